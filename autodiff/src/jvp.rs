@@ -1,0 +1,265 @@
+//! Forward mode: the tangent of every op.
+//!
+//! Comes in: a graph, and for each of its inputs a tensor and, unless it is zero, a tangent. Goes out: the results and
+//! their tangents, recorded in the current trace. In the rules `x, y` are operands, `z` is the op's result, `dx, dy`
+//! are tangents; `None` is a tangent that is zero whatever the values are, and costs nothing. Only floats have tangents.
+//!
+//! Every rule is linear in the tangents and uses nothing but the ops that `transpose` knows to apply to them, which is
+//! what makes reverse mode follow from this file. Conventions where a derivative is not defined are JAX's.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
+
+use fulgurite_jit::graph::{BinaryOp, Graph, Node, Op, ReduceOp, UnaryOp};
+use fulgurite_jit::trace::reapply;
+use fulgurite_jit::types::Axes;
+use fulgurite_jit::Tensor;
+use smallvec::SmallVec;
+
+use crate::flat::{add, needed};
+
+/// A tensor and its tangent.
+#[derive(Clone, Debug)]
+pub(crate) struct Dual {
+    pub(crate) x: Tensor,
+    pub(crate) dx: Option<Tensor>,
+}
+
+impl Dual {
+    fn tangent(&self) -> Tensor {
+        self.dx.clone().unwrap_or_else(|| self.x.zeros_like())
+    }
+}
+
+/// Records `graph` and its tangents in the current trace.
+pub(crate) fn jvp(graph: &Graph, inputs: &[Dual]) -> Vec<Dual> {
+    let needed = needed(graph, graph.outputs.iter().copied());
+    let mut duals: Vec<Option<Dual>> = vec![None; graph.nodes.len()];
+    let get = |duals: &[Option<Dual>], i: usize| duals[i].clone().expect("operands come first");
+    for id in graph.ids().filter(|id| needed[id.index()]) {
+        let node = graph.node(id);
+        let dual = if let Op::Param(i) = node.op {
+            inputs[i].clone()
+        } else {
+            let operands: SmallVec<[Dual; 4]> = node.operands.iter().map(|x| get(&duals, x.index())).collect();
+            let x = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
+            let moves = operands.iter().any(|operand| operand.dx.is_some());
+            let dx = if moves { tangent(node, &operands, &x) } else { None };
+            Dual { x, dx }
+        };
+        duals[id.index()] = Some(dual);
+    }
+    graph.outputs.iter().map(|x| get(&duals, x.index())).collect()
+}
+
+/// The tangent of `z`, the result of a node some of whose operands have tangents.
+fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
+    match &node.op {
+        // These have no operands, or are constant wherever they are differentiable, or by definition.
+        Op::Param(_)
+        | Op::Literal(_)
+        | Op::Constant(_)
+        | Op::Iota { .. }
+        | Op::Compare(_)
+        | Op::ArgReduce(..)
+        | Op::Bitcast(_)
+        | Op::Threefry(_)
+        | Op::StopGradient => None,
+
+        // These are linear: the tangent goes the way of the value.
+        Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {
+            Some(reapply(node, &[operands[0].dx.as_ref()?]))
+        }
+        Op::Concat(_) | Op::Pad { .. } => {
+            let tangents: Vec<Tensor> = operands.iter().map(Dual::tangent).collect();
+            Some(reapply(node, &tangents.iter().collect::<Vec<_>>()))
+        }
+        Op::Select => {
+            let (on_true, on_false) = (operands[1].tangent(), operands[2].tangent());
+            Some(reapply(node, &[&operands[0].x, &on_true, &on_false]))
+        }
+        Op::Convert(dtype) => dtype.is_float().then_some(operands[0].dx.as_ref()?.convert(*dtype)),
+
+        Op::Unary(op) => unary(*op, &operands[0].x, operands[0].dx.as_ref()?, z),
+        Op::Binary(op) => {
+            let ([Dual { x, dx }, Dual { x: y, dx: dy }], []) = operands.split_first_chunk()? else { return None };
+            binary(*op, x, y, dx.as_ref(), dy.as_ref(), z)
+        }
+        Op::Reduce(op, axes) => reduce(*op, node, axes, &operands[0].x, operands[0].dx.as_ref()?, z),
+        Op::Dot(axes) => {
+            // (x + dx)·(y + dy) = x·y + dx·y + x·dy + higher.
+            let (x, y) = (&operands[0], &operands[1]);
+            let left = x.dx.as_ref().map(|dx| dx.dot_general(&y.x, axes.clone()));
+            let right = y.dx.as_ref().map(|dy| x.x.dot_general(dy, axes.clone()));
+            add(left, right)
+        }
+    }
+}
+
+/// Elementwise ops of one operand: `dx` times the derivative at `x`, written with the result `z` where that is less to
+/// compute.
+fn unary(op: UnaryOp, x: &Tensor, dx: &Tensor, z: &Tensor) -> Option<Tensor> {
+    Some(match op {
+        UnaryOp::Sign | UnaryOp::Not | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::IsFinite => {
+            return None;
+        }
+        UnaryOp::Neg => -dx,
+        UnaryOp::Abs => dx * x.sign(),
+        UnaryOp::Exp => dx * z,
+        UnaryOp::Exp2 => dx * (z * LN_2),
+        UnaryOp::Expm1 => dx * (z + 1.0),
+        UnaryOp::Log => dx / x,
+        UnaryOp::Log1p => dx / (x + 1.0),
+        UnaryOp::Sin => dx * x.cos(),
+        UnaryOp::Cos => dx * -x.sin(),
+        // tan' = 1 / cos² = (cos² + sin²) / cos².
+        UnaryOp::Tan => dx * (z.square() + 1.0),
+        // From x = sin z: dx = cos z dz, cos z = √(1 - x²).
+        UnaryOp::Asin => dx * one_minus_square(x).rsqrt(),
+        UnaryOp::Acos => dx * -one_minus_square(x).rsqrt(),
+        UnaryOp::Atan => dx / (x.square() + 1.0),
+        UnaryOp::Sinh => dx * x.cosh(),
+        UnaryOp::Cosh => dx * x.sinh(),
+        UnaryOp::Tanh => dx * one_minus_square(z),
+        // From x = sinh z: dx = cosh z dz, cosh z = √(x² + 1); and so on.
+        UnaryOp::Asinh => dx * (x.square() + 1.0).rsqrt(),
+        UnaryOp::Acosh => dx * ((x - 1.0) * (x + 1.0)).rsqrt(),
+        UnaryOp::Atanh => dx / one_minus_square(x),
+        // z = 1 / (1 + e⁻ˣ): z' = e⁻ˣ z² = z (1 - z).
+        UnaryOp::Sigmoid => dx * (z * (1.0_f64 - z)),
+        // log(1 + eˣ)' = eˣ / (1 + eˣ).
+        UnaryOp::Softplus => dx * x.sigmoid(),
+        UnaryOp::Sqrt => dx * (0.5_f64 / z),
+        // (x^-½)' = -½ x^-½ / x.
+        UnaryOp::Rsqrt => dx * (z / x * -0.5),
+        // From x = z³: dx = 3 z² dz.
+        UnaryOp::Cbrt => dx / (z.square() * 3.0),
+        UnaryOp::Erf => dx * ((-x.square()).exp() * FRAC_2_SQRT_PI),
+        UnaryOp::Erfc => dx * ((-x.square()).exp() * -FRAC_2_SQRT_PI),
+        // From x = erf z: dx = 2/√π e^(-z²) dz.
+        UnaryOp::ErfInv => dx * (z.square().exp() * (PI.sqrt() / 2.0)),
+    })
+}
+
+/// `1 - x²` as a product, which stays exact near ±1.
+fn one_minus_square(x: &Tensor) -> Tensor {
+    (1.0_f64 - x) * (x + 1.0)
+}
+
+/// Elementwise ops of two operands.
+fn binary(
+    op: BinaryOp,
+    x: &Tensor,
+    y: &Tensor,
+    dx: Option<&Tensor>,
+    dy: Option<&Tensor>,
+    z: &Tensor,
+) -> Option<Tensor> {
+    match op {
+        BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Shl | BinaryOp::Shr | BinaryOp::Sar => None,
+        BinaryOp::Add => add(dx.cloned(), dy.cloned()),
+        BinaryOp::Sub => match (dx, dy) {
+            (Some(dx), Some(dy)) => Some(dx - dy),
+            (dx, None) => dx.cloned(),
+            (None, Some(dy)) => Some(-dy),
+        },
+        BinaryOp::Mul => add(dx.map(|dx| dx * y), dy.map(|dy| dy * x)),
+        BinaryOp::Div => match (dx, dy) {
+            // From z y = x: dz y + z dy = dx.
+            (Some(dx), Some(dy)) => Some((dx - dy * z) / y),
+            (Some(dx), None) => Some(dx / y),
+            (None, Some(dy)) => Some(dy * -(z / y)),
+            (None, None) => None,
+        },
+        // z = x - y trunc(x / y), and trunc is constant between its jumps.
+        BinaryOp::Rem => {
+            let quotient = || {
+                let q = x / y;
+                q.sign() * q.abs().floor()
+            };
+            add(dx.cloned(), dy.map(|dy| dy * -quotient()))
+        }
+        // The whole tangent of the chosen operand, half of each where they are equal.
+        BinaryOp::Max | BinaryOp::Min => {
+            let share = |x: &Tensor, y: &Tensor| {
+                let of_x = y.equal(z).select(x.ones_like() * 0.5, x.ones_like());
+                x.equal(z).select(of_x, 0.0)
+            };
+            add(dx.map(|dx| dx * share(x, y)), dy.map(|dy| dy * share(y, x)))
+        }
+        // z = e^(y log x). ∂x: y x^(y-1), which is 0 for y = 0 even where x^(y-1) is infinite. ∂y: z log x, which tends
+        // to 0 as x does; there the logarithm is replaced by log 1.
+        BinaryOp::Pow => {
+            let by_x = || {
+                let slope = y * x.pow(y - 1.0);
+                y.equal(0.0).select(0.0, slope)
+            };
+            let by_y = || x.equal(0.0).select(1.0, x).log() * z;
+            add(dx.map(|dx| dx * by_x()), dy.map(|dy| dy * by_y()))
+        }
+        // The angle of the point (y, x): (y dx - x dy) / (x² + y²).
+        BinaryOp::Atan2 => {
+            let norm = x.square() + y.square();
+            add(dx.map(|dx| dx * (y / &norm)), dy.map(|dy| dy * -(x / &norm)))
+        }
+    }
+}
+
+/// Reductions over `axes`.
+fn reduce(op: ReduceOp, node: &Node, axes: &[usize], x: &Tensor, dx: &Tensor, z: &Tensor) -> Option<Tensor> {
+    match op {
+        ReduceOp::And | ReduceOp::Or => None,
+        ReduceOp::Sum => Some(reapply(node, &[dx])),
+        // z = Π xᵢ: dz = Σ dxᵢ Πⱼ xⱼ over j ≠ i, which does not divide by an xᵢ that may be 0.
+        ReduceOp::Prod => Some((dx * product_of_others(x, axes)).sum_axes(&Axes::from_slice(axes))),
+        // The tangent of the extreme element; of several equal ones, the mean of theirs.
+        ReduceOp::Max | ReduceOp::Min => {
+            let axes = Axes::from_slice(axes);
+            let kept: Axes = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
+            let extreme = x.equal(z.broadcast_in_dim(x.shape(), &kept));
+            let count = extreme.convert(x.dtype()).sum_axes(&axes);
+            Some(extreme.select(dx, 0.0).sum_axes(&axes) / count)
+        }
+    }
+}
+
+/// For each element of `x` the product of all others that are reduced together with it.
+fn product_of_others(x: &Tensor, axes: &[usize]) -> Tensor {
+    // The reduced axes become one, in front.
+    let mut perm = Axes::from_slice(axes);
+    perm.extend((0..x.rank()).filter(|axis| !axes.contains(axis)));
+    let front = x.transpose(&perm);
+    let mut shape = vec![front.shape()[..axes.len()].iter().product()];
+    shape.extend_from_slice(&front.shape()[axes.len()..]);
+    let flat = front.reshape(&shape);
+    let others = product_of_neighbours(&flat, 1) * product_of_neighbours(&flat, -1);
+    others.reshape(front.shape()).transpose(&inverse(&perm))
+}
+
+/// For each element along axis 0 the product of all before it (`direction` 1) or after it (-1), 1 for none.
+fn product_of_neighbours(x: &Tensor, direction: isize) -> Tensor {
+    let shift = |x: &Tensor, by: usize| {
+        let mut low: SmallVec<[isize; 4]> = SmallVec::from_elem(0, x.rank());
+        low[0] = direction * by as isize;
+        let high: SmallVec<[isize; 4]> = low.iter().map(|n| -n).collect();
+        x.pad(1.0, &low, &high, &Axes::from_elem(0, x.rank()))
+    };
+    let mut product = shift(x, 1);
+    // It holds the product of the `span` nearest neighbours; twice as many are these times those of the one `span` away.
+    let mut span = 1;
+    while span + 1 < x.shape()[0] {
+        product = &product * shift(&product, span);
+        span *= 2;
+    }
+    product
+}
+
+/// The permutation that undoes `perm`.
+pub(crate) fn inverse(perm: &[usize]) -> Axes {
+    let mut inverse = Axes::from_elem(0, perm.len());
+    for (i, &axis) in perm.iter().enumerate() {
+        inverse[axis] = i;
+    }
+    inverse
+}

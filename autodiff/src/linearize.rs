@@ -1,0 +1,191 @@
+//! A function at a point, split into its value and a linear map: what reverse mode is made of.
+//!
+//! Comes in: a function on leaves, and a point. It is traced, then traced again with the tangent rules of `jvp`, the
+//! tangents of its float inputs being further inputs. In the graph that results,
+//!
+//! ```text
+//! (x, dx) → (y, dy)
+//! ```
+//!
+//! the values that depend on dx are the linear part: linear in dx, since every tangent rule is. All others depend on x
+//! alone; they are recorded in the current trace, and those that the linear part uses, the *residuals*, are kept. Goes
+//! out: y, and the linear part as a [`Linear`], to be run forward on a dx or backward on a cotangent of y, any number
+//! of times. What no result depends on is left out on both sides.
+
+use fulgurite_jit::graph::{Graph, ValueId};
+use fulgurite_jit::trace::{Traced, staged, trace};
+use fulgurite_jit::{Error, Tensor};
+use smallvec::SmallVec;
+
+use crate::flat::{Failed, FlatFn, add, at, needed, replay, trace_flat, types};
+use crate::jvp::{Dual, jvp};
+use crate::transpose::{Operand, transpose};
+
+/// The linear map from tangents of the inputs to tangents of the results, as a function of the residuals.
+pub(crate) struct Linear {
+    /// The whole graph (x, dx) → (y, dy).
+    graph: Graph,
+    /// Per input the value that stands for its tangent; only floats have one.
+    inputs: Vec<Option<ValueId>>,
+    /// Per result the value that is its tangent; `None` where that is zero.
+    outputs: Vec<Option<ValueId>>,
+    /// Does the value depend on dx, and dy on it?
+    linear: Vec<bool>,
+    /// Other values that the linear ones use.
+    residuals: Vec<ValueId>,
+}
+
+/// A function's results and its linear map with the residuals.
+pub(crate) struct Linearized {
+    pub(crate) results: Vec<Tensor>,
+    pub(crate) linear: Linear,
+    pub(crate) residuals: Vec<Tensor>,
+}
+
+/// Linearises `f` at `xs`, in the current trace.
+pub(crate) fn linearize(xs: &[Tensor], f: &mut FlatFn<'_>) -> Result<Linearized, Failed> {
+    let inputs = types(xs);
+    let Traced { graph: primal, captures } = trace_flat(&inputs, f)?;
+    let floats: Vec<usize> = (0..inputs.len()).filter(|&i| inputs[i].dtype.is_float()).collect();
+    let mut params = primal.param_types();
+    let primal_params = params.len();
+    params.extend(floats.iter().map(|&i| inputs[i].clone()));
+
+    let mut moves = Vec::new();
+    let traced = trace(&params, |params| {
+        let (xs, dxs) = params.split_at(primal_params);
+        let mut duals: Vec<Dual> = xs.iter().map(|x| Dual { x: x.clone(), dx: None }).collect();
+        for (&i, dx) in floats.iter().zip(dxs) {
+            duals[i].dx = Some(dx.clone());
+        }
+        let results = jvp(&primal, &duals);
+        moves = results.iter().map(|result| result.dx.is_some()).collect();
+        let tangents = results.iter().filter_map(|result| result.dx.clone());
+        results.iter().map(|result| result.x.clone()).chain(tangents).collect()
+    });
+    let graph = traced.map_err(|error| Failed { error, types: primal.output_types() })?.graph;
+
+    let tangent_params = &graph.params[primal_params..];
+    let mut tangents = vec![None; inputs.len()];
+    for (&i, &param) in floats.iter().zip(tangent_params) {
+        tangents[i] = Some(param);
+    }
+    let (results, moving) = graph.outputs.split_at(moves.len());
+    let mut moving = moving.iter().copied();
+    let outputs: Vec<Option<ValueId>> = moves.iter().map(|&moves| if moves { moving.next() } else { None }).collect();
+    let linear = linear_part(&graph, tangent_params, &outputs);
+    let residuals = residuals(&graph, &linear);
+
+    let mut values = vec![None; graph.nodes.len()];
+    for (param, x) in graph.params.iter().zip(xs.iter().chain(&captures)) {
+        values[param.index()] = Some(x.clone());
+    }
+    replay(&graph, &needed(&graph, results.iter().chain(&residuals).copied()), &mut values);
+    let pick = |ids: &[ValueId]| ids.iter().map(|&id| at(&values, id).clone()).collect();
+    Ok(Linearized {
+        results: pick(results),
+        residuals: pick(&residuals),
+        linear: Linear { inputs: tangents, outputs, linear, residuals, graph },
+    })
+}
+
+/// [`linearize`] outside of a trace as one program. On an error the results are poisoned.
+pub(crate) fn linearize_staged(xs: &[Tensor], f: &mut FlatFn<'_>) -> (Vec<Tensor>, Result<(Linear, Vec<Tensor>), Error>) {
+    let mut linear = None;
+    let mut count = 0;
+    let mut results = staged(xs, |xs| match linearize(xs, f) {
+        Ok(mut linearized) => {
+            count = linearized.results.len();
+            linear = Some(Ok(linearized.linear));
+            linearized.results.append(&mut linearized.residuals);
+            linearized.results
+        }
+        Err(failed) => {
+            count = failed.types.len();
+            linear = Some(Err(failed.error.clone()));
+            failed.results()
+        }
+    });
+    let residuals = results.split_off(count);
+    let linear = linear.expect("`staged` always runs its function");
+    (results, linear.map(|linear| (linear, residuals)))
+}
+
+impl Linear {
+    /// Forward: the tangents of the results. `dxs` has one tensor per input; those of inputs that are no floats are
+    /// ignored. `None` is zero.
+    pub(crate) fn apply(&self, residuals: &[Tensor], dxs: &[Tensor]) -> Vec<Option<Tensor>> {
+        let mut values = self.values(residuals);
+        for (id, dx) in self.inputs.iter().zip(dxs) {
+            if let Some(id) = id {
+                values[id.index()] = Some(dx.clone());
+            }
+        }
+        replay(&self.graph, &self.linear, &mut values);
+        self.outputs.iter().map(|id| id.map(|id| at(&values, id).clone())).collect()
+    }
+
+    /// Backward: the cotangents of the inputs, from those of the results. `None` is zero, both ways.
+    ///
+    /// # Errors
+    /// A compiler error when the linear part is not linear.
+    pub(crate) fn transpose(&self, residuals: &[Tensor], cts: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>, Error> {
+        let values = self.values(residuals);
+        let mut totals: Vec<Option<Tensor>> = vec![None; self.graph.nodes.len()];
+        for (id, ct) in self.outputs.iter().zip(cts) {
+            if let Some(id) = id {
+                totals[id.index()] = add(totals[id.index()].take(), ct.clone());
+            }
+        }
+        for id in self.graph.ids().rev().filter(|id| self.linear[id.index()]) {
+            let node = self.graph.node(id);
+            if node.operands.is_empty() {
+                continue;
+            }
+            // A value that is used in several places gets the sum of what each of them gives; it is complete here,
+            // since all its uses come later in the graph.
+            let Some(ct) = totals[id.index()].take() else { continue };
+            let operand = |x: &ValueId| match self.linear[x.index()] {
+                true => Operand::Linear(self.graph.ty(*x)),
+                false => Operand::Constant(at(&values, *x)),
+            };
+            let operands: SmallVec<[Operand<'_>; 4]> = node.operands.iter().map(operand).collect();
+            for (x, ct) in node.operands.iter().zip(transpose(node, &operands, &ct)?) {
+                totals[x.index()] = add(totals[x.index()].take(), ct);
+            }
+        }
+        Ok(self.inputs.iter().map(|id| id.and_then(|id| totals[id.index()].clone())).collect())
+    }
+
+    fn values(&self, residuals: &[Tensor]) -> Vec<Option<Tensor>> {
+        let mut values = vec![None; self.graph.nodes.len()];
+        for (id, x) in self.residuals.iter().zip(residuals) {
+            values[id.index()] = Some(x.clone());
+        }
+        values
+    }
+}
+
+/// Which values depend on a tangent and have a tangent of a result depend on them?
+fn linear_part(graph: &Graph, tangents: &[ValueId], outputs: &[Option<ValueId>]) -> Vec<bool> {
+    let needed = needed(graph, outputs.iter().flatten().copied());
+    let mut depends = vec![false; graph.nodes.len()];
+    for tangent in tangents {
+        depends[tangent.index()] = true;
+    }
+    for id in graph.ids() {
+        depends[id.index()] |= graph.node(id).operands.iter().any(|x| depends[x.index()]);
+    }
+    depends.iter().zip(needed).map(|(&depends, needed)| depends && needed).collect()
+}
+
+/// The values that are not linear themselves and that linear ones use, each once.
+fn residuals(graph: &Graph, linear: &[bool]) -> Vec<ValueId> {
+    let mut used = vec![false; graph.nodes.len()];
+    for id in graph.ids().filter(|id| linear[id.index()]) {
+        for x in &graph.node(id).operands {
+            used[x.index()] = !linear[x.index()];
+        }
+    }
+    graph.ids().filter(|id| used[id.index()]).collect()
+}

@@ -1,0 +1,262 @@
+//! Every op of the table, from its samples: tangents against finite differences, transposes against tangents, second
+//! derivatives against finite differences of first ones, batching against a loop.
+
+mod common;
+
+use std::panic::Location;
+
+use common::{Draw, assert_close, f64s, inner, run, run1, shifted};
+use fulgurite_autodiff::{InAxes, jvp, linearize, vjp, vmap};
+use fulgurite_jit::graph::{Op, Sample, infer, samples};
+use fulgurite_jit::trace::apply;
+use fulgurite_jit::{Array, DType, Tensor, TensorType};
+
+fn call(op: &Op, xs: &[Tensor]) -> Tensor {
+    apply(op.clone(), &xs.iter().collect::<Vec<_>>(), Location::caller())
+}
+
+fn float(ty: &TensorType) -> bool {
+    ty.dtype.is_float()
+}
+
+fn result_type(sample: &Sample) -> TensorType {
+    infer(&sample.op, &sample.operands.iter().collect::<Vec<_>>()).expect("a sample can be applied")
+}
+
+fn describe(sample: &Sample) -> String {
+    let operands: Vec<String> = sample.operands.iter().map(ToString::to_string).collect();
+    format!("{:?} of {}", sample.op, operands.join(", "))
+}
+
+/// The samples in which something can be differentiated.
+fn differentiable() -> Vec<Sample> {
+    samples().into_iter().filter(|sample| sample.operands.iter().any(float) && float(&result_type(sample))).collect()
+}
+
+/// The sample with f64 in place of f32, for the sake of finite differences.
+fn in_f64(mut sample: Sample) -> Sample {
+    for ty in &mut sample.operands {
+        if ty.dtype == DType::F32 {
+            ty.dtype = DType::F64;
+        }
+    }
+    if let Op::Convert(DType::F32) = sample.op {
+        sample.op = Op::Convert(DType::F64);
+    }
+    sample
+}
+
+fn draw_operands(draw: &mut Draw, sample: &Sample) -> Vec<Array> {
+    sample.operands.iter().map(|ty| draw.array(ty, sample.range)).collect()
+}
+
+/// Directions for float operands; zeros for others.
+fn draw_tangents(draw: &mut Draw, sample: &Sample) -> Vec<Array> {
+    let tangent = |ty: &TensorType| if float(ty) { draw.array(ty, (-1.0, 1.0)) } else { Array::zeros(ty) };
+    sample.operands.iter().map(tangent).collect()
+}
+
+/// The result and its tangent.
+fn tangent_of(op: &Op, xs: &[Array], vs: &[Array]) -> [Array; 2] {
+    let results = run(&[xs, vs].concat(), |inputs| {
+        let (xs, vs) = inputs.split_at(xs.len());
+        let (y, dy) = jvp(|xs: &Vec<Tensor>| call(op, xs), &xs.to_vec(), &vs.to_vec());
+        vec![y, dy]
+    });
+    <[Array; 2]>::try_from(results).expect("a value and a tangent")
+}
+
+/// The cotangents of the operands.
+fn cotangents_of(op: &Op, xs: &[Array], u: &Array) -> Vec<Array> {
+    run(&[xs, std::slice::from_ref(u)].concat(), |inputs| {
+        let (u, xs) = inputs.split_last().expect("a cotangent");
+        vjp(|xs: &Vec<Tensor>| call(op, xs), &xs.to_vec()).1(u)
+    })
+}
+
+#[test]
+fn tangents_are_finite_differences() {
+    const H: f64 = 1e-5;
+    for sample in differentiable().into_iter().map(in_f64) {
+        let mut draw = Draw(1);
+        let (xs, vs) = (draw_operands(&mut draw, &sample), draw_tangents(&mut draw, &sample));
+        let moved = |h: f64| -> Vec<Array> { xs.iter().zip(&vs).map(|(x, v)| shifted(x, v, h)).collect() };
+        let value = |xs: &[Array]| run1(xs, |xs| call(&sample.op, xs));
+        let (above, below) = (value(&moved(H)), value(&moved(-H)));
+        let difference: Vec<f64> = above.iter().zip(&below).map(|(a, b)| (a - b) / (2.0 * H)).collect();
+        let [y, dy] = tangent_of(&sample.op, &xs, &vs);
+        assert!(dy.to_f64_vec().iter().all(|dy| dy.is_finite()), "{}", describe(&sample));
+        assert_eq!(y.to_f64_vec(), value(&xs), "{}", describe(&sample));
+        // The one op whose tangent is not what its values say.
+        let want = if sample.op == Op::StopGradient { vec![0.0; difference.len()] } else { difference };
+        assert_close(&describe(&sample), &dy.to_f64_vec(), &want, 1e-6);
+    }
+}
+
+#[test]
+fn transposes_are_adjoint_to_tangents() {
+    let both = differentiable().into_iter().flat_map(|sample| [in_f64(sample.clone()), sample]);
+    for sample in both {
+        let mut draw = Draw(2);
+        let (xs, vs) = (draw_operands(&mut draw, &sample), draw_tangents(&mut draw, &sample));
+        let u = draw.array(&result_type(&sample), (-1.0, 1.0));
+        let [_, dy] = tangent_of(&sample.op, &xs, &vs);
+        let cts = cotangents_of(&sample.op, &xs, &u);
+        for (ct, ty) in cts.iter().zip(&sample.operands) {
+            assert_eq!(ct.ty(), ty, "{}", describe(&sample));
+            assert!(float(ty) || ct.to_f64_vec().iter().all(|&x| x == 0.0), "{}", describe(&sample));
+        }
+        let single = sample.operands.iter().chain([u.ty()]).any(|ty| ty.dtype == DType::F32);
+        let tolerance = if single { 1e-4 } else { 1e-10 };
+        let (left, right) = (inner(&[dy], &[u]), inner(&vs, &cts));
+        assert_close(&describe(&sample), &[left], &[right], tolerance);
+    }
+}
+
+#[test]
+fn linearize_is_jvp() {
+    for sample in differentiable() {
+        let mut draw = Draw(3);
+        let (xs, vs) = (draw_operands(&mut draw, &sample), draw_tangents(&mut draw, &sample));
+        let results = run(&[xs.clone(), vs.clone()].concat(), |inputs| {
+            let (xs, vs) = inputs.split_at(sample.operands.len());
+            let (y, pushforward) = linearize(|xs: &Vec<Tensor>| call(&sample.op, xs), &xs.to_vec());
+            vec![y, pushforward(&vs.to_vec())]
+        });
+        assert_eq!(results, tangent_of(&sample.op, &xs, &vs), "{}", describe(&sample));
+    }
+}
+
+#[test]
+fn second_derivatives_are_finite_differences() {
+    const H: f64 = 1e-5;
+    for sample in differentiable().into_iter().map(in_f64) {
+        let mut draw = Draw(4);
+        let (xs, vs) = (draw_operands(&mut draw, &sample), draw_tangents(&mut draw, &sample));
+        let u = draw.array(&result_type(&sample), (-1.0, 1.0));
+        let moved = |h: f64| -> Vec<Array> { xs.iter().zip(&vs).map(|(x, v)| shifted(x, v, h)).collect() };
+        let (above, below) = (cotangents_of(&sample.op, &moved(H), &u), cotangents_of(&sample.op, &moved(-H), &u));
+        let inputs = [xs.clone(), vs.clone(), vec![u.clone()]].concat();
+        let tangents = run(&inputs, |inputs| {
+            let (u, rest) = inputs.split_last().expect("a cotangent");
+            let (xs, vs) = rest.split_at(xs.len());
+            let gradient = |xs: &Vec<Tensor>| vjp(|xs: &Vec<Tensor>| call(&sample.op, xs), xs).1(u);
+            jvp(gradient, &xs.to_vec(), &vs.to_vec()).1
+        });
+        for ((tangent, above), below) in tangents.iter().zip(&above).zip(&below) {
+            let (above, below) = (above.to_f64_vec(), below.to_f64_vec());
+            let difference: Vec<f64> = above.iter().zip(&below).map(|(a, b)| (a - b) / (2.0 * H)).collect();
+            assert_close(&describe(&sample), &tangent.to_f64_vec(), &difference, 1e-5);
+        }
+    }
+}
+
+/// Axes for the operands of one sample.
+struct Choice(Vec<Option<isize>>);
+
+impl InAxes for Choice {
+    fn axes(&self, _: &fulgurite_autodiff::Parts) -> Result<Vec<Option<isize>>, String> {
+        Ok(self.0.clone())
+    }
+}
+
+#[test]
+fn vmap_is_a_loop() {
+    const EXTENT: usize = 3;
+    for sample in samples().into_iter().filter(|sample| !sample.operands.is_empty()) {
+        let mut draw = Draw(5);
+        // Each operand is shared, or mapped along its first or its last axis.
+        let count = sample.operands.len();
+        for code in 1..3usize.pow(count as u32) {
+            let choice = |i: usize| code / 3usize.pow(i as u32) % 3;
+            let axes: Vec<Option<isize>> = (0..count).map(|i| [None, Some(0), Some(-1)][choice(i)]).collect();
+            let at = |i: usize| axes[i].map(|axis| if axis == 0 { 0 } else { sample.operands[i].rank() });
+            let inputs: Vec<Array> = (0..count)
+                .map(|i| {
+                    let mut ty = sample.operands[i].clone();
+                    if let Some(axis) = at(i) {
+                        ty.shape.insert(axis, EXTENT);
+                    }
+                    draw.array(&ty, sample.range)
+                })
+                .collect();
+            let results = run(&inputs, |xs| {
+                let mapped = vmap(|xs: Vec<Tensor>| call(&sample.op, &xs), Choice(axes.clone()))(xs.to_vec());
+                let one = |k: usize| {
+                    let example = |i: usize| match at(i) {
+                        Some(axis) => xs[i].slice_axis(axis as isize, k..k + 1).squeeze(axis as isize),
+                        None => xs[i].clone(),
+                    };
+                    call(&sample.op, &(0..count).map(example).collect::<Vec<_>>())
+                };
+                let looped: Vec<Tensor> = (0..EXTENT).map(one).collect();
+                vec![mapped, Tensor::stack(&looped.iter().collect::<Vec<_>>(), 0)]
+            });
+            let what = format!("{} along {axes:?}", describe(&sample));
+            assert_eq!(results[0].ty(), results[1].ty(), "{what}");
+            let tolerance = if float(results[0].ty()) { 1e-6 } else { 0.0 };
+            assert_close(&what, &results[0].to_f64_vec(), &results[1].to_f64_vec(), tolerance);
+        }
+    }
+}
+
+/// The derivative of a function of one number, f64.
+fn slope(f: impl Fn(&Tensor) -> Tensor, x: f64) -> f64 {
+    run1(&[f64s(&[], &[x]), f64s(&[], &[1.0])], |xs| jvp(&f, &xs[0], &xs[1]).1)[0]
+}
+
+#[test]
+fn conventions_are_jaxs() {
+    // Ties share the derivative, |x| has slope sign(x), relu has slope 0 at 0.
+    assert_eq!(slope(|x| x.maximum(0.0), 0.0), 0.5);
+    assert_eq!(slope(|x| x.minimum(0.0), 0.0), 0.5);
+    assert_eq!(slope(|x| x.maximum(x), 1.0), 1.0);
+    assert_eq!(slope(|x| x.abs(), 0.0), 0.0);
+    assert_eq!(slope(fulgurite_jit::relu, 0.0), 0.0);
+    assert_eq!(slope(fulgurite_jit::relu, 2.0), 1.0);
+    for flat in [Tensor::sign, Tensor::floor, Tensor::ceil, Tensor::round] {
+        assert_eq!(slope(flat, 1.25), 0.0);
+    }
+    // Powers at 0.
+    assert_eq!(slope(|x| x.pow(2.0), 0.0), 0.0);
+    assert_eq!(slope(|x| x.pow(0.0), 0.0), 0.0);
+    assert_eq!(slope(|y| (y * 0.0).pow(y), 2.0), 0.0);
+    assert_eq!(slope(|x| x.pow(3.0), -2.0), 12.0);
+    // No number: none comes out.
+    assert!(slope(|x| x.exp(), f64::NAN).is_nan());
+}
+
+#[test]
+fn extremes_share_among_equals() {
+    let xs = f64s(&[2, 3], &[1.0, 3.0, 3.0, 5.0, 2.0, 2.0]);
+    for (f, want) in [
+        (Tensor::max as fn(&Tensor) -> Tensor, [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]),
+        (|x: &Tensor| x.max_axes(1).sum(), [0.0, 0.5, 0.5, 1.0, 0.0, 0.0]),
+        (|x: &Tensor| x.min_axes(-1).sum(), [1.0, 0.0, 0.0, 0.0, 0.5, 0.5]),
+    ] {
+        let gradient = run1(std::slice::from_ref(&xs), |xs| fulgurite_autodiff::grad(f)(&xs[0]));
+        assert_eq!(gradient, want);
+    }
+}
+
+#[test]
+fn products_with_zeros() {
+    let product = |axes: [isize; 2]| move |x: &Tensor| x.prod_axes(axes).sum();
+    // One zero: only its own derivative is not zero. Two: none is.
+    for (xs, want) in [
+        ([2.0, 3.0, 0.0, 4.0], [0.0, 0.0, 24.0, 0.0]),
+        ([2.0, 0.0, 0.0, 4.0], [0.0; 4]),
+        ([2.0, 3.0, 5.0, 4.0], [60.0, 40.0, 24.0, 30.0]),
+    ] {
+        let got = run1(&[f64s(&[2, 2], &xs)], |xs| fulgurite_autodiff::grad(product([0, 1]))(&xs[0]));
+        assert_eq!(got, want);
+    }
+    // Over the outer axes of three.
+    let xs: Vec<f64> = (1..=8).map(f64::from).collect();
+    let got = run1(&[f64s(&[2, 2, 2], &xs)], |xs| fulgurite_autodiff::grad(product([0, 2]))(&xs[0]));
+    let want: Vec<f64> = [60.0, 60.0, 672.0, 672.0, 60.0, 60.0, 672.0, 672.0].iter().zip(&xs).map(|(p, x)| p / x).collect();
+    assert_close("product over axes 0 and 2", &got, &want, 1e-12);
+    // One factor, and none.
+    assert_eq!(run1(&[f64s(&[1], &[7.0])], |xs| fulgurite_autodiff::grad(|x: &Tensor| x.prod())(&xs[0])), [1.0]);
+    assert_eq!(run1(&[f64s(&[0], &[])], |xs| fulgurite_autodiff::grad(|x: &Tensor| x.prod())(&xs[0])), [0.0; 0]);
+}

@@ -1,0 +1,178 @@
+//! Arrays on the host: a type and a shared, row-major buffer.
+//!
+//! Comes in: `ndarray`, slices. Goes out: the same, without a copy where that is possible. An array is immutable while
+//! it is shared; whoever holds the only handle may hand its buffer on to be overwritten, which is how donation works.
+
+mod buffer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::types::{DType, TensorType};
+
+pub use buffer::{Buffer, allocations, live_bytes};
+
+/// A Rust type that can be an element: `f32`, `f64`, `i32`, `u32`, `bool`.
+pub trait Element: Copy + Send + Sync + fmt::Debug + PartialEq + 'static {
+    /// Its element type.
+    const DTYPE: DType;
+}
+
+macro_rules! elements {
+    ($($t:ty: $d:ident),*) => { $(impl Element for $t { const DTYPE: DType = DType::$d; })* };
+}
+elements!(f32: F32, f64: F64, i32: I32, u32: U32, bool: Bool);
+
+/// A concrete tensor's data.
+#[derive(Clone)]
+pub struct Array {
+    ty: TensorType,
+    buffer: Arc<Buffer>,
+}
+
+impl Array {
+    /// An array over a buffer of the right size.
+    pub fn new(ty: TensorType, buffer: Arc<Buffer>) -> Self {
+        assert!(buffer.len() >= ty.bytes(), "a buffer of {} bytes is too small for {ty}", buffer.len());
+        Array { ty, buffer }
+    }
+
+    /// An array of `shape` that takes over `data`, row-major.
+    pub fn from_vec<T: Element>(shape: &[usize], data: Vec<T>) -> Result<Self> {
+        let ty = TensorType::new(T::DTYPE, shape);
+        if ty.elements() != data.len() {
+            return Err(Error::new(format!("array: {} elements do not fill {ty}", data.len())));
+        }
+        Ok(Array { ty, buffer: Arc::new(Buffer::from_vec(data)) })
+    }
+
+    /// A scalar.
+    pub fn scalar<T: Element>(value: T) -> Self {
+        Array { ty: TensorType::scalar(T::DTYPE), buffer: Arc::new(Buffer::from_vec(vec![value])) }
+    }
+
+    /// An array of zeros (of `false`).
+    pub fn zeros(ty: &TensorType) -> Self {
+        Array { ty: ty.clone(), buffer: Arc::new(Buffer::zeroed(ty.bytes())) }
+    }
+
+    /// Its type.
+    pub fn ty(&self) -> &TensorType {
+        &self.ty
+    }
+
+    /// Its buffer.
+    pub fn buffer(&self) -> &Arc<Buffer> {
+        &self.buffer
+    }
+
+    /// Type and buffer, taken apart.
+    pub fn into_parts(self) -> (TensorType, Arc<Buffer>) {
+        (self.ty, self.buffer)
+    }
+
+    /// The elements, row-major. An error when `T` is not the element type.
+    pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
+        if T::DTYPE != self.ty.dtype {
+            return Err(Error::new(format!("array: {} cannot be read as {}", self.ty, T::DTYPE)));
+        }
+        Ok(&self.buffer.as_slice()[..self.ty.elements()])
+    }
+
+    /// The elements as f64, whatever they are (`true` is 1).
+    pub fn to_f64_vec(&self) -> Vec<f64> {
+        let n = self.ty.elements();
+        match self.ty.dtype {
+            DType::F32 => self.buffer.as_slice::<f32>()[..n].iter().map(|&x| x as f64).collect(),
+            DType::F64 => self.buffer.as_slice::<f64>()[..n].to_vec(),
+            DType::I32 => self.buffer.as_slice::<i32>()[..n].iter().map(|&x| x as f64).collect(),
+            DType::U32 => self.buffer.as_slice::<u32>()[..n].iter().map(|&x| x as f64).collect(),
+            DType::Bool => self.buffer.as_slice::<bool>()[..n].iter().map(|&x| f64::from(x)).collect(),
+        }
+    }
+
+    /// The bytes, row-major in the machine's order.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer.as_slice::<u8>()[..self.ty.bytes()]
+    }
+
+    /// An array of `ty` with a copy of `bytes`.
+    pub fn from_bytes(ty: &TensorType, bytes: &[u8]) -> Result<Self> {
+        if bytes.len() != ty.bytes() {
+            return Err(Error::new(format!("array: {} bytes do not fill {ty}", bytes.len())));
+        }
+        if ty.dtype == DType::Bool && bytes.iter().any(|&b| b > 1) {
+            return Err(Error::new(format!("array: a byte of {ty} is neither 0 nor 1")));
+        }
+        let mut buffer = Buffer::zeroed(bytes.len());
+        buffer.bytes_mut().copy_from_slice(bytes);
+        Ok(Array { ty: ty.clone(), buffer: Arc::new(buffer) })
+    }
+
+    /// A view as `ndarray`, without a copy.
+    pub fn view<T: Element>(&self) -> Result<ndarray::ArrayViewD<'_, T>> {
+        let shape = ndarray::IxDyn(&self.ty.shape);
+        ndarray::ArrayViewD::from_shape(shape, self.as_slice()?).map_err(|e| Error::new(format!("array: {e}")))
+    }
+
+    /// An owned `ndarray`: moves the memory where this is the only handle to a buffer that came from `ndarray` or a
+    /// `Vec`, copies otherwise.
+    pub fn into_ndarray<T: Element>(self) -> Result<ndarray::ArrayD<T>> {
+        let elements = self.as_slice::<T>()?.len();
+        let Array { ty, buffer } = self;
+        let data = match Arc::try_unwrap(buffer) {
+            Ok(buffer) => buffer.into_vec::<T>(elements),
+            Err(shared) => shared.as_slice::<T>()[..elements].to_vec(),
+        };
+        ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&ty.shape), data).map_err(|e| Error::new(format!("array: {e}")))
+    }
+}
+
+impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array {
+    /// Takes over the memory of a row-major array; copies any other layout into row-major order.
+    fn from(a: ndarray::Array<T, D>) -> Self {
+        let ty = TensorType::new(T::DTYPE, a.shape());
+        let data = if a.is_standard_layout() {
+            let (data, offset) = a.into_raw_vec_and_offset();
+            match offset {
+                Some(0) | None if data.len() == ty.elements() => data,
+                offset => data[offset.unwrap_or(0)..][..ty.elements()].to_vec(),
+            }
+        } else {
+            a.iter().copied().collect()
+        };
+        Array { ty, buffer: Arc::new(Buffer::from_vec(data)) }
+    }
+}
+
+impl PartialEq for Array {
+    /// Equal types and equal bytes (so NaN equals itself).
+    fn eq(&self, other: &Self) -> bool {
+        self.ty == other.ty && (Arc::ptr_eq(&self.buffer, &other.buffer) || self.bytes() == other.bytes())
+    }
+}
+
+impl fmt::Debug for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn show<T: Element + fmt::Display>(a: &Array, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match a.view::<T>() {
+                Ok(v) => write!(f, "{} {v}", a.ty()),
+                Err(e) => write!(f, "{e}"),
+            }
+        }
+        match self.ty.dtype {
+            DType::F32 => show::<f32>(self, f),
+            DType::F64 => show::<f64>(self, f),
+            DType::I32 => show::<i32>(self, f),
+            DType::U32 => show::<u32>(self, f),
+            DType::Bool => show::<bool>(self, f),
+        }
+    }
+}

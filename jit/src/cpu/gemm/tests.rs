@@ -1,0 +1,397 @@
+//! Every instruction set and every path gives exactly the chain of `fma` in the order of k.
+
+use super::*;
+
+/// Scratch as callers give it: aligned, and full of something.
+pub(super) struct Scratch(Vec<[u64; 8]>, usize);
+
+impl Scratch {
+    pub(super) fn new(bytes: usize) -> Scratch {
+        let lines = bytes / 64 + 2;
+        let buffer = vec![[0x7ff8_dead_7fc0_beef; 8]; lines];
+        let skip = buffer.as_ptr().cast::<u8>().align_offset(64);
+        Scratch(buffer, skip)
+    }
+    pub(super) fn address(&mut self) -> *mut u8 {
+        // SAFETY: the skip is less than the line of slack.
+        unsafe { self.0.as_mut_ptr().cast::<u8>().add(self.1) }
+    }
+}
+
+trait Element: Copy + PartialEq + core::fmt::Debug {
+    const SIZE: usize;
+    fn noise(seed: &mut u64) -> Self;
+    fn zero() -> Self;
+    fn mark() -> Self;
+    fn fma(self, by: Self, onto: Self) -> Self;
+    fn bits(self) -> u64;
+    unsafe fn run(
+        g: &Gemm,
+        a: *const Self,
+        b: *const Self,
+        c: *mut Self,
+        scratch: *mut u8,
+        tasks: Option<(usize, usize)>,
+    );
+}
+
+fn random(seed: &mut u64) -> u64 {
+    *seed = seed
+        .wrapping_mul(6364136223846793005)
+        .wrapping_add(1442695040888963407);
+    (*seed >> 33) ^ (*seed >> 7)
+}
+
+macro_rules! element {
+    ($t:ty, $all:ident, $range:ident) => {
+        impl Element for $t {
+            const SIZE: usize = size_of::<$t>();
+            fn noise(seed: &mut u64) -> $t {
+                (random(seed) & 0xf_ffff) as $t / 524288.0 - 1.0
+            }
+            fn zero() -> $t {
+                0.0
+            }
+            fn mark() -> $t {
+                -77.5
+            }
+            fn fma(self, by: $t, onto: $t) -> $t {
+                self.mul_add(by, onto)
+            }
+            fn bits(self) -> u64 {
+                self.to_bits() as u64
+            }
+            unsafe fn run(
+                g: &Gemm,
+                a: *const $t,
+                b: *const $t,
+                c: *mut $t,
+                scratch: *mut u8,
+                tasks: Option<(usize, usize)>,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    match tasks {
+                        None => $all(g, a, b, c, scratch),
+                        Some((begin, end)) => $range(g, a, b, c, scratch, begin, end),
+                    }
+                }
+            }
+        }
+    };
+}
+element!(f32, gemm_f32, gemm_range_f32);
+element!(f64, gemm_f64, gemm_range_f64);
+
+/// The instruction sets that can run here.
+fn isas() -> Vec<Isa> {
+    match Isa::detect() {
+        Isa::Avx512 => vec![Isa::Avx512, Isa::Avx2, Isa::Portable],
+        Isa::Avx2 => vec![Isa::Avx2, Isa::Portable],
+        Isa::Portable => vec![Isa::Portable],
+    }
+}
+
+/// The extent of memory that strides reach below and above the origin.
+fn reach(extents: [usize; 3], strides: [isize; 3]) -> (usize, usize) {
+    let (mut below, mut above) = (0, 0);
+    for (extent, stride) in extents.into_iter().zip(strides) {
+        let far = extent.saturating_sub(1) as isize * stride;
+        below += (-far).max(0) as usize;
+        above += far.max(0) as usize;
+    }
+    (below, above + 1)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    batch: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: [isize; 3],
+    b: [isize; 3],
+    c: [isize; 3],
+}
+
+fn check<T: Element>(case: Case) {
+    let Case {
+        batch,
+        m,
+        n,
+        k,
+        a,
+        b,
+        c,
+    } = case;
+    let mut seed = 7;
+    let (a_below, a_above) = reach([batch, m, k], a);
+    let (b_below, b_above) = reach([batch, k, n], b);
+    let (_, c_above) = reach([batch, m, n], c);
+    // The operands end exactly where they must: reading past them shows under a sanitizer.
+    let av: Vec<T> = (0..a_below + a_above)
+        .map(|_| T::noise(&mut seed))
+        .collect();
+    let bv: Vec<T> = (0..b_below + b_above)
+        .map(|_| T::noise(&mut seed))
+        .collect();
+    let mut expected = vec![T::mark(); c_above + 3];
+    for i in 0..batch as isize {
+        for r in 0..m as isize {
+            for l in 0..n as isize {
+                let mut sum = T::zero();
+                for s in 0..k as isize {
+                    let x = av[(a_below as isize + i * a[0] + r * a[1] + s * a[2]) as usize];
+                    let y = bv[(b_below as isize + i * b[0] + s * b[1] + l * b[2]) as usize];
+                    sum = x.fma(y, sum);
+                }
+                expected[(i * c[0] + r * c[1] + l * c[2]) as usize] = sum;
+            }
+        }
+    }
+    for isa in isas() {
+        let g = Gemm::new(batch, m, n, k, a, b, c, T::SIZE, isa);
+        let mut scratch = Scratch::new(g.scratch_bytes());
+        // All at once, and in ranges of tasks from the last to the first.
+        let tasks = g.tasks();
+        let thirds = [
+            (2 * tasks / 3, tasks),
+            (tasks / 3, 2 * tasks / 3),
+            (0, tasks / 3),
+        ];
+        for ranges in [&[None][..], &thirds.map(Some)[..]] {
+            let mut got = vec![T::mark(); expected.len()];
+            for range in ranges {
+                // SAFETY: the vectors are as long as the strides reach.
+                unsafe {
+                    let (a, b) = (av.as_ptr().add(a_below), bv.as_ptr().add(b_below));
+                    T::run(&g, a, b, got.as_mut_ptr(), scratch.address(), *range);
+                }
+            }
+            for (at, (x, y)) in got.iter().zip(&expected).enumerate() {
+                assert!(
+                    x.bits() == y.bits(),
+                    "{isa:?} {case:?} at {at}: {x:?}, expected {y:?}\n{g:?}"
+                );
+            }
+        }
+    }
+}
+
+/// The layouts that graphs make of one shape.
+fn layouts(batch: usize, m: usize, n: usize, k: usize) -> Vec<Case> {
+    let (im, ik, in_) = (m as isize, k as isize, n as isize);
+    let case = |a, b, c| Case {
+        batch,
+        m,
+        n,
+        k,
+        a,
+        b,
+        c,
+    };
+    let plain_a = [im * ik, ik, 1];
+    let plain_b = [ik * in_, in_, 1];
+    let plain_c = [im * in_, in_, 1];
+    vec![
+        case(plain_a, plain_b, plain_c),
+        case([im * ik, 1, im], plain_b, plain_c),
+        case(plain_a, [ik * in_, 1, ik], plain_c),
+        case([im * ik, 1, im], [ik * in_, 1, ik], plain_c),
+        // Shared operands, which fold the batch away.
+        case(plain_a, [0, in_, 1], plain_c),
+        case(
+            [0, ik, 1],
+            [in_, batch as isize * in_, 1],
+            [in_, batch as isize * in_, 1],
+        ),
+        // Repeated rows, columns and terms.
+        case([0, 0, 1], [0, 1, 0], plain_c),
+        case([1, 1, 0], [2, 0, 1], plain_c),
+        // Slices with steps, forwards and backwards, and rows of C with gaps.
+        case(
+            [2 * im * ik + 1, 2 * ik, 2],
+            [3 * ik * in_, 3 * in_, 3],
+            [im * (in_ + 5), in_ + 5, 1],
+        ),
+        case(
+            [-im * ik, ik, -1],
+            [ik * in_, -in_, 1],
+            [im * in_ + 9, in_, 1],
+        ),
+    ]
+}
+
+fn check_shape(batch: usize, m: usize, n: usize, k: usize) {
+    for case in layouts(batch, m, n, k) {
+        check::<f32>(case);
+        check::<f64>(case);
+    }
+}
+
+#[test]
+fn small_shapes() {
+    for (batch, m, n, k) in [
+        (5, 16, 51, 51),
+        (5, 16, 51, 1),
+        (5, 16, 1, 51),
+        (5, 51, 51, 16),
+        (1, 32, 128, 784),
+        (1, 8, 32, 16),
+        (1, 16, 10, 32),
+        (3, 1, 1, 1),
+        (2, 1, 1, 37),
+        (1, 100, 3, 40),
+        (1, 3, 100, 40),
+        (2, 33, 7, 19),
+    ] {
+        check_shape(batch, m, n, k);
+    }
+}
+
+#[test]
+fn empty_extents() {
+    for (batch, m, n, k) in [
+        (0, 3, 4, 5),
+        (2, 0, 4, 5),
+        (2, 3, 0, 5),
+        (2, 3, 4, 0),
+        (1, 1, 1, 0),
+        (1, 0, 0, 0),
+        (3, 20, 1, 0),
+    ] {
+        check_shape(batch, m, n, k);
+    }
+}
+
+/// Every height and width of tile, every cut of the last vector.
+#[test]
+fn every_tile() {
+    for m in 1..=30 {
+        for n in [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 47, 48, 49, 63, 65, 80] {
+            for case in &layouts(1, m, n, 3)[..3] {
+                check::<f32>(*case);
+                check::<f64>(*case);
+            }
+        }
+    }
+}
+
+/// Large enough for several blocks of k and of lanes, for packing, staging and streaming.
+fn large_cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (m, n, k) in [
+        (100, 200, 270),
+        (300, 1, 700),
+        (1, 900, 530),
+        (530, 5, 70),
+        (784, 128, 32),
+        (40, 1100, 30),
+    ] {
+        cases.extend(&layouts(1, m, n, k)[..4]);
+    }
+    cases.extend(&layouts(1, 130, 520, 70)[..1]);
+    cases.extend(&layouts(1, 520, 500, 130)[1..2]);
+    cases.extend(&layouts(1, 1300, 6, 40)[..2]);
+    cases.extend(&layouts(1, 3, 5000, 20)[..1]);
+    cases.extend(&layouts(2, 6, 600, 300)[..1]);
+    cases
+}
+
+#[test]
+fn blocks() {
+    for case in large_cases() {
+        check::<f32>(case);
+        check::<f64>(case);
+    }
+}
+
+/// The cases above would be worth little if plans stopped taking the paths that they are for.
+#[test]
+fn large_cases_take_every_path() {
+    for isa in isas() {
+        let plans: Vec<Gemm> = large_cases()
+            .into_iter()
+            .map(
+                |Case {
+                     batch,
+                     m,
+                     n,
+                     k,
+                     a,
+                     b,
+                     c,
+                 }| Gemm::new(batch, m, n, k, a, b, c, 4, isa),
+            )
+            .collect();
+        let some = |what: &str, path: fn(&Gemm) -> bool| {
+            assert!(plans.iter().any(path), "{isa:?}: no {what}")
+        };
+        some("swapped", |g| g.swapped);
+        some("strided", |g| g.strided && g.k > 0);
+        some("staged in several blocks", |g| {
+            g.staged && g.lane_blocks > 1
+        });
+        some("packed x", |g| g.pack_x && g.depth_block < g.k);
+        some("packed y, transposed", |g| g.pack_y && g.y[2] != 1);
+        some("packed y, copied", |g| g.pack_y && g.y[2] == 1);
+        some("unpacked, in several blocks of k", |g| {
+            !g.pack_y && g.depth_block < g.k
+        });
+        some("streamed", |g| g.depth_block <= 16 && g.k > 16);
+        some("several blocks of lanes", |g| g.lane_blocks > 1);
+        some("two heights of tile", |g| g.tall_tiles < g.row_tiles);
+    }
+}
+
+/// A kernel given several terms goes through them in order, without leaving its registers.
+#[test]
+fn batch_reduce() {
+    fn check_terms<V: tile::Lanes<Scalar = f32>>() {
+        let mut seed = 3;
+        let (rows, k, last) = (3, 5, V::WIDTH - 1);
+        let lanes = V::WIDTH + last;
+        let x: Vec<f32> = (0..200).map(|_| f32::noise(&mut seed)).collect();
+        let y: Vec<f32> = (0..900).map(|_| f32::noise(&mut seed)).collect();
+        let terms = [(40, 300), (0, 0), (17, 420)].map(|(x, y)| tile::Term { x, y });
+        let mut d = vec![0.0; rows * lanes];
+        // SAFETY: the offsets stay within the vectors; `isas` has this instruction set.
+        unsafe {
+            V::kernel(rows, 2)(&tile::Tile {
+                k,
+                x: x.as_ptr(),
+                x_row: 7,
+                x_k: 1,
+                y: y.as_ptr(),
+                y_k: lanes as isize,
+                d: d.as_mut_ptr(),
+                d_row: lanes as isize,
+                last,
+                resume: false,
+                terms: terms.as_ptr(),
+                term_count: terms.len(),
+            });
+        }
+        for r in 0..rows {
+            for l in 0..lanes {
+                let mut sum = 0.0_f32;
+                for term in &terms {
+                    for s in 0..k {
+                        let x = x[term.x as usize + r * 7 + s];
+                        sum = x.mul_add(y[term.y as usize + s * lanes + l], sum);
+                    }
+                }
+                assert_eq!(sum.to_bits(), d[r * lanes + l].to_bits());
+            }
+        }
+    }
+    for isa in isas() {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => check_terms::<core::arch::x86_64::__m512>(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => check_terms::<core::arch::x86_64::__m256>(),
+            _ => check_terms::<[f32; 4]>(),
+        }
+    }
+}

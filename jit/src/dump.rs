@@ -1,0 +1,71 @@
+//! `FULGURITE_DUMP`: a comma-separated list of stages to print to stderr as they are made.
+
+use std::fmt::Display;
+use std::sync::OnceLock;
+
+/// What can be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The graph as traced.
+    Graph,
+    /// The graphs that differentiation makes.
+    Grad,
+    /// The graph after the passes.
+    Opt,
+    /// The kernels, and the memory plan.
+    Kernels,
+    /// The loops of each kernel.
+    Loops,
+    /// Cranelift's code of each kernel.
+    Clif,
+    /// The machine code of each kernel, as Cranelift prints it.
+    Asm,
+    /// Milliseconds per pass; microseconds per kernel (which are then timed one by one).
+    Time,
+    /// Why a function is traced again: which argument changed, from what to what.
+    Cache,
+}
+
+impl Stage {
+    /// Every stage, with its name in the variable.
+    pub const ALL: [(&'static str, Stage); 9] = [
+        ("graph", Stage::Graph),
+        ("grad", Stage::Grad),
+        ("opt", Stage::Opt),
+        ("kernels", Stage::Kernels),
+        ("loops", Stage::Loops),
+        ("clif", Stage::Clif),
+        ("asm", Stage::Asm),
+        ("time", Stage::Time),
+        ("cache", Stage::Cache),
+    ];
+}
+
+/// Is the stage to be printed?
+pub fn wants(stage: Stage) -> bool {
+    static WANTED: OnceLock<Vec<Stage>> = OnceLock::new();
+    WANTED
+        .get_or_init(|| {
+            let text = std::env::var("FULGURITE_DUMP").unwrap_or_default();
+            let mut wanted = Vec::new();
+            for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+                match Stage::ALL.iter().find(|(known, _)| *known == name) {
+                    Some((_, stage)) => wanted.push(*stage),
+                    None => {
+                        let known: Vec<&str> = Stage::ALL.iter().map(|(name, _)| *name).collect();
+                        eprintln!("FULGURITE_DUMP: there is no stage {name:?}; there are {}", known.join(", "));
+                    }
+                }
+            }
+            wanted
+        })
+        .contains(&stage)
+}
+
+/// Prints a stage, if it is wanted.
+pub fn dump(stage: Stage, title: &str, text: &dyn Display) {
+    if wants(stage) {
+        let text = text.to_string();
+        eprintln!("// {title}\n{}", text.trim_end());
+    }
+}

@@ -1,0 +1,397 @@
+//! One kernel for each stored value: its expression down to other stored values, over its own loops.
+
+use hashbrown::HashMap;
+use smallvec::{SmallVec, smallvec};
+
+use super::index::{Affine, Coords, flatten, reshape};
+use super::kernel::{
+    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
+};
+use super::store::{reshape_base, stored};
+use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, ReduceOp, ValueId};
+use crate::types::DType;
+
+/// A kernel for each stored value of `graph`, whose dots are normalised.
+pub(super) fn build(graph: &Graph) -> Kernels {
+    let mut forced = vec![false; graph.nodes.len()];
+    loop {
+        let mut builder = Builder::new(graph, stored(graph, &forced));
+        builder.run();
+        if builder.missing.is_empty() {
+            return builder.result;
+        }
+        // Some reshapes or products turned out to need their operand stored: once more, with it stored.
+        for id in builder.missing {
+            forced[id.index()] = true;
+        }
+    }
+}
+
+struct Builder<'a> {
+    graph: &'a Graph,
+    stored: Vec<bool>,
+    buffers: HashMap<ValueId, BufferId>,
+    missing: Vec<ValueId>,
+    result: Kernels,
+}
+
+/// The kernel being built, and what it already computes.
+struct Body {
+    kernel: LoopKernel,
+    extents: SmallVec<[usize; 6]>,
+    known: HashMap<KernelValue, Slot>,
+    done: HashMap<(ValueId, Coords), Slot>,
+}
+
+impl Body {
+    fn new(dims: Vec<Dim>) -> Self {
+        let kernel = LoopKernel { dims, ..LoopKernel::default() };
+        let extents = kernel.extents();
+        Body { kernel, extents, known: HashMap::new(), done: HashMap::new() }
+    }
+
+    fn push(&mut self, op: KernelOp, operands: &[Slot], dtype: DType) -> Slot {
+        self.kernel.push(&mut self.known, KernelValue { op, operands: operands.into(), dtype })
+    }
+
+    fn literal(&mut self, dtype: DType, value: f64) -> Slot {
+        self.push(KernelOp::Literal(Literal::new(dtype, value)), &[], dtype)
+    }
+
+    /// The coordinates of the loops themselves, one axis each.
+    fn own_coords(&self) -> Coords {
+        (0..self.extents.len()).map(|d| Affine::counter(d, self.extents.len())).collect()
+    }
+}
+
+impl<'a> Builder<'a> {
+    fn new(graph: &'a Graph, stored: Vec<bool>) -> Self {
+        let result = Kernels { params: graph.param_types(), buffers: vec![], kernels: vec![], outputs: vec![] };
+        Builder { graph, stored, buffers: HashMap::new(), missing: Vec::new(), result }
+    }
+
+    fn buffer(&mut self, id: ValueId, source: Source) -> BufferId {
+        let buffer = BufferId(self.result.buffers.len() as u32);
+        self.result.buffers.push(Buffer { ty: self.graph.ty(id).clone(), source });
+        self.buffers.insert(id, buffer);
+        buffer
+    }
+
+    fn run(&mut self) {
+        for id in self.graph.ids() {
+            match &self.graph.node(id).op {
+                Op::Param(i) => {
+                    self.buffer(id, Source::Param(*i));
+                }
+                Op::Constant(c) => {
+                    self.buffer(id, Source::Constant(c.0.clone()));
+                }
+                _ if self.stored[id.index()] => self.kernels_for(id),
+                _ => {}
+            }
+        }
+        for &output in &self.graph.outputs {
+            let ty = self.graph.ty(output).clone();
+            let base = reshape_base(self.graph, output);
+            let output = match &self.graph.node(base).op {
+                Op::Param(i) => Output::Param(*i, ty),
+                Op::Constant(c) => {
+                    Output::Constant(crate::array::Array::new(ty, c.0.buffer().clone()))
+                }
+                _ => Output::Computed(self.buffers[&base], ty),
+            };
+            self.result.outputs.push(output);
+        }
+    }
+
+    /// The kernels that store `id`.
+    fn kernels_for(&mut self, id: ValueId) {
+        let node = self.graph.node(id);
+        match &node.op {
+            Op::Dot(_) => self.gemm(id),
+            Op::Reduce(op, axes) => self.reduce(id, *op, axes),
+            Op::ArgReduce(op, axis) => self.arg_reduce(id, *op, *axis),
+            Op::Pad { low, high: _, interior } => self.pad(id, low, interior),
+            Op::Concat(axis) => self.concat(id, *axis),
+            Op::Param(_)
+            | Op::Constant(_)
+            | Op::Literal(_)
+            | Op::Iota { .. }
+            | Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Compare(_)
+            | Op::Select
+            | Op::Convert(_)
+            | Op::Bitcast(_)
+            | Op::StopGradient
+            | Op::Threefry(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Broadcast { .. }
+            | Op::Slice { .. }
+            | Op::Rev(_) => {
+                let mut body = self.body(&node.ty.shape, &[]);
+                let coords = body.own_coords();
+                let value = self.compute(&mut body, id, &coords);
+                let buffer = self.buffer(id, Source::Computed);
+                let index = flatten(&coords, &node.ty.shape, coords.len());
+                self.finish(body, value, buffer, index);
+            }
+        }
+    }
+
+    fn body(&self, shape: &[usize], reduced: &[usize]) -> Body {
+        let dim = |(axis, &extent): (usize, &usize)| Dim { extent, reduced: reduced.contains(&axis) };
+        Body::new(shape.iter().enumerate().map(dim).collect())
+    }
+
+    fn finish(&mut self, mut body: Body, value: Slot, buffer: BufferId, index: Affine) {
+        body.kernel.stores.push(Store { value, buffer, index });
+        self.result.kernels.push(Kernel::Loop(body.kernel));
+    }
+
+    /// The value `id` at `coords`, as it is used by others: loaded where it is stored.
+    fn read(&mut self, body: &mut Body, id: ValueId, coords: &Coords) -> Slot {
+        if let Some(&buffer) = self.buffers.get(&id) {
+            let ty = self.graph.ty(id);
+            let index = flatten(coords, &ty.shape, body.extents.len());
+            return body.push(KernelOp::Load(buffer, index), &[], ty.dtype);
+        }
+        let key = (id, coords.clone());
+        if let Some(&slot) = body.done.get(&key) {
+            return slot;
+        }
+        let slot = self.compute(body, id, coords);
+        body.done.insert(key, slot);
+        slot
+    }
+
+    /// The value `id` at `coords`, computed from its operands.
+    fn compute(&mut self, body: &mut Body, id: ValueId, coords: &Coords) -> Slot {
+        let node = self.graph.node(id);
+        let dims = body.extents.len();
+        match &node.op {
+            Op::Literal(literal) => body.push(KernelOp::Literal(*literal), &[], literal.dtype),
+            Op::Iota { dtype, axis, .. } => {
+                let counter = coords[*axis].clone();
+                let count = body.push(KernelOp::Counter(counter), &[], DType::I32);
+                self.convert(body, count, DType::I32, *dtype)
+            }
+            Op::StopGradient => self.read(body, node.operands[0], coords),
+            Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Compare(_)
+            | Op::Select
+            | Op::Convert(_)
+            | Op::Bitcast(_)
+            | Op::Threefry(_) => {
+                let operands: SmallVec<[Slot; 4]> =
+                    node.operands.iter().map(|&x| self.read(body, x, coords)).collect();
+                body.push(KernelOp::Apply(node.op.clone()), &operands, node.ty.dtype)
+            }
+            Op::Broadcast { dims: places, .. } => {
+                let x = node.operands[0];
+                let shape = &self.graph.ty(x).shape;
+                let place = |(axis, &to): (usize, &usize)| {
+                    if shape[axis] == 1 { Affine::zero(dims) } else { coords[to].clone() }
+                };
+                let coords = places.iter().enumerate().map(place).collect();
+                self.read(body, x, &coords)
+            }
+            Op::Transpose(perm) => {
+                let mut moved: Coords = coords.clone();
+                for (to, &from) in perm.iter().enumerate() {
+                    moved[from] = coords[to].clone();
+                }
+                self.read(body, node.operands[0], &moved)
+            }
+            Op::Slice { start, stride, .. } => {
+                let shift = |axis: usize| {
+                    let mut index = Affine { offset: start[axis] as isize, ..Affine::zero(dims) };
+                    index.add_scaled(&coords[axis], stride[axis] as isize);
+                    index
+                };
+                self.read(body, node.operands[0], &(0..coords.len()).map(shift).collect())
+            }
+            Op::Rev(axes) => {
+                let mut flipped = coords.clone();
+                for &axis in axes {
+                    let mut index = Affine { offset: node.ty.shape[axis] as isize - 1, ..Affine::zero(dims) };
+                    index.add_scaled(&coords[axis], -1);
+                    flipped[axis] = index;
+                }
+                self.read(body, node.operands[0], &flipped)
+            }
+            Op::Reshape(shape) => {
+                let x = node.operands[0];
+                if let Some(&buffer) = self.buffers.get(&reshape_base(self.graph, x)) {
+                    let index = flatten(coords, shape, dims);
+                    return body.push(KernelOp::Load(buffer, index), &[], node.ty.dtype);
+                }
+                let from = &self.graph.ty(x).shape;
+                match reshape(coords, shape, from, &body.extents) {
+                    Some(coords) => self.read(body, x, &coords),
+                    None => {
+                        self.missing.push(reshape_base(self.graph, x));
+                        body.literal(node.ty.dtype, 0.0)
+                    }
+                }
+            }
+            Op::Param(_)
+            | Op::Constant(_)
+            | Op::Pad { .. }
+            | Op::Concat(_)
+            | Op::Reduce(..)
+            | Op::ArgReduce(..)
+            | Op::Dot(_) => {
+                // These are always stored before they are read.
+                self.missing.push(id);
+                body.literal(node.ty.dtype, 0.0)
+            }
+        }
+    }
+
+    fn convert(&self, body: &mut Body, x: Slot, from: DType, to: DType) -> Slot {
+        if from == to { x } else { body.push(KernelOp::Apply(Op::Convert(to)), &[x], to) }
+    }
+
+    fn reduce(&mut self, id: ValueId, op: ReduceOp, axes: &[usize]) {
+        let node = self.graph.node(id);
+        let x = node.operands[0];
+        let mut body = self.body(&self.graph.ty(x).shape, axes);
+        let coords = body.own_coords();
+        let element = self.read(&mut body, x, &coords);
+        let value = body.push(KernelOp::Reduce(op), &[element], node.ty.dtype);
+        self.store_row(id, body, value, &coords, axes);
+    }
+
+    fn store_row(&mut self, id: ValueId, body: Body, value: Slot, coords: &Coords, axes: &[usize]) {
+        let shape = &self.graph.ty(id).shape;
+        let kept: Coords = (0..coords.len()).filter(|a| !axes.contains(a)).map(|a| coords[a].clone()).collect();
+        let index = flatten(&kept, shape, coords.len());
+        let buffer = self.buffer(id, Source::Computed);
+        self.finish(body, value, buffer, index);
+    }
+
+    /// The first position whose element is the extreme, or NaN: `min over i of (x[i] = extreme or x[i] ≠ x[i]) ? i : ∞`.
+    fn arg_reduce(&mut self, id: ValueId, op: ArgOp, axis: usize) {
+        let x = self.graph.node(id).operands[0];
+        let dtype = self.graph.ty(x).dtype;
+        let mut body = self.body(&self.graph.ty(x).shape, &[axis]);
+        let coords = body.own_coords();
+        let element = self.read(&mut body, x, &coords);
+        let reduce = match op {
+            ArgOp::Max => ReduceOp::Max,
+            ArgOp::Min => ReduceOp::Min,
+        };
+        let extreme = body.push(KernelOp::Reduce(reduce), &[element], dtype);
+        let equal = body.push(KernelOp::Apply(Op::Compare(CompareOp::Eq)), &[element, extreme], DType::Bool);
+        let nan = body.push(KernelOp::Apply(Op::Compare(CompareOp::Ne)), &[element, element], DType::Bool);
+        let found = body.push(KernelOp::Apply(Op::Binary(BinaryOp::Or)), &[equal, nan], DType::Bool);
+        let position = body.push(KernelOp::Counter(coords[axis].clone()), &[], DType::I32);
+        let none = body.literal(DType::I32, f64::from(i32::MAX));
+        let candidate = body.push(KernelOp::Apply(Op::Select), &[found, position, none], DType::I32);
+        let value = body.push(KernelOp::Reduce(ReduceOp::Min), &[candidate], DType::I32);
+        self.store_row(id, body, value, &coords, &[axis]);
+    }
+
+    /// Two kernels: one fills the result, one writes the operand into its place.
+    fn pad(&mut self, id: ValueId, low: &[isize], interior: &[usize]) {
+        let node = self.graph.node(id);
+        let (x, value) = (node.operands[0], node.operands[1]);
+        let shape = node.ty.shape.clone();
+
+        let mut body = self.body(&shape, &[]);
+        let coords = body.own_coords();
+        let fill = self.read(&mut body, value, &Coords::new());
+        let index = flatten(&coords, &shape, coords.len());
+        let buffer = BufferId(self.result.buffers.len() as u32);
+        self.result.buffers.push(Buffer { ty: node.ty.clone(), source: Source::Computed });
+        self.finish(body, fill, buffer, index);
+
+        // Element i of the operand lies at low + i (interior + 1); with a negative low the first ones are cut off.
+        let from = self.graph.ty(x).shape.clone();
+        let mut first: SmallVec<[usize; 4]> = smallvec![];
+        let mut count: SmallVec<[usize; 4]> = smallvec![];
+        for axis in 0..from.len() {
+            let step = interior[axis] as isize + 1;
+            let begin = (-low[axis]).max(0).div_euclid(step) + isize::from((-low[axis]).max(0) % step != 0);
+            let room = shape[axis] as isize - 1 - low[axis];
+            let end = if room < 0 { 0 } else { room / step + 1 }.min(from[axis] as isize);
+            first.push(begin as usize);
+            count.push((end - begin).max(0) as usize);
+        }
+        if count.iter().all(|&n| n > 0) {
+            let mut body = self.body(&count, &[]);
+            let own = body.own_coords();
+            let (mut source, mut target) = (own.clone(), own);
+            for axis in 0..from.len() {
+                source[axis].offset += first[axis] as isize;
+                let step = interior[axis] as isize + 1;
+                let mut index = Affine { offset: low[axis], ..Affine::zero(from.len()) };
+                index.add_scaled(&source[axis], step);
+                target[axis] = index;
+            }
+            let value = self.read(&mut body, x, &source);
+            let index = flatten(&target, &shape, target.len());
+            self.finish(body, value, buffer, index);
+        }
+        self.buffers.insert(id, buffer);
+    }
+
+    /// A kernel for each operand, which writes it into its place.
+    fn concat(&mut self, id: ValueId, axis: usize) {
+        let node = self.graph.node(id);
+        let buffer = BufferId(self.result.buffers.len() as u32);
+        self.result.buffers.push(Buffer { ty: node.ty.clone(), source: Source::Computed });
+        let mut start = 0;
+        for &x in &node.operands {
+            let shape = self.graph.ty(x).shape.clone();
+            let mut body = self.body(&shape, &[]);
+            let mut coords = body.own_coords();
+            let value = self.read(&mut body, x, &coords);
+            coords[axis].offset += start as isize;
+            start += shape[axis];
+            let index = flatten(&coords, &node.ty.shape, coords.len());
+            self.finish(body, value, buffer, index);
+        }
+        self.buffers.insert(id, buffer);
+    }
+
+    fn gemm(&mut self, id: ValueId) {
+        let node = self.graph.node(id);
+        let (x, y) = (node.operands[0], node.operands[1]);
+        let [b, m, k] = self.graph.ty(x).shape[..] else { return self.missing.push(id) };
+        let n = node.ty.shape[2];
+        let a = self.view(x);
+        let bb = self.view(y);
+        let c = self.buffer(id, Source::Computed);
+        if let (Some(a), Some(bb)) = (a, bb) {
+            let gemm = GemmKernel { extents: [b, m, n, k], dtype: node.ty.dtype, a, b: bb, c };
+            self.result.kernels.push(Kernel::Gemm(gemm));
+        }
+    }
+
+    /// The matrix `x` (rank 3) as buffer, offset and strides; `None` (and a note of what must be stored) where it is
+    /// not such a view yet.
+    fn view(&mut self, x: ValueId) -> Option<(BufferId, isize, [isize; 3])> {
+        let mut body = self.body(&self.graph.ty(x).shape, &[]);
+        let coords = body.own_coords();
+        let missing = self.missing.len();
+        let slot = self.read(&mut body, x, &coords);
+        if self.missing.len() > missing {
+            // A reshape on the way needs its operand stored.
+            return None;
+        }
+        match &body.kernel.values[slot as usize].op {
+            KernelOp::Load(buffer, index) => {
+                Some((*buffer, index.offset, [index.strides[0], index.strides[1], index.strides[2]]))
+            }
+            _ => {
+                self.missing.push(x);
+                None
+            }
+        }
+    }
+}
+

@@ -1,0 +1,180 @@
+//! Affine indices: where an element lies, as a constant plus a multiple of each loop counter.
+//!
+//! Movement ops (broadcast, transpose, reshape, slice, reverse) are never run: they change the coordinates at which
+//! their operand is read. Everything stays affine, with one exception, a reshape that would need a division; its operand
+//! is stored, and then a reshape is only another view of the same memory.
+
+use smallvec::SmallVec;
+
+use crate::types::row_major_strides;
+
+/// `offset + Σ strides[d] · i[d]` over the loop dimensions `d` of a kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Affine {
+    /// The constant.
+    pub offset: isize,
+    /// The multiple of each loop counter.
+    pub strides: SmallVec<[isize; 6]>,
+}
+
+impl Affine {
+    /// The constant 0 over `dims` dimensions.
+    pub fn zero(dims: usize) -> Self {
+        Affine { offset: 0, strides: SmallVec::from_elem(0, dims) }
+    }
+
+    /// The counter of dimension `dim`.
+    pub fn counter(dim: usize, dims: usize) -> Self {
+        let mut affine = Affine::zero(dims);
+        affine.strides[dim] = 1;
+        affine
+    }
+
+    /// Adds `other · factor`.
+    pub fn add_scaled(&mut self, other: &Affine, factor: isize) {
+        self.offset += other.offset * factor;
+        for (stride, more) in self.strides.iter_mut().zip(&other.strides) {
+            *stride += more * factor;
+        }
+    }
+
+    /// Is it a constant?
+    pub fn is_constant(&self) -> bool {
+        self.strides.iter().all(|&s| s == 0)
+    }
+
+    /// The same index with dimension `d` renamed to `map[d]`, over `dims` dimensions.
+    pub fn remap(&self, map: &[usize], dims: usize) -> Self {
+        let mut affine = Affine { offset: self.offset, strides: SmallVec::from_elem(0, dims) };
+        for (&stride, &to) in self.strides.iter().zip(map) {
+            affine.strides[to] += stride;
+        }
+        affine
+    }
+}
+
+/// The coordinates of an element: an index per axis.
+pub(super) type Coords = SmallVec<[Affine; 4]>;
+
+/// The row-major position of the element at `coords` of an array of `shape`.
+pub(super) fn flatten(coords: &[Affine], shape: &[usize], dims: usize) -> Affine {
+    let mut flat = Affine::zero(dims);
+    for (coord, &stride) in coords.iter().zip(&row_major_strides(shape)) {
+        flat.add_scaled(coord, stride as isize);
+    }
+    flat
+}
+
+/// The coordinates in `from` of the element that a reshape shows at `coords` of `to`; `None` where they are not affine.
+/// `extents` are those of the loop dimensions.
+pub(super) fn reshape(coords: &[Affine], to: &[usize], from: &[usize], extents: &[usize]) -> Option<Coords> {
+    let dims = extents.len();
+    let mut result: Coords = SmallVec::from_elem(Affine::zero(dims), from.len());
+    let (mut t, mut f) = (0, 0);
+    while t < to.len() || f < from.len() {
+        // The smallest runs of axes on both sides with as many elements.
+        let (t0, f0) = (t, f);
+        let (mut left, mut right) = (1, 1);
+        loop {
+            if left == right && (t > t0 || f > f0) {
+                break;
+            }
+            if left <= right && t < to.len() {
+                left *= to[t];
+                t += 1;
+            } else if f < from.len() {
+                right *= from[f];
+                f += 1;
+            } else {
+                left *= to[t];
+                t += 1;
+            }
+        }
+        let flat = flatten(&coords[t0..t], &to[t0..t], dims);
+        unflatten(&flat, &from[f0..f], extents, &mut result[f0..f])?;
+    }
+    Some(result)
+}
+
+/// Takes a position apart into coordinates of `shape`: each term goes to the axis whose stride divides it, if then no
+/// coordinate can pass its extent.
+fn unflatten(flat: &Affine, shape: &[usize], extents: &[usize], coords: &mut [Affine]) -> Option<()> {
+    let axes: SmallVec<[usize; 4]> = (0..shape.len()).filter(|&a| shape[a] > 1).collect();
+    match axes[..] {
+        [] => return Some(()),
+        [axis] => {
+            coords[axis] = flat.clone();
+            return Some(());
+        }
+        _ => {}
+    }
+    let strides = row_major_strides(shape);
+    let mut rest = flat.offset;
+    if rest < 0 {
+        return None;
+    }
+    for &axis in &axes {
+        let stride = strides[axis] as isize;
+        coords[axis].offset = rest / stride;
+        rest %= stride;
+    }
+    for (dim, &step) in flat.strides.iter().enumerate() {
+        if step == 0 || extents[dim] <= 1 {
+            continue;
+        }
+        let axis = *axes.iter().find(|&&axis| step > 0 && step % strides[axis] as isize == 0)?;
+        coords[axis].strides[dim] = step / strides[axis] as isize;
+    }
+    for &axis in &axes {
+        let reach: isize = coords[axis].strides.iter().zip(extents).map(|(s, &n)| s * (n as isize - 1).max(0)).sum();
+        if coords[axis].offset + reach >= shape[axis] as isize {
+            return None;
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every element's coordinates, by brute force.
+    fn check(loops: &[usize], to: &[usize], from: &[usize]) -> bool {
+        // Loop dimension d is axis d of `to`.
+        let coords: Coords = (0..to.len()).map(|d| Affine::counter(d, loops.len())).collect();
+        let Some(found) = reshape(&coords, to, from, loops) else { return false };
+        let (ts, fs) = (row_major_strides(to), row_major_strides(from));
+        for n in 0..to.iter().product::<usize>() {
+            let at = |affine: &Affine| {
+                affine.offset + (0..to.len()).map(|d| affine.strides[d] * (n / ts[d] % to[d]) as isize).sum::<isize>()
+            };
+            for (axis, coord) in found.iter().enumerate() {
+                assert_eq!(at(coord) as usize, n / fs[axis] % from[axis], "{to:?} from {from:?}");
+            }
+        }
+        true
+    }
+
+    #[test]
+    fn reshapes_that_merge_or_add_unit_axes_are_affine() {
+        assert!(check(&[2, 3, 4], &[2, 3, 4], &[24]));
+        assert!(check(&[2, 3, 4], &[2, 3, 4], &[6, 4]));
+        assert!(check(&[5, 1, 4], &[5, 1, 4], &[5, 4]));
+        assert!(check(&[5, 4], &[5, 4], &[1, 5, 1, 4, 1]));
+        assert!(check(&[1, 1], &[1, 1], &[]));
+    }
+
+    #[test]
+    fn reshapes_that_split_need_storage() {
+        assert!(!check(&[24], &[24], &[4, 6]));
+        assert!(!check(&[3, 8], &[3, 8], &[6, 4]));
+    }
+
+    #[test]
+    fn a_split_of_a_merge_is_affine_again() {
+        let coords: Coords = (0..3).map(|d| Affine::counter(d, 3)).collect();
+        let extents = [5, 16, 51];
+        let merged = reshape(&coords, &extents, &[80, 51], &extents).expect("a merge");
+        assert_eq!(reshape(&merged, &[80, 51], &[5, 16, 51], &extents), Some(coords));
+    }
+}

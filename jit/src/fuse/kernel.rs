@@ -1,0 +1,321 @@
+//! Kernels: what fusion makes of a graph. Printed by `FULGURITE_DUMP=kernels`.
+
+use std::fmt;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::index::Affine;
+use crate::array::Array;
+use crate::graph::{Literal, Op, ReduceOp};
+use crate::types::{DType, TensorType, join};
+
+/// A piece of memory that kernels read and write, by position in [`Kernels::buffers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+impl BufferId {
+    /// The position as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for BufferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b{}", self.0)
+    }
+}
+
+/// Where a buffer's memory comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// An input of the program.
+    Param(usize),
+    /// An array constant.
+    Constant(Array),
+    /// The program itself writes it.
+    Computed,
+}
+
+/// A stored value.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// Its type; row-major.
+    pub ty: TensorType,
+    /// Whose memory it is.
+    pub source: Source,
+}
+
+/// What an output of the program is.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// The contents of a computed buffer, as this type (of as many elements).
+    Computed(BufferId, TensorType),
+    /// An input, unchanged, as this type.
+    Param(usize, TensorType),
+    /// A constant.
+    Constant(Array),
+}
+
+/// A program as kernels, in the order in which they run.
+#[derive(Clone, Debug)]
+pub struct Kernels {
+    /// The types of the inputs.
+    pub params: Vec<TensorType>,
+    /// The memory that the kernels name.
+    pub buffers: Vec<Buffer>,
+    /// The kernels.
+    pub kernels: Vec<Kernel>,
+    /// The results.
+    pub outputs: Vec<Output>,
+}
+
+/// One kernel.
+#[derive(Clone, Debug)]
+pub enum Kernel {
+    /// A loop nest around a straight-line program.
+    Loop(LoopKernel),
+    /// A batched matrix product.
+    Gemm(GemmKernel),
+}
+
+/// A loop dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dim {
+    /// How often it runs.
+    pub extent: usize,
+    /// Is it summed (maximised, …) away by the kernel's reductions?
+    pub reduced: bool,
+}
+
+/// A value inside a loop kernel, by position.
+pub type Slot = u32;
+
+/// What a value inside a loop kernel is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KernelOp {
+    /// An element of a buffer.
+    Load(BufferId, Affine),
+    /// An index as an element (iota).
+    Counter(Affine),
+    /// A constant.
+    Literal(Literal),
+    /// An elementwise op.
+    Apply(Op),
+    /// A reduction over all reduced dimensions.
+    Reduce(ReduceOp),
+}
+
+/// A value inside a loop kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KernelValue {
+    /// What it is.
+    pub op: KernelOp,
+    /// Of what; earlier values.
+    pub operands: SmallVec<[Slot; 4]>,
+    /// Its element type.
+    pub dtype: DType,
+}
+
+/// Writes a value to memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Store {
+    /// What.
+    pub value: Slot,
+    /// Where to.
+    pub buffer: BufferId,
+    /// At which element.
+    pub index: Affine,
+}
+
+/// A loop nest around a straight-line program over one element, with reductions. Values that do not depend on reduced
+/// dimensions, results of reductions among them, are computed once per row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LoopKernel {
+    /// The loops, outermost first.
+    pub dims: Vec<Dim>,
+    /// The values; operands come earlier.
+    pub values: Vec<KernelValue>,
+    /// What is stored.
+    pub stores: Vec<Store>,
+}
+
+/// A batched matrix product `C[b, m, n] = Σ_k A[b, m, k] B[b, k, n]`.
+#[derive(Clone, Debug)]
+pub struct GemmKernel {
+    /// Extents of batch, m, n, k.
+    pub extents: [usize; 4],
+    /// f32 or f64.
+    pub dtype: DType,
+    /// The left operand: buffer, offset, strides of batch, m, k in elements.
+    pub a: (BufferId, isize, [isize; 3]),
+    /// The right operand: buffer, offset, strides of batch, k, n in elements.
+    pub b: (BufferId, isize, [isize; 3]),
+    /// The result, row-major.
+    pub c: BufferId,
+}
+
+impl LoopKernel {
+    /// Adds a value, or finds its equal.
+    pub fn push(&mut self, known: &mut HashMap<KernelValue, Slot>, value: KernelValue) -> Slot {
+        *known.entry(value).or_insert_with_key(|value| {
+            self.values.push(value.clone());
+            self.values.len() as Slot - 1
+        })
+    }
+
+    /// The extents of the loops.
+    pub fn extents(&self) -> SmallVec<[usize; 6]> {
+        self.dims.iter().map(|d| d.extent).collect()
+    }
+
+    /// Does an index change along reduced dimensions?
+    pub fn varies_inside(&self, index: &Affine) -> bool {
+        index.strides.iter().zip(&self.dims).any(|(&s, d)| s != 0 && d.reduced && d.extent > 1)
+    }
+
+    /// Drops values that no store needs, keeping the order.
+    pub fn prune(&mut self) {
+        let mut live = vec![false; self.values.len()];
+        for store in &self.stores {
+            live[store.value as usize] = true;
+        }
+        for i in (0..self.values.len()).rev() {
+            if live[i] {
+                for &x in &self.values[i].operands {
+                    live[x as usize] = true;
+                }
+            }
+        }
+        let mut moved = vec![Slot::MAX; self.values.len()];
+        let mut kept = Vec::new();
+        for (i, mut value) in std::mem::take(&mut self.values).into_iter().enumerate() {
+            if live[i] {
+                for x in &mut value.operands {
+                    *x = moved[*x as usize];
+                }
+                moved[i] = kept.len() as Slot;
+                kept.push(value);
+            }
+        }
+        self.values = kept;
+        for store in &mut self.stores {
+            store.value = moved[store.value as usize];
+        }
+    }
+
+    /// The buffers that are read, each once, in order of first use.
+    pub fn reads(&self) -> Vec<BufferId> {
+        let mut reads = Vec::new();
+        for value in &self.values {
+            if let KernelOp::Load(buffer, _) = value.op
+                && !reads.contains(&buffer)
+            {
+                reads.push(buffer);
+            }
+        }
+        reads
+    }
+}
+
+impl Kernel {
+    /// The buffers that are read.
+    pub fn reads(&self) -> Vec<BufferId> {
+        match self {
+            Kernel::Loop(k) => k.reads(),
+            Kernel::Gemm(g) => vec![g.a.0, g.b.0],
+        }
+    }
+
+    /// The buffers that are written, in full or in part.
+    pub fn writes(&self) -> Vec<BufferId> {
+        match self {
+            Kernel::Loop(k) => k.stores.iter().map(|s| s.buffer).collect(),
+            Kernel::Gemm(g) => vec![g.c],
+        }
+    }
+}
+
+impl fmt::Display for Affine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut terms: Vec<String> = Vec::new();
+        for (d, &stride) in self.strides.iter().enumerate() {
+            match stride {
+                0 => {}
+                1 => terms.push(format!("i{d}")),
+                _ => terms.push(format!("{stride}*i{d}")),
+            }
+        }
+        if self.offset != 0 || terms.is_empty() {
+            terms.push(self.offset.to_string());
+        }
+        f.write_str(&terms.join(" + "))
+    }
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, buffer) in self.buffers.iter().enumerate() {
+            let source = match &buffer.source {
+                Source::Param(n) => format!("input {n}"),
+                Source::Constant(_) => "constant".into(),
+                Source::Computed => continue,
+            };
+            writeln!(f, "b{i}: {} = {source}", buffer.ty)?;
+        }
+        for (i, kernel) in self.kernels.iter().enumerate() {
+            let reads: Vec<String> = kernel.reads().iter().map(ToString::to_string).collect();
+            let writes: Vec<String> =
+                kernel.writes().iter().map(|&b| format!("{b}: {}", self.buffers[b.index()].ty)).collect();
+            write!(f, "kernel k{i} (reads {}) (writes {}): ", reads.join(" "), writes.join(", "))?;
+            match kernel {
+                Kernel::Loop(k) => writeln!(f, "{k}")?,
+                Kernel::Gemm(g) => writeln!(f, "{g}")?,
+            }
+        }
+        let outputs: Vec<String> = self
+            .outputs
+            .iter()
+            .map(|output| match output {
+                Output::Computed(b, ty) => format!("{b}: {ty}"),
+                Output::Param(i, ty) => format!("input {i}: {ty}"),
+                Output::Constant(a) => format!("constant {}", a.ty()),
+            })
+            .collect();
+        writeln!(f, "return {}", outputs.join(", "))
+    }
+}
+
+impl fmt::Display for LoopKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<String> =
+            self.dims.iter().map(|d| format!("{}{}", d.extent, if d.reduced { "r" } else { "" })).collect();
+        writeln!(f, "loop [{}] {{", dims.join(", "))?;
+        for (i, value) in self.values.iter().enumerate() {
+            let operands: Vec<String> = value.operands.iter().map(|x| format!("%{x}")).collect();
+            let what = match &value.op {
+                KernelOp::Load(buffer, index) => format!("load {buffer}[{index}]"),
+                KernelOp::Counter(index) => format!("counter {index}"),
+                KernelOp::Literal(literal) => format!("literal {}", literal.value()),
+                KernelOp::Apply(op) => format!("{} {}", op.name(), operands.join(", ")),
+                KernelOp::Reduce(op) => format!("{} {}", op.name(), operands.join(", ")),
+            };
+            writeln!(f, "  %{i}: {} = {what}", value.dtype)?;
+        }
+        for store in &self.stores {
+            writeln!(f, "  store %{} -> {}[{}]", store.value, store.buffer, store.index)?;
+        }
+        write!(f, "}}")
+    }
+}
+
+impl fmt::Display for GemmKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [batch, m, n, k] = self.extents;
+        let operand = |(buffer, offset, strides): &(BufferId, isize, [isize; 3])| {
+            format!("{buffer}[{offset} by {}]", join(strides, ","))
+        };
+        write!(f, "gemm {} {batch}x{m}x{n}x{k} {} · {}", self.dtype, operand(&self.a), operand(&self.b))
+    }
+}

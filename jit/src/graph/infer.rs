@@ -1,0 +1,202 @@
+//! The type of an op's result, from the types of its operands: one exhaustive match. An error is the reason only; the
+//! caller adds the op's name and the user's line.
+
+use super::op::{DotAxes, Op, UnaryOp};
+use crate::types::{DType, Shape, TensorType, join};
+
+type Inferred = Result<TensorType, String>;
+
+/// The type of `op` applied to operands of these types, or why it cannot be applied.
+pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
+    match op.arity() {
+        Some(n) if n != operands.len() => return Err(format!("takes {n} operands, not {}", operands.len())),
+        None if operands.is_empty() => return Err("takes at least one operand".into()),
+        _ => {}
+    }
+    match op {
+        Op::Param(_) => Err("a parameter has no inferred type".into()),
+        Op::Literal(literal) => Ok(TensorType::scalar(literal.dtype)),
+        Op::Constant(constant) => Ok(constant.0.ty().clone()),
+        Op::Iota { dtype, shape, axis } => {
+            check_axis(*axis, shape.len(), || format!("shape [{}]", join(shape, ",")))?;
+            check(*dtype != DType::Bool, || "cannot count in bool".into())?;
+            Ok(TensorType::new(*dtype, shape))
+        }
+        Op::Unary(op) => {
+            let x = operands[0];
+            check(op.class().contains(x.dtype), || format!("takes {}, not {x}", op.class().describe()))?;
+            Ok(if *op == UnaryOp::IsFinite { x.with_dtype(DType::Bool) } else { x.clone() })
+        }
+        Op::Binary(op) => {
+            let (x, y) = same(operands[0], operands[1])?;
+            check(op.class().contains(x.dtype), || format!("takes {}, not {x} and {y}", op.class().describe()))?;
+            Ok(x.clone())
+        }
+        Op::Compare(op) => {
+            let (x, y) = same(operands[0], operands[1])?;
+            check(op.class().contains(x.dtype), || format!("takes {}, not {x} and {y}", op.class().describe()))?;
+            Ok(x.with_dtype(DType::Bool))
+        }
+        Op::Select => {
+            let (pred, x, y) = (operands[0], operands[1], operands[2]);
+            check(pred.dtype == DType::Bool, || format!("the predicate must be bool, not {pred}"))?;
+            same(x, y)?;
+            check(pred.shape == x.shape, || format!("predicate {pred} and operands {x} differ in shape"))?;
+            Ok(x.clone())
+        }
+        Op::Convert(dtype) => Ok(operands[0].with_dtype(*dtype)),
+        Op::Bitcast(dtype) => {
+            let x = operands[0];
+            let fits = x.dtype.size() == dtype.size() && (x.dtype == DType::Bool) == (*dtype == DType::Bool);
+            check(fits, || format!("{x} and {dtype} differ in size"))?;
+            Ok(x.with_dtype(*dtype))
+        }
+        Op::StopGradient => Ok(operands[0].clone()),
+        Op::Threefry(word) => {
+            check(*word < 2, || format!("has words 0 and 1, not {word}"))?;
+            for x in operands {
+                check(x.dtype == DType::U32, || format!("takes u32, not {x}"))?;
+                same(operands[0], x)?;
+            }
+            Ok(operands[0].clone())
+        }
+        Op::Reshape(shape) => {
+            let result = TensorType::new(operands[0].dtype, shape);
+            check(result.elements() == operands[0].elements(), || {
+                format!("cannot reshape {} to [{}]: {} elements are not {}", operands[0], join(shape, ","), operands[0].elements(), result.elements())
+            })?;
+            Ok(result)
+        }
+        Op::Transpose(perm) => {
+            let x = operands[0];
+            check(perm.len() == x.rank() && (0..x.rank()).all(|axis| perm.contains(&axis)), || {
+                format!("[{}] is no permutation of the axes of {x}", join(perm, ","))
+            })?;
+            let shape: Shape = perm.iter().map(|&axis| x.shape[axis]).collect();
+            Ok(TensorType::new(x.dtype, &shape))
+        }
+        Op::Broadcast { shape, dims } => broadcast(operands[0], shape, dims),
+        Op::Slice { start, limit, stride } => {
+            let x = operands[0];
+            let rank = x.rank();
+            check(start.len() == rank && limit.len() == rank && stride.len() == rank, || {
+                format!("needs start, limit and stride for each of the {rank} axes of {x}")
+            })?;
+            let mut shape = Shape::new();
+            for axis in 0..rank {
+                let (s, l, step) = (start[axis], limit[axis], stride[axis]);
+                check(s <= l && l <= x.shape[axis] && step >= 1, || {
+                    format!("{s}..{l} by {step} is not within axis {axis} of {x}")
+                })?;
+                shape.push((l - s).div_ceil(step));
+            }
+            Ok(TensorType::new(x.dtype, &shape))
+        }
+        Op::Pad { low, high, interior } => {
+            let (x, value) = (operands[0], operands[1]);
+            let rank = x.rank();
+            check(value.rank() == 0 && value.dtype == x.dtype, || format!("pads {x} with a {} scalar, not {value}", x.dtype))?;
+            check(low.len() == rank && high.len() == rank && interior.len() == rank, || {
+                format!("needs low, high and interior for each of the {rank} axes of {x}")
+            })?;
+            let mut shape = Shape::new();
+            for axis in 0..rank {
+                let extent = x.shape[axis] as isize;
+                let spread = extent + (extent - 1).max(0) * interior[axis] as isize;
+                let size = spread + low[axis] + high[axis];
+                check(size >= 0, || format!("axis {axis} of {x} would get extent {size}"))?;
+                shape.push(size as usize);
+            }
+            Ok(TensorType::new(x.dtype, &shape))
+        }
+        Op::Concat(axis) => {
+            let first = operands[0];
+            check_axis(*axis, first.rank(), || first.to_string())?;
+            let mut shape = first.shape.clone();
+            for x in &operands[1..] {
+                let fits = x.dtype == first.dtype
+                    && x.rank() == first.rank()
+                    && (0..x.rank()).all(|a| a == *axis || x.shape[a] == first.shape[a]);
+                check(fits, || format!("{first} and {x} do not go together along axis {axis}"))?;
+                shape[*axis] += x.shape[*axis];
+            }
+            Ok(TensorType::new(first.dtype, &shape))
+        }
+        Op::Rev(axes) => {
+            check_axes(axes, operands[0])?;
+            Ok(operands[0].clone())
+        }
+        Op::Reduce(op, axes) => {
+            let x = operands[0];
+            check(op.class().contains(x.dtype), || format!("takes {}, not {x}", op.class().describe()))?;
+            check_axes(axes, x)?;
+            check(axes.windows(2).all(|w| w[0] < w[1]), || format!("axes [{}] do not ascend", join(axes, ",")))?;
+            let shape: Shape = (0..x.rank()).filter(|a| !axes.contains(a)).map(|a| x.shape[a]).collect();
+            Ok(TensorType::new(x.dtype, &shape))
+        }
+        Op::ArgReduce(op, axis) => {
+            let x = operands[0];
+            check(op.class().contains(x.dtype), || format!("takes {}, not {x}", op.class().describe()))?;
+            check_axis(*axis, x.rank(), || x.to_string())?;
+            check(x.shape[*axis] > 0, || format!("axis {axis} of {x} is empty"))?;
+            let shape: Shape = (0..x.rank()).filter(|a| a != axis).map(|a| x.shape[a]).collect();
+            Ok(TensorType::new(DType::I32, &shape))
+        }
+        Op::Dot(axes) => dot(axes, operands[0], operands[1]),
+    }
+}
+
+fn check(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(why()) }
+}
+
+fn check_axis(axis: usize, rank: usize, of: impl FnOnce() -> String) -> Result<(), String> {
+    check(axis < rank, || format!("{} has no axis {axis}", of()))
+}
+
+fn check_axes(axes: &[usize], x: &TensorType) -> Result<(), String> {
+    for (i, &axis) in axes.iter().enumerate() {
+        check_axis(axis, x.rank(), || x.to_string())?;
+        check(!axes[..i].contains(&axis), || format!("axis {axis} of {x} is named twice"))?;
+    }
+    Ok(())
+}
+
+fn same<'a>(x: &'a TensorType, y: &'a TensorType) -> Result<(&'a TensorType, &'a TensorType), String> {
+    check(x.dtype == y.dtype, || format!("{x} and {y} differ in element type"))?;
+    check(x.shape == y.shape, || format!("{x} and {y} differ in shape"))?;
+    Ok((x, y))
+}
+
+fn broadcast(x: &TensorType, shape: &Shape, dims: &[usize]) -> Inferred {
+    let cannot = |why: String| format!("cannot broadcast {x} to [{}]: {why}", join(shape, ","));
+    check(dims.len() == x.rank(), || cannot(format!("{} places for {} axes", dims.len(), x.rank())))?;
+    check(dims.windows(2).all(|w| w[0] < w[1]), || cannot(format!("places [{}] do not ascend", join(dims, ","))))?;
+    for (axis, &dim) in dims.iter().enumerate() {
+        check(dim < shape.len(), || cannot(format!("there is no axis {dim}")))?;
+        check(x.shape[axis] == shape[dim] || x.shape[axis] == 1, || {
+            cannot(format!("axis {axis} has extent {}, not {} or 1", x.shape[axis], shape[dim]))
+        })?;
+    }
+    Ok(TensorType::new(x.dtype, shape))
+}
+
+fn dot(axes: &DotAxes, x: &TensorType, y: &TensorType) -> Inferred {
+    let cannot = |why: String| format!("cannot contract {x} with {y}: {why}");
+    check(x.dtype == y.dtype && x.dtype.is_float(), || cannot("takes two floats of one type".into()))?;
+    for (side, ty) in [(0, x), (1, y)] {
+        let named: Vec<usize> =
+            axes.batch.iter().chain(&axes.contract).map(|p| if side == 0 { p.0 } else { p.1 }).collect();
+        check_axes(&named, ty).map_err(cannot)?;
+    }
+    for &(a, b) in axes.batch.iter().chain(&axes.contract) {
+        check(x.shape[a] == y.shape[b], || {
+            format!("cannot contract {x} axis {a} with {y} axis {b} ({} ≠ {})", x.shape[a], y.shape[b])
+        })?;
+    }
+    let batch = axes.batch.iter().map(|&(a, _)| x.shape[a]);
+    let left = axes.free(0, x.rank()).into_iter().map(|a| x.shape[a]);
+    let right = axes.free(1, y.rank()).into_iter().map(|a| y.shape[a]);
+    let shape: Shape = batch.chain(left).chain(right).collect();
+    Ok(TensorType::new(x.dtype, &shape))
+}

@@ -1,0 +1,125 @@
+//! The graph: a program over tensors, in the order of evaluation.
+//!
+//! A value is an op applied to earlier values; there are no cycles, no names and no effects. Inputs are
+//! [`Op::Param`] values, results are listed in `outputs`.
+//!
+//! **Invariant:** an operand is always an earlier value. **Invariant:** a value's type is what [`infer`] says.
+//! [`verify`] checks both (and more) after every pass in debug builds.
+
+pub mod infer;
+mod op;
+mod parse;
+mod print;
+mod samples;
+mod verify;
+
+use std::panic::Location;
+
+use smallvec::SmallVec;
+
+pub use infer::infer;
+pub use op::{ArgOp, BinaryOp, Class, CompareOp, Constant, DotAxes, Literal, Op, ReduceOp, Sample, UnaryOp};
+pub use parse::parse;
+pub use samples::samples;
+pub use verify::verify;
+
+use crate::types::TensorType;
+
+/// A value of a graph, by position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub u32);
+
+impl ValueId {
+    /// The position as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl std::fmt::Display for ValueId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "%{}", self.0)
+    }
+}
+
+/// The operands of a value.
+pub type Operands = SmallVec<[ValueId; 4]>;
+
+/// A value: an op, its operands, and what it gives.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What is done.
+    pub op: Op,
+    /// To what.
+    pub operands: Operands,
+    /// The type of the result.
+    pub ty: TensorType,
+    /// The user's line that asked for it, where known.
+    pub location: Option<&'static Location<'static>>,
+}
+
+/// A program over tensors.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// The values; operands come earlier.
+    pub nodes: Vec<Node>,
+    /// The inputs in order: values that are [`Op::Param`].
+    pub params: Vec<ValueId>,
+    /// The results in order.
+    pub outputs: Vec<ValueId>,
+}
+
+impl Graph {
+    /// An empty program.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value at `id`.
+    pub fn node(&self, id: ValueId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    /// The type of `id`.
+    pub fn ty(&self, id: ValueId) -> &TensorType {
+        &self.nodes[id.index()].ty
+    }
+
+    /// All values in order.
+    pub fn ids(&self) -> impl DoubleEndedIterator<Item = ValueId> + use<> {
+        (0..self.nodes.len() as u32).map(ValueId)
+    }
+
+    /// Adds an input.
+    pub fn param(&mut self, ty: TensorType) -> ValueId {
+        let id = self.push(Node { op: Op::Param(self.params.len()), operands: Operands::new(), ty, location: None });
+        self.params.push(id);
+        id
+    }
+
+    /// Adds a value whose type has been inferred.
+    pub fn push(&mut self, node: Node) -> ValueId {
+        let id = ValueId(self.nodes.len() as u32);
+        self.nodes.push(node);
+        id
+    }
+
+    /// The types of the inputs.
+    pub fn param_types(&self) -> Vec<TensorType> {
+        self.params.iter().map(|&p| self.ty(p).clone()).collect()
+    }
+
+    /// The types of the results.
+    pub fn output_types(&self) -> Vec<TensorType> {
+        self.outputs.iter().map(|&p| self.ty(p).clone()).collect()
+    }
+
+    /// How often each value is used, as an operand or a result.
+    pub fn uses(&self) -> Vec<u32> {
+        let mut uses = vec![0; self.nodes.len()];
+        for x in self.nodes.iter().flat_map(|n| &n.operands).chain(&self.outputs) {
+            uses[x.index()] += 1;
+        }
+        uses
+    }
+}

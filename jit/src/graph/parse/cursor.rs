@@ -1,0 +1,259 @@
+//! One line of a graph's text, from which the parser takes what it expects next. Everything that can be wrong with a
+//! line's pieces (names, types, elements, parameters) is an error here, with the line's number.
+
+use smallvec::SmallVec;
+
+use crate::array::Array;
+use crate::error::{Error, Result};
+use crate::graph::op::{Constant, Literal};
+use crate::types::{DType, Shape, TensorType};
+
+/// The rest of a line.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(rest: &'a str, line: usize) -> Self {
+        Cursor { rest, line }
+    }
+
+    pub(super) fn error(&self, why: impl std::fmt::Display) -> Error {
+        Error::new(format!("graph text, line {}: {why}", self.line))
+    }
+
+    pub(super) fn expected(&self, what: &str) -> Error {
+        let found = if self.rest.is_empty() { "the end of the line".into() } else { format!("`{}`", self.rest) };
+        self.error(format!("expected {what}, found {found}"))
+    }
+
+    pub(super) fn eat(&mut self, token: &str) -> bool {
+        match self.rest.strip_prefix(token) {
+            Some(rest) => {
+                self.rest = rest.trim_start();
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn expect(&mut self, token: &str) -> Result<()> {
+        if self.eat(token) { Ok(()) } else { Err(self.expected(&format!("`{token}`"))) }
+    }
+
+    pub(super) fn end(&self) -> Result<()> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.expected("the end of the line")) }
+    }
+
+    /// The longest start of the rest that consists of these characters.
+    pub(super) fn take(&mut self, what: &str, belongs: impl Fn(char) -> bool) -> Result<&'a str> {
+        let (taken, rest) = self.rest.split_at(self.rest.find(|c| !belongs(c)).unwrap_or(self.rest.len()));
+        if taken.is_empty() {
+            return Err(self.expected(what));
+        }
+        self.rest = rest.trim_start();
+        Ok(taken)
+    }
+
+    pub(super) fn word(&mut self) -> Result<&'a str> {
+        self.take("a name", |c| c.is_ascii_alphanumeric() || c == '_')
+    }
+
+    /// Does a value such as `%12` come next?
+    pub(super) fn at_name(&self) -> bool {
+        self.rest.starts_with('%')
+    }
+
+    /// `%12`, with its `%`.
+    pub(super) fn name(&mut self) -> Result<&'a str> {
+        if !self.at_name() {
+            return Err(self.expected("a value such as `%0`"));
+        }
+        self.take("a value such as `%0`", |c| c.is_ascii_alphanumeric() || c == '_' || c == '%')
+    }
+
+    /// `%0, %1, …`, or nothing.
+    pub(super) fn names(&mut self) -> Result<Vec<&'a str>> {
+        let mut names = Vec::new();
+        if self.at_name() {
+            names.push(self.name()?);
+            while self.eat(",") {
+                names.push(self.name()?);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Items with commas between them up to `close`.
+    pub(super) fn list<T>(&mut self, close: &str, item: impl Fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        if self.eat(close) {
+            return Ok(items);
+        }
+        loop {
+            items.push(item(self)?);
+            if self.eat(close) {
+                return Ok(items);
+            }
+            self.expect(",")?;
+        }
+    }
+
+    /// `f32[128,784]`
+    pub(super) fn ty(&mut self) -> Result<TensorType> {
+        let name = self.word()?;
+        let dtype = DType::parse(name).ok_or_else(|| self.error(format!("there is no element type `{name}`")))?;
+        self.expect("[")?;
+        let extents = self.list("]", |cursor| {
+            let text = cursor.word()?;
+            bounded(text).ok_or_else(|| cursor.error(format!("`{text}` is no extent")))
+        })?;
+        fits(&extents).ok_or_else(|| self.error("the shape has too many elements"))?;
+        Ok(TensorType::new(dtype, &extents))
+    }
+
+    /// An element as it is printed: `1.5`, `-inf`, `bits:0x7fc00001`, `true`.
+    pub(super) fn element(&mut self, dtype: DType) -> Result<Literal> {
+        let text = self.take("an element", |c| !matches!(c, ',' | '}' | ' '))?;
+        let bits = match (text.strip_prefix("bits:0x"), dtype) {
+            (Some(bits), DType::F32) => u32::from_str_radix(bits, 16).ok().map(u64::from),
+            (Some(bits), DType::F64) => u64::from_str_radix(bits, 16).ok(),
+            (Some(_), DType::Bool | DType::I32 | DType::U32) => None,
+            (None, DType::Bool) => text.parse::<bool>().ok().map(u64::from),
+            (None, DType::I32) => text.parse::<i32>().ok().map(|x| u64::from(x as u32)),
+            (None, DType::U32) => text.parse::<u32>().ok().map(u64::from),
+            // The usual NaN is written out: which bits `parse` gives for it is not promised.
+            (None, DType::F32) if text == "nan" => Some(0x7fc0_0000),
+            (None, DType::F64) if text == "nan" => Some(0x7ff8_0000_0000_0000),
+            (None, DType::F32) => text.parse::<f32>().ok().map(|x| u64::from(x.to_bits())),
+            (None, DType::F64) => text.parse::<f64>().ok().map(f64::to_bits),
+        };
+        let bits = bits.ok_or_else(|| self.error(format!("`{text}` is no element of type {dtype}")))?;
+        Ok(Literal { dtype, bits })
+    }
+
+    /// `{1.0, 2.0}`
+    pub(super) fn constant(&mut self, ty: &TensorType) -> Result<Constant> {
+        self.expect("{")?;
+        if self.rest.starts_with('…') {
+            return Err(self.error(format!(
+                "the elements of this {ty} were not printed (only their hash), so it cannot be read back"
+            )));
+        }
+        let elements = self.list("}", |cursor| cursor.element(ty.dtype))?;
+        let mut bytes = Vec::with_capacity(elements.len() * ty.dtype.size());
+        for element in &elements {
+            match ty.dtype {
+                DType::Bool => bytes.push(element.bits as u8),
+                DType::I32 | DType::U32 | DType::F32 => bytes.extend((element.bits as u32).to_ne_bytes()),
+                DType::F64 => bytes.extend(element.bits.to_ne_bytes()),
+            }
+        }
+        if elements.len() != ty.elements() {
+            return Err(self.error(format!("{} elements do not fill {ty}", elements.len())));
+        }
+        Array::from_bytes(ty, &bytes).map(Constant).map_err(|e| self.error(e))
+    }
+
+    /// `[shape=4,5, dims=]`, or nothing. A piece between commas with `=` in it starts the next parameter, any other
+    /// continues the last one's list.
+    pub(super) fn parameters(&mut self) -> Result<Parameters<'a>> {
+        let mut parameters = Parameters { at: *self, items: Vec::new() };
+        if !self.eat("[") {
+            return Ok(parameters);
+        }
+        let (inside, rest) = self.rest.split_once(']').ok_or_else(|| self.expected("parameters up to `]`"))?;
+        for piece in inside.split(',') {
+            let value = match piece.split_once('=') {
+                Some((key, value)) => {
+                    parameters.items.push((key.trim(), Vec::new()));
+                    value.trim()
+                }
+                None => piece.trim(),
+            };
+            match parameters.items.last_mut() {
+                Some((_, values)) if !value.is_empty() => values.push(value),
+                Some(_) => {}
+                None => return Err(self.expected("a parameter such as `axis=0`")),
+            }
+        }
+        self.rest = rest.trim_start();
+        Ok(parameters)
+    }
+}
+
+/// The parameters of an op by name; whoever reads one takes it away.
+pub(super) struct Parameters<'a> {
+    at: Cursor<'a>,
+    items: Vec<(&'a str, Vec<&'a str>)>,
+}
+
+impl<'a> Parameters<'a> {
+    pub(super) fn error(&self, why: impl std::fmt::Display) -> Error {
+        self.at.error(why)
+    }
+
+    pub(super) fn take(&mut self, key: &str) -> Result<Vec<&'a str>> {
+        match self.items.iter().position(|(name, _)| *name == key) {
+            Some(i) => Ok(self.items.remove(i).1),
+            None => Err(self.at.error(format!("parameter `{key}` is missing"))),
+        }
+    }
+
+    pub(super) fn none_left(&self) -> Result<()> {
+        match self.items.first() {
+            Some((key, _)) => Err(self.at.error(format!("there is no parameter `{key}`, or it is named twice"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn numbers<T: TryFrom<i64>, L: FromIterator<T>>(&mut self, key: &str) -> Result<L> {
+        let values = self.take(key)?;
+        values
+            .into_iter()
+            .map(|v| bounded(v).ok_or_else(|| self.at.error(format!("`{key}={v}` is no such number"))))
+            .collect()
+    }
+
+    pub(super) fn number<T: TryFrom<i64>>(&mut self, key: &str) -> Result<T> {
+        match <[T; 1]>::try_from(self.numbers::<T, Vec<T>>(key)?) {
+            Ok([number]) => Ok(number),
+            Err(_) => Err(self.at.error(format!("parameter `{key}` is one number"))),
+        }
+    }
+
+    pub(super) fn shape(&mut self, key: &str) -> Result<Shape> {
+        let shape: Shape = self.numbers(key)?;
+        fits(&shape).ok_or_else(|| self.at.error(format!("`{key}` has too many elements")))?;
+        Ok(shape)
+    }
+
+    pub(super) fn dtype(&mut self, key: &str) -> Result<DType> {
+        let values = self.take(key)?;
+        let dtype = if let [name] = values[..] { DType::parse(name) } else { None };
+        dtype.ok_or_else(|| self.at.error(format!("`{key}={}` is no element type", values.join(","))))
+    }
+
+    pub(super) fn pairs(&mut self, key: &str) -> Result<SmallVec<[(usize, usize); 2]>> {
+        let values = self.take(key)?;
+        let pair = |v: &str| v.split_once(':').and_then(|(a, b)| Some((bounded(a)?, bounded(b)?)));
+        values
+            .into_iter()
+            .map(|v| pair(v).ok_or_else(|| self.at.error(format!("`{key}={v}` is no pair such as `1:0`"))))
+            .collect()
+    }
+}
+
+/// A whole number within ±2³¹, so that no arithmetic on a few extents can overflow.
+fn bounded<T: TryFrom<i64>>(text: &str) -> Option<T> {
+    text.parse::<i32>().ok().and_then(|n| T::try_from(i64::from(n)).ok())
+}
+
+/// Can memory hold a tensor of these extents at all?
+fn fits(extents: &[usize]) -> Option<()> {
+    // An extent of zero must not hide others whose product overflows: strides are products of parts of the shape.
+    let elements = extents.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent.max(1)))?;
+    (elements <= isize::MAX as usize / 8).then_some(())
+}

@@ -1,0 +1,206 @@
+//! A graph as text, in the syntax that [`parse`](super::parse()) reads.
+//!
+//! Every parameter of every op prints, and elements print so that they read back to the same bits. What does not print:
+//! the user's source lines, and the elements of constants above [`Constant::SMALL`] bytes, of which a hash stands for
+//! the elements. A graph that breaks its invariants still prints: the verifier shows its faults with these functions.
+
+use std::fmt::{self, Write};
+
+use super::op::{Constant, DotAxes, Literal, Op};
+use super::{Graph, ValueId};
+use crate::types::{DType, join};
+
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let params: Vec<String> = self.params.iter().map(|&p| format!("{p}: {}", type_text(self, p))).collect();
+        let results: Vec<String> = self.outputs.iter().map(|&x| type_text(self, x)).collect();
+        writeln!(f, "fn main({}) -> ({}) {{", params.join(", "), results.join(", "))?;
+        for id in self.ids() {
+            // Inputs stand in the head; one that is not listed there is a fault, which must show.
+            let in_head = matches!(self.node(id).op, Op::Param(i) if self.params.get(i) == Some(&id));
+            if !in_head {
+                writeln!(f, "  {}", line(self, id))?;
+            }
+        }
+        writeln!(f, "  return{}{}", if self.outputs.is_empty() { "" } else { " " }, join(&self.outputs, ", "))?;
+        writeln!(f, "}}")
+    }
+}
+
+/// The line of one value: `%3: f32[4] = add %0, %2`.
+pub(crate) fn line(graph: &Graph, id: ValueId) -> String {
+    let Some(node) = graph.nodes.get(id.index()) else {
+        return format!("{id} (there is no such value)");
+    };
+    let mut text = format!("{id}: {} = {}", node.ty, node.op.name());
+    let mut operands = join(&node.operands, ", ");
+    if let Some(elements) = elements_text(&node.op) {
+        operands = elements;
+    }
+    if !operands.is_empty() {
+        text.push(' ');
+        text.push_str(&operands);
+    }
+    if let Some(parameters) = parameters_text(&node.op) {
+        write!(text, " [{parameters}]").expect("a string takes all text");
+    }
+    text
+}
+
+fn type_text(graph: &Graph, id: ValueId) -> String {
+    graph.nodes.get(id.index()).map_or_else(|| "?".into(), |node| node.ty.to_string())
+}
+
+/// What stands in the place of operands for ops that hold their elements.
+fn elements_text(op: &Op) -> Option<String> {
+    match op {
+        Op::Literal(literal) => Some(element_text(*literal)),
+        Op::Constant(constant) => Some(constant_text(constant)),
+        Op::Param(number) => Some(number.to_string()),
+        Op::Iota { .. }
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Compare(_)
+        | Op::Select
+        | Op::Convert(_)
+        | Op::Bitcast(_)
+        | Op::StopGradient
+        | Op::Threefry(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Broadcast { .. }
+        | Op::Slice { .. }
+        | Op::Pad { .. }
+        | Op::Concat(_)
+        | Op::Rev(_)
+        | Op::Reduce(..)
+        | Op::ArgReduce(..)
+        | Op::Dot(_) => None,
+    }
+}
+
+/// What stands in brackets.
+fn parameters_text(op: &Op) -> Option<String> {
+    match op {
+        Op::Param(_)
+        | Op::Literal(_)
+        | Op::Constant(_)
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Compare(_)
+        | Op::Select
+        | Op::StopGradient => None,
+        Op::Iota { dtype, shape, axis } => Some(format!("dtype={dtype}, shape={}, axis={axis}", join(shape, ","))),
+        Op::Convert(dtype) | Op::Bitcast(dtype) => Some(format!("dtype={dtype}")),
+        Op::Threefry(word) => Some(format!("word={word}")),
+        Op::Reshape(shape) => Some(format!("shape={}", join(shape, ","))),
+        Op::Transpose(perm) => Some(format!("perm={}", join(perm, ","))),
+        Op::Broadcast { shape, dims } => Some(format!("shape={}, dims={}", join(shape, ","), join(dims, ","))),
+        Op::Slice { start, limit, stride } => {
+            Some(format!("start={}, limit={}, stride={}", join(start, ","), join(limit, ","), join(stride, ",")))
+        }
+        Op::Pad { low, high, interior } => {
+            Some(format!("low={}, high={}, interior={}", join(low, ","), join(high, ","), join(interior, ",")))
+        }
+        Op::Concat(axis) | Op::ArgReduce(_, axis) => Some(format!("axis={axis}")),
+        Op::Rev(axes) | Op::Reduce(_, axes) => Some(format!("axes={}", join(axes, ","))),
+        Op::Dot(DotAxes { batch, contract }) => {
+            Some(format!("batch={}, contract={}", pairs_text(batch), pairs_text(contract)))
+        }
+    }
+}
+
+fn pairs_text(pairs: &[(usize, usize)]) -> String {
+    pairs.iter().map(|(a, b)| format!("{a}:{b}")).collect::<Vec<_>>().join(",")
+}
+
+fn constant_text(constant: &Constant) -> String {
+    let bytes = constant.0.bytes();
+    if bytes.len() > Constant::SMALL {
+        return format!("{{…{} bytes, hash {:08x}}}", bytes.len(), hash(bytes));
+    }
+    let dtype = constant.0.ty().dtype;
+    let elements = bytes.chunks_exact(dtype.size()).map(|bytes| {
+        let bits = match *bytes {
+            [a] => u64::from(a),
+            [a, b, c, d] => u64::from(u32::from_ne_bytes([a, b, c, d])),
+            [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            _ => unreachable!("elements have 1, 4 or 8 bytes"),
+        };
+        element_text(Literal { dtype, bits })
+    });
+    format!("{{{}}}", elements.collect::<Vec<_>>().join(", "))
+}
+
+/// The shortest text that reads back to the same bits. `nan` is the quiet NaN without a payload; any other NaN prints
+/// its bits.
+fn element_text(element: Literal) -> String {
+    fn float(value: impl fmt::Debug, is_nan: bool, bits: u64, usual_nan: u64) -> String {
+        match is_nan {
+            true if bits == usual_nan => "nan".into(),
+            true => format!("bits:{bits:#x}"),
+            false => format!("{value:?}"),
+        }
+    }
+    let bits = element.bits;
+    match element.dtype {
+        DType::Bool => (bits != 0).to_string(),
+        DType::I32 => (bits as u32 as i32).to_string(),
+        DType::U32 => (bits as u32).to_string(),
+        DType::F32 => {
+            let value = f32::from_bits(bits as u32);
+            float(value, value.is_nan(), bits, 0x7fc0_0000)
+        }
+        DType::F64 => {
+            let value = f64::from_bits(bits);
+            float(value, value.is_nan(), bits, 0x7ff8_0000_0000_0000)
+        }
+    }
+}
+
+/// FNV-1a, folded to 32 bits: the same on every machine of one byte order, unlike the hashes of `std`.
+fn hash(bytes: &[u8]) -> u32 {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    (hash ^ (hash >> 32)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::array::Array;
+    use crate::graph::Node;
+    use crate::types::TensorType;
+
+    fn leaf(graph: &mut Graph, op: Op, ty: TensorType) -> ValueId {
+        graph.push(Node { op, operands: Default::default(), ty, location: None })
+    }
+
+    #[test]
+    fn elements_print_shortest() {
+        let f32s = [1.5f32, -0.0, 0.1, 1e-7, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::from_bits(0xffc0_0001)];
+        let array = Array::from_vec(&[8], f32s.to_vec()).unwrap();
+        let text = constant_text(&Constant(array));
+        assert_eq!(text, "{1.5, -0.0, 0.1, 1e-7, inf, -inf, nan, bits:0xffc00001}");
+        assert_eq!(element_text(Literal::new(DType::I32, -7.0)), "-7");
+        assert_eq!(element_text(Literal::new(DType::Bool, 1.0)), "true");
+    }
+
+    #[test]
+    fn big_constants_print_a_hash() {
+        let array = Array::from_vec(&[300], vec![1.0f32; 300]).unwrap();
+        let mut graph = Graph::new();
+        let ty = array.ty().clone();
+        let id = leaf(&mut graph, Op::Constant(Constant(array)), ty);
+        let text = line(&graph, id);
+        assert!(text.starts_with("%0: f32[300] = constant {…1200 bytes, hash "), "{text}");
+    }
+
+    #[test]
+    fn faulty_graphs_print() {
+        let mut graph = Graph::new();
+        leaf(&mut graph, Op::Param(3), TensorType::scalar(DType::F32));
+        graph.outputs.push(ValueId(9));
+        assert_eq!(graph.to_string(), "fn main() -> (?) {\n  %0: f32[] = param 3\n  return %9\n}\n");
+        assert_eq!(line(&graph, ValueId(9)), "%9 (there is no such value)");
+    }
+}

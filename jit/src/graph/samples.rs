@@ -1,0 +1,154 @@
+//! Samples of every op, from which the conformance tests draw: interpreter against compiled code, tangents against
+//! finite differences, transposes against tangents, batching against a loop, text against its parse.
+
+use smallvec::smallvec;
+
+use super::op::{ArgOp, BinaryOp, Class, CompareOp, Constant, DotAxes, Literal, Op, ReduceOp, Sample, UnaryOp};
+use crate::array::Array;
+use crate::types::{DType, TensorType};
+
+/// One op of each kind, so that the `match` in [`of`] is asked for every variant.
+fn kinds() -> Vec<Op> {
+    let mut ops = vec![
+        Op::Param(0),
+        Op::Literal(Literal::new(DType::F32, 2.5)),
+        Op::Constant(Constant(Array::zeros(&TensorType::new(DType::F32, &[2])))),
+        Op::Iota { dtype: DType::I32, shape: smallvec![3, 4], axis: 1 },
+        Op::Select,
+        Op::Convert(DType::F32),
+        Op::Bitcast(DType::U32),
+        Op::StopGradient,
+        Op::Threefry(0),
+        Op::Reshape(smallvec![6]),
+        Op::Transpose(smallvec![1, 0]),
+        Op::Broadcast { shape: smallvec![2, 3], dims: smallvec![1] },
+        Op::Slice { start: smallvec![0], limit: smallvec![1], stride: smallvec![1] },
+        Op::Pad { low: smallvec![0], high: smallvec![0], interior: smallvec![0] },
+        Op::Concat(0),
+        Op::Rev(smallvec![0]),
+        Op::Dot(DotAxes::default()),
+    ];
+    ops.extend(UnaryOp::ALL.iter().map(|&op| Op::Unary(op)));
+    ops.extend(BinaryOp::ALL.iter().map(|&op| Op::Binary(op)));
+    ops.extend(CompareOp::ALL.iter().map(|&op| Op::Compare(op)));
+    ops.extend(ReduceOp::ALL.iter().map(|&op| Op::Reduce(op, smallvec![0])));
+    ops.extend(ArgOp::ALL.iter().map(|&op| Op::ArgReduce(op, 0)));
+    ops
+}
+
+/// Samples of every op.
+pub fn samples() -> Vec<Sample> {
+    kinds().iter().flat_map(of).collect()
+}
+
+/// The element types of a class that samples use.
+fn dtypes(class: Class) -> Vec<DType> {
+    DType::ALL.into_iter().filter(|&d| class.contains(d)).collect()
+}
+
+/// Samples of one op; the parameters of `op` itself are ignored.
+fn of(op: &Op) -> Vec<Sample> {
+    use DType::{Bool, F32, F64, I32, U32};
+    let t = |dtype: DType, shape: &[usize]| TensorType::new(dtype, shape);
+    let one = |op: Op, operands: Vec<TensorType>| Sample { op, operands, range: (-2.0, 2.0) };
+    match op {
+        Op::Param(_) => vec![],
+        Op::Literal(_) => [F32, F64, I32, U32, Bool].map(|d| one(Op::Literal(Literal::new(d, 1.0)), vec![])).to_vec(),
+        Op::Constant(_) => {
+            let array = Array::from_vec(&[2, 3], vec![1.0f32, -2.0, 0.5, f32::INFINITY, 0.0, 4.0]).expect("six elements");
+            vec![one(Op::Constant(Constant(array)), vec![])]
+        }
+        Op::Iota { .. } => [(F32, 0), (I32, 1), (U32, 1), (F64, 0)]
+            .map(|(dtype, axis)| one(Op::Iota { dtype, shape: smallvec![3, 5], axis }, vec![]))
+            .to_vec(),
+        Op::Unary(op) => dtypes(op.class())
+            .into_iter()
+            .flat_map(|d| [t(d, &[3, 7]), t(d, &[])].map(|ty| Sample { op: Op::Unary(*op), operands: vec![ty], range: op.range() }))
+            .collect(),
+        Op::Binary(op) => dtypes(op.class())
+            .into_iter()
+            .map(|d| Sample { op: Op::Binary(*op), operands: vec![t(d, &[5, 6]), t(d, &[5, 6])], range: op.range() })
+            .collect(),
+        Op::Compare(op) => dtypes(op.class())
+            .into_iter()
+            .map(|d| Sample { op: Op::Compare(*op), operands: vec![t(d, &[23]), t(d, &[23])], range: op.range() })
+            .collect(),
+        Op::Select => [F32, I32, Bool, F64].map(|d| one(Op::Select, vec![t(Bool, &[4, 5]), t(d, &[4, 5]), t(d, &[4, 5])])).to_vec(),
+        Op::Convert(_) => DType::ALL
+            .iter()
+            .flat_map(|&from| DType::ALL.map(|to| Sample { op: Op::Convert(to), operands: vec![t(from, &[19])], range: (-9.0, 9.0) }))
+            .collect(),
+        Op::Bitcast(_) => [(F32, U32), (U32, F32), (F32, I32), (I32, U32)]
+            .map(|(from, to)| one(Op::Bitcast(to), vec![t(from, &[3, 3])]))
+            .to_vec(),
+        Op::StopGradient => vec![one(Op::StopGradient, vec![t(F32, &[4])])],
+        Op::Threefry(_) => [0, 1]
+            .map(|w| Sample { op: Op::Threefry(w), operands: vec![t(U32, &[21]); 4], range: (0.0, 4e9) })
+            .to_vec(),
+        Op::Reshape(_) => vec![
+            one(Op::Reshape(smallvec![6, 4]), vec![t(F32, &[2, 3, 4])]),
+            one(Op::Reshape(smallvec![2, 2, 6]), vec![t(F32, &[4, 6])]),
+            one(Op::Reshape(smallvec![]), vec![t(F32, &[1, 1])]),
+            one(Op::Reshape(smallvec![3, 8]), vec![t(I32, &[6, 4])]),
+        ],
+        Op::Transpose(_) => vec![
+            one(Op::Transpose(smallvec![1, 0]), vec![t(F32, &[5, 7])]),
+            one(Op::Transpose(smallvec![2, 0, 1]), vec![t(F32, &[2, 3, 4])]),
+            one(Op::Transpose(smallvec![0, 2, 1]), vec![t(I32, &[2, 3, 4])]),
+        ],
+        Op::Broadcast { .. } => vec![
+            one(Op::Broadcast { shape: smallvec![3, 4, 2], dims: smallvec![1] }, vec![t(F32, &[4])]),
+            one(Op::Broadcast { shape: smallvec![3, 4], dims: smallvec![0, 1] }, vec![t(F32, &[3, 1])]),
+            one(Op::Broadcast { shape: smallvec![17], dims: smallvec![] }, vec![t(Bool, &[])]),
+        ],
+        Op::Slice { .. } => vec![
+            one(
+                Op::Slice { start: smallvec![1, 0, 2], limit: smallvec![7, 5, 9], stride: smallvec![2, 1, 3] },
+                vec![t(F32, &[8, 6, 10])],
+            ),
+            one(Op::Slice { start: smallvec![3], limit: smallvec![20], stride: smallvec![1] }, vec![t(F32, &[25])]),
+        ],
+        Op::Pad { .. } => vec![
+            one(
+                Op::Pad { low: smallvec![1, 0, 3], high: smallvec![2, 1, 0], interior: smallvec![0, 2, 1] },
+                vec![t(F32, &[2, 3, 4]), t(F32, &[])],
+            ),
+            one(
+                Op::Pad { low: smallvec![-1, 1], high: smallvec![2, -1], interior: smallvec![0, 1] },
+                vec![t(F32, &[5, 6]), t(F32, &[])],
+            ),
+        ],
+        Op::Concat(_) => vec![
+            one(Op::Concat(1), vec![t(F32, &[2, 2, 3]), t(F32, &[2, 1, 3]), t(F32, &[2, 4, 3])]),
+            one(Op::Concat(0), vec![t(U32, &[5]), t(U32, &[19])]),
+        ],
+        Op::Rev(_) => vec![
+            one(Op::Rev(smallvec![0, 2]), vec![t(F32, &[2, 3, 4])]),
+            one(Op::Rev(smallvec![0]), vec![t(F32, &[21])]),
+        ],
+        Op::Reduce(op, _) => dtypes(op.class())
+            .into_iter()
+            .flat_map(|d| {
+                [smallvec![0], smallvec![1], smallvec![2], smallvec![0, 2], smallvec![0, 1, 2]]
+                    .map(|axes| Sample { op: Op::Reduce(*op, axes), operands: vec![t(d, &[3, 4, 19])], range: op.range() })
+            })
+            .collect(),
+        Op::ArgReduce(op, _) => [(F32, 0), (F32, 1), (I32, 1), (U32, 0)]
+            .map(|(d, axis)| Sample { op: Op::ArgReduce(*op, axis), operands: vec![t(d, &[6, 21])], range: op.range() })
+            .to_vec(),
+        Op::Dot(_) => {
+            let dot = |batch: &[(usize, usize)], contract: &[(usize, usize)], x: TensorType, y: TensorType| {
+                one(Op::Dot(DotAxes { batch: batch.into(), contract: contract.into() }), vec![x, y])
+            };
+            vec![
+                dot(&[], &[(1, 0)], t(F32, &[2, 3]), t(F32, &[3, 4])),
+                dot(&[], &[(1, 0)], t(F64, &[5, 3]), t(F64, &[3, 20])),
+                dot(&[(0, 0)], &[(2, 2)], t(F32, &[3, 17, 5]), t(F32, &[3, 9, 5])),
+                dot(&[(0, 1)], &[(1, 0)], t(F32, &[2, 5, 3]), t(F32, &[5, 2, 4])),
+                dot(&[], &[(0, 0)], t(F32, &[6]), t(F32, &[6])),
+                dot(&[], &[], t(F32, &[4]), t(F32, &[5])),
+                dot(&[], &[(0, 1), (2, 0)], t(F32, &[2, 3, 4]), t(F32, &[4, 2, 5])),
+            ]
+        }
+    }
+}

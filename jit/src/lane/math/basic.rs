@@ -1,0 +1,98 @@
+//! Sign, maximum, minimum, remainder, finiteness.
+
+use super::{LaneBinary, LaneCompare, LaneId, LaneProgram, LaneUnary, Math};
+
+/// -1, 0 or 1 with the sign of `x`; zeros and NaN give themselves. Exact.
+pub fn sign(p: &mut LaneProgram, x: LaneId) -> LaneId {
+    let m = &mut Math::of(p, x);
+    let negative = m.lt(x, 0.0);
+    let y = m.select(negative, -1.0, x);
+    let positive = m.lt(0.0, x);
+    m.select(positive, 1.0, y)
+}
+
+/// The larger; NaN where either is NaN; `max(-0, 0) = 0`. Exact. One instruction where one operand is a constant that
+/// is not `0` (two for `0`), six otherwise.
+pub fn max_nan(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
+    extremum(p, x, y, LaneBinary::Max)
+}
+
+/// The smaller; NaN where either is NaN; `min(0, -0) = -0`. Exact. Costs as [`max_nan`], with `-0` for `0`.
+pub fn min_nan(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
+    extremum(p, x, y, LaneBinary::Min)
+}
+
+fn extremum(p: &mut LaneProgram, x: LaneId, y: LaneId, op: LaneBinary) -> LaneId {
+    if x == y {
+        return x;
+    }
+    let m = &mut Math::of(p, x);
+    for (x, bound) in [(x, y), (y, x)] {
+        // Of an unordered pair, or of two zeros, the instruction gives its second operand. So a NaN in `x` is kept, and
+        // a zero in `x` is right but for the pair whose bound should have won.
+        match m.constant(bound) {
+            Some(c) if !c.is_nan() && !(c == 0.0 && c.is_sign_negative() == (op == LaneBinary::Min)) => {
+                return m.binary(op, bound, x);
+            }
+            Some(c) if c == 0.0 && op == LaneBinary::Max => {
+                // -0 + 0 = 0, and nothing else changes: the result is never negative.
+                let y = m.binary(op, bound, x);
+                return m.add(y, 0.0);
+            }
+            Some(_) | None => {}
+        }
+    }
+    // Both orders agree, but for zeros of two signs, whose bits `and` (`or`) joins to the positive (negative) one, and
+    // for an unordered pair, whose sum is NaN.
+    let one = m.binary(op, x, y);
+    let other = m.binary(op, y, x);
+    let (a, b) = (m.bits(one), m.bits(other));
+    let joined = if op == LaneBinary::Max { m.and(a, b) } else { m.or(a, b) };
+    let joined = m.from_bits(joined);
+    let ordered = m.eq(one, other);
+    let nan = m.add(one, other);
+    m.select(ordered, joined, nan)
+}
+
+/// The remainder of `x / y` with the sign of `x`, as C's `fmod`. Exact where `|x / y| < 2^46` (f64: 2^104), NaN or
+/// meaningless beyond.
+///
+/// A quotient `q` rounded to nearest leaves a remainder `x - q y` that is a float, so the `fma` is exact; it leaves at
+/// most half a unit in the last place of `q`, in `y`s. Two rounds so leave less than `|y|`, on either side of zero.
+pub fn rem(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
+    let m = &mut Math::of(p, x);
+    let mut r = x;
+    for _ in 0..2 {
+        let q = m.div(r, y);
+        let q = m.trunc(q);
+        let negated = m.unary(LaneUnary::Neg, q);
+        r = m.fma(negated, y, r);
+    }
+    // A quotient that was rounded up to the integer left a remainder of the other sign.
+    let (xb, rb, yb) = (m.bits(x), m.bits(r), m.bits(y));
+    let sign = m.and(xb, m.sign_bit());
+    let magnitude = m.and(yb, !m.sign_bit());
+    let step = m.or(magnitude, sign);
+    let step = m.from_bits(step);
+    let corrected = m.add(r, step);
+    let zero = m.eq(r, 0.0);
+    let differ = m.xor(xb, rb);
+    let differ = m.compare(LaneCompare::Lt, differ, 0i64);
+    let r = m.select(differ, corrected, r);
+    // A zero takes the sign of `x`.
+    let signed_zero = m.from_bits(sign);
+    let r = m.select(zero, signed_zero, r);
+    let y = m.abs(y);
+    let infinite = m.eq(y, f64::INFINITY);
+    // x mod infinity is x, but NaN where x is infinite: there, x - x is NaN.
+    let whole = m.sub(x, x);
+    let whole = m.sub(x, whole);
+    m.select(infinite, whole, r)
+}
+
+/// Whether `x` is neither infinite nor NaN.
+pub fn is_finite(p: &mut LaneProgram, x: LaneId) -> LaneId {
+    let m = &mut Math::of(p, x);
+    let x = m.abs(x);
+    m.lt(x, f64::INFINITY)
+}

@@ -1,0 +1,221 @@
+//! Logarithms and what is made of them.
+//!
+//! All write the argument as `2^k m` with `m` in [2/3, 4/3), and use `k ln 2 + ln m`, a polynomial in `m - 1` for the
+//! latter. Where `k` is 0, that polynomial alone is the result, so that arguments near 1 lose nothing. Between 2/3 and 4/3
+//! the singularity at 0 is farthest in proportion, and the polynomial shortest.
+
+use std::f64::consts::LN_2;
+
+use super::exp::{mirrored_f32, mirrored_f64};
+use super::{Each, LaneBinary, LaneCompare, LaneConvert, LaneId, LaneProgram, Math};
+
+/// `(ln(1 + f) - f) / f^2` on ±1/3; our fit, relative errors of `ln(1 + f)` 2.7e-8 and 5e-18.
+const LOG: [f32; 8] =
+    [0.13999711, -0.15391251, 0.1400301, -0.16415317, 0.20010546, -0.25007874, 0.33333215, -0.49999934];
+pub(super) const LOG_F64: [f64; 21] = [
+    -0.08348714436623932,
+    0.08503791428311407,
+    -0.03830109568330886,
+    0.04173083881682456,
+    -0.05749461673567436,
+    0.06052332889226546,
+    -0.06230284772937909,
+    0.06650578657459201,
+    -0.0714414680920871,
+    0.07693272805454623,
+    -0.08333278576154575,
+    0.09090872305649322,
+    -0.10000001478934264,
+    0.1111111197493532,
+    -0.12499999975885187,
+    0.1428571427408922,
+    -0.1666666666688097,
+    0.20000000000077325,
+    -0.24999999999999156,
+    0.33333333333333154,
+    -0.5,
+];
+
+/// The bits of 2/3.
+const TWO_THIRDS: (i64, i64) = (0x3f2a_aaab, 0x3fe5_5555_5555_5555);
+
+/// `ln x`.
+pub fn log(p: &mut LaneProgram, x: LaneId) -> LaneId {
+    let m = &mut Math::of(p, x);
+    // A denormal argument is scaled into the normal range; the exponent it then has too much is taken from its bits,
+    // which thereby become those of a float with an unbounded exponent.
+    let lift = m.digits() + 1;
+    let lifted = m.mul(x, 2f64.powi(lift as i32));
+    let lifted = m.bits(lifted);
+    let lifted = m.sub(lifted, lift << m.digits());
+    let bits = m.bits(x);
+    let denormal = m.lt(x, Each(f32::MIN_POSITIVE, f64::MIN_POSITIVE));
+    let bits = m.select(denormal, lifted, bits);
+    let (k, f) = exponent_and_rest(m, bits);
+    let l = log_of_rest(m, f);
+    let y = m.fma(k, k_unit(m), l);
+    let zero = m.eq(x, 0.0);
+    let outside = m.select(zero, f64::NEG_INFINITY, f64::NAN);
+    let positive = m.lt(0.0, x);
+    let y = m.select(positive, y, outside);
+    // Infinity and NaN are their own logarithms.
+    let finite = m.lt(x, f64::INFINITY);
+    m.select(finite, y, x)
+}
+
+/// `-ln x` for normal positive `x`; anything elsewhere.
+pub(super) fn minus_log_normal(m: &mut Math, x: LaneId) -> LaneId {
+    const MIRRORED: [f32; 8] = negated_f32(mirrored_f32(LOG));
+    const MIRRORED_F64: [f64; 21] = negated_f64(mirrored_f64(LOG_F64));
+    let bits = m.bits(x);
+    let (high, rest) = split(m, bits);
+    let k = exponent(m, high);
+    // With g = -f: g - g^2 q(-g).
+    let g = m.sub(1.0, rest);
+    let q = m.poly(g, &MIRRORED, &MIRRORED_F64);
+    let square = m.mul(g, g);
+    let l = m.fma(square, q, g);
+    m.fma(k, -k_unit(m), l)
+}
+
+/// `k` (in units of [`k_unit`] over ln 2) and `m - 1` of a float given by its bits.
+pub(super) fn exponent_and_rest(m: &mut Math, bits: LaneId) -> (LaneId, LaneId) {
+    let (high, rest) = split(m, bits);
+    let k = exponent(m, high);
+    (k, m.sub(rest, 1.0))
+}
+
+/// The bits of `k`, where the exponent stands, and `m`.
+fn split(m: &mut Math, bits: LaneId) -> (LaneId, LaneId) {
+    let above = m.sub(bits, two_thirds(m));
+    let high = m.and(above, -1i64 << m.digits());
+    let rest = m.sub(bits, high);
+    (high, m.from_bits(rest))
+}
+
+fn two_thirds(m: &Math) -> i64 {
+    if m.wide { TWO_THIRDS.1 } else { TWO_THIRDS.0 }
+}
+
+/// `k` as a float, from its bits at the place of the exponent: in f32 still multiplied by 2^23, which is exact and saves
+/// a shift.
+fn exponent(m: &mut Math, high: LaneId) -> LaneId {
+    if m.wide {
+        let k = m.binary(LaneBinary::Sar, high, 52i64);
+        let k = m.convert(LaneConvert::I64ToI32, k);
+        m.convert(LaneConvert::I32ToF64, k)
+    } else {
+        m.convert(LaneConvert::I32ToF32, high)
+    }
+}
+
+/// What to multiply [`exponent`] by for `k ln 2`.
+fn k_unit(m: &Math) -> f64 {
+    if m.wide { LN_2 } else { LN_2 / (1 << 23) as f64 }
+}
+
+/// `ln(1 + f)` for `f` in ±1/3.
+fn log_of_rest(m: &mut Math, f: LaneId) -> LaneId {
+    let q = m.poly(f, &LOG, &LOG_F64);
+    let square = m.mul(f, f);
+    m.fma(square, q, f)
+}
+
+/// `ln(1 + x)`.
+///
+/// `k` is taken from the rounded sum `1 + x`, but `m - 1 = (2^-k - 1) + 2^-k x` from `x` itself, with one rounding where
+/// it matters: both terms are exact unless they are huge. (The power is four times too large, so that it exists for every
+/// `k`; `x` is scaled by its bits: where `k` is not 0, `x` is normal.)
+pub fn log1p(p: &mut LaneProgram, x: LaneId) -> LaneId {
+    let m = &mut Math::of(p, x);
+    let sum = m.add(x, 1.0);
+    let bits = m.bits(sum);
+    let above = m.sub(bits, two_thirds(m));
+    let high = m.and(above, -1i64 << m.digits());
+    let four = (m.bias() + 2) << m.digits();
+    let power = m.sub(four, high);
+    let power = m.from_bits(power);
+    let shift = m.fma(power, 0.25, -1.0);
+    let bits = m.bits(x);
+    let scaled = m.sub(bits, high);
+    let scaled = m.from_bits(scaled);
+    let f = m.add(scaled, shift);
+    let k = exponent(m, high);
+    let l = log_of_rest(m, f);
+    let y = m.fma(k, k_unit(m), l);
+    // Zeros (for their sign) and infinity give themselves: they are their own doubles.
+    let double = m.add(x, x);
+    let own = m.eq(double, x);
+    let y = m.select(own, x, y);
+    let pole = m.eq(x, -1.0);
+    let outside = m.select(pole, f64::NEG_INFINITY, f64::NAN);
+    let inside = m.lt(-1.0, x);
+    m.select(inside, y, outside)
+}
+
+/// `asinh(x)`: `ln(1 + u)` with `u = a + a^2 / (1 + sqrt(1 + a^2))`, `a = |x|`.
+pub fn asinh(p: &mut LaneProgram, x: LaneId) -> LaneId {
+    let m = &mut Math::of(p, x);
+    let a = m.abs(x);
+    let square = m.mul(a, a);
+    let root = m.fma(a, a, 1.0);
+    let root = m.sqrt(root);
+    let below = m.add(root, 1.0);
+    let quotient = m.div(square, below);
+    let u = m.add(a, quotient);
+    // Where the square may overflow, asinh(a) = ln 2a.
+    let y = log1p_or_log_twice(m, a, u);
+    m.signed_as(y, x)
+}
+
+/// `acosh(x)`: `ln(1 + u)` with `u = t + sqrt(2 t + t^2)`, `t = x - 1`.
+pub fn acosh(p: &mut LaneProgram, x: LaneId) -> LaneId {
+    let m = &mut Math::of(p, x);
+    let t = m.sub(x, 1.0);
+    let double = m.add(t, t);
+    let root = m.fma(t, t, double);
+    let root = m.sqrt(root);
+    let u = m.add(t, root);
+    let y = log1p_or_log_twice(m, x, u);
+    let inside = m.compare(LaneCompare::Le, 1.0, x);
+    m.select(inside, y, f64::NAN)
+}
+
+/// `ln(1 + u)`, or `ln 2x` where `x` is large; there, `ln(1 + x)` is `ln x` to the last bit.
+fn log1p_or_log_twice(m: &mut Math, x: LaneId, u: LaneId) -> LaneId {
+    let large = m.lt(Each(1e10, 1e20), x);
+    let u = m.select(large, x, u);
+    let y = log1p(m.p, u);
+    let twice = m.add(y, LN_2);
+    m.select(large, twice, y)
+}
+
+/// `atanh(x)`: `ln(1 + 2a / (1 - a)) / 2`, `a = |x|`.
+pub fn atanh(p: &mut LaneProgram, x: LaneId) -> LaneId {
+    let m = &mut Math::of(p, x);
+    let a = m.abs(x);
+    let below = m.sub(1.0, a);
+    let twice = m.add(a, a);
+    let u = m.div(twice, below);
+    let y = log1p(m.p, u);
+    let y = m.mul(y, 0.5);
+    m.signed_as(y, x)
+}
+
+const fn negated_f32<const N: usize>(mut c: [f32; N]) -> [f32; N] {
+    let mut k = 0;
+    while k < N {
+        c[k] = -c[k];
+        k += 1;
+    }
+    c
+}
+
+const fn negated_f64<const N: usize>(mut c: [f64; N]) -> [f64; N] {
+    let mut k = 0;
+    while k < N {
+        c[k] = -c[k];
+        k += 1;
+    }
+    c
+}

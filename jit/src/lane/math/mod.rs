@@ -1,0 +1,259 @@
+//! The functions of one lane: `exp`, `tanh`, `erf_inv`, `threefry2x32` and the like, as lane instructions.
+//!
+//! In: a [`LaneProgram`] and operands in it. Out: the result's [`LaneId`], after the instructions that compute it were
+//! appended. Every function takes f32 and f64 lanes. What they give is fixed here, to the bit, for every emitter: there
+//! are no branches, tables or gathers, every contraction to `fma` is written out, and a function of f32 lanes uses 32-bit
+//! lanes only, except `pow`, `lgamma` and `digamma`, which go through f64.
+//!
+//! **Invariant:** NaN in, NaN out (but `pow(NaN, 0) = pow(1, NaN) = 1`); signed zeros and infinities as C has them; f32
+//! results may be denormal, and are then right too. Errors, in units in the last place, stand at each function; `tests`
+//! holds them. Not done here: derivatives (they are rules on the graph) and range checks.
+//!
+//! The polynomials marked "our fit" come from a Remez exchange at 60 digits that minimises the relative error of the
+//! function (not of the polynomial), holding the coefficients that must be exact. f32 coefficients were then rounded one
+//! at a time from the lowest order up, refitting the rest after each; f64 ones were rounded at once.
+
+mod basic;
+mod erf;
+mod exp;
+mod gamma;
+mod log;
+mod power;
+mod random;
+#[cfg(test)]
+mod tests;
+mod trig;
+
+pub use basic::{is_finite, max_nan, min_nan, rem, sign};
+pub use erf::{erf, erf_inv, erfc};
+pub use exp::{cosh, exp, exp2, expm1, sigmoid, sinh, softplus, tanh};
+pub use gamma::{digamma, lgamma};
+pub use log::{acosh, asinh, atanh, log, log1p};
+pub use power::{cbrt, pow, powi, rsqrt};
+pub use random::threefry2x32;
+pub use trig::{acos, asin, atan, atan2, cos, sin, tan};
+
+use super::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneProgram, LaneType, LaneUnary};
+
+/// A program seen through one float format: operands may be constants, integers are as wide as the floats.
+struct Math<'p> {
+    p: &'p mut LaneProgram,
+    wide: bool,
+}
+
+/// What an instruction takes: a lane, or a constant of the format at hand.
+trait Operand {
+    fn lane(self, m: &mut Math) -> LaneId;
+}
+
+impl Operand for LaneId {
+    fn lane(self, _: &mut Math) -> LaneId {
+        self
+    }
+}
+
+/// The nearest constant of the format.
+impl Operand for f64 {
+    fn lane(self, m: &mut Math) -> LaneId {
+        m.p.float(m.float_ty(), self)
+    }
+}
+
+/// A constant that differs between the formats by more than its rounding.
+#[derive(Clone, Copy)]
+struct Each(f32, f64);
+
+impl Operand for Each {
+    fn lane(self, m: &mut Math) -> LaneId {
+        if m.wide { m.p.f64(self.1) } else { m.p.f32(self.0) }
+    }
+}
+
+/// An integer as wide as the floats.
+impl Operand for i64 {
+    fn lane(self, m: &mut Math) -> LaneId {
+        if m.wide { m.p.i64(self) } else { m.p.i32(self as i32) }
+    }
+}
+
+impl<'p> Math<'p> {
+    /// The view of `p` in the format of `x`.
+    fn of(p: &'p mut LaneProgram, x: LaneId) -> Self {
+        let wide = match p.ty(x) {
+            LaneType::F32 => false,
+            LaneType::F64 => true,
+            LaneType::I32 | LaneType::I64 | LaneType::Bool => panic!("a float function of {:?} lanes", p.ty(x)),
+        };
+        Math { p, wide }
+    }
+
+    fn float_ty(&self) -> LaneType {
+        if self.wide { LaneType::F64 } else { LaneType::F32 }
+    }
+
+    /// The value of `x` where it is a constant.
+    fn constant(&self, x: LaneId) -> Option<f64> {
+        let bits = self.p.constant(x)?;
+        Some(if self.wide { f64::from_bits(bits) } else { f32::from_bits(bits as u32) as f64 })
+    }
+
+    /// How many bits of the significand are stored.
+    fn digits(&self) -> i64 {
+        if self.wide { 52 } else { 23 }
+    }
+
+    /// What is added to the stored exponent.
+    fn bias(&self) -> i64 {
+        if self.wide { 1023 } else { 127 }
+    }
+
+    /// How many bits there are.
+    fn width(&self) -> i64 {
+        if self.wide { 64 } else { 32 }
+    }
+
+    /// The bit of the sign.
+    fn sign_bit(&self) -> i64 {
+        if self.wide { i64::MIN } else { i32::MIN as i64 }
+    }
+
+    /// The addend that rounds a float below 2^22 (2^51) to an integer, and leaves that integer plus `offset` in the low
+    /// bits of the sum: there, one unit in the last place is 1.
+    fn rounder(&self, offset: i64) -> f64 {
+        1.5 * 2f64.powi(self.digits() as i32) + offset as f64
+    }
+
+    /// `2^(n + k)` from the sum `t` of `n` and `rounder(bias + k)`: moves the low bits to the exponent. What the rounder
+    /// itself left there has no low bits. Gives 0 where `n + k = -bias` and infinity where it is `bias + 1`.
+    fn power_of_two(&mut self, t: LaneId) -> LaneId {
+        let bits = self.bits(t);
+        let bits = self.shl(bits, self.digits());
+        self.from_bits(bits)
+    }
+
+    fn unary(&mut self, op: LaneUnary, x: impl Operand) -> LaneId {
+        let x = x.lane(self);
+        self.p.unary(op, x)
+    }
+
+    fn binary(&mut self, op: LaneBinary, x: impl Operand, y: impl Operand) -> LaneId {
+        let (x, y) = (x.lane(self), y.lane(self));
+        self.p.binary(op, x, y)
+    }
+
+    fn compare(&mut self, op: LaneCompare, x: impl Operand, y: impl Operand) -> LaneId {
+        let (x, y) = (x.lane(self), y.lane(self));
+        self.p.compare(op, x, y)
+    }
+
+    fn convert(&mut self, op: LaneConvert, x: LaneId) -> LaneId {
+        self.p.convert(op, x)
+    }
+
+    fn add(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
+        self.binary(LaneBinary::Add, x, y)
+    }
+
+    fn sub(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
+        self.binary(LaneBinary::Sub, x, y)
+    }
+
+    fn mul(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
+        self.binary(LaneBinary::Mul, x, y)
+    }
+
+    fn div(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
+        self.binary(LaneBinary::Div, x, y)
+    }
+
+    fn fma(&mut self, x: impl Operand, y: impl Operand, z: impl Operand) -> LaneId {
+        let (x, y, z) = (x.lane(self), y.lane(self), z.lane(self));
+        self.p.fma(x, y, z)
+    }
+
+    fn abs(&mut self, x: impl Operand) -> LaneId {
+        self.unary(LaneUnary::Abs, x)
+    }
+
+    fn sqrt(&mut self, x: impl Operand) -> LaneId {
+        self.unary(LaneUnary::Sqrt, x)
+    }
+
+    fn trunc(&mut self, x: impl Operand) -> LaneId {
+        self.unary(LaneUnary::Trunc, x)
+    }
+
+    /// `max(x, bound)`, and NaN where `x` is NaN: of an unordered pair the instruction gives the second.
+    fn at_least(&mut self, x: LaneId, bound: impl Operand) -> LaneId {
+        self.binary(LaneBinary::Max, bound, x)
+    }
+
+    /// `min(x, bound)`, and NaN where `x` is NaN.
+    fn at_most(&mut self, x: LaneId, bound: impl Operand) -> LaneId {
+        self.binary(LaneBinary::Min, bound, x)
+    }
+
+    fn lt(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
+        self.compare(LaneCompare::Lt, x, y)
+    }
+
+    fn eq(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
+        self.compare(LaneCompare::Eq, x, y)
+    }
+
+    fn ne(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
+        self.compare(LaneCompare::Ne, x, y)
+    }
+
+    fn select(&mut self, c: LaneId, x: impl Operand, y: impl Operand) -> LaneId {
+        let (x, y) = (x.lane(self), y.lane(self));
+        self.p.select(c, x, y)
+    }
+
+    fn bits(&mut self, x: LaneId) -> LaneId {
+        let op = if self.wide { LaneConvert::F64Bits } else { LaneConvert::F32Bits };
+        self.convert(op, x)
+    }
+
+    fn from_bits(&mut self, x: LaneId) -> LaneId {
+        let op = if self.wide { LaneConvert::F64FromBits } else { LaneConvert::F32FromBits };
+        self.convert(op, x)
+    }
+
+    fn and(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
+        self.binary(LaneBinary::And, x, y)
+    }
+
+    fn or(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
+        self.binary(LaneBinary::Or, x, y)
+    }
+
+    fn xor(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
+        self.binary(LaneBinary::Xor, x, y)
+    }
+
+    fn shl(&mut self, x: LaneId, by: i64) -> LaneId {
+        self.binary(LaneBinary::Shl, x, by)
+    }
+
+    /// `y` with the sign of `x`, for a `y` that is positive or has that sign already.
+    fn signed_as(&mut self, y: impl Operand, x: LaneId) -> LaneId {
+        let y = y.lane(self);
+        let bits = self.bits(x);
+        let sign = self.and(bits, self.sign_bit());
+        let bits = self.bits(y);
+        let bits = self.or(bits, sign);
+        self.from_bits(bits)
+    }
+
+    /// The polynomial in `x` of these coefficients, highest order first, in Horner's order.
+    fn poly(&mut self, x: LaneId, single: &[f32], double: &[f64]) -> LaneId {
+        let n = if self.wide { double.len() } else { single.len() };
+        let c = |k: usize| Each(single.get(k).copied().unwrap_or(0.0), double.get(k).copied().unwrap_or(0.0));
+        let mut y = c(0).lane(self);
+        for k in 1..n {
+            y = self.fma(y, x, c(k));
+        }
+        y
+    }
+}

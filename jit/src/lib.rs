@@ -1,0 +1,41 @@
+//! The compiler of fulgurite.
+//!
+//! A pure function on tensors is traced into a [`graph::Graph`] ([`trace`]), transformed (`fulgurite-autodiff`),
+//! optimised ([`opt`]), grouped into kernels ([`fuse`]), given memory ([`memory`]) and emitted as machine code
+//! ([`cpu`]). Every stage is a pure function from one printable value to the next:
+//!
+//! ```text
+//! fn ─trace─▶ Graph ─autodiff─▶ Graph ─opt─▶ Graph ─fuse─▶ Kernels ─memory─▶ Plan ─cpu─▶ code
+//! ```
+//!
+//! **Invariant:** nothing here runs a program (the reference interpreter [`interp`] aside), opens a device or does I/O
+//! other than printing dumps. **Invariant:** a verified graph never makes a later stage panic.
+
+pub mod array;
+pub mod cpu;
+pub mod dump;
+mod error;
+mod functions;
+pub mod fuse;
+pub mod graph;
+pub mod interp;
+pub mod lane;
+pub mod loops;
+pub mod memory;
+pub mod opt;
+pub mod random;
+pub mod tensor;
+pub mod trace;
+pub mod tree;
+pub mod types;
+
+extern crate self as fulgurite_jit;
+
+pub use array::{Array, Element};
+pub use error::{Error, Result};
+pub use fulgurite_macros::Tree;
+pub use functions::{gelu, gelu_exact, log_softmax, one_hot, relu, silu, softmax};
+pub use random::Key;
+pub use tensor::{IntoAxes, Operand, Tensor};
+pub use tree::{Name, Static, Structure, Tree, Visitor, leaves, named_leaves, unflatten};
+pub use types::{DType, Shape, TensorType};

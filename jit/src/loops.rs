@@ -1,0 +1,591 @@
+//! Loops: how a kernel runs. Comes in: a [`LoopKernel`]. Goes out: nested loops around straight-line blocks, with the
+//! vectorised dimension, the passes over each row and the partial results of reductions written out.
+//!
+//! A kernel without reductions runs its last dimension as vectors. A kernel with reductions runs row by row: each pass
+//! over a row's elements feeds the reductions that can be fed by then; what does not depend on the reduced dimensions
+//! is computed between the passes, once per row. Values that are dear and needed in two passes wait in scratch memory.
+//! Where the elements of a row do not lie side by side but the rows do, whole vectors of rows are reduced at once.
+//!
+//! **Invariant:** the order in which a reduction adds depends on extents and strides alone: 16 partial results by the
+//! position of the element in the innermost dimension modulo 16, combined as `p[i] + p[i + 8]`, `+ 4`, `+ 2`, `+ 1`; or
+//! ascending, one partial result per row, where rows are vectorised. Emitters may choose any vector width.
+
+use std::fmt;
+
+use hashbrown::HashMap;
+
+use crate::fuse::{Affine, BufferId, KernelOp, LoopKernel, Slot};
+use crate::graph::ReduceOp;
+use crate::lane::{LaneId, LaneOp, LaneProgram, LaneType, lower};
+use crate::types::DType;
+
+/// How many partial results a vectorised reduction keeps.
+pub const PARTIALS: usize = 16;
+
+/// From this cost on, a value that two passes need is kept in scratch memory.
+const DEAR: usize = 6;
+
+/// A kernel's code, before it is machine code. The counter of dimension `d` is variable `d`.
+#[derive(Clone, Debug)]
+pub struct Loops {
+    /// The memory that the code is given pointers to: the kernel's buffers, then scratch if there is any.
+    pub args: Vec<BufferId>,
+    /// Bytes of scratch memory; its pointer is the argument after `args`.
+    pub scratch: usize,
+    /// The reductions' partial results.
+    pub accumulators: Vec<Accumulator>,
+    /// The code.
+    pub body: Vec<Stmt>,
+    /// How many lanes of 32 bits a vector may have at most: 1 where the code must be scalar.
+    pub scalar: bool,
+}
+
+/// The partial results of a reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Accumulator {
+    /// How they combine.
+    pub op: ReduceOp,
+    /// What they are; truth values are kept as integers.
+    pub dtype: DType,
+    /// [`PARTIALS`] by the position along this dimension, or (`None`) one for each lane.
+    pub interleaved: Option<usize>,
+}
+
+impl Accumulator {
+    /// The type of a partial result in a register.
+    pub fn lane_type(&self) -> LaneType {
+        if self.dtype == DType::Bool { LaneType::I32 } else { LaneType::of(self.dtype) }
+    }
+}
+
+/// A value that is computed once per row, by number.
+pub type Row = u32;
+
+/// A piece of code.
+#[derive(Clone, Debug)]
+pub enum Stmt {
+    /// A loop over a dimension. When `vector`, the body is for several lanes along it at once, and a remainder is run
+    /// lane by lane.
+    For {
+        /// The dimension.
+        dim: usize,
+        /// How often.
+        extent: usize,
+        /// Is it the vectorised dimension?
+        vector: bool,
+        /// What is repeated.
+        body: Vec<Stmt>,
+    },
+    /// Straight-line code.
+    Block(Block),
+    /// Sets the partial results of a reduction to its identity.
+    Init(usize),
+    /// Combines the partial results into a row's value.
+    Combine {
+        /// Which.
+        accumulator: usize,
+        /// Into what.
+        row: Row,
+    },
+}
+
+/// Straight-line code over lanes.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// The instructions.
+    pub program: LaneProgram,
+    /// What its inputs are.
+    pub inputs: Vec<Input>,
+    /// What becomes of its values, in order.
+    pub effects: Vec<Effect>,
+}
+
+/// What an input of a block is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// An element of an argument.
+    Load {
+        /// The argument.
+        arg: usize,
+        /// The element.
+        index: Affine,
+        /// Its type.
+        dtype: DType,
+    },
+    /// An index, as i32.
+    Counter(Affine),
+    /// A row's value.
+    Row(Row, LaneType),
+}
+
+/// What becomes of a value of a block.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// It is stored to an argument.
+    Store {
+        /// The argument.
+        arg: usize,
+        /// The element.
+        index: Affine,
+        /// The element's type.
+        dtype: DType,
+        /// The value.
+        value: LaneId,
+    },
+    /// It goes into a reduction.
+    Accumulate {
+        /// Which.
+        accumulator: usize,
+        /// The value.
+        value: LaneId,
+    },
+    /// It is a row's value.
+    Row {
+        /// Which.
+        row: Row,
+        /// The value.
+        value: LaneId,
+    },
+}
+
+/// The loops of a kernel.
+pub fn schedule(kernel: &LoopKernel) -> Loops {
+    let shape = Shape::of(kernel);
+    Scheduler::new(kernel, shape).run()
+}
+
+/// Which dimensions are looped over where.
+struct Shape {
+    /// Dimensions around the passes, outermost first.
+    outer: Vec<usize>,
+    /// Dimensions inside each pass, outermost first.
+    inner: Vec<usize>,
+    /// The vectorised dimension, the last of either.
+    vector: Option<usize>,
+}
+
+impl Shape {
+    fn of(kernel: &LoopKernel) -> Self {
+        let dims = 0..kernel.dims.len();
+        let reduces = kernel.dims.iter().any(|d| d.reduced);
+        if !reduces {
+            let mut outer: Vec<usize> = dims.collect();
+            let inner: Vec<usize> = outer.pop().into_iter().collect();
+            return Shape { vector: inner.last().copied(), outer, inner };
+        }
+        let (inner, outer): (Vec<usize>, Vec<usize>) = dims.partition(|&d| kernel.dims[d].reduced);
+        // Vectors along the dimension in which more of the memory lies side by side.
+        let side_by_side = |dim: Option<&usize>| {
+            let Some(&d) = dim else { return 0 };
+            let loads = kernel.values.iter().filter_map(|v| match &v.op {
+                KernelOp::Load(_, index) => Some(index),
+                KernelOp::Counter(_) | KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => None,
+            });
+            let stores = kernel.stores.iter().map(|s| &s.index).filter(|index| kernel.varies_inside(index));
+            loads.chain(stores).filter(|index| index.strides[d] == 1).count()
+        };
+        let rows = outer.last().filter(|&&d| kernel.dims[d].extent >= 4);
+        let vector = if side_by_side(rows) > side_by_side(inner.last()) { outer.last() } else { inner.last() };
+        Shape { vector: vector.copied(), outer, inner }
+    }
+}
+
+struct Scheduler<'a> {
+    kernel: &'a LoopKernel,
+    shape: Shape,
+    /// Does a value change inside a pass?
+    element: Vec<bool>,
+    /// The first pass in which an element can be computed; how many passes a row's value comes after.
+    ready: Vec<usize>,
+    /// Elements kept for later passes: the pass that computes them, and where.
+    kept: HashMap<Slot, (usize, usize, Affine)>,
+    rows: HashMap<Slot, Row>,
+    loops: Loops,
+}
+
+impl<'a> Scheduler<'a> {
+    fn new(kernel: &'a LoopKernel, shape: Shape) -> Self {
+        let changes = |index: &Affine| shape.inner.iter().any(|&d| index.strides[d] != 0 && kernel.dims[d].extent > 1);
+        let mut element: Vec<bool> = Vec::new();
+        let mut ready: Vec<usize> = Vec::new();
+        for value in &kernel.values {
+            let last = value.operands.iter().map(|&x| ready[x as usize]).max().unwrap_or(0);
+            let (is_element, at) = match &value.op {
+                KernelOp::Load(_, index) | KernelOp::Counter(index) => (changes(index), 0),
+                KernelOp::Literal(_) => (false, 0),
+                KernelOp::Apply(_) => (value.operands.iter().any(|&x| element[x as usize]), last),
+                KernelOp::Reduce(_) => (false, last + 1),
+            };
+            element.push(is_element);
+            ready.push(at);
+        }
+        let mut args = kernel.reads();
+        for store in &kernel.stores {
+            if !args.contains(&store.buffer) {
+                args.push(store.buffer);
+            }
+        }
+        let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], scalar: false };
+        Scheduler { kernel, shape, element, ready, kept: HashMap::new(), rows: HashMap::new(), loops }
+    }
+
+    fn run(mut self) -> Loops {
+        let changes = |index: &Affine| self.shape.inner.iter().any(|&d| index.strides[d] != 0);
+        // Stores of elements, and the pass they happen in; stores of rows, and the passes they come after.
+        let stores: Vec<(bool, usize)> = self
+            .kernel
+            .stores
+            .iter()
+            .map(|s| (changes(&s.index) || self.element[s.value as usize], self.ready[s.value as usize]))
+            .collect();
+        let reduces: Vec<Slot> = (0..self.kernel.values.len() as Slot)
+            .filter(|&v| matches!(self.kernel.values[v as usize].op, KernelOp::Reduce(_)))
+            .collect();
+        let pass_of = |v: Slot| self.ready[self.kernel.values[v as usize].operands[0] as usize];
+        let passes = stores
+            .iter()
+            .filter(|(element, _)| *element)
+            .map(|(_, at)| at + 1)
+            .chain(reduces.iter().map(|&v| pass_of(v) + 1))
+            .max()
+            .unwrap_or(0);
+
+        let roots: Vec<Vec<Slot>> = (0..passes)
+            .map(|pass| {
+                let stored = self.kernel.stores.iter().zip(&stores).filter(|(_, s)| **s == (true, pass)).map(|(s, _)| s.value);
+                let reduced = reduces.iter().filter(|&&v| pass_of(v) == pass).map(|&v| self.kernel.values[v as usize].operands[0]);
+                stored.chain(reduced).collect()
+            })
+            .collect();
+        self.keep_for_later(&roots);
+
+        let mut body = Vec::new();
+        for pass in 0..=passes {
+            self.row_block(pass, &stores, &mut body);
+            if pass == passes {
+                break;
+            }
+            let reduced: Vec<Slot> = reduces
+                .iter()
+                .copied()
+                .filter(|&v| self.ready[self.kernel.values[v as usize].operands[0] as usize] == pass)
+                .collect();
+            self.pass(pass, &stores, &reduced, &mut body);
+        }
+        let vector = self.shape.vector;
+        for &dim in self.shape.outer.iter().rev() {
+            let extent = self.kernel.dims[dim].extent;
+            body = vec![Stmt::For { dim, extent, vector: vector == Some(dim), body }];
+        }
+        self.loops.body = body;
+        self.loops.scalar = needs_scalar(&self.loops.body)
+            || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
+        self.loops
+    }
+
+    /// Chooses the elements that an earlier pass keeps for a later one.
+    fn keep_for_later(&mut self, roots: &[Vec<Slot>]) {
+        let mut first: HashMap<Slot, usize> = HashMap::new();
+        let mut cost: Vec<usize> = Vec::new();
+        for value in &self.kernel.values {
+            let own = match &value.op {
+                KernelOp::Apply(_) => {
+                    // Measured by what it lowers to.
+                    let mut p = LaneProgram::new();
+                    let args: Vec<LaneId> = value
+                        .operands
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &x)| p.input(i as u32, LaneType::of(self.kernel.values[x as usize].dtype)))
+                        .collect();
+                    let before = p.insts.len();
+                    self.apply(&mut p, value, &args);
+                    p.insts.len() - before
+                }
+                KernelOp::Load(..) | KernelOp::Counter(_) | KernelOp::Literal(_) | KernelOp::Reduce(_) => 0,
+            };
+            cost.push(own + value.operands.iter().map(|&x| cost[x as usize]).max().unwrap_or(0));
+        }
+        // In vectors of rows a kept element would need a vector's room; there it is computed again.
+        let along = self.shape.inner.last().copied().filter(|_| self.shape.vector == self.shape.inner.last().copied());
+        for (pass, roots) in roots.iter().enumerate() {
+            let mut seen = vec![false; self.kernel.values.len()];
+            let mut stack = roots.clone();
+            while let Some(v) = stack.pop() {
+                if !self.element[v as usize] || std::mem::replace(&mut seen[v as usize], true) {
+                    continue;
+                }
+                let at = *first.entry(v).or_insert(pass);
+                if at < pass && cost[v as usize] >= DEAR && along.is_some() {
+                    if !self.kept.contains_key(&v) {
+                        let place = self.reserve(v);
+                        self.kept.insert(v, (at, place.0, place.1));
+                    }
+                    continue;
+                }
+                stack.extend(&self.kernel.values[v as usize].operands);
+            }
+        }
+    }
+
+    /// Room for a row of elements of `v` in scratch memory: the byte it starts at, and the index of an element.
+    fn reserve(&mut self, v: Slot) -> (usize, Affine) {
+        let size = self.kernel.values[v as usize].dtype.size();
+        let mut index = Affine::zero(self.kernel.dims.len());
+        let mut elements = 1;
+        for &d in self.shape.inner.iter().rev() {
+            index.strides[d] = elements as isize;
+            elements *= self.kernel.dims[d].extent;
+        }
+        let start = self.loops.scratch;
+        self.loops.scratch = (start + elements * size).next_multiple_of(64);
+        index.offset = (start / size) as isize;
+        (start, index)
+    }
+
+    /// The lane instructions of an `Apply`.
+    fn apply(&self, p: &mut LaneProgram, value: &crate::fuse::KernelValue, args: &[LaneId]) -> LaneId {
+        let KernelOp::Apply(op) = &value.op else { unreachable!("only called for Apply") };
+        // The element type that the op works on: its first operand's, a select's second.
+        let of = if matches!(op, crate::graph::Op::Select) { 1 } else { 0 };
+        let dtype = self.kernel.values[value.operands[of] as usize].dtype;
+        lower::lower(p, op, dtype, args).expect("an elementwise op")
+    }
+
+    /// What is computed once per row after `pass` passes.
+    fn row_block(&mut self, pass: usize, stores: &[(bool, usize)], body: &mut Vec<Stmt>) {
+        let kernel = self.kernel;
+        let mut block = Builder::new(None);
+        // Row values that a pass will want: operands of elements, and operands of row values that come later.
+        let mut wanted: Vec<Slot> = Vec::new();
+        let mut needed = vec![false; kernel.values.len()];
+        for value in kernel.values.iter().enumerate() {
+            let (v, value) = value;
+            for &x in &value.operands {
+                let later = self.element[v] || matches!(value.op, KernelOp::Reduce(_)) || self.ready[v] > self.ready[x as usize];
+                if !self.element[x as usize] && later {
+                    needed[x as usize] = true;
+                }
+            }
+        }
+        for (store, &(element, _)) in kernel.stores.iter().zip(stores) {
+            if element && !self.element[store.value as usize] {
+                needed[store.value as usize] = true;
+            }
+        }
+        for v in 0..kernel.values.len() {
+            let literal = matches!(kernel.values[v].op, KernelOp::Literal(_));
+            let reduce = matches!(kernel.values[v].op, KernelOp::Reduce(_));
+            if needed[v] && self.ready[v] == pass && !literal && !reduce {
+                wanted.push(v as Slot);
+            }
+        }
+        for v in wanted {
+            let value = self.lane(&mut block, v);
+            let row = self.new_row(v);
+            block.effects.push(Effect::Row { row, value });
+        }
+        for (store, &at) in kernel.stores.iter().zip(stores) {
+            if at == (false, pass) {
+                let value = self.lane(&mut block, store.value);
+                let arg = self.arg(store.buffer);
+                let dtype = kernel.values[store.value as usize].dtype;
+                block.effects.push(Effect::Store { arg, index: store.index.clone(), dtype, value });
+            }
+        }
+        if !block.effects.is_empty() {
+            body.push(Stmt::Block(block.finish()));
+        }
+    }
+
+    fn pass(&mut self, pass: usize, stores: &[(bool, usize)], reduced: &[Slot], body: &mut Vec<Stmt>) {
+        let kernel = self.kernel;
+        let mut block = Builder::new(Some(pass));
+        for (store, &at) in kernel.stores.iter().zip(stores) {
+            if at == (true, pass) {
+                let value = self.lane(&mut block, store.value);
+                let arg = self.arg(store.buffer);
+                let dtype = kernel.values[store.value as usize].dtype;
+                block.effects.push(Effect::Store { arg, index: store.index.clone(), dtype, value });
+            }
+        }
+        let along = self.shape.inner.last().copied();
+        let interleaved = along.filter(|_| self.shape.vector == along);
+        let mut combines = Vec::new();
+        for &v in reduced {
+            let x = kernel.values[v as usize].operands[0];
+            let KernelOp::Reduce(op) = kernel.values[v as usize].op else { unreachable!("only reductions are listed") };
+            let dtype = kernel.values[v as usize].dtype;
+            let mut value = self.lane(&mut block, x);
+            if dtype == DType::Bool {
+                value = block.program.convert(crate::lane::LaneConvert::BoolToI32, value);
+            }
+            let accumulator = self.loops.accumulators.len();
+            self.loops.accumulators.push(Accumulator { op, dtype, interleaved });
+            body.push(Stmt::Init(accumulator));
+            block.effects.push(Effect::Accumulate { accumulator, value });
+            let row = self.new_row(v);
+            combines.push(Stmt::Combine { accumulator, row });
+        }
+        let mut kept: Vec<(Slot, Affine)> =
+            self.kept.iter().filter(|(_, (at, ..))| *at == pass).map(|(&v, (_, _, index))| (v, index.clone())).collect();
+        kept.sort_unstable_by_key(|(v, _)| *v);
+        for (v, index) in kept {
+            let value = self.lane(&mut block, v);
+            let dtype = kernel.values[v as usize].dtype;
+            block.effects.push(Effect::Store { arg: self.loops.args.len(), index, dtype, value });
+        }
+        // All loads come before all stores of a block, so that in-place updates are safe.
+        let mut inside = vec![Stmt::Block(block.finish())];
+        for &dim in self.shape.inner.iter().rev() {
+            let extent = kernel.dims[dim].extent;
+            inside = vec![Stmt::For { dim, extent, vector: self.shape.vector == Some(dim), body: inside }];
+        }
+        body.append(&mut inside);
+        body.append(&mut combines);
+    }
+
+    fn arg(&self, buffer: BufferId) -> usize {
+        self.loops.args.iter().position(|&b| b == buffer).expect("every buffer of the kernel is an argument")
+    }
+
+    fn new_row(&mut self, v: Slot) -> Row {
+        let next = self.rows.len() as Row;
+        *self.rows.entry(v).or_insert(next)
+    }
+
+    /// The value `v` in a block.
+    fn lane(&mut self, block: &mut Builder, v: Slot) -> LaneId {
+        if let Some(&x) = block.done.get(&v) {
+            return x;
+        }
+        let value = &self.kernel.values[v as usize];
+        let ty = LaneType::of(value.dtype);
+        let lane = if let Some(&row) = self.rows.get(&v) {
+            if matches!(value.op, KernelOp::Reduce(_)) && value.dtype == DType::Bool {
+                let x = block.input(Input::Row(row, LaneType::I32), LaneType::I32);
+                let zero = block.program.i32(0);
+                block.program.compare(crate::lane::LaneCompare::Ne, x, zero)
+            } else {
+                block.input(Input::Row(row, ty), ty)
+            }
+        } else if let Some((at, _, index)) = self.kept.get(&v)
+            && block.pass.is_some_and(|pass| *at < pass)
+        {
+            block.input(Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype: value.dtype }, ty)
+        } else {
+            match &value.op {
+                KernelOp::Load(buffer, index) => {
+                    let input = Input::Load { arg: self.arg(*buffer), index: index.clone(), dtype: value.dtype };
+                    block.input(input, ty)
+                }
+                KernelOp::Counter(index) => block.input(Input::Counter(index.clone()), ty),
+                KernelOp::Literal(literal) => lower::literal(&mut block.program, *literal),
+                KernelOp::Apply(_) => {
+                    let args: Vec<LaneId> = value.operands.iter().map(|&x| self.lane(block, x)).collect();
+                    self.apply(&mut block.program, value, &args)
+                }
+                KernelOp::Reduce(_) => unreachable!("a reduction's result is a row's value by the time it is used"),
+            }
+        };
+        block.done.insert(v, lane);
+        lane
+    }
+}
+
+struct Builder {
+    pass: Option<usize>,
+    program: LaneProgram,
+    inputs: Vec<Input>,
+    effects: Vec<Effect>,
+    done: HashMap<Slot, LaneId>,
+}
+
+impl Builder {
+    fn new(pass: Option<usize>) -> Self {
+        Builder { pass, program: LaneProgram::new(), inputs: vec![], effects: vec![], done: HashMap::new() }
+    }
+
+    fn input(&mut self, input: Input, ty: LaneType) -> LaneId {
+        let n = self.inputs.iter().position(|i| *i == input).unwrap_or_else(|| {
+            self.inputs.push(input);
+            self.inputs.len() - 1
+        });
+        self.program.input(n as u32, ty)
+    }
+
+    fn finish(self) -> Block {
+        Block { program: self.program, inputs: self.inputs, effects: self.effects }
+    }
+}
+
+/// Is there a 64-bit lane anywhere?
+fn needs_scalar(body: &[Stmt]) -> bool {
+    body.iter().any(|stmt| match stmt {
+        Stmt::For { body, .. } => needs_scalar(body),
+        Stmt::Block(block) => block.program.insts.iter().any(|i| matches!(i.ty, LaneType::F64 | LaneType::I64)),
+        Stmt::Init(_) | Stmt::Combine { .. } => false,
+    })
+}
+
+impl fmt::Display for Loops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn show(stmts: &[Stmt], depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let pad = "  ".repeat(depth);
+            for stmt in stmts {
+                match stmt {
+                    Stmt::For { dim, extent, vector, body } => {
+                        writeln!(f, "{pad}for i{dim} in 0..{extent}{} {{", if *vector { " vector" } else { "" })?;
+                        show(body, depth + 1, f)?;
+                        writeln!(f, "{pad}}}")?;
+                    }
+                    Stmt::Block(block) => show_block(block, &pad, f)?,
+                    Stmt::Init(a) => writeln!(f, "{pad}init a{a}")?,
+                    Stmt::Combine { accumulator, row } => writeln!(f, "{pad}r{row} = combine a{accumulator}")?,
+                }
+            }
+            Ok(())
+        }
+        show(&self.body, 0, f)
+    }
+}
+
+fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let roots: Vec<LaneId> = block
+        .effects
+        .iter()
+        .map(|e| match e {
+            Effect::Store { value, .. } | Effect::Accumulate { value, .. } | Effect::Row { value, .. } => *value,
+        })
+        .collect();
+    let live = block.program.live(&roots);
+    for (i, inst) in block.program.insts.iter().enumerate().filter(|(i, _)| live[*i]) {
+        let what = match inst.op {
+            LaneOp::Const(bits) => match inst.ty {
+                LaneType::F32 => format!("{:?}", f32::from_bits(bits as u32)),
+                LaneType::F64 => format!("{:?}", f64::from_bits(bits)),
+                LaneType::I32 | LaneType::I64 | LaneType::Bool => format!("{bits:#x}"),
+            },
+            LaneOp::Input(n) => match &block.inputs[n as usize] {
+                Input::Load { arg, index, dtype } => format!("load {dtype} arg{arg}[{index}]"),
+                Input::Counter(index) => format!("counter {index}"),
+                Input::Row(row, _) => format!("r{row}"),
+            },
+            LaneOp::Unary(op, x) => format!("{op:?} v{}", x.0),
+            LaneOp::Binary(op, x, y) => format!("{op:?} v{} v{}", x.0, y.0),
+            LaneOp::Fma(x, y, z) => format!("Fma v{} v{} v{}", x.0, y.0, z.0),
+            LaneOp::Compare(op, x, y) => format!("{op:?} v{} v{}", x.0, y.0),
+            LaneOp::Select(c, x, y) => format!("Select v{} v{} v{}", c.0, x.0, y.0),
+            LaneOp::Convert(op, x) => format!("{op:?} v{}", x.0),
+        };
+        writeln!(f, "{pad}v{i}: {:?} = {what}", inst.ty)?;
+    }
+    for effect in &block.effects {
+        match effect {
+            Effect::Store { arg, index, value, .. } => writeln!(f, "{pad}store v{} -> arg{arg}[{index}]", value.0)?,
+            Effect::Accumulate { accumulator, value } => writeln!(f, "{pad}a{accumulator} <- v{}", value.0)?,
+            Effect::Row { row, value } => writeln!(f, "{pad}r{row} = v{}", value.0)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! The memory plan: where each buffer of a program lies.
+//!
+//! Comes in: kernels, and which inputs are donated. Goes out: for each buffer an input's memory, an output's, a
+//! constant's, or a place in one arena; buffers whose lifetimes do not overlap share places. An output takes the place
+//! of a donated input where the kernel that writes it reads that input at the same element at most, and nobody reads
+//! the input later: then the update happens in place.
+
+use std::fmt;
+
+use crate::fuse::{BufferId, Kernel, KernelOp, Kernels, Output, Source};
+
+/// Alignment of places in the arena, in bytes.
+const ALIGN: usize = 64;
+
+/// Where a buffer lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the memory of an input.
+    Param(usize),
+    /// In the memory of an output, by number among the program's outputs.
+    Output(usize),
+    /// In a constant.
+    Constant,
+    /// At this byte of the arena.
+    Arena(usize),
+}
+
+/// Where everything lies.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// For each buffer.
+    pub places: Vec<Place>,
+    /// For each output that is computed in the memory of a donated input: that input.
+    pub in_place: Vec<Option<usize>>,
+    /// For each kernel that needs scratch memory: its byte in the arena.
+    pub scratch: Vec<usize>,
+    /// Bytes of the arena.
+    pub arena: usize,
+    /// The most bytes of it that are in use at once: a lower bound of `arena`.
+    pub peak: usize,
+}
+
+/// Plans the memory of a program. `donated` says which inputs may be overwritten, `scratch` how many bytes each kernel
+/// needs for itself.
+pub fn plan(kernels: &Kernels, donated: &[bool], scratch: &[usize]) -> Plan {
+    let n = kernels.buffers.len();
+    let mut first = vec![usize::MAX; n];
+    let mut last = vec![0; n];
+    let mut last_read = vec![None; n];
+    for (k, kernel) in kernels.kernels.iter().enumerate() {
+        for b in kernel.writes() {
+            first[b.index()] = first[b.index()].min(k);
+            last[b.index()] = last[b.index()].max(k);
+        }
+        for b in kernel.reads() {
+            last[b.index()] = last[b.index()].max(k);
+            last_read[b.index()] = Some(k);
+        }
+    }
+
+    let mut places: Vec<Option<Place>> = kernels
+        .buffers
+        .iter()
+        .map(|b| match b.source {
+            Source::Param(i) => Some(Place::Param(i)),
+            Source::Constant(_) => Some(Place::Constant),
+            Source::Computed => None,
+        })
+        .collect();
+    let mut in_place = vec![None; kernels.outputs.len()];
+    let mut taken = vec![false; kernels.params.len()];
+    // An input that is itself a result must stay as it is.
+    for output in &kernels.outputs {
+        if let Output::Param(i, _) = output {
+            taken[*i] = true;
+        }
+    }
+    for (o, output) in kernels.outputs.iter().enumerate() {
+        let Output::Computed(b, _) = output else { continue };
+        if places[b.index()].is_some() {
+            continue; // The same value twice: the second is copied from the first.
+        }
+        places[b.index()] = Some(Place::Output(o));
+        for (p, source) in kernels.buffers.iter().enumerate() {
+            let Source::Param(i) = source.source else { continue };
+            let fits = donated[i] && !taken[i] && source.ty.bytes() == kernels.buffers[b.index()].ty.bytes();
+            if fits && source.ty.bytes() > 0 && may_replace(kernels, *b, BufferId(p as u32), &first, &last_read) {
+                in_place[o] = Some(i);
+                taken[i] = true;
+                break;
+            }
+        }
+    }
+
+    // Largest first, each at the lowest place that is free over its lifetime.
+    struct Item {
+        buffer: Option<usize>,
+        kernel: usize,
+        bytes: usize,
+        begin: usize,
+        end: usize,
+    }
+    let mut items: Vec<Item> = (0..n)
+        .filter(|&b| places[b].is_none() && first[b] != usize::MAX)
+        .map(|b| Item { buffer: Some(b), kernel: 0, bytes: kernels.buffers[b].ty.bytes(), begin: first[b], end: last[b] })
+        .collect();
+    items.extend(
+        scratch
+            .iter()
+            .enumerate()
+            .filter(|(_, bytes)| **bytes > 0)
+            .map(|(k, &bytes)| Item { buffer: None, kernel: k, bytes, begin: k, end: k }),
+    );
+    items.sort_by_key(|item| (std::cmp::Reverse(item.bytes), item.begin));
+    let mut placed: Vec<(usize, usize, usize, usize)> = Vec::new();
+    let mut scratch_places = vec![0; kernels.kernels.len()];
+    let mut arena = 0;
+    for item in &items {
+        let bytes = item.bytes.max(1).next_multiple_of(ALIGN);
+        let mut busy: Vec<(usize, usize)> = placed
+            .iter()
+            .filter(|(_, _, begin, end)| *begin <= item.end && item.begin <= *end)
+            .map(|&(at, size, ..)| (at, at + size))
+            .collect();
+        busy.sort_unstable();
+        let mut at = 0;
+        for (begin, end) in busy {
+            if at + bytes <= begin {
+                break;
+            }
+            at = at.max(end);
+        }
+        placed.push((at, bytes, item.begin, item.end));
+        arena = arena.max(at + bytes);
+        match item.buffer {
+            Some(b) => places[b] = Some(Place::Arena(at)),
+            None => scratch_places[item.kernel] = at,
+        }
+    }
+    let in_use = |k: usize| placed.iter().filter(|(_, _, b, e)| *b <= k && k <= *e).map(|p| p.1).sum::<usize>();
+    let peak = (0..kernels.kernels.len()).map(in_use).max().unwrap_or(0);
+    let places = places.into_iter().map(|p| p.unwrap_or(Place::Arena(0))).collect();
+    Plan { places, in_place, scratch: scratch_places, arena, peak }
+}
+
+/// May output buffer `b` be written over input buffer `p`?
+fn may_replace(kernels: &Kernels, b: BufferId, p: BufferId, first: &[usize], last_read: &[Option<usize>]) -> bool {
+    let write = first[b.index()];
+    match last_read[p.index()] {
+        None => true,
+        Some(read) if read < write => true,
+        Some(read) if read > write => false,
+        // Both in one kernel: every element must be read before it is overwritten, and by the same iteration.
+        Some(_) => {
+            let Kernel::Loop(kernel) = &kernels.kernels[write] else { return false };
+            if kernel.dims.iter().any(|d| d.reduced) {
+                return false;
+            }
+            let Some(store) = kernel.stores.iter().find(|s| s.buffer == b) else { return false };
+            let same_type = kernels.buffers[b.index()].ty.dtype.size() == kernels.buffers[p.index()].ty.dtype.size();
+            same_type
+                && kernel.values.iter().all(|v| match &v.op {
+                    KernelOp::Load(buffer, index) => *buffer != p || *index == store.index,
+                    KernelOp::Counter(_) | KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => true,
+                })
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "arena {} bytes (at least {})", self.arena, self.peak)?;
+        for (b, place) in self.places.iter().enumerate() {
+            match place {
+                Place::Param(i) => writeln!(f, "b{b}: input {i}")?,
+                Place::Output(o) => match self.in_place[*o] {
+                    Some(i) => writeln!(f, "b{b}: output {o}, in place of input {i}")?,
+                    None => writeln!(f, "b{b}: output {o}")?,
+                },
+                Place::Constant => writeln!(f, "b{b}: constant")?,
+                Place::Arena(at) => writeln!(f, "b{b}: arena at {at}")?,
+            }
+        }
+        Ok(())
+    }
+}

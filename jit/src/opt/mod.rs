@@ -1,0 +1,138 @@
+//! Optimisation of graphs: passes from a graph to an equal, cheaper one, until none changes anything.
+//!
+//! A graph as tracing and autodiff leave it comes in, one with the same inputs and results goes out. Each pass is a
+//! pure function in a file of its own; this file only runs them. Nothing here decides what is stored or fused, and
+//! nothing depends on the machine. Results keep their bits but for three things, each said at its rule: the sign of a
+//! zero, a power by a constant, and sums that are added up in another order.
+
+mod cse;
+mod dce;
+mod fold;
+#[cfg(test)]
+mod fuzz;
+mod rebuild;
+mod simplify;
+
+use std::time::{Duration, Instant};
+
+pub use cse::cse;
+pub use dce::dce;
+pub use fold::fold;
+pub use simplify::simplify;
+
+use crate::error::Result;
+use crate::graph::{Graph, verify};
+
+/// The passes by name, in the order of a round. Simplification comes first, since it is what makes constants meet.
+const PASSES: [(&str, fn(&Graph) -> Graph); 4] = [("simplify", simplify), ("fold", fold), ("cse", cse), ("dce", dce)];
+
+/// Most graphs are done after three rounds. The bound is for a rule that is wrong and undoes another.
+const MAX_ROUNDS: usize = 16;
+
+/// An equal graph that is cheaper to run.
+///
+/// # Errors
+/// In debug builds, where every pass is verified: a fault of `graph`, or of a pass.
+pub fn optimise(graph: &Graph) -> Result<Graph> {
+    optimise_with(graph, &mut |_, _, _, _| {})
+}
+
+/// As [`optimise`], and tells `observe` of every pass that ran: its name, the graph after it, how long it took, and
+/// whether it changed anything.
+///
+/// # Errors
+/// As [`optimise`].
+pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph, Duration, bool)) -> Result<Graph> {
+    if cfg!(debug_assertions) {
+        verify(graph, "building the graph to optimise")?;
+    }
+    let mut graph = graph.clone();
+    for _ in 0..MAX_ROUNDS {
+        let mut after = graph.clone();
+        for (name, pass) in PASSES {
+            let start = Instant::now();
+            let next = pass(&after);
+            let changed = !same(&after, &next);
+            observe(name, &next, start.elapsed(), changed);
+            if cfg!(debug_assertions) {
+                verify(&next, name)?;
+            }
+            after = next;
+        }
+        if same(&graph, &after) {
+            break;
+        }
+        graph = after;
+    }
+    Ok(graph)
+}
+
+/// Are they the same values in the same order?
+fn same(x: &Graph, y: &Graph) -> bool {
+    x.params == y.params
+        && x.outputs == y.outputs
+        && x.nodes.len() == y.nodes.len()
+        && x.nodes.iter().zip(&y.nodes).all(|(x, y)| x.op == y.op && x.operands == y.operands && x.ty == y.ty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::array::Array;
+    use crate::graph::{Node, Operands, infer, parse, samples};
+    use crate::interp::interpret;
+
+    #[test]
+    fn samples_keep_their_meaning() {
+        for sample in samples() {
+            let mut graph = Graph::new();
+            let params: Operands = sample.operands.iter().map(|ty| graph.param(ty.clone())).collect();
+            let ty = infer(&sample.op, &sample.operands.iter().collect::<Vec<_>>()).unwrap();
+            let id = graph.push(Node { op: sample.op.clone(), operands: params, ty, location: None });
+            graph.outputs.push(id);
+            let inputs: Vec<Array> = (0..).zip(&sample.operands).map(|(i, ty)| simplify::random(ty, i)).collect();
+            let optimised = optimise(&graph).unwrap();
+            assert_eq!(
+                interpret(&graph, &inputs).unwrap(),
+                interpret(&optimised, &inputs).unwrap(),
+                "{graph}{optimised}"
+            );
+        }
+    }
+
+    #[test]
+    fn passes_work_together() {
+        // (x * (2 + 3) + x * 5) reshaped to and fro: constants meet, then equal products, all of which takes rounds.
+        let text = "fn f(%0: f32[4]) -> (f32[2,2]) {
+            %1: f32[] = literal 2.0
+            %2: f32[] = literal 3.0
+            %3: f32[4] = broadcast_in_dim %1 [shape=4, dims=]
+            %4: f32[4] = broadcast_in_dim %2 [shape=4, dims=]
+            %5: f32[4] = add %3, %4
+            %6: f32[4] = mul %5, %0
+            %7: f32[] = literal 5.0
+            %8: f32[4] = broadcast_in_dim %7 [shape=4, dims=]
+            %9: f32[4] = mul %0, %8
+            %10: f32[4] = add %6, %9
+            %11: f32[1,4] = reshape %10 [shape=1,4]
+            %12: f32[2,2] = reshape %11 [shape=2,2]
+            return %12
+        }";
+        let expected = "fn main(%0: f32[4]) -> (f32[2,2]) {
+  %1: f32[] = literal 5.0
+  %2: f32[4] = broadcast_in_dim %1 [shape=4, dims=]
+  %3: f32[4] = mul %0, %2
+  %4: f32[4] = add %3, %3
+  %5: f32[2,2] = reshape %4 [shape=2,2]
+  return %5
+}
+";
+        let mut changes = Vec::new();
+        let mut observe = |pass, _: &Graph, _, changed| changes.push((pass, changed));
+        let optimised = optimise_with(&parse(text).unwrap(), &mut observe).unwrap();
+        assert_eq!(optimised.to_string(), expected);
+        assert_eq!(changes[0], ("simplify", true));
+        assert!(changes.len() < 4 * MAX_ROUNDS, "it ends by itself");
+        assert!(changes[changes.len() - 4..].iter().all(|(_, changed)| !changed));
+    }
+}

@@ -1,0 +1,269 @@
+//! Algebraic simplification: named local rules, applied while the graph is built anew.
+//!
+//! A rule looks at an op and its (already simplified) operands and may give another value in place of the result, built
+//! from ops that are simplified in turn. Rules for writing rules: the right side is never more work than the left,
+//! whatever else uses the operands; no rule undoes another; results keep their bits, and where they do not, the rule
+//! says so and why that is accepted. The rules stand in files by what they are about: `arithmetic`, `elementwise`,
+//! `movement`, `contraction`. Autodiff is over when this runs.
+
+mod arithmetic;
+mod contraction;
+mod elementwise;
+mod movement;
+
+use smallvec::SmallVec;
+
+use super::rebuild::{Rebuild, rebuild};
+use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId, infer};
+use crate::types::{Axes, DType, Shape, TensorType};
+
+/// The graph with every rule applied until none does.
+pub fn simplify(graph: &Graph) -> Graph {
+    simplify_counting(graph).0
+}
+
+/// A rewrite: what it is called and what it does. `apply` sees the op and its operands, and gives the value that takes
+/// the place of the result, of the same type.
+struct Rule {
+    name: &'static str,
+    apply: fn(&mut Rewrite<'_>, &Op, &[ValueId]) -> Option<ValueId>,
+}
+
+/// Every rule, in the order in which they are tried.
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    [arithmetic::RULES, elementwise::RULES, movement::RULES, contraction::RULES].into_iter().flatten()
+}
+
+/// As [`simplify`], and how often each rule applied.
+fn simplify_counting(graph: &Graph) -> (Graph, Vec<u32>) {
+    let mut applied = vec![0; rules().count()];
+    let new = rebuild(graph, |new, node, operands| {
+        let mut rewrite = Rewrite { new, applied: &mut applied, depth: 0 };
+        rewrite.simplified(&node.op, operands, &node.ty)
+    });
+    (new, applied)
+}
+
+/// Rules rewrite to ops that are simplified in turn, never deeper than this: a guard against rules that undo each other.
+const MAX_DEPTH: u32 = 32;
+
+/// The new graph as rules see it, and add to it.
+struct Rewrite<'a> {
+    new: &'a mut Rebuild,
+    applied: &'a mut [u32],
+    depth: u32,
+}
+
+impl Rewrite<'_> {
+    fn simplified(&mut self, op: &Op, operands: Operands, ty: &TensorType) -> ValueId {
+        if self.depth < MAX_DEPTH {
+            self.depth += 1;
+            for (i, rule) in rules().enumerate() {
+                let Some(value) = (rule.apply)(self, op, &operands) else { continue };
+                let fits = self.ty(value) == ty;
+                debug_assert!(fits, "rule `{}` gives {} in place of {ty}", rule.name, self.ty(value));
+                if fits {
+                    self.applied[i] += 1;
+                    self.depth -= 1;
+                    return value;
+                }
+            }
+            self.depth -= 1;
+        }
+        self.new.intern(op.clone(), operands, ty.clone())
+    }
+
+    /// The simplified value of an op. `None` only where a rule made an ill-typed op: then the rule does not apply.
+    fn add(&mut self, op: Op, operands: &[ValueId]) -> Option<ValueId> {
+        let inferred = {
+            let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|&x| self.ty(x)).collect();
+            infer(&op, &types)
+        };
+        match inferred {
+            Ok(ty) => Some(self.simplified(&op, Operands::from_slice(operands), &ty)),
+            Err(why) => {
+                debug_assert!(false, "a rule made {}: {why}", op.name());
+                None
+            }
+        }
+    }
+
+    fn node(&self, x: ValueId) -> &Node {
+        self.new.graph().node(x)
+    }
+
+    fn op(&self, x: ValueId) -> &Op {
+        &self.node(x).op
+    }
+
+    /// The first operand of `x`, which has one.
+    fn operand(&self, x: ValueId) -> ValueId {
+        self.node(x).operands[0]
+    }
+
+    fn ty(&self, x: ValueId) -> &TensorType {
+        &self.node(x).ty
+    }
+
+    fn shape(&self, x: ValueId) -> &Shape {
+        &self.node(x).ty.shape
+    }
+
+    fn dtype(&self, x: ValueId) -> DType {
+        self.node(x).ty.dtype
+    }
+
+    /// See [`Rebuild::is_single`].
+    fn is_single(&self, x: ValueId) -> bool {
+        self.new.is_single(x)
+    }
+
+    /// The scalar that every element of `x` is.
+    fn splat(&self, x: ValueId) -> Option<ValueId> {
+        let repeats = matches!(self.op(x), Op::Broadcast { dims, .. } if dims.is_empty());
+        if repeats { Some(self.operand(x)) } else { (self.ty(x).rank() == 0).then_some(x) }
+    }
+
+    /// The literal that every element of `x` is.
+    fn literal(&self, x: ValueId) -> Option<Literal> {
+        if let Op::Literal(literal) = self.op(self.splat(x)?) { Some(*literal) } else { None }
+    }
+
+    /// Is every element of `x` equal to `value`? (So -0 is 0.)
+    fn is_all(&self, x: ValueId, value: f64) -> bool {
+        self.literal(x).is_some_and(|literal| literal.value() == value)
+    }
+
+    /// A tensor of `shape` that is `literal` everywhere.
+    fn full(&mut self, literal: Literal, shape: &[usize]) -> Option<ValueId> {
+        let scalar = self.add(Op::Literal(literal), &[])?;
+        self.broadcast(scalar, shape, &[])
+    }
+
+    fn broadcast(&mut self, x: ValueId, shape: &[usize], dims: &[usize]) -> Option<ValueId> {
+        self.add(Op::Broadcast { shape: Shape::from_slice(shape), dims: Axes::from_slice(dims) }, &[x])
+    }
+
+    fn reshape(&mut self, x: ValueId, shape: &[usize]) -> Option<ValueId> {
+        self.add(Op::Reshape(Shape::from_slice(shape)), &[x])
+    }
+}
+
+/// Some array of this type, the same for the same seed: small integers and halves, so that sums are exact.
+#[cfg(test)]
+pub(super) fn random(ty: &TensorType, seed: u64) -> crate::array::Array {
+    use crate::array::Array;
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 12345;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % 17) as i32 - 8
+    };
+    let values: Vec<i32> = (0..ty.elements()).map(|_| next()).collect();
+    let shape = &ty.shape;
+    match ty.dtype {
+        DType::Bool => Array::from_vec(shape, values.iter().map(|x| x % 2 == 0).collect()),
+        DType::I32 => Array::from_vec(shape, values),
+        DType::U32 => Array::from_vec(shape, values.iter().map(|&x| x as u32).collect()),
+        DType::F32 => Array::from_vec(shape, values.iter().map(|&x| x as f32 / 2.0).collect()),
+        DType::F64 => Array::from_vec(shape, values.iter().map(|&x| f64::from(x) / 2.0).collect()),
+    }
+    .expect("as many elements as the type has")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::array::Array;
+    use crate::graph::{parse, verify};
+    use crate::interp::interpret;
+    use crate::opt::dce;
+
+    /// A case of a rule: its name, the inputs, the lines of a body that ends with `%r`, and the lines that should
+    /// become of it, numbered from the inputs on. Ends with `%r` too, or with an input.
+    pub(super) type Case = (&'static str, &'static str, &'static str, &'static str);
+
+    fn graph_of(inputs: &str, body: &str) -> Graph {
+        let last = body.split(';').next_back().unwrap().trim();
+        // A body that is only the name of a value returns it.
+        let (lines, result) = match last.split_once(':') {
+            Some((name, _)) => (body, name),
+            None => (body.rsplit_once(';').map_or("", |(lines, _)| lines), last),
+        };
+        let ty = lines
+            .split(';')
+            .chain(inputs.split("; "))
+            .find_map(|line| line.trim().strip_prefix(result)?.strip_prefix(": ")?.split(" =").next())
+            .unwrap_or_else(|| panic!("no type of {result} in {inputs}; {body}"));
+        let inputs = inputs.replace("; ", ", ");
+        let text = format!("fn f({inputs}) -> ({ty}) {{\n{}\nreturn {result}\n}}", lines.replace(';', "\n"));
+        parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+    }
+
+    #[test]
+    fn every_rule_by_example() {
+        let cases = [arithmetic::CASES, elementwise::CASES, movement::CASES, contraction::CASES].concat();
+        for (name, inputs, body, expected) in &cases {
+            let graph = graph_of(inputs, body);
+            let (simple, applied) = simplify_counting(&graph);
+            verify(&simple, name).unwrap();
+            let simple = dce(&simple);
+            let expected = dce(&graph_of(inputs, expected));
+            assert_eq!(simple.to_string(), expected.to_string(), "{name}\n{graph}");
+            let rule = rules().position(|rule| rule.name == *name).unwrap_or_else(|| panic!("no rule `{name}`"));
+            assert!(applied[rule] > 0, "`{name}` does not apply to\n{graph}");
+            let inputs: Vec<Array> = (0..).zip(graph.param_types()).map(|(i, ty)| random(&ty, i)).collect();
+            assert_eq!(interpret(&graph, &inputs).unwrap(), interpret(&simple, &inputs).unwrap(), "{name}\n{graph}");
+            assert!(!simplify_counting(&simple).1.iter().any(|&n| n > 0), "`{name}` leaves work:\n{simple}");
+        }
+        for rule in rules() {
+            assert!(cases.iter().any(|case| case.0 == rule.name), "rule `{}` has no example", rule.name);
+            assert_eq!(rules().filter(|other| other.name == rule.name).count(), 1, "two rules `{}`", rule.name);
+        }
+    }
+
+    #[test]
+    fn what_must_not_change() {
+        let cases = [
+            // 0 * NaN is NaN, x - x is NaN for infinities.
+            (
+                "%0: f32[4]",
+                "%1: f32[] = literal 0.0; %2: f32[4] = broadcast_in_dim %1 [shape=4, dims=]; %r: f32[4] = mul %0, %2",
+            ),
+            ("%0: f32[4]", "%r: f32[4] = sub %0, %0"),
+            // 0 - 0 is 0, but -(0) is -0.
+            ("%0: f32[]", "%1: f32[] = literal 0.0; %r: f32[] = sub %1, %0"),
+            // 1/3 is not exact, and 1/2¹²⁷ is subnormal.
+            ("%0: f32[]", "%1: f32[] = literal 3.0; %r: f32[] = div %0, %1"),
+            ("%0: f32[]", "%1: f32[] = literal 1.7014118e38; %r: f32[] = div %0, %1"),
+            // i32 and u32 wrap into each other, but floats saturate.
+            ("%0: i32[]", "%1: f64[] = convert %0 [dtype=f64]; %r: u32[] = convert %1 [dtype=u32]"),
+            // A product of n equal factors is a power.
+            ("%0: f32[]", "%1: f32[3] = broadcast_in_dim %0 [shape=3, dims=]; %r: f32[] = reduce_prod %1 [axes=0]"),
+            // The sum of nothing is 0 even where x is NaN.
+            ("%0: f32[]", "%1: f32[0] = broadcast_in_dim %0 [shape=0, dims=]; %r: f32[] = reduce_sum %1 [axes=0]"),
+            // The free axes of the result would change places.
+            (
+                "%0: f32[2,3,4]; %1: f32[4]",
+                "%2: f32[3,2,4] = transpose %0 [perm=1,0,2]; %r: f32[3,2] = dot_general %2, %1 [batch=, contract=2:0]",
+            ),
+            // Not the same number along both axes.
+            ("%0: f32[3]", "%1: f32[2,3] = broadcast_in_dim %0 [shape=2,3, dims=1]; %r: f32[6] = reshape %1 [shape=6]"),
+        ];
+        for (inputs, body) in cases {
+            let graph = graph_of(inputs, body);
+            assert_eq!(simplify(&graph).to_string(), graph.to_string());
+        }
+    }
+
+    #[test]
+    fn shared_values_are_not_computed_twice() {
+        // The sums along one axis are a result themselves: summing them up is less work than starting over.
+        let text = "fn main(%0: f32[3,4]) -> (f32[3], f32[]) {
+  %1: f32[3] = reduce_sum %0 [axes=1]
+  %2: f32[] = reduce_sum %1 [axes=0]
+  return %1, %2
+}
+";
+        assert_eq!(simplify(&parse(text).unwrap()).to_string(), text);
+    }
+}

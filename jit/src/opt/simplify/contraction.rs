@@ -1,0 +1,162 @@
+//! Rules for ops that sum up: reductions over nothing, over unit axes, over repetitions, twice; and contractions of
+//! transposed operands. Contractions over a broadcast batch are left alone.
+
+use super::{Rewrite, Rule};
+use crate::graph::{BinaryOp, DotAxes, Literal, Op, ReduceOp, ValueId};
+use crate::types::Axes;
+
+type Rewritten = Option<ValueId>;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule { name: "reduce over nothing", apply: reduce_nothing },
+    Rule { name: "reduce over unit axes", apply: reduce_units },
+    Rule { name: "reduce twice", apply: reduce_twice },
+    Rule { name: "reduce a broadcast", apply: reduce_broadcast },
+    Rule { name: "contract a transpose", apply: dot_transpose },
+];
+
+/// A reduction over no axes. (A sum starts from +0 and so makes +0 of -0, but that of one element is the element.)
+fn reduce_nothing(_: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
+    matches!(op, Op::Reduce(_, axes) if axes.is_empty()).then(|| x[0])
+}
+
+/// A reduction over axes of one element drops them.
+fn reduce_units(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
+    let Op::Reduce(_, axes) = op else { return None };
+    let shape = w.shape(x[0]);
+    if axes.iter().any(|&axis| shape[axis] != 1) {
+        return None;
+    }
+    let shape: Axes = (0..shape.len()).filter(|axis| !axes.contains(axis)).map(|axis| shape[axis]).collect();
+    w.reshape(x[0], &shape)
+}
+
+/// A reduction of a reduction by the same op is one over the axes of both.
+///
+/// Sums and products of floats are added up in another order then: neither order is the better one, and one pass over
+/// the elements is less work. Where the first result is used elsewhere, the second starts from it.
+fn reduce_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
+    let Op::Reduce(reduction, axes) = op else { return None };
+    let Op::Reduce(first, first_axes) = w.op(x[0]) else { return None };
+    if first != reduction || !w.is_single(x[0]) {
+        return None;
+    }
+    let inner = w.operand(x[0]);
+    let kept: Axes = (0..w.ty(inner).rank()).filter(|axis| !first_axes.contains(axis)).collect();
+    let mut all = first_axes.clone();
+    all.extend(axes.iter().map(|&axis| kept[axis]));
+    all.sort_unstable();
+    w.add(Op::Reduce(*reduction, all), &[inner])
+}
+
+/// `reduce (broadcast x) = broadcast (reduce x)` over the axes of `x`: there is less to reduce before. The other axes
+/// that are reduced repeat every element `n` times: a sum is `n` times the sum then, an extreme or a conjunction stays
+/// as it is. (`n` is not 0: the reduction of nothing is another thing. A product would be a power: it stays.)
+///
+/// A product with `n` rounds once where the sum would round `n` times: it may differ in the last bits, to the better.
+fn reduce_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
+    let Op::Reduce(reduction, axes) = op else { return None };
+    let Op::Broadcast { shape, dims } = w.op(x[0]) else { return None };
+    let (shape, dims) = (shape.clone(), dims.clone());
+    let inner = w.operand(x[0]);
+    // The axes that repeat: those that x does not have, or has with extent 1.
+    let repeats = |axis: usize| {
+        let own = dims.iter().position(|&dim| dim == axis);
+        own.is_none_or(|own| w.shape(inner)[own] != shape[axis])
+    };
+    let n: usize = axes.iter().filter(|&&axis| repeats(axis)).map(|&axis| shape[axis]).product();
+    let times_n = match reduction {
+        ReduceOp::Sum => n != 1,
+        ReduceOp::Max | ReduceOp::Min | ReduceOp::And | ReduceOp::Or => false,
+        ReduceOp::Prod if n == 1 => false,
+        ReduceOp::Prod => return None,
+    };
+    if n == 0 {
+        return None;
+    }
+    let own = (0..dims.len()).filter(|&axis| axes.contains(&dims[axis])).collect();
+    let mut result = w.add(Op::Reduce(*reduction, own), &[inner])?;
+    if times_n {
+        let dtype = w.dtype(result);
+        // Integers wrap: only the low 32 bits of the number matter.
+        let bits = u64::from(n as u32);
+        let n = if dtype.is_float() { Literal::new(dtype, n as f64) } else { Literal { dtype, bits } };
+        let n = w.full(n, &w.shape(result).clone())?;
+        result = w.add(Op::Binary(BinaryOp::Mul), &[result, n])?;
+    }
+    // Back to the axes that are not reduced, of which x may not have had all.
+    let kept: Axes = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
+    let kept_shape: Axes = kept.iter().map(|&axis| shape[axis]).collect();
+    let kept_dims: Axes = dims.iter().filter_map(|dim| kept.iter().position(|axis| axis == dim)).collect();
+    w.broadcast(result, &kept_shape, &kept_dims)
+}
+
+/// A contraction of a transposed operand is one of the operand with its axes renamed, where the free axes keep their
+/// order. The same products are summed in the same order.
+fn dot_transpose(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
+    let Op::Dot(axes) = op else { return None };
+    for side in [0, 1] {
+        let Op::Transpose(perm) = w.op(x[side]) else { continue };
+        let free = axes.free(side, perm.len());
+        if !free.iter().map(|&axis| perm[axis]).is_sorted() {
+            continue;
+        }
+        let rename = |&(a, b): &(usize, usize)| if side == 0 { (perm[a], b) } else { (a, perm[b]) };
+        let batch = axes.batch.iter().map(rename).collect();
+        let contract = axes.contract.iter().map(rename).collect();
+        let mut operands = [x[0], x[1]];
+        operands[side] = w.operand(x[side]);
+        return w.add(Op::Dot(DotAxes { batch, contract }), &operands);
+    }
+    None
+}
+
+/// An example of every rule: its name, the inputs, the value before, the value after.
+#[cfg(test)]
+pub(super) const CASES: &[super::tests::Case] = &[
+    ("reduce over nothing", "%0: f32[2]", "%r: f32[2] = reduce_sum %0 [axes=]", "%0"),
+    (
+        "reduce over unit axes",
+        "%0: f32[1,3,1]",
+        "%r: f32[3] = reduce_max %0 [axes=0,2]",
+        "%r: f32[3] = reshape %0 [shape=3]",
+    ),
+    (
+        "reduce twice",
+        "%0: f32[2,3,4]",
+        "%1: f32[2,4] = reduce_sum %0 [axes=1]; %r: f32[2] = reduce_sum %1 [axes=1]",
+        "%r: f32[2] = reduce_sum %0 [axes=1,2]",
+    ),
+    (
+        "reduce a broadcast",
+        "%0: f32[]",
+        "%1: f32[3,4] = broadcast_in_dim %0 [shape=3,4, dims=]; %r: f32[] = reduce_sum %1 [axes=0,1]",
+        "%1: f32[] = literal 12.0; %r: f32[] = mul %0, %1",
+    ),
+    (
+        "reduce a broadcast",
+        "%0: i32[2,1]",
+        "%1: i32[5,2,3] = broadcast_in_dim %0 [shape=5,2,3, dims=1,2]; %r: i32[5] = reduce_sum %1 [axes=1,2]",
+        "%2: i32[] = reduce_sum %0 [axes=0,1]; %3: i32[] = literal 3; %4: i32[] = mul %2, %3; \
+         %r: i32[5] = broadcast_in_dim %4 [shape=5, dims=]",
+    ),
+    (
+        "reduce a broadcast",
+        "%0: f32[2,3]",
+        "%1: f32[2,4,3] = broadcast_in_dim %0 [shape=2,4,3, dims=0,2]; %r: f32[2,4] = reduce_prod %1 [axes=2]",
+        "%1: f32[2] = reduce_prod %0 [axes=1]; %r: f32[2,4] = broadcast_in_dim %1 [shape=2,4, dims=0]",
+    ),
+    (
+        "reduce a broadcast",
+        "%0: f32[2]",
+        "%1: f32[2,3] = broadcast_in_dim %0 [shape=2,3, dims=0]; %r: f32[2] = reduce_max %1 [axes=1]",
+        "%0",
+    ),
+    (
+        "contract a transpose",
+        "%0: f32[3,2]; %1: f32[4,3]",
+        "%2: f32[2,3] = transpose %0 [perm=1,0]; %3: f32[3,4] = transpose %1 [perm=1,0]; \
+         %r: f32[2,4] = dot_general %2, %3 [batch=, contract=1:0]",
+        "%r: f32[2,4] = dot_general %0, %1 [batch=, contract=0:1]",
+    ),
+];

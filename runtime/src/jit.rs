@@ -1,0 +1,197 @@
+//! `Jit`: a function that is traced and compiled when it is first called with arguments of a new kind.
+//!
+//! The kind of a call is the structure of the argument trees, the types of their leaves and their static values. It is
+//! written into a few hundred bytes and looked up; a call of a known kind costs that, and one call of machine code.
+
+use std::cell::RefCell;
+use std::hash::Hasher;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use fulgurite_jit::dump::{Stage, dump, wants};
+use fulgurite_jit::trace::{trace, tracing};
+use fulgurite_jit::tree::Bytes;
+use fulgurite_jit::types::join;
+use fulgurite_jit::{Array, Error, Name, Result, Tensor, Tree, Visitor, leaves, unflatten};
+use hashbrown::HashMap;
+
+use crate::program::Program;
+
+/// A compiled function of donated arguments `A` and borrowed arguments `B`.
+///
+/// What is passed in `A` may be overwritten: a leaf whose last handle is given away gets its memory reused for a result
+/// (a leaf that the caller still holds is copied first). What is passed in `B` is never overwritten.
+///
+/// ```
+/// use fulgurite_jit::Tensor;
+/// use fulgurite_runtime::jit;
+///
+/// let square = jit(|x: Tensor| &x * &x);
+/// let y = square.call(Tensor::from_vec(&[3], vec![1.0f32, 2.0, 3.0])?)?;
+/// assert_eq!(y.to_vec::<f32>()?, [1.0, 4.0, 9.0]);
+/// assert_eq!(square.traces(), 1);
+/// # Ok::<(), fulgurite_jit::Error>(())
+/// ```
+pub struct Jit<A, B, O> {
+    name: String,
+    function: Box<dyn Fn(A, B) -> O + Send + Sync>,
+    compiled: Mutex<HashMap<Box<[u8]>, Arc<Compiled<O>>>>,
+    traces: AtomicUsize,
+    last: Mutex<Option<Vec<String>>>,
+}
+
+struct Compiled<O> {
+    program: Program,
+    /// The result's structure; its leaves are stand-ins.
+    result: O,
+}
+
+/// Compiles `f`, all of whose arguments are donated.
+pub fn jit<A: Tree, O: Tree>(f: impl Fn(A) -> O + Send + Sync + 'static) -> Jit<A, (), O> {
+    Jit::with_borrowed(std::any::type_name_of_val(&f), move |a, ()| f(a))
+}
+
+impl<A: Tree, O: Tree> Jit<A, (), O> {
+    /// Calls the function; see [`Jit::call_with`].
+    ///
+    /// # Errors
+    /// As [`Jit::call_with`].
+    pub fn call(&self, args: A) -> Result<O> {
+        self.call_with(args, ())
+    }
+}
+
+impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
+    /// Compiles `f` of donated and borrowed arguments. `name` is what dumps call it.
+    pub fn with_borrowed(name: &str, f: impl Fn(A, B) -> O + Send + Sync + 'static) -> Self {
+        Jit {
+            name: name.into(),
+            function: Box::new(f),
+            compiled: Mutex::default(),
+            traces: AtomicUsize::new(0),
+            last: Mutex::default(),
+        }
+    }
+
+    /// Calls the function: traced and compiled if the arguments are of a new kind, as one machine-code call otherwise.
+    /// Inside of another traced function it becomes part of that.
+    ///
+    /// # Errors
+    /// The first mistake that tracing met (wrong shapes, element types, axes), with the op and the user's line; an
+    /// argument that is the result of such a mistake.
+    pub fn call_with(&self, donated: A, borrowed: B) -> Result<O> {
+        if tracing() {
+            return Ok((self.function)(donated, borrowed));
+        }
+        let mut inputs = Vec::new();
+        let known = KEY.with_borrow_mut(|key| {
+            key.0.clear();
+            collect(&donated, key, &mut inputs)?;
+            key.write_u8(b'|');
+            collect(&borrowed, key, &mut inputs)?;
+            let compiled = self.compiled.lock().map_err(|_| Error::new("a thread panicked while compiling"))?;
+            Ok::<_, Error>(compiled.get(&key.0[..]).cloned())
+        })?;
+        let compiled = match known {
+            Some(compiled) => compiled,
+            None => {
+                let key = KEY.with_borrow(|key| key.0.clone());
+                self.compile(key, &donated, &borrowed)?
+            }
+        };
+        // From here on `inputs` may hold the last handles.
+        drop((donated, borrowed));
+        let results = compiled.program.run(inputs);
+        Ok(unflatten(&compiled.result, results.into_iter().map(Tensor::from)))
+    }
+
+    /// Traces and compiles without calling.
+    fn compile(&self, key: Vec<u8>, donated: &A, borrowed: &B) -> Result<Arc<Compiled<O>>> {
+        let (given, lent) = (leaves(donated), leaves(borrowed));
+        let types: Vec<_> = given.iter().chain(&lent).map(|x| x.ty().clone()).collect();
+        self.explain(&types.iter().map(ToString::to_string).collect::<Vec<_>>());
+        self.traces.fetch_add(1, Relaxed);
+        let mut result = None;
+        let traced = trace(&types, |params| {
+            let (first, second) = params.split_at(given.len());
+            let donated = unflatten(donated, first.iter().cloned());
+            let borrowed = unflatten(borrowed, second.iter().cloned());
+            let output = (self.function)(donated, borrowed);
+            let outputs = leaves(&output);
+            result = Some(output);
+            outputs
+        })?;
+        let donated: Vec<bool> = (0..types.len()).map(|i| i < given.len()).collect();
+        let program = Program::compile(&self.name, &traced.graph, &donated)?;
+        let result = result.expect("the function was traced");
+        let compiled = Arc::new(Compiled { program, result });
+        let mut all = self.compiled.lock().map_err(|_| Error::new("a thread panicked while compiling"))?;
+        Ok(all.entry(key.into()).or_insert(compiled).clone())
+    }
+
+    /// How often the function has been traced.
+    pub fn traces(&self) -> usize {
+        self.traces.load(Relaxed)
+    }
+
+    /// `FULGURITE_DUMP=cache`: which argument made this call of a new kind.
+    fn explain(&self, types: &[String]) {
+        if !wants(Stage::Cache) {
+            return;
+        }
+        let Ok(mut last) = self.last.lock() else { return };
+        let text = match &*last {
+            None => format!("first call with {}", join(types, ", ")),
+            Some(before) if before == types => "other structure or static values".into(),
+            Some(before) => {
+                let changes: Vec<String> = (0..before.len().max(types.len()))
+                    .filter(|&i| before.get(i) != types.get(i))
+                    .map(|i| {
+                        let show = |list: &[String]| list.get(i).cloned().unwrap_or_else(|| "nothing".into());
+                        format!("leaf {i}: {} -> {}", show(before), show(types))
+                    })
+                    .collect();
+                changes.join("; ")
+            }
+        };
+        dump(Stage::Cache, &format!("{}: traced", self.name), &text);
+        *last = Some(types.to_vec());
+    }
+}
+
+thread_local! {
+    /// The key of the call being made, so that a call allocates none.
+    static KEY: RefCell<Bytes> = const { RefCell::new(Bytes(Vec::new())) };
+}
+
+/// Writes the kind of `tree` and collects its leaves.
+fn collect(tree: &impl Tree, key: &mut Bytes, inputs: &mut Vec<Array>) -> Result<()> {
+    struct Collector<'a> {
+        key: &'a mut Bytes,
+        inputs: &'a mut Vec<Array>,
+        error: Option<Error>,
+    }
+    impl Visitor for Collector<'_> {
+        fn leaf(&mut self, tensor: &Tensor) {
+            let ty = tensor.ty();
+            self.key.write(&[b'*', ty.dtype as u8, ty.rank() as u8]);
+            for &extent in &ty.shape {
+                self.key.write_usize(extent);
+            }
+            match tensor.array() {
+                Ok(array) => self.inputs.push(array.clone()),
+                Err(error) => {
+                    self.error.get_or_insert(error);
+                }
+            }
+        }
+        fn enter(&mut self, _: Name) {}
+        fn leave(&mut self) {}
+        fn structure(&mut self) -> &mut dyn Hasher {
+            self.key
+        }
+    }
+    let mut collector = Collector { key, inputs, error: None };
+    tree.visit(&mut collector);
+    collector.error.map_or(Ok(()), Err)
+}

@@ -1,0 +1,23 @@
+//! The runtime of fulgurite: keeps compiled functions, gives them memory, calls them.
+//!
+//! Comes in: a function on trees of tensors. Goes out: [`Jit`], which traces and compiles it on the first call with
+//! given structure, types and static values, and makes one machine-code call of every later one. Ops on tensors
+//! outside of a traced function run here too, each as a small program of its own.
+//!
+//! **Invariant:** nothing here looks at an op; what a program does is known to `fulgurite-jit` only.
+
+mod eager;
+mod jit;
+mod lowered;
+mod program;
+
+pub use jit::{Jit, jit};
+pub use lowered::{Lowered, lower};
+pub use program::Program;
+
+#[doc(no_inline)]
+pub use fulgurite_jit::{Result, Static};
+/// Compiles a function; see [`Jit`].
+pub use fulgurite_macros::jit;
+
+extern crate self as fulgurite_runtime;

@@ -1,0 +1,93 @@
+//! Every op of the table, from its samples: compiled code against the reference interpreter.
+
+use fulgurite_jit::graph::{Graph, Node, Op, ReduceOp, Sample, UnaryOp, infer, samples};
+use fulgurite_jit::interp::interpret;
+use fulgurite_jit::{Array, DType, TensorType};
+use fulgurite_runtime::Program;
+
+/// A small generator (xorshift): the tests need numbers, not good ones.
+pub struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn array(&mut self, ty: &TensorType, (low, high): (f64, f64)) -> Array {
+        let n = ty.elements();
+        let mut draw = || low + (high - low) * self.next();
+        match ty.dtype {
+            DType::F32 => Array::from_vec(&ty.shape, (0..n).map(|_| draw() as f32).collect()),
+            DType::F64 => Array::from_vec(&ty.shape, (0..n).map(|_| draw()).collect()),
+            DType::I32 => Array::from_vec(&ty.shape, (0..n).map(|_| draw().round() as i32).collect()),
+            DType::U32 => Array::from_vec(&ty.shape, (0..n).map(|_| draw().round().abs() as u32).collect()),
+            DType::Bool => Array::from_vec(&ty.shape, (0..n).map(|_| draw() > (low + high) / 2.0).collect()),
+        }
+        .expect("as many elements as the type has")
+    }
+}
+
+fn graph_of(sample: &Sample) -> Graph {
+    let mut graph = Graph::new();
+    let operands = sample.operands.iter().map(|ty| graph.param(ty.clone())).collect();
+    let types: Vec<&TensorType> = sample.operands.iter().collect();
+    let ty = infer(&sample.op, &types).unwrap_or_else(|e| panic!("{}: {e}", sample.op.name()));
+    let result = graph.push(Node { op: sample.op.clone(), operands, ty, location: None });
+    graph.outputs.push(result);
+    graph
+}
+
+fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
+    let want = interpret(graph, inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let program = Program::compile(name, graph, &vec![false; inputs.len()]).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let got = program.run(inputs.to_vec());
+    for (got, want) in got.iter().zip(&want) {
+        assert_eq!(got.ty(), want.ty(), "{name}");
+        for (i, (g, w)) in got.to_f64_vec().iter().zip(want.to_f64_vec()).enumerate() {
+            let close = (g - w).abs() <= atol + rtol * w.abs() || g == &w || (g.is_nan() && w.is_nan());
+            assert!(close, "{name}: element {i} is {g}, not {w}\n{graph}{}", program.kernels());
+        }
+    }
+}
+
+#[test]
+fn compiled_ops_agree_with_the_interpreter() {
+    let mut numbers = Numbers(0x1234_5678_9abc_def1);
+    for sample in samples() {
+        let graph = graph_of(&sample);
+        let inputs: Vec<Array> = sample.operands.iter().map(|ty| numbers.array(ty, sample.range)).collect();
+        let exact = sample.operands.iter().all(|ty| !ty.dtype.is_float());
+        let (rtol, atol) = if exact { (0.0, 0.0) } else { (2e-6, 2e-7) };
+        check(sample.op.name(), &graph, &inputs, rtol, atol);
+    }
+}
+
+#[test]
+fn edge_values_agree_with_the_interpreter() {
+    let edge = vec![
+        0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1.2e-38, 1e-30, 3.4e38, -3.4e38, 88.0, -88.0,
+        104.0, -104.0, 0.5, 2.5, -0.5, 1.5,
+    ];
+    let ty = TensorType::new(DType::F32, &[edge.len()]);
+    let input = Array::from_vec(&[edge.len()], edge).expect("one axis");
+    for &op in UnaryOp::ALL {
+        if !op.class().contains(DType::F32) || matches!(op, UnaryOp::Sin | UnaryOp::Cos | UnaryOp::Tan) {
+            continue;
+        }
+        let sample = Sample { op: Op::Unary(op), operands: vec![ty.clone()], range: (0.0, 1.0) };
+        check(op.name(), &graph_of(&sample), std::slice::from_ref(&input), 2e-6, 1e-37);
+    }
+    for to in DType::ALL {
+        let sample = Sample { op: Op::Convert(to), operands: vec![ty.clone()], range: (0.0, 1.0) };
+        check("convert", &graph_of(&sample), std::slice::from_ref(&input), 0.0, 0.0);
+    }
+    for &op in ReduceOp::ALL {
+        if op.class().contains(DType::F32) {
+            let sample = Sample { op: Op::Reduce(op, smallvec::smallvec![0]), operands: vec![ty.clone()], range: (0.0, 1.0) };
+            check(op.name(), &graph_of(&sample), std::slice::from_ref(&input), 1e-6, 0.0);
+        }
+    }
+}

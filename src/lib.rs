@@ -1,0 +1,29 @@
+//! Compiled training steps for Rust.
+//!
+//! Write a pure step function on tensors; the first call traces it, differentiates, fuses and compiles it; every later
+//! call is one call of machine code. A thin trainer in the manner of PyTorch Lightning calls it once per batch.
+//!
+//! This crate re-exports the parts; see the README for a tour, and `fulgurite_jit` for how it works.
+
+pub use fulgurite_autodiff as autodiff;
+pub use fulgurite_jit as compiler;
+pub use fulgurite_runtime as runtime;
+pub use fulgurite_trainer as trainer;
+
+pub use fulgurite_autodiff::{
+    grad, hessian, jacfwd, jacrev, jvp, linearize, value_and_grad, value_and_grad_aux, vjp, vmap, vmap_out,
+};
+pub use fulgurite_jit::{
+    Array, DType, Element, Error, Key, Name, Result, Static, Tensor, TensorType, Tree, Visitor, gelu, gelu_exact, leaves,
+    log_softmax, named_leaves, one_hot, relu, silu, softmax,
+};
+pub use fulgurite_runtime::{Jit, Lowered, jit, lower};
+
+/// All that a training program usually needs.
+pub mod prelude {
+    pub use crate::trainer::prelude::*;
+    pub use crate::{
+        DType, Error, Jit, Key, Result, Static, Tensor, Tree, gelu, grad, jit, jvp, leaves, log_softmax, one_hot, relu,
+        softmax, value_and_grad, value_and_grad_aux, vjp, vmap,
+    };
+}

@@ -1,0 +1,160 @@
+//! A dataset over arrays in memory, whose first axis is that of the examples.
+
+use fulgurite_jit::{Array, Element, Error, Result, Tensor, TensorType, Tree, named_leaves};
+
+use super::{Dataset, Memory};
+
+/// Arrays that make a dataset: an `ndarray`, or a tuple of such.
+///
+/// The batch has the same form, with a [`Tensor`] for each array.
+pub trait HostArrays {
+    /// The form of a batch.
+    type Batch: Tree + Clone;
+
+    /// Takes over the memory of arrays in row-major order; others are copied into it.
+    fn into_tensors(self) -> Self::Batch;
+}
+
+impl<T: Element, D: ndarray::Dimension> HostArrays for ndarray::Array<T, D> {
+    type Batch = Tensor;
+
+    fn into_tensors(self) -> Tensor {
+        self.into()
+    }
+}
+
+impl HostArrays for Tensor {
+    type Batch = Tensor;
+
+    fn into_tensors(self) -> Tensor {
+        self
+    }
+}
+
+macro_rules! tuples {
+    ($(($($t:ident $i:tt),+);)+) => { $(
+        impl<$($t: HostArrays),+> HostArrays for ($($t,)+) {
+            type Batch = ($($t::Batch,)+);
+
+            fn into_tensors(self) -> Self::Batch {
+                ($(self.$i.into_tensors(),)+)
+            }
+        }
+    )+ };
+}
+tuples! {
+    (A 0);
+    (A 0, B 1);
+    (A 0, B 1, C 2);
+    (A 0, B 1, C 2, D 3);
+    (A 0, B 1, C 2, D 3, E 4);
+    (A 0, B 1, C 2, D 3, E 4, F 5);
+}
+
+/// Examples as the rows of arrays: example `i` is row `i` of each.
+///
+/// ```
+/// use fulgurite_trainer::{ArrayDataset, DataLoader};
+/// use ndarray::{Array1, Array2};
+///
+/// # fn main() -> fulgurite_jit::Result<()> {
+/// let (x, y) = (Array2::<f32>::zeros((100, 3)), Array1::<i32>::zeros(100));
+/// let loader = DataLoader::new(ArrayDataset::new((x, y))?).batch_size(16).shuffle(true);
+/// assert_eq!(loader.batches(), 7); // six of 16 and one of 4; each is (f32[16,3], i32[16])
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ArrayDataset<B> {
+    arrays: B,
+    len: usize,
+}
+
+impl<B: Tree + Clone + Send + Sync> ArrayDataset<B> {
+    /// A dataset over these arrays.
+    ///
+    /// # Errors
+    /// When the arrays have no first axis, or do not have the same number of rows.
+    pub fn new(arrays: impl HostArrays<Batch = B>) -> Result<Self> {
+        Self::from_tree(arrays.into_tensors())
+    }
+
+    /// A dataset over the leaves of any tree of tensors; a batch is a tree of the same form.
+    ///
+    /// # Errors
+    /// As [`ArrayDataset::new`], and when there is no leaf at all.
+    pub fn from_tree(arrays: B) -> Result<Self> {
+        let mut len = None;
+        for (name, leaf) in named_leaves(&arrays) {
+            let name = if name.is_empty() { "the array".into() } else { format!("array `{name}`") };
+            leaf.array().map_err(|e| e.context(format!("dataset: {name}")))?;
+            let Some(&rows) = leaf.shape().first() else {
+                return Err(Error::new(format!("dataset: {name} is {}, it has no axis of examples", leaf.ty())));
+            };
+            match len {
+                None => len = Some((name, rows)),
+                Some((first, expected)) if expected != rows => {
+                    return Err(Error::new(format!(
+                        "dataset: {name} has {rows} examples ({}), but {first} has {expected}",
+                        leaf.ty()
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        let (_, len) = len.ok_or_else(|| Error::new("dataset: there is no array in it"))?;
+        Ok(ArrayDataset { arrays, len })
+    }
+
+    /// The arrays, as tensors with all the examples.
+    pub fn arrays(&self) -> &B {
+        &self.arrays
+    }
+
+    /// The examples `range`, as a dataset of their own (copied).
+    ///
+    /// # Errors
+    /// When the range does not lie within the examples.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Result<Self> {
+        if range.start > range.end || range.end > self.len {
+            return Err(Error::new(format!("dataset: there is no range {range:?} of {} examples", self.len)));
+        }
+        let indices: Vec<u32> = (range.start as u32..range.end as u32).collect();
+        Self::from_tree(self.gather(&indices, &mut Memory::default())?)
+    }
+}
+
+impl<B: Tree + Clone + Send + Sync> Dataset for ArrayDataset<B> {
+    type Batch = B;
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn gather(&self, indices: &[u32], memory: &mut Memory) -> Result<B> {
+        Ok(gather(&self.arrays, indices, memory))
+    }
+}
+
+fn gather<B: Tree>(arrays: &B, indices: &[u32], memory: &mut Memory) -> B {
+    arrays.map(&mut |leaf| match leaf.array() {
+        Ok(array) => gather_rows(array, indices, memory),
+        Err(_) => leaf.clone(), // `from_tree` has looked: there is none
+    })
+}
+
+fn gather_rows(array: &Array, indices: &[u32], memory: &mut Memory) -> Tensor {
+    let mut ty: TensorType = array.ty().clone();
+    ty.shape[0] = indices.len();
+    let row = ty.bytes().checked_div(indices.len()).unwrap_or(0);
+    let bytes = array.bytes();
+    memory.tensor(&ty, |batch| {
+        if row == 0 {
+            return;
+        }
+        for (to, &i) in batch.chunks_exact_mut(row).zip(indices) {
+            let from = i as usize * row;
+            to.copy_from_slice(&bytes[from..from + row]);
+        }
+    })
+}

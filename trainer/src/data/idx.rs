@@ -1,0 +1,48 @@
+//! The IDX format of MNIST and its relatives: a magic number, the extents, the bytes; plain or compressed with gzip.
+
+use std::io::Read;
+use std::path::Path;
+
+use fulgurite_jit::{Error, Result};
+use ndarray::{ArrayD, IxDyn};
+
+/// Reads an IDX file of bytes, compressed or not (its first bytes tell). MNIST's images are `[examples, 28, 28]`, its
+/// labels `[examples]`.
+///
+/// # Errors
+/// When the file cannot be read, or is no IDX file of unsigned bytes.
+pub fn read_idx(path: impl AsRef<Path>) -> Result<ArrayD<u8>> {
+    let path = path.as_ref();
+    let context = |e: Error| e.context(path.display());
+    let stored = std::fs::read(path).map_err(|e| context(e.into()))?;
+    let bytes = if stored.starts_with(&[0x1f, 0x8b]) {
+        let mut bytes = Vec::new();
+        let read = flate2::read::GzDecoder::new(&stored[..]).read_to_end(&mut bytes);
+        read.map_err(|e| context(Error::new(format!("cannot be decompressed: {e}"))))?;
+        bytes
+    } else {
+        stored
+    };
+    parse(&bytes).map_err(|why| context(Error::new(why)))
+}
+
+fn parse(bytes: &[u8]) -> std::result::Result<ArrayD<u8>, String> {
+    // Two zeros, the element type, the number of axes, then each extent as a big-endian u32.
+    let [0, 0, kind, rank, rest @ ..] = bytes else {
+        return Err("is no IDX file: it does not begin with two zero bytes".into());
+    };
+    if *kind != 0x08 {
+        return Err(format!("holds elements of IDX type {kind:#04x}; only unsigned bytes (0x08) are read"));
+    }
+    let rank = usize::from(*rank);
+    let Some((header, data)) = rest.split_at_checked(rank * 4) else {
+        return Err("ends within the IDX header".into());
+    };
+    let extent = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
+    let shape: Vec<usize> = header.chunks_exact(4).map(extent).collect();
+    let elements = shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
+    if elements != Some(data.len()) {
+        return Err(format!("has {} bytes of data, which do not fill {shape:?}: is the file whole?", data.len()));
+    }
+    ArrayD::from_shape_vec(IxDyn(&shape), data.to_vec()).map_err(|e| e.to_string())
+}

@@ -1,0 +1,85 @@
+//! Data on the host: datasets, loaders that give batches, readers of files.
+//!
+//! In: `ndarray`s, or anything that implements [`Dataset`]. Out: batches, which are trees of tensors. The order of the
+//! examples is a pure function of (seed, epoch), so a position in the data is two numbers, and a run resumed there
+//! sees the very batches that it would have seen.
+
+mod arrays;
+mod idx;
+mod loader;
+mod memory;
+mod mnist;
+
+use fulgurite_jit::{Result, Tree};
+
+pub use arrays::{ArrayDataset, HostArrays};
+pub use idx::read_idx;
+pub use loader::{Batches, DataLoader};
+pub use memory::Memory;
+pub use mnist::MnistData;
+
+/// Examples that can be gathered into batches.
+///
+/// [`ArrayDataset`] is one over arrays in memory; write another for examples that are computed or read as needed. A
+/// dataset that depends on `indices` alone keeps the promise of exact resumption.
+pub trait Dataset: Send + Sync {
+    /// A batch: a tree of tensors, usually with one row for each example.
+    type Batch: Tree + Clone;
+
+    /// How many examples there are.
+    fn len(&self) -> usize;
+
+    /// Are there none?
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The examples at `indices` (each below [`Dataset::len`]) as a batch. `memory` lends the memory of earlier
+    /// batches; tensors made in any other way are as good.
+    ///
+    /// # Errors
+    /// What goes wrong, such as a file that cannot be read; the run ends with it.
+    fn gather(&self, indices: &[u32], memory: &mut Memory) -> Result<Self::Batch>;
+}
+
+/// The data of a run: a loader for training, and perhaps one for validation.
+///
+/// A [`DataLoader`] is one by itself, and so is a pair (training, validation) of them.
+pub trait DataModule {
+    /// What the loaders give.
+    type Batch: Tree + Clone;
+
+    /// The batches to train on. Called once, at the start of a run: files are read here.
+    ///
+    /// # Errors
+    /// When the data cannot be had; say what is missing and where it is to be put.
+    fn train_loader(&self) -> Result<DataLoader<Self::Batch>>;
+
+    /// The batches to validate on, if any. Called once, at the start of a run.
+    ///
+    /// # Errors
+    /// As [`DataModule::train_loader`].
+    fn val_loader(&self) -> Result<Option<DataLoader<Self::Batch>>> {
+        Ok(None)
+    }
+}
+
+impl<B: Tree + Clone> DataModule for DataLoader<B> {
+    type Batch = B;
+
+    fn train_loader(&self) -> Result<DataLoader<B>> {
+        Ok(self.clone())
+    }
+}
+
+impl<B: Tree + Clone> DataModule for (DataLoader<B>, DataLoader<B>) {
+    type Batch = B;
+
+    fn train_loader(&self) -> Result<DataLoader<B>> {
+        Ok(self.0.clone())
+    }
+
+    fn val_loader(&self) -> Result<Option<DataLoader<B>>> {
+        Ok(Some(self.1.clone()))
+    }
+}

@@ -1,0 +1,98 @@
+//! Losses and scores: functions of predictions and targets, with the definitions of Optax 0.2.8.
+//!
+//! Shapes are checked rather than broadcast: a loss of `[64, 1]` against `[64]` is a mistake that broadcasting would
+//! hide. The mistake is returned by the compiled step, with the user's line.
+
+use std::panic::Location;
+
+use fulgurite_jit::{DType, Error, Tensor, TensorType};
+
+/// The negative log-likelihood of integer labels, one per example: logits `[…, classes]`, labels `[…]` (i32 or u32)
+/// give `[…]`. Take `.mean()` for the loss of a batch. The loss of a label outside of `0..classes` is NaN.
+///
+/// ```
+/// # use fulgurite_jit::Tensor;
+/// # use fulgurite_trainer::loss::cross_entropy;
+/// fn loss(logits: &Tensor, labels: &Tensor) -> Tensor {
+///     cross_entropy(logits, labels).mean()
+/// }
+/// ```
+#[track_caller]
+pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
+    if let Err(bad) = check_labels("cross_entropy", logits, labels, Location::caller()) {
+        return bad;
+    }
+    // Picking with a comparison and a sum, not a gather: it fuses with the logsumexp over the same rows, and its
+    // derivative is elementwise. `select`, not a product: a logit of -inf that is not picked must not become NaN.
+    let classes = Tensor::iota(labels.dtype(), logits.shape(), logits.rank() - 1);
+    let hit = labels.expand_dims(-1).equal(&classes);
+    let picked = hit.select(logits, 0.0).sum_axes(-1);
+    let picked = hit.any_axes(-1).select(&picked, f64::NAN);
+    logits.logsumexp(-1) - picked
+}
+
+/// The mean of squared differences, a scalar. Both operands have one shape.
+#[track_caller]
+pub fn mse(predictions: &Tensor, targets: &Tensor) -> Tensor {
+    if let Err(bad) = check_shapes("mse", predictions, targets, Location::caller()) {
+        return bad;
+    }
+    (predictions - targets).square().mean()
+}
+
+/// The binary cross entropy of each element: logits and targets (probabilities in 0..=1) of one shape.
+#[track_caller]
+pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
+    if let Err(bad) = check_shapes("binary_cross_entropy", logits, targets, Location::caller()) {
+        return bad;
+    }
+    // -t log σ(x) - (1 - t) log(1 - σ(x)), where log σ(x) = -softplus(-x) and log(1 - σ(x)) = -softplus(x).
+    targets * (-logits).softplus() + (1.0 - targets) * logits.softplus()
+}
+
+/// Huber's loss of each element: `e² / 2` for errors up to `delta`, a straight line beyond. Operands of one shape.
+#[track_caller]
+pub fn huber(predictions: &Tensor, targets: &Tensor, delta: f64) -> Tensor {
+    if let Err(bad) = check_shapes("huber", predictions, targets, Location::caller()) {
+        return bad;
+    }
+    let error = (predictions - targets).abs();
+    let quadratic = error.minimum(delta);
+    let linear = &error - &quadratic;
+    quadratic.square() * 0.5 + linear * delta
+}
+
+/// The share of examples whose largest logit is their label's, an f32 scalar: logits `[…, classes]`, labels `[…]`.
+#[track_caller]
+pub fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
+    if let Err(bad) = check_labels("accuracy", logits, labels, Location::caller()) {
+        return bad;
+    }
+    logits.argmax(-1).equal(labels).convert(DType::F32).mean()
+}
+
+fn check_labels(op: &str, logits: &Tensor, labels: &Tensor, at: &'static Location<'static>) -> Result<(), Tensor> {
+    let why = match logits.shape() {
+        _ if logits.error().or(labels.error()).is_some() => return Ok(()),
+        _ if !logits.dtype().is_float() => "the logits are not floats".to_string(),
+        [] => "the logits have no axis of classes".to_string(),
+        [examples @ .., _] if examples != labels.shape() => {
+            "there is to be one label per row of logits, and only that".to_string()
+        }
+        _ if labels.dtype().is_int() => return Ok(()),
+        _ => "the labels are to be integers (i32 or u32)".to_string(),
+    };
+    Err(failed(op, logits, labels, &why, at))
+}
+
+fn check_shapes(op: &str, x: &Tensor, y: &Tensor, at: &'static Location<'static>) -> Result<(), Tensor> {
+    if x.shape() == y.shape() || x.error().or(y.error()).is_some() {
+        return Ok(());
+    }
+    Err(failed(op, x, y, "the shapes differ; `reshape` or `squeeze` one of them", at))
+}
+
+/// What stands in place of a loss that cannot be computed: the scalar that it would have become.
+fn failed(op: &str, x: &Tensor, y: &Tensor, why: &str, at: &'static Location<'static>) -> Tensor {
+    Tensor::failed(TensorType::scalar(DType::F32), Error::op(op, format!("{} and {}: {why}", x.ty(), y.ty()), at))
+}

@@ -1,0 +1,130 @@
+//! Metrics on the host: the latest value of each name.
+
+use std::sync::Arc;
+
+use fulgurite_jit::Result;
+use serde_json::{Map, Value, json};
+
+use crate::module::Metric;
+
+/// The latest value of everything that was logged, in the order of first appearance.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics(Vec<Entry>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    name: Arc<str>,
+    value: f64,
+    epoch: usize,
+}
+
+impl Metrics {
+    /// The latest value under `name`.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.find(name).map(|entry| entry.value)
+    }
+
+    /// The value under `name` if it was logged in `epoch`.
+    pub fn get_of_epoch(&self, name: &str, epoch: usize) -> Option<f64> {
+        self.find(name).filter(|entry| entry.epoch == epoch).map(|entry| entry.value)
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|entry| (&*entry.name, entry.value))
+    }
+
+    /// The names, for messages: `loss, acc`.
+    pub fn names(&self) -> String {
+        self.iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Sets the value under `name`, as logged in `epoch`.
+    pub(crate) fn set(&mut self, name: &Arc<str>, value: f64, epoch: usize) {
+        match self.0.iter_mut().find(|entry| entry.name == *name) {
+            Some(entry) => (entry.value, entry.epoch) = (value, epoch),
+            None => self.0.push(Entry { name: name.clone(), value, epoch }),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&Entry> {
+        self.0.iter().find(|entry| &*entry.name == name)
+    }
+
+    /// For a checkpoint.
+    pub(crate) fn to_json(&self) -> Value {
+        let entry = |entry: &Entry| json!([&*entry.name, float_to_json(entry.value), entry.epoch]);
+        Value::Array(self.0.iter().map(entry).collect())
+    }
+
+    /// From a checkpoint; `None` where it is not what [`Metrics::to_json`] writes.
+    pub(crate) fn from_json(value: &Value) -> Option<Self> {
+        let entry = |entry: &Value| {
+            let name = entry.get(0)?.as_str()?.into();
+            Some(Entry { name, value: float_from_json(entry.get(1)?)?, epoch: entry.get(2)?.as_u64()? as usize })
+        };
+        value.as_array()?.iter().map(entry).collect::<Option<_>>().map(Metrics)
+    }
+}
+
+impl FromIterator<(Arc<str>, f64)> for Metrics {
+    /// As logged in epoch 0; of equal names the last counts.
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, f64)>>(values: I) -> Self {
+        let mut metrics = Metrics::default();
+        for (name, value) in values {
+            metrics.set(&name, value, 0);
+        }
+        metrics
+    }
+}
+
+/// Reads what a step has logged. This is where the loop waits for the device.
+pub(crate) fn read(metrics: &[Metric]) -> Result<Vec<(Arc<str>, f64)>> {
+    let value = |metric: &Metric| {
+        let array = metric.value.array().map_err(|e| e.context(format!("the metric `{}`", metric.name)))?;
+        Ok((metric.name.clone(), array.to_f64_vec().first().copied().unwrap_or(f64::NAN)))
+    };
+    metrics.iter().map(value).collect()
+}
+
+/// The mean of each metric over batches, weighted by their examples.
+#[derive(Debug, Default)]
+pub(crate) struct WeightedMean {
+    // Handles, read at the end: the loop over the batches never waits.
+    batches: Vec<(Vec<Metric>, usize)>,
+}
+
+impl WeightedMean {
+    pub(crate) fn add(&mut self, metrics: Vec<Metric>, examples: usize) {
+        self.batches.push((metrics, examples));
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<(Arc<str>, f64)>> {
+        let mut sums: Vec<(Arc<str>, f64, f64)> = Vec::new();
+        for (metrics, examples) in &self.batches {
+            let weight = *examples as f64;
+            for (name, value) in read(metrics)? {
+                match sums.iter_mut().find(|(known, ..)| *known == name) {
+                    Some((_, sum, weights)) => (*sum, *weights) = (*sum + weight * value, *weights + weight),
+                    None => sums.push((name, weight * value, weight)),
+                }
+            }
+        }
+        Ok(sums.into_iter().map(|(name, sum, weights)| (name, sum / weights)).collect())
+    }
+}
+
+/// A float as JSON. JSON knows neither NaN nor infinities, and must give back every bit: a string does both.
+pub(crate) fn float_to_json(value: f64) -> Value {
+    Value::String(value.to_string())
+}
+
+/// What [`float_to_json`] wrote.
+pub(crate) fn float_from_json(value: &Value) -> Option<f64> {
+    value.as_str()?.parse().ok()
+}
+
+/// An empty JSON object, the state of what has none.
+pub(crate) fn no_state() -> Value {
+    Value::Object(Map::new())
+}

@@ -1,0 +1,192 @@
+//! What a user writes: the model, the loss, the optimiser. [`Trainer::fit`](crate::Trainer::fit) makes a step of it.
+//!
+//! Not done here: compiling and calling that step (`fit`), and everything on the host.
+
+use std::borrow::Borrow;
+use std::panic::Location;
+use std::sync::Arc;
+
+use fulgurite_autodiff::value_and_grad_aux;
+use fulgurite_jit::random::Key;
+use fulgurite_jit::{DType, Error, Result, Tensor, TensorType, Tree};
+
+use crate::optim::{Optimizer, apply_updates};
+use crate::run::Run;
+use crate::state::TrainState;
+
+/// The state of a run of module `M` with optimiser `O`.
+pub type StateOf<M, O> =
+    TrainState<<M as LightningModule>::Model, <O as Optimizer>::State<<M as LightningModule>::Model>>;
+
+/// A model together with how it is trained.
+///
+/// The type itself holds settings (sizes, rates), not tensors: those are in [`LightningModule::Model`], which goes in
+/// and out of the compiled step. `Clone`, because the compiled step keeps a copy of the settings it was traced with.
+///
+/// ```
+/// use fulgurite_jit::{Key, Tensor, gelu};
+/// use fulgurite_trainer::loss::{accuracy, cross_entropy};
+/// use fulgurite_trainer::nn::Mlp;
+/// use fulgurite_trainer::optim::{adam, clip_by_global_norm, cosine_decay};
+/// use fulgurite_trainer::{LightningModule, Optimizer, StepCx, chain};
+///
+/// #[derive(Clone)]
+/// struct Digits { width: usize }
+///
+/// impl LightningModule for Digits {
+///     type Model = Mlp;
+///     type Batch = (Tensor, Tensor);
+///
+///     fn init(&self, key: Key) -> Mlp {
+///         Mlp::new(784, 10, self.width, 2, gelu, key)
+///     }
+///     fn configure_optimizers(&self) -> impl Optimizer {
+///         chain![clip_by_global_norm(1.0), adam(cosine_decay(1e-3, 5_000))]
+///     }
+///     fn training_step(&self, model: &Mlp, (x, y): &Self::Batch, cx: &mut StepCx) -> Tensor {
+///         let logits = model.call(x);
+///         cx.log("acc", accuracy(&logits, y));
+///         cross_entropy(&logits, y).mean()
+///     }
+///     fn validation_step(&self, model: &Mlp, (x, y): &Self::Batch, cx: &mut StepCx) {
+///         cx.log("val_acc", accuracy(&model.call(x), y));
+///     }
+/// }
+/// ```
+pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
+    /// The parameters, and whatever else of tensors is to live from step to step.
+    type Model: Tree + Clone + 'static;
+    /// What the data loader gives.
+    type Batch: Tree + Clone + 'static;
+
+    /// The model before training. Traced and compiled, as the steps are.
+    fn init(&self, key: Key) -> Self::Model;
+
+    /// The optimiser; several in a row with [`chain!`](crate::chain), [`manual`](crate::optim::manual) for none.
+    fn configure_optimizers(&self) -> impl Optimizer;
+
+    /// The loss of a batch, a float scalar. Traced; it is logged as `loss`.
+    fn training_step(&self, model: &Self::Model, batch: &Self::Batch, cx: &mut StepCx) -> Tensor;
+
+    /// Logs scores of a batch; each is averaged over the validation data, weighted by the examples in the batches.
+    /// Traced. Without one there is no validation.
+    fn validation_step(&self, model: &Self::Model, batch: &Self::Batch, cx: &mut StepCx) {
+        let _ = (model, batch, cx);
+    }
+
+    /// The whole training step: from the state before to the state after. Traced.
+    ///
+    /// As it stands here: the gradient of [`LightningModule::training_step`], the optimiser's updates, applied. Write
+    /// it yourself for what does not fit that form (Lightning's manual optimisation): several losses, updates in turn,
+    /// no gradient at all. The counter `step` and the `key` are the trainer's; what you return in them is ignored.
+    #[track_caller]
+    fn step<O: Optimizer>(
+        &self,
+        optimizer: &O,
+        state: StateOf<Self, O>,
+        batch: &Self::Batch,
+        cx: &mut StepCx,
+    ) -> StateOf<Self, O> {
+        // What is logged and drawn inside the gradient's trace leaves it as a result beside the loss.
+        let ((loss, drawn), grads) = value_and_grad_aux(|model: &Self::Model| {
+            let mut inner = cx.clone();
+            let loss = self.training_step(model, batch, &mut inner);
+            (loss, inner.into_drawn())
+        })(&state.model);
+        cx.set_drawn(drawn);
+        if !cx.has_logged("loss") {
+            cx.log("loss", loss);
+        }
+
+        let (updates, opt_state) = optimizer.update(grads, state.opt_state, &state.model);
+        TrainState { model: apply_updates(state.model, updates), opt_state, step: state.step, key: state.key }
+    }
+
+    /// Before the first step, on the host: the model as it starts (or as the checkpoint had it).
+    fn on_fit_start(&self, model: &Self::Model, run: &mut Run) -> Result<()> {
+        let _ = (model, run);
+        Ok(())
+    }
+
+    /// After each validation, on the host: for samples, plots, scores that need more than a step.
+    fn on_validation_end(&self, model: &Self::Model, run: &mut Run) -> Result<()> {
+        let _ = (model, run);
+        Ok(())
+    }
+
+    /// After the last step, on the host.
+    fn on_fit_end(&self, model: &Self::Model, run: &mut Run) -> Result<()> {
+        let _ = (model, run);
+        Ok(())
+    }
+}
+
+/// What a step has besides the model and the batch: random keys, the step count, a place to log.
+#[derive(Clone, Debug)]
+pub struct StepCx {
+    key: Key,
+    step: Tensor,
+    metrics: Vec<Metric>,
+}
+
+/// A logged scalar. The name is structure: it comes back with each call of the program that was traced with it.
+#[derive(Clone, Debug, Tree)]
+pub(crate) struct Metric {
+    #[tree(static)]
+    pub(crate) name: Arc<str>,
+    pub(crate) value: Tensor,
+}
+
+impl StepCx {
+    pub(crate) fn new(key: Key, step: Tensor) -> Self {
+        StepCx { key, step, metrics: Vec::new() }
+    }
+
+    /// Logs a scalar of this step under a name: a traced value, which comes back with the step's results and is read
+    /// only when it is due. Passing a tensor that is not a scalar, or a name twice, is an error of the step.
+    #[track_caller]
+    pub fn log(&mut self, name: impl Into<Arc<str>>, value: impl Borrow<Tensor>) {
+        let (name, mut value) = (name.into(), value.borrow().clone());
+        let why = if self.has_logged(&name) {
+            format!("`{name}` is logged twice in one step")
+        } else if value.rank() > 0 && value.error().is_none() {
+            format!("`{name}` is {}, not a scalar: take its mean() or sum()", value.ty())
+        } else {
+            String::new()
+        };
+        if !why.is_empty() {
+            let error = Error::op("log", why, Location::caller());
+            value = Tensor::failed(TensorType::scalar(DType::F32), error);
+        }
+        self.metrics.push(Metric { name, value });
+    }
+
+    /// Has something been logged under this name in this step?
+    pub fn has_logged(&self, name: &str) -> bool {
+        self.metrics.iter().any(|metric| &*metric.name == name)
+    }
+
+    /// A random key for this step alone; another one at each call.
+    ///
+    /// It is the `sub` of JAX's idiom `key, sub = split(key)`, with the run's key, which is part of the state.
+    #[track_caller]
+    pub fn key(&mut self) -> Key {
+        let [key, sub] = self.key.split();
+        self.key = key;
+        sub
+    }
+
+    /// How many steps came before this one, an i32 scalar.
+    pub fn step(&self) -> &Tensor {
+        &self.step
+    }
+
+    /// What the step has logged, and the key that is left.
+    pub(crate) fn into_drawn(self) -> (Vec<Metric>, Key) {
+        (self.metrics, self.key)
+    }
+
+    pub(crate) fn set_drawn(&mut self, (metrics, key): (Vec<Metric>, Key)) {
+        (self.metrics, self.key) = (metrics, key);
+    }
+}

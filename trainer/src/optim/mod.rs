@@ -1,0 +1,71 @@
+//! Optimisers: pure pairs of `init` and `update`, as in Optax, traced into the step with everything else.
+//!
+//! In: gradients, the optimiser's state, the parameters. Out: updates, which [`apply_updates`] adds to the parameters,
+//! and the new state. Optimisers chain ([`chain!`](crate::chain)); formulas and defaults are those of Optax 0.2.8, so
+//! that a run ported from JAX takes the same path. Leaves that are not floats (keys, counters) are left alone.
+//!
+//! A learning rate is a number or a [`Schedule`] of the step count, which is part of the state: no value of it is
+//! baked into the program, so nothing is compiled again when it changes.
+
+mod adam;
+mod chain;
+mod clip;
+mod leaves;
+mod schedule;
+mod sgd;
+
+use fulgurite_jit::{DType, Tensor, Tree};
+
+pub use adam::{Adam, AdamState, adam, adamw};
+pub use chain::{Manual, manual};
+pub use clip::{Clip, ClipByGlobalNorm, Scale, clip, clip_by_global_norm, global_norm, scale};
+pub use schedule::{
+    Schedule, constant, cosine_decay, cosine_decay_to, exponential_decay, join_schedules, linear, piecewise_constant,
+    polynomial, warmup_cosine,
+};
+pub use sgd::{Sgd, SgdState, sgd};
+
+/// A rule that turns gradients into updates.
+///
+/// Both methods are pure functions on trees and run inside the traced step.
+///
+/// ```
+/// use fulgurite_trainer::optim::{Optimizer, adam, cosine_decay};
+/// use fulgurite_trainer::apply_updates;
+/// use fulgurite_jit::Tensor;
+///
+/// // One update of a model that is a single tensor.
+/// fn update(model: Tensor, gradient: Tensor) -> Tensor {
+///     let optimizer = adam(cosine_decay(1e-3, 5_000));
+///     let state = optimizer.init(&model);
+///     let (updates, _state) = optimizer.update(gradient, state, &model);
+///     apply_updates(model, updates)
+/// }
+/// ```
+pub trait Optimizer: Send + Sync + 'static {
+    /// What is remembered from step to step, for parameters of the structure `P`.
+    type State<P: Tree + Clone>: Tree + Clone;
+
+    /// The state before the first step.
+    fn init<P: Tree + Clone>(&self, params: &P) -> Self::State<P>;
+
+    /// The updates to be added to `params`, and the next state. `grads` has the structure and types of `params`.
+    fn update<P: Tree + Clone>(&self, grads: P, state: Self::State<P>, params: &P) -> (P, Self::State<P>);
+}
+
+/// `params + updates`, leaf by leaf; leaves that are not floats stay as they are.
+#[track_caller]
+pub fn apply_updates<P: Tree>(params: P, updates: P) -> P {
+    leaves::map_floats(&params, [&updates], |p, [u]| p + u)
+}
+
+/// The counter before the first step: i32, 0.
+fn first_count() -> Tensor {
+    Tensor::literal(0.0, DType::I32)
+}
+
+/// The counter after one more step. It stays at the largest i32 rather than wrap to a negative step.
+#[track_caller]
+fn next_count(count: &Tensor) -> Tensor {
+    count.less(i32::MAX).select(count + 1, count)
+}
