@@ -14,14 +14,21 @@ pub use fulgurite_autodiff::{
     grad, hessian, jacfwd, jacrev, jvp, linearize, value_and_grad, value_and_grad_aux, vjp, vmap, vmap_out,
 };
 pub use fulgurite_jit::{
-    Array, DType, Element, Error, Key, Name, Result, Static, Tensor, TensorType, Tree, Visitor, gelu, gelu_exact, leaves,
-    log_softmax, named_leaves, one_hot, relu, silu, softmax,
+    Array, DType, Element, Error, Key, Name, Result, Static, Tensor, TensorType, Tree, Visitor, elu, gelu, gelu_exact,
+    hard_tanh, leaky_relu, leaves, log_sigmoid, log_softmax, mish, named_leaves, one_hot, relu, relu6, silu, soft_sign,
+    softmax,
 };
 pub use fulgurite_runtime::{Jit, Lowered, jit, lower};
 
 /// All that a training program usually needs.
 pub mod prelude {
-    pub use crate::trainer::prelude::*;
+    pub use crate::trainer::loss::{accuracy, cross_entropy, mse};
+    pub use crate::trainer::nn::{Linear, Mlp};
+    pub use crate::trainer::optim::{Optimizer, adam, adamw, apply_updates, sgd};
+    pub use crate::trainer::{
+        ArrayDataset, Callback, CsvLogger, DataLoader, DataModule, EarlyStopping, LightningModule, Mode,
+        ModelCheckpoint, StepCx, TrainState, Trainer,
+    };
     pub use crate::{
         DType, Error, Jit, Key, Result, Static, Tensor, Tree, gelu, grad, jit, jvp, leaves, log_softmax, one_hot, relu,
         softmax, value_and_grad, value_and_grad_aux, vjp, vmap,

@@ -59,7 +59,8 @@ impl Mapped {
 /// axis `i` of the batch if it lies before the mapped one, and `i + 1` otherwise.
 fn batch_op(node: &Node, operands: &[&Mapped], extent: usize) -> Mapped {
     let location = node.location.unwrap_or_else(|| std::panic::Location::caller());
-    let record = |op: Op, operands: &[&Tensor], axis: usize| Mapped { x: apply(op, operands, location), axis: Some(axis) };
+    let record =
+        |op: Op, operands: &[&Tensor], axis: usize| Mapped { x: apply(op, operands, location), axis: Some(axis) };
     // Ops of one operand, which is the mapped one.
     let x = &operands[0].x;
     let axis = operands.iter().find_map(|operand| operand.axis).unwrap_or(0);
@@ -165,10 +166,8 @@ fn pad(low: &[isize], high: &[isize], interior: &[usize], x: &Mapped, value: &Ma
 fn dot(axes: &DotAxes, x: &Mapped, y: &Mapped) -> (DotAxes, usize) {
     let shift = |i: usize, axis: Option<usize>| if axis.is_some_and(|axis| i >= axis) { i + 1 } else { i };
     let both = |&(i, j): &(usize, usize)| (shift(i, x.axis), shift(j, y.axis));
-    let mut batched = DotAxes {
-        batch: axes.batch.iter().map(both).collect(),
-        contract: axes.contract.iter().map(both).collect(),
-    };
+    let mut batched =
+        DotAxes { batch: axes.batch.iter().map(both).collect(), contract: axes.contract.iter().map(both).collect() };
     let place = |free: &[usize], axis: usize| free.iter().position(|&i| i == axis).unwrap_or(0);
     let (left, right) = (batched.free(0, x.x.rank()), batched.free(1, y.x.rank()));
     let axis = match (x.axis, y.axis) {

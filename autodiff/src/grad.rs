@@ -10,7 +10,7 @@ use fulgurite_jit::{Error, Result, Tensor, TensorType, Tree, leaves, named_leave
 
 use crate::flat::{FlatFn, copy, failed, flat, trace_flat, types, unflat};
 use crate::jvp::Dual;
-use crate::linearize::{Linear, Linearized, linearize_staged};
+use crate::linearize::{Linear, LinearAt, Linearized, linearize_staged};
 
 /// The gradient of `f`, which gives a float scalar: for each leaf of its argument the derivative by that leaf, of the
 /// leaf's type. Leaves that are not floats get zeros.
@@ -151,12 +151,7 @@ fn loss_and_gradients<T: Tree, A: Tree>(
 }
 
 /// The results of `f`, the first of which is the loss, then its gradients by `xs`.
-fn gradients_flat(
-    name: &str,
-    location: &'static Location<'static>,
-    xs: &[Tensor],
-    f: &mut FlatFn<'_>,
-) -> Vec<Tensor> {
+fn gradients_flat(name: &str, location: &'static Location<'static>, xs: &[Tensor], f: &mut FlatFn<'_>) -> Vec<Tensor> {
     let fail = |error: &Error, results: &[TensorType]| failed(error, results.iter().chain(&types(xs)));
     let Linearized { mut results, linear, residuals } = match crate::linearize::linearize(xs, f) {
         Ok(linearized) => linearized,
@@ -189,14 +184,15 @@ fn jvp_flat(xs: &[Tensor], dxs: &[Tensor], mismatch: Option<Error>, f: &mut Flat
     let moving = |(x, dx): (&Tensor, &Tensor)| Dual { x: x.clone(), dx: x.dtype().is_float().then(|| dx.clone()) };
     let mut inputs: Vec<Dual> = xs.iter().zip(dxs).map(moving).collect();
     inputs.extend(traced.captures.into_iter().map(|x| Dual { x, dx: None }));
-    let (ys, dys): (Vec<Tensor>, Vec<_>) = crate::jvp::jvp(&traced.graph, &inputs).into_iter().map(|y| (y.x, y.dx)).unzip();
+    let (ys, dys): (Vec<Tensor>, Vec<_>) =
+        crate::jvp::jvp(&traced.graph, &inputs).into_iter().map(|y| (y.x, y.dx)).unzip();
     let dys = or_zeros(dys, &types(&ys));
     [ys, dys].concat()
 }
 
 /// Runs a linear map on `inputs`, outside of a trace as one program, and gives results of these types.
 fn run_linear(
-    linear: &Result<(Linear, Vec<Tensor>)>,
+    linear: &Result<LinearAt>,
     mismatch: Option<Error>,
     inputs: &[Tensor],
     types: &[TensorType],

@@ -11,10 +11,10 @@
 
 use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
 
+use fulgurite_jit::Tensor;
 use fulgurite_jit::graph::{BinaryOp, Graph, Node, Op, ReduceOp, UnaryOp};
 use fulgurite_jit::trace::reapply;
 use fulgurite_jit::types::Axes;
-use fulgurite_jit::Tensor;
 use smallvec::SmallVec;
 
 use crate::flat::{add, needed};
@@ -183,7 +183,7 @@ fn binary(
         // The whole tangent of the chosen operand, half of each where they are equal.
         BinaryOp::Max | BinaryOp::Min => {
             let share = |x: &Tensor, y: &Tensor| {
-                let of_x = y.equal(z).select(x.ones_like() * 0.5, x.ones_like());
+                let of_x = y.equal(z).select(Tensor::literal(0.5, x.dtype()), 1.0);
                 x.equal(z).select(of_x, 0.0)
             };
             add(dx.map(|dx| dx * share(x, y)), dy.map(|dy| dy * share(y, x)))

@@ -11,7 +11,10 @@
 //! alone; they are recorded in the current trace, and those that the linear part uses, the *residuals*, are kept. Goes
 //! out: y, and the linear part as a [`Linear`], to be run forward on a dx or backward on a cotangent of y, any number
 //! of times. What no result depends on is left out on both sides.
+//!
+//! `FULGURITE_DUMP=grad` prints the graph (x, dx) → (y, dy), and what its linear part becomes when it is transposed.
 
+use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::graph::{Graph, ValueId};
 use fulgurite_jit::trace::{Traced, staged, trace};
 use fulgurite_jit::{Error, Tensor};
@@ -34,6 +37,9 @@ pub(crate) struct Linear {
     /// Other values that the linear ones use.
     residuals: Vec<ValueId>,
 }
+
+/// A linear map and its residuals at a point.
+pub(crate) type LinearAt = (Linear, Vec<Tensor>);
 
 /// A function's results and its linear map with the residuals.
 pub(crate) struct Linearized {
@@ -65,6 +71,8 @@ pub(crate) fn linearize(xs: &[Tensor], f: &mut FlatFn<'_>) -> Result<Linearized,
     });
     let graph = traced.map_err(|error| Failed { error, types: primal.output_types() })?.graph;
 
+    dump(Stage::Grad, "linearised: (x, dx) to (y, dy)", &graph);
+
     let tangent_params = &graph.params[primal_params..];
     let mut tangents = vec![None; inputs.len()];
     for (&i, &param) in floats.iter().zip(tangent_params) {
@@ -90,7 +98,7 @@ pub(crate) fn linearize(xs: &[Tensor], f: &mut FlatFn<'_>) -> Result<Linearized,
 }
 
 /// [`linearize`] outside of a trace as one program. On an error the results are poisoned.
-pub(crate) fn linearize_staged(xs: &[Tensor], f: &mut FlatFn<'_>) -> (Vec<Tensor>, Result<(Linear, Vec<Tensor>), Error>) {
+pub(crate) fn linearize_staged(xs: &[Tensor], f: &mut FlatFn<'_>) -> (Vec<Tensor>, Result<LinearAt, Error>) {
     let mut linear = None;
     let mut count = 0;
     let mut results = staged(xs, |xs| match linearize(xs, f) {
@@ -130,6 +138,13 @@ impl Linear {
     /// # Errors
     /// A compiler error when the linear part is not linear.
     pub(crate) fn transpose(&self, residuals: &[Tensor], cts: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>, Error> {
+        if wants(Stage::Grad) {
+            self.dump_transposed(residuals, cts);
+        }
+        self.run_backward(residuals, cts)
+    }
+
+    fn run_backward(&self, residuals: &[Tensor], cts: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>, Error> {
         let values = self.values(residuals);
         let mut totals: Vec<Option<Tensor>> = vec![None; self.graph.nodes.len()];
         for (id, ct) in self.outputs.iter().zip(cts) {
@@ -155,6 +170,20 @@ impl Linear {
             }
         }
         Ok(self.inputs.iter().map(|id| id.and_then(|id| totals[id.index()].clone())).collect())
+    }
+
+    /// Transposes once more, into a graph of its own, to print it.
+    fn dump_transposed(&self, residuals: &[Tensor], cts: &[Option<Tensor>]) {
+        let given: Vec<Tensor> = cts.iter().flatten().cloned().collect();
+        let traced = trace(&types(&[residuals, &given].concat()), |params| {
+            let (residuals, given) = params.split_at(residuals.len());
+            let mut given = given.iter().cloned();
+            let cts: Vec<Option<Tensor>> = cts.iter().map(|ct| ct.as_ref().and_then(|_| given.next())).collect();
+            self.run_backward(residuals, &cts).into_iter().flatten().flatten().collect()
+        });
+        if let Ok(traced) = traced {
+            dump(Stage::Grad, "transposed: (residuals, cotangents of y) to cotangents of x", &traced.graph);
+        }
     }
 
     fn values(&self, residuals: &[Tensor]) -> Vec<Option<Tensor>> {

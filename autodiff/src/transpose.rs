@@ -65,11 +65,9 @@ pub(crate) fn transpose(node: &Node, operands: &[Operand<'_>], ct: &Tensor) -> R
             _ => nonlinear(node, operands),
         },
         Op::Select => match operands {
-            [Constant(pred), x, y] => Ok(smallvec![
-                None,
-                x.accept(|| pred.select(ct, 0.0)),
-                y.accept(|| pred.select(0.0, ct)),
-            ]),
+            [Constant(pred), x, y] => {
+                Ok(smallvec![None, x.accept(|| pred.select(ct, 0.0)), y.accept(|| pred.select(0.0, ct)),])
+            }
             _ => nonlinear(node, operands),
         },
         Op::Convert(_) => one(ct.convert(operands[0].ty().dtype)),

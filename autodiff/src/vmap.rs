@@ -43,11 +43,7 @@ pub fn vmap<A: Tree, O: Tree>(f: impl Fn(A) -> O, in_axes: impl InAxes) -> impl 
 /// As [`vmap`], with the examples along `out_axes` of the results: written as `in_axes` are, for the parts of the
 /// result. `None` is for results that are the same for all examples; it is an error if they are not.
 #[track_caller]
-pub fn vmap_out<A: Tree, O: Tree>(
-    f: impl Fn(A) -> O,
-    in_axes: impl InAxes,
-    out_axes: impl InAxes,
-) -> impl Fn(A) -> O {
+pub fn vmap_out<A: Tree, O: Tree>(f: impl Fn(A) -> O, in_axes: impl InAxes, out_axes: impl InAxes) -> impl Fn(A) -> O {
     let location = Location::caller();
     move |args: A| {
         let mapping = Mapping::of(&args, &in_axes).map_err(|why| Error::op("vmap", why, location));
@@ -66,7 +62,7 @@ pub fn vmap_out<A: Tree, O: Tree>(
                 (Ok(_), Err(why)) => return why.results(),
             };
             let parts = structure.as_ref().map(Parts::of).unwrap_or_default();
-            mapping.batch(&traced, xs, out_axes.axes(&parts)).unwrap_or_else(|why| {
+            mapping.batch(&traced, xs, leaf_axes(&out_axes, &parts)).unwrap_or_else(|why| {
                 let error = Error::op("vmap", why, location);
                 failed(&error, &traced.graph.output_types())
             })
@@ -77,7 +73,7 @@ pub fn vmap_out<A: Tree, O: Tree>(
 
 /// Along which axes examples lie; see [`vmap`]. A number, `None`, or a tuple of these.
 pub trait InAxes {
-    /// The axis of every leaf, in order.
+    /// The axis of every leaf, in order: [`Parts::leaves`] of them.
     ///
     /// # Errors
     /// What does not fit, when the tree has not the parts that are named.
@@ -192,7 +188,7 @@ struct Mapping {
 
 impl Mapping {
     fn of(args: &impl Tree, in_axes: &impl InAxes) -> Result<Self, String> {
-        let axes = in_axes.axes(&Parts::of(args))?;
+        let axes = leaf_axes(in_axes, &Parts::of(args))?;
         let leaves = named_leaves(args);
         let name = |path: &str| if path.is_empty() { "the argument".into() } else { format!("argument {path}") };
         let mut mapping = Mapping { axes: Vec::new(), extent: 0 };
@@ -252,6 +248,15 @@ impl Mapping {
         };
         results.iter().zip(&out_axes).map(place).collect()
     }
+}
+
+/// The axis of every leaf; an error when there are more or fewer axes than leaves.
+fn leaf_axes(axes: &impl InAxes, parts: &Parts) -> Result<Vec<Option<isize>>, String> {
+    let axes = axes.axes(parts)?;
+    if axes.len() != parts.leaves() {
+        return Err(format!("{} axes are given for {} tensors", axes.len(), parts.leaves()));
+    }
+    Ok(axes)
 }
 
 /// The axis that a possibly negative number means.

@@ -72,7 +72,9 @@ fn jacobians_have_the_results_axes_first() {
             }
         }
     }
-    for jacobian in [run(&[f64s(&[2], &x)], |xs| vec![jacfwd(f)(&xs[0])]), run(&[f64s(&[2], &x)], |xs| vec![jacrev(f)(&xs[0])])] {
+    for jacobian in
+        [run(&[f64s(&[2], &x)], |xs| vec![jacfwd(f)(&xs[0])]), run(&[f64s(&[2], &x)], |xs| vec![jacrev(f)(&xs[0])])]
+    {
         assert_eq!(jacobian[0].ty().shape[..], [2, 2, 2]);
         assert_close("jacobian", &jacobian[0].to_f64_vec(), &want, 1e-12);
     }
@@ -132,7 +134,10 @@ fn per_example_gradients() {
     let results = run(&inputs, |xs| {
         let (examples, w) = (&xs[0], &xs[1]);
         let loss = |w: &Tensor, x: &Tensor| x.matmul(w).sin();
-        let each = vmap(|(w, x): (Tensor, Tensor)| grad(|w: &Tensor| loss(w, &x))(&w), (None, 0))((w.clone(), examples.clone()));
+        let each = vmap(|(w, x): (Tensor, Tensor)| grad(|w: &Tensor| loss(w, &x))(&w), (None, 0))((
+            w.clone(),
+            examples.clone(),
+        ));
         let captured = vmap(|x: Tensor| grad(|w: &Tensor| loss(w, &x))(w), 0)(examples.clone());
         let looped: Vec<Tensor> = (0..3).map(|i| grad(|w: &Tensor| loss(w, &examples.index(i)))(w)).collect();
         let mean = |w: &Tensor| vmap(|x: Tensor| loss(w, &x), 0)(examples.clone()).sum();
@@ -349,21 +354,45 @@ fn errors_name_what_is_wrong_and_where() {
         assert!(error.contains("compose.rs:"), "{error} has no line");
     };
     check(|xs| grad(|x: &Tensor| x.sin())(&xs[0]), "grad: the function must give a float scalar, not f32[3], at ");
-    check(|xs| grad(|x: &Tensor| x.sum().greater(0.0))(&xs[0]), "grad: the function must give a float scalar, not bool[], at ");
+    check(
+        |xs| grad(|x: &Tensor| x.sum().greater(0.0))(&xs[0]),
+        "grad: the function must give a float scalar, not bool[], at ",
+    );
     check(|xs| value_and_grad(|x: &Tensor| x.sin())(&xs[0]).0, "value_and_grad: the function must give a float scalar");
-    check(|xs| grad(|x: &Tensor| (x + &xs[1]).sum())(&xs[0]), "add: cannot broadcast f32[3] and f32[2,4] to one shape, at ");
-    check(|xs| jvp(|x: &Tensor| x.sin(), &xs[0], &xs[1]).1, "jvp: the tangent of f32[3] must have its type, not f32[2,4], at ");
-    check(|xs| vjp(|x: &Tensor| x.sin(), &xs[0]).1(&xs[1]), "vjp: the cotangent of f32[3] must have its type, not f32[2,4]");
+    check(
+        |xs| grad(|x: &Tensor| (x + &xs[1]).sum())(&xs[0]),
+        "add: cannot broadcast f32[3] and f32[2,4] to one shape, at ",
+    );
+    check(
+        |xs| jvp(|x: &Tensor| x.sin(), &xs[0], &xs[1]).1,
+        "jvp: the tangent of f32[3] must have its type, not f32[2,4], at ",
+    );
+    check(
+        |xs| vjp(|x: &Tensor| x.sin(), &xs[0]).1(&xs[1]),
+        "vjp: the cotangent of f32[3] must have its type, not f32[2,4]",
+    );
     check(|xs| jacfwd(|x: &Tensor| x.greater(0.0))(&xs[0]), "jacfwd: the function must give floats, not bool[3]");
-    check(|xs| jacrev(|x: &Tensor| x.convert(DType::F32))(&xs[0].convert(DType::I32)), "jacrev: the argument must be floats, not i32[3]");
+    check(
+        |xs| jacrev(|x: &Tensor| x.convert(DType::F32))(&xs[0].convert(DType::I32)),
+        "jacrev: the argument must be floats, not i32[3]",
+    );
     check(|xs| vmap(|x: Tensor| x.sin(), 1)(xs[0].clone()), "vmap: the argument is f32[3], which has no axis 1, at ");
-    check(|xs| vmap(|x: Tensor| x.sin(), None)(xs[0].clone()), "vmap: no argument is mapped: in_axes is None for every tensor");
+    check(
+        |xs| vmap(|x: Tensor| x.sin(), None)(xs[0].clone()),
+        "vmap: no argument is mapped: in_axes is None for every tensor",
+    );
     let both = |xs: &[Tensor]| vmap(|(x, y): (Tensor, Tensor)| x + y, (0, 1))((xs[0].clone(), xs[1].clone()));
-    check(both, "vmap: mapped axes differ: argument 0 is f32[3] with 3 along axis 0, argument 1 is f32[2,4] with 4 along axis 1, at ");
+    check(
+        both,
+        "vmap: mapped axes differ: argument 0 is f32[3] with 3 along axis 0, argument 1 is f32[2,4] with 4 along axis 1, at ",
+    );
     let three = |xs: &[Tensor]| vmap(|(x, y): (Tensor, Tensor)| x + y, (0, 1, None))((xs[0].clone(), xs[1].clone()));
     check(three, "vmap: a tuple of 3 axes is given for a tree of 2 parts");
     check(|xs| vmap(|x: Tensor| x, (0,))(xs[0].clone()), "vmap: a tuple of 1 axes is given for a single tensor");
-    check(|xs| vmap_out(|x: Tensor| x, 0, None)(xs[0].clone()), "vmap: out_axes is None for a result that differs between examples");
+    check(
+        |xs| vmap_out(|x: Tensor| x, 0, None)(xs[0].clone()),
+        "vmap: out_axes is None for a result that differs between examples",
+    );
     check(|xs| vmap_out(|x: Tensor| x, 0, 1)(xs[0].clone()), "vmap: out_axes names axis 1 of a result that has 1 axes");
 }
 

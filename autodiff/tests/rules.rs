@@ -160,42 +160,112 @@ impl InAxes for Choice {
     }
 }
 
+/// Examples in a batch.
+const EXTENT: usize = 3;
+
+/// Every way to map at least one operand of a sample: each is shared, or mapped along its first or its last axis. Per
+/// operand the axis, and the operand's type.
+fn mappings(sample: &Sample) -> Vec<Vec<(Option<usize>, TensorType)>> {
+    let count = sample.operands.len();
+    let mapping = |code: usize| {
+        let operand = |i: usize| {
+            let mut ty = sample.operands[i].clone();
+            let axis = [None, Some(0), Some(ty.rank())][code / 3usize.pow(i as u32) % 3];
+            if let Some(axis) = axis {
+                ty.shape.insert(axis, EXTENT);
+            }
+            (axis, ty)
+        };
+        (0..count).map(operand).collect()
+    };
+    (1..3usize.pow(count as u32)).map(mapping).collect()
+}
+
+fn choice(mapping: &[(Option<usize>, TensorType)]) -> Choice {
+    Choice(mapping.iter().map(|(axis, _)| axis.map(|axis| axis as isize)).collect())
+}
+
+/// Example `k` of the operands.
+fn example(xs: &[Tensor], mapping: &[(Option<usize>, TensorType)], k: usize) -> Vec<Tensor> {
+    let one = |(x, (axis, _)): (&Tensor, &(Option<usize>, TensorType))| match *axis {
+        Some(axis) => x.slice_axis(axis as isize, k..k + 1).squeeze(axis as isize),
+        None => x.clone(),
+    };
+    xs.iter().zip(mapping).map(one).collect()
+}
+
+fn stack(examples: Vec<Tensor>) -> Tensor {
+    Tensor::stack(&examples.iter().collect::<Vec<_>>(), 0)
+}
+
+/// Are the first half of these arrays, of a batch, the second half, of a loop?
+fn assert_same_halves(what: &str, results: &[Array]) {
+    let (batched, looped) = results.split_at(results.len() / 2);
+    for (batched, looped) in batched.iter().zip(looped) {
+        assert_eq!(batched.ty(), looped.ty(), "{what}");
+        let tolerance = if float(batched.ty()) { 1e-6 } else { 0.0 };
+        assert_close(what, &batched.to_f64_vec(), &looped.to_f64_vec(), tolerance);
+    }
+}
+
 #[test]
 fn vmap_is_a_loop() {
-    const EXTENT: usize = 3;
     for sample in samples().into_iter().filter(|sample| !sample.operands.is_empty()) {
         let mut draw = Draw(5);
-        // Each operand is shared, or mapped along its first or its last axis.
-        let count = sample.operands.len();
-        for code in 1..3usize.pow(count as u32) {
-            let choice = |i: usize| code / 3usize.pow(i as u32) % 3;
-            let axes: Vec<Option<isize>> = (0..count).map(|i| [None, Some(0), Some(-1)][choice(i)]).collect();
-            let at = |i: usize| axes[i].map(|axis| if axis == 0 { 0 } else { sample.operands[i].rank() });
-            let inputs: Vec<Array> = (0..count)
-                .map(|i| {
-                    let mut ty = sample.operands[i].clone();
-                    if let Some(axis) = at(i) {
-                        ty.shape.insert(axis, EXTENT);
-                    }
-                    draw.array(&ty, sample.range)
-                })
-                .collect();
+        for mapping in mappings(&sample) {
+            let inputs: Vec<Array> = mapping.iter().map(|(_, ty)| draw.array(ty, sample.range)).collect();
             let results = run(&inputs, |xs| {
-                let mapped = vmap(|xs: Vec<Tensor>| call(&sample.op, &xs), Choice(axes.clone()))(xs.to_vec());
-                let one = |k: usize| {
-                    let example = |i: usize| match at(i) {
-                        Some(axis) => xs[i].slice_axis(axis as isize, k..k + 1).squeeze(axis as isize),
-                        None => xs[i].clone(),
-                    };
-                    call(&sample.op, &(0..count).map(example).collect::<Vec<_>>())
-                };
-                let looped: Vec<Tensor> = (0..EXTENT).map(one).collect();
-                vec![mapped, Tensor::stack(&looped.iter().collect::<Vec<_>>(), 0)]
+                let batched = vmap(|xs: Vec<Tensor>| call(&sample.op, &xs), choice(&mapping))(xs.to_vec());
+                let looped = (0..EXTENT).map(|k| call(&sample.op, &example(xs, &mapping, k)));
+                vec![batched, stack(looped.collect())]
             });
-            let what = format!("{} along {axes:?}", describe(&sample));
-            assert_eq!(results[0].ty(), results[1].ty(), "{what}");
-            let tolerance = if float(results[0].ty()) { 1e-6 } else { 0.0 };
-            assert_close(&what, &results[0].to_f64_vec(), &results[1].to_f64_vec(), tolerance);
+            assert_same_halves(&format!("{} with {mapping:?}", describe(&sample)), &results);
+        }
+    }
+}
+
+#[test]
+fn vmap_of_vjp_is_a_loop() {
+    for sample in differentiable().into_iter().map(in_f64) {
+        let mut draw = Draw(6);
+        for mapping in mappings(&sample) {
+            let mut inputs: Vec<Array> = mapping.iter().map(|(_, ty)| draw.array(ty, sample.range)).collect();
+            inputs.push(draw.array(&result_type(&sample), (-1.0, 1.0)));
+            let results = run(&inputs, |inputs| {
+                let (u, xs) = inputs.split_last().expect("a cotangent");
+                let one = |xs: Vec<Tensor>| vjp(|xs: &Vec<Tensor>| call(&sample.op, xs), &xs).1(u);
+                let batched = vmap(one, choice(&mapping))(xs.to_vec());
+                let looped: Vec<Vec<Tensor>> = (0..EXTENT).map(|k| one(example(xs, &mapping, k))).collect();
+                let operand = |i: usize| stack(looped.iter().map(|cts| cts[i].clone()).collect());
+                batched.into_iter().chain((0..xs.len()).map(operand)).collect()
+            });
+            assert_same_halves(&format!("{} with {mapping:?}", describe(&sample)), &results);
+        }
+    }
+}
+
+#[test]
+fn transposes_of_batched_ops_are_adjoint() {
+    for sample in differentiable().into_iter().map(in_f64) {
+        let mut draw = Draw(7);
+        for mapping in mappings(&sample) {
+            let xs: Vec<Array> = mapping.iter().map(|(_, ty)| draw.array(ty, sample.range)).collect();
+            let tangent = |ty: &TensorType| if float(ty) { draw.array(ty, (-1.0, 1.0)) } else { Array::zeros(ty) };
+            let vs: Vec<Array> = mapping.iter().map(|(_, ty)| ty).map(tangent).collect();
+            let mut result = result_type(&sample);
+            result.shape.insert(0, EXTENT);
+            let u = draw.array(&result, (-1.0, 1.0));
+            let count = xs.len();
+            let results = run(&[&xs[..], &vs, std::slice::from_ref(&u)].concat(), |inputs| {
+                let (xs, vs, u) = (inputs[..count].to_vec(), inputs[count..2 * count].to_vec(), &inputs[2 * count]);
+                let batched =
+                    |xs: &Vec<Tensor>| vmap(|xs: Vec<Tensor>| call(&sample.op, &xs), choice(&mapping))(xs.clone());
+                let (_, dy) = jvp(batched, &xs, &vs);
+                std::iter::once(dy).chain(vjp(batched, &xs).1(u)).collect()
+            });
+            let (dy, cts) = results.split_first().expect("a tangent");
+            let (left, right) = (inner(std::slice::from_ref(dy), &[u]), inner(&vs, cts));
+            assert_close(&format!("{} with {mapping:?}", describe(&sample)), &[left], &[right], 1e-10);
         }
     }
 }
@@ -254,7 +324,8 @@ fn products_with_zeros() {
     // Over the outer axes of three.
     let xs: Vec<f64> = (1..=8).map(f64::from).collect();
     let got = run1(&[f64s(&[2, 2, 2], &xs)], |xs| fulgurite_autodiff::grad(product([0, 2]))(&xs[0]));
-    let want: Vec<f64> = [60.0, 60.0, 672.0, 672.0, 60.0, 60.0, 672.0, 672.0].iter().zip(&xs).map(|(p, x)| p / x).collect();
+    let want: Vec<f64> =
+        [60.0, 60.0, 672.0, 672.0, 60.0, 60.0, 672.0, 672.0].iter().zip(&xs).map(|(p, x)| p / x).collect();
     assert_close("product over axes 0 and 2", &got, &want, 1e-12);
     // One factor, and none.
     assert_eq!(run1(&[f64s(&[1], &[7.0])], |xs| fulgurite_autodiff::grad(|x: &Tensor| x.prod())(&xs[0])), [1.0]);

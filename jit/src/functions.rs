@@ -1,5 +1,8 @@
 //! Functions composed of the primitives, with the definitions of `jax.numpy`, `jax.nn` and `jax.scipy.special`.
 
+use std::panic::Location;
+
+use crate::error::Error;
 use crate::graph::ReduceOp;
 use crate::tensor::{IntoAxes, Tensor};
 use crate::types::DType;
@@ -64,6 +67,57 @@ impl Tensor {
         sum.log() + max.reshape(&shape)
     }
 
+    /// The root of the sum of all squares: the Euclidean (or Frobenius) norm.
+    #[track_caller]
+    pub fn norm(&self) -> Tensor {
+        self.square().sum().sqrt()
+    }
+
+    /// A matrix (or, along the last two axes, matrices) with zeros above the diagonal.
+    #[track_caller]
+    pub fn tril(&self) -> Tensor {
+        let shape = self.shape();
+        let [.., _, _] = shape else {
+            let why = format!("takes matrices, not {}", self.ty());
+            return Tensor::failed(self.ty().clone(), Error::op("tril", why, Location::caller()));
+        };
+        let index = |from_end| Tensor::iota(DType::I32, shape, shape.len() - from_end);
+        index(2).greater_equal(index(1)).select(self, self.zeros_like())
+    }
+
+    /// `parts` tensors of equal extent along an axis, in order; negative counts from the end.
+    #[track_caller]
+    pub fn split(&self, parts: usize, axis: isize) -> Vec<Tensor> {
+        let extent = axis.into_axes(self.rank()).map(|axes| self.shape()[axes[0]]);
+        match extent {
+            Some(extent) if parts > 0 && extent % parts == 0 => {
+                let part = extent / parts;
+                (0..parts).map(|i| self.slice_axis(axis, i * part..(i + 1) * part)).collect()
+            }
+            _ => {
+                let why = format!("{} does not split into {parts} equal parts along axis {axis}", self.ty());
+                let error = Error::op("split", why, Location::caller());
+                vec![Tensor::failed(self.ty().clone(), error); parts]
+            }
+        }
+    }
+
+    /// The elements moved on by `shift` places along an axis; those that leave at one end come in at the other.
+    /// Negative shifts move towards the start, a negative axis counts from the end.
+    #[track_caller]
+    pub fn roll(&self, shift: isize, axis: isize) -> Tensor {
+        let Some(axes) = axis.into_axes(self.rank()) else {
+            let why = format!("{} has no axis {axis}", self.ty());
+            return Tensor::failed(self.ty().clone(), Error::op("roll", why, Location::caller()));
+        };
+        let extent = self.shape()[axes[0]];
+        let cut = (-shift).rem_euclid(extent.max(1) as isize) as usize;
+        if cut == 0 {
+            return self.clone();
+        }
+        Tensor::concat(&[&self.slice_axis(axis, cut..extent), &self.slice_axis(axis, 0..cut)], axis)
+    }
+
     /// The maximum over axes (which stay with extent 1) as a constant, 0 where it is infinite.
     #[track_caller]
     fn finite_max(&self, axes: impl IntoAxes + Clone) -> Tensor {
@@ -97,6 +151,50 @@ pub fn gelu_exact(x: &Tensor) -> Tensor {
 #[track_caller]
 pub fn silu(x: &Tensor) -> Tensor {
     x * x.sigmoid()
+}
+
+/// `x` where it is positive, `e^x - 1` elsewhere (`jax.nn.elu` with its α of 1).
+#[track_caller]
+pub fn elu(x: &Tensor) -> Tensor {
+    let positive = x.greater(0.0);
+    // The exponential of a large x, which is not chosen, would make the derivative ∞ · 0.
+    positive.select(x, positive.select(0.0, x).expm1())
+}
+
+/// `x` where it is not negative, `slope x` elsewhere; `jax.nn.leaky_relu` has 0.01 by default.
+#[track_caller]
+pub fn leaky_relu(x: &Tensor, slope: f64) -> Tensor {
+    x.greater_equal(0.0).select(x, x * slope)
+}
+
+/// `log(1 / (1 + e^-x))`.
+#[track_caller]
+pub fn log_sigmoid(x: &Tensor) -> Tensor {
+    -(-x).softplus()
+}
+
+/// `x tanh(log(1 + e^x))`.
+#[track_caller]
+pub fn mish(x: &Tensor) -> Tensor {
+    x * x.softplus().tanh()
+}
+
+/// `x` limited to 0 to 6; the derivative at both ends is 0.
+#[track_caller]
+pub fn relu6(x: &Tensor) -> Tensor {
+    x.greater_equal(6.0).select(6.0, relu(x))
+}
+
+/// `x` limited to -1 to 1; the derivative at both ends is 1.
+#[track_caller]
+pub fn hard_tanh(x: &Tensor) -> Tensor {
+    x.greater(1.0).select(1.0, x.less(-1.0).select(-1.0, x))
+}
+
+/// `x / (1 + |x|)`.
+#[track_caller]
+pub fn soft_sign(x: &Tensor) -> Tensor {
+    x / (x.abs() + 1.0)
 }
 
 /// `e^x / sum(e^x)` along an axis; negative counts from the end.

@@ -341,7 +341,10 @@ mod tests {
     fn movement() {
         let x = array(&[2, 3], &[0, 1, 2, 3, 4, 5]);
         let one = |op: &str, ty: &str| {
-            run::<i32>(&format!("fn f(%0: i32[2,3]) -> ({ty}) {{\n%1: {ty} = {op}\nreturn %1\n}}"), &[x.clone()])
+            run::<i32>(
+                &format!("fn f(%0: i32[2,3]) -> ({ty}) {{\n%1: {ty} = {op}\nreturn %1\n}}"),
+                std::slice::from_ref(&x),
+            )
         };
         assert_eq!(one("transpose %0 [perm=1,0]", "i32[3,2]"), [0, 3, 1, 4, 2, 5]);
         assert_eq!(one("reshape %0 [shape=3,2]", "i32[3,2]"), [0, 1, 2, 3, 4, 5]);
@@ -384,8 +387,8 @@ mod tests {
     fn nan_wins_and_nothing_has_an_identity() {
         let x = array(&[2, 2], &[1.0f32, f32::NAN, -0.0, 0.0]);
         let one = |op: &str, ty: &str| format!("fn f(%0: f32[2,2]) -> ({ty}) {{\n%1: {ty} = {op}\nreturn %1\n}}");
-        assert_eq!(run::<i32>(&one("argmax %0 [axis=1]", "i32[2]"), &[x.clone()]), [1, 0]);
-        assert_eq!(run::<i32>(&one("argmin %0 [axis=1]", "i32[2]"), &[x.clone()]), [1, 0]);
+        assert_eq!(run::<i32>(&one("argmax %0 [axis=1]", "i32[2]"), std::slice::from_ref(&x)), [1, 0]);
+        assert_eq!(run::<i32>(&one("argmin %0 [axis=1]", "i32[2]"), std::slice::from_ref(&x)), [1, 0]);
         let max = run::<f32>(&one("reduce_max %0 [axes=1]", "f32[2]"), &[x]);
         assert!(max[0].is_nan() && max[1].is_sign_positive());
         let none = |op: &str| {

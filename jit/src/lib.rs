@@ -34,7 +34,10 @@ extern crate self as fulgurite_jit;
 pub use array::{Array, Element};
 pub use error::{Error, Result};
 pub use fulgurite_macros::Tree;
-pub use functions::{gelu, gelu_exact, log_softmax, one_hot, relu, silu, softmax};
+pub use functions::{
+    elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, relu, relu6, silu, soft_sign,
+    softmax,
+};
 pub use random::Key;
 pub use tensor::{IntoAxes, Operand, Tensor};
 pub use tree::{Name, Static, Structure, Tree, Visitor, leaves, named_leaves, unflatten};

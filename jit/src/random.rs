@@ -82,18 +82,52 @@ impl Key {
     /// f32 of `shape`, uniform in `low..high`.
     #[track_caller]
     pub fn uniform(&self, shape: &[usize], low: f32, high: f32) -> Tensor {
+        (self.unit(shape) * (high - low) + low).maximum(low)
+    }
+
+    /// f32 of `shape`, uniform in 0..1: multiples of 2^-23.
+    #[track_caller]
+    fn unit(&self, shape: &[usize]) -> Tensor {
         // 23 random bits as the mantissa of a number in 1..2.
         let mantissa = self.bits(shape).shift_right_logical(9u32).or(1.0f32.to_bits());
-        let unit = mantissa.bitcast(DType::F32) - 1.0;
-        (unit * (high - low) + low).maximum(low)
+        mantissa.bitcast(DType::F32) - 1.0
     }
 
     /// f32 of `shape`, standard normal.
     #[track_caller]
     pub fn normal(&self, shape: &[usize]) -> Tensor {
-        // The largest f32 below -1 is no possible result of `uniform`: the interval is open.
+        // The low end of `uniform` is a possible result and must not be -1, whose inverse is infinite.
         let uniform = self.uniform(shape, (-1.0f32).next_up(), 1.0);
         uniform.erf_inv() * std::f64::consts::SQRT_2
+    }
+
+    /// f32 of `shape`, standard normal given that it lies between `low` and `high`; neither of them is drawn.
+    #[track_caller]
+    pub fn truncated_normal(&self, shape: &[usize], low: f32, high: f32) -> Tensor {
+        // Uniform between the distribution function at `low` and that at `high` (both as 2Φ - 1), and back.
+        let [from, to] = [low, high].map(|x| (Tensor::scalar(x) / std::f64::consts::SQRT_2).erf());
+        let uniform = (self.unit(shape) * (to - &from) + &from).maximum(&from);
+        (uniform.erf_inv() * std::f64::consts::SQRT_2).clamp(low.next_up(), high.next_down())
+    }
+
+    /// f32 of `shape`, exponential with mean 1.
+    #[track_caller]
+    pub fn exponential(&self, shape: &[usize]) -> Tensor {
+        // 1 - u is in (0, 1], where u in [0, 1) could be 0, whose logarithm is infinite.
+        -(-self.uniform(shape, 0.0, 1.0)).log1p()
+    }
+
+    /// f32 of `shape`, Gumbel: the largest of many exponentials, less the logarithm of how many.
+    #[track_caller]
+    pub fn gumbel(&self, shape: &[usize]) -> Tensor {
+        -(-self.uniform(shape, f32::MIN_POSITIVE, 1.0).log()).log()
+    }
+
+    /// A class for each row of unnormalised log-probabilities: logits `[…, classes]` (f32) give i32 `[…]`.
+    #[track_caller]
+    pub fn categorical(&self, logits: &Tensor) -> Tensor {
+        // Class i has the largest sum of logit and Gumbel noise with probability softmax(logits)[i].
+        (self.gumbel(logits.shape()) + logits).argmax(-1)
     }
 
     /// bool of `shape`, true with probability `p`.

@@ -904,7 +904,8 @@ macro_rules! operators {
                 (&self).binary(BinaryOp::$op, other)
             }
         }
-        operators!(@left $trait $method $op f32 f64 i32);
+        // Not for f32: with two kinds of float, `1.0 - &x` would be ambiguous.
+        operators!(@left $trait $method $op f64 i32);
     )* };
     (@left $trait:ident $method:ident $op:ident $($t:ty)*) => { $(
         impl ops::$trait<&Tensor> for $t {

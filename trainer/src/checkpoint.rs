@@ -7,10 +7,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fulgurite_jit::{Array, DType, Error, Result, Tensor, TensorType, Tree, named_leaves, unflatten};
-use safetensors::tensor::{Dtype, SafeTensors, View, serialize_to_file};
+use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
 use serde_json::{Value, json};
 
 /// Writes a tree of tensors.
@@ -169,29 +170,30 @@ pub(crate) fn write(path: &Path, leaves: Vec<(String, Tensor)>, host: &HostState
     let arrays = leaves.into_iter().map(|(name, leaf)| Ok((name, Stored(leaf.into_array()?))));
     let arrays: Vec<(String, Stored)> = arrays.collect::<Result<_>>().map_err(context)?;
     let metadata = HashMap::from([(KEY.to_string(), host.to_json().to_string())]);
-    replace(path, |temporary| {
-        serialize_to_file(arrays, Some(metadata), temporary).map_err(|e| Error::new(e.to_string()))
-    })
-    .map_err(context)
+    let bytes = serialize(arrays, Some(metadata)).map_err(|e| context(Error::new(e.to_string())))?;
+    replace(path, &bytes).map_err(|e| context(e.into()))
 }
 
-/// Lets `write` make a file beside `path`, and puts it in its place once it is safely on the disk.
-fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// Writes a file beside `path`, and puts it in its place once it is safely on the disk.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or_else(|| Error::new("that is no file name"))?.to_string_lossy();
+    let name = path.file_name().ok_or(std::io::ErrorKind::InvalidFilename)?.to_string_lossy();
     fs::create_dir_all(folder)?;
     let temporary = folder.join(format!(".{name}.tmp"));
-    let result = write(&temporary).and_then(|()| {
-        File::open(&temporary)?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // The new name is on the disk only when the folder is.
-        Ok(File::open(folder)?.sync_all()?)
-    });
+    let result = File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path))
+        .and_then(|()| sync_folder(folder));
     if result.is_err() {
         // Best effort: the error that matters is the one above.
         drop(fs::remove_file(&temporary));
     }
     result
+}
+
+/// A new name is on the disk only when its folder is. (Elsewhere than on Unix a folder cannot be opened.)
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// An array as safetensors sees it.

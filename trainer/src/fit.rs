@@ -16,7 +16,7 @@ use fulgurite_jit::{Error, Key, Result, Tensor, named_leaves};
 use crate::callback::Callback;
 use crate::checkpoint::{self, Checkpoint, HostState};
 use crate::data::{Batches, DataLoader, DataModule};
-use crate::interrupt;
+use crate::interrupt::Running;
 use crate::logger::Logger;
 use crate::metrics::{self, Metrics};
 use crate::module::{LightningModule, Metric, StateOf};
@@ -57,7 +57,6 @@ where
     D: DataModule<Batch = M::Batch>,
     O: Optimizer,
 {
-    let _running = interrupt::Running::start();
     let train = data.train_loader().map_err(|e| e.context("training data"))?;
     let val = data.val_loader().map_err(|e| e.context("validation data"))?;
     let optimizer = Arc::new(optimizer);
@@ -89,13 +88,13 @@ where
     M: LightningModule,
     D: DataModule<Batch = M::Batch>,
 {
-    let _running = interrupt::Running::start();
+    let running = Running::start();
     let loader = data.val_loader().map_err(|e| e.context("validation data"))?;
     let loader = loader.ok_or_else(|| Error::new("validate: the data module has no `val_loader`"))?;
     let val = Validation::new(module, &loader, trainer.limit_val_batches)?;
     let mut val = val.ok_or_else(|| Error::new("validate: `limit_val_batches` is 0"))?;
     let mut progress = Progress::new(trainer.enable_progress_bar, None);
-    let scores = val.run(model, &Tensor::scalar(0i32), &Key::new(trainer.seed), usize::MAX, &mut progress)?;
+    let scores = val.run(model, &Tensor::scalar(0i32), &Key::new(trainer.seed), usize::MAX, &running, &mut progress)?;
     progress.finish();
     match scores {
         Scores::Mean(values) => Ok(values.into_iter().collect()),
@@ -110,6 +109,7 @@ struct Fit<'a, M: LightningModule, O: Optimizer> {
     train_step: TrainStep<M, O>,
     val: Option<Validation<M>>,
     run: Run,
+    running: Running,
     loader: String,
     max_epochs: usize,
     max_steps: usize,
@@ -147,6 +147,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             train_step: programs::train_step(module, optimizer),
             val,
             run,
+            running: Running::start(),
             loader: train.describe(),
             max_epochs: trainer.max_epochs.unwrap_or(usize::MAX),
             max_steps: trainer.max_steps.unwrap_or(usize::MAX),
@@ -182,7 +183,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             }
             self.carry_out(&state)?;
             self.progress.tick(&self.run, &self.last);
-            self.run.interrupted |= interrupt::requested();
+            self.run.interrupted |= self.running.is_asked_to_end();
         }
         Ok(state)
     }
@@ -193,7 +194,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         if (self.run.epoch + 1) % self.val_every != 0 {
             return Ok(true);
         }
-        match val.run(&state.model, &state.step, &state.key, usize::MAX, &mut self.progress)? {
+        match val.run(&state.model, &state.step, &state.key, usize::MAX, &self.running, &mut self.progress)? {
             Scores::Mean(values) => self.log(values)?,
             Scores::Nothing => {
                 (self.val, self.run.validates) = (None, false);
@@ -216,7 +217,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         self.run.epoch_over = true;
         self.hooks(|callback, run| callback.on_epoch_end(run))?;
         self.carry_out(state)?;
-        self.run.interrupted |= interrupt::requested();
+        self.run.interrupted |= self.running.is_asked_to_end();
         let is_last = self.run.epoch + 1 >= self.max_epochs || self.run.step >= self.max_steps || self.run.is_over();
         self.progress.end_epoch(&self.run, is_last);
         (self.run.epoch, self.run.batch) = self.run.position();
@@ -286,7 +287,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     /// Runs the validation step on a few batches, for its mistakes alone.
     fn sanity_check(&mut self, state: &StateOf<M, O>, batches: usize) -> Result<()> {
         let Some(val) = &mut self.val else { return Ok(()) };
-        let scores = val.run(&state.model, &state.step, &state.key, batches, &mut self.progress);
+        let scores = val.run(&state.model, &state.step, &state.key, batches, &self.running, &mut self.progress);
         scores.map(drop).map_err(|e| e.context("validation step (checked before training)"))
     }
 

@@ -6,44 +6,53 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// How often an end has been asked for. Each run compares it with what it was when the run began, so that a request
+/// concerns the runs that are on, and no later one.
+static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+/// How many runs are on.
 static RUNS: AtomicUsize = AtomicUsize::new(0);
+/// Was there a signal since the last time that no run was on?
+static SIGNALLED: AtomicBool = AtomicBool::new(false);
 
 /// Asks the runs that are on to end cleanly, as the first Ctrl-C does: for programs with signal handlers of their own.
 pub fn interrupt() {
-    REQUESTED.store(true, Relaxed);
+    REQUESTS.fetch_add(1, SeqCst);
 }
 
-/// Are the runs to end? One relaxed load, for every step.
-pub(crate) fn requested() -> bool {
-    REQUESTED.load(Relaxed)
+/// A run that is on, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Running {
+    requests: usize,
 }
-
-/// Says that a run is on, for as long as it lives.
-pub(crate) struct Running(());
 
 impl Running {
     pub(crate) fn start() -> Self {
         static INSTALL: Once = Once::new();
         // Where the program has a handler of its own, it keeps it, and may call `interrupt`.
         INSTALL.call_once(|| drop(ctrlc::set_handler(on_signal)));
-        if RUNS.fetch_add(1, SeqCst) == 0 {
-            REQUESTED.store(false, SeqCst);
-        }
-        Running(())
+        RUNS.fetch_add(1, SeqCst);
+        Running { requests: REQUESTS.load(SeqCst) }
+    }
+
+    /// Is the run to end? One relaxed load, for every step.
+    pub(crate) fn is_asked_to_end(&self) -> bool {
+        REQUESTS.load(Relaxed) != self.requests
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        RUNS.fetch_sub(1, SeqCst);
+        if RUNS.fetch_sub(1, SeqCst) == 1 {
+            SIGNALLED.store(false, SeqCst);
+        }
     }
 }
 
-/// Runs on ctrlc's own thread, so it may do what a signal handler may not.
+/// Runs on a thread of ctrlc's, so it may do what a signal handler may not.
 fn on_signal() {
-    if RUNS.load(SeqCst) == 0 || REQUESTED.swap(true, SeqCst) {
+    if RUNS.load(SeqCst) == 0 || SIGNALLED.swap(true, SeqCst) {
         std::process::exit(130); // 128 + SIGINT, as a shell reports it
     }
+    interrupt();
     eprintln!("\ninterrupted: ending after this step; once more to quit at once");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fulgurite_jit::{Key, Result, Tensor};
 
 use crate::data::{Batches, DataLoader};
-use crate::interrupt;
+use crate::interrupt::Running;
 use crate::metrics::WeightedMean;
 use crate::module::LightningModule;
 use crate::programs::{ValStep, val_step};
@@ -44,13 +44,14 @@ impl<M: LightningModule> Validation<M> {
         step: &Tensor,
         key: &Key,
         most: usize,
+        running: &Running,
         progress: &mut Progress,
     ) -> Result<Scores> {
         let mut mean = WeightedMean::default();
         let limit = self.limit.min(most);
         self.batches.seek(0, 0);
         for (i, batch) in self.batches.by_ref().take(limit).enumerate() {
-            if interrupt::requested() {
+            if running.is_asked_to_end() {
                 return Ok(Scores::Interrupted);
             }
             progress.validating(i, limit);

@@ -2,7 +2,7 @@
 //!
 //! Text comes in, a graph goes out, or an error with the number of the line at fault. Values may be called anything
 //! (`%0`, `%x`) and are renumbered in order, inputs first; `//` starts a comment. The types on the lines are checked
-//! against what [`infer`] says, so a graph that parses verifies. Source lines are not restored, and constants that
+//! against what [`infer()`] says, so a graph that parses verifies. Source lines are not restored, and constants that
 //! were printed as a hash cannot be.
 
 mod cursor;

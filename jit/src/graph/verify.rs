@@ -2,7 +2,7 @@
 //!
 //! 1. an operand is an earlier value (so there are no cycles, and evaluation in order works);
 //! 2. an op has as many operands as its arity says;
-//! 3. the type of a value is what [`infer`] says, and no type is larger than memory can be;
+//! 3. the type of a value is what [`infer()`] says, and no type is larger than memory can be;
 //! 4. input `i` is an [`Op::Param`] numbered `i`, and there is no other `Op::Param`;
 //! 5. a literal holds no bits beyond its element type's, and a truth value is 0 or 1;
 //! 6. results are values of the graph.

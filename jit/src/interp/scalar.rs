@@ -1,6 +1,6 @@
 //! What each elementwise op does to one element: JAX's semantics, to the bit for integers and truth values.
 //!
-//! Elements come in and go out as bits in the low end of a `u64`, as in [`Literal`](crate::graph::Literal). Floats are
+//! Elements come in and go out as bits in the low end of a `u64`, as in [`Literal`]. Floats are
 //! computed in f64, by `libm` rather than the platform's functions, so that constants fold to the same bits everywhere,
 //! and rounded once. For f32 that makes `+ - * /` and `sqrt` exact (f64 has more than twice its digits and two bits).
 //! Every NaN that float math gives is the usual quiet one: which NaN a processor gives is not the same everywhere.

@@ -32,7 +32,8 @@ fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
     // sees to.
     let has_array = operands.iter().any(|&x| matches!(graph.node(x).op, Op::Constant(_)));
     let all_literals = operands.iter().all(|&x| matches!(graph.node(x).op, Op::Literal(_)));
-    if !has_array && !(all_literals && node.ty.rank() == 0) {
+    let worth_it = has_array || (all_literals && node.ty.rank() == 0);
+    if !worth_it {
         return None;
     }
     let inputs: Option<SmallVec<[Array; 4]>> = operands.iter().map(|&x| known(graph, x)).collect();

@@ -23,8 +23,11 @@ pub use simplify::simplify;
 use crate::error::Result;
 use crate::graph::{Graph, verify};
 
+/// A pass: a graph to an equal one.
+type Pass = fn(&Graph) -> Graph;
+
 /// The passes by name, in the order of a round. Simplification comes first, since it is what makes constants meet.
-const PASSES: [(&str, fn(&Graph) -> Graph); 4] = [("simplify", simplify), ("fold", fold), ("cse", cse), ("dce", dce)];
+const PASSES: [(&str, Pass); 4] = [("simplify", simplify), ("fold", fold), ("cse", cse), ("dce", dce)];
 
 /// Most graphs are done after three rounds. The bound is for a rule that is wrong and undoes another.
 const MAX_ROUNDS: usize = 16;

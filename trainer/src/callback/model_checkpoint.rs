@@ -24,7 +24,8 @@ pub struct ModelCheckpoint {
     every_n_steps: Option<usize>,
     top_k: usize,
     kept: Vec<Kept>,
-    saved_at: Option<usize>,
+    // The step and the place in the data of the last checkpoint: at the end of an epoch the step alone does not tell.
+    saved_at: Option<(usize, (usize, usize))>,
 }
 
 #[derive(Clone, Debug)]
@@ -99,7 +100,7 @@ impl ModelCheckpoint {
         let file = self.folder_in(run)?.join(name);
         run.save(&file);
         self.kept.insert(place, Kept { score, file: file.clone(), ours: true });
-        for dropped in self.kept.drain(self.top_k..) {
+        for dropped in self.kept.split_off(self.top_k.min(self.kept.len())) {
             if dropped.ours && dropped.file != file {
                 run.remove(dropped.file);
             }
@@ -110,7 +111,7 @@ impl ModelCheckpoint {
     fn save_last(&mut self, run: &mut Run) -> Result<()> {
         let file = self.folder_in(run)?.join("last.safetensors");
         run.save(&file);
-        self.saved_at = Some(run.step());
+        self.saved_at = Some((run.step(), run.position()));
         self.kept = vec![Kept { score: f64::NAN, file, ours: true }];
         Ok(())
     }
@@ -151,7 +152,7 @@ impl Callback for ModelCheckpoint {
     }
 
     fn on_fit_end(&mut self, run: &mut Run) -> Result<()> {
-        if self.watch.is_none() && self.saved_at != Some(run.step()) {
+        if self.watch.is_none() && self.saved_at != Some((run.step(), run.position())) {
             self.save_last(run)?;
         }
         if self.watch.is_some() && let Some(file) = self.file() {

@@ -33,7 +33,11 @@ pub(super) unsafe fn range<V: Lanes>(
     begin: usize,
     end: usize,
 ) {
-    debug_assert_eq!(g.element, size_of::<V::Scalar>(), "planned for another element");
+    debug_assert_eq!(
+        g.element,
+        size_of::<V::Scalar>(),
+        "planned for another element"
+    );
     let end = end.min(g.tasks());
     if begin >= end {
         return;

@@ -1,7 +1,7 @@
 //! Copies of operands into the order in which microkernels read them.
 //!
 //! In comes a part of x or y, by strides; out comes a panel: for each k, one row of whole vectors
-//! of lanes. Which operand is worth a copy is the plan's choice.
+//! of lanes.  Which operand is worth a copy is the plan's choice.
 
 use super::tile::Lanes;
 
@@ -14,9 +14,9 @@ pub(super) struct Source<S> {
 }
 
 /// Packs `lanes` in panels of `panel` lanes, the last one cut to as many whole vectors as it needs.
-/// Within the panel at lane p, `to[p * depth + k * width + l] = from[(p + l) * lane + k * k]`,
-/// where width is the panel's own; after the last lane there is padding, of which nothing is
-/// promised.
+/// Within the panel at lane p, `to[p * depth + i * width + l] = from[(p + l) * lane + i * k]`
+/// for step i of k, where width is the panel's own; after the last lane there is padding, of which
+/// nothing is promised.
 ///
 /// # Safety
 /// The instruction set of `V`; `panel` is in whole vectors; both sides are in bounds.

@@ -16,7 +16,7 @@ const STAGE_BYTES: usize = 256 << 10;
 const FAR_BYTES: usize = 2048;
 /// The most lanes in a block, so that threads have something to divide; fewer where they are
 /// staged.
-const MOST_LANES: usize = 4096;
+const MOST_LANES: usize = 2048;
 const MOST_STAGED_LANES: usize = 512;
 
 /// See [`Gemm::new`].
@@ -114,7 +114,10 @@ pub(super) fn plan(
         )
     };
     let depth_block = depth_block.min(k);
-    let most_lanes = if staged {
+    let most_lanes = if pack_y && row_tiles < 16 {
+        // Threads that divide few rows would each pack all of y: let them divide lanes instead.
+        4 * panel
+    } else if staged {
         MOST_STAGED_LANES
     } else {
         MOST_LANES

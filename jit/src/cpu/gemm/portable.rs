@@ -3,7 +3,8 @@
 //!
 //! In come the generic kernel and loop nest; out go their portable instances, and the same bits as
 //! from the vector files.  On AArch64, where fused multiply-add and 128-bit vectors are the
-//! baseline, the compiler turns these arrays into NEON.  Where the target has no fused multiply-add
+//! baseline, these arrays are written so that the compiler can turn them into NEON; a file of
+//! intrinsics would make sure of it.  Where the target has no fused multiply-add
 //! (plain x86-64), `mul_add` is a library call: correct, and slow.
 
 use super::Gemm;

@@ -1,7 +1,7 @@
 //! The microkernel: one register tile of a product, written once for every register file.
 //!
 //! In comes a [`Tile`]: for each step of k, `MR` scalars of x, each broadcast, and `NV` vectors of
-//! y. Out goes the `MR` x `NV` tile of d = x·y, held in registers from the first k to the last.
+//! y.  Out goes the `MR` x `NV` tile of d = x·y, held in registers from the first k to the last.
 //! Nothing here knows about cache blocks, packing, or which of A and B plays x: that is `nest.rs`.
 
 use super::pack::Source;
@@ -82,9 +82,12 @@ pub(super) struct Term {
     pub(super) y: isize,
 }
 
-/// What one call of a microkernel computes: `d[r, l] = (resume ? d[r, l] : +0) + Σ_term Σ_k
-/// x[term.x + r·x_row + k·x_k] · y[term.y + k·y_k + l]`, each output one chain of `fma` in the
-/// order of the sum.
+/// What one call of a microkernel computes, each output one chain of `fma` in the order of the sum:
+///
+/// ```text
+/// d[r, l] = (resume ? d[r, l] : +0)
+///         + Σ_term Σ_k x[term.x + r·x_row + k·x_k] · y[term.y + k·y_k + l]
+/// ```
 ///
 /// A plain product has one term with both offsets 0.  A convolution has one term for each tap of
 /// its window, in the order of its k: x is the image shifted by the tap, y the weights of the tap,

@@ -6,7 +6,7 @@
 
 use std::f64::consts::LN_2;
 
-use super::exp::{mirrored_f32, mirrored_f64};
+use super::exp::{mirrored_f32, mirrored_f64, negated_f32, negated_f64};
 use super::{Each, LaneBinary, LaneCompare, LaneConvert, LaneId, LaneProgram, Math};
 
 /// `(ln(1 + f) - f) / f^2` on ±1/3; our fit, relative errors of `ln(1 + f)` 2.7e-8 and 5e-18.
@@ -194,28 +194,14 @@ fn log1p_or_log_twice(m: &mut Math, x: LaneId, u: LaneId) -> LaneId {
 pub fn atanh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let a = m.abs(x);
+    // 2a + 2a a / (1 - a), so that the rounding of the quotient matters less.
     let below = m.sub(1.0, a);
+    let quotient = m.div(a, below);
     let twice = m.add(a, a);
-    let u = m.div(twice, below);
+    let u = m.fma(twice, quotient, twice);
     let y = log1p(m.p, u);
     let y = m.mul(y, 0.5);
+    let inside = m.compare(LaneCompare::Le, a, 1.0);
+    let y = m.select(inside, y, f64::NAN);
     m.signed_as(y, x)
-}
-
-const fn negated_f32<const N: usize>(mut c: [f32; N]) -> [f32; N] {
-    let mut k = 0;
-    while k < N {
-        c[k] = -c[k];
-        k += 1;
-    }
-    c
-}
-
-const fn negated_f64<const N: usize>(mut c: [f64; N]) -> [f64; N] {
-    let mut k = 0;
-    while k < N {
-        c[k] = -c[k];
-        k += 1;
-    }
-    c
 }

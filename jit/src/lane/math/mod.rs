@@ -201,10 +201,6 @@ impl<'p> Math<'p> {
         self.compare(LaneCompare::Eq, x, y)
     }
 
-    fn ne(&mut self, x: impl Operand, y: impl Operand) -> LaneId {
-        self.compare(LaneCompare::Ne, x, y)
-    }
-
     fn select(&mut self, c: LaneId, x: impl Operand, y: impl Operand) -> LaneId {
         let (x, y) = (x.lane(self), y.lane(self));
         self.p.select(c, x, y)

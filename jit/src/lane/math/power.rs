@@ -45,9 +45,11 @@ pub fn powi(p: &mut LaneProgram, x: LaneId, n: i32) -> LaneId {
 pub fn cbrt(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let magnitude = m.abs(x);
-    let denormal = m.lt(magnitude, Each(f32::MIN_POSITIVE, f64::MIN_POSITIVE));
-    let lifted = m.mul(magnitude, Each(16777216.0, 18014398509481984.0));
-    let a = m.select(denormal, lifted, magnitude);
+    // Towards 1 by a cube of a power of two: so that it is not denormal, and three times it is finite.
+    let small = m.lt(magnitude, 1.0);
+    let up = Each(2f32.powi(24), 2f64.powi(54));
+    let factor = m.select(small, up, Each(1.0 / up.0, 1.0 / up.1));
+    let a = m.mul(magnitude, factor);
     let bits = m.bits(a);
     let mut y = if m.wide {
         let high = m.binary(LaneBinary::Shr, bits, 32i64);
@@ -72,8 +74,9 @@ pub fn cbrt(p: &mut LaneProgram, x: LaneId) -> LaneId {
         let step = m.div(above, below);
         y = m.fma(y, step, y);
     }
-    let lowered = m.mul(y, Each(1.0 / 256.0, 1.0 / 262144.0));
-    let y = m.select(denormal, lowered, y);
+    let back = Each(2f32.powi(8), 2f64.powi(18));
+    let factor = m.select(small, Each(1.0 / back.0, 1.0 / back.1), back);
+    let y = m.mul(y, factor);
     let y = m.signed_as(y, x);
     // Zeros and infinities are their own doubles, and their own roots.
     let double = m.add(x, x);

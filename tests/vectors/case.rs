@@ -1,0 +1,207 @@
+//! Reads a group of vectors: `GROUP.json`, a list of cases, and `GROUP.npz`, their arrays.
+//!
+//! In: the folder. Out: [`Case`]s and their arrays as tensors. What a case means is in the README beside the vectors.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use fulgurite::compiler::types::Axes;
+use fulgurite::{DType, Tensor};
+use ndarray::{ArrayD, IxDyn, ShapeBuilder};
+use serde_json::Value;
+
+/// One case.
+pub struct Case {
+    pub name: String,
+    /// What to compute. A case of an element type that fulgurite has not got is an op of its own: `convert u8`.
+    pub op: String,
+    pub params: Params,
+    /// `value`, `jvp`, `vjp`, `vmap`.
+    pub checks: Vec<String>,
+    pub rtol: f64,
+    pub atol: f64,
+    json: Value,
+}
+
+impl Case {
+    /// How many inputs it has.
+    pub fn inputs(&self) -> usize {
+        self.json["inputs"].as_u64().expect("a number of inputs") as usize
+    }
+
+    /// How many outputs it has.
+    pub fn outputs(&self) -> usize {
+        self.json["outputs"].as_u64().expect("a number of outputs") as usize
+    }
+
+    /// The list of input or output numbers called `field`: `jvp_inputs` and the like.
+    pub fn list(&self, field: &str) -> Axes {
+        axes(&self.json[field])
+    }
+
+    /// For each input the axis that `vmap` maps over, if it does.
+    pub fn vmap_axes(&self) -> Vec<Option<isize>> {
+        let axes = self.json["vmap_axes"].as_array().expect("a list of axes");
+        axes.iter().map(|axis| axis.as_i64().map(|axis| axis as isize)).collect()
+    }
+}
+
+/// The static parameters of an op. A parameter that is missing is a mistake in the harness: it panics.
+#[derive(Clone)]
+pub struct Params(Value);
+
+impl Params {
+    pub fn axes(&self, name: &str) -> Axes {
+        axes(self.get(name))
+    }
+
+    pub fn ints(&self, name: &str) -> Vec<isize> {
+        let list = self.get(name).as_array().expect("a list");
+        list.iter().map(|x| x.as_i64().expect("an integer") as isize).collect()
+    }
+
+    pub fn int(&self, name: &str) -> isize {
+        self.get(name).as_i64().expect("an integer") as isize
+    }
+
+    pub fn float(&self, name: &str) -> f64 {
+        self.get(name).as_f64().expect("a number")
+    }
+
+    pub fn text(&self, name: &str) -> &str {
+        self.get(name).as_str().expect("a string")
+    }
+
+    pub fn dtype(&self, name: &str) -> DType {
+        DType::parse(self.text(name)).expect("an element type")
+    }
+
+    /// Pairs of axes, which the vectors hold as a pair of lists.
+    pub fn pairs<T: FromIterator<(usize, usize)>>(&self, name: &str) -> T {
+        let lists = self.get(name);
+        axes(&lists[0]).into_iter().zip(axes(&lists[1])).collect()
+    }
+
+    fn get(&self, name: &str) -> &Value {
+        self.0.get(name).unwrap_or_else(|| panic!("the case has no parameter {name}"))
+    }
+}
+
+fn axes(list: &Value) -> Axes {
+    let list = list.as_array().expect("a list");
+    list.iter().map(|x| x.as_u64().expect("a natural number") as usize).collect()
+}
+
+/// The folder of the vectors: `FULGURITE_VECTORS`, or `../shared/vectors`, or the project's own few.
+pub fn folder() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match std::env::var_os("FULGURITE_VECTORS") {
+        Some(folder) => folder.into(),
+        None => [root.join("../shared/vectors"), root.join("tests/vectors-small")]
+            .into_iter()
+            .find(|folder| folder.is_dir())
+            .expect("tests/vectors-small is part of the project"),
+    }
+}
+
+/// The names of the groups in the folder.
+pub fn groups() -> Vec<String> {
+    let folder = folder();
+    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let json = files.map(|file| file.expect("an entry of the folder").path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    json.map(|path| path.file_stem().expect("a file has a name").to_string_lossy().into_owned()).collect()
+}
+
+/// The cases of a group and their arrays by name.
+pub fn read(group: &str) -> (Vec<Case>, Arrays) {
+    let open = |extension| {
+        let path = folder().join(format!("{group}.{extension}"));
+        fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    };
+    let arrays = Arrays::read(open("npz"));
+    let cases: Vec<Value> = serde_json::from_slice(&open("json")).expect("a list of cases");
+    let case = |json: Value| {
+        let text = |field: &str| json[field].as_str().expect("a string").to_string();
+        let (name, mut op) = (text("name"), text("op"));
+        if arrays.0.get(&format!("{name}/in0")).is_some_and(Option::is_none) {
+            op += " u8";
+        }
+        let checks = json["check"].as_array().expect("a list of checks");
+        Case {
+            name,
+            op,
+            params: Params(json["params"].clone()),
+            checks: checks.iter().map(|check| check.as_str().expect("a string").into()).collect(),
+            rtol: json["rtol"].as_f64().expect("a tolerance"),
+            atol: json["atol"].as_f64().expect("a tolerance"),
+            json,
+        }
+    };
+    (cases.into_iter().map(case).collect(), arrays)
+}
+
+/// Arrays by name; `None` for those of u8.
+pub struct Arrays(HashMap<String, Option<Tensor>>);
+
+impl Arrays {
+    /// The array `CASE/KINDi` (`exp/in0`).
+    pub fn get(&self, case: &Case, kind: &str, i: usize) -> Tensor {
+        let name = format!("{}/{kind}{i}", case.name);
+        self.0.get(&name).and_then(Clone::clone).unwrap_or_else(|| panic!("there is no array {name}"))
+    }
+
+    /// The arrays `CASE/KINDi` of these numbers.
+    pub fn all(&self, case: &Case, kind: &str, numbers: impl IntoIterator<Item = usize>) -> Vec<Tensor> {
+        numbers.into_iter().map(|i| self.get(case, kind, i)).collect()
+    }
+
+    fn read(npz: Vec<u8>) -> Self {
+        let mut zip = zip::ZipArchive::new(Cursor::new(npz)).expect("a zip file");
+        let entry = |i| {
+            let mut file = zip.by_index(i).expect("an entry of the zip file");
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).expect("an entry that can be unpacked");
+            (file.name().trim_end_matches(".npy").to_string(), npy(&bytes))
+        };
+        Arrays((0..zip.len()).map(entry).collect())
+    }
+}
+
+/// The array of a `.npy` file, format 1.0: magic, version, the header's length as u16, the header, the elements
+/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>). `None` for an array of u8.
+fn npy(file: &[u8]) -> Option<Tensor> {
+    assert_eq!(file[..8], *b"\x93NUMPY\x01\x00", "a .npy file of version 1.0");
+    let length = u16::from_le_bytes([file[8], file[9]]) as usize;
+    let (header, data) = file[10..].split_at(length);
+    // {'descr': '<f4', 'fortran_order': False, 'shape': (3, 7), }
+    let header = std::str::from_utf8(header).expect("a header in ASCII");
+    let after = |key: &str| header.split_once(&format!("'{key}': ")).expect("a header with all fields").1;
+    let until = |text: &'static str| move |s: &str| s.split_once(text).expect("a closed field").0.to_string();
+    let dtype = until("'")(&after("descr")[1..]);
+    let column_major = after("fortran_order").starts_with("True");
+    let shape = until(")")(&after("shape")[1..]);
+    let shape: Vec<usize> = shape.split(',').filter_map(|n| n.trim().parse().ok()).collect();
+
+    fn elements<T: fulgurite::Element, const N: usize>(
+        data: &[u8],
+        shape: Vec<usize>,
+        column_major: bool,
+        element: impl Fn([u8; N]) -> T,
+    ) -> Option<Tensor> {
+        let (chunks, []) = data.as_chunks() else { panic!("{} bytes are no whole elements", data.len()) };
+        let elements = chunks.iter().map(|&chunk| element(chunk)).collect();
+        let shape = IxDyn(&shape).set_f(column_major);
+        Some(ArrayD::from_shape_vec(shape, elements).expect("as many elements as the shape has").into())
+    }
+    match dtype.as_str() {
+        "<f4" => elements(data, shape, column_major, f32::from_le_bytes),
+        "<f8" => elements(data, shape, column_major, f64::from_le_bytes),
+        "<i4" => elements(data, shape, column_major, i32::from_le_bytes),
+        "<u4" => elements(data, shape, column_major, u32::from_le_bytes),
+        "|b1" => elements(data, shape, column_major, |[byte]| byte != 0),
+        "|u1" => None,
+        other => panic!("no elements of type {other} are expected in the vectors"),
+    }
+}

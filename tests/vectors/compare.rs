@@ -1,0 +1,30 @@
+//! Compares a tensor with the one expected, as `numpy.testing.assert_allclose` does.
+
+use fulgurite::Tensor;
+
+/// Are all elements within `atol + rtol |want|`, and the types equal? NaN equals NaN, an infinity itself, -0 equals 0.
+pub fn compare(got: &Tensor, want: &Tensor, rtol: f64, atol: f64) -> Result<(), String> {
+    if got.ty() != want.ty() {
+        return Err(format!("{} instead of {}", got.ty(), want.ty()));
+    }
+    let elements = |x: &Tensor| x.array().map(|array| array.to_f64_vec()).map_err(|error| error.to_string());
+    let (got, want) = (elements(got)?, elements(want)?);
+    // By how much an element misses; infinite where there is no saying.
+    let miss = |(&got, &want): (&f64, &f64)| match (got - want).abs() {
+        _ if got == want || (got.is_nan() && want.is_nan()) => 0.0,
+        error if error.is_finite() => error - (atol + rtol * want.abs()),
+        _ => f64::INFINITY,
+    };
+    let misses: Vec<f64> = got.iter().zip(&want).map(miss).collect();
+    let wrong = misses.iter().filter(|&&miss| miss > 0.0).count();
+    let worst = (0..misses.len()).max_by(|&i, &j| misses[i].total_cmp(&misses[j]));
+    match worst {
+        Some(i) if wrong > 0 => Err(format!(
+            "{wrong} of {} elements differ (rtol {rtol:e}, atol {atol:e}); worst is element {i}: got {:e}, want {:e}",
+            misses.len(),
+            got[i],
+            want[i],
+        )),
+        _ => Ok(()),
+    }
+}
