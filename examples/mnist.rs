@@ -79,7 +79,9 @@ fn main() -> Result<()> {
         trainer = trainer.ckpt_path(path);
     }
     let fit = trainer.fit(&Digits, &MnistData::new(args.data).batch_size(args.batch_size))?;
-    println!("{}", fit.metrics);
+    for (name, value) in fit.metrics.iter() {
+        println!("{name} = {value:.4}");
+    }
     if let Some(path) = fit.best_checkpoint {
         println!("best: {}", path.display());
     }

@@ -203,6 +203,25 @@ fn axes_in_and_out() {
 }
 
 #[test]
+fn a_reshape_across_the_mapped_axis() {
+    // One example is f32[2,3] and the batch f32[2,4,3]: the mapped axis can stay for f32[2,3,1], not for f32[3,2].
+    let inputs = [f64s(&[2, 4, 3], &(0..24).map(f64::from).collect::<Vec<_>>()), f64s(&[2, 4, 0], &[])];
+    for shape in [&[3, 2][..], &[2, 3, 1], &[6], &[1, 2, 3], &[3, 1, 2]] {
+        let results = run(&inputs, |xs| {
+            let batched = vmap(|x: Tensor| x.reshape(shape), 1)(xs[0].clone());
+            let looped: Vec<Tensor> = (0..4).map(|k| xs[0].slice_axis(1, k..k + 1).reshape(shape)).collect();
+            vec![batched, Tensor::stack(&looped.iter().collect::<Vec<_>>(), 0)]
+        });
+        assert_eq!(results[0], results[1], "{shape:?}");
+    }
+    // Without elements every place would do.
+    for shape in [&[0][..], &[3, 0], &[0, 3]] {
+        let results = run(&inputs, |xs| vec![vmap(|x: Tensor| x.reshape(shape), 1)(xs[1].clone())]);
+        assert_eq!(results[0].ty().shape[..], [&[4], shape].concat());
+    }
+}
+
+#[test]
 fn out_axes_are_a_prefix_of_the_results() {
     let inputs = [f64s(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])];
     let results = run(&inputs, |xs| {

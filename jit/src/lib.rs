@@ -14,6 +14,7 @@
 pub mod array;
 pub mod cpu;
 pub mod dump;
+mod einsum;
 mod error;
 mod functions;
 pub mod fuse;
@@ -32,6 +33,7 @@ pub mod types;
 extern crate self as fulgurite_jit;
 
 pub use array::{Array, Element};
+pub use einsum::einsum;
 pub use error::{Error, Result};
 pub use fulgurite_macros::Tree;
 pub use functions::{

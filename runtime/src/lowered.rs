@@ -30,7 +30,7 @@ pub fn lower<A: Tree, O: Tree>(f: impl Fn(A) -> O, args: &A) -> Result<Lowered> 
     let graph = trace(&types, |params| leaves(&f(unflatten(args, params.iter().cloned()))))?.graph;
     let optimised = optimise(&graph)?;
     let kernels = fuse(&optimised);
-    let listing = cpu::list(&kernels)?;
+    let listing = cpu::list(&kernels, cpu::Isa::detect())?;
     Ok(Lowered { graph, optimised, kernels, listing })
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fulgurite_jit::array::Buffer;
-use fulgurite_jit::cpu::{self, Code};
+use fulgurite_jit::cpu::{self, Code, Isa};
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::fuse::{Kernels, Output, fuse};
 use fulgurite_jit::graph::Graph;
@@ -42,6 +42,14 @@ impl Program {
     /// # Errors
     /// A fault of the compiler (see [`fulgurite_jit::Error::compiler`]).
     pub fn compile(name: &str, graph: &Graph, donated: &[bool]) -> Result<Program> {
+        Program::compile_for(name, graph, donated, Isa::detect())
+    }
+
+    /// As [`Program::compile`], for the vectors of `isa`; the results are the same to the bit for all.
+    ///
+    /// # Errors
+    /// As [`Program::compile`].
+    pub fn compile_for(name: &str, graph: &Graph, donated: &[bool], isa: Isa) -> Result<Program> {
         let start = Instant::now();
         dump(Stage::Graph, &format!("{name}: graph"), graph);
         let mut report = String::new();
@@ -55,7 +63,7 @@ impl Program {
         let fusing = Instant::now();
         let kernels = fuse(&graph);
         let fused = fusing.elapsed();
-        let code = cpu::compile(kernels, donated)?;
+        let code = cpu::compile(kernels, donated, isa)?;
         if wants(Stage::Time) {
             for (stage, took) in [("fuse", fused)].iter().chain(&code.times) {
                 report += &format!("{stage:>12} {:9.3} ms\n", took.as_secs_f64() * 1e3);

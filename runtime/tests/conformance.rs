@@ -1,5 +1,6 @@
 //! Every op of the table, from its samples: compiled code against the reference interpreter.
 
+use fulgurite_jit::cpu::Isa;
 use fulgurite_jit::graph::{Graph, Node, Op, ReduceOp, Sample, UnaryOp, infer, samples};
 use fulgurite_jit::interp::interpret;
 use fulgurite_jit::{Array, DType, TensorType};
@@ -42,8 +43,20 @@ fn graph_of(sample: &Sample) -> Graph {
 
 fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
     let want = interpret(graph, inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let program = Program::compile(name, graph, &vec![false; inputs.len()]).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let got = program.run(inputs.to_vec());
+    let run = |isa: Isa| {
+        let program = Program::compile_for(name, graph, &vec![false; inputs.len()], isa);
+        let program = program.unwrap_or_else(|e| panic!("{name}: {e}"));
+        (program.run(inputs.to_vec()), program)
+    };
+    let (got, program) = run(Isa::detect());
+    // Vectors of any width give the same bits (but for which NaN a NaN is).
+    let (narrow, _) = run(Isa::Portable);
+    for (wide, narrow) in got.iter().zip(&narrow) {
+        for (i, (w, n)) in wide.to_f64_vec().iter().zip(narrow.to_f64_vec()).enumerate() {
+            let same = w.to_bits() == n.to_bits() || (w.is_nan() && n.is_nan());
+            assert!(same, "{name}: element {i} is {w} in wide vectors, {n} in narrow ones\n{}", program.kernels());
+        }
+    }
     for (got, want) in got.iter().zip(&want) {
         assert_eq!(got.ty(), want.ty(), "{name}");
         for (i, (g, w)) in got.to_f64_vec().iter().zip(want.to_f64_vec()).enumerate() {

@@ -13,36 +13,36 @@ use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 use serde_json::Value;
 
 /// One case.
-pub struct Case {
-    pub name: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
     /// What to compute. A case of an element type that fulgurite has not got is an op of its own: `convert u8`.
-    pub op: String,
-    pub params: Params,
+    pub(crate) op: String,
+    pub(crate) params: Params,
     /// `value`, `jvp`, `vjp`, `vmap`.
-    pub checks: Vec<String>,
-    pub rtol: f64,
-    pub atol: f64,
+    pub(crate) checks: Vec<String>,
+    pub(crate) rtol: f64,
+    pub(crate) atol: f64,
     json: Value,
 }
 
 impl Case {
     /// How many inputs it has.
-    pub fn inputs(&self) -> usize {
+    pub(crate) fn inputs(&self) -> usize {
         self.json["inputs"].as_u64().expect("a number of inputs") as usize
     }
 
     /// How many outputs it has.
-    pub fn outputs(&self) -> usize {
+    pub(crate) fn outputs(&self) -> usize {
         self.json["outputs"].as_u64().expect("a number of outputs") as usize
     }
 
     /// The list of input or output numbers called `field`: `jvp_inputs` and the like.
-    pub fn list(&self, field: &str) -> Axes {
+    pub(crate) fn list(&self, field: &str) -> Axes {
         axes(&self.json[field])
     }
 
     /// For each input the axis that `vmap` maps over, if it does.
-    pub fn vmap_axes(&self) -> Vec<Option<isize>> {
+    pub(crate) fn vmap_axes(&self) -> Vec<Option<isize>> {
         let axes = self.json["vmap_axes"].as_array().expect("a list of axes");
         axes.iter().map(|axis| axis.as_i64().map(|axis| axis as isize)).collect()
     }
@@ -50,36 +50,40 @@ impl Case {
 
 /// The static parameters of an op. A parameter that is missing is a mistake in the harness: it panics.
 #[derive(Clone)]
-pub struct Params(Value);
+pub(crate) struct Params(Value);
 
 impl Params {
-    pub fn axes(&self, name: &str) -> Axes {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some()
+    }
+
+    pub(crate) fn axes(&self, name: &str) -> Axes {
         axes(self.get(name))
     }
 
-    pub fn ints(&self, name: &str) -> Vec<isize> {
+    pub(crate) fn ints(&self, name: &str) -> Vec<isize> {
         let list = self.get(name).as_array().expect("a list");
         list.iter().map(|x| x.as_i64().expect("an integer") as isize).collect()
     }
 
-    pub fn int(&self, name: &str) -> isize {
+    pub(crate) fn int(&self, name: &str) -> isize {
         self.get(name).as_i64().expect("an integer") as isize
     }
 
-    pub fn float(&self, name: &str) -> f64 {
+    pub(crate) fn float(&self, name: &str) -> f64 {
         self.get(name).as_f64().expect("a number")
     }
 
-    pub fn text(&self, name: &str) -> &str {
+    pub(crate) fn text(&self, name: &str) -> &str {
         self.get(name).as_str().expect("a string")
     }
 
-    pub fn dtype(&self, name: &str) -> DType {
+    pub(crate) fn dtype(&self, name: &str) -> DType {
         DType::parse(self.text(name)).expect("an element type")
     }
 
     /// Pairs of axes, which the vectors hold as a pair of lists.
-    pub fn pairs<T: FromIterator<(usize, usize)>>(&self, name: &str) -> T {
+    pub(crate) fn pairs<T: FromIterator<(usize, usize)>>(&self, name: &str) -> T {
         let lists = self.get(name);
         axes(&lists[0]).into_iter().zip(axes(&lists[1])).collect()
     }
@@ -95,7 +99,7 @@ fn axes(list: &Value) -> Axes {
 }
 
 /// The folder of the vectors: `FULGURITE_VECTORS`, or `../shared/vectors`, or the project's own few.
-pub fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     match std::env::var_os("FULGURITE_VECTORS") {
         Some(folder) => folder.into(),
@@ -107,15 +111,17 @@ pub fn folder() -> PathBuf {
 }
 
 /// The names of the groups in the folder.
-pub fn groups() -> Vec<String> {
+pub(crate) fn groups() -> Vec<String> {
     let folder = folder();
     let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let json = files.map(|file| file.expect("an entry of the folder").path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let json = files
+        .map(|file| file.expect("an entry of the folder").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json"));
     json.map(|path| path.file_stem().expect("a file has a name").to_string_lossy().into_owned()).collect()
 }
 
 /// The cases of a group and their arrays by name.
-pub fn read(group: &str) -> (Vec<Case>, Arrays) {
+pub(crate) fn read(group: &str) -> (Vec<Case>, Arrays) {
     let open = |extension| {
         let path = folder().join(format!("{group}.{extension}"));
         fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
@@ -143,29 +149,30 @@ pub fn read(group: &str) -> (Vec<Case>, Arrays) {
 }
 
 /// Arrays by name; `None` for those of u8.
-pub struct Arrays(HashMap<String, Option<Tensor>>);
+pub(crate) struct Arrays(HashMap<String, Option<Tensor>>);
 
 impl Arrays {
     /// The array `CASE/KINDi` (`exp/in0`).
-    pub fn get(&self, case: &Case, kind: &str, i: usize) -> Tensor {
+    pub(crate) fn get(&self, case: &Case, kind: &str, i: usize) -> Tensor {
         let name = format!("{}/{kind}{i}", case.name);
         self.0.get(&name).and_then(Clone::clone).unwrap_or_else(|| panic!("there is no array {name}"))
     }
 
     /// The arrays `CASE/KINDi` of these numbers.
-    pub fn all(&self, case: &Case, kind: &str, numbers: impl IntoIterator<Item = usize>) -> Vec<Tensor> {
+    pub(crate) fn all(&self, case: &Case, kind: &str, numbers: impl IntoIterator<Item = usize>) -> Vec<Tensor> {
         numbers.into_iter().map(|i| self.get(case, kind, i)).collect()
     }
 
     fn read(npz: Vec<u8>) -> Self {
         let mut zip = zip::ZipArchive::new(Cursor::new(npz)).expect("a zip file");
+        let entries = zip.len();
         let entry = |i| {
             let mut file = zip.by_index(i).expect("an entry of the zip file");
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).expect("an entry that can be unpacked");
             (file.name().trim_end_matches(".npy").to_string(), npy(&bytes))
         };
-        Arrays((0..zip.len()).map(entry).collect())
+        Arrays((0..entries).map(entry).collect())
     }
 }
 

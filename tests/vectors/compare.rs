@@ -3,7 +3,7 @@
 use fulgurite::Tensor;
 
 /// Are all elements within `atol + rtol |want|`, and the types equal? NaN equals NaN, an infinity itself, -0 equals 0.
-pub fn compare(got: &Tensor, want: &Tensor, rtol: f64, atol: f64) -> Result<(), String> {
+pub(crate) fn compare(got: &Tensor, want: &Tensor, rtol: f64, atol: f64) -> Result<(), String> {
     if got.ty() != want.ty() {
         return Err(format!("{} instead of {}", got.ty(), want.ty()));
     }

@@ -16,7 +16,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fulgurite::autodiff::{InAxes, Parts};
-use fulgurite::{Result, Tensor, jit, jvp, vjp, vmap};
+use fulgurite::{Tensor, jit, jvp, vjp, vmap};
 
 use case::{Arrays, Case};
 use compare::compare;
@@ -162,7 +162,7 @@ fn pick(tensors: &[Tensor], numbers: &[usize]) -> Vec<Tensor> {
     numbers.iter().map(|&i| tensors[i].clone()).collect()
 }
 
-fn expect(case: &Case, results: Result<Vec<Tensor>>, expected: &[Tensor]) -> Result<(), String> {
+fn expect(case: &Case, results: fulgurite::Result<Vec<Tensor>>, expected: &[Tensor]) -> Result<(), String> {
     let results = results.map_err(|error| error.to_string())?;
     if results.len() != expected.len() {
         return Err(format!("{} results instead of {}", results.len(), expected.len()));

@@ -3,7 +3,7 @@
 
 use fulgurite::compiler::graph::DotAxes;
 use fulgurite::{
-    DType, Key, Result, Tensor, elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot,
+    Key, Result, Tensor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot,
     relu, relu6, silu, soft_sign, softmax,
 };
 
@@ -12,7 +12,7 @@ use crate::{models, steps};
 
 /// What computes an op: a function of the inputs, which is compiled as a whole.
 #[derive(Clone, Copy)]
-pub enum Op {
+pub(crate) enum Op {
     /// Of one operand, without parameters.
     Unary(fn(&Tensor) -> Tensor),
     /// Of two operands, without parameters.
@@ -28,7 +28,7 @@ use Op::{Binary, Many, One, Unary};
 
 impl Op {
     /// The results for these inputs.
-    pub fn apply(self, params: &Params, xs: &[Tensor]) -> Vec<Tensor> {
+    pub(crate) fn apply(self, params: &Params, xs: &[Tensor]) -> Vec<Tensor> {
         match self {
             Op::Unary(f) => vec![f(&xs[0])],
             Op::Binary(f) => vec![f(&xs[0], &xs[1])],
@@ -40,13 +40,13 @@ impl Op {
 }
 
 /// The op called `name`.
-pub fn find(name: &str) -> Option<Op> {
+pub(crate) fn find(name: &str) -> Option<Op> {
     let tables = [OPS, models::OPS, steps::OPS];
     tables.into_iter().flatten().find(|(op, _)| *op == name).map(|&(_, op)| op)
 }
 
 /// Ops of the vectors that fulgurite has not got, and why not.
-pub const NOT_YET: &[(&str, &str)] = &[
+pub(crate) const NOT_YET: &[(&str, &str)] = &[
     ("convert u8", "no 8-bit integers"),
     ("lgamma", "no primitive"),
     ("digamma", "no primitive"),
@@ -201,16 +201,26 @@ const OPS: &[(&str, Op)] = &[
     ("concatenate", One(|p, x| Tensor::concat(&x.iter().collect::<Vec<_>>(), p.int("axis")))),
     ("pad", One(|p, x| x[0].pad(p.float("value"), &p.ints("low"), &p.ints("high"), &p.axes("interior")))),
     ("slice", One(|p, x| x[0].slice(&p.axes("start"), &p.axes("limit"), &p.axes("stride")))),
-    ("split", Many(|p, x| x[0].split(p.int("parts") as usize, p.int("axis")))),
+    // Two ops have this name: the other one splits random keys.
+    (
+        "split",
+        Many(|p, x| match p.has("parts") {
+            true => x[0].split(p.int("parts") as usize, p.int("axis")),
+            false => vec![key(x).split_n(p.int("n") as usize)],
+        }),
+    ),
     ("roll", One(|p, x| x[0].roll(p.int("shift"), p.int("axis")))),
     ("tril", Unary(Tensor::tril)),
     ("one_hot", One(|p, x| one_hot(&x[0], p.int("classes") as usize))),
     ("iota", One(|p, _| Tensor::iota(p.dtype("dtype"), &p.axes("shape"), p.int("axis") as usize))),
     // ---- contractions
     ("matmul", Binary(Tensor::matmul)),
-    ("dot_general", One(|p, x| x[0].dot_general(&x[1], DotAxes { batch: p.pairs("batch"), contract: p.pairs("contract") }))),
+    (
+        "dot_general",
+        One(|p, x| x[0].dot_general(&x[1], DotAxes { batch: p.pairs("batch"), contract: p.pairs("contract") })),
+    ),
+    ("einsum", One(|p, x| einsum(p.text("spec"), &x.iter().collect::<Vec<_>>()))),
     // ---- random numbers
-    ("split", Many(|p, x| vec![key(x).split_n(p.int("n") as usize)])),
     ("fold_in", One(|p, x| key(x).fold_in(p.int("data") as u32).data().clone())),
     ("bits", One(|p, x| key(x).bits(&p.axes("shape")))),
     ("uniform", One(|p, x| key(x).uniform(&p.axes("shape"), p.float("lo") as f32, p.float("hi") as f32))),
@@ -220,12 +230,13 @@ const OPS: &[(&str, Op)] = &[
     ("categorical", One(|_, x| key(x).categorical(&x[1]))),
     ("gumbel", One(|p, x| key(x).gumbel(&p.axes("shape")))),
     ("exponential", One(|p, x| key(x).exponential(&p.axes("shape")))),
-    ("truncated_normal", One(|p, x| {
-        key(x).truncated_normal(&p.axes("shape"), p.float("lo") as f32, p.float("hi") as f32)
-    })),
+    (
+        "truncated_normal",
+        One(|p, x| key(x).truncated_normal(&p.axes("shape"), p.float("lo") as f32, p.float("hi") as f32)),
+    ),
 ];
 
 /// The first input as a random key.
-pub fn key(x: &[Tensor]) -> Key {
+pub(crate) fn key(x: &[Tensor]) -> Key {
     Key::from_data(x[0].clone())
 }

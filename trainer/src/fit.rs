@@ -175,7 +175,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             self.run.step += 1;
             self.run.batch += 1;
             let is_last = self.run.batch == self.run.batches || self.run.step == self.max_steps;
-            if is_last || self.run.step % self.log_every == 0 {
+            if is_last || self.run.step.is_multiple_of(self.log_every) {
                 self.read_last()?;
             }
             for callback in &mut self.callbacks {
@@ -191,7 +191,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     /// Validates if it is time to. Gives false when it was interrupted: then the epoch is not over.
     fn validate_epoch(&mut self, state: &StateOf<M, O>) -> Result<bool> {
         let Some(val) = &mut self.val else { return Ok(true) };
-        if (self.run.epoch + 1) % self.val_every != 0 {
+        if !(self.run.epoch + 1).is_multiple_of(self.val_every) {
             return Ok(true);
         }
         match val.run(&state.model, &state.step, &state.key, usize::MAX, &self.running, &mut self.progress)? {
@@ -333,7 +333,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         }
         self.last_is_read = true;
         let values = metrics::read(&self.last)?;
-        if self.run.step % self.log_every == 0 {
+        if self.run.step.is_multiple_of(self.log_every) {
             return self.log(values);
         }
         self.keep(&values);

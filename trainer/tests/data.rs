@@ -146,7 +146,7 @@ impl Dataset for Squares {
         }
         let ty = TensorType::new(fulgurite_jit::DType::U32, &[indices.len()]);
         let squares: Vec<u8> = indices.iter().flat_map(|i| (i * i).to_ne_bytes()).collect();
-        Ok(memory.tensor(&ty, |bytes| bytes.copy_from_slice(&squares)))
+        Ok(memory.tensor(ty, |bytes| bytes.copy_from_slice(&squares)))
     }
 }
 

@@ -72,7 +72,7 @@ fn adam_and_its_kin() {
 fn descent_and_momentum() {
     check(sgd(0.05), |g, _, _| scaled(g.to_vec(), -0.05));
     for nesterov in [false, true] {
-        let mut trace = vec![0.0; 3];
+        let mut trace = [0.0; 3];
         check(sgd(0.05).momentum(0.9).nesterov(nesterov), |g, _, _| {
             (0..3)
                 .map(|i| {
@@ -136,6 +136,17 @@ fn leaves_keep_their_types() -> Result<()> {
         Ok(())
     }
     run(adam(0.1))?;
+    run(adabelief(0.1))?;
+    run(adadelta(0.1))?;
+    run(adagrad(0.1))?;
+    run(adamax(0.1))?;
+    run(amsgrad(0.1))?;
+    run(lamb(0.1))?;
+    run(lion(0.1))?;
+    run(radam(0.1))?;
+    run(rmsprop(0.1).momentum(0.9))?;
+    run(yogi(0.1))?;
+    run(multi_steps(adam(0.1), 1))?;
     run(adamw(0.1))?;
     run(sgd(0.1).momentum(0.5))?;
     run(chain![clip_by_global_norm(0.5), clip(0.1), sgd(cosine_decay(0.1, 5))])
@@ -162,6 +173,8 @@ fn schedules_are_those_of_optax() -> Result<()> {
         (warmup_cosine(0.0, 0.1, 4, 12, 0.01), [0.0, 0.025, 0.05, 0.075, 0.1, 0.09657457, 0.08681981, 0.07222075, 0.055, 0.03777924, 0.0231802, 0.01342542, 0.01, 0.01, 0.01, 0.01]),
         (polynomial(0.1, 0.01, 2, 9), [0.1, 0.08111111, 0.06444445, 0.05, 0.03777778, 0.02777778, 0.02, 0.01444444, 0.01111111, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01]),
         (piecewise_constant(0.1, [(8, 0.5), (4, 0.1)]), [0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.005, 0.005, 0.005, 0.005, 0.005, 0.005]),
+        (one_cycle(0.1, 20), [0.004, 0.01043078, 0.028, 0.052, 0.076, 0.09356923, 0.1, 0.0987464, 0.09504846, 0.08909162, 0.08117456, 0.0716943, 0.06112619, 0.0500002, 0.03887419, 0.02830609]),
+        (join_schedules([warmup_cosine(0.0, 0.1, 2, 8, 0.0), warmup_cosine(0.0, 0.1, 2, 8, 0.0)], [8]), [0.0, 0.05, 0.1, 0.09330127, 0.075, 0.05, 0.025, 0.00669873, 0.0, 0.05, 0.1, 0.09330127, 0.075, 0.05, 0.025, 0.00669873]),
         (constant(0.1), [0.1; 16]),
     ];
     for (schedule, expected) in cases {

@@ -8,6 +8,7 @@
 
 mod emit;
 pub mod gemm;
+mod wide;
 
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module};
 use hashbrown::HashMap;
+
+pub use gemm::Isa;
 
 use crate::dump::{Stage, dump, wants};
 use crate::error::{Error, Result};
@@ -77,14 +80,14 @@ impl Code {
     }
 }
 
-/// Machine code for `kernels`. `donated` says which inputs may be overwritten.
+/// Machine code for `kernels`. `donated` says which inputs may be overwritten. Results do not depend on `isa`.
 ///
 /// # Errors
 /// Only by a fault of the compiler, or when there is no executable memory to be had.
-pub fn compile(kernels: Kernels, donated: &[bool]) -> Result<Code> {
+pub fn compile(kernels: Kernels, donated: &[bool], isa: Isa) -> Result<Code> {
     let start = Instant::now();
     dump(Stage::Kernels, "kernels", &kernels);
-    let mut compiler = Compiler::new()?;
+    let mut compiler = Compiler::new(isa)?;
     let mut functions: HashMap<(Vec<usize>, LoopKernel), (FuncId, usize)> = HashMap::new();
     let mut calls: Vec<Call> = Vec::new();
     let mut gemms: Vec<Box<gemm::Gemm>> = Vec::new();
@@ -112,7 +115,7 @@ pub fn compile(kernels: Kernels, donated: &[bool]) -> Result<Code> {
                 let [batch, m, n, k] = g.extents;
                 let c = [(m * n) as isize, n as isize, 1];
                 let size = g.dtype.size();
-                let gemm = Box::new(gemm::Gemm::new(batch, m, n, k, g.a.2, g.b.2, c, size, gemm::Isa::detect()));
+                let gemm = Box::new(gemm::Gemm::new(batch, m, n, k, g.a.2, g.b.2, c, size, isa));
                 scratch.push(gemm.scratch_bytes());
                 let entry = if g.dtype == DType::F64 { gemm::gemm_f64 as *const () } else { gemm::gemm_f32 as *const () };
                 let byte = |offset: isize| offset as i64 * size as i64;
@@ -182,8 +185,8 @@ pub struct Listing {
 ///
 /// # Errors
 /// As [`compile`].
-pub fn list(kernels: &Kernels) -> Result<Vec<Listing>> {
-    let mut compiler = Compiler::new()?;
+pub fn list(kernels: &Kernels, isa: Isa) -> Result<Vec<Listing>> {
+    let mut compiler = Compiler::new(isa)?;
     let mut listings = Vec::new();
     for (k, kernel) in kernels.kernels.iter().enumerate() {
         if let Kernel::Loop(kernel) = kernel {
@@ -205,10 +208,13 @@ struct Compiler {
     frontend: FunctionBuilderContext,
     /// Where the text of the next function goes, if it is wanted: Cranelift's code, machine code.
     listing: Option<(String, String)>,
+    /// Are there vectors of 512 bits?
+    wide: bool,
 }
 
 impl Compiler {
-    fn new() -> Result<Self> {
+    fn new(isa: Isa) -> Result<Self> {
+        let wide = isa == Isa::Avx512 && wide::available();
         let fault = |e: &dyn std::fmt::Display| Error::compiler("emit", e);
         let mut flags = settings::builder();
         let verify = if cfg!(debug_assertions) { "true" } else { "false" };
@@ -224,7 +230,7 @@ impl Compiler {
         let isa = cranelift_native::builder().map_err(|e| fault(&e))?;
         let isa = isa.finish(settings::Flags::new(flags)).map_err(|e| fault(&e))?;
         let module = JITModule::new(JITBuilder::with_isa(isa, cranelift_module::default_libcall_names()));
-        Ok(Compiler { context: module.make_context(), frontend: FunctionBuilderContext::new(), module, listing: None })
+        Ok(Compiler { context: module.make_context(), frontend: FunctionBuilderContext::new(), module, listing: None, wide })
     }
 
     fn pointers(&self, count: usize) -> Signature {
@@ -235,10 +241,32 @@ impl Compiler {
 
     /// The function of a loop kernel.
     fn kernel(&mut self, number: usize, loops: &Loops) -> Result<FuncId> {
+        if self.wide
+            && let Some(code) = wide::emit(loops).map_err(|e| Error::compiler("wide", format!("k{number}: {e}")))?
+        {
+            return self.install(number, loops, &code);
+        }
         self.context.func.signature = self.pointers(loops.args.len() + usize::from(loops.scratch > 0));
         let config = self.module.target_config();
         emit::emit(loops, &mut self.context.func, &mut self.frontend, config);
         self.define(&format!("k{number}"))
+    }
+
+    /// Takes over the code of a kernel from `wide`.
+    fn install(&mut self, number: usize, loops: &Loops, code: &[u8]) -> Result<FuncId> {
+        let name = format!("k{number}");
+        let signature = self.pointers(loops.args.len() + usize::from(loops.scratch > 0));
+        if wants(Stage::Asm) {
+            dump(Stage::Asm, &format!("asm of {name}"), &wide::disassemble(code));
+        }
+        if let Some((clif, asm)) = &mut self.listing {
+            *clif = "none: emitted with vectors of 512 bits".into();
+            *asm = wide::disassemble(code);
+        }
+        let fault = |e: cranelift_module::ModuleError| Error::compiler("wide", format!("{name}: {e}"));
+        let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(fault)?;
+        self.module.define_function_bytes(id, 64, code, &[]).map_err(fault)?;
+        Ok(id)
     }
 
     fn define(&mut self, name: &str) -> Result<FuncId> {

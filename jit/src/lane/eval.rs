@@ -234,7 +234,8 @@ fn compare(op: LaneCompare, ty: LaneType, x: u64, y: u64) -> bool {
     match ty {
         LaneType::F32 | LaneType::F64 => {
             // Widening an f32 is exact, so it keeps the order.
-            let (a, b) = if ty == LaneType::F32 { (f32_of(x) as f64, f32_of(y) as f64) } else { (f64_of(x), f64_of(y)) };
+            let (a, b) =
+                if ty == LaneType::F32 { (f32_of(x) as f64, f32_of(y) as f64) } else { (f64_of(x), f64_of(y)) };
             match op {
                 LaneCompare::Eq => a == b,
                 LaneCompare::Ne => a != b,

@@ -139,7 +139,7 @@ impl Callback for ModelCheckpoint {
 
     fn on_step_end(&mut self, run: &mut Run) -> Result<()> {
         match self.every_n_steps {
-            Some(n) if run.step() % n == 0 => self.look(run),
+            Some(n) if run.step().is_multiple_of(n) => self.look(run),
             Some(_) | None => Ok(()),
         }
     }

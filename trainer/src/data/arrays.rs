@@ -144,17 +144,29 @@ fn gather<B: Tree>(arrays: &B, indices: &[u32], memory: &mut Memory) -> B {
 }
 
 fn gather_rows(array: &Array, indices: &[u32], memory: &mut Memory) -> Tensor {
-    let mut ty: TensorType = array.ty().clone();
+    let mut ty = TensorType::new(array.ty().dtype, &array.ty().shape);
     ty.shape[0] = indices.len();
     let row = ty.bytes().checked_div(indices.len()).unwrap_or(0);
     let bytes = array.bytes();
-    memory.tensor(&ty, |batch| {
-        if row == 0 {
-            return;
-        }
-        for (to, &i) in batch.chunks_exact_mut(row).zip(indices) {
-            let from = i as usize * row;
-            to.copy_from_slice(&bytes[from..from + row]);
+    memory.tensor(ty, |batch| match row {
+        0 => {}
+        // Labels and the like: a load and a store where the size is known, a call of memcpy where it is not.
+        4 => copy_rows::<4>(batch, bytes, indices),
+        8 => copy_rows::<8>(batch, bytes, indices),
+        16 => copy_rows::<16>(batch, bytes, indices),
+        _ => {
+            for (to, &i) in batch.chunks_exact_mut(row).zip(indices) {
+                let from = i as usize * row;
+                to.copy_from_slice(&bytes[from..from + row]);
+            }
         }
     })
+}
+
+/// Copies rows of `ROW` bytes.
+fn copy_rows<const ROW: usize>(to: &mut [u8], from: &[u8], indices: &[u32]) {
+    let ((to, _), (from, _)) = (to.as_chunks_mut::<ROW>(), from.as_chunks::<ROW>());
+    for (to, &i) in to.iter_mut().zip(indices) {
+        *to = from[i as usize];
+    }
 }

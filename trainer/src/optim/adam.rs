@@ -1,8 +1,9 @@
 //! Adam and AdamW (Kingma & Ba 2015, Loshchilov & Hutter 2019), as `optax.adam` and `optax.adamw` 0.2.8 compute them.
 
-use fulgurite_jit::{DType, Tensor, Tree};
+use fulgurite_jit::{Tensor, Tree};
 
 use super::leaves::{map_floats, zeros_like};
+use super::moments::{bias, decayed, descend, like, mean, mean_square};
 use super::{Optimizer, Schedule, first_count, next_count};
 
 /// Adam with a learning rate (a number or a [`Schedule`]); `b1` 0.9, `b2` 0.999, `eps` 1e-8.
@@ -91,36 +92,18 @@ impl Optimizer for Adam {
         let Adam { b1, b2, .. } = *self;
         let rate = self.learning_rate.at(&state.count);
         let count = next_count(&state.count);
-        let mu = map_floats(&state.mu, [&grads], |mu, [g]| g * (1.0 - b1) + mu * b1);
-        let nu = map_floats(&state.nu, [&grads], |nu, [g]| g.square() * (1.0 - b2) + nu * b2);
-
-        // Both means start at zero; dividing by 1 - b^t takes that bias out.
-        let (c1, c2) = (unbias(b1, &count), unbias(b2, &count));
-        let c1_next = self.nesterov.then(|| unbias(b1, &next_count(&count)));
+        let mu = mean(b1, &state.mu, &grads);
+        let nu = mean_square(b2, &state.nu, &grads);
+        let (c1, c2) = (bias(b1, &count), bias(b2, &count));
+        let c1_next = self.nesterov.then(|| bias(b1, &next_count(&count)));
         let updates = map_floats(&grads, [&mu, &nu, params], |g, [mu, nu, p]| {
             let mean = match &c1_next {
                 Some(c1_next) => mu / like(c1_next, mu) * b1 + g / like(&c1, g) * (1.0 - b1),
                 None => mu / like(&c1, mu),
             };
-            let square = nu / like(&c2, nu);
-            let root = if self.eps_root == 0.0 { square.sqrt() } else { (square + self.eps_root).sqrt() };
-            let mut direction = mean / (root + self.eps);
-            if self.weight_decay != 0.0 {
-                direction = direction + p * self.weight_decay;
-            }
-            direction * -like(&rate, g)
+            let root = (nu / like(&c2, nu) + self.eps_root).sqrt();
+            descend(&rate, decayed(mean / (root + self.eps), p, self.weight_decay))
         });
         (updates, AdamState { count, mu, nu })
     }
-}
-
-/// `1 - decay^count`, f32.
-fn unbias(decay: f64, count: &Tensor) -> Tensor {
-    1.0 - Tensor::literal(decay, DType::F32).pow(count.convert(DType::F32))
-}
-
-/// The scalar `x` as an operand of `leaf`: it takes on the leaf's type, so that an f32 rate does not turn an update
-/// into something else than its parameter.
-pub(super) fn like(x: &Tensor, leaf: &Tensor) -> Tensor {
-    x.convert(leaf.dtype())
 }

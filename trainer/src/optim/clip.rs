@@ -3,8 +3,8 @@
 use fulgurite_jit::{DType, Tensor, Tree, leaves};
 
 use super::Optimizer;
-use super::adam::like;
 use super::leaves::map_floats;
+use super::moments::like;
 
 /// Scales all gradients by one factor so that their [`global_norm`] is at most `max_norm` (`optax.clip_by_global_norm`).
 pub fn clip_by_global_norm(max_norm: f64) -> ClipByGlobalNorm {

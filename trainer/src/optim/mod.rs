@@ -7,23 +7,46 @@
 //! A learning rate is a number or a [`Schedule`] of the step count, which is part of the state: no value of it is
 //! baked into the program, so nothing is compiled again when it changes.
 
+mod adabelief;
+mod adadelta;
+mod adagrad;
 mod adam;
+mod adamax;
+mod amsgrad;
 mod chain;
 mod clip;
+mod lamb;
 mod leaves;
+mod lion;
+mod moments;
+mod multi_steps;
+mod radam;
+mod rmsprop;
 mod schedule;
 mod sgd;
+mod yogi;
 
 use fulgurite_jit::{DType, Tensor, Tree};
 
+pub use adabelief::{AdaBelief, adabelief};
+pub use adadelta::{AdaDelta, AdaDeltaState, adadelta};
+pub use adagrad::{AdaGrad, AdaGradState, adagrad};
 pub use adam::{Adam, AdamState, adam, adamw};
+pub use adamax::{AdaMax, adamax};
+pub use amsgrad::{AmsGrad, AmsGradState, amsgrad};
 pub use chain::{Manual, manual};
 pub use clip::{Clip, ClipByGlobalNorm, Scale, clip, clip_by_global_norm, global_norm, scale};
+pub use lamb::{Lamb, lamb};
+pub use lion::{Lion, LionState, lion};
+pub use multi_steps::{MultiSteps, MultiStepsState, multi_steps};
+pub use radam::{RAdam, radam};
+pub use rmsprop::{RmsProp, RmsPropState, rmsprop};
 pub use schedule::{
-    Schedule, constant, cosine_decay, cosine_decay_to, exponential_decay, join_schedules, linear, piecewise_constant,
-    polynomial, warmup_cosine,
+    Schedule, constant, cosine_decay, cosine_decay_to, exponential_decay, join_schedules, linear, one_cycle,
+    piecewise_constant, polynomial, warmup_cosine,
 };
 pub use sgd::{Sgd, SgdState, sgd};
+pub use yogi::{Yogi, yogi};
 
 /// A rule that turns gradients into updates.
 ///

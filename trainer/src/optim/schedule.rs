@@ -105,6 +105,20 @@ pub fn warmup_cosine(from: f64, peak: f64, warmup: usize, steps: usize, end: f64
     join_schedules([linear(from, peak, warmup), decay], [warmup])
 }
 
+/// One cycle (Smith & Topin 2018) over `steps` steps: a cosine wave up from `peak / 25` to `peak` in the first 30 %, and
+/// another down to `peak / 250,000`.
+pub fn one_cycle(peak: f64, steps: usize) -> Schedule {
+    let top = (0.3 * steps as f64) as usize;
+    let wave = |from: f64, to: f64, steps: usize| {
+        let steps = steps.max(1) as f64;
+        Schedule::new(move |count| {
+            let share = float(count).minimum(steps) / steps;
+            ((share * PI).cos() + 1.0) * ((from - to) / 2.0) + to
+        })
+    };
+    join_schedules([wave(peak / 25.0, peak, top), wave(peak, peak / 25.0 / 1e4, steps - top)], [top])
+}
+
 /// `from`, multiplied by the factor of each `(step, factor)` from that step on.
 pub fn piecewise_constant(from: f64, factors: impl IntoIterator<Item = (usize, f64)>) -> Schedule {
     let mut factors: Vec<(usize, f64)> = factors.into_iter().collect();

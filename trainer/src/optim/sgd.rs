@@ -2,8 +2,8 @@
 
 use fulgurite_jit::{Tensor, Tree};
 
-use super::adam::like;
 use super::leaves::{map_floats, zeros_like};
+use super::moments::descend;
 use super::{Optimizer, Schedule, first_count, next_count};
 
 /// Plain gradient descent with a learning rate (a number or a [`Schedule`]).
@@ -65,7 +65,7 @@ impl Optimizer for Sgd {
             }
             (_, _) => (grads, None),
         };
-        let updates = map_floats(&direction, [], |d, []| d * -like(&rate, d));
+        let updates = map_floats(&direction, [], |d, []| descend(&rate, d.clone()));
         (updates, SgdState { count, trace })
     }
 }

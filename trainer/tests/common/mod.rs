@@ -61,12 +61,15 @@ pub fn points(n: usize) -> ArrayDataset<(Tensor, Tensor)> {
 }
 
 /// 37 points in batches of 8: five batches, the last of 5.
-pub fn loader() -> DataLoader<(Tensor, Tensor)> {
+pub fn loader() -> Points {
     DataLoader::new(points(37)).batch_size(8).shuffle(true).seed(3)
 }
 
+/// Loads points.
+pub type Points = DataLoader<(Tensor, Tensor)>;
+
 /// Training and validation data.
-pub fn data() -> (DataLoader<(Tensor, Tensor)>, DataLoader<(Tensor, Tensor)>) {
+pub fn data() -> (Points, Points) {
     (loader(), DataLoader::new(points(10)).batch_size(4))
 }
 

@@ -54,11 +54,11 @@ fn extremum(p: &mut LaneProgram, x: LaneId, y: LaneId, op: LaneBinary) -> LaneId
     m.select(ordered, joined, nan)
 }
 
-/// The remainder of `x / y` with the sign of `x`, as C's `fmod`. Exact where `|x / y| < 2^46` (f64: 2^104), NaN or
-/// meaningless beyond.
+/// The remainder of `x / y` with the sign of `x`, as C's `fmod`: exact, but NaN for some of the quotients beyond 2^46 (f64:
+/// 2^104).
 ///
-/// A quotient `q` rounded to nearest leaves a remainder `x - q y` that is a float, so the `fma` is exact; it leaves at
-/// most half a unit in the last place of `q`, in `y`s. Two rounds so leave less than `|y|`, on either side of zero.
+/// A quotient `q` rounded to nearest leaves a remainder `x - q y` that is a float, so that the `fma` is exact; what it
+/// leaves is at most half a unit in the last place of `q` times `y`. So a second round reaches within `y` of zero.
 pub fn rem(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let mut r = x;
@@ -68,23 +68,23 @@ pub fn rem(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
         let negated = m.unary(LaneUnary::Neg, q);
         r = m.fma(negated, y, r);
     }
-    // A quotient that was rounded up to the integer left a remainder of the other sign.
-    let (xb, rb, yb) = (m.bits(x), m.bits(r), m.bits(y));
-    let sign = m.and(xb, m.sign_bit());
-    let magnitude = m.and(yb, !m.sign_bit());
-    let step = m.or(magnitude, sign);
-    let step = m.from_bits(step);
-    let corrected = m.add(r, step);
-    let zero = m.eq(r, 0.0);
-    let differ = m.xor(xb, rb);
+    // A quotient that was rounded up to an integer left a remainder of the other sign.
+    let (x_bits, r_bits) = (m.bits(x), m.bits(r));
+    let differ = m.xor(x_bits, r_bits);
     let differ = m.compare(LaneCompare::Lt, differ, 0i64);
-    let r = m.select(differ, corrected, r);
+    let magnitude = m.abs(y);
+    let size = m.abs(r);
+    let reached = m.lt(size, magnitude);
+    let step = m.signed_as(magnitude, x);
+    let stepped = m.add(r, step);
+    let zero = m.eq(r, 0.0);
+    let r = m.select(differ, stepped, r);
     // A zero takes the sign of `x`.
-    let signed_zero = m.from_bits(sign);
+    let signed_zero = m.signed_as(0.0, x);
     let r = m.select(zero, signed_zero, r);
-    let y = m.abs(y);
-    let infinite = m.eq(y, f64::INFINITY);
+    let r = m.select(reached, r, f64::NAN);
     // x mod infinity is x, but NaN where x is infinite: there, x - x is NaN.
+    let infinite = m.eq(magnitude, f64::INFINITY);
     let whole = m.sub(x, x);
     let whole = m.sub(x, whole);
     m.select(infinite, whole, r)

@@ -6,7 +6,7 @@
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-use super::{Each, LaneId, LaneProgram, LaneUnary, Math};
+use super::{Each, LaneId, LaneProgram, LaneUnary, Math, rescaled_f32, rescaled_f64};
 
 /// `ln 2` and what it lacks.
 const LN_2_PARTS: [Each; 2] = [Each(0.6931472, 0.6931471805599453), Each(-1.9046542e-9, 2.3190468138462996e-17)];
@@ -15,8 +15,7 @@ const LN_2_PARTS: [Each; 2] = [Each(0.6931472, 0.6931471805599453), Each(-1.9046
 const LN_4_PARTS: [Each; 2] = [Each(1.3862944, 1.3862943611198906), Each(-3.8093084e-9, 4.638093627692599e-17)];
 
 /// `e^r` on ±ln 2; our fit, relative errors 1.5e-8 and 1.6e-17.
-const EXP_WIDE: [f32; 8] =
-    [0.00019639115, 0.0014105864, 0.008335921, 0.041661177, 0.16666616, 0.50000036, 1.0, 1.0];
+const EXP_WIDE: [f32; 8] = [0.00019639115, 0.0014105864, 0.008335921, 0.041661177, 0.16666616, 0.50000036, 1.0, 1.0];
 const EXP_WIDE_F64: [f64; 14] = [
     1.5935682802969362e-10,
     2.1062272601980567e-09,
@@ -52,9 +51,8 @@ const EXP_F64: [f64; 12] = [
 ];
 
 /// `2^r` on ±1; our fit, relative errors 1.6e-8 and 1.4e-17.
-const EXP2: [f32; 8] = [
-    1.4921137e-05, 0.00015643418, 0.0013340224, 0.009616881, 0.055503856, 0.24022667, 0.6931472, 1.0,
-];
+const EXP2: [f32; 8] =
+    [1.4921137e-05, 0.00015643418, 0.0013340224, 0.009616881, 0.055503856, 0.24022667, 0.6931472, 1.0];
 const EXP2_F64: [f64; 14] = [
     1.3582546376750317e-12,
     2.590840196342255e-11,
@@ -89,9 +87,8 @@ const EXPM1_F64: [f64; 11] = [
 ];
 
 /// `(ln(1 + x) - x) / x^2` on [0, 1]; our fit, relative errors of `ln(1 + x)` 5e-9 and 3e-17.
-const LOG1P: [f32; 9] = [
-    -0.0032905359, 0.020086432, -0.05745743, 0.10661137, -0.15344882, 0.19692102, -0.24958019, 0.33330464, -0.4999993,
-];
+const LOG1P: [f32; 9] =
+    [-0.0032905359, 0.020086432, -0.05745743, 0.10661137, -0.15344882, 0.19692102, -0.24958019, 0.33330464, -0.4999993];
 const LOG1P_F64: [f64; 21] = [
     -1.659906441765878e-05,
     0.00019944909043374015,
@@ -128,51 +125,7 @@ const SINH_F64: [f64; 7] = [
     0.16666666666666669,
 ];
 
-/// The coefficients of `f(-x)` for those of `f(x)`, highest order first.
-pub(super) const fn mirrored_f32<const N: usize>(mut c: [f32; N]) -> [f32; N] {
-    let mut k = 0;
-    while k < N {
-        if (N - 1 - k) % 2 == 1 {
-            c[k] = -c[k];
-        }
-        k += 1;
-    }
-    c
-}
-
-/// [`mirrored_f32`] for f64.
-pub(super) const fn mirrored_f64<const N: usize>(mut c: [f64; N]) -> [f64; N] {
-    let mut k = 0;
-    while k < N {
-        if (N - 1 - k) % 2 == 1 {
-            c[k] = -c[k];
-        }
-        k += 1;
-    }
-    c
-}
-
-/// The coefficients of `-f(x)`.
-pub(super) const fn negated_f32<const N: usize>(mut c: [f32; N]) -> [f32; N] {
-    let mut k = 0;
-    while k < N {
-        c[k] = -c[k];
-        k += 1;
-    }
-    c
-}
-
-/// [`negated_f32`] for f64.
-pub(super) const fn negated_f64<const N: usize>(mut c: [f64; N]) -> [f64; N] {
-    let mut k = 0;
-    while k < N {
-        c[k] = -c[k];
-        k += 1;
-    }
-    c
-}
-
-/// `e^x`.
+/// `e^x`. 1.6 ulp.
 pub fn exp(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let x = m.at_least(x, EXP_LEAST);
@@ -234,7 +187,7 @@ pub(super) fn decay(m: &Math) -> (i64, Each) {
     (m.digits() + 1, Each(104.6, 745.8))
 }
 
-/// `2^x`. Exact where `x` is an integer.
+/// `2^x`. 1.3 ulp; exact where `x` is an integer.
 pub fn exp2(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let x = m.at_least(x, Each(-254.0, -2046.0));
@@ -249,7 +202,7 @@ pub fn exp2(p: &mut LaneProgram, x: LaneId) -> LaneId {
     scale_twice(m, y, half)
 }
 
-/// `e^x - 1`.
+/// `e^x - 1`. 1.6 ulp.
 ///
 /// With `s = 2^(n-1)`, it is `2 (s (e^r - 1) + s - 1/2)`, where `s` is finite as long as the result is.
 pub fn expm1(p: &mut LaneProgram, x: LaneId) -> LaneId {
@@ -273,14 +226,14 @@ pub fn expm1(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.signed_as(y, x)
 }
 
-/// `1 / (1 + e^-x)`.
+/// `1 / (1 + e^-x)`. 2.0 ulp.
 ///
 /// Computed as `c / (c + c e^-x)` with `c = 2^-24` (f64: `2^-53`), so that `c e^-x` is finite as long as the result is
 /// not 0. With `n` and `u = x + n ln 2`, `e^-x = 2^n (1 - h)`, where `h = 1 - e^-u` is small; so the sum is
 /// `(c - c 2^n h) + c 2^n`, and `e^-x` itself is not rounded.
 pub fn sigmoid(p: &mut LaneProgram, x: LaneId) -> LaneId {
-    const MIRRORED: [f32; 5] = negated_f32(mirrored_f32(EXPM1));
-    const MIRRORED_F64: [f64; 11] = negated_f64(mirrored_f64(EXPM1_F64));
+    const MIRRORED: [f32; 5] = rescaled_f32(EXPM1, -1.0, -1.0);
+    const MIRRORED_F64: [f64; 11] = rescaled_f64(EXPM1_F64, -1.0, -1.0);
     let m = &mut Math::of(p, x);
     // From the largest finite power of two, where the result underflows, to the power 0, where it is 1.
     let x = m.at_least(x, Each(-104.9, -745.9));
@@ -305,7 +258,7 @@ pub fn sigmoid(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.div(c, sum)
 }
 
-/// `ln(1 + e^x)`: `max(x, 0) + ln(1 + e^-|x|)`.
+/// `ln(1 + e^x)`, as `max(x, 0) + ln(1 + e^-|x|)`. 1.9 ulp.
 pub fn softplus(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let a = m.abs(x);
@@ -322,14 +275,15 @@ pub fn softplus(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.add(ramp, l)
 }
 
-/// `tanh(x)`; never outside ±1.
+/// `tanh(x)`. 2.6 ulp, and never outside ±1.
 ///
 /// `E / (E + 1)` with `E = (e^2a - 1) / 2`, `a = |x|`, which is right for small and for large `a` alike. With
 /// `h = a - n ln 2 / 2` and `W = (e^2h - 1) / 2`, `E = 2^n W + (2^n - 1) / 2`. One part of `ln 2` is enough: where `n` is
 /// large, the result is 1.
 pub fn tanh(p: &mut LaneProgram, x: LaneId) -> LaneId {
-    const DOUBLED: [f32; 5] = doubled_f32(EXPM1);
-    const DOUBLED_F64: [f64; 11] = doubled_f64(EXPM1_F64);
+    /// `((e^2h - 1) / 2 - h) / h^2`.
+    const DOUBLED: [f32; 5] = rescaled_f32(EXPM1, 2.0, 2.0);
+    const DOUBLED_F64: [f64; 11] = rescaled_f64(EXPM1_F64, 2.0, 2.0);
     let m = &mut Math::of(p, x);
     let a = m.abs(x);
     let a = m.at_most(a, Each(10.0, 20.0));
@@ -348,31 +302,7 @@ pub fn tanh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.signed_as(y, x)
 }
 
-/// The coefficients of `2 f(2x)` for those of `f(x)`: they turn `(e^r - 1 - r) / r^2` into `((e^2h - 1) / 2 - h) / h^2`.
-const fn doubled_f32<const N: usize>(mut c: [f32; N]) -> [f32; N] {
-    let mut k = N;
-    let mut scale = 2.0;
-    while k > 0 {
-        k -= 1;
-        c[k] *= scale;
-        scale *= 2.0;
-    }
-    c
-}
-
-/// [`doubled_f32`] for f64.
-const fn doubled_f64<const N: usize>(mut c: [f64; N]) -> [f64; N] {
-    let mut k = N;
-    let mut scale = 2.0;
-    while k > 0 {
-        k -= 1;
-        c[k] *= scale;
-        scale *= 2.0;
-    }
-    c
-}
-
-/// `sinh(x)`: a polynomial within ±1, `(e^|x| - e^-|x|) / 2` beyond.
+/// `sinh(x)`: a polynomial within ±1, `(e^|x| - e^-|x|) / 2` beyond. 1.7 ulp.
 pub fn sinh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let a = m.abs(x);
@@ -388,7 +318,7 @@ pub fn sinh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.signed_as(y, x)
 }
 
-/// `cosh(x)`: `(e^|x| + e^-|x|) / 2`.
+/// `cosh(x)`, as `(e^|x| + e^-|x|) / 2`. 1.4 ulp.
 pub fn cosh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let a = m.abs(x);

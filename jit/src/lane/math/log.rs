@@ -6,8 +6,7 @@
 
 use std::f64::consts::LN_2;
 
-use super::exp::{mirrored_f32, mirrored_f64, negated_f32, negated_f64};
-use super::{Each, LaneBinary, LaneCompare, LaneConvert, LaneId, LaneProgram, Math};
+use super::{Each, LaneBinary, LaneCompare, LaneConvert, LaneId, LaneProgram, Math, rescaled_f32, rescaled_f64};
 
 /// `(ln(1 + f) - f) / f^2` on ±1/3; our fit, relative errors of `ln(1 + f)` 2.7e-8 and 5e-18.
 const LOG: [f32; 8] =
@@ -39,7 +38,7 @@ pub(super) const LOG_F64: [f64; 21] = [
 /// The bits of 2/3.
 const TWO_THIRDS: (i64, i64) = (0x3f2a_aaab, 0x3fe5_5555_5555_5555);
 
-/// `ln x`.
+/// `ln x`, also of denormal `x`. 1.1 ulp.
 pub fn log(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     // A denormal argument is scaled into the normal range; the exponent it then has too much is taken from its bits,
@@ -63,10 +62,12 @@ pub fn log(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.select(finite, y, x)
 }
 
-/// `-ln x` for normal positive `x`; anything elsewhere.
+/// `-ln x` for normal positive `x`; anything elsewhere. In f32 with an absolute error of 3e-7 near 1, in f64 as [`log`].
 pub(super) fn minus_log_normal(m: &mut Math, x: LaneId) -> LaneId {
-    const MIRRORED: [f32; 8] = negated_f32(mirrored_f32(LOG));
-    const MIRRORED_F64: [f64; 21] = negated_f64(mirrored_f64(LOG_F64));
+    /// [`LOG`] with two terms less; our fit of the absolute error of `ln(1 + f)`, 2.5e-7.
+    const SHORT: [f32; 6] = [0.17611918, -0.19642505, 0.19713591, -0.24806139, 0.33340865, -0.50003415];
+    const MIRRORED: [f32; 6] = rescaled_f32(SHORT, -1.0, -1.0);
+    const MIRRORED_F64: [f64; 21] = rescaled_f64(LOG_F64, -1.0, -1.0);
     let bits = m.bits(x);
     let (high, rest) = split(m, bits);
     let k = exponent(m, high);
@@ -121,7 +122,7 @@ fn log_of_rest(m: &mut Math, f: LaneId) -> LaneId {
     m.fma(square, q, f)
 }
 
-/// `ln(1 + x)`.
+/// `ln(1 + x)`. 1.8 ulp.
 ///
 /// `k` is taken from the rounded sum `1 + x`, but `m - 1 = (2^-k - 1) + 2^-k x` from `x` itself, with one rounding where
 /// it matters: both terms are exact unless they are huge. (The power is four times too large, so that it exists for every
@@ -153,7 +154,7 @@ pub fn log1p(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.select(inside, y, outside)
 }
 
-/// `asinh(x)`: `ln(1 + u)` with `u = a + a^2 / (1 + sqrt(1 + a^2))`, `a = |x|`.
+/// `asinh(x)`, as `ln(1 + u)` with `u = a + a^2 / (1 + sqrt(1 + a^2))`, `a = |x|`. 2.3 ulp.
 pub fn asinh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let a = m.abs(x);
@@ -163,12 +164,11 @@ pub fn asinh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let below = m.add(root, 1.0);
     let quotient = m.div(square, below);
     let u = m.add(a, quotient);
-    // Where the square may overflow, asinh(a) = ln 2a.
     let y = log1p_or_log_twice(m, a, u);
     m.signed_as(y, x)
 }
 
-/// `acosh(x)`: `ln(1 + u)` with `u = t + sqrt(2 t + t^2)`, `t = x - 1`.
+/// `acosh(x)`, as `ln(1 + u)` with `u = t + sqrt(2 t + t^2)`, `t = x - 1`. 2.4 ulp.
 pub fn acosh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let t = m.sub(x, 1.0);
@@ -190,7 +190,7 @@ fn log1p_or_log_twice(m: &mut Math, x: LaneId, u: LaneId) -> LaneId {
     m.select(large, twice, y)
 }
 
-/// `atanh(x)`: `ln(1 + 2a / (1 - a)) / 2`, `a = |x|`.
+/// `atanh(x)`, as `ln(1 + 2a / (1 - a)) / 2`, `a = |x|`. 2.2 ulp.
 pub fn atanh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let a = m.abs(x);

@@ -1,0 +1,166 @@
+//! How far a compiled result may be from the interpreter's: a running error analysis, one bound for a whole value.
+//!
+//! A bound of 0 asks for equality (of numbers: `-0.0` is `0.0`, a NaN is a NaN). So are all that integers, truth
+//! values and movement give, and all floats whose sums and products are exact in any order. An op that would make a
+//! small error a large one (a comparison, a conversion to an integer, a logarithm near 0) is refused.
+
+use fulgurite::Array;
+use fulgurite::DType;
+use fulgurite::compiler::graph::{BinaryOp, Graph, Op, ReduceOp, UnaryOp};
+
+/// Numbers beyond this, and errors, are refused.
+const LARGEST: f64 = 1e6;
+const WORST: f64 = 1e-2;
+
+/// The bound of every value of a graph; `None` where one is refused.
+pub(crate) fn bounds(graph: &Graph, values: &[Array]) -> Option<Vec<f64>> {
+    let mut bounds: Vec<f64> = Vec::new();
+    for (id, node) in graph.ids().zip(&graph.nodes) {
+        let operands: Vec<Array> = node.operands.iter().map(|x| values[x.index()].clone()).collect();
+        let errors: Vec<f64> = node.operands.iter().map(|x| bounds[x.index()]).collect();
+        bounds.push(match node.op {
+            Op::Param(_) => 0.0,
+            _ => bound(&node.op, &operands, &errors, &values[id.index()])?,
+        });
+    }
+    Some(bounds)
+}
+
+/// The bound of `op` on values `x` with bounds `e`, whose result is `result`; `None` where nothing useful can be said.
+pub(crate) fn bound(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
+    let float = result.ty().dtype.is_float();
+    let most = if float { largest(result) } else { 0.0 };
+    let bound = if e.iter().all(|&e| e == 0.0) { exact(op, x, result)? } else { inexact(op, x, e, result)? };
+    let fine = most <= LARGEST && bound <= WORST && (bound == 0.0 || finite(result));
+    fine.then_some(bound)
+}
+
+/// The bound where all operands are exact.
+fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
+    let rounding = rounding(result) * largest(result);
+    let operands_float = x.first().is_some_and(|x| x.ty().dtype.is_float());
+    match op {
+        Op::Unary(op) if operands_float => match op {
+            UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Not | UnaryOp::Sign | UnaryOp::Floor | UnaryOp::Ceil => Some(0.0),
+            UnaryOp::Round | UnaryOp::IsFinite | UnaryOp::Sqrt => Some(0.0),
+            // The sign of a zero is not kept by the optimiser, and would be the sign of an infinity.
+            UnaryOp::Rsqrt if has_zero(&x[0]) => None,
+            _ => Some(rounding + f64::from(f32::MIN_POSITIVE)),
+        },
+        Op::Binary(op) if operands_float => match op {
+            BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Max | BinaryOp::Min => Some(0.0),
+            BinaryOp::Div | BinaryOp::Rem => (!has_zero(&x[1])).then_some(0.0),
+            BinaryOp::Pow | BinaryOp::Atan2 => {
+                (!has_zero(&x[0]) && !has_zero(&x[1])).then_some(rounding + f64::from(f32::MIN_POSITIVE))
+            }
+            _ => Some(0.0),
+        },
+        // The bits of a zero and of a NaN are not kept.
+        Op::Bitcast(_) if operands_float => (!has_zero(&x[0]) && finite(&x[0])).then_some(0.0),
+        Op::Bitcast(_) if result.ty().dtype.is_float() => {
+            let normal = |x: f64| x == 0.0 || (x.is_finite() && x.abs() > 1e-6);
+            result.to_f64_vec().into_iter().all(normal).then_some(0.0)
+        }
+        Op::Reduce(ReduceOp::Sum, _) if operands_float => {
+            let n = ratio(&x[0], result);
+            let exact = multiples(&x[0], 64.0) && n * largest(&x[0]) * 64.0 < 2f64.powi(24);
+            Some(if exact { 0.0 } else { n * n * rounding_of(&x[0]) * largest(&x[0]) })
+        }
+        Op::Reduce(ReduceOp::Prod, _) if operands_float => {
+            let few = ratio(&x[0], result) <= 4.0 && multiples(&x[0], 4.0) && largest(&x[0]) <= 16.0;
+            few.then_some(0.0)
+        }
+        Op::Dot(_) => {
+            let (mx, my, k) = (largest(&x[0]), largest(&x[1]), contracted(op, x));
+            let exact = multiples(&x[0], 16.0) && multiples(&x[1], 16.0) && k * mx * my * 256.0 < 2f64.powi(24);
+            Some(if exact { 0.0 } else { k * k * rounding_of(&x[0]) * mx * my })
+        }
+        _ => Some(0.0),
+    }
+}
+
+/// The bound where some operand, a float, is not.
+fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
+    let rounding = rounding(result) * largest(result) + f64::from(f32::MIN_POSITIVE);
+    let worst = e.iter().fold(0.0, |a: f64, &b| a.max(b));
+    let least = |x: &Array| x.to_f64_vec().into_iter().fold(f64::INFINITY, |a, b| a.min(b.abs()));
+    if !x.iter().all(finite) {
+        return None;
+    }
+    Some(match op {
+        Op::Unary(op) => {
+            // How much steeper than 1 the function is at most.
+            let slope = match op {
+                UnaryOp::Neg | UnaryOp::Abs => return Some(worst),
+                UnaryOp::Sin | UnaryOp::Cos | UnaryOp::Tanh | UnaryOp::Atan | UnaryOp::Asinh => 1.0,
+                UnaryOp::Sigmoid | UnaryOp::Softplus => 1.0,
+                UnaryOp::Erf | UnaryOp::Erfc => 1.2,
+                UnaryOp::Exp | UnaryOp::Exp2 | UnaryOp::Expm1 | UnaryOp::Sinh | UnaryOp::Cosh => {
+                    1.1 * (largest(result) + 1.0)
+                }
+                UnaryOp::Sqrt | UnaryOp::Log if x[0].to_f64_vec().into_iter().all(|x| x > 0.1) => 10.0,
+                _ => return None,
+            };
+            slope * worst + rounding
+        }
+        Op::Binary(op) => match op {
+            BinaryOp::Add | BinaryOp::Sub => e[0] + e[1] + rounding,
+            BinaryOp::Mul => e[0] * largest(&x[1]) + e[1] * largest(&x[0]) + e[0] * e[1] + rounding,
+            BinaryOp::Div if least(&x[1]) > 0.1 => (e[0] + e[1] * largest(result)) / 0.08 + rounding,
+            BinaryOp::Max | BinaryOp::Min => worst,
+            _ => return None,
+        },
+        Op::Select if e[0] == 0.0 => worst,
+        Op::Convert(to) if to.is_float() => worst + rounding,
+        Op::StopGradient | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } => worst,
+        Op::Pad { .. } | Op::Concat(_) | Op::Rev(_) => worst,
+        Op::Reduce(ReduceOp::Max | ReduceOp::Min, _) => worst,
+        Op::Reduce(ReduceOp::Sum, _) => {
+            let n = ratio(&x[0], result);
+            n * worst + n * n * rounding_of(&x[0]) * largest(&x[0])
+        }
+        Op::Dot(_) => {
+            let (mx, my, k) = (largest(&x[0]), largest(&x[1]), contracted(op, x));
+            k * (e[0] * my + e[1] * mx + e[0] * e[1]) + k * k * rounding_of(&x[0]) * mx * my
+        }
+        _ => return None,
+    })
+}
+
+/// The largest finite magnitude.
+fn largest(x: &Array) -> f64 {
+    x.to_f64_vec().into_iter().filter(|x| x.is_finite()).fold(0.0, |most, x| most.max(x.abs()))
+}
+
+fn finite(x: &Array) -> bool {
+    x.to_f64_vec().into_iter().all(f64::is_finite)
+}
+
+fn has_zero(x: &Array) -> bool {
+    x.to_f64_vec().contains(&0.0)
+}
+
+/// Are all finite elements multiples of `1 / parts`?
+fn multiples(x: &Array, parts: f64) -> bool {
+    x.to_f64_vec().into_iter().filter(|x| x.is_finite()).all(|x| (x * parts).fract() == 0.0)
+}
+
+/// The relative error of an elementary function: a few units in the last place.
+fn rounding(x: &Array) -> f64 {
+    8.0 * rounding_of(x)
+}
+
+fn rounding_of(x: &Array) -> f64 {
+    if x.ty().dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) }
+}
+
+/// How many elements of `x` go into one of `result`.
+fn ratio(x: &Array, result: &Array) -> f64 {
+    x.ty().elements() as f64 / result.ty().elements().max(1) as f64
+}
+
+/// Over how many elements a contraction sums.
+fn contracted(op: &Op, x: &[Array]) -> f64 {
+    let Op::Dot(axes) = op else { return 1.0 };
+    axes.contract.iter().map(|&(a, _)| x[0].ty().shape[a] as f64).product()
+}

@@ -1,0 +1,156 @@
+//! Random programs: what compiled code gives is what the interpreter gives.
+//!
+//! Each program is run as it is and optimised, twice, with its inputs lent, given away, and given away but still held,
+//! and with vectors of another width.
+//! Compiled results are compared with the interpreter's within the bound of `bound` (most are to be equal); among each
+//! other, those of one program are to be equal to the bit. A program that fails is made as small as possible and printed.
+
+mod bound;
+mod program;
+mod shrink;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fulgurite::compiler::array::Buffer;
+use fulgurite::compiler::cpu::{self, Isa};
+use fulgurite::compiler::fuse::{Output, fuse};
+use fulgurite::compiler::graph::Graph;
+use fulgurite::compiler::interp::{interpret, interpret_each};
+use fulgurite::compiler::memory::Place;
+use fulgurite::compiler::opt::optimise;
+use fulgurite::runtime::Program;
+use fulgurite::{Array, DType, Element, Error, Result};
+
+use bound::bounds;
+use program::program;
+use shrink::shrink;
+
+/// Programs that a run of the tests looks at. A hunt for faults sets this to some ten thousand.
+const PROGRAMS: u64 = 300;
+
+#[test]
+fn compiled_programs_mean_what_they_say() {
+    let mut failed = Vec::new();
+    for seed in 0..PROGRAMS {
+        let (graph, inputs) = program(seed);
+        let Err(why) = check(&graph, &inputs) else { continue };
+        let (small, small_inputs) = shrink(&graph, &inputs, |graph, inputs| check(graph, inputs).is_err());
+        let now = check(&small, &small_inputs).err().unwrap_or_default();
+        println!("seed {seed}: {why}\nat its smallest: {now}\n{small}");
+        for (i, input) in small_inputs.iter().enumerate().filter(|(_, input)| input.ty().elements() <= 100) {
+            println!("input {i}: {input}");
+        }
+        println!("kernels:\n{}", optimise(&small).map_or_else(|e| e.to_string(), |graph| fuse(&graph).to_string()));
+        failed.push(seed);
+    }
+    assert!(failed.is_empty(), "seeds {failed:?} of {PROGRAMS} failed, see above");
+}
+
+/// Runs a program in all ways, and compares; what is wrong, if anything is. A panic is a fault like another.
+fn check(graph: &Graph, inputs: &[Array]) -> std::result::Result<(), String> {
+    let result = catch_unwind(AssertUnwindSafe(|| compare(graph, inputs)));
+    match result {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(format!("panic: {}", text.unwrap_or("?")))
+        }
+    }
+}
+
+fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
+    let mut values = Vec::new();
+    let want = interpret_each(graph, inputs, &mut |_, value| {
+        values.push(value.clone());
+        Ok(())
+    })?;
+    let Some(bounds) = bounds(graph, &values) else { return Ok(()) };
+    let bounds: Vec<f64> = graph.outputs.iter().map(|x| bounds[x.index()]).collect();
+
+    close("the optimised graph, interpreted", &interpret(&optimise(graph)?, inputs)?, &want, &bounds)?;
+    close("compiled without the optimiser", &run_as_it_is(graph, inputs)?, &want, &bounds)?;
+
+    let lent = Program::compile("lent", graph, &vec![false; inputs.len()])?;
+    let got = lent.run(inputs.to_vec());
+    close("compiled", &got, &want, &bounds)?;
+    same("run again", &lent.run(inputs.to_vec()), &got)?;
+
+    let narrow = Program::compile_for("narrow", graph, &vec![false; inputs.len()], Isa::Portable)?;
+    same("with narrow vectors", &one_nan(&narrow.run(inputs.to_vec()))?, &one_nan(&got)?)?;
+
+    let given = Program::compile("given", graph, &vec![true; inputs.len()])?;
+    let copies = || inputs.iter().map(|x| Array::from_bytes(x.ty(), x.bytes())).collect::<Result<Vec<_>>>();
+    same("with inputs given away", &given.run(copies()?), &got)?;
+    let held = copies()?;
+    same("with inputs given away but held", &given.run(held.clone()), &got)?;
+    same("what was held", &held, inputs)?;
+    // Some given away, others not.
+    let some: Vec<bool> = (0..inputs.len()).map(|i| i % 2 == graph.nodes.len() % 2).collect();
+    same("with some inputs given away", &Program::compile("some", graph, &some)?.run(copies()?), &got)
+}
+
+/// The results of a graph, compiled as it stands, in memory that holds anything.
+fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
+    let code = cpu::compile(fuse(graph), &vec![false; inputs.len()], Isa::Portable)?;
+    let anything = |bytes: usize| {
+        let mut buffer = Buffer::zeroed(bytes);
+        buffer.bytes_mut().fill(0x5a);
+        buffer
+    };
+    let outputs = &code.kernels.outputs;
+    let memory: Vec<Buffer> = graph.outputs.iter().map(|&x| anything(graph.ty(x).bytes())).collect();
+    let arena = anything(code.plan.arena);
+    let params: Vec<*mut u8> = inputs.iter().map(|x| x.buffer().start()).collect();
+    let results: Vec<*mut u8> = memory.iter().map(Buffer::start).collect();
+    // SAFETY: inputs and outputs are of the types that the code was compiled for, and the arena is as large as the plan
+    // says; no input is donated, so only memory of this function is written.
+    unsafe { code.entry()(params.as_ptr(), results.as_ptr(), arena.start()) }
+    let memory: Vec<_> = memory.into_iter().map(std::sync::Arc::new).collect();
+    let result = |output: &Output| match output {
+        Output::Param(i, ty) => Array::new(ty.clone(), inputs[*i].buffer().clone()),
+        Output::Constant(array) => array.clone(),
+        Output::Computed(b, ty) => match code.plan.places[b.index()] {
+            Place::Output(o) => Array::new(ty.clone(), memory[o].clone()),
+            Place::Param(_) | Place::Constant | Place::Arena(_) => panic!("an output lies in an output's memory"),
+        },
+    };
+    Ok(outputs.iter().map(result).collect())
+}
+
+/// Equal within the bounds?
+fn close(what: &str, got: &[Array], want: &[Array], bounds: &[f64]) -> Result<()> {
+    for (o, ((got, want), bound)) in got.iter().zip(want).zip(bounds).enumerate() {
+        if got.ty() != want.ty() {
+            return Err(Error::new(format!("{what}: result {o} is {}, not {}", got.ty(), want.ty())));
+        }
+        for (i, (x, y)) in got.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
+            let equal = x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 2.0 * bound;
+            if !equal {
+                return Err(Error::new(format!("{what}: element {i} of result {o} is {x}, not {y} ± {bound}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same numbers with every NaN the same one: which it is depends on the machine.
+fn one_nan(arrays: &[Array]) -> Result<Vec<Array>> {
+    fn replaced<T: Element>(array: &Array, nan: T, is_nan: fn(T) -> bool) -> Result<Array> {
+        let elements = array.as_slice::<T>()?.iter().map(|&x| if is_nan(x) { nan } else { x });
+        Array::from_vec(&array.ty().shape, elements.collect())
+    }
+    let array = |array: &Array| match array.ty().dtype {
+        DType::F32 => replaced(array, f32::NAN, f32::is_nan),
+        DType::F64 => replaced(array, f64::NAN, f64::is_nan),
+        DType::Bool | DType::I32 | DType::U32 => Ok(array.clone()),
+    };
+    arrays.iter().map(array).collect()
+}
+
+/// Equal to the bit?
+fn same(what: &str, got: &[Array], want: &[Array]) -> Result<()> {
+    match got.iter().zip(want).position(|(got, want)| got != want) {
+        None => Ok(()),
+        Some(o) => Err(Error::new(format!("{what}: result {o} has other bits: {} {}", got[o], want[o]))),
+    }
+}

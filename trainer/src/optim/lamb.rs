@@ -1,0 +1,64 @@
+//! LAMB (You et al. 2020), as `optax.lamb` 0.2.8 computes it: Adam whose update of each leaf is as long as the leaf itself.
+
+use fulgurite_jit::Tree;
+
+use super::leaves::{map_floats, zeros_like};
+use super::moments::{bias, decayed, descend, like, mean, mean_square};
+use super::{AdamState, Optimizer, Schedule, first_count, next_count};
+
+/// LAMB with a learning rate; `b1` 0.9, `b2` 0.999, `eps` 1e-6, no weight decay.
+pub fn lamb(learning_rate: impl Into<Schedule>) -> Lamb {
+    Lamb { learning_rate: learning_rate.into(), b1: 0.9, b2: 0.999, eps: 1e-6, weight_decay: 0.0 }
+}
+
+/// See [`lamb`].
+#[derive(Clone, Debug)]
+pub struct Lamb {
+    learning_rate: Schedule,
+    b1: f64,
+    b2: f64,
+    eps: f64,
+    weight_decay: f64,
+}
+
+impl Lamb {
+    /// The decay rates of the running means.
+    pub fn betas(self, b1: f64, b2: f64) -> Self {
+        Lamb { b1, b2, ..self }
+    }
+
+    /// What is added to the root.
+    pub fn eps(self, eps: f64) -> Self {
+        Lamb { eps, ..self }
+    }
+
+    /// The decoupled weight decay.
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Lamb { weight_decay, ..self }
+    }
+}
+
+impl Optimizer for Lamb {
+    type State<P: Tree + Clone> = AdamState<P>;
+
+    fn init<P: Tree + Clone>(&self, params: &P) -> AdamState<P> {
+        AdamState { count: first_count(), mu: zeros_like(params), nu: zeros_like(params) }
+    }
+
+    fn update<P: Tree + Clone>(&self, grads: P, state: AdamState<P>, params: &P) -> (P, AdamState<P>) {
+        let rate = self.learning_rate.at(&state.count);
+        let count = next_count(&state.count);
+        let mu = mean(self.b1, &state.mu, &grads);
+        let nu = mean_square(self.b2, &state.nu, &grads);
+        let (c1, c2) = (bias(self.b1, &count), bias(self.b2, &count));
+        let updates = map_floats(&grads, [&mu, &nu, params], |_, [mu, nu, p]| {
+            let root = (nu / like(&c2, nu)).sqrt() + self.eps;
+            let direction = decayed(mu / like(&c1, mu) / root, p, self.weight_decay);
+            // Where one of the lengths is 0 their ratio says nothing.
+            let (long, wide) = (p.square().sum().sqrt(), direction.square().sum().sqrt());
+            let ratio = long.equal(0.0).or(wide.equal(0.0)).select(1.0, &long / &wide);
+            descend(&rate, direction * ratio)
+        });
+        (updates, AdamState { count, mu, nu })
+    }
+}

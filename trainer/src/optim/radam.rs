@@ -1,0 +1,62 @@
+//! RAdam (Liu et al. 2020), as `optax.radam` 0.2.8 computes it: Adam that leaves out the second moment until enough steps
+//! have gone into it.
+
+use fulgurite_jit::{DType, Tree};
+
+use super::leaves::{map_floats, zeros_like};
+use super::moments::{bias, descend, like, mean, mean_square};
+use super::{AdamState, Optimizer, Schedule, first_count, next_count};
+
+/// RAdam with a learning rate; `b1` 0.9, `b2` 0.999, `eps` 1e-8.
+pub fn radam(learning_rate: impl Into<Schedule>) -> RAdam {
+    RAdam { learning_rate: learning_rate.into(), b1: 0.9, b2: 0.999, eps: 1e-8 }
+}
+
+/// See [`radam`].
+#[derive(Clone, Debug)]
+pub struct RAdam {
+    learning_rate: Schedule,
+    b1: f64,
+    b2: f64,
+    eps: f64,
+}
+
+impl RAdam {
+    /// The decay rates of the running means.
+    pub fn betas(self, b1: f64, b2: f64) -> Self {
+        RAdam { b1, b2, ..self }
+    }
+
+    /// What is added to the root.
+    pub fn eps(self, eps: f64) -> Self {
+        RAdam { eps, ..self }
+    }
+}
+
+impl Optimizer for RAdam {
+    type State<P: Tree + Clone> = AdamState<P>;
+
+    fn init<P: Tree + Clone>(&self, params: &P) -> AdamState<P> {
+        AdamState { count: first_count(), mu: zeros_like(params), nu: zeros_like(params) }
+    }
+
+    fn update<P: Tree + Clone>(&self, grads: P, state: AdamState<P>, _: &P) -> (P, AdamState<P>) {
+        let rate = self.learning_rate.at(&state.count);
+        let count = next_count(&state.count);
+        let mu = mean(self.b1, &state.mu, &grads);
+        let nu = mean_square(self.b2, &state.nu, &grads);
+        let (c1, c2) = (bias(self.b1, &count), bias(self.b2, &count));
+        // The length of the average that the second moment is: at most `longest`, now `length`. Its variance is finite
+        // from a length of 4 on; Optax begins at 5.
+        let longest = 2.0 / (1.0 - self.b2) - 1.0;
+        let length = longest - (1.0 - &c2) * count.convert(DType::F32) * 2.0 / &c2;
+        let spread = (&length - 4.0) * (&length - 2.0) * longest / (&length * ((longest - 4.0) * (longest - 2.0)));
+        let (ready, rectify) = (length.greater_equal(5.0), spread.sqrt());
+        let updates = map_floats(&grads, [&mu, &nu], |_, [mu, nu]| {
+            let mean = mu / like(&c1, mu);
+            let root = (nu / like(&c2, nu)).sqrt() + self.eps;
+            descend(&rate, ready.select(like(&rectify, mu) * &mean / root, &mean))
+        });
+        (updates, AdamState { count, mu, nu })
+    }
+}
