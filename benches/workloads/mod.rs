@@ -1,6 +1,9 @@
 //! The workloads of `../shared/peers/peers.py`, each one training step: forward, backward, Adam. Shared by the
 //! measurements in `benches/` and by the tests that count kernels.
 
+// A model that is a vector is a `Vec` wherever it goes, and steps have the types they have.
+#![allow(clippy::ptr_arg, clippy::type_complexity)]
+
 use fulgurite::compiler::trace::tracing;
 use fulgurite::prelude::*;
 use fulgurite::trainer::optim::{Adam, AdamState, Optimizer, adam, apply_updates};

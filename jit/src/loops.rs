@@ -359,8 +359,7 @@ impl<'a> Scheduler<'a> {
         // Row values that a pass will want: operands of elements, and operands of row values that come later.
         let mut wanted: Vec<Slot> = Vec::new();
         let mut needed = vec![false; kernel.values.len()];
-        for value in kernel.values.iter().enumerate() {
-            let (v, value) = value;
+        for (v, value) in kernel.values.iter().enumerate() {
             for &x in &value.operands {
                 let later = self.element[v] || matches!(value.op, KernelOp::Reduce(_)) || self.ready[v] > self.ready[x as usize];
                 if !self.element[x as usize] && later {
@@ -373,10 +372,9 @@ impl<'a> Scheduler<'a> {
                 needed[store.value as usize] = true;
             }
         }
-        for v in 0..kernel.values.len() {
-            let literal = matches!(kernel.values[v].op, KernelOp::Literal(_));
-            let reduce = matches!(kernel.values[v].op, KernelOp::Reduce(_));
-            if needed[v] && self.ready[v] == pass && !literal && !reduce {
+        for (v, value) in kernel.values.iter().enumerate() {
+            let computed = matches!(value.op, KernelOp::Load(..) | KernelOp::Counter(_) | KernelOp::Apply(_));
+            if needed[v] && self.ready[v] == pass && computed {
                 wanted.push(v as Slot);
             }
         }

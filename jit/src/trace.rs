@@ -79,7 +79,7 @@ pub fn trace(inputs: &[TensorType], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) ->
     });
     let guard = Guard { depth };
     let results = f(&params);
-    let outputs: Result<Vec<ValueId>> = results.iter().map(|x| lift_here(x)).collect();
+    let outputs: Result<Vec<ValueId>> = results.iter().map(lift_here).collect();
     let trace = TRACES.with_borrow_mut(|traces| traces.pop()).expect("the trace that was pushed above");
     std::mem::forget(guard);
     if let Some(error) = trace.error {

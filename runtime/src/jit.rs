@@ -35,10 +35,13 @@ use crate::program::Program;
 pub struct Jit<A, B, O> {
     name: String,
     function: Box<dyn Fn(A, B) -> O + Send + Sync>,
-    compiled: Mutex<HashMap<Box<[u8]>, Arc<Compiled<O>>>>,
+    compiled: Mutex<Cache<O>>,
     traces: AtomicUsize,
     last: Mutex<Option<Vec<String>>>,
 }
+
+/// Compiled functions by the kind of call.
+type Cache<O> = HashMap<Box<[u8]>, Arc<Compiled<O>>>;
 
 struct Compiled<O> {
     program: Program,

@@ -31,8 +31,11 @@ const PROGRAMS: u64 = 300;
 #[test]
 fn compiled_programs_mean_what_they_say() {
     let mut failed = Vec::new();
-    for seed in 0..PROGRAMS {
+    let from: u64 = std::env::var("HUNT").ok().and_then(|t| t.parse().ok()).unwrap_or(0);
+    let most: u64 = std::env::var("COUNT").ok().and_then(|t| t.parse().ok()).unwrap_or(PROGRAMS);
+    for seed in from..from + most {
         let (graph, inputs) = program(seed);
+        if std::env::var("SHOW").is_ok() { eprintln!("SEED {seed}\n{graph}"); }
         let Err(why) = check(&graph, &inputs) else { continue };
         let (small, small_inputs) = shrink(&graph, &inputs, |graph, inputs| check(graph, inputs).is_err());
         let now = check(&small, &small_inputs).err().unwrap_or_default();

@@ -53,11 +53,11 @@ impl Random {
         let small = self.below(3) > 0;
         let n = ty.elements();
         // Multiples of 1/4 up to 4, whose sums and products are exact; wild ones are what rules and code trip over.
-        let mut float = |random: &mut Random| match wild && random.one_in(4) {
+        let float = |random: &mut Random| match wild && random.one_in(4) {
             true => random.one_of(&[f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -0.0]),
             false => (random.below(33) as f64 - 16.0) / 4.0,
         };
-        let mut int = |random: &mut Random| match (small, random.below(8)) {
+        let int = |random: &mut Random| match (small, random.below(8)) {
             (true, _) => random.below(19) as i32 - 9,
             (false, 0) => random.one_of(&[i32::MIN, i32::MAX, 0, -1]),
             (false, _) => random.next() as i32,
@@ -304,7 +304,10 @@ impl Maker {
                 self.push(Op::Rev(axes), &[x])
             }
             27..=29 => {
-                let (op, axes) = (self.random.one_of(ReduceOp::ALL), axes(self));
+                let (op, mut axes) = (self.random.one_of(ReduceOp::ALL), axes(self));
+                if axes.is_empty() {
+                    axes.push(self.random.below(rank.max(1)));
+                }
                 self.push(Op::Reduce(op, axes), &[x])
             }
             30 => {

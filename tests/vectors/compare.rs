@@ -28,3 +28,19 @@ pub(crate) fn compare(got: &Tensor, want: &Tensor, rtol: f64, atol: f64) -> Resu
         _ => Ok(()),
     }
 }
+
+#[test]
+fn what_is_equal() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let differs =
+        |got: f32, want: f32, rtol, atol| compare(&Tensor::scalar(got), &Tensor::scalar(want), rtol, atol).is_err();
+    assert!([(nan, nan), (inf, inf), (0.0, -0.0)].into_iter().all(|(x, y)| !differs(x, y, 0.0, 0.0)));
+    let different = [(nan, 0.0), (0.0, nan), (inf, -inf), (1.0, inf), (inf, 1.0), (nan, inf)];
+    assert!(different.into_iter().all(|(x, y)| differs(x, y, 0.1, 0.1)));
+    assert!(differs(1.0f32.next_up(), 1.0, 0.0, 0.0) && !differs(1.0f32.next_up(), 1.0, 2e-7, 0.0));
+    assert!(differs(0.3, 0.0, 0.5, 0.2) && !differs(0.3, 0.4, 0.0, 0.2) && !differs(0.3, 0.4, 0.5, 0.0));
+    let types = compare(&Tensor::scalar(1i32), &Tensor::scalar(1u32), 1.0, 1.0);
+    assert_eq!(types.expect_err("other types"), "i32[] instead of u32[]");
+    let shapes = compare(&Tensor::zeros(&[2, 1]), &Tensor::zeros(&[2]), 1.0, 1.0);
+    assert!(shapes.is_err());
+}

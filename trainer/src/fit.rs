@@ -71,7 +71,7 @@ where
         None => fit.sanity_check(&state, trainer.num_sanity_val_steps)?,
     }
     fit.start(&state)?;
-    while fit.run.epoch < fit.max_epochs && fit.run.step < fit.max_steps && !fit.run.is_over() {
+    while fit.has_more_to_do() {
         state = fit.train_epoch(state, &mut batches)?;
         if fit.run.batch < fit.run.batches || !fit.validate_epoch(&state)? {
             break; // within the epoch: a checkpoint says so, and a resumed run goes on there
@@ -161,6 +161,12 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             loggers: Vec::new(),
             progress: Progress::new(trainer.enable_progress_bar, trainer.max_epochs),
         })
+    }
+
+    /// Is there a step left to take, or the end of an epoch to see to (of one that a resumed run finds trained)?
+    fn has_more_to_do(&self) -> bool {
+        let run = &self.run;
+        run.epoch < self.max_epochs && (run.step < self.max_steps || run.batch >= run.batches) && !run.is_over()
     }
 
     /// The rest of the epoch, batch by batch.

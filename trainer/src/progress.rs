@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 use crate::metrics;
 use crate::module::Metric;
@@ -161,7 +161,9 @@ impl Progress {
 
 fn bar() -> ProgressBar {
     // Drawn when we say so: the loop has already looked at the clock.
+    // Cleared when it is dropped, so that the message of an error stands on a line of its own.
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(60));
+    let bar = bar.with_finish(ProgressFinish::AndClear);
     match ProgressStyle::with_template("{prefix}: {percent:>3}% {bar:20} {pos}/{len} {msg}") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar, // never: the template is a constant; the default style would do

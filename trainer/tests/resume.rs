@@ -41,7 +41,7 @@ fn a_resumed_run_ends_with_the_same_bits() -> Result<()> {
     let whole = folder();
     let expected = trainer(whole.path(), usize::MAX).fit(&Curve, &data())?;
     let expected_file = std::fs::read(checkpoint(whole.path(), 0))?;
-    // In an epoch, at its end, at its start; once, and twice.
+    // In an epoch, at its end (before its validation), at its start; once, and twice.
     for crashes in [vec![1], vec![4], vec![5], vec![6], vec![13], vec![20], vec![3, 5], vec![5, 10, 15]] {
         let folder = folder();
         let mut from: Option<PathBuf> = None;
@@ -223,5 +223,24 @@ fn a_full_disk_leaves_the_old_file() -> Result<()> {
     assert_eq!(load(&path, &old)?.item::<f32>()?, 1.0);
     save(&path, &Tensor::scalar(2.0f32))?;
     assert_eq!(load(&path, &old)?.item::<f32>()?, 2.0);
+    Ok(())
+}
+
+/// A run killed between its last step and the validation of that epoch makes up for it.
+#[test]
+fn the_last_validation_is_made_up_for() -> Result<()> {
+    let folder = folder();
+    struct CrashInValidation;
+    impl Callback for CrashInValidation {
+        fn on_validation_end(&mut self, _: &mut Run) -> Result<()> {
+            Err(Error::new("crash"))
+        }
+    }
+    let trainer = || quiet(folder.path()).max_steps(5).callback(ModelCheckpoint::last().every_n_steps(1));
+    let whole = trainer().fit(&Curve, &data())?;
+    assert_eq!(message(trainer().callback(CrashInValidation).fit(&Curve, &data())), "crash");
+    let rest = trainer().fit_from(checkpoint(folder.path(), 1), &Curve, &data())?;
+    assert_eq!((rest.step, rest.epoch), (5, 1));
+    assert_eq!(rest.metrics, whole.metrics);
     Ok(())
 }

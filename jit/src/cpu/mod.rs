@@ -43,7 +43,7 @@ pub struct Code {
     /// The kernels, for descriptions.
     pub kernels: Kernels,
     /// Descriptions of matrix products, which the code points to.
-    _gemms: Vec<Box<gemm::Gemm>>,
+    _gemms: Vec<gemm::Gemm>,
     /// Milliseconds of each stage.
     pub times: Vec<(&'static str, Duration)>,
 }
@@ -90,7 +90,9 @@ pub fn compile(kernels: Kernels, donated: &[bool], isa: Isa) -> Result<Code> {
     let mut compiler = Compiler::new(isa)?;
     let mut functions: HashMap<(Vec<usize>, LoopKernel), (FuncId, usize)> = HashMap::new();
     let mut calls: Vec<Call> = Vec::new();
-    let mut gemms: Vec<Box<gemm::Gemm>> = Vec::new();
+    // All at once, so that each stays where it is.
+    let gemms: Vec<gemm::Gemm> = kernels.kernels.iter().filter_map(|k| describe(k, isa)).collect();
+    let mut described = gemms.iter();
     let mut scratch: Vec<usize> = Vec::new();
     for (k, kernel) in kernels.kernels.iter().enumerate() {
         match kernel {
@@ -112,19 +114,16 @@ pub fn compile(kernels: Kernels, donated: &[bool], isa: Isa) -> Result<Code> {
                 scratch.push(bytes);
             }
             Kernel::Gemm(g) => {
-                let [batch, m, n, k] = g.extents;
-                let c = [(m * n) as isize, n as isize, 1];
+                let gemm = described.next().expect("every product was described");
                 let size = g.dtype.size();
-                let gemm = Box::new(gemm::Gemm::new(batch, m, n, k, g.a.2, g.b.2, c, size, isa));
                 scratch.push(gemm.scratch_bytes());
                 let entry = if g.dtype == DType::F64 { gemm::gemm_f64 as *const () } else { gemm::gemm_f32 as *const () };
                 let byte = |offset: isize| offset as i64 * size as i64;
                 calls.push(Call::Gemm {
                     entry: entry as usize as i64,
-                    gemm: std::ptr::from_ref(&*gemm) as usize as i64,
+                    gemm: std::ptr::from_ref(gemm) as usize as i64,
                     args: [(g.a.0, byte(g.a.1)), (g.b.0, byte(g.b.1)), (g.c, 0)],
                 });
-                gemms.push(gemm);
             }
         }
     }
@@ -139,6 +138,14 @@ pub fn compile(kernels: Kernels, donated: &[bool], isa: Isa) -> Result<Code> {
     let single = single.map_or(std::ptr::null(), |id| module.get_finalized_function(id));
     let times = vec![("kernels", kernels_done), ("driver", start.elapsed() - kernels_done)];
     Ok(Code { module: ManuallyDrop::new(module), entry, single, plan, kernels, _gemms: gemms, times })
+}
+
+/// What the microkernels are told about a product.
+fn describe(kernel: &Kernel, isa: Isa) -> Option<gemm::Gemm> {
+    let Kernel::Gemm(g) = kernel else { return None };
+    let [batch, m, n, k] = g.extents;
+    let c = [(m * n) as isize, n as isize, 1];
+    Some(gemm::Gemm::new(batch, m, n, k, g.a.2, g.b.2, c, g.dtype.size(), isa))
 }
 
 /// One call in the driver.

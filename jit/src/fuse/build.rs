@@ -374,24 +374,72 @@ impl<'a> Builder<'a> {
 
     /// The matrix `x` (rank 3) as buffer, offset and strides; `None` (and a note of what must be stored) where it is
     /// not such a view yet.
+    ///
+    /// Its three axes may be several axes of the operand each: `x` is a reshape of a value with more axes. That value
+    /// is read along its own axes, and those that make one axis of `x` must lie as if they were one.
     fn view(&mut self, x: ValueId) -> Option<(BufferId, isize, [isize; 3])> {
-        let mut body = self.body(&self.graph.ty(x).shape, &[]);
+        let node = self.graph.node(x);
+        let fine = match node.op {
+            Op::Reshape(_) if !self.stored[x.index()] => node.operands[0],
+            _ => x,
+        };
+        let shape = self.graph.ty(fine).shape.clone();
+        let mut body = self.body(&shape, &[]);
         let coords = body.own_coords();
         let missing = self.missing.len();
-        let slot = self.read(&mut body, x, &coords);
+        let slot = self.read(&mut body, fine, &coords);
         if self.missing.len() > missing {
             // A reshape on the way needs its operand stored.
             return None;
         }
-        match &body.kernel.values[slot as usize].op {
-            KernelOp::Load(buffer, index) => {
-                Some((*buffer, index.offset, [index.strides[0], index.strides[1], index.strides[2]]))
-            }
-            _ => {
-                self.missing.push(x);
-                None
-            }
+        let strides = match &body.kernel.values[slot as usize].op {
+            KernelOp::Load(buffer, index) => join_axes(&shape, &index.strides, &node.ty.shape)
+                .map(|strides| (*buffer, index.offset, [strides[0], strides[1], strides[2]])),
+            _ => None,
+        };
+        if strides.is_none() {
+            self.missing.push(fine);
         }
+        strides
     }
 }
 
+/// The strides of the axes of `joined`, each of which is a run of axes of `shape`; `None` where a run does not lie as
+/// if it were one axis, or runs do not match.
+fn join_axes(shape: &[usize], strides: &[isize], joined: &[usize]) -> Option<SmallVec<[isize; 3]>> {
+    let mut axis = 0;
+    let mut result = SmallVec::new();
+    for &extent in joined {
+        let mut elements = 1;
+        // Of the run so far: the stride of its last axis that is longer than 1, seen from the axis before.
+        let mut run: Option<isize> = None;
+        while axis < shape.len() && (elements < extent || shape[axis] == 1) {
+            if shape[axis] > 1 {
+                if run.is_some_and(|before| before != strides[axis] * shape[axis] as isize) {
+                    return None;
+                }
+                run = Some(strides[axis]);
+                elements *= shape[axis];
+            }
+            axis += 1;
+        }
+        if elements != extent {
+            return None;
+        }
+        result.push(run.unwrap_or(0));
+    }
+    Some(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::join_axes;
+
+    #[test]
+    fn axes_that_lie_in_a_row_are_one() {
+        // [4, 64, 49] read as [49, 4, 64] and reshaped to [1, 49, 256].
+        assert_eq!(join_axes(&[49, 4, 64], &[1, 3136, 49], &[1, 49, 256]).as_deref(), Some(&[0, 1, 49][..]));
+        assert_eq!(join_axes(&[4, 64, 49], &[3136, 1, 64], &[1, 256, 49]), None);
+        assert_eq!(join_axes(&[5, 1, 16], &[16, 0, 1], &[5, 1, 16]).as_deref(), Some(&[16, 0, 1][..]));
+    }
+}

@@ -312,3 +312,73 @@ fn of_i32(x: i32) -> u64 {
 fn undefined(what: &str, ty: LaneType) -> ! {
     panic!("{what} is not defined on {ty:?}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(op: LaneBinary, ty: LaneType, x: u64, y: u64) -> u64 {
+        let inst = LaneInst { op: LaneOp::Binary(op, LaneId(0), LaneId(1)), ty };
+        eval(&inst, ty, &[x, y])
+    }
+
+    #[test]
+    fn divisions_are_total() {
+        use LaneBinary::*;
+        let minus_one = 0xffff_ffff;
+        let min = 0x8000_0000;
+        for (op, x, y, expected) in [
+            (SDiv, 7, 0, minus_one),
+            (SDiv, min, minus_one, min),
+            (SDiv, 7, 0xffff_fffe, 0xffff_fffd),
+            (SRem, 7, 0, 7),
+            (SRem, min, minus_one, 0),
+            (SRem, 0xffff_fff9, 2, minus_one),
+            (UDiv, 7, 0, minus_one),
+            (UDiv, min, 2, 0x4000_0000),
+            (URem, 7, 0, 7),
+            (SMin, minus_one, 1, minus_one),
+            (UMin, minus_one, 1, 1),
+            (Sar, min, 31, minus_one),
+            (Shr, min, 31, 1),
+            (Sub, 0, 1, minus_one),
+            (Mul, min, 2, 0),
+        ] {
+            assert_eq!(of(op, LaneType::I32, x, y), expected, "{op:?} {x:#x} {y:#x}");
+        }
+        assert_eq!(of(SDiv, LaneType::I64, i64::MIN as u64, u64::MAX), i64::MIN as u64);
+        assert_eq!(of(SRem, LaneType::I64, i64::MIN as u64, u64::MAX), 0);
+        assert_eq!(of(UDiv, LaneType::I64, 1, 0), u64::MAX);
+    }
+
+    #[test]
+    fn extrema_give_the_second_of_an_unordered_pair() {
+        let [zero, minus_zero, one, nan] = [0.0f32, -0.0, 1.0, f32::NAN].map(of_f32);
+        for op in [LaneBinary::Min, LaneBinary::Max] {
+            assert_eq!(of(op, LaneType::F32, nan, one), one);
+            assert_eq!(of(op, LaneType::F32, one, nan), nan);
+            assert_eq!(of(op, LaneType::F32, zero, minus_zero), minus_zero);
+            assert_eq!(of(op, LaneType::F32, minus_zero, zero), zero);
+        }
+    }
+
+    #[test]
+    fn conversions_saturate() {
+        for (op, x, expected) in [
+            (LaneConvert::F32ToI32, of_f32(f32::NAN), 0),
+            (LaneConvert::F32ToI32, of_f32(-1.9), 0xffff_ffff),
+            (LaneConvert::F32ToI32, of_f32(3e9), 0x7fff_ffff),
+            (LaneConvert::F32ToU32, of_f32(-1.0), 0),
+            (LaneConvert::F64ToU32, of_f64(1e10), 0xffff_ffff),
+            (LaneConvert::U32ToF32, 0xffff_ffff, of_f32(4294967296.0)),
+            (LaneConvert::I32ToF64, 0xffff_ffff, of_f64(-1.0)),
+            (LaneConvert::I32ToI64, 0xffff_ffff, u64::MAX),
+            (LaneConvert::U32ToI64, 0xffff_ffff, 0xffff_ffff),
+            (LaneConvert::I64ToI32, u64::MAX, 0xffff_ffff),
+        ] {
+            assert_eq!(convert(op, x), expected, "{op:?}");
+        }
+        assert_eq!(unary(LaneUnary::Nearest, LaneType::F32, of_f32(2.5)), of_f32(2.0));
+        assert_eq!(unary(LaneUnary::Neg, LaneType::F32, of_f32(0.0)), of_f32(-0.0));
+    }
+}

@@ -10,6 +10,8 @@
 
 mod eval;
 pub mod lower;
+// Coefficients are written as their sources have them, and half of a split constant is not a bad approximation of it.
+#[allow(clippy::excessive_precision, clippy::approx_constant)]
 pub mod math;
 
 use hashbrown::HashMap;

@@ -125,7 +125,7 @@ const SINH_F64: [f64; 7] = [
     0.16666666666666669,
 ];
 
-/// `e^x`. 1.6 ulp.
+/// `e^x`. 1.7 ulp.
 pub fn exp(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let x = m.at_least(x, EXP_LEAST);

@@ -29,11 +29,11 @@ const fn case(
 
 /// The libraries' own errors, about one unit, are in the f64 bounds.
 const CASES: [Case; 24] = [
-    case("exp", exp, libm::exp, 1.6, 2.5, 16),
+    case("exp", exp, libm::exp, 1.7, 2.5, 16),
     case("exp2", exp2, libm::exp2, 1.3, 2.5, 15),
     case("expm1", expm1, libm::expm1, 1.6, 3.0, 18),
     case("log", log, libm::log, 1.1, 2.5, 25),
-    case("log1p", log1p, libm::log1p, 1.8, 2.5, 25),
+    case("log1p", log1p, libm::log1p, 1.9, 2.5, 25),
     case("sin", sin, libm::sin, 2.0, 2.5, 24),
     case("cos", cos, libm::cos, 2.0, 2.5, 24),
     case("tan", tan, libm::tan, 3.4, 3.5, 25),
@@ -329,7 +329,7 @@ fn erf_inv_inverts_erf() {
     for x in floats().filter(|x| x.abs() < 1.0 && x.abs() > 1e-30) {
         let y = f(x);
         let error = ulps(y, newton(x as f64, y as f64));
-        assert!(error < 3.6, "erf_inv({x:e}) = {y:e}: {error} ulp");
+        assert!(error < 4.2, "erf_inv({x:e}) = {y:e}: {error} ulp");
         let x = x as f64 * 0.999_999_95;
         let y = g(x);
         let error = ulps_f64(y, newton(x, y));

@@ -1,0 +1,26 @@
+//! The steps of the workloads under criterion, with its statistics and history: `cargo bench --bench steps [-- NAME]`.
+//! `step.rs` times the same steps the way `peers.py` does, for the comparison with other libraries.
+
+mod workloads;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use workloads::WORKLOADS;
+
+fn steps(criterion: &mut Criterion) {
+    for workload in WORKLOADS {
+        let mut run = (workload.start)();
+        criterion.bench_function(workload.name, |b| b.iter(|| run().expect("a step of a workload")));
+    }
+}
+
+/// What it takes from a function to its machine code.
+fn lowering(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("lower");
+    group.sample_size(10);
+    for workload in WORKLOADS {
+        group.bench_function(workload.name, |b| b.iter(|| (workload.lower)().expect("a workload lowers")));
+    }
+}
+
+criterion_group!(benches, steps, lowering);
+criterion_main!(benches);
