@@ -29,7 +29,10 @@ pub(crate) struct Workload {
 use fulgurite::{Lowered, lower};
 
 /// A step on parameters, Adam's state and a batch.
-fn training<P, B>(lr: f64, loss: impl Fn(&P, &B) -> Tensor + Clone + Send + Sync + 'static) -> impl Fn((P, AdamState<P>), B) -> ((P, AdamState<P>), Tensor) + Send + Sync + Clone
+fn training<P, B>(
+    lr: f64,
+    loss: impl Fn(&P, &B) -> Tensor + Clone + Send + Sync + 'static,
+) -> impl Fn((P, AdamState<P>), B) -> ((P, AdamState<P>), Tensor) + Send + Sync + Clone
 where
     P: Tree + Clone + Send + Sync + 'static,
     B: Tree,
@@ -59,7 +62,12 @@ where
     })
 }
 
-fn look<P, B>(params: P, batch: B, lr: f64, loss: impl Fn(&P, &B) -> Tensor + Clone + Send + Sync + 'static) -> Result<Lowered>
+fn look<P, B>(
+    params: P,
+    batch: B,
+    lr: f64,
+    loss: impl Fn(&P, &B) -> Tensor + Clone + Send + Sync + 'static,
+) -> Result<Lowered>
 where
     P: Tree + Clone + Send + Sync + 'static,
     B: Tree + Clone + Send + Sync + 'static,

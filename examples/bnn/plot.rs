@@ -13,7 +13,12 @@ pub(crate) const GRID: usize = 100;
 type Panel<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
 
 /// Draws sampled functions (rows of `before` and `after`, on [`GRID`] points) beside each other.
-pub(crate) fn fit(path: &Path, points: &[(f32, f32)], before: &ArrayD<f32>, after: &ArrayD<f32>) -> Result<(), Box<dyn Error>> {
+pub(crate) fn fit(
+    path: &Path,
+    points: &[(f32, f32)],
+    before: &ArrayD<f32>,
+    after: &ArrayD<f32>,
+) -> Result<(), Box<dyn Error>> {
     // The backend needs a font, and machines need not have one.
     register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
         .map_err(|_| "the built-in font cannot be read")?;

@@ -27,7 +27,10 @@ impl Error {
 
     /// A fault of the compiler itself, found by the verifier after `pass`.
     pub fn compiler(pass: &str, message: impl fmt::Display) -> Self {
-        Error { message: format!("compiler error after {pass}: {message} (this is a bug of fulgurite)"), location: None }
+        Error {
+            message: format!("compiler error after {pass}: {message} (this is a bug of fulgurite)"),
+            location: None,
+        }
     }
 
     /// Puts what was being done before the message: `context: message`.

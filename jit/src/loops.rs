@@ -252,8 +252,12 @@ impl<'a> Scheduler<'a> {
 
         let roots: Vec<Vec<Slot>> = (0..passes)
             .map(|pass| {
-                let stored = self.kernel.stores.iter().zip(&stores).filter(|(_, s)| **s == (true, pass)).map(|(s, _)| s.value);
-                let reduced = reduces.iter().filter(|&&v| pass_of(v) == pass).map(|&v| self.kernel.values[v as usize].operands[0]);
+                let stored =
+                    self.kernel.stores.iter().zip(&stores).filter(|(_, s)| **s == (true, pass)).map(|(s, _)| s.value);
+                let reduced = reduces
+                    .iter()
+                    .filter(|&&v| pass_of(v) == pass)
+                    .map(|&v| self.kernel.values[v as usize].operands[0]);
                 stored.chain(reduced).collect()
             })
             .collect();
@@ -278,8 +282,8 @@ impl<'a> Scheduler<'a> {
             body = vec![Stmt::For { dim, extent, vector: vector == Some(dim), body }];
         }
         self.loops.body = body;
-        self.loops.scalar = needs_scalar(&self.loops.body)
-            || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
+        self.loops.scalar =
+            needs_scalar(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
         self.loops
     }
 
@@ -361,7 +365,9 @@ impl<'a> Scheduler<'a> {
         let mut needed = vec![false; kernel.values.len()];
         for (v, value) in kernel.values.iter().enumerate() {
             for &x in &value.operands {
-                let later = self.element[v] || matches!(value.op, KernelOp::Reduce(_)) || self.ready[v] > self.ready[x as usize];
+                let later = self.element[v]
+                    || matches!(value.op, KernelOp::Reduce(_))
+                    || self.ready[v] > self.ready[x as usize];
                 if !self.element[x as usize] && later {
                     needed[x as usize] = true;
                 }
@@ -425,8 +431,12 @@ impl<'a> Scheduler<'a> {
             let row = self.new_row(v);
             combines.push(Stmt::Combine { accumulator, row });
         }
-        let mut kept: Vec<(Slot, Affine)> =
-            self.kept.iter().filter(|(_, (at, ..))| *at == pass).map(|(&v, (_, _, index))| (v, index.clone())).collect();
+        let mut kept: Vec<(Slot, Affine)> = self
+            .kept
+            .iter()
+            .filter(|(_, (at, ..))| *at == pass)
+            .map(|(&v, (_, _, index))| (v, index.clone()))
+            .collect();
         kept.sort_unstable_by_key(|(v, _)| *v);
         for (v, index) in kept {
             let value = self.lane(&mut block, v);

@@ -102,15 +102,21 @@ pub fn plan(kernels: &Kernels, donated: &[bool], scratch: &[usize]) -> Plan {
     }
     let mut items: Vec<Item> = (0..n)
         .filter(|&b| places[b].is_none() && first[b] != usize::MAX)
-        .map(|b| Item { buffer: Some(b), kernel: 0, bytes: kernels.buffers[b].ty.bytes(), begin: first[b], end: last[b] })
+        .map(|b| Item {
+            buffer: Some(b),
+            kernel: 0,
+            bytes: kernels.buffers[b].ty.bytes(),
+            begin: first[b],
+            end: last[b],
+        })
         .collect();
-    items.extend(
-        scratch
-            .iter()
-            .enumerate()
-            .filter(|(_, bytes)| **bytes > 0)
-            .map(|(k, &bytes)| Item { buffer: None, kernel: k, bytes, begin: k, end: k }),
-    );
+    items.extend(scratch.iter().enumerate().filter(|(_, bytes)| **bytes > 0).map(|(k, &bytes)| Item {
+        buffer: None,
+        kernel: k,
+        bytes,
+        begin: k,
+        end: k,
+    }));
     items.sort_by_key(|item| (std::cmp::Reverse(item.bytes), item.begin));
     let mut placed: Vec<(usize, usize, usize, usize)> = Vec::new();
     let mut scratch_places = vec![0; kernels.kernels.len()];

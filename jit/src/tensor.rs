@@ -530,10 +530,7 @@ impl Tensor {
         let rows = if m == 1 { 1 } else { 2 };
         let (x, y) = (grow(&x, rows), grow(&y, 2));
         let pairs = (0..batch.len()).map(|axis| (axis, axis)).collect();
-        let axes = DotAxes {
-            batch: pairs,
-            contract: SmallVec::from_slice(&[(batch.len() + rows - 1, batch.len())]),
-        };
+        let axes = DotAxes { batch: pairs, contract: SmallVec::from_slice(&[(batch.len() + rows - 1, batch.len())]) };
         x.dot_general(&y, axes)
     }
 

@@ -244,7 +244,12 @@ impl Trace {
     fn constant(&mut self, array: &Array) -> ValueId {
         if let Some(literal) = Literal::of(array) {
             let ty = array.ty().clone();
-            return self.graph.push(Node { op: Op::Literal(literal), operands: Default::default(), ty, location: None });
+            return self.graph.push(Node {
+                op: Op::Literal(literal),
+                operands: Default::default(),
+                ty,
+                location: None,
+            });
         }
         // The graph's constant keeps the buffer alive, so its address stays its own.
         let key = std::sync::Arc::as_ptr(array.buffer()) as usize;

@@ -81,8 +81,25 @@ fn compiled_ops_agree_with_the_interpreter() {
 #[test]
 fn edge_values_agree_with_the_interpreter() {
     let edge = vec![
-        0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1.2e-38, 1e-30, 3.4e38, -3.4e38, 88.0, -88.0,
-        104.0, -104.0, 0.5, 2.5, -0.5, 1.5,
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        1.2e-38,
+        1e-30,
+        3.4e38,
+        -3.4e38,
+        88.0,
+        -88.0,
+        104.0,
+        -104.0,
+        0.5,
+        2.5,
+        -0.5,
+        1.5,
     ];
     let ty = TensorType::new(DType::F32, &[edge.len()]);
     let input = Array::from_vec(&[edge.len()], edge).expect("one axis");
@@ -99,7 +116,8 @@ fn edge_values_agree_with_the_interpreter() {
     }
     for &op in ReduceOp::ALL {
         if op.class().contains(DType::F32) {
-            let sample = Sample { op: Op::Reduce(op, smallvec::smallvec![0]), operands: vec![ty.clone()], range: (0.0, 1.0) };
+            let sample =
+                Sample { op: Op::Reduce(op, smallvec::smallvec![0]), operands: vec![ty.clone()], range: (0.0, 1.0) };
             check(op.name(), &graph_of(&sample), std::slice::from_ref(&input), 1e-6, 0.0);
         }
     }

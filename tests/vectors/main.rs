@@ -81,7 +81,7 @@ fn check_group(group: &str) {
     }
     // Not `eprintln!`, which the test runner shows only when a test fails.
     writeln!(std::io::stderr(), "{report}").expect("standard error can be written to");
-    assert!(failures.is_empty(), "{} failures in {group}:\n  {}", failures.len(), failures.join("\n  "));
+    assert!(failures.is_empty(), "failures in {group}: {}\n  {}", failures.len(), failures.join("\n  "));
 }
 
 /// One check of a case. A panic is a failure like any other.

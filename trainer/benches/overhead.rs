@@ -13,8 +13,8 @@ use fulgurite_trainer::loss::mse;
 use fulgurite_trainer::nn::Mlp;
 use fulgurite_trainer::optim::{Adam, adam};
 use fulgurite_trainer::{
-    ArrayDataset, Callback, CsvLogger, DataLoader, EarlyStopping, LightningModule, ModelCheckpoint, Optimizer, Run, StepCx, Trainer,
-    apply_updates,
+    ArrayDataset, Callback, CsvLogger, DataLoader, EarlyStopping, LightningModule, ModelCheckpoint, Optimizer, Run,
+    StepCx, Trainer, apply_updates,
 };
 use ndarray::Array2;
 

@@ -1,5 +1,6 @@
 //! Metrics on the host: the latest value of each name.
 
+use std::fmt;
 use std::sync::Arc;
 
 use fulgurite_jit::Result;
@@ -64,6 +65,31 @@ impl Metrics {
             Some(Entry { name, value: float_from_json(entry.get(1)?)?, epoch: entry.get(2)?.as_u64()? as usize })
         };
         value.as_array()?.iter().map(entry).collect::<Option<_>>().map(Metrics)
+    }
+}
+
+impl fmt::Display for Metrics {
+    /// `loss=0.1234 acc=0.9750`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (name, value)) in self.iter().enumerate() {
+            let gap = if i > 0 { " " } else { "" };
+            write!(f, "{gap}{name}={}", Short(value))?;
+        }
+        Ok(())
+    }
+}
+
+/// A number in few characters, for people.
+pub(crate) struct Short(pub(crate) f64);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Short(value) = *self;
+        if value.is_finite() && value != 0.0 && !(1e-3..1e5).contains(&value.abs()) {
+            write!(f, "{value:.2e}")
+        } else {
+            write!(f, "{value:.4}")
+        }
     }
 }
 

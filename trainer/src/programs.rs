@@ -44,13 +44,16 @@ pub(crate) type ValStep<M> =
 
 pub(crate) fn val_step<M: LightningModule>(module: &M) -> ValStep<M> {
     let module = module.clone();
-    Jit::with_borrowed("validation_step", move |(): (), (model, batch, step, key, i): (M::Model, M::Batch, _, Key, _)| {
-        // Validation draws from a branch of the run's key that training, which splits it, does not come to: whether
-        // there is validation makes no difference to the steps.
-        let mut cx = StepCx::new(key.fold_in(VALIDATION).fold_in(&i), step);
-        module.validation_step(&model, &batch, &mut cx);
-        cx.into_drawn().0
-    })
+    Jit::with_borrowed(
+        "validation_step",
+        move |(): (), (model, batch, step, key, i): (M::Model, M::Batch, _, Key, _)| {
+            // Validation draws from a branch of the run's key that training, which splits it, does not come to: whether
+            // there is validation makes no difference to the steps.
+            let mut cx = StepCx::new(key.fold_in(VALIDATION).fold_in(&i), step);
+            module.validation_step(&model, &batch, &mut cx);
+            cx.into_drawn().0
+        },
+    )
 }
 
 /// The branch of the run's key that validation draws from ("val").

@@ -3,13 +3,12 @@
 //! Drawing takes many times as long as a short step, so the loop's part of it is to look at the clock
 //! ([`Progress::tick`], some 25 ns); a few times a second something is drawn.
 
-use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
-use crate::metrics;
+use crate::metrics::{self, Short};
 use crate::module::Metric;
 use crate::run::Run;
 
@@ -67,6 +66,9 @@ impl Progress {
 
     /// After each step.
     pub(crate) fn tick(&mut self, run: &Run, logged: &[Metric]) {
+        if let Shown::Nothing = self.shown {
+            return;
+        }
         let now = Instant::now();
         if now < self.next {
             return;
@@ -82,11 +84,8 @@ impl Progress {
         match &self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => {
-                bar.set_length(run.batches as u64);
-                bar.set_prefix(self.title(run));
-                bar.set_message(format!("{times}{}", show(values)));
-                bar.set_position(run.batch as u64);
-                bar.tick();
+                let done = gauge(run.batch, run.batches);
+                bar.set_message(format!("{}: {done} {times}{}", self.title(run), show(values)));
             }
             Shown::Lines => {
                 let percent = 100 * run.batch / run.batches.max(1);
@@ -104,11 +103,7 @@ impl Progress {
         }
         self.schedule(now);
         if let Shown::Bar(bar) = &self.shown {
-            bar.set_length(n as u64);
-            bar.set_prefix("Validation");
-            bar.set_message("");
-            bar.set_position(i as u64);
-            bar.tick();
+            bar.set_message(format!("Validation: {}", gauge(i, n)));
         }
     }
 
@@ -121,7 +116,12 @@ impl Progress {
         let (steps, took) = (run.step - self.epoch.step, now - self.epoch.at);
         let speed = per_second(rate(steps, took));
         let title = self.title(run);
-        self.line(&format!("{title}: step {} [{}, {speed}]{}", run.step, clock(took.as_secs_f64()), show(run.metrics.iter())));
+        self.line(&format!(
+            "{title}: step {} [{}, {speed}]{}",
+            run.step,
+            clock(took.as_secs_f64()),
+            show(run.metrics.iter())
+        ));
     }
 
     /// A line that stays, if anything is shown at all.
@@ -144,8 +144,7 @@ impl Progress {
     fn schedule(&mut self, now: Instant) {
         self.next = now
             + match self.shown {
-                Shown::Nothing => Duration::from_secs(3600),
-                Shown::Lines => LINE,
+                Shown::Nothing | Shown::Lines => LINE,
                 Shown::Bar(_) => FRAME,
             };
     }
@@ -164,25 +163,24 @@ fn bar() -> ProgressBar {
     // Cleared when it is dropped, so that the message of an error stands on a line of its own.
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(60));
     let bar = bar.with_finish(ProgressFinish::AndClear);
-    match ProgressStyle::with_template("{prefix}: {percent:>3}% {bar:20} {pos}/{len} {msg}") {
+    // The whole line is the message: setting one thing draws once. `wide_msg` cuts it to the terminal's width.
+    match ProgressStyle::with_template("{wide_msg}") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar, // never: the template is a constant; the default style would do
     }
 }
 
-/// ` loss=0.123 acc=0.9`: few enough for one line.
+/// ` loss=0.1230 acc=0.9000`: few enough for one line.
 fn show<'a>(metrics: impl Iterator<Item = (&'a str, f64)>) -> String {
-    let mut text = String::new();
-    for (name, value) in metrics.take(6) {
-        let size = value.abs();
-        // Writing to a string does not fail.
-        let _ = if size != 0.0 && !(1e-3..1e5).contains(&size) && value.is_finite() {
-            write!(text, " {name}={value:.2e}")
-        } else {
-            write!(text, " {name}={value:.4}")
-        };
-    }
-    text
+    metrics.take(6).map(|(name, value)| format!(" {name}={}", Short(value))).collect()
+}
+
+/// ` 40% ████████░░░░░░░░░░░░ 40/100`
+fn gauge(done: usize, all: usize) -> String {
+    const WIDTH: usize = 20;
+    let share = |of: usize| of * done / all.max(1);
+    let filled = share(WIDTH);
+    format!("{:>3}% {}{} {done}/{all}", share(100), "█".repeat(filled), "░".repeat(WIDTH - filled))
 }
 
 fn rate(steps: usize, took: Duration) -> f64 {

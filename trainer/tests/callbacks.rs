@@ -144,21 +144,21 @@ fn every_few_steps() -> Result<()> {
 #[test]
 fn names_of_metrics() {
     let folder = folder();
-    let fit = |callback: EarlyStopping| {
-        message(quiet(folder.path()).max_epochs(2).callback(callback).fit(&Curve, &data()))
-    };
+    let fit =
+        |callback: EarlyStopping| message(quiet(folder.path()).max_epochs(2).callback(callback).fit(&Curve, &data()));
     let text = fit(EarlyStopping::new("val_los").mode(Mode::Min));
     assert!(text.contains("`val_los`, which does not exist") && text.contains("size, loss, val_loss"), "{text}");
     let text = fit(EarlyStopping::new("quality"));
     assert!(text.contains("smaller or a larger `quality`"), "{text}");
-    let text = message(
-        quiet(folder.path()).max_epochs(2).callback(ModelCheckpoint::best("val_acc")).fit(&Curve, &loader()),
-    );
+    let text =
+        message(quiet(folder.path()).max_epochs(2).callback(ModelCheckpoint::best("val_acc")).fit(&Curve, &loader()));
     assert!(text.contains("ModelCheckpoint watches the metric `val_acc`"), "{text}");
     // It may come with the first validation, in the second epoch.
     let later = quiet(folder.path()).max_epochs(2).check_val_every_n_epoch(2);
     assert!(later.callback(EarlyStopping::new("val_loss")).fit(&Curve, &data()).is_ok());
-    for (name, mode) in [("val_loss", Mode::Min), ("acc", Mode::Max), ("test/F1", Mode::Max), ("mean_reward", Mode::Max)] {
+    for (name, mode) in
+        [("val_loss", Mode::Min), ("acc", Mode::Max), ("test/F1", Mode::Max), ("mean_reward", Mode::Max)]
+    {
         assert_eq!(Mode::of(name), Ok(mode));
     }
     assert!(Mode::of("acc_loss").is_err() && Mode::of("lossy").is_err());

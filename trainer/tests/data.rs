@@ -221,9 +221,10 @@ fn mnist_from_its_files() -> Result<()> {
     assert_eq!(labels.to_vec::<i32>()?, [8, 9]);
     assert_eq!(images.to_vec::<f32>()?[0], f32::from(pixels[18 * 4]) / 255.0);
 
-    for (name, bytes) in
-        [("train-images-idx3-ubyte", idx(&[3, 1, 1], &[0, 51, 255])), ("train-labels-idx1-ubyte", idx(&[3], &[1, 2, 3]))]
-    {
+    for (name, bytes) in [
+        ("train-images-idx3-ubyte", idx(&[3, 1, 1], &[0, 51, 255])),
+        ("train-labels-idx1-ubyte", idx(&[3], &[1, 2, 3])),
+    ] {
         std::fs::write(folder.path().join(name), bytes)?;
     }
     assert_eq!(data.train_loader()?.examples(), 3);

@@ -12,8 +12,8 @@ use fulgurite_trainer::loss::mse;
 use fulgurite_trainer::nn::Linear;
 use fulgurite_trainer::optim::{manual, sgd};
 use fulgurite_trainer::{
-    ArrayDataset, Callback, CsvLogger, DataLoader, LightningModule, Optimizer, Run, StateOf, StepCx, TrainState, Trainer,
-    apply_updates,
+    ArrayDataset, Callback, CsvLogger, DataLoader, LightningModule, Optimizer, Run, StateOf, StepCx, TrainState,
+    Trainer, apply_updates,
 };
 
 #[test]
@@ -177,9 +177,8 @@ fn metrics_as_csv() -> Result<()> {
         let result = trainer.fit(&Curve, &data())?;
         assert!(result.folder.is_some_and(|folder| folder.is_dir()));
     }
-    let read = |version: usize| {
-        std::fs::read_to_string(folder.path().join(format!("test/version_{version}/metrics.csv")))
-    };
+    let read =
+        |version: usize| std::fs::read_to_string(folder.path().join(format!("test/version_{version}/metrics.csv")));
     let text = read(0)?;
     assert_eq!(text, read(1)?, "the same run, a version of its own");
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
@@ -215,13 +214,7 @@ impl LightningModule for InTurn {
         (a + b - x.mean()).square()
     }
 
-    fn step<O: Optimizer>(
-        &self,
-        _: &O,
-        state: StateOf<Self, O>,
-        batch: &Tensor,
-        cx: &mut StepCx,
-    ) -> StateOf<Self, O> {
+    fn step<O: Optimizer>(&self, _: &O, state: StateOf<Self, O>, batch: &Tensor, cx: &mut StepCx) -> StateOf<Self, O> {
         let slope = grad(|model: &Self::Model| self.training_step(model, batch, &mut cx.clone()))(&state.model);
         let even = (cx.step() % 2).equal(0);
         let updates = (even.select(&slope.0 * -0.5, 0.0), even.select(0.0, &slope.1 * -0.25));
@@ -384,6 +377,7 @@ fn mistakes_in_settings_are_explained() {
     let text = message(trainer().fit(&Curve, &(loader(), empty)));
     assert!(text.contains("validation data") && text.contains("empty"), "{text}");
     std::fs::write(folder.path().join("file"), "").expect("a file");
-    let text = message(trainer().default_root_dir(folder.path().join("file")).logger(CsvLogger::new()).fit(&Curve, &data()));
+    let text =
+        message(trainer().default_root_dir(folder.path().join("file")).logger(CsvLogger::new()).fit(&Curve, &data()));
     assert!(text.contains("cannot make the run's folder") && text.contains("default_root_dir"), "{text}");
 }

@@ -54,7 +54,9 @@ fn layers_take_examples_and_batches() -> Result<()> {
     let expected: Vec<f64> = (0..4)
         .flat_map(|row| {
             let (weight, bias) = (&weight, &bias);
-            (0..2).map(move |o| bias[o] + (0..3).map(|i| f64::from((row * 3 + i) as f32 * 0.1) * weight[o * 3 + i]).sum::<f64>())
+            (0..2).map(move |o| {
+                bias[o] + (0..3).map(|i| f64::from((row * 3 + i) as f32 * 0.1) * weight[o * 3 + i]).sum::<f64>()
+            })
         })
         .collect();
     assert_close(&y, &expected, 1e-5, 1e-6);

@@ -80,7 +80,8 @@ fn a_finished_run_has_nothing_left_to_do() -> Result<()> {
     let again = trainer(folder.path(), usize::MAX).fit_from(checkpoint(folder.path(), 0), &Curve, &data())?;
     assert_eq!(bytes(&again.model), bytes(&done.model));
     assert_eq!((again.step, again.epoch), (20, 4));
-    let more = trainer(folder.path(), usize::MAX).max_epochs(6).fit_from(checkpoint(folder.path(), 0), &Curve, &data())?;
+    let more =
+        trainer(folder.path(), usize::MAX).max_epochs(6).fit_from(checkpoint(folder.path(), 0), &Curve, &data())?;
     assert_eq!((more.step, more.epoch), (30, 6));
     Ok(())
 }

@@ -25,56 +25,38 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
-    AttrStyle, Attribute, Block, Error, FnArg, Ident, Item, ItemFn, ParenthesizedGenericArguments,
-    Pat, PatType, Result, ReturnType, Signature, Token, Type, TypeBareFn, TypeImplTrait,
-    TypeReference, Visibility, parse_quote,
+    AttrStyle, Attribute, Block, Error, FnArg, Ident, Item, ItemFn, ParenthesizedGenericArguments, Pat, PatType,
+    Result, ReturnType, Signature, Token, Type, TypeBareFn, TypeImplTrait, TypeReference, Visibility, parse_quote,
 };
 
 /// The function that calls the compiled step. `krate` is the path at which `Jit`, `Static` and `Result` are found.
-pub(crate) fn expand(
-    arguments: TokenStream,
-    function: TokenStream,
-    krate: &TokenStream,
-) -> Result<TokenStream> {
+pub(crate) fn expand(arguments: TokenStream, function: TokenStream, krate: &TokenStream) -> Result<TokenStream> {
     if !arguments.is_empty() {
         let message = "`#[jit]` on a function takes no arguments; to make a parameter static, mark it `#[jit(static)]`";
         return Err(Error::new_spanned(arguments, message));
     }
-    let ItemFn {
-        attrs,
-        vis,
-        sig,
-        block,
-    } = parse(function)?;
+    let ItemFn { attrs, vis, sig, block } = parse(function)?;
     check(&sig)?;
-    let params = sig
-        .inputs
-        .iter()
-        .enumerate()
-        .map(|(index, arg)| Param::new(index, arg))
-        .collect::<Result<Vec<_>>>()?;
+    let params =
+        sig.inputs.iter().enumerate().map(|(index, arg)| Param::new(index, arg)).collect::<Result<Vec<_>>>()?;
     let output = output(&sig)?;
 
     let name = &sig.ident;
     let text = name.to_string();
     let text = text.strip_prefix("r#").unwrap_or(&text);
-    let (inner, outer): (Vec<_>, Vec<_>) = attrs
-        .into_iter()
-        .partition(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
+    let (inner, outer): (Vec<_>, Vec<_>) =
+        attrs.into_iter().partition(|attribute| matches!(attribute.style, AttrStyle::Inner(_)));
     let traced = traced(&sig, &params, inner, block);
 
-    let (donated, borrowed): (Vec<&Param>, Vec<&Param>) = params
-        .iter()
-        .partition(|param| matches!(param.passing, Passing::Donated));
+    let (donated, borrowed): (Vec<&Param>, Vec<&Param>) =
+        params.iter().partition(|param| matches!(param.passing, Passing::Donated));
     let donated_type = tuple(donated.iter().map(|param| param.stored(krate)));
     let borrowed_type = tuple(borrowed.iter().map(|param| param.stored(krate)));
     let donated_pattern = tuple(donated.iter().map(|param| param.local.to_token_stream()));
     let borrowed_pattern = tuple(borrowed.iter().map(|param| param.local.to_token_stream()));
     let donated_values = tuple(donated.iter().map(|param| param.store(krate)));
     let borrowed_values = tuple(borrowed.iter().map(|param| param.store(krate)));
-    let outer_params = params
-        .iter()
-        .map(|Param { name, ty, .. }| quote!(#name: #ty));
+    let outer_params = params.iter().map(|Param { name, ty, .. }| quote!(#name: #ty));
     let traced_values = params.iter().map(Param::pass);
 
     Ok(quote! {
@@ -131,13 +113,7 @@ impl Param {
         let mut traced = arg.clone();
         let is_static = take_static(&mut traced.attrs)?;
         let (passing, value) = match (is_static, peel(&arg.ty)) {
-            (
-                _,
-                Type::Reference(TypeReference {
-                    mutability: Some(_),
-                    ..
-                }),
-            ) => {
+            (_, Type::Reference(TypeReference { mutability: Some(_), .. })) => {
                 return Err(Error::new_spanned(&arg.ty, BY_MUT));
             }
             (false, Type::Reference(reference)) => (Passing::Borrowed, (*reference.elem).clone()),
@@ -149,26 +125,15 @@ impl Param {
             return Err(Error::new_spanned(&arg.ty, message));
         }
         match passing {
-            Passing::Static => Nested::check(
-                &value,
-                "a static value is kept with the program: take it by value, as `T`",
-            )?,
-            _ => Nested::check(
-                &value,
-                "a reference inside a parameter's type: a step takes trees as `T` or `&T`",
-            )?,
+            Passing::Static => {
+                Nested::check(&value, "a static value is kept with the program: take it by value, as `T`")?
+            }
+            _ => Nested::check(&value, "a reference inside a parameter's type: a step takes trees as `T` or `&T`")?,
         }
         let site = Span::mixed_site().located_at(arg.pat.span());
         let local = format_ident!("arg{index}", span = site);
         let name = plain(&arg.pat).unwrap_or_else(|| local.clone());
-        Ok(Self {
-            passing,
-            name,
-            local,
-            ty: (*arg.ty).clone(),
-            value,
-            traced,
-        })
+        Ok(Self { passing, name, local, ty: (*arg.ty).clone(), value, traced })
     }
 
     /// The type of the argument among the arguments of `Jit`.
@@ -205,29 +170,15 @@ impl Param {
 }
 
 /// The function as the user wrote it, under another name and without our attributes.
-fn traced(
-    sig: &Signature,
-    params: &[Param],
-    mut attrs: Vec<Attribute>,
-    block: Box<Block>,
-) -> ItemFn {
+fn traced(sig: &Signature, params: &[Param], mut attrs: Vec<Attribute>, block: Box<Block>) -> ItemFn {
     // Whether a parameter is `T` or `&T` says whether it is donated, so advice to spell it otherwise is wrong here.
     attrs.push(parse_quote!(#[allow(clippy::needless_pass_by_value, clippy::ptr_arg)]));
     let mut inputs = Punctuated::new();
     for param in params {
         inputs.push(FnArg::Typed(param.traced.clone()));
     }
-    let sig = Signature {
-        ident: format_ident!("__traced"),
-        inputs,
-        ..sig.clone()
-    };
-    ItemFn {
-        attrs,
-        vis: Visibility::Inherited,
-        sig,
-        block,
-    }
+    let sig = Signature { ident: format_ident!("__traced"), inputs, ..sig.clone() };
+    ItemFn { attrs, vis: Visibility::Inherited, sig, block }
 }
 
 fn parse(function: TokenStream) -> Result<ItemFn> {
@@ -242,34 +193,16 @@ fn check(sig: &Signature) -> Result<()> {
     let generic = "cannot be generic: each step is one compiled function; write it for the types at hand, and call \
                    generic functions from it";
     let refused = [
-        (
-            sig.asyncness.to_token_stream(),
-            "cannot be async: a step is pure, there is nothing to wait for",
-        ),
-        (
-            sig.constness.to_token_stream(),
-            "cannot be const: a step is compiled when it is first called",
-        ),
-        (
-            sig.unsafety.to_token_stream(),
-            "cannot be unsafe: wrap what is unsafe in the body",
-        ),
-        (
-            sig.abi.to_token_stream(),
-            "cannot have an ABI: a step is called from Rust",
-        ),
-        (
-            sig.variadic.to_token_stream(),
-            "cannot be variadic: a step has a fixed list of parameters",
-        ),
+        (sig.asyncness.to_token_stream(), "cannot be async: a step is pure, there is nothing to wait for"),
+        (sig.constness.to_token_stream(), "cannot be const: a step is compiled when it is first called"),
+        (sig.unsafety.to_token_stream(), "cannot be unsafe: wrap what is unsafe in the body"),
+        (sig.abi.to_token_stream(), "cannot have an ABI: a step is called from Rust"),
+        (sig.variadic.to_token_stream(), "cannot be variadic: a step has a fixed list of parameters"),
         (sig.generics.params.to_token_stream(), generic),
         (sig.generics.where_clause.to_token_stream(), generic),
     ];
     match refused.into_iter().find(|(found, _)| !found.is_empty()) {
-        Some((found, why)) => Err(Error::new_spanned(
-            found,
-            format!("a `#[jit]` function {why}"),
-        )),
+        Some((found, why)) => Err(Error::new_spanned(found, format!("a `#[jit]` function {why}"))),
         None => Ok(()),
     }
 }
@@ -285,26 +218,15 @@ fn output(sig: &Signature) -> Result<TokenStream> {
 
 /// Removes `#[jit(static)]` from a parameter's attributes, and says whether it was there.
 fn take_static(attributes: &mut Vec<Attribute>) -> Result<bool> {
-    let is_ours = |attribute: &Attribute| {
-        attribute
-            .path()
-            .segments
-            .last()
-            .is_some_and(|segment| segment.ident == "jit")
-    };
+    let is_ours =
+        |attribute: &Attribute| attribute.path().segments.last().is_some_and(|segment| segment.ident == "jit");
     for attribute in attributes.iter() {
         if is_ours(attribute) {
             attribute.parse_args::<Token![static]>().map_err(|error| {
-                Error::new(
-                    error.span(),
-                    "unknown attribute: a parameter may have `#[jit(static)]`, and nothing else",
-                )
+                Error::new(error.span(), "unknown attribute: a parameter may have `#[jit(static)]`, and nothing else")
             })?;
         } else if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
-            return Err(Error::new_spanned(
-                attribute,
-                "a parameter of a `#[jit]` function cannot depend on `cfg`",
-            ));
+            return Err(Error::new_spanned(attribute, "a parameter of a `#[jit]` function cannot depend on `cfg`"));
         }
     }
     let before = attributes.len();
@@ -322,10 +244,7 @@ struct Nested {
 
 impl Nested {
     fn check(ty: &Type, reference: &'static str) -> Result<()> {
-        let mut nested = Self {
-            reference,
-            error: None,
-        };
+        let mut nested = Self { reference, error: None };
         nested.visit_type(ty);
         nested.error.map_or(Ok(()), Err)
     }
@@ -335,15 +254,10 @@ impl<'a> Visit<'a> for Nested {
     fn visit_type_reference(&mut self, ty: &'a TypeReference) {
         if ty.mutability.is_some() {
             self.error.get_or_insert(Error::new_spanned(ty, BY_MUT));
-        } else if ty
-            .lifetime
-            .as_ref()
-            .is_some_and(|lifetime| lifetime.ident == "static")
-        {
+        } else if ty.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static") {
             visit::visit_type(self, &ty.elem);
         } else {
-            self.error
-                .get_or_insert(Error::new_spanned(ty, self.reference));
+            self.error.get_or_insert(Error::new_spanned(ty, self.reference));
         }
     }
 
@@ -371,9 +285,7 @@ fn peel(mut ty: &Type) -> &Type {
 /// The name, where a pattern is nothing but a name.
 fn plain(pattern: &Pat) -> Option<Ident> {
     match pattern {
-        Pat::Ident(name)
-            if name.by_ref.is_none() && name.mutability.is_none() && name.subpat.is_none() =>
-        {
+        Pat::Ident(name) if name.by_ref.is_none() && name.mutability.is_none() && name.subpat.is_none() => {
             Some(name.ident.clone())
         }
         _ => None,
@@ -390,15 +302,11 @@ mod tests {
     use super::*;
 
     fn expanded(function: TokenStream) -> String {
-        expand(TokenStream::new(), function, &quote!(k))
-            .unwrap()
-            .to_string()
+        expand(TokenStream::new(), function, &quote!(k)).unwrap().to_string()
     }
 
     fn error(function: TokenStream) -> String {
-        expand(TokenStream::new(), function, &quote!(k))
-            .unwrap_err()
-            .to_string()
+        expand(TokenStream::new(), function, &quote!(k)).unwrap_err().to_string()
     }
 
     #[test]
@@ -435,18 +343,9 @@ mod tests {
         let got = expanded(quote!(
             fn r#loop() {}
         ));
-        assert!(
-            got.contains(&quote!(fn r#loop() -> k::Result<()>).to_string()),
-            "{got}"
-        );
-        assert!(
-            got.contains(&quote!(k::Jit<(), (), ()>).to_string()),
-            "{got}"
-        );
-        assert!(
-            got.contains(&quote!("loop", |(): (), (): ()| __traced(),).to_string()),
-            "{got}"
-        );
+        assert!(got.contains(&quote!(fn r#loop() -> k::Result<()>).to_string()), "{got}");
+        assert!(got.contains(&quote!(k::Jit<(), (), ()>).to_string()), "{got}");
+        assert!(got.contains(&quote!("loop", |(): (), (): ()| __traced(),).to_string()), "{got}");
     }
 
     #[test]
@@ -494,38 +393,17 @@ mod tests {
             (quote!(fn f<T>(x: T) #body), "cannot be generic"),
             (quote!(fn f<'a>(x: &'a T) #body), "cannot be generic"),
             (quote!(fn f() where T: Tree #body), "cannot be generic"),
-            (
-                quote!(fn f(x: impl Tree) #body),
-                "needs the name of this type",
-            ),
-            (
-                quote!(fn f() -> (T, impl Tree) #body),
-                "needs the name of this type",
-            ),
+            (quote!(fn f(x: impl Tree) #body), "needs the name of this type"),
+            (quote!(fn f() -> (T, impl Tree) #body), "needs the name of this type"),
             (quote!(fn f(&self) #body), "free function"),
-            (
-                quote!(fn f(x: &mut T) #body),
-                "take it by value and return the new one",
-            ),
-            (
-                quote!(fn f(x: (T, &mut T)) #body),
-                "take it by value and return the new one",
-            ),
+            (quote!(fn f(x: &mut T) #body), "take it by value and return the new one"),
+            (quote!(fn f(x: (T, &mut T)) #body), "take it by value and return the new one"),
             (quote!(fn f(x: &[T]) #body), "cannot borrow a slice"),
             (quote!(fn f(x: Vec<&T>) #body), "as `T` or `&T`"),
             (quote!(fn f(#[jit(static)] x: &T) #body), "by value, as `T`"),
-            (
-                quote!(fn f(#[jit(donate)] x: T) #body),
-                "`#[jit(static)]`, and nothing else",
-            ),
-            (
-                quote!(fn f(#[jit] x: T) #body),
-                "`#[jit(static)]`, and nothing else",
-            ),
-            (
-                quote!(fn f(#[cfg(unix)] x: T) #body),
-                "cannot depend on `cfg`",
-            ),
+            (quote!(fn f(#[jit(donate)] x: T) #body), "`#[jit(static)]`, and nothing else"),
+            (quote!(fn f(#[jit] x: T) #body), "`#[jit(static)]`, and nothing else"),
+            (quote!(fn f(#[cfg(unix)] x: T) #body), "cannot depend on `cfg`"),
             (quote!(fn f(x: T) -> &T #body), "not a reference"),
             (
                 quote!(
@@ -554,13 +432,7 @@ mod tests {
         let got = expanded(quote!(
             fn f(#[jit(static)] name: &'static str, #[jit(static)] act: fn(&Tensor) -> Tensor) {}
         ));
-        assert!(
-            got.contains(&quote!(k::Static<&'static str>).to_string()),
-            "{got}"
-        );
-        assert!(
-            got.contains(&quote!(k::Static<fn(&Tensor) -> Tensor>).to_string()),
-            "{got}"
-        );
+        assert!(got.contains(&quote!(k::Static<&'static str>).to_string()), "{got}");
+        assert!(got.contains(&quote!(k::Static<fn(&Tensor) -> Tensor>).to_string()), "{got}");
     }
 }

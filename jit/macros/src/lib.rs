@@ -42,10 +42,7 @@ use quote::{format_ident, quote};
 /// gets `T::State: Tree`. An enum writes the index of its variant into the structure.
 #[proc_macro_derive(Tree, attributes(tree))]
 pub fn derive_tree(input: Tokens) -> Tokens {
-    finish(tree::expand(
-        input.into(),
-        &root(&["fulgurite", "fulgurite-jit"]),
-    ))
+    finish(tree::expand(input.into(), &root(&["fulgurite", "fulgurite-jit"])))
 }
 
 /// Compiles a step: a pure function from trees to a tree.
@@ -75,17 +72,11 @@ pub fn derive_tree(input: Tokens) -> Tokens {
 /// parameter: take the value and return the new one.
 #[proc_macro_attribute]
 pub fn jit(arguments: Tokens, function: Tokens) -> Tokens {
-    finish(jit::expand(
-        arguments.into(),
-        function.into(),
-        &root(&["fulgurite", "fulgurite-runtime"]),
-    ))
+    finish(jit::expand(arguments.into(), function.into(), &root(&["fulgurite", "fulgurite-runtime"])))
 }
 
 fn finish(expansion: syn::Result<TokenStream>) -> Tokens {
-    expansion
-        .unwrap_or_else(|error| error.to_compile_error())
-        .into()
+    expansion.unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
 /// The path of the first of these crates that the crate being compiled depends on, under the name it has there.

@@ -10,10 +10,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{
-    Attribute, Data, DeriveInput, Error, Fields, Generics, Ident, Member, Result, Token, Type,
-    TypePath,
-};
+use syn::{Attribute, Data, DeriveInput, Error, Fields, Generics, Ident, Member, Result, Token, Type, TypePath};
 
 /// The `impl Tree` of a type. `krate` is the path at which `Tree`, `Visitor`, `Name` and `Tensor` are found.
 pub(crate) fn expand(input: TokenStream, krate: &TokenStream) -> Result<TokenStream> {
@@ -27,11 +24,7 @@ pub(crate) fn expand(input: TokenStream, krate: &TokenStream) -> Result<TokenStr
     let visit = shapes.iter().map(|shape| shape.visit(krate));
     let map = shapes.iter().map(|shape| shape.map(krate));
     // A reference to an empty enum still wants an arm; the place behind it does not.
-    let subject = if shapes.is_empty() {
-        quote!(*self)
-    } else {
-        quote!(self)
-    };
+    let subject = if shapes.is_empty() { quote!(*self) } else { quote!(self) };
 
     Ok(quote! {
         #[automatically_derived]
@@ -69,11 +62,7 @@ struct Field<'a> {
 
 fn shapes(data: &Data) -> Result<Vec<Shape<'_>>> {
     match data {
-        Data::Struct(data) => Ok(vec![Shape {
-            path: quote!(Self),
-            variant: None,
-            fields: fields(&data.fields)?,
-        }]),
+        Data::Struct(data) => Ok(vec![Shape { path: quote!(Self), variant: None, fields: fields(&data.fields)? }]),
         Data::Enum(data) => data
             .variants
             .iter()
@@ -81,11 +70,7 @@ fn shapes(data: &Data) -> Result<Vec<Shape<'_>>> {
             .map(|(variant, index)| {
                 reject_attributes(&variant.attrs)?;
                 let name = &variant.ident;
-                Ok(Shape {
-                    path: quote!(Self::#name),
-                    variant: Some(index),
-                    fields: fields(&variant.fields)?,
-                })
+                Ok(Shape { path: quote!(Self::#name), variant: Some(index), fields: fields(&variant.fields)? })
             })
             .collect(),
         Data::Union(data) => Err(Error::new(
@@ -96,80 +81,54 @@ fn shapes(data: &Data) -> Result<Vec<Shape<'_>>> {
 }
 
 fn fields(fields: &Fields) -> Result<Vec<Field<'_>>> {
-    let locals = (0usize..).zip(fields.iter()).map(|(index, field)| {
-        format_ident!(
-            "field{index}",
-            span = Span::mixed_site().located_at(field.ty.span())
-        )
-    });
+    let locals = (0usize..)
+        .zip(fields.iter())
+        .map(|(index, field)| format_ident!("field{index}", span = Span::mixed_site().located_at(field.ty.span())));
     fields
         .iter()
         .zip(fields.members())
         .zip(locals)
-        .map(|((field, member), local)| {
-            Ok(Field {
-                member,
-                local,
-                ty: &field.ty,
-                is_static: is_static(&field.attrs)?,
-            })
-        })
+        .map(|((field, member), local)| Ok(Field { member, local, ty: &field.ty, is_static: is_static(&field.attrs)? }))
         .collect()
 }
 
 impl Shape<'_> {
     fn visit(&self, krate: &TokenStream) -> TokenStream {
         let pattern = self.pattern();
-        let variant = self
-            .variant
-            .map(|index| quote!(::core::hash::Hasher::write_u32(visitor.structure(), #index);));
-        let fields = self.fields.iter().map(
-            |Field {
-                 member,
-                 local,
-                 is_static,
-                 ..
-             }| {
-                if *is_static {
-                    return quote!(::core::hash::Hash::hash(#local, &mut visitor.structure()););
+        let variant = self.variant.map(|index| quote!(::core::hash::Hasher::write_u32(visitor.structure(), #index);));
+        let fields = self.fields.iter().map(|Field { member, local, is_static, .. }| {
+            if *is_static {
+                return quote!(::core::hash::Hash::hash(#local, &mut visitor.structure()););
+            }
+            let name = match member {
+                Member::Named(ident) => {
+                    let text = unraw(ident);
+                    quote!(#krate::Name::Field(#text))
                 }
-                let name = match member {
-                    Member::Named(ident) => {
-                        let text = unraw(ident);
-                        quote!(#krate::Name::Field(#text))
-                    }
-                    Member::Unnamed(index) => {
-                        let index = index.index as usize;
-                        quote!(#krate::Name::Index(#index))
-                    }
-                };
-                quote! {
-                    visitor.enter(#name);
-                    #krate::Tree::visit(#local, visitor);
-                    visitor.leave();
+                Member::Unnamed(index) => {
+                    let index = index.index as usize;
+                    quote!(#krate::Name::Index(#index))
                 }
-            },
-        );
+            };
+            quote! {
+                visitor.enter(#name);
+                #krate::Tree::visit(#local, visitor);
+                visitor.leave();
+            }
+        });
         quote!(#pattern => { #variant #(#fields)* })
     }
 
     fn map(&self, krate: &TokenStream) -> TokenStream {
         let pattern = self.pattern();
         let path = &self.path;
-        let fields = self.fields.iter().map(
-            |Field {
-                 member,
-                 local,
-                 is_static,
-                 ..
-             }| {
-                if *is_static {
-                    quote!(#member: ::core::clone::Clone::clone(#local))
-                } else {
-                    quote!(#member: #krate::Tree::map(#local, f))
-                }
-            },
-        );
+        let fields = self.fields.iter().map(|Field { member, local, is_static, .. }| {
+            if *is_static {
+                quote!(#member: ::core::clone::Clone::clone(#local))
+            } else {
+                quote!(#member: #krate::Tree::map(#local, f))
+            }
+        });
         quote!(#pattern => #path { #(#fields),* },)
     }
 
@@ -183,10 +142,7 @@ impl Shape<'_> {
 
 /// The user's own clause, with the bounds that the fields ask for.
 fn where_clause(generics: &Generics, shapes: &[Shape], krate: &TokenStream) -> Option<TokenStream> {
-    let parameters: Vec<&Ident> = generics
-        .type_params()
-        .map(|parameter| &parameter.ident)
-        .collect();
+    let parameters: Vec<&Ident> = generics.type_params().map(|parameter| &parameter.ident).collect();
     let mut predicates: Vec<TokenStream> = Vec::new();
     for field in shapes.iter().flat_map(|shape| &shape.fields) {
         let mentioned = mentioned(field.ty, &parameters);
@@ -202,11 +158,7 @@ fn where_clause(generics: &Generics, shapes: &[Shape], krate: &TokenStream) -> O
     let mut seen = std::collections::HashSet::new();
     predicates.retain(|predicate| seen.insert(predicate.to_string()));
 
-    let own = generics
-        .where_clause
-        .iter()
-        .flat_map(|clause| &clause.predicates)
-        .map(ToTokens::to_token_stream);
+    let own = generics.where_clause.iter().flat_map(|clause| &clause.predicates).map(ToTokens::to_token_stream);
     let all: Vec<TokenStream> = own.chain(predicates).collect();
     (!all.is_empty()).then(|| quote!(where #(#all),*))
 }
@@ -224,15 +176,11 @@ fn mentioned<'a>(ty: &'a Type, parameters: &[&Ident]) -> Vec<&'a TypePath> {
     impl<'a> Visit<'a> for Mentioned<'a, '_> {
         fn visit_type_path(&mut self, ty: &'a TypePath) {
             let segments = &ty.path.segments;
-            if segments
-                .last()
-                .is_some_and(|segment| segment.ident == "PhantomData")
-            {
+            if segments.last().is_some_and(|segment| segment.ident == "PhantomData") {
                 return;
             }
-            let starts_with_parameter = ty.qself.is_none()
-                && ty.path.leading_colon.is_none()
-                && self.parameters.contains(&&segments[0].ident);
+            let starts_with_parameter =
+                ty.qself.is_none() && ty.path.leading_colon.is_none() && self.parameters.contains(&&segments[0].ident);
             if starts_with_parameter {
                 self.found.push(ty);
                 return;
@@ -246,25 +194,16 @@ fn mentioned<'a>(ty: &'a Type, parameters: &[&Ident]) -> Vec<&'a TypePath> {
         }
     }
 
-    let mut visitor = Mentioned {
-        parameters,
-        found: Vec::new(),
-    };
+    let mut visitor = Mentioned { parameters, found: Vec::new() };
     visitor.visit_type(ty);
     visitor.found
 }
 
 fn is_static(attributes: &[Attribute]) -> Result<bool> {
     let mut is_static = false;
-    for attribute in attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("tree"))
-    {
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("tree")) {
         attribute.parse_args::<Token![static]>().map_err(|error| {
-            Error::new(
-                error.span(),
-                "unknown attribute: a field may have `#[tree(static)]`, and nothing else",
-            )
+            Error::new(error.span(), "unknown attribute: a field may have `#[tree(static)]`, and nothing else")
         })?;
         is_static = true;
     }
@@ -273,14 +212,8 @@ fn is_static(attributes: &[Attribute]) -> Result<bool> {
 
 /// Types and variants take no attribute of ours.
 fn reject_attributes(attributes: &[Attribute]) -> Result<()> {
-    match attributes
-        .iter()
-        .find(|attribute| attribute.path().is_ident("tree"))
-    {
-        Some(attribute) => Err(Error::new_spanned(
-            attribute,
-            "`#[tree(static)]` marks a field: it means nothing here",
-        )),
+    match attributes.iter().find(|attribute| attribute.path().is_ident("tree")) {
+        Some(attribute) => Err(Error::new_spanned(attribute, "`#[tree(static)]` marks a field: it means nothing here")),
         None => Ok(()),
     }
 }

@@ -46,7 +46,8 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// `len` zero bytes, 64-byte aligned.
     pub fn zeroed(len: usize) -> Self {
-        let layout = Layout::from_size_align(len.max(1).next_multiple_of(ALIGN), ALIGN).expect("a buffer below isize::MAX");
+        let layout =
+            Layout::from_size_align(len.max(1).next_multiple_of(ALIGN), ALIGN).expect("a buffer below isize::MAX");
         // SAFETY: the layout is not of size zero.
         let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
         Self::count(Buffer { start, len, owner: Owner::Own(layout) })

@@ -17,9 +17,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::fuse::Affine;
-use crate::lane::{
-    LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, lower,
-};
+use crate::lane::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, lower};
 use crate::loops::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Row, Stmt};
 use crate::types::DType;
 
@@ -72,10 +70,15 @@ impl Emitter<'_, '_> {
         let ty = accumulator.lane_type();
         if accumulator.interleaved.is_some() {
             let size = (PARTIALS * scalar_type(ty).bytes() as usize) as u32;
-            Place::Memory(self.builder.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size, 4)))
+            Place::Memory(self.builder.create_sized_stack_slot(StackSlotData::new(
+                StackSlotKind::ExplicitSlot,
+                size,
+                4,
+            )))
         } else {
             let scalar = self.builder.declare_var(scalar_type(ty));
-            let vector = self.builder.declare_var(if self.loops.scalar { scalar_type(ty) } else { lane_type(ty, LANES) });
+            let vector =
+                self.builder.declare_var(if self.loops.scalar { scalar_type(ty) } else { lane_type(ty, LANES) });
             Place::Registers(scalar, vector)
         }
     }
@@ -431,9 +434,7 @@ impl Emitter<'_, '_> {
                 LaneOp::Const(bits) => self.constant(inst.ty, bits, width),
                 LaneOp::Input(n) => input(self, n),
                 LaneOp::Unary(op, x) => self.unary(op, inst.ty, get(x), width),
-                LaneOp::Binary(op, x, y) => {
-                    self.binary(op, inst.ty, get(x), get(y), program.constant(y), width)
-                }
+                LaneOp::Binary(op, x, y) => self.binary(op, inst.ty, get(x), get(y), program.constant(y), width),
                 LaneOp::Fma(x, y, z) => self.builder.ins().fma(get(x), get(y), get(z)),
                 LaneOp::Compare(op, x, y) => self.compare(op, program.ty(x), get(x), get(y)),
                 LaneOp::Select(c, x, y) => self.select(inst.ty, get(c), get(x), get(y), width),

@@ -117,7 +117,8 @@ pub fn compile(kernels: Kernels, donated: &[bool], isa: Isa) -> Result<Code> {
                 let gemm = described.next().expect("every product was described");
                 let size = g.dtype.size();
                 scratch.push(gemm.scratch_bytes());
-                let entry = if g.dtype == DType::F64 { gemm::gemm_f64 as *const () } else { gemm::gemm_f32 as *const () };
+                let entry =
+                    if g.dtype == DType::F64 { gemm::gemm_f64 as *const () } else { gemm::gemm_f32 as *const () };
                 let byte = |offset: isize| offset as i64 * size as i64;
                 calls.push(Call::Gemm {
                     entry: entry as usize as i64,
@@ -237,7 +238,13 @@ impl Compiler {
         let isa = cranelift_native::builder().map_err(|e| fault(&e))?;
         let isa = isa.finish(settings::Flags::new(flags)).map_err(|e| fault(&e))?;
         let module = JITModule::new(JITBuilder::with_isa(isa, cranelift_module::default_libcall_names()));
-        Ok(Compiler { context: module.make_context(), frontend: FunctionBuilderContext::new(), module, listing: None, wide })
+        Ok(Compiler {
+            context: module.make_context(),
+            frontend: FunctionBuilderContext::new(),
+            module,
+            listing: None,
+            wide,
+        })
     }
 
     fn pointers(&self, count: usize) -> Signature {
@@ -279,10 +286,8 @@ impl Compiler {
     fn define(&mut self, name: &str) -> Result<FuncId> {
         let fault = |e: &dyn std::fmt::Display| Error::compiler("emit", format!("{name}: {e}"));
         dump(Stage::Clif, &format!("clif of {name}"), &self.context.func.display());
-        let id = self
-            .module
-            .declare_function(name, Linkage::Local, &self.context.func.signature)
-            .map_err(|e| fault(&e))?;
+        let id =
+            self.module.declare_function(name, Linkage::Local, &self.context.func.signature).map_err(|e| fault(&e))?;
         if let Some((clif, _)) = &mut self.listing {
             *clif = self.context.func.display().to_string();
         }
@@ -349,11 +354,8 @@ impl Compiler {
         for (k, call) in calls.iter().enumerate() {
             let skip = single.then(|| {
                 let (run, skip) = (builder.create_block(), builder.create_block());
-                let wanted = builder.ins().icmp_imm_u(
-                    cranelift_codegen::ir::condcodes::IntCC::Equal,
-                    arguments[3],
-                    k as i64,
-                );
+                let wanted =
+                    builder.ins().icmp_imm_u(cranelift_codegen::ir::condcodes::IntCC::Equal, arguments[3], k as i64);
                 builder.ins().brif(wanted, run, &[], skip, &[]);
                 builder.switch_to_block(run);
                 skip
@@ -389,4 +391,3 @@ impl Compiler {
         self.define(if single { "single" } else { "driver" })
     }
 }
-

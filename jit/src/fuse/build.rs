@@ -95,9 +95,7 @@ impl<'a> Builder<'a> {
             let base = reshape_base(self.graph, output);
             let output = match &self.graph.node(base).op {
                 Op::Param(i) => Output::Param(*i, ty),
-                Op::Constant(c) => {
-                    Output::Constant(crate::array::Array::new(ty, c.0.buffer().clone()))
-                }
+                Op::Constant(c) => Output::Constant(crate::array::Array::new(ty, c.0.buffer().clone())),
                 _ => Output::Computed(self.buffers[&base], ty),
             };
             self.result.outputs.push(output);
@@ -185,8 +183,7 @@ impl<'a> Builder<'a> {
             | Op::Convert(_)
             | Op::Bitcast(_)
             | Op::Threefry(_) => {
-                let operands: SmallVec<[Slot; 4]> =
-                    node.operands.iter().map(|&x| self.read(body, x, coords)).collect();
+                let operands: SmallVec<[Slot; 4]> = node.operands.iter().map(|&x| self.read(body, x, coords)).collect();
                 body.push(KernelOp::Apply(node.op.clone()), &operands, node.ty.dtype)
             }
             Op::Broadcast { dims: places, .. } => {

@@ -161,7 +161,9 @@ impl LoopGroup {
             }
             let mut value = value.clone();
             match &mut value.op {
-                KernelOp::Load(_, index) | KernelOp::Counter(index) => *index = index.remap(&map, self.kernel.dims.len()),
+                KernelOp::Load(_, index) | KernelOp::Counter(index) => {
+                    *index = index.remap(&map, self.kernel.dims.len())
+                }
                 KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => {}
             }
             for x in &mut value.operands {

@@ -63,7 +63,13 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
         Op::Reshape(shape) => {
             let result = TensorType::new(operands[0].dtype, shape);
             check(result.elements() == operands[0].elements(), || {
-                format!("cannot reshape {} to [{}]: {} elements are not {}", operands[0], join(shape, ","), operands[0].elements(), result.elements())
+                format!(
+                    "cannot reshape {} to [{}]: {} elements are not {}",
+                    operands[0],
+                    join(shape, ","),
+                    operands[0].elements(),
+                    result.elements()
+                )
             })?;
             Ok(result)
         }
@@ -95,7 +101,9 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
         Op::Pad { low, high, interior } => {
             let (x, value) = (operands[0], operands[1]);
             let rank = x.rank();
-            check(value.rank() == 0 && value.dtype == x.dtype, || format!("pads {x} with a {} scalar, not {value}", x.dtype))?;
+            check(value.rank() == 0 && value.dtype == x.dtype, || {
+                format!("pads {x} with a {} scalar, not {value}", x.dtype)
+            })?;
             check(low.len() == rank && high.len() == rank && interior.len() == rank, || {
                 format!("needs low, high and interior for each of the {rank} axes of {x}")
             })?;

@@ -55,7 +55,8 @@ fn of(op: &Op) -> Vec<Sample> {
         Op::Param(_) => vec![],
         Op::Literal(_) => [F32, F64, I32, U32, Bool].map(|d| one(Op::Literal(Literal::new(d, 1.0)), vec![])).to_vec(),
         Op::Constant(_) => {
-            let array = Array::from_vec(&[2, 3], vec![1.0f32, -2.0, 0.5, f32::INFINITY, 0.0, 4.0]).expect("six elements");
+            let array =
+                Array::from_vec(&[2, 3], vec![1.0f32, -2.0, 0.5, f32::INFINITY, 0.0, 4.0]).expect("six elements");
             vec![one(Op::Constant(Constant(array)), vec![])]
         }
         Op::Iota { .. } => [(F32, 0), (I32, 1), (U32, 1), (F64, 0)]
@@ -63,7 +64,13 @@ fn of(op: &Op) -> Vec<Sample> {
             .to_vec(),
         Op::Unary(op) => dtypes(op.class())
             .into_iter()
-            .flat_map(|d| [t(d, &[3, 7]), t(d, &[])].map(|ty| Sample { op: Op::Unary(*op), operands: vec![ty], range: op.range() }))
+            .flat_map(|d| {
+                [t(d, &[3, 7]), t(d, &[])].map(|ty| Sample {
+                    op: Op::Unary(*op),
+                    operands: vec![ty],
+                    range: op.range(),
+                })
+            })
             .collect(),
         Op::Binary(op) => dtypes(op.class())
             .into_iter()
@@ -73,18 +80,22 @@ fn of(op: &Op) -> Vec<Sample> {
             .into_iter()
             .map(|d| Sample { op: Op::Compare(*op), operands: vec![t(d, &[23]), t(d, &[23])], range: op.range() })
             .collect(),
-        Op::Select => [F32, I32, Bool, F64].map(|d| one(Op::Select, vec![t(Bool, &[4, 5]), t(d, &[4, 5]), t(d, &[4, 5])])).to_vec(),
+        Op::Select => [F32, I32, Bool, F64]
+            .map(|d| one(Op::Select, vec![t(Bool, &[4, 5]), t(d, &[4, 5]), t(d, &[4, 5])]))
+            .to_vec(),
         Op::Convert(_) => DType::ALL
             .iter()
-            .flat_map(|&from| DType::ALL.map(|to| Sample { op: Op::Convert(to), operands: vec![t(from, &[19])], range: (-9.0, 9.0) }))
+            .flat_map(|&from| {
+                DType::ALL.map(|to| Sample { op: Op::Convert(to), operands: vec![t(from, &[19])], range: (-9.0, 9.0) })
+            })
             .collect(),
         Op::Bitcast(_) => [(F32, U32), (U32, F32), (F32, I32), (I32, U32)]
             .map(|(from, to)| one(Op::Bitcast(to), vec![t(from, &[3, 3])]))
             .to_vec(),
         Op::StopGradient => vec![one(Op::StopGradient, vec![t(F32, &[4])])],
-        Op::Threefry(_) => [0, 1]
-            .map(|w| Sample { op: Op::Threefry(w), operands: vec![t(U32, &[21]); 4], range: (0.0, 4e9) })
-            .to_vec(),
+        Op::Threefry(_) => {
+            [0, 1].map(|w| Sample { op: Op::Threefry(w), operands: vec![t(U32, &[21]); 4], range: (0.0, 4e9) }).to_vec()
+        }
         Op::Reshape(_) => vec![
             one(Op::Reshape(smallvec![6, 4]), vec![t(F32, &[2, 3, 4])]),
             one(Op::Reshape(smallvec![2, 2, 6]), vec![t(F32, &[4, 6])]),
@@ -129,8 +140,11 @@ fn of(op: &Op) -> Vec<Sample> {
         Op::Reduce(op, _) => dtypes(op.class())
             .into_iter()
             .flat_map(|d| {
-                [smallvec![0], smallvec![1], smallvec![2], smallvec![0, 2], smallvec![0, 1, 2]]
-                    .map(|axes| Sample { op: Op::Reduce(*op, axes), operands: vec![t(d, &[3, 4, 19])], range: op.range() })
+                [smallvec![0], smallvec![1], smallvec![2], smallvec![0, 2], smallvec![0, 1, 2]].map(|axes| Sample {
+                    op: Op::Reduce(*op, axes),
+                    operands: vec![t(d, &[3, 4, 19])],
+                    range: op.range(),
+                })
             })
             .collect(),
         Op::ArgReduce(op, _) => [(F32, 0), (F32, 1), (I32, 1), (U32, 0)]

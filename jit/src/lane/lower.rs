@@ -172,11 +172,7 @@ fn shift(p: &mut LaneProgram, op: B, x: LaneId, y: LaneId) -> LaneId {
 }
 
 fn compare(p: &mut LaneProgram, op: CompareOp, dtype: DType, x: LaneId, y: LaneId) -> LaneId {
-    let (x, y) = if dtype == DType::Bool {
-        (p.convert(V::BoolToI32, x), p.convert(V::BoolToI32, y))
-    } else {
-        (x, y)
-    };
+    let (x, y) = if dtype == DType::Bool { (p.convert(V::BoolToI32, x), p.convert(V::BoolToI32, y)) } else { (x, y) };
     let unsigned = dtype == DType::U32;
     match op {
         CompareOp::Eq => p.compare(C::Eq, x, y),

@@ -155,7 +155,9 @@ impl Callback for ModelCheckpoint {
         if self.watch.is_none() && self.saved_at != Some((run.step(), run.position())) {
             self.save_last(run)?;
         }
-        if self.watch.is_some() && let Some(file) = self.file() {
+        if self.watch.is_some()
+            && let Some(file) = self.file()
+        {
             run.best_checkpoint = Some(file.to_path_buf());
         }
         Ok(())

@@ -59,13 +59,7 @@ unsafe fn strided<V: Lanes, const MR: usize>(tile: &Tile<V::Scalar>) {
 
 #[target_feature(enable = "avx2,fma")]
 #[inline(never)]
-unsafe fn pack<V: Lanes>(
-    from: Source<V::Scalar>,
-    lanes: usize,
-    depth: usize,
-    to: *mut V::Scalar,
-    panel: usize,
-) {
+unsafe fn pack<V: Lanes>(from: Source<V::Scalar>, lanes: usize, depth: usize, to: *mut V::Scalar, panel: usize) {
     // SAFETY: the caller's promise.
     unsafe { pack::pack::<V>(from, lanes, depth, to, panel) }
 }
@@ -137,12 +131,7 @@ impl Lanes for __m256 {
     }
     #[inline(always)]
     unsafe fn mask(lanes: usize) -> __m256i {
-        unsafe {
-            _mm256_cmpgt_epi32(
-                _mm256_set1_epi32(lanes as i32),
-                _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-            )
-        }
+        unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
     }
     #[inline(always)]
     unsafe fn load_masked(from: *const f32, mask: __m256i) -> Self {
@@ -163,24 +152,14 @@ impl Lanes for __m256 {
             let mask = Self::mask(columns);
             let mut row = from;
             for r in 0..8 {
-                x[r] = if columns == 8 {
-                    Self::load(row)
-                } else {
-                    Self::load_masked(row, mask)
-                };
+                x[r] = if columns == 8 { Self::load(row) } else { Self::load_masked(row, mask) };
                 row = row.wrapping_offset(if r + 1 < rows { stride } else { 0 });
             }
             // First 4x4 within each 128-bit half: then x[4g + j] holds, in half q, rows 4g..4g+4 of
             // column 4q + j.
             for g in [0, 4] {
-                let (lo, hi) = (
-                    _mm256_unpacklo_ps(x[g], x[g + 1]),
-                    _mm256_unpackhi_ps(x[g], x[g + 1]),
-                );
-                let (lo2, hi2) = (
-                    _mm256_unpacklo_ps(x[g + 2], x[g + 3]),
-                    _mm256_unpackhi_ps(x[g + 2], x[g + 3]),
-                );
+                let (lo, hi) = (_mm256_unpacklo_ps(x[g], x[g + 1]), _mm256_unpackhi_ps(x[g], x[g + 1]));
+                let (lo2, hi2) = (_mm256_unpacklo_ps(x[g + 2], x[g + 3]), _mm256_unpackhi_ps(x[g + 2], x[g + 3]));
                 let pairs = [lo, lo2, hi, hi2].map(|v| _mm256_castps_pd(v));
                 x[g] = _mm256_castpd_ps(_mm256_unpacklo_pd(pairs[0], pairs[1]));
                 x[g + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(pairs[0], pairs[1]));
@@ -202,12 +181,7 @@ impl Lanes for __m256 {
     }
     #[inline(always)]
     unsafe fn strided_kernel(rows: usize) -> Kernel<f32> {
-        let kernels = [
-            strided::<Self, 1>,
-            strided::<Self, 2>,
-            strided::<Self, 3>,
-            strided::<Self, 4>,
-        ];
+        let kernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
         unsafe { *kernels.get_unchecked(rows - 1) }
     }
     #[inline(always)]
@@ -215,14 +189,7 @@ impl Lanes for __m256 {
         unsafe { pack::<Self>(from, lanes, depth, to, panel) }
     }
     #[inline(always)]
-    unsafe fn unpack(
-        from: *const f32,
-        from_row: usize,
-        rows: usize,
-        lanes: usize,
-        to: *mut f32,
-        to_lane: isize,
-    ) {
+    unsafe fn unpack(from: *const f32, from_row: usize, rows: usize, lanes: usize, to: *mut f32, to_lane: isize) {
         unsafe { unpack::<Self>(from, from_row, rows, lanes, to, to_lane) }
     }
 }
@@ -255,12 +222,7 @@ impl Lanes for __m256d {
     }
     #[inline(always)]
     unsafe fn mask(lanes: usize) -> __m256i {
-        unsafe {
-            _mm256_cmpgt_epi64(
-                _mm256_set1_epi64x(lanes as i64),
-                _mm256_setr_epi64x(0, 1, 2, 3),
-            )
-        }
+        unsafe { _mm256_cmpgt_epi64(_mm256_set1_epi64x(lanes as i64), _mm256_setr_epi64x(0, 1, 2, 3)) }
     }
     #[inline(always)]
     unsafe fn load_masked(from: *const f64, mask: __m256i) -> Self {
@@ -281,19 +243,12 @@ impl Lanes for __m256d {
             let mask = Self::mask(columns);
             let mut row = from;
             for r in 0..4 {
-                x[r] = if columns == 4 {
-                    Self::load(row)
-                } else {
-                    Self::load_masked(row, mask)
-                };
+                x[r] = if columns == 4 { Self::load(row) } else { Self::load_masked(row, mask) };
                 row = row.wrapping_offset(if r + 1 < rows { stride } else { 0 });
             }
             // First 2x2 within each 128-bit half, then the 2x2 of halves.
             for g in [0, 2] {
-                (x[g], x[g + 1]) = (
-                    _mm256_unpacklo_pd(x[g], x[g + 1]),
-                    _mm256_unpackhi_pd(x[g], x[g + 1]),
-                );
+                (x[g], x[g + 1]) = (_mm256_unpacklo_pd(x[g], x[g + 1]), _mm256_unpackhi_pd(x[g], x[g + 1]));
             }
             [
                 _mm256_permute2f128_pd::<0x20>(x[0], x[2]),
@@ -309,12 +264,7 @@ impl Lanes for __m256d {
     }
     #[inline(always)]
     unsafe fn strided_kernel(rows: usize) -> Kernel<f64> {
-        let kernels = [
-            strided::<Self, 1>,
-            strided::<Self, 2>,
-            strided::<Self, 3>,
-            strided::<Self, 4>,
-        ];
+        let kernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
         unsafe { *kernels.get_unchecked(rows - 1) }
     }
     #[inline(always)]
@@ -322,14 +272,7 @@ impl Lanes for __m256d {
         unsafe { pack::<Self>(from, lanes, depth, to, panel) }
     }
     #[inline(always)]
-    unsafe fn unpack(
-        from: *const f64,
-        from_row: usize,
-        rows: usize,
-        lanes: usize,
-        to: *mut f64,
-        to_lane: isize,
-    ) {
+    unsafe fn unpack(from: *const f64, from_row: usize, rows: usize, lanes: usize, to: *mut f64, to_lane: isize) {
         unsafe { unpack::<Self>(from, from_row, rows, lanes, to, to_lane) }
     }
 }

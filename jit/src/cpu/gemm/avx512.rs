@@ -59,13 +59,7 @@ unsafe fn strided<V: Lanes, const MR: usize>(tile: &Tile<V::Scalar>) {
 
 #[target_feature(enable = "avx512f")]
 #[inline(never)]
-unsafe fn pack<V: Lanes>(
-    from: Source<V::Scalar>,
-    lanes: usize,
-    depth: usize,
-    to: *mut V::Scalar,
-    panel: usize,
-) {
+unsafe fn pack<V: Lanes>(from: Source<V::Scalar>, lanes: usize, depth: usize, to: *mut V::Scalar, panel: usize) {
     // SAFETY: the caller's promise.
     unsafe { pack::pack::<V>(from, lanes, depth, to, panel) }
 }
@@ -165,35 +159,20 @@ impl Lanes for __m512 {
         unsafe { _mm512_fmadd_ps(self, by, onto) }
     }
     #[inline(always)]
-    unsafe fn transpose(
-        from: *const f32,
-        stride: isize,
-        rows: usize,
-        columns: usize,
-    ) -> [Self; 16] {
+    unsafe fn transpose(from: *const f32, stride: isize, rows: usize, columns: usize) -> [Self; 16] {
         unsafe {
             let mut x = [_mm512_setzero_ps(); 16];
             let mask = Self::mask(columns);
             let mut row = from;
             for r in 0..16 {
-                x[r] = if columns == 16 {
-                    Self::load(row)
-                } else {
-                    Self::load_masked(row, mask)
-                };
+                x[r] = if columns == 16 { Self::load(row) } else { Self::load_masked(row, mask) };
                 row = row.wrapping_offset(if r + 1 < rows { stride } else { 0 });
             }
             // First 4x4 within each 128-bit quarter: then x[4g + j] holds, in quarter q, rows
             // 4g..4g+4 of column 4q + j.
             for g in [0, 4, 8, 12] {
-                let (lo, hi) = (
-                    _mm512_unpacklo_ps(x[g], x[g + 1]),
-                    _mm512_unpackhi_ps(x[g], x[g + 1]),
-                );
-                let (lo2, hi2) = (
-                    _mm512_unpacklo_ps(x[g + 2], x[g + 3]),
-                    _mm512_unpackhi_ps(x[g + 2], x[g + 3]),
-                );
+                let (lo, hi) = (_mm512_unpacklo_ps(x[g], x[g + 1]), _mm512_unpackhi_ps(x[g], x[g + 1]));
+                let (lo2, hi2) = (_mm512_unpacklo_ps(x[g + 2], x[g + 3]), _mm512_unpackhi_ps(x[g + 2], x[g + 3]));
                 let pairs = [lo, lo2, hi, hi2].map(|v| _mm512_castps_pd(v));
                 x[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(pairs[0], pairs[1]));
                 x[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pairs[0], pairs[1]));
@@ -221,12 +200,7 @@ impl Lanes for __m512 {
     }
     #[inline(always)]
     unsafe fn strided_kernel(rows: usize) -> Kernel<f32> {
-        let kernels = [
-            strided::<Self, 1>,
-            strided::<Self, 2>,
-            strided::<Self, 3>,
-            strided::<Self, 4>,
-        ];
+        let kernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
         unsafe { *kernels.get_unchecked(rows - 1) }
     }
     #[inline(always)]
@@ -234,14 +208,7 @@ impl Lanes for __m512 {
         unsafe { pack::<Self>(from, lanes, depth, to, panel) }
     }
     #[inline(always)]
-    unsafe fn unpack(
-        from: *const f32,
-        from_row: usize,
-        rows: usize,
-        lanes: usize,
-        to: *mut f32,
-        to_lane: isize,
-    ) {
+    unsafe fn unpack(from: *const f32, from_row: usize, rows: usize, lanes: usize, to: *mut f32, to_lane: isize) {
         unsafe { unpack::<Self>(from, from_row, rows, lanes, to, to_lane) }
     }
 }
@@ -294,19 +261,12 @@ impl Lanes for __m512d {
             let mask = Self::mask(columns);
             let mut row = from;
             for r in 0..8 {
-                x[r] = if columns == 8 {
-                    Self::load(row)
-                } else {
-                    Self::load_masked(row, mask)
-                };
+                x[r] = if columns == 8 { Self::load(row) } else { Self::load_masked(row, mask) };
                 row = row.wrapping_offset(if r + 1 < rows { stride } else { 0 });
             }
             // First 2x2 within each 128-bit quarter, then the 4x4 of quarters, as for f32.
             for g in [0, 2, 4, 6] {
-                (x[g], x[g + 1]) = (
-                    _mm512_unpacklo_pd(x[g], x[g + 1]),
-                    _mm512_unpackhi_pd(x[g], x[g + 1]),
-                );
+                (x[g], x[g + 1]) = (_mm512_unpacklo_pd(x[g], x[g + 1]), _mm512_unpackhi_pd(x[g], x[g + 1]));
             }
             let mut out = [_mm512_setzero_pd(); 8];
             for j in 0..2 {
@@ -328,12 +288,7 @@ impl Lanes for __m512d {
     }
     #[inline(always)]
     unsafe fn strided_kernel(rows: usize) -> Kernel<f64> {
-        let kernels = [
-            strided::<Self, 1>,
-            strided::<Self, 2>,
-            strided::<Self, 3>,
-            strided::<Self, 4>,
-        ];
+        let kernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
         unsafe { *kernels.get_unchecked(rows - 1) }
     }
     #[inline(always)]
@@ -341,14 +296,7 @@ impl Lanes for __m512d {
         unsafe { pack::<Self>(from, lanes, depth, to, panel) }
     }
     #[inline(always)]
-    unsafe fn unpack(
-        from: *const f64,
-        from_row: usize,
-        rows: usize,
-        lanes: usize,
-        to: *mut f64,
-        to_lane: isize,
-    ) {
+    unsafe fn unpack(from: *const f64, from_row: usize, rows: usize, lanes: usize, to: *mut f64, to_lane: isize) {
         unsafe { unpack::<Self>(from, from_row, rows, lanes, to, to_lane) }
     }
 }

@@ -49,9 +49,7 @@ impl Isa {
             if std::arch::is_x86_feature_detected!("avx512f") {
                 return Isa::Avx512;
             }
-            if std::arch::is_x86_feature_detected!("avx2")
-                && std::arch::is_x86_feature_detected!("fma")
-            {
+            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
                 return Isa::Avx2;
             }
         }
@@ -188,13 +186,7 @@ impl Gemm {
 ///   neither itself nor the others.
 /// - `scratch` is 64-byte aligned and [`Gemm::scratch_bytes`] long, and no one else's during the
 ///   call.
-pub unsafe extern "C" fn gemm_f32(
-    gemm: *const Gemm,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
-    scratch: *mut u8,
-) {
+pub unsafe extern "C" fn gemm_f32(gemm: *const Gemm, a: *const f32, b: *const f32, c: *mut f32, scratch: *mut u8) {
     // SAFETY: the caller's promise.
     unsafe { gemm_range_f32(gemm, a, b, c, scratch, 0, usize::MAX) }
 }
@@ -203,13 +195,7 @@ pub unsafe extern "C" fn gemm_f32(
 ///
 /// # Safety
 /// As for [`gemm_f32`], with element size 8.
-pub unsafe extern "C" fn gemm_f64(
-    gemm: *const Gemm,
-    a: *const f64,
-    b: *const f64,
-    c: *mut f64,
-    scratch: *mut u8,
-) {
+pub unsafe extern "C" fn gemm_f64(gemm: *const Gemm, a: *const f64, b: *const f64, c: *mut f64, scratch: *mut u8) {
     // SAFETY: the caller's promise.
     unsafe { gemm_range_f64(gemm, a, b, c, scratch, 0, usize::MAX) }
 }

@@ -33,11 +33,7 @@ pub(super) unsafe fn range<V: Lanes>(
     begin: usize,
     end: usize,
 ) {
-    debug_assert_eq!(
-        g.element,
-        size_of::<V::Scalar>(),
-        "planned for another element"
-    );
+    debug_assert_eq!(g.element, size_of::<V::Scalar>(), "planned for another element");
     let end = end.min(g.tasks());
     if begin >= end {
         return;
@@ -48,11 +44,7 @@ pub(super) unsafe fn range<V: Lanes>(
         (0, 0, 0)
     } else {
         let rest = begin / g.row_tiles;
-        (
-            rest / g.lane_blocks,
-            rest % g.lane_blocks,
-            begin % g.row_tiles,
-        )
+        (rest / g.lane_blocks, rest % g.lane_blocks, begin % g.row_tiles)
     };
     let mut left = end - begin;
     // SAFETY: the plan keeps tiles to `Isa::most_rows`, and counted the three parts of scratch.
@@ -136,11 +128,7 @@ impl<V: Lanes> Nest<'_, V> {
         }
         let y = y.wrapping_offset(lane as isize * g.y[2]);
         let d = d.wrapping_offset(lane as isize * g.d[2]);
-        let (out, out_row) = if g.staged {
-            (self.stage, g.lane_block as isize)
-        } else {
-            (d, g.d[1])
-        };
+        let (out, out_row) = if g.staged { (self.stage, g.lane_block as isize) } else { (d, g.d[1]) };
         let mut k = 0;
         loop {
             let depth = g.depth_block.min(g.k - k);
@@ -148,20 +136,11 @@ impl<V: Lanes> Nest<'_, V> {
             // How y is read from panel to panel, and within a panel and within the edge from k to
             // k, or from lane to lane by strided kernels.
             let (y, y_panel, y_step, y_edge_step) = if g.pack_y {
-                let from = Source {
-                    at: y,
-                    lane: g.y[2],
-                    k: g.y[1],
-                };
+                let from = Source { at: y, lane: g.y[2], k: g.y[1] };
                 // SAFETY: scratch holds a block.
                 unsafe { V::pack(from, lanes, depth, self.y_pack, panel) };
                 let edge_width = (edge_vectors * V::WIDTH) as isize;
-                (
-                    self.y_pack.cast_const(),
-                    (panel * depth) as isize,
-                    panel as isize,
-                    edge_width,
-                )
+                (self.y_pack.cast_const(), (panel * depth) as isize, panel as isize, edge_width)
             } else if g.strided {
                 (y, panel as isize * g.y[2], g.y[2], g.y[2])
             } else {
@@ -173,11 +152,7 @@ impl<V: Lanes> Nest<'_, V> {
                 let row = first_row(g, tile) as isize;
                 let x = x.wrapping_offset(row * g.x[1] + k as isize * g.x[2]);
                 let (x, x_row, x_k) = if g.pack_x {
-                    let from = Source {
-                        at: x,
-                        lane: g.x[1],
-                        k: g.x[2],
-                    };
+                    let from = Source { at: x, lane: g.x[1], k: g.x[2] };
                     let width = rows.next_multiple_of(V::WIDTH);
                     // SAFETY: scratch holds a tile.
                     unsafe { V::pack(from, rows, depth, self.x_pack, width) };
@@ -223,16 +198,7 @@ impl<V: Lanes> Nest<'_, V> {
             let (low, high) = (first_row(g, first), first_row(g, last));
             let from = self.stage.wrapping_add(low * g.lane_block);
             // SAFETY: the stage holds the rows of these tiles, and rows of d are contiguous.
-            unsafe {
-                V::unpack(
-                    from,
-                    g.lane_block,
-                    high - low,
-                    lanes,
-                    d.wrapping_add(low),
-                    g.d[2],
-                )
-            };
+            unsafe { V::unpack(from, g.lane_block, high - low, lanes, d.wrapping_add(low), g.d[2]) };
         }
     }
 }
@@ -250,11 +216,5 @@ fn first_row(g: &Gemm, tile: usize) -> usize {
 #[inline(always)]
 unsafe fn kernel<V: Lanes>(g: &Gemm, rows: usize, vectors: usize) -> Kernel<V::Scalar> {
     // SAFETY: the caller's promise.
-    unsafe {
-        if g.strided {
-            V::strided_kernel(rows.max(1))
-        } else {
-            V::kernel(rows.max(1), vectors)
-        }
-    }
+    unsafe { if g.strided { V::strided_kernel(rows.max(1)) } else { V::kernel(rows.max(1), vectors) } }
 }

@@ -124,13 +124,7 @@ unsafe fn transpose<V: Lanes>(
 
 /// Nothing is contiguous: one scalar at a time.
 #[inline(always)]
-unsafe fn gather<V: Lanes>(
-    from: Source<V::Scalar>,
-    lanes: usize,
-    depth: usize,
-    to: *mut V::Scalar,
-    width: usize,
-) {
+unsafe fn gather<V: Lanes>(from: Source<V::Scalar>, lanes: usize, depth: usize, to: *mut V::Scalar, width: usize) {
     for k in 0..depth {
         for l in 0..V::WIDTH {
             // Padding repeats the last lane, as it does when transposing.
@@ -160,16 +154,10 @@ pub(super) unsafe fn unpack<V: Lanes>(
             // SAFETY: the caller's promise; what does not exist is masked.
             unsafe {
                 let mask = V::mask(height);
-                let block = V::transpose(
-                    from.add(r * from_row + l),
-                    from_row as isize,
-                    height,
-                    columns,
-                );
+                let block = V::transpose(from.add(r * from_row + l), from_row as isize, height, columns);
                 for c in 0..V::WIDTH {
                     if c < columns {
-                        block.as_ref()[c]
-                            .store_masked(to.offset((l + c) as isize * to_lane).add(r), mask);
+                        block.as_ref()[c].store_masked(to.offset((l + c) as isize * to_lane).add(r), mask);
                     }
                 }
             }

@@ -32,43 +32,15 @@ pub(super) fn plan(
     element: usize,
     isa: Isa,
 ) -> Gemm {
-    assert!(
-        element == 4 || element == 8,
-        "products are of f32 or f64, not of {element} bytes"
-    );
-    assert!(
-        c[2] == 1 || n <= 1,
-        "rows of C must be contiguous, not {} apart",
-        c[2]
-    );
+    assert!(element == 4 || element == 8, "products are of f32 or f64, not of {element} bytes");
+    assert!(c[2] == 1 || n <= 1, "rows of C must be contiguous, not {} apart", c[2]);
     let width = isa.vector_bytes() / element;
-    let (products, folded) = fold_batch(
-        batch,
-        Folded {
-            m,
-            n,
-            a,
-            b,
-            c: [c[0], c[1], 1],
-        },
-    );
+    let (products, folded) = fold_batch(batch, Folded { m, n, a, b, c: [c[0], c[1], 1] });
 
     let swapped = swap_pays(&folded, k, width, element);
-    let Folded {
-        m: m1,
-        n: n1,
-        a: a1,
-        b: b1,
-        c: c1,
-    } = folded;
+    let Folded { m: m1, n: n1, a: a1, b: b1, c: c1 } = folded;
     let (rows, lanes, x, mut y, d) = if swapped {
-        (
-            n1,
-            m1,
-            [b1[0], b1[2], b1[1]],
-            [a1[0], a1[2], a1[1]],
-            [c1[0], c1[2], c1[1]],
-        )
+        (n1, m1, [b1[0], b1[2], b1[1]], [a1[0], a1[2], a1[1]], [c1[0], c1[2], c1[1]])
     } else {
         (m1, n1, a1, b1, c1)
     };
@@ -79,16 +51,8 @@ pub(super) fn plan(
     let staged = d[2] != 1 && lanes > 1;
     let strided = y[2] != 1 && y[1] == 1 && rows <= MOST_STRIDED_ROWS;
 
-    let tile_vectors = if strided {
-        1
-    } else {
-        choose_vectors(isa, rows, lanes.div_ceil(width), k)
-    };
-    let most_rows = if strided {
-        MOST_STRIDED_ROWS
-    } else {
-        isa.most_rows()[tile_vectors - 1]
-    };
+    let tile_vectors = if strided { 1 } else { choose_vectors(isa, rows, lanes.div_ceil(width), k) };
+    let most_rows = if strided { MOST_STRIDED_ROWS } else { isa.most_rows()[tile_vectors - 1] };
     let row_tiles = rows.div_ceil(most_rows);
     let tile_rows = rows.div_ceil(row_tiles.max(1)).max(1);
     let panel = tile_vectors * width;
@@ -108,10 +72,7 @@ pub(super) fn plan(
     } else if streams {
         (if rows <= 2 { 8 } else { 16 }, MOST_LANES)
     } else {
-        (
-            if pack_x { 128 } else { 256 },
-            BLOCK_BYTES / (k.clamp(1, 256) * element),
-        )
+        (if pack_x { 128 } else { 256 }, BLOCK_BYTES / (k.clamp(1, 256) * element))
     };
     let depth_block = depth_block.min(k);
     let most_lanes = if pack_y && row_tiles < 16 {
@@ -122,17 +83,10 @@ pub(super) fn plan(
     } else {
         MOST_LANES
     };
-    let lane_block = lane_block
-        .clamp(1, most_lanes)
-        .min(lanes)
-        .next_multiple_of(panel);
+    let lane_block = lane_block.clamp(1, most_lanes).min(lanes).next_multiple_of(panel);
 
     let bytes = |used: bool, scalars: usize| {
-        if used {
-            (scalars * element).next_multiple_of(64)
-        } else {
-            0
-        }
+        if used { (scalars * element).next_multiple_of(64) } else { 0 }
     };
     Gemm {
         batch,
@@ -211,16 +165,8 @@ fn swap_pays(product: &Folded, k: usize, width: usize, element: usize) -> bool {
     let cost = |rows: usize, lanes: usize, y_lane: isize, y_k: isize, d_lane: isize| {
         let vectors = lanes.div_ceil(width);
         let in_registers = y_k == 1 && rows <= MOST_STRIDED_ROWS;
-        let read = if y_lane == 1 || lanes == 1 {
-            0
-        } else {
-            vectors * k * shuffles * (2 - usize::from(in_registers))
-        };
-        let write = if d_lane == 1 || lanes == 1 {
-            0
-        } else {
-            vectors * rows * shuffles * 2
-        };
+        let read = if y_lane == 1 || lanes == 1 { 0 } else { vectors * k * shuffles * (2 - usize::from(in_registers)) };
+        let write = if d_lane == 1 || lanes == 1 { 0 } else { vectors * rows * shuffles * 2 };
         // Fewer sums than four leave the latency of each in the open.
         (rows * vectors).max(4) * k + read + write
     };

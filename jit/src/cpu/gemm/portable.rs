@@ -108,15 +108,7 @@ impl<S: Scalar, const N: usize> Lanes for [S; N] {
     }
     #[inline(always)]
     unsafe fn load_masked(from: *const S, mask: usize) -> Self {
-        unsafe {
-            core::array::from_fn(|lane| {
-                if lane < mask {
-                    *from.add(lane)
-                } else {
-                    S::ZERO
-                }
-            })
-        }
+        unsafe { core::array::from_fn(|lane| if lane < mask { *from.add(lane) } else { S::ZERO }) }
     }
     #[inline(always)]
     unsafe fn store_masked(self, to: *mut S, mask: usize) {
@@ -175,12 +167,7 @@ impl<S: Scalar, const N: usize> Lanes for [S; N] {
     }
     #[inline(always)]
     unsafe fn strided_kernel(rows: usize) -> Kernel<S> {
-        let kernels = [
-            strided::<Self, 1>,
-            strided::<Self, 2>,
-            strided::<Self, 3>,
-            strided::<Self, 4>,
-        ];
+        let kernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
         unsafe { *kernels.get_unchecked(rows - 1) }
     }
     #[inline(always)]
@@ -188,14 +175,7 @@ impl<S: Scalar, const N: usize> Lanes for [S; N] {
         unsafe { pack::pack::<Self>(from, lanes, depth, to, panel) }
     }
     #[inline(always)]
-    unsafe fn unpack(
-        from: *const S,
-        from_row: usize,
-        rows: usize,
-        lanes: usize,
-        to: *mut S,
-        to_lane: isize,
-    ) {
+    unsafe fn unpack(from: *const S, from_row: usize, rows: usize, lanes: usize, to: *mut S, to_lane: isize) {
         unsafe { pack::unpack::<Self>(from, from_row, rows, lanes, to, to_lane) }
     }
 }

@@ -36,9 +36,7 @@ trait Element: Copy + PartialEq + core::fmt::Debug {
 }
 
 fn random(seed: &mut u64) -> u64 {
-    *seed = seed
-        .wrapping_mul(6364136223846793005)
-        .wrapping_add(1442695040888963407);
+    *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
     (*seed >> 33) ^ (*seed >> 7)
 }
 
@@ -115,26 +113,14 @@ struct Case {
 }
 
 fn check<T: Element>(case: Case) {
-    let Case {
-        batch,
-        m,
-        n,
-        k,
-        a,
-        b,
-        c,
-    } = case;
+    let Case { batch, m, n, k, a, b, c } = case;
     let mut seed = 7;
     let (a_below, a_above) = reach([batch, m, k], a);
     let (b_below, b_above) = reach([batch, k, n], b);
     let (_, c_above) = reach([batch, m, n], c);
     // The operands end exactly where they must: reading past them shows under a sanitizer.
-    let av: Vec<T> = (0..a_below + a_above)
-        .map(|_| T::noise(&mut seed))
-        .collect();
-    let bv: Vec<T> = (0..b_below + b_above)
-        .map(|_| T::noise(&mut seed))
-        .collect();
+    let av: Vec<T> = (0..a_below + a_above).map(|_| T::noise(&mut seed)).collect();
+    let bv: Vec<T> = (0..b_below + b_above).map(|_| T::noise(&mut seed)).collect();
     let mut expected = vec![T::mark(); c_above + 3];
     for i in 0..batch as isize {
         for r in 0..m as isize {
@@ -154,11 +140,7 @@ fn check<T: Element>(case: Case) {
         let mut scratch = Scratch::new(g.scratch_bytes());
         // All at once, and in ranges of tasks from the last to the first.
         let tasks = g.tasks();
-        let thirds = [
-            (2 * tasks / 3, tasks),
-            (tasks / 3, 2 * tasks / 3),
-            (0, tasks / 3),
-        ];
+        let thirds = [(2 * tasks / 3, tasks), (tasks / 3, 2 * tasks / 3), (0, tasks / 3)];
         for ranges in [&[None][..], &thirds.map(Some)[..]] {
             let mut got = vec![T::mark(); expected.len()];
             for range in ranges {
@@ -169,10 +151,7 @@ fn check<T: Element>(case: Case) {
                 }
             }
             for (at, (x, y)) in got.iter().zip(&expected).enumerate() {
-                assert!(
-                    x.bits() == y.bits(),
-                    "{isa:?} {case:?} at {at}: {x:?}, expected {y:?}\n{g:?}"
-                );
+                assert!(x.bits() == y.bits(), "{isa:?} {case:?} at {at}: {x:?}, expected {y:?}\n{g:?}");
             }
         }
     }
@@ -181,15 +160,7 @@ fn check<T: Element>(case: Case) {
 /// The layouts that graphs make of one shape.
 fn layouts(batch: usize, m: usize, n: usize, k: usize) -> Vec<Case> {
     let (im, ik, in_) = (m as isize, k as isize, n as isize);
-    let case = |a, b, c| Case {
-        batch,
-        m,
-        n,
-        k,
-        a,
-        b,
-        c,
-    };
+    let case = |a, b, c| Case { batch, m, n, k, a, b, c };
     let plain_a = [im * ik, ik, 1];
     let plain_b = [ik * in_, in_, 1];
     let plain_c = [im * in_, in_, 1];
@@ -200,25 +171,13 @@ fn layouts(batch: usize, m: usize, n: usize, k: usize) -> Vec<Case> {
         case([im * ik, 1, im], [ik * in_, 1, ik], plain_c),
         // Shared operands, which fold the batch away.
         case(plain_a, [0, in_, 1], plain_c),
-        case(
-            [0, ik, 1],
-            [in_, batch as isize * in_, 1],
-            [in_, batch as isize * in_, 1],
-        ),
+        case([0, ik, 1], [in_, batch as isize * in_, 1], [in_, batch as isize * in_, 1]),
         // Repeated rows, columns and terms.
         case([0, 0, 1], [0, 1, 0], plain_c),
         case([1, 1, 0], [2, 0, 1], plain_c),
         // Slices with steps, forwards and backwards, and rows of C with gaps.
-        case(
-            [2 * im * ik + 1, 2 * ik, 2],
-            [3 * ik * in_, 3 * in_, 3],
-            [im * (in_ + 5), in_ + 5, 1],
-        ),
-        case(
-            [-im * ik, ik, -1],
-            [ik * in_, -in_, 1],
-            [im * in_ + 9, in_, 1],
-        ),
+        case([2 * im * ik + 1, 2 * ik, 2], [3 * ik * in_, 3 * in_, 3], [im * (in_ + 5), in_ + 5, 1]),
+        case([-im * ik, ik, -1], [ik * in_, -in_, 1], [im * in_ + 9, in_, 1]),
     ]
 }
 
@@ -251,15 +210,9 @@ fn small_shapes() {
 
 #[test]
 fn empty_extents() {
-    for (batch, m, n, k) in [
-        (0, 3, 4, 5),
-        (2, 0, 4, 5),
-        (2, 3, 0, 5),
-        (2, 3, 4, 0),
-        (1, 1, 1, 0),
-        (1, 0, 0, 0),
-        (3, 20, 1, 0),
-    ] {
+    for (batch, m, n, k) in
+        [(0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0), (1, 1, 1, 0), (1, 0, 0, 0), (3, 20, 1, 0)]
+    {
         check_shape(batch, m, n, k);
     }
 }
@@ -280,14 +233,7 @@ fn every_tile() {
 /// Large enough for several blocks of k and of lanes, for packing, staging and streaming.
 fn large_cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (m, n, k) in [
-        (100, 200, 270),
-        (300, 1, 700),
-        (1, 900, 530),
-        (530, 5, 70),
-        (784, 128, 32),
-        (40, 1100, 30),
-    ] {
+    for (m, n, k) in [(100, 200, 270), (300, 1, 700), (1, 900, 530), (530, 5, 70), (784, 128, 32), (40, 1100, 30)] {
         cases.extend(&layouts(1, m, n, k)[..4]);
     }
     cases.extend(&layouts(1, 130, 520, 70)[..1]);
@@ -312,32 +258,16 @@ fn large_cases_take_every_path() {
     for isa in isas() {
         let plans: Vec<Gemm> = large_cases()
             .into_iter()
-            .map(
-                |Case {
-                     batch,
-                     m,
-                     n,
-                     k,
-                     a,
-                     b,
-                     c,
-                 }| Gemm::new(batch, m, n, k, a, b, c, 4, isa),
-            )
+            .map(|Case { batch, m, n, k, a, b, c }| Gemm::new(batch, m, n, k, a, b, c, 4, isa))
             .collect();
-        let some = |what: &str, path: fn(&Gemm) -> bool| {
-            assert!(plans.iter().any(path), "{isa:?}: no {what}")
-        };
+        let some = |what: &str, path: fn(&Gemm) -> bool| assert!(plans.iter().any(path), "{isa:?}: no {what}");
         some("swapped", |g| g.swapped);
         some("strided", |g| g.strided && g.k > 0);
-        some("staged in several blocks", |g| {
-            g.staged && g.lane_blocks > 1
-        });
+        some("staged in several blocks", |g| g.staged && g.lane_blocks > 1);
         some("packed x", |g| g.pack_x && g.depth_block < g.k);
         some("packed y, transposed", |g| g.pack_y && g.y[2] != 1);
         some("packed y, copied", |g| g.pack_y && g.y[2] == 1);
-        some("unpacked, in several blocks of k", |g| {
-            !g.pack_y && g.depth_block < g.k
-        });
+        some("unpacked, in several blocks of k", |g| !g.pack_y && g.depth_block < g.k);
         some("streamed", |g| g.depth_block <= 16 && g.k > 16);
         some("several blocks of lanes", |g| g.lane_blocks > 1);
         some("two heights of tile", |g| g.tall_tiles < g.row_tiles);

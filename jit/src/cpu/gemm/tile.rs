@@ -42,24 +42,13 @@ pub(super) trait Lanes: Copy {
     /// The transpose of `rows` x `columns` scalars (each from 1 to `WIDTH`) at `from`, whose rows
     /// are contiguous and `stride` apart: vector c is column c.  Lanes after the last row repeat
     /// something that was read; vectors after the last column are anything.
-    unsafe fn transpose(
-        from: *const Self::Scalar,
-        stride: isize,
-        rows: usize,
-        columns: usize,
-    ) -> Self::Block;
+    unsafe fn transpose(from: *const Self::Scalar, stride: isize, rows: usize, columns: usize) -> Self::Block;
     /// The compiled kernel of `rows` x `vectors`, a pair that `Isa::most_rows` allows.
     unsafe fn kernel(rows: usize, vectors: usize) -> Kernel<Self::Scalar>;
     /// The compiled [`run_strided`] of `rows`, from 1 to [`MOST_STRIDED_ROWS`].
     unsafe fn strided_kernel(rows: usize) -> Kernel<Self::Scalar>;
     /// The compiled [`super::pack::pack`].
-    unsafe fn pack(
-        from: Source<Self::Scalar>,
-        lanes: usize,
-        depth: usize,
-        to: *mut Self::Scalar,
-        panel: usize,
-    );
+    unsafe fn pack(from: Source<Self::Scalar>, lanes: usize, depth: usize, to: *mut Self::Scalar, panel: usize);
     /// The compiled [`super::pack::unpack`].
     unsafe fn unpack(
         from: *const Self::Scalar,
@@ -130,9 +119,7 @@ pub(super) unsafe fn run<V: Lanes, const MR: usize, const NV: usize>(tile: &Tile
 }
 
 #[inline(always)]
-unsafe fn body<V: Lanes, const MR: usize, const NV: usize, const MASKED: bool>(
-    tile: &Tile<V::Scalar>,
-) {
+unsafe fn body<V: Lanes, const MR: usize, const NV: usize, const MASKED: bool>(tile: &Tile<V::Scalar>) {
     // SAFETY: the caller's promise; only lanes within `last` are touched in the last vector.
     unsafe {
         let mask = V::mask(tile.last);
@@ -179,20 +166,13 @@ unsafe fn body<V: Lanes, const MR: usize, const NV: usize, const MASKED: bool>(
 
 /// `NV` vectors, the last of them masked.
 #[inline(always)]
-unsafe fn load<V: Lanes, const NV: usize, const MASKED: bool>(
-    from: *const V::Scalar,
-    mask: V::Mask,
-) -> [V; NV] {
+unsafe fn load<V: Lanes, const NV: usize, const MASKED: bool>(from: *const V::Scalar, mask: V::Mask) -> [V; NV] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut vectors = [V::zero(); NV];
         for v in 0..NV {
             let from = from.add(v * V::WIDTH);
-            vectors[v] = if MASKED && v == NV - 1 {
-                V::load_masked(from, mask)
-            } else {
-                V::load(from)
-            };
+            vectors[v] = if MASKED && v == NV - 1 { V::load_masked(from, mask) } else { V::load(from) };
         }
         vectors
     }

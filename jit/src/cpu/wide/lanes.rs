@@ -8,9 +8,7 @@ use iced_x86::code_asm::*;
 use smallvec::{SmallVec, smallvec};
 
 use super::{Access, BYTES, Emitted, Emitter, MASK, XMM, ZMM};
-use crate::lane::{
-    LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, lower,
-};
+use crate::lane::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, lower};
 use crate::loops::{Block, Effect, Input};
 use crate::types::DType;
 
@@ -313,11 +311,7 @@ impl Emitter<'_> {
         self.assembler.add(rdx, base)?;
         let steps = self.steps(step as i32);
         self.assembler.vmovups(zmm31, zmmword_ptr(steps))?;
-        if self.masked {
-            self.assembler.kmovw(k7, k1)
-        } else {
-            self.assembler.kxnorw(k7, k7, k7)
-        }
+        if self.masked { self.assembler.kmovw(k7, k1) } else { self.assembler.kxnorw(k7, k7, k7) }
     }
 
     /// Bytes `stride` apart to 32-bit lanes of `zmm31`. The address of each is that of a 32-bit word whose low byte it
@@ -545,10 +539,8 @@ impl Emitter<'_> {
                 _ => self.assembler.vpsrad(out, from, by),
             };
         }
-        let commutes = matches!(
-            op,
-            LaneBinary::Add | LaneBinary::Mul | LaneBinary::And | LaneBinary::Or | LaneBinary::Xor
-        );
+        let commutes =
+            matches!(op, LaneBinary::Add | LaneBinary::Mul | LaneBinary::And | LaneBinary::Or | LaneBinary::Xor);
         // What is in memory goes last, where it needs no register.
         let (x, y) = if commutes && r.register[x.index()].is_none() { (y, x) } else { (x, y) };
         let a = self.vector(r, x, &[x, y])?;

@@ -28,18 +28,17 @@ fn extremum(p: &mut LaneProgram, x: LaneId, y: LaneId, op: LaneBinary) -> LaneId
     }
     let m = &mut Math::of(p, x);
     for (x, bound) in [(x, y), (y, x)] {
-        // Of an unordered pair, or of two zeros, the instruction gives its second operand. So a NaN in `x` is kept, and
-        // a zero in `x` is right but for the pair whose bound should have won.
-        match m.constant(bound) {
-            Some(c) if !c.is_nan() && !(c == 0.0 && c.is_sign_negative() == (op == LaneBinary::Min)) => {
-                return m.binary(op, bound, x);
-            }
-            Some(c) if c == 0.0 && op == LaneBinary::Max => {
-                // -0 + 0 = 0, and nothing else changes: the result is never negative.
-                let y = m.binary(op, bound, x);
-                return m.add(y, 0.0);
-            }
-            Some(_) | None => {}
+        // Of an unordered pair, or of two zeros, the instruction gives its second operand. So a NaN in `x` is kept, and so
+        // is a zero, which is wrong only where the bound is the zero that should win.
+        let Some(value) = m.constant(bound) else { continue };
+        let winning_zero = value == 0.0 && value.is_sign_negative() == (op == LaneBinary::Min);
+        if !value.is_nan() && !winning_zero {
+            return m.binary(op, bound, x);
+        }
+        if winning_zero && op == LaneBinary::Max {
+            // -0 + 0 = 0, and nothing else changes: the result is never negative.
+            let y = m.binary(op, bound, x);
+            return m.add(y, 0.0);
         }
     }
     // Both orders agree, but for zeros of two signs, whose bits `and` (`or`) joins to the positive (negative) one, and

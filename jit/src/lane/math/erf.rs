@@ -75,6 +75,7 @@ const ERFC_F64: [f64; 20] = [
 
 /// Giles, "Approximating the erfinv function" (2010), single precision: `erf_inv(x) / x` in `w - 2.5` for
 /// `w = -ln(1 - x^2) < 5`, and in `sqrt(w) - 3` beyond. XLA has the same coefficients.
+#[allow(clippy::excessive_precision, reason = "as published")]
 const ERF_INV_CENTRE: [f32; 9] = [
     2.81022636e-08,
     3.43273939e-07,
@@ -86,6 +87,7 @@ const ERF_INV_CENTRE: [f32; 9] = [
     0.246640727,
     1.50140941,
 ];
+#[allow(clippy::excessive_precision, reason = "as published")]
 const ERF_INV_TAIL: [f32; 9] = [
     -0.000200214257,
     0.000100950558,
@@ -100,6 +102,7 @@ const ERF_INV_TAIL: [f32; 9] = [
 
 /// The same source, double precision: in `w - 3.125` for `w < 6.25`, in `sqrt(w) - 3.25` for `w < 16`, and in
 /// `sqrt(w) - 5` beyond.
+#[allow(clippy::excessive_precision, reason = "as published")]
 const ERF_INV_CENTRE_F64: [f64; 23] = [
     -3.6444120640178196996e-21,
     -1.685059138182016589e-19,
@@ -125,6 +128,7 @@ const ERF_INV_CENTRE_F64: [f64; 23] = [
     0.24015818242558961693,
     1.6536545626831027356,
 ];
+#[allow(clippy::excessive_precision, reason = "as published")]
 const ERF_INV_TAIL_F64: [f64; 19] = [
     2.2137376921775787049e-09,
     9.0756561938885390979e-08,
@@ -146,6 +150,7 @@ const ERF_INV_TAIL_F64: [f64; 19] = [
     1.0052589676941592334,
     3.0838856104922207635,
 ];
+#[allow(clippy::excessive_precision, reason = "as published")]
 const ERF_INV_FAR_F64: [f64; 17] = [
     -2.7109920616438573243e-11,
     -2.5556418169965252055e-10,
