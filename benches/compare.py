@@ -293,6 +293,12 @@ def sig(x, digits=3):
     return f"{round(x, places):,.{max(places, 0)}f}"
 
 
+def short(x):
+    """`x` with three digits and a prefix: 155 k, 9.91 G."""
+    power = min(int(math.log10(max(x, 1)) // 3), 4)
+    return f"{sig(x / 1000**power)} {['', 'k', 'M', 'G', 'T'][power]}".strip()
+
+
 def table(head, rows):
     """Markdown; the first column is text."""
     line = lambda cells: "| " + " | ".join(cells) + " |"
@@ -331,7 +337,7 @@ def report(args, results, contestants, peak, started, load):
             flops, size = r["facts"]["flops"], r["facts"]["bytes"]
             gbs = peak["gbs"][str(int(size))]
             floor = max(flops / peak["gflops"] / 1e3, size / gbs / 1e3)
-            shares.append([w, f"{flops:.3g}", f"{size:.3g}", sig(gbs), sig(floor), f"{100 * floor / ours:.1f} %"])
+            shares.append([w, short(flops), short(size), sig(gbs), sig(floor), f"{100 * floor / ours:.1f} %"])
 
     title = [TITLES[who] for who in peers]
     text = f"# The same training steps in {', '.join([TITLES['ours'], *title])}\n\n"
@@ -340,7 +346,7 @@ def report(args, results, contestants, peak, started, load):
     facts = [
         f"Date: {started:%Y-%m-%d %H:%M} UTC.",
         f"Machine: {name}{f', {vectors}' if vectors else ''}, {cores()} cores in use, {platform.system()} {platform.release()}; "
-        f"load average at the start {load:.2f}.",
+        f"load average at the start {load:.2f}{', **too busy for these numbers to mean much**' if load > 0.5 else ''}.",
         f"fulgurite: commit {commit}{dirty}, {command_output('rustc', '--version')}, 1 thread.",
     ]
     for who in peers:

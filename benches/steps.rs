@@ -1,15 +1,21 @@
 //! The steps of the workloads under criterion, with its statistics and history: `cargo bench --bench steps [-- NAME]`.
 //! `step.rs` times the same steps the way `peers.py` does, for the comparison with other libraries.
 
+// The macros at the end make functions without documentation.
+#![allow(missing_docs)]
+
 mod workloads;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use workloads::WORKLOADS;
 
 fn steps(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("step");
     for workload in WORKLOADS {
         let mut run = (workload.start)();
-        criterion.bench_function(workload.name, |b| b.iter(|| run().expect("a step of a workload")));
+        group.throughput(Throughput::Bytes(workload.bytes as u64));
+        let id = BenchmarkId::new(workload.name, format!("{:.3} MFLOP", workload.flops / 1e6));
+        group.bench_function(id, |b| b.iter(|| run().expect("a step of a workload")));
     }
 }
 

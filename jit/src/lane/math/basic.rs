@@ -47,7 +47,7 @@ fn extremum(p: &mut LaneProgram, x: LaneId, y: LaneId, op: LaneBinary) -> LaneId
     let other = m.binary(op, y, x);
     let (a, b) = (m.bits(one), m.bits(other));
     let joined = if op == LaneBinary::Max { m.and(a, b) } else { m.or(a, b) };
-    let joined = m.from_bits(joined);
+    let joined = m.as_float(joined);
     let ordered = m.eq(one, other);
     let nan = m.add(one, other);
     m.select(ordered, joined, nan)

@@ -4,15 +4,16 @@
 //! integer shift for `2^n`. `ln 2` is subtracted in two parts: `n` times the high part is exact inside the first `fma`,
 //! and so is its difference from `x`.
 
+use std::f32::consts::LN_2 as LN_2_F32;
 use std::f64::consts::{LN_2, LOG2_E};
 
 use super::{Each, LaneId, LaneProgram, LaneUnary, Math, rescaled_f32, rescaled_f64};
 
 /// `ln 2` and what it lacks.
-const LN_2_PARTS: [Each; 2] = [Each(0.6931472, 0.6931471805599453), Each(-1.9046542e-9, 2.3190468138462996e-17)];
+const LN_2_PARTS: [Each; 2] = [Each(LN_2_F32, LN_2), Each(-1.9046542e-9, 2.3190468138462996e-17)];
 
 /// `2 ln 2` and what it lacks.
-const LN_4_PARTS: [Each; 2] = [Each(1.3862944, 1.3862943611198906), Each(-3.8093084e-9, 4.638093627692599e-17)];
+const LN_4_PARTS: [Each; 2] = [Each(2.0 * LN_2_F32, 2.0 * LN_2), Each(-3.8093084e-9, 4.638093627692599e-17)];
 
 /// `e^r` on ±ln 2; our fit, relative errors 1.5e-8 and 1.6e-17.
 const EXP_WIDE: [f32; 8] = [0.00019639115, 0.0014105864, 0.008335921, 0.041661177, 0.16666616, 0.50000036, 1.0, 1.0];
@@ -52,7 +53,7 @@ const EXP_F64: [f64; 12] = [
 
 /// `2^r` on ±1; our fit, relative errors 1.6e-8 and 1.4e-17.
 const EXP2: [f32; 8] =
-    [1.4921137e-05, 0.00015643418, 0.0013340224, 0.009616881, 0.055503856, 0.24022667, 0.6931472, 1.0];
+    [1.4921137e-05, 0.00015643418, 0.0013340224, 0.009616881, 0.055503856, 0.24022667, LN_2_F32, 1.0];
 const EXP2_F64: [f64; 14] = [
     1.3582546376750317e-12,
     2.590840196342255e-11,
@@ -66,7 +67,7 @@ const EXP2_F64: [f64; 14] = [
     0.009618129107637444,
     0.055504108664822825,
     0.2402265069591003,
-    0.6931471805599453,
+    LN_2,
     1.0,
 ];
 

@@ -91,7 +91,7 @@ fn split(m: &mut Math, bits: LaneId) -> (LaneId, LaneId) {
     let above = m.sub(bits, two_thirds(m));
     let high = m.and(above, -1i64 << m.digits());
     let rest = m.sub(bits, high);
-    (high, m.from_bits(rest))
+    (high, m.as_float(rest))
 }
 
 fn two_thirds(m: &Math) -> i64 {
@@ -135,11 +135,11 @@ pub fn log1p(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let high = m.and(above, -1i64 << m.digits());
     let four = (m.bias() + 2) << m.digits();
     let power = m.sub(four, high);
-    let power = m.from_bits(power);
+    let power = m.as_float(power);
     let shift = m.fma(power, 0.25, -1.0);
     let bits = m.bits(x);
     let scaled = m.sub(bits, high);
-    let scaled = m.from_bits(scaled);
+    let scaled = m.as_float(scaled);
     let f = m.add(scaled, shift);
     let k = exponent(m, high);
     let l = log_of_rest(m, f);

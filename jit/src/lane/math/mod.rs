@@ -129,7 +129,7 @@ impl<'p> Math<'p> {
     fn power_of_two(&mut self, t: LaneId) -> LaneId {
         let bits = self.bits(t);
         let bits = self.shl(bits, self.digits());
-        self.from_bits(bits)
+        self.as_float(bits)
     }
 
     fn unary(&mut self, op: LaneUnary, x: impl Operand) -> LaneId {
@@ -212,7 +212,7 @@ impl<'p> Math<'p> {
         self.convert(op, x)
     }
 
-    fn from_bits(&mut self, x: LaneId) -> LaneId {
+    fn as_float(&mut self, x: LaneId) -> LaneId {
         let op = if self.wide { LaneConvert::F64FromBits } else { LaneConvert::F32FromBits };
         self.convert(op, x)
     }
@@ -240,7 +240,7 @@ impl<'p> Math<'p> {
         let sign = self.and(bits, self.sign_bit());
         let bits = self.bits(y);
         let bits = self.or(bits, sign);
-        self.from_bits(bits)
+        self.as_float(bits)
     }
 
     /// The polynomial in `x` of these coefficients, highest order first, in Horner's order.

@@ -64,7 +64,7 @@ pub fn cbrt(p: &mut LaneProgram, x: LaneId) -> LaneId {
         let bits = m.fma(bits, 1.0 / 3.0, 709958130.0);
         m.convert(LaneConvert::F32ToI32, bits)
     };
-    y = m.from_bits(y);
+    y = m.as_float(y);
     let negated = m.unary(LaneUnary::Neg, a);
     for _ in 0..if m.wide { 3 } else { 2 } {
         let square = m.mul(y, y);
@@ -117,7 +117,7 @@ fn pow_wide(p: &mut LaneProgram, x: LaneId, y: LaneId, magnitude: fn(&mut Math, 
     let sign = m.select(odd, sign, 0i64);
     let bits = m.bits(power);
     let bits = m.xor(bits, sign);
-    let power = m.from_bits(bits);
+    let power = m.as_float(bits);
 
     let negative = m.lt(x, 0.0);
     let finite = m.lt(f64::NEG_INFINITY, x);

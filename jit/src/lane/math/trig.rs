@@ -9,6 +9,7 @@
 //! result is NaN**, and not some number: neighbouring floats are then a quarter (f64: a sixteenth) or more apart, and a
 //! phase means little. A right answer would take some 70 more instructions in every kernel with a sine.
 
+use std::f32::consts::FRAC_PI_2 as FRAC_PI_2_F32;
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, PI};
 
 use super::{Each, LaneCompare, LaneId, LaneProgram, Math};
@@ -18,7 +19,7 @@ const LIMIT: Each = Each(2097152.0, 281474976710656.0);
 
 /// Minus `pi/2`, as the sum of three.
 const MINUS_FRAC_PI_2: [Each; 3] = [
-    Each(-1.5707964, -1.5707963267948966),
+    Each(-FRAC_PI_2_F32, -FRAC_PI_2),
     Each(4.371139e-8, -6.123233995736766e-17),
     Each(1.7151245e-15, 1.4973849048591698e-33),
 ];
@@ -171,7 +172,7 @@ impl Reduced {
         let sign = m.and(flip, m.sign_bit());
         let bits = m.bits(y);
         let bits = m.xor(bits, sign);
-        let y = m.from_bits(bits);
+        let y = m.as_float(bits);
         m.select(self.in_range, y, f64::NAN)
     }
 }
