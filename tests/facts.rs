@@ -194,7 +194,11 @@ fn many_steps_take_no_more_memory_than_few() -> Result<()> {
 fn a_dropped_function_gives_its_memory_back() -> Result<()> {
     let _alone = alone();
     let compile = |n: usize| {
-        let f = jit(move |x: Tensor| softmax(&(x * n).tanh(), -1).matmul(&Tensor::ones(&[32, 8])));
+        // Five kernels of different code, each with a matrix product between.
+        let f = jit(move |x: Tensor| {
+            let layer = |x: Tensor, m: usize| softmax(&(x * n).erf(), -1).matmul(&Tensor::ones(&[32 * m, 32 * m + 32]));
+            (1..6).fold(x, layer)
+        });
         f.call(Tensor::ones(&[16, 32])).map(|_| f)
     };
     let many = || (0..200).map(compile).collect::<Result<Vec<_>>>();

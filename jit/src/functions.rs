@@ -221,3 +221,41 @@ pub fn one_hot(labels: &Tensor, classes: usize) -> Tensor {
     let positions = Tensor::iota(labels.dtype(), &shape, labels.rank());
     labels.expand_dims(-1).equal(&positions).convert(DType::F32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::array::Array;
+    use crate::interp::interpret;
+    use crate::trace::trace;
+
+    /// `f` of a matrix of 2 × 3, by the reference interpreter.
+    fn of_matrix(f: impl FnOnce(&Tensor) -> Vec<Tensor>) -> crate::Result<Vec<Vec<f64>>> {
+        let x = Array::from_vec(&[2, 3], vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+        let traced = trace(&[x.ty().clone()], |xs| f(&xs[0]))?;
+        Ok(interpret(&traced.graph, &[x])?.iter().map(Array::to_f64_vec).collect())
+    }
+
+    #[test]
+    fn rolls_both_ways_and_around() {
+        let rolled = of_matrix(|x| [1, -1, 4, 3, 0].iter().map(|&shift| x.roll(shift, -1)).collect());
+        let (right, left, same) = ([3., 1., 2., 6., 4., 5.], [2., 3., 1., 5., 6., 4.], [1., 2., 3., 4., 5., 6.]);
+        assert_eq!(rolled.expect("rolls"), [right, left, right, same, same]);
+    }
+
+    #[test]
+    fn splits_into_equal_parts() {
+        let parts = of_matrix(|x| x.split(3, 1)).expect("splits");
+        assert_eq!(parts, [[1., 4.], [2., 5.], [3., 6.]]);
+        assert_eq!(of_matrix(|x| vec![x.tril()]).expect("a matrix"), [[1., 0., 0., 4., 5., 0.]]);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let message = |f: fn(&Tensor) -> Vec<Tensor>| of_matrix(f).expect_err("a mistake").to_string();
+        assert!(message(|x| x.split(2, 1)).contains("split: f32[2,3] does not split into 2 equal parts along axis 1"));
+        assert!(message(|x| x.split(0, 1)).contains("0 equal parts"));
+        assert!(message(|x| vec![x.roll(1, 2)]).contains("roll: f32[2,3] has no axis 2"));
+        assert!(message(|x| vec![x.sum().tril()]).contains("tril: takes matrices, not f32[]"));
+    }
+}

@@ -249,7 +249,8 @@ impl Tensor {
     pub fn select(&self, x: impl Operand, y: impl Operand) -> Self {
         let (x, y) = promote("select", x.operand(), y.operand());
         let Some(shape) = broadcast_shape(self.shape(), x.shape()) else {
-            return poison(x.ty().clone(), mismatch("select", self.ty(), x.ty(), Location::caller()));
+            let error = mismatch("select", self.ty(), x.ty(), Location::caller());
+            return refuse(&[self, &x, &y], error);
         };
         let (pred, x, y) = (self.broadcast_to(&shape), x.broadcast_to(&shape), y.broadcast_to(&shape));
         apply(Op::Select, &[&pred, &x, &y], Location::caller())
@@ -330,7 +331,7 @@ impl Tensor {
         let mut perm: Axes = (0..self.rank()).filter(|&axis| axis != from).collect();
         if from >= self.rank() || to >= self.rank() {
             let why = format!("{} has no axis {}", self.ty(), from.max(to));
-            return poison(self.ty().clone(), Error::op("move_axis", why, Location::caller()));
+            return self.refuse("move_axis", why, Location::caller());
         }
         perm.insert(to, from);
         self.transpose(&perm)
@@ -344,7 +345,7 @@ impl Tensor {
         }
         let Some(offset) = shape.len().checked_sub(self.rank()) else {
             let why = format!("cannot broadcast {} to [{}]", self.ty(), join(shape, ","));
-            return poison(self.ty().clone(), Error::op("broadcast_to", why, Location::caller()));
+            return self.refuse("broadcast_to", why, Location::caller());
         };
         let dims: Axes = (offset..shape.len()).collect();
         self.broadcast_in_dim(shape, &dims)
@@ -453,7 +454,7 @@ impl Tensor {
     pub fn reduce(&self, op: ReduceOp, axes: impl IntoAxes) -> Self {
         let Some(axes) = axes.into_axes(self.rank()) else {
             let why = format!("{} has no such axis, or it is named twice", self.ty());
-            return poison(self.ty().clone(), Error::op(op.name(), why, Location::caller()));
+            return self.refuse(op.name(), why, Location::caller());
         };
         if axes.is_empty() {
             return self.clone();
@@ -503,10 +504,9 @@ impl Tensor {
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Self {
         let (m, n) = (self.rank(), other.rank());
-        let float = DType::F32;
         if m == 0 || n == 0 {
             let why = format!("takes matrices or vectors, not {} and {}", self.ty(), other.ty());
-            return poison(TensorType::scalar(float), Error::op("matmul", why, Location::caller()));
+            return refuse(&[self, other], Error::op("matmul", why, Location::caller()));
         }
         let (x, y) = promote_types(self.operand(), other.operand());
         let contract = (m - 1, n.saturating_sub(2));
@@ -520,7 +520,8 @@ impl Tensor {
         let left = &x.shape()[..m.saturating_sub(2)];
         let right = &y.shape()[..n - 2];
         let Some(batch) = broadcast_shape(left, right) else {
-            return poison(x.ty().clone(), mismatch("matmul", x.ty(), y.ty(), Location::caller()));
+            let error = mismatch("matmul", x.ty(), y.ty(), Location::caller());
+            return refuse(&[&x, &y], error);
         };
         let grow = |t: &Tensor, keep: usize| {
             let mut shape = batch.clone();
@@ -535,7 +536,11 @@ impl Tensor {
     }
 
     fn no_axis(&self, op: &str, axis: isize, location: &'static Location<'static>) -> Self {
-        poison(self.ty().clone(), Error::op(op, format!("{} has no axis {axis}", self.ty()), location))
+        self.refuse(op, format!("{} has no axis {axis}", self.ty()), location)
+    }
+
+    fn refuse(&self, op: &str, why: String, location: &'static Location<'static>) -> Self {
+        refuse(&[self], Error::op(op, why, location))
     }
 }
 
@@ -815,12 +820,18 @@ fn promote(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
     let (x, y) = promote_types(x, y);
     match broadcast_shape(x.shape(), y.shape()) {
         Some(shape) => (x.broadcast_to(&shape), y.broadcast_to(&shape)),
-        None if x.error().or(y.error()).is_some() => (x, y),
         None => {
-            let bad = poison(x.ty().clone(), mismatch(op, x.ty(), y.ty(), Location::caller()));
+            let bad = refuse(&[&x, &y], mismatch(op, x.ty(), y.ty(), Location::caller()));
             (bad.clone(), bad)
         }
     }
+}
+
+/// In place of the result of an op that cannot be applied to `operands`. If one of them already stands for an error,
+/// that is passed on: it came first.
+fn refuse(operands: &[&Tensor], error: Error) -> Tensor {
+    let first = operands.iter().find_map(|x| x.error()).cloned();
+    poison(operands[0].ty().clone(), first.unwrap_or(error))
 }
 
 fn mismatch(op: &str, x: &TensorType, y: &TensorType, location: &'static Location<'static>) -> Error {

@@ -1,6 +1,6 @@
 //! A program: machine code, and the memory it works in. All pointers that reach machine code pass through here.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fulgurite_jit::array::Buffer;
@@ -26,7 +26,7 @@ pub struct Program {
     arenas: Mutex<Vec<Buffer>>,
     /// For each output that is not written in place: the buffers given out before. One that nobody else holds any
     /// more is used again.
-    pools: Vec<Mutex<Vec<Arc<Buffer>>>>,
+    pools: Mutex<Vec<Vec<Arc<Buffer>>>>,
     timing: Mutex<Timing>,
 }
 
@@ -71,7 +71,7 @@ impl Program {
             report += &format!("{:>12} {:9.3} ms", "in all", start.elapsed().as_secs_f64() * 1e3);
             dump(Stage::Time, &format!("{name}: compile time"), &report);
         }
-        let pools = code.kernels.outputs.iter().map(|_| Mutex::new(Vec::new())).collect();
+        let pools = Mutex::new(vec![Vec::new(); code.kernels.outputs.len()]);
         Ok(Program { code, name: name.into(), arenas: Mutex::default(), pools, timing: Mutex::default() })
     }
 
@@ -98,16 +98,18 @@ impl Program {
             assert_eq!(input.ty(), ty, "a program is called with the types it was compiled for");
         }
         let mut given: Vec<Option<Arc<Buffer>>> = vec![None; kernels.outputs.len()];
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         for (o, output) in kernels.outputs.iter().enumerate() {
             let Output::Computed(b, ty) = output else { continue };
             if plan.places[b.index()] != Place::Output(o) {
                 continue; // The same value as an earlier output.
             }
             given[o] = Some(match plan.in_place[o] {
-                Some(i) => self.own(&mut inputs[i]),
-                None => self.fresh(o, ty),
+                Some(i) => own(&mut inputs[i], &pools),
+                None => fresh(&mut pools[o], ty),
             });
         }
+        drop(pools);
         let params: Vec<*mut u8> = inputs.iter().map(|x| x.buffer().start()).collect();
         let results: Vec<*mut u8> =
             given.iter().map(|b| b.as_ref().map_or(std::ptr::null_mut(), |b| b.start())).collect();
@@ -140,30 +142,6 @@ impl Program {
             .collect()
     }
 
-    /// The input's buffer, for this call alone: itself if nobody else holds it, a copy otherwise.
-    fn own(&self, input: &mut Array) -> Arc<Buffer> {
-        if Arc::strong_count(input.buffer()) > 1 {
-            let mut copy = Buffer::zeroed(input.ty().bytes());
-            copy.bytes_mut().copy_from_slice(input.bytes());
-            *input = Array::new(input.ty().clone(), Arc::new(copy));
-        }
-        input.buffer().clone()
-    }
-
-    /// A buffer for output `o`.
-    fn fresh(&self, o: usize, ty: &TensorType) -> Arc<Buffer> {
-        let Ok(mut pool) = self.pools[o].lock() else { return Arc::new(Buffer::zeroed(ty.bytes())) };
-        // The pool's own handle is one; without another nobody can see the buffer any more.
-        if let Some(free) = pool.iter().find(|b| Arc::strong_count(b) == 1) {
-            return free.clone();
-        }
-        let buffer = Arc::new(Buffer::zeroed(ty.bytes()));
-        if pool.len() < POOL {
-            pool.push(buffer.clone());
-        }
-        buffer
-    }
-
     fn run_timed(&self, params: &[*mut u8], results: &[*mut u8], arena: *mut u8) {
         let count = self.code.kernels.kernels.len();
         let mut took = vec![Duration::ZERO; count];
@@ -193,6 +171,36 @@ impl Program {
             dump(Stage::Time, &format!("{}: time per kernel, each called by itself", self.name), &lines);
         }
     }
+}
+
+/// The input's buffer, for this call alone: itself if nobody else holds it, a copy otherwise. A pool does not count: it
+/// lends only what nobody else holds.
+fn own(input: &mut Array, pools: &[Vec<Arc<Buffer>>]) -> Arc<Buffer> {
+    let is_pooled = || pools.iter().flatten().any(|b| Arc::ptr_eq(b, input.buffer()));
+    let is_ours = match Arc::strong_count(input.buffer()) {
+        1 => true,
+        2 => is_pooled(),
+        _ => false,
+    };
+    if !is_ours {
+        let mut copy = Buffer::zeroed(input.ty().bytes());
+        copy.bytes_mut().copy_from_slice(input.bytes());
+        *input = Array::new(input.ty().clone(), Arc::new(copy));
+    }
+    input.buffer().clone()
+}
+
+/// A buffer for an output whose earlier buffers are in `pool`.
+fn fresh(pool: &mut Vec<Arc<Buffer>>, ty: &TensorType) -> Arc<Buffer> {
+    // The pool's own handle is one; without another nobody can see the buffer any more.
+    if let Some(free) = pool.iter().find(|b| Arc::strong_count(b) == 1) {
+        return free.clone();
+    }
+    let buffer = Arc::new(Buffer::zeroed(ty.bytes()));
+    if pool.len() < POOL {
+        pool.push(buffer.clone());
+    }
+    buffer
 }
 
 /// One line about a kernel.

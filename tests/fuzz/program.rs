@@ -85,13 +85,16 @@ struct Maker {
     dtypes: Vec<DType>,
     /// Are there infinities and NaNs among the inputs?
     wild: bool,
+    /// Are there values without elements?
+    empty: bool,
 }
 
 impl Maker {
     fn make(&mut self) {
         let most = if self.random.one_in(16) { self.random.one_of(&[33, 64, 100, 257]) } else { 20 };
         self.extents = std::array::from_fn(|_| 1 + self.random.below(most));
-        if self.random.one_in(32) {
+        self.empty = self.random.one_in(32) && std::env::var("EMPTY").is_ok();
+        if self.empty {
             self.extents[0] = 0;
         }
         self.wild = self.random.one_in(16);
@@ -166,7 +169,7 @@ impl Maker {
     fn push(&mut self, op: Op, operands: &[ValueId]) -> Option<ValueId> {
         let types: Vec<TensorType> = operands.iter().map(|&x| self.of(x)).collect();
         let ty = infer(&op, &types.iter().collect::<Vec<_>>()).ok()?;
-        if ty.elements() > ELEMENTS || ty.rank() > RANK {
+        if ty.elements() > ELEMENTS || ty.rank() > RANK || (ty.elements() == 0 && !self.empty) {
             return None;
         }
         let arrays: Vec<Array> = operands.iter().map(|x| self.values[x.index()].clone()).collect();

@@ -94,9 +94,7 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
             (loss, inner.into_drawn())
         })(&state.model);
         cx.set_drawn(drawn);
-        if !cx.has_logged("loss") {
-            cx.log("loss", loss);
-        }
+        cx.log_loss(loss);
 
         let (updates, opt_state) = optimizer.update(grads, state.opt_state, &state.model);
         TrainState { model: apply_updates(state.model, updates), opt_state, step: state.step, key: state.key }
@@ -159,6 +157,13 @@ impl StepCx {
             value = Tensor::failed(TensorType::scalar(DType::F32), error);
         }
         self.metrics.push(Metric { name, value });
+    }
+
+    /// Logs the loss before all else, unless the step has logged something under that name itself.
+    fn log_loss(&mut self, loss: Tensor) {
+        if !self.has_logged("loss") {
+            self.metrics.insert(0, Metric { name: "loss".into(), value: loss });
+        }
     }
 
     /// Has something been logged under this name in this step?

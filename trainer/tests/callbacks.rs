@@ -142,12 +142,22 @@ fn every_few_steps() -> Result<()> {
 }
 
 #[test]
+fn a_folder_that_cannot_be_written() {
+    let folder = folder();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").expect("a file");
+    let callback = ModelCheckpoint::last().folder(&file);
+    let text = message(quiet(folder.path()).max_steps(1).callback(callback).fit(&Curve, &data()));
+    assert!(text.contains("cannot write the checkpoint") && text.contains("file/last.safetensors"), "{text}");
+}
+
+#[test]
 fn names_of_metrics() {
     let folder = folder();
     let fit =
         |callback: EarlyStopping| message(quiet(folder.path()).max_epochs(2).callback(callback).fit(&Curve, &data()));
     let text = fit(EarlyStopping::new("val_los").mode(Mode::Min));
-    assert!(text.contains("`val_los`, which does not exist") && text.contains("size, loss, val_loss"), "{text}");
+    assert!(text.contains("`val_los`, which does not exist") && text.contains("loss, size, val_loss"), "{text}");
     let text = fit(EarlyStopping::new("quality"));
     assert!(text.contains("smaller or a larger `quality`"), "{text}");
     let text =

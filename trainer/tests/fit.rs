@@ -182,15 +182,15 @@ fn metrics_as_csv() -> Result<()> {
     let text = read(0)?;
     assert_eq!(text, read(1)?, "the same run, a version of its own");
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
-    assert_eq!(rows[0], ["step", "epoch", "size", "loss", "val_loss"]);
+    assert_eq!(rows[0], ["step", "epoch", "loss", "size", "val_loss"]);
     let places: Vec<_> = rows[1..].iter().map(|row| (row[0], row[1], row[4].is_empty())).collect();
     #[rustfmt::skip]
     assert_eq!(places, [
         ("2", "0", true), ("4", "0", true), ("5", "0", false),
         ("6", "1", true), ("8", "1", true), ("10", "1", true), ("10", "1", false),
     ]);
-    assert!(rows[1..].iter().all(|row| row.len() == 5 && (row[3].is_empty() != row[4].is_empty())));
-    assert!(rows[1][3].parse::<f64>().is_ok_and(f64::is_finite), "{}", rows[1][3]);
+    assert!(rows[1..].iter().all(|row| row.len() == 5 && (row[2].is_empty() != row[4].is_empty())));
+    assert!(rows[1][2].parse::<f64>().is_ok_and(f64::is_finite), "{}", rows[1][2]);
     Ok(())
 }
 
@@ -380,4 +380,60 @@ fn mistakes_in_settings_are_explained() {
     let text =
         message(trainer().default_root_dir(folder.path().join("file")).logger(CsvLogger::new()).fit(&Curve, &data()));
     assert!(text.contains("cannot make the run's folder") && text.contains("default_root_dir"), "{text}");
+}
+
+/// Looks at its model on the host.
+#[derive(Clone)]
+struct Watched;
+
+impl LightningModule for Watched {
+    type Model = Linear;
+    type Batch = (Tensor, Tensor);
+
+    fn init(&self, key: Key) -> Linear {
+        Linear::new(2, 1, key)
+    }
+
+    fn configure_optimizers(&self) -> impl Optimizer {
+        sgd(0.1)
+    }
+
+    fn training_step(&self, model: &Linear, (x, y): &Self::Batch, _: &mut StepCx) -> Tensor {
+        mse(&model.call(x), y)
+    }
+
+    fn validation_step(&self, model: &Linear, (x, y): &Self::Batch, cx: &mut StepCx) {
+        cx.log("val_loss", mse(&model.call(x), y));
+    }
+
+    fn on_fit_start(&self, _: &Linear, run: &mut Run) -> Result<()> {
+        run.log("starts", 1.0);
+        Ok(())
+    }
+
+    fn on_validation_end(&self, model: &Linear, run: &mut Run) -> Result<()> {
+        let norm = model.weight.square().sum().sqrt().item::<f32>()?;
+        run.log("norm", norm.into());
+        Ok(())
+    }
+
+    fn on_fit_end(&self, _: &Linear, run: &mut Run) -> Result<()> {
+        std::fs::write(run.folder()?.join("note"), "done")?;
+        Ok(())
+    }
+}
+
+#[test]
+fn hooks_of_the_module_see_the_model() -> Result<()> {
+    let folder = folder();
+    let trainer = quiet(folder.path()).max_epochs(2).log_every_n_steps(1000).logger(CsvLogger::new());
+    let result = trainer.fit(&Watched, &data())?;
+    let norm = result.model.weight.square().sum().sqrt().item::<f32>()?;
+    assert_eq!(result.metrics.get("norm"), Some(norm.into()));
+    let text = std::fs::read_to_string(folder.path().join("test/version_0/metrics.csv"))?;
+    let rows: Vec<&str> = text.lines().collect();
+    assert_eq!((rows[0], rows[1]), ("step,epoch,starts,val_loss,norm", "0,0,1,,"));
+    assert_eq!(rows.len(), 6, "{text}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("test/version_0/note"))?, "done");
+    Ok(())
 }

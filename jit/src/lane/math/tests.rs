@@ -37,7 +37,7 @@ const CASES: [Case; 24] = [
     case("log", log, libm::log, 1.1, 2.5, 25),
     case("log1p", log1p, libm::log1p, 1.9, 2.5, 25),
     case("sin", sin, libm::sin, 2.0, 2.5, 24),
-    case("cos", cos, libm::cos, 2.0, 2.5, 24),
+    case("cos", cos, libm::cos, 2.1, 2.5, 24),
     case("tan", tan, libm::tan, 3.4, 3.5, 25),
     case("tanh", tanh, libm::tanh, 3.9, 3.5, 19),
     case("sigmoid", sigmoid, |x| libm::exp(x.min(0.0)) / (1.0 + libm::exp(-x.abs())), 2.0, 4.0, 16),

@@ -190,7 +190,7 @@ pub fn sin(p: &mut LaneProgram, x: LaneId) -> LaneId {
     r.finish(m, y, flip)
 }
 
-/// `cos x`, for `|x|` below 2^21 (f64: 2^48). 2.0 ulp.
+/// `cos x`, for `|x|` below 2^21 (f64: 2^48). 2.1 ulp.
 pub fn cos(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let r = reduce(m, x);
