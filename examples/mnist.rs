@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use fulgurite::prelude::*;
 use fulgurite::trainer::data::MnistData;
+use fulgurite::trainer::optim::cosine_decay;
 
 /// Trains a classifier of handwritten digits.
 #[derive(Parser)]
@@ -16,7 +17,7 @@ struct Args {
     #[arg(long, default_value = "data/mnist")]
     data: PathBuf,
     /// Times through the training data.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 40)]
     epochs: usize,
     /// Digits per step.
     #[arg(long, default_value_t = 32)]
@@ -38,8 +39,14 @@ impl Classifier {
     }
 }
 
+/// The part of the pixels that a training step does not see.
+const DROPPED: f32 = 0.2;
+
 #[derive(Clone)]
-struct Digits;
+struct Digits {
+    /// The learning rate falls to 0 over this many steps.
+    steps: usize,
+}
 
 impl LightningModule for Digits {
     type Model = Classifier;
@@ -51,11 +58,13 @@ impl LightningModule for Digits {
     }
 
     fn configure_optimizers(&self) -> impl Optimizer {
-        adam(1e-3)
+        adam(cosine_decay(2e-3, self.steps))
     }
 
     fn training_step(&self, model: &Classifier, (x, y): &Self::Batch, cx: &mut StepCx) -> Tensor {
-        let logits = model.call(x);
+        // 9,000 digits are soon known by heart; with a fifth of the pixels missing, every time others, they are not.
+        let kept = cx.key().bernoulli(x.shape(), 1.0 - DROPPED);
+        let logits = model.call(&(kept.select(x, 0.0) / (1.0 - DROPPED)));
         cx.log("acc", accuracy(&logits, y));
         cross_entropy(&logits, y).mean()
     }
@@ -78,7 +87,9 @@ fn main() -> Result<()> {
     if let Some(path) = args.resume {
         trainer = trainer.ckpt_path(path);
     }
-    let fit = trainer.fit(&Digits, &MnistData::new(args.data).batch_size(args.batch_size))?;
+    let data = MnistData::new(args.data).batch_size(args.batch_size);
+    let digits = Digits { steps: args.epochs * data.train_loader()?.batches() };
+    let fit = trainer.fit(&digits, &data)?;
     for (name, value) in fit.metrics.iter() {
         println!("{name} = {value:.4}");
     }
