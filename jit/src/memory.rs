@@ -76,18 +76,32 @@ pub fn plan(kernels: &Kernels, donated: &[bool], scratch: &[usize]) -> Plan {
         }
     }
     for (o, output) in kernels.outputs.iter().enumerate() {
-        let Output::Computed(b, _) = output else { continue };
-        if places[b.index()].is_some() {
-            continue; // The same value twice: the second is copied from the first.
+        if let Output::Computed(b, _) = output
+            && places[b.index()].is_none()
+        {
+            // Where the same value is returned twice, the first has the memory.
+            places[b.index()] = Some(Place::Output(o));
         }
-        places[b.index()] = Some(Place::Output(o));
-        for (p, source) in kernels.buffers.iter().enumerate() {
-            let Source::Param(i) = source.source else { continue };
-            let fits = donated[i] && !taken[i] && source.ty.bytes() == kernels.buffers[b.index()].ty.bytes();
-            if fits && source.ty.bytes() > 0 && may_replace(kernels, *b, BufferId(p as u32), &first, &last_read) {
+    }
+    // A step's state comes out in the order in which it went in: then every tensor stays where it is. Only what is left
+    // takes the place of others.
+    for same in [true, false] {
+        for (o, output) in kernels.outputs.iter().enumerate() {
+            let Output::Computed(b, _) = output else { continue };
+            if places[b.index()] != Some(Place::Output(o)) || in_place[o].is_some() {
+                continue;
+            }
+            let bytes = kernels.buffers[b.index()].ty.bytes();
+            let found = kernels.buffers.iter().enumerate().find_map(|(p, buffer)| match buffer.source {
+                Source::Param(i) => {
+                    let fits = (i == o || !same) && donated[i] && !taken[i] && buffer.ty.bytes() == bytes && bytes > 0;
+                    (fits && may_replace(kernels, *b, BufferId(p as u32), &first, &last_read)).then_some(i)
+                }
+                Source::Constant(_) | Source::Computed => None,
+            });
+            if let Some(i) = found {
                 in_place[o] = Some(i);
                 taken[i] = true;
-                break;
             }
         }
     }
@@ -159,10 +173,11 @@ fn may_replace(kernels: &Kernels, b: BufferId, p: BufferId, first: &[usize], las
         // Both in one kernel: every element must be read before it is overwritten, and by the same iteration.
         Some(_) => {
             let Kernel::Loop(kernel) = &kernels.kernels[write] else { return false };
-            if kernel.dims.iter().any(|d| d.reduced) {
+            let Some(store) = kernel.stores.iter().find(|s| s.buffer == b) else { return false };
+            // An element may be read again in a later pass over its row; what is read once per row is not.
+            if kernel.varies_inside(&store.index) && !kernel.is_one_pass() {
                 return false;
             }
-            let Some(store) = kernel.stores.iter().find(|s| s.buffer == b) else { return false };
             let same_type = kernels.buffers[b.index()].ty.dtype.size() == kernels.buffers[p.index()].ty.dtype.size();
             same_type
                 && kernel.values.iter().all(|v| match &v.op {

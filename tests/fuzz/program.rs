@@ -93,7 +93,7 @@ impl Maker {
     fn make(&mut self) {
         let most = if self.random.one_in(16) { self.random.one_of(&[33, 64, 100, 257]) } else { 20 };
         self.extents = std::array::from_fn(|_| 1 + self.random.below(most));
-        self.empty = self.random.one_in(32) && std::env::var("EMPTY").is_ok();
+        self.empty = self.random.one_in(std::env::var("EMPTY").map_or(1 << 30, |n| n.parse().unwrap()));
         if self.empty {
             self.extents[0] = 0;
         }
@@ -226,7 +226,7 @@ impl Maker {
         let ty = self.of(x);
         let (shape, rank) = (ty.shape.clone(), ty.rank());
         let axes = |maker: &mut Self| -> Axes { (0..rank).filter(|_| maker.random.one_in(2)).collect() };
-        match self.random.below(34) {
+        match self.random.below(36) {
             0 | 1 => {
                 use UnaryOp::{Abs, Ceil, Floor, IsFinite, Neg, Not, Round, Sign, Sqrt};
                 let op = self.random.one_of(&[Neg, Neg, Not, Not, Abs, Abs, Sign, Floor, Ceil, Round, IsFinite, Sqrt]);
@@ -236,11 +236,11 @@ impl Maker {
                 let op = self.random.one_of(UnaryOp::ALL);
                 self.push(Op::Unary(op), &[x])
             }
-            4..=10 => {
-                let (op, y) = (self.random.one_of(BinaryOp::ALL), self.like(&ty)?);
-                let operands = if self.random.one_in(2) { [x, y] } else { [y, x] };
-                self.push(Op::Binary(op), &operands)
+            4..=9 => {
+                let y = self.like(&ty)?;
+                self.binary(x, y)
             }
+            10 | 34 | 35 => self.rows(x),
             11 => {
                 let (op, y) = (self.random.one_of(CompareOp::ALL), self.like(&ty)?);
                 self.push(Op::Compare(op), &[x, y])
@@ -251,7 +251,7 @@ impl Maker {
             }
             14 => {
                 let to = self.random.one_of(&self.dtypes.clone());
-                self.push(Op::Convert(to), &[x])
+                if to == ty.dtype { None } else { self.push(Op::Convert(to), &[x]) }
             }
             15 => {
                 let to = self.random.one_of(&self.dtypes.clone());
@@ -307,10 +307,7 @@ impl Maker {
                 self.push(Op::Rev(axes), &[x])
             }
             27..=29 => {
-                let (op, mut axes) = (self.random.one_of(ReduceOp::ALL), axes(self));
-                if axes.is_empty() {
-                    axes.push(self.random.below(rank.max(1)));
-                }
+                let (op, axes) = self.reduction(&ty)?;
                 self.push(Op::Reduce(op, axes), &[x])
             }
             30 => {
@@ -318,7 +315,7 @@ impl Maker {
                 self.push(Op::ArgReduce(op, axis), &[x])
             }
             31 | 32 => self.dot(x),
-            _ => match self.random.below(4) {
+            33 => match self.random.below(4) {
                 0 => self.push(Op::StopGradient, &[x]),
                 1 => self.constant(&ty),
                 2 => {
@@ -332,7 +329,36 @@ impl Maker {
                     self.push(Op::Threefry(word), &words)
                 }
             },
+            _ => unreachable!("36 cases"),
         }
+    }
+
+    fn binary(&mut self, x: ValueId, y: ValueId) -> Option<ValueId> {
+        let dtype = self.of(x).dtype;
+        let fitting: Vec<BinaryOp> = BinaryOp::ALL.iter().copied().filter(|op| op.class().contains(dtype)).collect();
+        let operands = if self.random.one_in(2) { [x, y] } else { [y, x] };
+        let op = self.random.one_of(&fitting);
+        self.push(Op::Binary(op), &operands)
+    }
+
+    /// A reduction, and the axes that it is over.
+    fn reduction(&mut self, ty: &TensorType) -> Option<(ReduceOp, Axes)> {
+        let fitting: Vec<ReduceOp> = ReduceOp::ALL.iter().copied().filter(|op| op.class().contains(ty.dtype)).collect();
+        let mut axes: Axes = (0..ty.rank()).filter(|_| self.random.one_in(2)).collect();
+        if axes.is_empty() {
+            axes.push(self.random.below(ty.rank().max(1)));
+        }
+        Some((self.random.one_of(&fitting), axes))
+    }
+
+    /// Something of each row of `x`, put together with `x` again, as a softmax does.
+    fn rows(&mut self, x: ValueId) -> Option<ValueId> {
+        let ty = self.of(x);
+        let (op, axes) = self.reduction(&ty)?;
+        let dims = (0..ty.rank()).filter(|axis| !axes.contains(axis)).collect();
+        let row = self.push(Op::Reduce(op, axes), &[x])?;
+        let row = self.push(Op::Broadcast { shape: ty.shape.clone(), dims }, &[row])?;
+        self.binary(x, row)
     }
 
     /// Another shape of as many elements.

@@ -175,6 +175,21 @@ impl LoopKernel {
         index.strides.iter().zip(&self.dims).any(|(&s, d)| s != 0 && d.reduced && d.extent > 1)
     }
 
+    /// Is each row's every element looked at once? So it is unless a reduction, or a stored element, needs the result of
+    /// a reduction over the same row.
+    pub fn is_one_pass(&self) -> bool {
+        let mut after = vec![false; self.values.len()];
+        for (i, value) in self.values.iter().enumerate() {
+            let later = value.operands.iter().any(|&x| after[x as usize]);
+            let reduces = matches!(value.op, KernelOp::Reduce(_));
+            if reduces && later {
+                return false;
+            }
+            after[i] = later || reduces;
+        }
+        self.stores.iter().all(|s| !after[s.value as usize] || !self.varies_inside(&s.index))
+    }
+
     /// Drops values that no store needs, keeping the order.
     pub fn prune(&mut self) {
         let mut live = vec![false; self.values.len()];
