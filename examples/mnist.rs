@@ -90,9 +90,7 @@ fn main() -> Result<()> {
     let data = MnistData::new(args.data).batch_size(args.batch_size);
     let digits = Digits { steps: args.epochs * data.train_loader()?.batches() };
     let fit = trainer.fit(&digits, &data)?;
-    for (name, value) in fit.metrics.iter() {
-        println!("{name} = {value:.4}");
-    }
+    println!("{}", fit.metrics);
     if let Some(path) = fit.best_checkpoint {
         println!("best: {}", path.display());
     }

@@ -34,3 +34,8 @@ pub mod prelude {
         softmax, value_and_grad, value_and_grad_aux, vjp, vmap,
     };
 }
+
+/// The README's program, so that it compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
