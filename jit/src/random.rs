@@ -27,12 +27,12 @@ impl Key {
         Key(Tensor::from_vec(&[2], words).expect("two words fill u32[2]"))
     }
 
-    /// The key whose words are `data`, u32[2].
+    /// The key whose words are `data`, `u32[2]`.
     pub fn from_data(data: Tensor) -> Self {
         Key(data)
     }
 
-    /// The two words, u32[2].
+    /// The two words, `u32[2]`.
     pub fn data(&self) -> &Tensor {
         &self.0
     }

@@ -3,7 +3,7 @@
 //! A value is an op applied to earlier values; there are no cycles, no names and no effects. Inputs are
 //! [`Op::Param`] values, results are listed in `outputs`.
 //!
-//! **Invariant:** an operand is always an earlier value. **Invariant:** a value's type is what [`infer`] says.
+//! **Invariant:** an operand is always an earlier value. **Invariant:** a value's type is what [`infer()`] says.
 //! [`verify`] checks both (and more) after every pass in debug builds.
 
 pub mod infer;
