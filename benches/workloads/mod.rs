@@ -394,18 +394,18 @@ fn elementwise_lower(rows: usize, columns: usize) -> Result<Lowered> {
 /// All workloads, in the order of `peers.py`. FLOPs and bytes are derived in `benches/README.md`.
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload { name: "dispatch", start: dispatch_start, lower: dispatch_lower, flops: 4.0, bytes: 32.0 },
-    Workload { name: "bnn", start: bnn_start, lower: bnn_lower, flops: 3.8e6, bytes: 390e3 },
-    Workload { name: "mlp_tiny", start: mlp_tiny_start, lower: mlp_tiny_lower, flops: 155e3, bytes: 41e3 },
-    Workload { name: "mlp", start: mlp_start, lower: mlp_lower, flops: 17.8e6, bytes: 2.7e6 },
-    Workload { name: "adam_many", start: adam_many_start, lower: adam_many_lower, flops: 1.6e6, bytes: 2.4e6 },
-    Workload { name: "mixer", start: mixer_start, lower: mixer_lower, flops: 9.9e9, bytes: 12.6e6 },
-    Workload { name: "mixer_b4", start: mixer_b4_start, lower: mixer_b4_lower, flops: 0.62e9, bytes: 12.6e6 },
+    Workload { name: "bnn", start: bnn_start, lower: bnn_lower, flops: 3.79e6, bytes: 390e3 },
+    Workload { name: "mlp_tiny", start: mlp_tiny_start, lower: mlp_tiny_lower, flops: 145.4e3, bytes: 40.8e3 },
+    Workload { name: "mlp", start: mlp_start, lower: mlp_lower, flops: 14.54e6, bytes: 2.73e6 },
+    Workload { name: "adam_many", start: adam_many_start, lower: adam_many_lower, flops: 1.7e6, bytes: 2.4e6 },
+    Workload { name: "mixer", start: mixer_start, lower: mixer_lower, flops: 9.91e9, bytes: 12.8e6 },
+    Workload { name: "mixer_b4", start: mixer_b4_start, lower: mixer_b4_lower, flops: 619e6, bytes: 12.7e6 },
     Workload {
         name: "elementwise",
         start: || elementwise_run(64, 512),
         lower: || elementwise_lower(64, 512),
         flops: 3.3e6,
-        bytes: 262e3,
+        bytes: 266e3,
     },
     Workload {
         name: "elementwise_big",
