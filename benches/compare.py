@@ -18,6 +18,7 @@ import math
 import os
 import platform
 import re
+import resource
 import select
 import statistics
 import subprocess
@@ -243,6 +244,34 @@ def cpu():
     return name[1].strip() if name else platform.machine(), vectors
 
 
+class Others:
+    """What other processes took of the machine since this was made (Linux). The peers and ours are our children."""
+
+    def __init__(self):
+        self.start = self.now()
+
+    @staticmethod
+    def now():
+        """Seconds: of all that ran, of what we ran, of the clock."""
+        try:
+            fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        except (OSError, ValueError):
+            return None
+        # user, nice, system, idle, iowait, irq, softirq, steal: neither idle nor waiting.
+        busy = (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return busy, sum(u.ru_utime + u.ru_stime for u in used), time.monotonic()
+
+    def describe(self):
+        """As a sentence."""
+        if self.start is None:
+            return "What other processes took is unknown."
+        busy, own, wall = (end - start for start, end in zip(self.start, self.now()))
+        share = max(0.0, (busy - own) / (wall * os.cpu_count()))
+        text = f"Other processes took {100 * share:.0f} % of the machine during the rounds"
+        return f"**{text}: do not believe these numbers.**" if share > 0.05 else f"{text}."
+
+
 def cores():
     """How many cores this process and its children may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -296,7 +325,12 @@ def sig(x, digits=3):
 def short(x):
     """`x` with three digits and a prefix: 155 k, 9.91 G."""
     power = min(int(math.log10(max(x, 1)) // 3), 4)
-    return f"{sig(x / 1000**power)} {['', 'k', 'M', 'G', 'T'][power]}".strip()
+    return f"{sig(x / 1000**power)} {' kMGT'[power]}" if power else f"{x:g}"
+
+
+def count(x):
+    """A whole number with at most three digits that are not 0: 4, 1,230."""
+    return f"{round(x, -max(0, len(str(x)) - 3)):,}"
 
 
 def table(head, rows):
@@ -309,11 +343,11 @@ def catch_up(ours, other):
     """After how many steps the other library is done first, from (seconds of the first call, seconds per step)."""
     (first, step), (other_first, other_step) = ours, other
     if other_step < step:
-        return "from the first" if other_first <= first else sig(math.ceil((other_first - first) / (step - other_step)))
-    return "never" if other_first >= first else f"until {sig(math.ceil((first - other_first) / max(other_step - step, 1e-12)))}"
+        return "from the first" if other_first <= first else count(math.ceil((other_first - first) / (step - other_step)))
+    return "never" if other_first >= first else f"until {count(math.ceil((first - other_first) / max(other_step - step, 1e-12)))}"
 
 
-def report(args, results, contestants, peak, started, load):
+def report(args, results, contestants, peak, started, others):
     """All that was found, as Markdown."""
     name, vectors = cpu()
     median = {(r["name"], who): statistics.median(us) for r in results for who, us in r["us"].items()}
@@ -345,8 +379,8 @@ def report(args, results, contestants, peak, started, load):
     dirty = " with uncommitted changes" if command_output("git", "status", "--porcelain") else ""
     facts = [
         f"Date: {started:%Y-%m-%d %H:%M} UTC.",
-        f"Machine: {name}{f', {vectors}' if vectors else ''}, {cores()} cores in use, {platform.system()} {platform.release()}; "
-        f"load average at the start {load:.2f}{', **too busy for these numbers to mean much**' if load > 0.5 else ''}.",
+        f"Machine: {name}{f', {vectors}' if vectors else ''}, {cores()} cores in use, {platform.system()} {platform.release()}.",
+        others,
         f"fulgurite: commit {commit}{dirty}, {command_output('rustc', '--version')}, 1 thread.",
     ]
     for who in peers:
@@ -408,13 +442,13 @@ def main():
         if not hasattr(os, "sched_setaffinity"):
             parser.error("--cores needs Linux")
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.cores])
-    started, load = datetime.datetime.now(datetime.timezone.utc), os.getloadavg()[0]
+    started = datetime.datetime.now(datetime.timezone.utc)
     binary = args.binary or build()
     contestants = ["ours", "jax", "torch"] + (["compile"] if args.compile else [])
     if not args.peers.exists():
         print(f"compare.py: there is no {args.peers}; timing ours alone", file=sys.stderr)
         contestants = ["ours"]
-    results = []
+    results, others = [], Others()
     for name in args.names or WORKLOADS:
         print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
         results.append(measure(args, binary, name, contestants))
@@ -422,7 +456,8 @@ def main():
         print(", ".join(seen), file=sys.stderr)
         # A library that is not there is not asked again.
         contestants = [who for who in contestants if results[-1]["notes"].get(who, ("",))[0] != "missing"]
-    text = report(args, results, contestants, run_probe(args, results), started, load)
+    busy = others.describe()
+    text = report(args, results, contestants, run_probe(args, results), started, busy)
     print(text)
     if args.write or not args.names:
         slug = re.sub(r"[^a-z0-9]+", "-", cpu()[0].lower()).strip("-")

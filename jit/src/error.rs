@@ -8,7 +8,7 @@ use std::panic::Location;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Something that could not be done, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     message: String,
     location: Option<&'static Location<'static>>,
@@ -57,6 +57,13 @@ impl fmt::Display for Error {
             Some(at) => write!(f, ", at {}:{}", at.file(), at.line()),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Debug for Error {
+    /// As it displays: this is what `fn main() -> Result<()>` prints.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
