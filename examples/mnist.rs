@@ -1,7 +1,7 @@
 //! Handwritten digits: `cargo run --release --example mnist -- --data ../shared/data/mnist`.
 //!
 //! A 784-128-10 classifier with validation, checkpoints and resumption. Ctrl-C ends it with a checkpoint; go on with
-//! `--resume runs/mnist/version_0/last.safetensors`.
+//! `--resume runs/mnist/version_0/checkpoints/last.safetensors`.
 
 use std::path::PathBuf;
 

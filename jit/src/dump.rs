@@ -18,7 +18,7 @@ pub enum Stage {
     Loops,
     /// Cranelift's code of each kernel.
     Clif,
-    /// The machine code of each kernel, as Cranelift prints it.
+    /// The machine code of each kernel.
     Asm,
     /// Milliseconds per pass; microseconds per kernel (which are then timed one by one).
     Time,
