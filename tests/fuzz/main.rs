@@ -31,13 +31,8 @@ const PROGRAMS: u64 = 300;
 #[test]
 fn compiled_programs_mean_what_they_say() {
     let mut failed = Vec::new();
-    let from: u64 = std::env::var("HUNT").ok().and_then(|t| t.parse().ok()).unwrap_or(0);
-    let most: u64 = std::env::var("COUNT").ok().and_then(|t| t.parse().ok()).unwrap_or(PROGRAMS);
-    for seed in from..from + most {
+    for seed in 0..PROGRAMS {
         let (graph, inputs) = program(seed);
-        if std::env::var("SHOW").is_ok() {
-            eprintln!("SEED {seed}\n{graph}");
-        }
         let Err(why) = check(&graph, &inputs) else { continue };
         let (small, small_inputs) = shrink(&graph, &inputs, |graph, inputs| check(graph, inputs).is_err());
         let now = check(&small, &small_inputs).err().unwrap_or_default();

@@ -85,18 +85,12 @@ struct Maker {
     dtypes: Vec<DType>,
     /// Are there infinities and NaNs among the inputs?
     wild: bool,
-    /// Are there values without elements?
-    empty: bool,
 }
 
 impl Maker {
     fn make(&mut self) {
         let most = if self.random.one_in(16) { self.random.one_of(&[33, 64, 100, 257]) } else { 20 };
         self.extents = std::array::from_fn(|_| 1 + self.random.below(most));
-        self.empty = self.random.one_in(std::env::var("EMPTY").map_or(1 << 30, |n| n.parse().unwrap()));
-        if self.empty {
-            self.extents[0] = 0;
-        }
         self.wild = self.random.one_in(16);
         self.dtypes = vec![DType::F32, DType::F32, DType::F32, DType::I32, DType::U32, DType::Bool];
         if self.random.one_in(8) {
@@ -169,7 +163,7 @@ impl Maker {
     fn push(&mut self, op: Op, operands: &[ValueId]) -> Option<ValueId> {
         let types: Vec<TensorType> = operands.iter().map(|&x| self.of(x)).collect();
         let ty = infer(&op, &types.iter().collect::<Vec<_>>()).ok()?;
-        if ty.elements() > ELEMENTS || ty.rank() > RANK || (ty.elements() == 0 && !self.empty) {
+        if ty.elements() > ELEMENTS || ty.rank() > RANK || ty.elements() == 0 {
             return None;
         }
         let arrays: Vec<Array> = operands.iter().map(|x| self.values[x.index()].clone()).collect();
