@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use fulgurite::compiler::array::allocations;
 use fulgurite::compiler::fuse::Kernel;
 use fulgurite::compiler::memory::plan;
+use fulgurite::compiler::phases::Phase;
 use fulgurite::prelude::*;
 use fulgurite::{Lowered, lower};
 
@@ -135,8 +136,8 @@ fn kernels_of_the_workloads() -> Result<()> {
                 Kernel::Gemm(_) => gemms += 1,
             }
         }
-        // Without the scratch memory of kernels, which depends on the machine.
-        let arena = plan(&kernels, &vec![false; kernels.params.len()], &vec![0; kernels.kernels.len()]).arena;
+        let phase = Phase { kernels: 0..kernels.kernels.len(), together: false };
+        let arena = plan(&kernels, &vec![false; kernels.params.len()], &[phase]).arena;
         let name = workload.name;
         text += &format!("{name}: {loops} loops, {gemms} gemms, {stores} stores, {values} values; {arena} bytes\n");
     }

@@ -24,6 +24,7 @@ pub mod lane;
 pub mod loops;
 pub mod memory;
 pub mod opt;
+pub mod phases;
 pub mod random;
 pub mod tensor;
 pub mod trace;

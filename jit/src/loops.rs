@@ -36,8 +36,29 @@ pub struct Loops {
     pub accumulators: Vec<Accumulator>,
     /// The code.
     pub body: Vec<Stmt>,
-    /// How many lanes of 32 bits a vector may have at most: 1 where the code must be scalar.
+    /// Must the code be scalar?
     pub scalar: bool,
+    /// The loop that may run in parts, at once; the code is then given the part as its last two arguments.
+    pub parallel: Option<Parallel>,
+}
+
+/// The loop along which a kernel divides between threads. No two iterations write to the same place, and none reads
+/// what another writes, so any division gives the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parallel {
+    /// The dimension.
+    pub dim: usize,
+    /// How often it runs in all.
+    pub extent: usize,
+    /// Parts begin at multiples of this (and end there, or at the extent).
+    pub grain: usize,
+}
+
+impl Parallel {
+    /// How many parts there can be.
+    pub fn units(&self) -> usize {
+        self.extent.div_ceil(self.grain)
+    }
 }
 
 /// The partial results of a reduction.
@@ -190,6 +211,28 @@ impl Shape {
     }
 }
 
+/// From this extent on, the outermost loop is the one to divide, whatever the others are.
+const WIDE_ENOUGH: usize = 16;
+
+impl Shape {
+    /// The loop to divide between threads: an outer one that is long, or else that with most parts.
+    fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
+        let candidates = self.outer.iter().copied().chain(self.vector.filter(|&d| !kernel.dims[d].reduced));
+        let mut best: Option<Parallel> = None;
+        for dim in candidates {
+            let grain = if self.vector == Some(dim) { PARTIALS } else { 1 };
+            let this = Parallel { dim, extent: kernel.dims[dim].extent, grain };
+            if this.units() > best.map_or(1, |best| best.units()) {
+                best = Some(this);
+            }
+            if this.units() >= WIDE_ENOUGH {
+                break;
+            }
+        }
+        best
+    }
+}
+
 struct Scheduler<'a> {
     kernel: &'a LoopKernel,
     shape: Shape,
@@ -225,7 +268,8 @@ impl<'a> Scheduler<'a> {
                 args.push(store.buffer);
             }
         }
-        let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], scalar: false };
+        let parallel = shape.parallel(kernel);
+        let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], scalar: false, parallel };
         Scheduler { kernel, shape, element, ready, kept: HashMap::new(), rows: HashMap::new(), loops }
     }
 
@@ -501,6 +545,53 @@ impl<'a> Scheduler<'a> {
     }
 }
 
+impl Loops {
+    /// Roughly how many lane instructions a run takes, each for up to [`PARTIALS`] lanes.
+    pub fn instructions(&self) -> usize {
+        fn count(stmts: &[Stmt], vector: Option<usize>, lanes: usize) -> usize {
+            stmts
+                .iter()
+                .map(|stmt| match stmt {
+                    Stmt::For { extent, vector: false, body, .. } => {
+                        extent.saturating_mul(1 + count(body, vector, lanes))
+                    }
+                    Stmt::For { dim, extent, vector: true, body } => {
+                        extent.div_ceil(lanes).saturating_mul(1 + count(body, Some(*dim), lanes))
+                    }
+                    Stmt::Block(block) => {
+                        let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
+                        let live = block.program.live(&roots).iter().filter(|live| **live).count();
+                        let scattered = block.inputs.iter().filter(|input| input.is_gathered(vector)).count();
+                        live + block.effects.len() + PARTIALS * scattered
+                    }
+                    Stmt::Init(_) => 1,
+                    Stmt::Combine { .. } => 10,
+                })
+                .sum()
+        }
+        count(&self.body, None, if self.scalar { 1 } else { PARTIALS })
+    }
+}
+
+impl Effect {
+    /// The value that something becomes of.
+    pub fn value(&self) -> LaneId {
+        match self {
+            Effect::Store { value, .. } | Effect::Accumulate { value, .. } | Effect::Row { value, .. } => *value,
+        }
+    }
+}
+
+impl Input {
+    /// Do the lanes along `vector` lie apart?
+    fn is_gathered(&self, vector: Option<usize>) -> bool {
+        match self {
+            Input::Load { index, .. } => vector.is_some_and(|dim| !matches!(index.strides[dim], 0 | 1)),
+            Input::Counter(_) | Input::Row(..) => false,
+        }
+    }
+}
+
 struct Builder {
     pass: Option<usize>,
     program: LaneProgram,
@@ -554,18 +645,15 @@ impl fmt::Display for Loops {
             }
             Ok(())
         }
+        if let Some(Parallel { dim, extent, grain }) = self.parallel {
+            writeln!(f, "parallel i{dim}: {} parts", extent.div_ceil(grain))?;
+        }
         show(&self.body, 0, f)
     }
 }
 
 fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let roots: Vec<LaneId> = block
-        .effects
-        .iter()
-        .map(|e| match e {
-            Effect::Store { value, .. } | Effect::Accumulate { value, .. } | Effect::Row { value, .. } => *value,
-        })
-        .collect();
+    let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
     let live = block.program.live(&roots);
     for (i, inst) in block.program.insts.iter().enumerate().filter(|(i, _)| live[*i]) {
         let what = match inst.op {

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use crate::fuse::{BufferId, Kernel, KernelOp, Kernels, Output, Source};
+use crate::phases::Phase;
 
 /// Alignment of places in the arena, in bytes.
 const ALIGN: usize = 64;
@@ -32,29 +33,34 @@ pub struct Plan {
     pub places: Vec<Place>,
     /// For each output that is computed in the memory of a donated input: that input.
     pub in_place: Vec<Option<usize>>,
-    /// For each kernel that needs scratch memory: its byte in the arena.
-    pub scratch: Vec<usize>,
     /// Bytes of the arena.
     pub arena: usize,
     /// The most bytes of it that are in use at once: a lower bound of `arena`.
     pub peak: usize,
 }
 
-/// Plans the memory of a program. `donated` says which inputs may be overwritten, `scratch` how many bytes each kernel
-/// needs for itself.
-pub fn plan(kernels: &Kernels, donated: &[bool], scratch: &[usize]) -> Plan {
+/// Plans the memory of a program. `donated` says which inputs may be overwritten. Kernels of a phase that all threads
+/// run count as running at the same time.
+pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
     let n = kernels.buffers.len();
     let mut first = vec![usize::MAX; n];
     let mut last = vec![0; n];
-    let mut last_read = vec![None; n];
+    let mut uses = Uses { when: vec![(0, 0); kernels.kernels.len()], writer: vec![None; n], readers: vec![vec![]; n] };
+    for phase in phases {
+        for k in phase.kernels.clone() {
+            uses.when[k] = if phase.together { (phase.kernels.start, phase.kernels.end - 1) } else { (k, k) };
+        }
+    }
     for (k, kernel) in kernels.kernels.iter().enumerate() {
+        let (begin, end) = uses.when[k];
         for b in kernel.writes() {
-            first[b.index()] = first[b.index()].min(k);
-            last[b.index()] = last[b.index()].max(k);
+            first[b.index()] = first[b.index()].min(begin);
+            last[b.index()] = last[b.index()].max(end);
+            uses.writer[b.index()].get_or_insert(k);
         }
         for b in kernel.reads() {
-            last[b.index()] = last[b.index()].max(k);
-            last_read[b.index()] = Some(k);
+            last[b.index()] = last[b.index()].max(end);
+            uses.readers[b.index()].push(k);
         }
     }
 
@@ -95,7 +101,7 @@ pub fn plan(kernels: &Kernels, donated: &[bool], scratch: &[usize]) -> Plan {
             let found = kernels.buffers.iter().enumerate().find_map(|(p, buffer)| match buffer.source {
                 Source::Param(i) => {
                     let fits = (i == o || !same) && donated[i] && !taken[i] && buffer.ty.bytes() == bytes && bytes > 0;
-                    (fits && may_replace(kernels, *b, BufferId(p as u32), &first, &last_read)).then_some(i)
+                    (fits && may_replace(kernels, *b, BufferId(p as u32), &uses)).then_some(i)
                 }
                 Source::Constant(_) | Source::Computed => None,
             });
@@ -108,32 +114,17 @@ pub fn plan(kernels: &Kernels, donated: &[bool], scratch: &[usize]) -> Plan {
 
     // Largest first, each at the lowest place that is free over its lifetime.
     struct Item {
-        buffer: Option<usize>,
-        kernel: usize,
+        buffer: usize,
         bytes: usize,
         begin: usize,
         end: usize,
     }
     let mut items: Vec<Item> = (0..n)
         .filter(|&b| places[b].is_none() && first[b] != usize::MAX)
-        .map(|b| Item {
-            buffer: Some(b),
-            kernel: 0,
-            bytes: kernels.buffers[b].ty.bytes(),
-            begin: first[b],
-            end: last[b],
-        })
+        .map(|b| Item { buffer: b, bytes: kernels.buffers[b].ty.bytes(), begin: first[b], end: last[b] })
         .collect();
-    items.extend(scratch.iter().enumerate().filter(|(_, bytes)| **bytes > 0).map(|(k, &bytes)| Item {
-        buffer: None,
-        kernel: k,
-        bytes,
-        begin: k,
-        end: k,
-    }));
     items.sort_by_key(|item| (std::cmp::Reverse(item.bytes), item.begin));
     let mut placed: Vec<(usize, usize, usize, usize)> = Vec::new();
-    let mut scratch_places = vec![0; kernels.kernels.len()];
     let mut arena = 0;
     for item in &items {
         let bytes = item.bytes.max(1).next_multiple_of(ALIGN);
@@ -152,40 +143,45 @@ pub fn plan(kernels: &Kernels, donated: &[bool], scratch: &[usize]) -> Plan {
         }
         placed.push((at, bytes, item.begin, item.end));
         arena = arena.max(at + bytes);
-        match item.buffer {
-            Some(b) => places[b] = Some(Place::Arena(at)),
-            None => scratch_places[item.kernel] = at,
-        }
+        places[item.buffer] = Some(Place::Arena(at));
     }
     let in_use = |k: usize| placed.iter().filter(|(_, _, b, e)| *b <= k && k <= *e).map(|p| p.1).sum::<usize>();
     let peak = (0..kernels.kernels.len()).map(in_use).max().unwrap_or(0);
     let places = places.into_iter().map(|p| p.unwrap_or(Place::Arena(0))).collect();
-    Plan { places, in_place, scratch: scratch_places, arena, peak }
+    Plan { places, in_place, arena, peak }
+}
+
+/// Who touches what, and when.
+struct Uses {
+    /// For each kernel the first and last of those that may run at the same time.
+    when: Vec<(usize, usize)>,
+    /// For each buffer the first kernel that writes it.
+    writer: Vec<Option<usize>>,
+    /// For each buffer the kernels that read it.
+    readers: Vec<Vec<usize>>,
 }
 
 /// May output buffer `b` be written over input buffer `p`?
-fn may_replace(kernels: &Kernels, b: BufferId, p: BufferId, first: &[usize], last_read: &[Option<usize>]) -> bool {
-    let write = first[b.index()];
-    match last_read[p.index()] {
-        None => true,
-        Some(read) if read < write => true,
-        Some(read) if read > write => false,
-        // Both in one kernel: every element must be read before it is overwritten, and by the same iteration.
-        Some(_) => {
-            let Kernel::Loop(kernel) = &kernels.kernels[write] else { return false };
-            let Some(store) = kernel.stores.iter().find(|s| s.buffer == b) else { return false };
-            // An element may be read again in a later pass over its row; what is read once per row is not.
-            if kernel.varies_inside(&store.index) && !kernel.is_one_pass() {
-                return false;
-            }
-            let same_type = kernels.buffers[b.index()].ty.dtype.size() == kernels.buffers[p.index()].ty.dtype.size();
-            same_type
-                && kernel.values.iter().all(|v| match &v.op {
-                    KernelOp::Load(buffer, index) => *buffer != p || *index == store.index,
-                    KernelOp::Counter(_) | KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => true,
-                })
+fn may_replace(kernels: &Kernels, b: BufferId, p: BufferId, uses: &Uses) -> bool {
+    let Some(write) = uses.writer[b.index()] else { return false };
+    uses.readers[p.index()].iter().all(|&read| {
+        if read != write {
+            return uses.when[read].1 < uses.when[write].0;
         }
-    }
+        // Both in one kernel: every element must be read before it is overwritten, and by the same iteration.
+        let Kernel::Loop(kernel) = &kernels.kernels[write] else { return false };
+        let Some(store) = kernel.stores.iter().find(|s| s.buffer == b) else { return false };
+        // An element may be read again in a later pass over its row; what is read once per row is not.
+        if kernel.varies_inside(&store.index) && !kernel.is_one_pass() {
+            return false;
+        }
+        let same_type = kernels.buffers[b.index()].ty.dtype.size() == kernels.buffers[p.index()].ty.dtype.size();
+        same_type
+            && kernel.values.iter().all(|v| match &v.op {
+                KernelOp::Load(buffer, index) => *buffer != p || *index == store.index,
+                KernelOp::Counter(_) | KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => true,
+            })
+    })
 }
 
 impl fmt::Display for Plan {

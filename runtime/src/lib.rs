@@ -9,10 +9,12 @@
 mod eager;
 mod jit;
 mod lowered;
+mod pool;
 mod program;
 
 pub use jit::{Jit, jit};
 pub use lowered::{Lowered, lower};
+pub use pool::threads;
 pub use program::Program;
 
 #[doc(no_inline)]

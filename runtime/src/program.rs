@@ -4,13 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fulgurite_jit::array::Buffer;
-use fulgurite_jit::cpu::{self, Code, Isa};
+use fulgurite_jit::cpu::{self, Code, Isa, Launch, Sharing, Target};
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::fuse::{Kernels, Output, fuse};
 use fulgurite_jit::graph::Graph;
 use fulgurite_jit::memory::Place;
 use fulgurite_jit::opt::optimise_with;
 use fulgurite_jit::{Array, Result, TensorType};
+
+use crate::pool::{team, threads};
 
 /// How many buffers of one output are kept for later calls, while their arrays are alive.
 const POOL: usize = 8;
@@ -42,14 +44,19 @@ impl Program {
     /// # Errors
     /// A fault of the compiler (see [`fulgurite_jit::Error::compiler`]).
     pub fn compile(name: &str, graph: &Graph, donated: &[bool]) -> Result<Program> {
-        Program::compile_for(name, graph, donated, Isa::detect())
+        Program::compile_for(
+            name,
+            graph,
+            donated,
+            Target { isa: Isa::detect(), threads: threads(), sharing: Sharing::WherePays },
+        )
     }
 
-    /// As [`Program::compile`], for the vectors of `isa`; the results are the same to the bit for all.
+    /// As [`Program::compile`], for other vectors and threads; the results are the same to the bit for all.
     ///
     /// # Errors
     /// As [`Program::compile`].
-    pub fn compile_for(name: &str, graph: &Graph, donated: &[bool], isa: Isa) -> Result<Program> {
+    pub fn compile_for(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
         let start = Instant::now();
         dump(Stage::Graph, &format!("{name}: graph"), graph);
         let mut report = String::new();
@@ -63,7 +70,7 @@ impl Program {
         let fusing = Instant::now();
         let kernels = fuse(&graph);
         let fused = fusing.elapsed();
-        let code = cpu::compile(kernels, donated, isa)?;
+        let code = cpu::compile(kernels, donated, target)?;
         if wants(Stage::Time) {
             for (stage, took) in [("fuse", fused)].iter().chain(&code.times) {
                 report += &format!("{stage:>12} {:9.3} ms\n", took.as_secs_f64() * 1e3);
@@ -80,7 +87,8 @@ impl Program {
         &self.code.kernels
     }
 
-    /// Bytes of working memory of a call, and the least that this order of the kernels could do with.
+    /// Bytes of working memory of a call (scratch memory of the threads aside), and the least that this order of the
+    /// kernels could do with.
     pub fn arena_bytes(&self) -> (usize, usize) {
         (self.code.plan.arena, self.code.plan.peak)
     }
@@ -114,14 +122,8 @@ impl Program {
         let results: Vec<*mut u8> =
             given.iter().map(|b| b.as_ref().map_or(std::ptr::null_mut(), |b| b.start())).collect();
         let arena = self.arenas.lock().ok().and_then(|mut arenas| arenas.pop());
-        let arena = arena.unwrap_or_else(|| Buffer::zeroed(plan.arena));
-        if wants(Stage::Time) {
-            self.run_timed(&params, &results, arena.start());
-        } else {
-            // SAFETY: the pointers are to buffers of the sizes that the code was compiled for (types checked above).
-            // Those that are written are fresh, or ours alone (`own`, `fresh`); the arena is this call's alone.
-            unsafe { self.code.entry()(params.as_ptr(), results.as_ptr(), arena.start()) }
-        }
+        let arena = arena.unwrap_or_else(|| Buffer::zeroed(self.code.memory(self.code.parts.len())));
+        self.launch(&params, &results, &arena);
         if let Ok(mut arenas) = self.arenas.lock() {
             arenas.push(arena);
         }
@@ -142,13 +144,36 @@ impl Program {
             .collect()
     }
 
-    fn run_timed(&self, params: &[*mut u8], results: &[*mut u8], arena: *mut u8) {
+    /// Runs the machine code. The pointers must be to buffers of the sizes that it was compiled for, those to results
+    /// and `memory` this call's alone.
+    fn launch(&self, params: &[*mut u8], results: &[*mut u8], memory: &Buffer) {
+        let alone = self.code.alone(params, results, memory.start());
+        if wants(Stage::Time) {
+            return self.run_timed(&alone);
+        }
+        let threads = self.code.parts.len();
+        let together = self.code.phases.iter().any(|phase| phase.together);
+        let Some(team) = together.then(|| team(threads)).flatten() else {
+            // SAFETY: the caller's promise.
+            return unsafe { self.code.entry()(&alone) };
+        };
+        let (wait, barrier) = team.meeting();
+        let shared = Shared(Launch { wait, team: barrier, ..alone });
+        team.run(&|thread| {
+            let scratch = memory.start().wrapping_add(self.code.memory(thread));
+            let launch = Launch { parts: self.code.parts[thread].as_ptr(), scratch, ..*shared.get() };
+            // SAFETY: the caller's promise; the threads write to different places, and each has its own scratch memory.
+            unsafe { self.code.entry()(&launch) };
+        });
+    }
+
+    fn run_timed(&self, launch: &Launch) {
         let count = self.code.kernels.kernels.len();
         let mut took = vec![Duration::ZERO; count];
         for (k, took) in took.iter_mut().enumerate() {
             let start = Instant::now();
-            // SAFETY: as in `run`; the kernels run in their order.
-            unsafe { self.code.single()(params.as_ptr(), results.as_ptr(), arena, k) }
+            // SAFETY: as in `launch`; the kernels run in their order.
+            unsafe { self.code.single()(launch, k) }
             *took = start.elapsed();
         }
         let Ok(mut timing) = self.timing.lock() else { return };
@@ -168,8 +193,21 @@ impl Program {
                 lines += &format!("k{k:<4} {:9.2} us  {text}\n", micros(*sum));
             }
             lines += &format!("{:<5} {:9.2} us", "all", micros(timing.kernels.iter().sum()));
-            dump(Stage::Time, &format!("{}: time per kernel, each called by itself", self.name), &lines);
+            dump(Stage::Time, &format!("{}: time per kernel, each called by itself on one thread", self.name), &lines);
         }
+    }
+}
+
+/// A launch that all threads look at.
+struct Shared(Launch);
+
+// SAFETY: the pointers are to memory that outlives the call, and what is behind them is written by machine code only,
+// which is given disjoint parts.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn get(&self) -> &Launch {
+        &self.0
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every op of the table, from its samples: compiled code against the reference interpreter.
 
-use fulgurite_jit::cpu::Isa;
+use fulgurite_jit::cpu::{Isa, Sharing, Target};
 use fulgurite_jit::graph::{Graph, Node, Op, ReduceOp, Sample, UnaryOp, infer, samples};
 use fulgurite_jit::interp::interpret;
 use fulgurite_jit::{Array, DType, TensorType};
@@ -43,18 +43,21 @@ fn graph_of(sample: &Sample) -> Graph {
 
 fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
     let want = interpret(graph, inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let run = |isa: Isa| {
-        let program = Program::compile_for(name, graph, &vec![false; inputs.len()], isa);
+    let run = |isa: Isa, threads: usize| {
+        let target = Target { isa, threads, sharing: Sharing::Everything };
+        let program = Program::compile_for(name, graph, &vec![false; inputs.len()], target);
         let program = program.unwrap_or_else(|e| panic!("{name}: {e}"));
         (program.run(inputs.to_vec()), program)
     };
-    let (got, program) = run(Isa::detect());
-    // Vectors of any width give the same bits (but for which NaN a NaN is).
-    let (narrow, _) = run(Isa::Portable);
-    for (wide, narrow) in got.iter().zip(&narrow) {
-        for (i, (w, n)) in wide.to_f64_vec().iter().zip(narrow.to_f64_vec()).enumerate() {
-            let same = w.to_bits() == n.to_bits() || (w.is_nan() && n.is_nan());
-            assert!(same, "{name}: element {i} is {w} in wide vectors, {n} in narrow ones\n{}", program.kernels());
+    let (got, program) = run(Isa::detect(), 1);
+    // Vectors of any width and any number of threads give the same bits (but for which NaN a NaN is).
+    for (isa, threads) in [(Isa::Portable, 1), (Isa::Portable, 3), (Isa::detect(), 2), (Isa::detect(), 7)] {
+        for (first, other) in got.iter().zip(run(isa, threads).0) {
+            for (i, (x, y)) in first.to_f64_vec().iter().zip(other.to_f64_vec()).enumerate() {
+                let same = x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
+                let what = || format!("{name}: element {i} is {x}, but {y} with {isa:?}, {threads} threads");
+                assert!(same, "{}\n{}", what(), program.kernels());
+            }
         }
     }
     for (got, want) in got.iter().zip(&want) {

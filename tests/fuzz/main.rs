@@ -12,7 +12,7 @@ mod shrink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fulgurite::compiler::array::Buffer;
-use fulgurite::compiler::cpu::{self, Isa};
+use fulgurite::compiler::cpu::{self, Isa, Sharing, Target};
 use fulgurite::compiler::fuse::{Output, fuse};
 use fulgurite::compiler::graph::Graph;
 use fulgurite::compiler::interp::{interpret, interpret_each};
@@ -75,8 +75,12 @@ fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
     close("compiled", &got, &want, &bounds)?;
     same("run again", &lent.run(inputs.to_vec()), &got)?;
 
-    let narrow = Program::compile_for("narrow", graph, &vec![false; inputs.len()], Isa::Portable)?;
-    same("with narrow vectors", &one_nan(&narrow.run(inputs.to_vec()))?, &one_nan(&got)?)?;
+    for (isa, threads) in [(Isa::Portable, 1), (Isa::Portable, 3), (Isa::detect(), 2)] {
+        let target = Target { isa, threads, sharing: Sharing::Everything };
+        let other = Program::compile_for("other", graph, &vec![false; inputs.len()], target)?;
+        let title = format!("with vectors of {isa:?} and {threads} threads");
+        same(&title, &one_nan(&other.run(inputs.to_vec()))?, &one_nan(&got)?)?;
+    }
 
     let given = Program::compile("given", graph, &vec![true; inputs.len()])?;
     let copies = || inputs.iter().map(|x| Array::from_bytes(x.ty(), x.bytes())).collect::<Result<Vec<_>>>();
@@ -91,7 +95,8 @@ fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
 
 /// The results of a graph, compiled as it stands, in memory that holds anything.
 fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
-    let code = cpu::compile(fuse(graph), &vec![false; inputs.len()], Isa::Portable)?;
+    let target = Target { isa: Isa::Portable, ..Target::one_thread() };
+    let code = cpu::compile(fuse(graph), &vec![false; inputs.len()], target)?;
     let anything = |bytes: usize| {
         let mut buffer = Buffer::zeroed(bytes);
         buffer.bytes_mut().fill(0x5a);
@@ -99,12 +104,13 @@ fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     };
     let outputs = &code.kernels.outputs;
     let memory: Vec<Buffer> = graph.outputs.iter().map(|&x| anything(graph.ty(x).bytes())).collect();
-    let arena = anything(code.plan.arena);
+    let working = anything(code.memory(1));
     let params: Vec<*mut u8> = inputs.iter().map(|x| x.buffer().start()).collect();
     let results: Vec<*mut u8> = memory.iter().map(Buffer::start).collect();
-    // SAFETY: inputs and outputs are of the types that the code was compiled for, and the arena is as large as the plan
-    // says; no input is donated, so only memory of this function is written.
-    unsafe { code.entry()(params.as_ptr(), results.as_ptr(), arena.start()) }
+    let launch = code.alone(&params, &results, working.start());
+    // SAFETY: inputs and outputs are of the types that the code was compiled for, and the working memory is as large as
+    // it says; no input is donated, so only memory of this function is written.
+    unsafe { code.entry()(&launch) }
     let memory: Vec<_> = memory.into_iter().map(std::sync::Arc::new).collect();
     let result = |output: &Output| match output {
         Output::Param(i, ty) => Array::new(ty.clone(), inputs[*i].buffer().clone()),

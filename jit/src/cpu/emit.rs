@@ -24,7 +24,8 @@ use crate::types::DType;
 /// Lanes of 32 bits in one of Cranelift's vectors.
 const LANES: usize = 4;
 
-/// Writes the code of `loops` into `function`, whose signature has a pointer for each argument (and scratch).
+/// Writes the code of `loops` into `function`, whose signature has a pointer for each argument (and scratch), and where
+/// the loops are divided the first and last iteration.
 pub(super) fn emit(
     loops: &Loops,
     function: &mut Function,
@@ -35,9 +36,20 @@ pub(super) fn emit(
     let entry = builder.create_block();
     builder.append_block_params_for_function_params(entry);
     builder.switch_to_block(entry);
-    let pointers = builder.block_params(entry).to_vec();
-    let mut emitter =
-        Emitter { builder, loops, pointers, counters: HashMap::new(), rows: HashMap::new(), accumulators: Vec::new() };
+    let mut pointers = builder.block_params(entry).to_vec();
+    let part = loops.parallel.map(|parallel| {
+        let (end, begin) = (pointers.pop().expect("an argument"), pointers.pop().expect("an argument"));
+        (parallel.dim, begin, end)
+    });
+    let mut emitter = Emitter {
+        builder,
+        loops,
+        pointers,
+        part,
+        counters: HashMap::new(),
+        rows: HashMap::new(),
+        accumulators: Vec::new(),
+    };
     emitter.accumulators = loops.accumulators.iter().map(|a| emitter.place(a)).collect();
     emitter.stmts(&loops.body, 1, None);
     emitter.builder.ins().return_(&[]);
@@ -49,6 +61,8 @@ struct Emitter<'a, 'b> {
     builder: FunctionBuilder<'b>,
     loops: &'a Loops,
     pointers: Vec<Value>,
+    /// The dimension of which only a part is run, from where to where.
+    part: Option<(usize, Value, Value)>,
     /// The counter of each open loop.
     counters: HashMap<usize, Value>,
     /// The values of the current row, and how many lanes they have.
@@ -87,6 +101,18 @@ impl Emitter<'_, '_> {
     fn stmts(&mut self, stmts: &[Stmt], width: usize, vector: Option<usize>) {
         for stmt in stmts {
             match stmt {
+                Stmt::For { dim, vector: vectorised, body, .. } if self.part.is_some_and(|part| part.0 == *dim) => {
+                    let (_, begin, end) = self.part.expect("it was just looked at");
+                    if *vectorised && !self.loops.scalar {
+                        // Parts begin at multiples of the lanes.
+                        let whole = self.builder.ins().band_imm_s(end, -(LANES as i64));
+                        self.part_loop(*dim, begin, whole, LANES, body, LANES, Some(*dim));
+                        let rest = self.builder.ins().umax(begin, whole);
+                        self.part_loop(*dim, rest, end, 1, body, 1, vector);
+                    } else {
+                        self.part_loop(*dim, begin, end, 1, body, width, vector);
+                    }
+                }
                 Stmt::For { dim, extent, vector: true, body } if !self.loops.scalar && *extent >= LANES => {
                     let whole = extent - extent % LANES;
                     self.for_loop(*dim, 0, whole, LANES, body, LANES, Some(*dim));
@@ -120,17 +146,55 @@ impl Emitter<'_, '_> {
         if end - begin <= step {
             self.counters.insert(dim, first);
             self.stmts(body, width, vector);
+            self.counters.remove(&dim);
             return;
         }
-        let head = self.builder.create_block();
+        let last = self.builder.ins().iconst(types::I64, end as i64);
         let after = self.builder.create_block();
+        self.rounds(dim, first, last, step, body, width, vector, after);
+    }
+
+    /// A loop whose bounds are known at run time only; it may be empty.
+    #[allow(clippy::too_many_arguments)]
+    fn part_loop(
+        &mut self,
+        dim: usize,
+        begin: Value,
+        end: Value,
+        step: usize,
+        body: &[Stmt],
+        width: usize,
+        vector: Option<usize>,
+    ) {
+        let (some, after) = (self.builder.create_block(), self.builder.create_block());
+        let more = self.builder.ins().icmp(IntCC::UnsignedLessThan, begin, end);
+        self.builder.ins().brif(more, some, &[], after, &[]);
+        self.builder.switch_to_block(some);
+        self.rounds(dim, begin, end, step, body, width, vector, after);
+    }
+
+    /// The body of a loop that runs at least once, and the way to `after` it.
+    #[allow(clippy::too_many_arguments)]
+    fn rounds(
+        &mut self,
+        dim: usize,
+        first: Value,
+        end: Value,
+        step: usize,
+        body: &[Stmt],
+        width: usize,
+        vector: Option<usize>,
+        after: cranelift_codegen::ir::Block,
+    ) {
+        let head = self.builder.create_block();
         let counter = self.builder.append_block_param(head, types::I64);
         self.builder.ins().jump(head, &[BlockArg::Value(first)]);
         self.builder.switch_to_block(head);
         self.counters.insert(dim, counter);
         self.stmts(body, width, vector);
+        self.counters.remove(&dim);
         let next = self.builder.ins().iadd_imm_u(counter, step as i64);
-        let more = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, next, end as i64);
+        let more = self.builder.ins().icmp(IntCC::UnsignedLessThan, next, end);
         self.builder.ins().brif(more, head, &[BlockArg::Value(next)], after, &[]);
         self.builder.switch_to_block(after);
     }
@@ -277,13 +341,7 @@ impl Emitter<'_, '_> {
     }
 
     fn block(&mut self, block: &Block, width: usize, vector: Option<usize>) {
-        let roots: SmallVec<[LaneId; 8]> = block
-            .effects
-            .iter()
-            .map(|effect| match effect {
-                Effect::Store { value, .. } | Effect::Accumulate { value, .. } | Effect::Row { value, .. } => *value,
-            })
-            .collect();
+        let roots: SmallVec<[LaneId; 8]> = block.effects.iter().map(Effect::value).collect();
         let inputs = block.inputs.clone();
         let values = self.program(&block.program, &roots, width, &mut |e, n| match &inputs[n as usize] {
             Input::Load { arg, index, dtype } => e.load(*arg, index, *dtype, width, vector),

@@ -146,6 +146,10 @@ struct Emitter<'a> {
 /// Byte offsets from `rsp`. The first word is the caller's `rsp`.
 struct Frame {
     arguments: i32,
+    /// The part of the divided loop: from where, to where; and where its whole vectors end.
+    begin: i32,
+    end: i32,
+    whole: i32,
     pointers: i32,
     counters: i32,
     rows: i32,
@@ -158,18 +162,21 @@ impl<'a> Emitter<'a> {
     fn new(loops: &'a Loops, room: usize) -> Result<Self, IcedError> {
         let mut accesses = Vec::new();
         collect(&loops.body, &mut accesses);
-        let arguments = loops.args.len() + usize::from(loops.scratch > 0);
+        let arguments = argument_count(loops);
         let words = |n: usize| (n * 8) as i32;
         let vectors = |n: usize| n as i32 * BYTES;
         let frame = {
             let arguments_at = 8;
-            let pointers = arguments_at + words(arguments);
+            let whole = arguments_at + words(arguments);
+            let pointers = whole + 8;
             let counters = pointers + words(accesses.len());
             let rows = (counters + words(dims(&loops.body)) + BYTES - 1) / BYTES * BYTES;
             let accumulators = rows + vectors(row_count(&loops.body));
             let spills = accumulators + vectors(loops.accumulators.len());
             let size = spills + vectors(room);
-            Frame { arguments: arguments_at, pointers, counters, rows, accumulators, spills, size }
+            // The part comes last.
+            let (begin, end) = (whole - 16, whole - 8);
+            Frame { arguments: arguments_at, begin, end, whole, pointers, counters, rows, accumulators, spills, size }
         };
         let pointers = (0..accesses.len())
             .map(|i| match POINTERS.get(i) {
@@ -226,7 +233,7 @@ impl<'a> Emitter<'a> {
 
     /// Saves the arguments and makes a pointer of each access.
     fn arguments(&mut self) -> Emitted {
-        let count = self.loops.args.len() + usize::from(self.loops.scratch > 0);
+        let count = argument_count(self.loops);
         for i in 0..count {
             let slot = qword_ptr(rsp + (self.frame.arguments + 8 * i as i32));
             if let Some(&register) = ARGUMENTS.get(i) {
@@ -251,6 +258,14 @@ impl<'a> Emitter<'a> {
                 }
                 None => self.assembler.mov(rax, offset)?,
             }
+            if let Some(parallel) = self.loops.parallel
+                && parallel.grain == 1
+                && access.index.strides[parallel.dim] != 0
+            {
+                self.assembler.mov(rdx, step_of(access, parallel.dim))?;
+                self.assembler.imul_2(rdx, qword_ptr(rsp + self.frame.begin))?;
+                self.assembler.add(rax, rdx)?;
+            }
             match self.pointers[i] {
                 Pointer::Register(register) => self.assembler.mov(register, rax)?,
                 Pointer::Frame(at) => self.assembler.mov(qword_ptr(rsp + at), rax)?,
@@ -259,10 +274,18 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
+    /// Is it the loop of which only a part is run?
+    fn is_divided(&self, dim: usize) -> bool {
+        self.loops.parallel.is_some_and(|parallel| parallel.dim == dim)
+    }
+
     fn stmts(&mut self, stmts: &[Stmt]) -> Emitted {
         for stmt in stmts {
             match stmt {
                 Stmt::For { extent: 0, .. } => {}
+                Stmt::For { dim, extent, vector: true, body } if self.is_divided(*dim) => {
+                    self.vector_part(*dim, *extent, body)?
+                }
                 Stmt::For { dim, extent, vector: true, body } => self.vector_loop(*dim, *extent, body)?,
                 Stmt::For { dim, extent, vector: false, body } => self.plain_loop(*dim, *extent, body)?,
                 Stmt::Block(block) => self.block(block)?,
@@ -288,13 +311,49 @@ impl<'a> Emitter<'a> {
             }
         }
         if extent > whole {
-            self.assembler.mov(eax, (1u32 << (extent - whole)) - 1)?;
-            self.assembler.kmovw(k1, eax)?;
-            self.masked = true;
-            self.stmts(body)?;
-            self.masked = false;
+            self.remainder(extent - whole, body)?;
         }
         self.vector = None;
+        Ok(())
+    }
+
+    /// The vectorised loop, from a multiple of the lanes to another or to the end.
+    fn vector_part(&mut self, dim: usize, extent: usize, body: &[Stmt]) -> Emitted {
+        let (mut head, mut after_whole) = (self.assembler.create_label(), self.assembler.create_label());
+        self.vector = Some(dim);
+        let whole = qword_ptr(rsp + self.frame.whole);
+        self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
+        self.assembler.and(rax, -(LANES as i32))?;
+        self.assembler.mov(whole, rax)?;
+        self.assembler.mov(r15, qword_ptr(rsp + self.frame.begin))?;
+        self.assembler.cmp(r15, rax)?;
+        self.assembler.jae(after_whole)?;
+        self.assembler.set_label(&mut head)?;
+        self.stmts(body)?;
+        self.assembler.add(r15, LANES as i32)?;
+        self.assembler.cmp(r15, whole)?;
+        self.assembler.jb(head)?;
+        self.assembler.set_label(&mut after_whole)?;
+        if !extent.is_multiple_of(LANES) {
+            let mut after = self.assembler.create_label();
+            self.assembler.cmp(r15, qword_ptr(rsp + self.frame.end))?;
+            self.assembler.jae(after)?;
+            self.remainder(extent % LANES, body)?;
+            self.assembler.set_label(&mut after)?;
+        }
+        // Two labels may not meet on one instruction.
+        self.assembler.nop()?;
+        self.vector = None;
+        Ok(())
+    }
+
+    /// The last few lanes, under a mask.
+    fn remainder(&mut self, lanes: usize, body: &[Stmt]) -> Emitted {
+        self.assembler.mov(eax, (1u32 << lanes) - 1)?;
+        self.assembler.kmovw(k1, eax)?;
+        self.masked = true;
+        self.stmts(body)?;
+        self.masked = false;
         Ok(())
     }
 
@@ -303,7 +362,14 @@ impl<'a> Emitter<'a> {
             return self.stmts(body);
         }
         let counter = dword_ptr(rsp + (self.frame.counters + 8 * dim as i32));
-        self.assembler.mov(counter, extent as u32)?;
+        let divided = self.is_divided(dim);
+        if divided {
+            self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
+            self.assembler.sub(rax, qword_ptr(rsp + self.frame.begin))?;
+            self.assembler.mov(counter, eax)?;
+        } else {
+            self.assembler.mov(counter, extent as u32)?;
+        }
         let mut head = self.assembler.create_label();
         self.assembler.set_label(&mut head)?;
         self.stmts(body)?;
@@ -311,7 +377,7 @@ impl<'a> Emitter<'a> {
         collect(body, &mut inside);
         let moved: Vec<(usize, i64)> = (0..self.accesses.len())
             .filter(|&i| inside.contains(&self.accesses[i]))
-            .map(|i| (i, (self.accesses[i].index.strides[dim] * self.accesses[i].size as isize) as i64))
+            .map(|i| (i, step_of(&self.accesses[i], dim)))
             .filter(|(_, step)| *step != 0)
             .collect();
         for &(i, step) in &moved {
@@ -320,7 +386,18 @@ impl<'a> Emitter<'a> {
         self.assembler.sub(counter, 1)?;
         self.assembler.jnz(head)?;
         for &(i, step) in &moved {
-            self.move_pointer(i, -step * extent as i64)?;
+            if divided {
+                self.assembler.mov(rdx, qword_ptr(rsp + self.frame.begin))?;
+                self.assembler.sub(rdx, qword_ptr(rsp + self.frame.end))?;
+                self.assembler.mov(rax, step)?;
+                self.assembler.imul_2(rdx, rax)?;
+                match self.pointers[i] {
+                    Pointer::Register(register) => self.assembler.add(register, rdx)?,
+                    Pointer::Frame(at) => self.assembler.add(qword_ptr(rsp + at), rdx)?,
+                }
+            } else {
+                self.move_pointer(i, -step * extent as i64)?;
+            }
         }
         Ok(())
     }
@@ -475,6 +552,16 @@ impl Access {
             Effect::Accumulate { .. } | Effect::Row { .. } => None,
         }
     }
+}
+
+/// How many arguments the code takes: pointers, scratch, the part of the divided loop.
+fn argument_count(loops: &Loops) -> usize {
+    loops.args.len() + usize::from(loops.scratch > 0) + 2 * usize::from(loops.parallel.is_some())
+}
+
+/// Bytes from one iteration of a dimension to the next.
+fn step_of(access: &Access, dim: usize) -> i64 {
+    (access.index.strides[dim] * access.size as isize) as i64
 }
 
 /// One more than the largest dimension that is looped over.

@@ -1,0 +1,223 @@
+//! The threads that share the work of a step.
+//!
+//! One pool for the process, started when a step first wants it. [`team`] lends it to one step at a time; a step that
+//! finds it lent runs on its own thread alone, with the same results. Between steps the helpers spin for a moment, so
+//! that the next step of a tight loop finds them awake, and then sleep.
+//!
+//! `FULGURITE_THREADS` says how many threads there are, the caller's among them; by default as many as the machine runs
+//! at once.
+
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// How long a helper waits awake for the next step.
+const AWAKE: Duration = Duration::from_micros(200);
+
+/// How often a waiting thread looks before it lets others run.
+const LOOKS: usize = 4_000;
+
+/// How many threads share a step.
+pub fn threads() -> usize {
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| {
+        let all = std::thread::available_parallelism().map_or(1, usize::from);
+        match std::env::var("FULGURITE_THREADS") {
+            Err(_) => all,
+            Ok(text) => text.trim().parse().ok().filter(|&n| (1..=1024).contains(&n)).unwrap_or_else(|| {
+                eprintln!("FULGURITE_THREADS: {text:?} is not a number of threads from 1 to 1024; there are {all}");
+                all
+            }),
+        }
+    })
+}
+
+/// The pool, lent to one step.
+pub(crate) struct Team {
+    _lent: MutexGuard<'static, ()>,
+    pool: &'static Pool,
+}
+
+/// The pool with `threads` threads, if no other step has it.
+pub(crate) fn team(threads: usize) -> Option<Team> {
+    static LENT: Mutex<()> = Mutex::new(());
+    let lent = LENT.try_lock().ok()?;
+    let pool = Pool::with(threads)?;
+    Some(Team { _lent: lent, pool })
+}
+
+/// What helpers are to run: a function of the number of the thread.
+type Job<'a> = &'a (dyn Fn(usize) + Sync);
+
+struct Pool {
+    threads: usize,
+    /// The step at hand; valid while `left` is not 0.
+    job: AtomicPtr<Job<'static>>,
+    /// Counts steps.
+    step: AtomicUsize,
+    /// Helpers that are not done with the step.
+    left: AtomicUsize,
+    helpers: Vec<Helper>,
+    barrier: Barrier,
+}
+
+struct Helper {
+    thread: OnceLock<Thread>,
+    asleep: AtomicBool,
+}
+
+impl Pool {
+    /// The pool of this many threads. There is one for each number that is ever asked for: in a program one, in tests
+    /// several.
+    fn with(threads: usize) -> Option<&'static Pool> {
+        static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
+        let mut pools = POOLS.lock().ok()?;
+        if let Some(pool) = pools.iter().find(|pool| pool.threads == threads) {
+            return Some(pool);
+        }
+        let helper = || Helper { thread: OnceLock::new(), asleep: AtomicBool::new(false) };
+        let pool: &'static Pool = Box::leak(Box::new(Pool {
+            threads,
+            job: AtomicPtr::default(),
+            step: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+            helpers: (1..threads).map(|_| helper()).collect(),
+            barrier: Barrier { threads, arrived: AtomicUsize::new(0), round: AtomicUsize::new(0) },
+        }));
+        for (i, helper) in pool.helpers.iter().enumerate() {
+            let name = format!("fulgurite-{}", i + 1);
+            // Without helpers there is no team, and steps run alone.
+            let started = std::thread::Builder::new().name(name).spawn(move || pool.help(i + 1)).ok()?;
+            let _ = helper.thread.set(started.thread().clone());
+        }
+        pools.push(pool);
+        Some(pool)
+    }
+
+    /// What a helper does for all its life.
+    fn help(&self, number: usize) {
+        let helper = &self.helpers[number - 1];
+        let mut seen = 0;
+        loop {
+            let mut since = Instant::now();
+            let mut looks = 0;
+            while self.step.load(Acquire) == seen {
+                std::hint::spin_loop();
+                looks += 1;
+                if looks % LOOKS == 0 && since.elapsed() > AWAKE {
+                    helper.asleep.store(true, SeqCst);
+                    // Looked at again after the note, so that a step which did not see the note is not missed.
+                    while self.step.load(SeqCst) == seen {
+                        std::thread::park();
+                    }
+                    helper.asleep.store(false, Relaxed);
+                    since = Instant::now();
+                }
+            }
+            seen = self.step.load(Acquire);
+            let job = self.job.load(Relaxed);
+            // SAFETY: whoever counted the step up keeps the job alive until `left` is 0, and this thread has not yet
+            // counted itself out.
+            unsafe { (*job)(number) };
+            self.left.fetch_sub(1, Release);
+        }
+    }
+}
+
+impl Team {
+    /// Runs `job` with each thread's number at once, and returns when all are done.
+    pub(crate) fn run(&self, job: Job) {
+        let pool = self.pool;
+        let job: *const Job = &job;
+        pool.job.store(job.cast_mut().cast(), Relaxed);
+        pool.left.store(pool.helpers.len(), Relaxed);
+        pool.step.fetch_add(1, SeqCst);
+        for helper in &pool.helpers {
+            if helper.asleep.load(SeqCst)
+                && let Some(thread) = helper.thread.get()
+            {
+                thread.unpark();
+            }
+        }
+        // SAFETY: `job` is the reference of this call's argument.
+        unsafe { (*job)(0) };
+        wait_until(|| pool.left.load(Acquire) == 0);
+    }
+
+    /// What the driver calls between phases, and what with.
+    pub(crate) fn meeting(&self) -> (unsafe extern "C" fn(*const u8), *const u8) {
+        (meet, (&raw const self.pool.barrier).cast())
+    }
+}
+
+/// Where threads wait for each other.
+struct Barrier {
+    threads: usize,
+    arrived: AtomicUsize,
+    round: AtomicUsize,
+}
+
+/// Returns when all threads of the team have called it.
+///
+/// # Safety
+/// `barrier` is the second part of [`Team::meeting`], of a team that is running.
+unsafe extern "C" fn meet(barrier: *const u8) {
+    // SAFETY: the caller's promise; pools are never freed.
+    let barrier = unsafe { &*barrier.cast::<Barrier>() };
+    let round = barrier.round.load(Relaxed);
+    if barrier.arrived.fetch_add(1, AcqRel) + 1 == barrier.threads {
+        barrier.arrived.store(0, Relaxed);
+        barrier.round.store(round.wrapping_add(1), Release);
+    } else {
+        wait_until(|| barrier.round.load(Acquire) != round);
+    }
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    let mut looks = 0;
+    while !done() {
+        std::hint::spin_loop();
+        looks += 1;
+        if looks % LOOKS == 0 {
+            // There may be fewer cores than threads.
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_threads_run_and_meet() {
+        for threads in [1, 2, 3, 7] {
+            let team = loop {
+                if let Some(team) = team(threads) {
+                    break team;
+                }
+            };
+            for _ in 0..200 {
+                let (first, second) = (AtomicUsize::new(0), AtomicUsize::new(0));
+                let (meet, barrier) = team.meeting();
+                let barrier = barrier as usize;
+                team.run(&|number| {
+                    first.fetch_add(number + 1, Relaxed);
+                    // SAFETY: as `meeting` asks.
+                    unsafe { meet(barrier as *const u8) };
+                    let all = threads * (threads + 1) / 2;
+                    second.fetch_add(usize::from(first.load(Relaxed) == all), Relaxed);
+                });
+                assert_eq!(second.load(Relaxed), threads);
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_step_does_not_wait() {
+        if let Some(_lent) = team(2) {
+            assert!(team(2).is_none());
+        }
+    }
+}
