@@ -72,12 +72,19 @@ impl fmt::Display for DType {
 }
 
 /// An element type and a shape; prints as `f32[128,784]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
     /// The type of an element.
     pub dtype: DType,
     /// The extents.
     pub shape: Shape,
+}
+
+impl Clone for TensorType {
+    /// Every call of a step clones a type for each leaf: as a copy of the extents, which the derived one is not.
+    fn clone(&self) -> Self {
+        TensorType { dtype: self.dtype, shape: Shape::from_slice(&self.shape) }
+    }
 }
 
 impl TensorType {

@@ -37,11 +37,38 @@ pub struct Jit<A, B, O> {
     function: Box<dyn Fn(A, B) -> O + Send + Sync>,
     compiled: Mutex<Cache<O>>,
     traces: AtomicUsize,
+    /// How many leaves the last call had.
+    leaves: AtomicUsize,
     last: Mutex<Option<Vec<String>>>,
 }
 
-/// Compiled functions by the kind of call.
-type Cache<O> = HashMap<Box<[u8]>, Arc<Compiled<O>>>;
+/// Compiled functions by the kind of call, and the one that was called last, which mostly is the next again.
+struct Cache<O> {
+    all: HashMap<Key, Arc<Compiled<O>>>,
+    last: Option<(Key, Arc<Compiled<O>>)>,
+}
+
+/// The kind of a call, as bytes.
+type Key = Arc<[u8]>;
+
+impl<O> Cache<O> {
+    fn find(&mut self, key: &[u8]) -> Option<Arc<Compiled<O>>> {
+        if let Some((last, compiled)) = &self.last
+            && **last == *key
+        {
+            return Some(compiled.clone());
+        }
+        let (key, compiled) = self.all.get_key_value(key)?;
+        self.last = Some((key.clone(), compiled.clone()));
+        Some(compiled.clone())
+    }
+}
+
+impl<O> Default for Cache<O> {
+    fn default() -> Self {
+        Cache { all: HashMap::new(), last: None }
+    }
+}
 
 struct Compiled<O> {
     program: Program,
@@ -72,6 +99,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
             function: Box::new(f),
             compiled: Mutex::default(),
             traces: AtomicUsize::new(0),
+            leaves: AtomicUsize::new(0),
             last: Mutex::default(),
         }
     }
@@ -86,14 +114,14 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         if tracing() {
             return Ok((self.function)(donated, borrowed));
         }
-        let mut inputs = Vec::new();
+        let mut inputs = Vec::with_capacity(self.leaves.load(Relaxed));
         let known = KEY.with_borrow_mut(|key| {
             key.0.clear();
             collect(&donated, key, &mut inputs)?;
             key.write_u8(b'|');
             collect(&borrowed, key, &mut inputs)?;
-            let compiled = self.compiled.lock().map_err(|_| Error::new("a thread panicked while compiling"))?;
-            Ok::<_, Error>(compiled.get(&key.0[..]).cloned())
+            let mut compiled = self.compiled.lock().map_err(|_| Error::new("a thread panicked while compiling"))?;
+            Ok::<_, Error>(compiled.find(&key.0))
         })?;
         let compiled = match known {
             Some(compiled) => compiled,
@@ -102,9 +130,11 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
                 self.compile(key, &donated, &borrowed)?
             }
         };
+        self.leaves.store(inputs.len(), Relaxed);
         // From here on `inputs` may hold the last handles.
         drop((donated, borrowed));
-        let results = compiled.program.run(inputs);
+        // The key says that the types are those of the program.
+        let results = compiled.program.run_known(inputs);
         Ok(unflatten(&compiled.result, results.into_iter().map(Tensor::from)))
     }
 
@@ -129,7 +159,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let result = result.expect("the function was traced");
         let compiled = Arc::new(Compiled { program, result });
         let mut all = self.compiled.lock().map_err(|_| Error::new("a thread panicked while compiling"))?;
-        Ok(all.entry(key.into()).or_insert(compiled).clone())
+        Ok(all.all.entry(key.into()).or_insert(compiled).clone())
     }
 
     /// How often the function has been traced.
@@ -168,21 +198,25 @@ thread_local! {
 }
 
 /// Writes the kind of `tree` and collects its leaves.
-fn collect(tree: &impl Tree, key: &mut Bytes, inputs: &mut Vec<Array>) -> Result<()> {
+fn collect(tree: &impl Tree, key: &mut Bytes, inputs: &mut Vec<Option<Array>>) -> Result<()> {
     struct Collector<'a> {
         key: &'a mut Bytes,
-        inputs: &'a mut Vec<Array>,
+        inputs: &'a mut Vec<Option<Array>>,
         error: Option<Error>,
     }
     impl Visitor for Collector<'_> {
         fn leaf(&mut self, tensor: &Tensor) {
             let ty = tensor.ty();
-            self.key.write(&[b'*', ty.dtype as u8, ty.rank() as u8]);
+            let key = &mut self.key.0;
+            key.reserve(8 * (1 + ty.rank()));
+            key.extend_from_slice(
+                &u64::from_le_bytes([b'*', ty.dtype as u8, ty.rank() as u8, 0, 0, 0, 0, 0]).to_ne_bytes(),
+            );
             for &extent in &ty.shape {
-                self.key.write_usize(extent);
+                key.extend_from_slice(&extent.to_ne_bytes());
             }
             match tensor.array() {
-                Ok(array) => self.inputs.push(array.clone()),
+                Ok(array) => self.inputs.push(Some(array.clone())),
                 Err(error) => {
                     self.error.get_or_insert(error);
                 }

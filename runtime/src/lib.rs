@@ -11,6 +11,7 @@ mod jit;
 mod lowered;
 mod pool;
 mod program;
+mod timing;
 
 pub use jit::{Jit, jit};
 pub use lowered::{Lowered, lower};

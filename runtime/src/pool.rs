@@ -33,6 +33,9 @@ pub fn threads() -> usize {
     })
 }
 
+/// What the driver calls between two phases, and what with.
+pub(crate) type Meeting = (unsafe extern "C" fn(*const u8), *const u8);
+
 /// The pool, lent to one step.
 pub(crate) struct Team {
     _lent: MutexGuard<'static, ()>,
@@ -145,8 +148,8 @@ impl Team {
         wait_until(|| pool.left.load(Acquire) == 0);
     }
 
-    /// What the driver calls between phases, and what with.
-    pub(crate) fn meeting(&self) -> (unsafe extern "C" fn(*const u8), *const u8) {
+    /// Where the threads of this team meet.
+    pub(crate) fn meeting(&self) -> Meeting {
         (meet, (&raw const self.pool.barrier).cast())
     }
 }

@@ -1,7 +1,7 @@
 //! A program: machine code, and the memory it works in. All pointers that reach machine code pass through here.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fulgurite_jit::array::Buffer;
 use fulgurite_jit::cpu::{self, Code, Isa, Launch, Sharing, Target};
@@ -12,13 +12,11 @@ use fulgurite_jit::memory::Place;
 use fulgurite_jit::opt::optimise_with;
 use fulgurite_jit::{Array, Result, TensorType};
 
-use crate::pool::{team, threads};
+use crate::pool::{Meeting, Team, team, threads};
+use crate::timing::{Timing, Turn, Watch};
 
 /// How many buffers of one output are kept for later calls, while their arrays are alive.
 const POOL: usize = 8;
-
-/// After this many calls `FULGURITE_DUMP=time` prints the time of each kernel.
-const TIMED_CALLS: u32 = 50;
 
 /// A compiled graph, ready to be called, from several threads at once if need be.
 pub struct Program {
@@ -30,12 +28,6 @@ pub struct Program {
     /// more is used again.
     pools: Mutex<Vec<Vec<Arc<Buffer>>>>,
     timing: Mutex<Timing>,
-}
-
-#[derive(Default)]
-struct Timing {
-    calls: u32,
-    kernels: Vec<Duration>,
 }
 
 impl Program {
@@ -99,133 +91,124 @@ impl Program {
     /// # Panics
     /// When the inputs are not of the number and types that the program was compiled for: callers look programs up by
     /// these.
-    pub fn run(&self, mut inputs: Vec<Array>) -> Vec<Array> {
-        let Code { plan, kernels, .. } = &self.code;
-        assert_eq!(inputs.len(), kernels.params.len(), "a program is called with the inputs it was compiled for");
-        for (input, ty) in inputs.iter().zip(&kernels.params) {
+    pub fn run(&self, inputs: Vec<Array>) -> Vec<Array> {
+        let params = &self.code.kernels.params;
+        assert_eq!(inputs.len(), params.len(), "a program is called with the inputs it was compiled for");
+        for (input, ty) in inputs.iter().zip(params) {
             assert_eq!(input.ty(), ty, "a program is called with the types it was compiled for");
         }
-        let mut given: Vec<Option<Arc<Buffer>>> = vec![None; kernels.outputs.len()];
+        self.run_known(inputs.into_iter().map(Some).collect())
+    }
+
+    /// [`Program::run`] for inputs (all there) of which it is known that they are of the right number and types.
+    pub(crate) fn run_known(&self, mut inputs: Vec<Option<Array>>) -> Vec<Array> {
+        let Code { plan, kernels, .. } = &self.code;
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        for &i in plan.in_place.iter().flatten() {
+            own(&mut inputs[i], &pools);
+        }
+        let params: Vec<*mut u8> =
+            inputs.iter().map(|x| x.as_ref().map_or(std::ptr::null_mut(), |x| x.buffer().start())).collect();
+        // An output in the place of an input takes over its array; it is read there until the code is done.
+        let mut outputs: Vec<Option<Array>> = Vec::with_capacity(kernels.outputs.len());
         for (o, output) in kernels.outputs.iter().enumerate() {
-            let Output::Computed(b, ty) = output else { continue };
-            if plan.places[b.index()] != Place::Output(o) {
-                continue; // The same value as an earlier output.
-            }
-            given[o] = Some(match plan.in_place[o] {
-                Some(i) => own(&mut inputs[i], &pools),
-                None => fresh(&mut pools[o], ty),
+            outputs.push(match output {
+                Output::Param(i, ty) => inputs[*i].as_ref().map(|x| Array::new(ty.clone(), x.buffer().clone())),
+                Output::Constant(array) => Some(array.clone()),
+                Output::Computed(b, ty) => match (plan.places[b.index()], plan.in_place[o]) {
+                    (Place::Output(first), _) if first != o => {
+                        // A value that is returned twice is two handles to one buffer.
+                        outputs[first].as_ref().map(|x| Array::new(ty.clone(), x.buffer().clone()))
+                    }
+                    (_, Some(i)) => inputs[i].take().map(|x| if x.ty() == ty { x } else { x.retyped(ty) }),
+                    (_, None) => Some(Array::new(ty.clone(), fresh(&mut pools[o], ty))),
+                },
             });
         }
         drop(pools);
-        let params: Vec<*mut u8> = inputs.iter().map(|x| x.buffer().start()).collect();
         let results: Vec<*mut u8> =
-            given.iter().map(|b| b.as_ref().map_or(std::ptr::null_mut(), |b| b.start())).collect();
+            outputs.iter().map(|x| x.as_ref().map_or(std::ptr::null_mut(), |x| x.buffer().start())).collect();
         let arena = self.arenas.lock().ok().and_then(|mut arenas| arenas.pop());
         let arena = arena.unwrap_or_else(|| Buffer::zeroed(self.code.memory(self.code.parts.len())));
         self.launch(&params, &results, &arena);
         if let Ok(mut arenas) = self.arenas.lock() {
             arenas.push(arena);
         }
-        kernels
-            .outputs
-            .iter()
-            .map(|output| match output {
-                Output::Param(i, ty) => Array::new(ty.clone(), inputs[*i].buffer().clone()),
-                Output::Constant(array) => array.clone(),
-                Output::Computed(b, ty) => {
-                    // A value that is returned twice is two handles to one buffer.
-                    let Place::Output(o) = plan.places[b.index()] else {
-                        unreachable!("an output lies in an output's memory")
-                    };
-                    Array::new(ty.clone(), given[o].clone().expect("every computed output was given a buffer"))
-                }
-            })
-            .collect()
+        outputs.into_iter().map(|x| x.expect("every output was given a buffer")).collect()
     }
 
     /// Runs the machine code. The pointers must be to buffers of the sizes that it was compiled for, those to results
     /// and `memory` this call's alone.
     fn launch(&self, params: &[*mut u8], results: &[*mut u8], memory: &Buffer) {
         let alone = self.code.alone(params, results, memory.start());
-        if wants(Stage::Time) {
-            return self.run_timed(&alone);
+        let mut timing = if wants(Stage::Time) { self.timing.lock().ok() } else { None };
+        if let Some(timing) = &mut timing
+            && timing.begin() == Turn::Kernels
+        {
+            let took = (0..self.code.kernels.kernels.len()).map(|k| {
+                let start = Instant::now();
+                // SAFETY: the caller's promise; the kernels run in their order.
+                unsafe { self.code.single()(&alone, k) }
+                start.elapsed()
+            });
+            return timing.kernels(&took.collect::<Vec<_>>());
         }
-        let threads = self.code.parts.len();
         let together = self.code.phases.iter().any(|phase| phase.together);
-        let Some(team) = together.then(|| team(threads)).flatten() else {
+        match together.then(|| team(self.code.parts.len())).flatten() {
             // SAFETY: the caller's promise.
-            return unsafe { self.code.entry()(&alone) };
-        };
-        let (wait, barrier) = team.meeting();
-        let shared = Shared(Launch { wait, team: barrier, ..alone });
+            None => unsafe { self.code.entry()(&alone) },
+            Some(team) if timing.is_some() => {
+                let watch = Watch::start(team.meeting());
+                self.launch_together(&team, alone, watch.meeting(), memory);
+                timing.iter_mut().for_each(|timing| timing.phases(&watch.marks()));
+            }
+            Some(team) => self.launch_together(&team, alone, team.meeting(), memory),
+        }
+        timing.iter().for_each(|timing| timing.print(&self.name, &self.code));
+    }
+
+    /// [`Program::launch`] on all threads of the team; `first` is what the first of them calls between phases.
+    fn launch_together(&self, team: &Team, alone: Launch, first: Meeting, memory: &Buffer) {
+        let shared = Shared((alone, first, team.meeting()));
         team.run(&|thread| {
+            let (alone, first, others) = *shared.get();
+            let (wait, team) = if thread == 0 { first } else { others };
             let scratch = memory.start().wrapping_add(self.code.memory(thread));
-            let launch = Launch { parts: self.code.parts[thread].as_ptr(), scratch, ..*shared.get() };
+            let launch = Launch { parts: self.code.parts[thread].as_ptr(), scratch, wait, team, ..alone };
             // SAFETY: the caller's promise; the threads write to different places, and each has its own scratch memory.
             unsafe { self.code.entry()(&launch) };
         });
     }
-
-    fn run_timed(&self, launch: &Launch) {
-        let count = self.code.kernels.kernels.len();
-        let mut took = vec![Duration::ZERO; count];
-        for (k, took) in took.iter_mut().enumerate() {
-            let start = Instant::now();
-            // SAFETY: as in `launch`; the kernels run in their order.
-            unsafe { self.code.single()(launch, k) }
-            *took = start.elapsed();
-        }
-        let Ok(mut timing) = self.timing.lock() else { return };
-        timing.calls += 1;
-        // The first half warms up.
-        if timing.calls > TIMED_CALLS / 2 {
-            timing.kernels.resize(count, Duration::ZERO);
-            for (sum, took) in timing.kernels.iter_mut().zip(&took) {
-                *sum += *took;
-            }
-        }
-        if timing.calls == TIMED_CALLS {
-            let micros = |d: Duration| d.as_secs_f64() * 1e6 / f64::from(TIMED_CALLS - TIMED_CALLS / 2);
-            let mut lines = String::new();
-            for (k, (kernel, sum)) in self.code.kernels.kernels.iter().zip(&timing.kernels).enumerate() {
-                let text = kernel_title(kernel);
-                lines += &format!("k{k:<4} {:9.2} us  {text}\n", micros(*sum));
-            }
-            lines += &format!("{:<5} {:9.2} us", "all", micros(timing.kernels.iter().sum()));
-            dump(Stage::Time, &format!("{}: time per kernel, each called by itself on one thread", self.name), &lines);
-        }
-    }
 }
 
-/// A launch that all threads look at.
-struct Shared(Launch);
+/// What all threads of a launch look at.
+struct Shared((Launch, Meeting, Meeting));
 
 // SAFETY: the pointers are to memory that outlives the call, and what is behind them is written by machine code only,
 // which is given disjoint parts.
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    fn get(&self) -> &Launch {
+    fn get(&self) -> &(Launch, Meeting, Meeting) {
         &self.0
     }
 }
 
-/// The input's buffer, for this call alone: itself if nobody else holds it, a copy otherwise. A pool does not count: it
-/// lends only what nobody else holds.
-fn own(input: &mut Array, pools: &[Vec<Arc<Buffer>>]) -> Arc<Buffer> {
-    let is_pooled = || pools.iter().flatten().any(|b| Arc::ptr_eq(b, input.buffer()));
-    let is_ours = match Arc::strong_count(input.buffer()) {
+/// Makes the input's buffer this call's alone: itself if nobody else holds it, a copy otherwise. A pool does not count:
+/// it lends only what nobody else holds.
+fn own(input: &mut Option<Array>, pools: &[Vec<Arc<Buffer>>]) {
+    let Some(array) = input else { return };
+    let is_pooled = || pools.iter().flatten().any(|b| Arc::ptr_eq(b, array.buffer()));
+    let is_ours = match Arc::strong_count(array.buffer()) {
         1 => true,
         2 => is_pooled(),
         _ => false,
     };
     if !is_ours {
-        let mut copy = Buffer::zeroed(input.ty().bytes());
-        copy.bytes_mut().copy_from_slice(input.bytes());
-        *input = Array::new(input.ty().clone(), Arc::new(copy));
+        let mut copy = Buffer::zeroed(array.ty().bytes());
+        copy.bytes_mut().copy_from_slice(array.bytes());
+        *input = Some(Array::new(array.ty().clone(), Arc::new(copy)));
     }
-    input.buffer().clone()
 }
 
 /// A buffer for an output whose earlier buffers are in `pool`.
@@ -239,16 +222,4 @@ fn fresh(pool: &mut Vec<Arc<Buffer>>, ty: &TensorType) -> Arc<Buffer> {
         pool.push(buffer.clone());
     }
     buffer
-}
-
-/// One line about a kernel.
-fn kernel_title(kernel: &fulgurite_jit::fuse::Kernel) -> String {
-    match kernel {
-        fulgurite_jit::fuse::Kernel::Gemm(gemm) => gemm.to_string(),
-        fulgurite_jit::fuse::Kernel::Loop(kernel) => {
-            let dims: Vec<String> =
-                kernel.dims.iter().map(|d| format!("{}{}", d.extent, if d.reduced { "r" } else { "" })).collect();
-            format!("loop [{}], {} values, {} stores", dims.join(", "), kernel.values.len(), kernel.stores.len())
-        }
-    }
 }

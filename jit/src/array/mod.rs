@@ -67,9 +67,9 @@ impl Array {
         &self.buffer
     }
 
-    /// Type and buffer, taken apart.
-    pub fn into_parts(self) -> (TensorType, Arc<Buffer>) {
-        (self.ty, self.buffer)
+    /// The same buffer as an array of `ty`, which takes as many bytes.
+    pub fn retyped(self, ty: &TensorType) -> Self {
+        Array::new(ty.clone(), self.buffer)
     }
 
     /// The elements, row-major. An error when `T` is not the element type.

@@ -191,6 +191,8 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
             functions[*code] = Some(compiler.kernel(k, &shapes[*code])?);
         }
     }
+    let lines: Vec<String> = phases.iter().map(ToString::to_string).collect();
+    dump(Stage::Kernels, "phases", &lines.join("\n"));
     let kernels_done = start.elapsed();
     let plan = plan(&kernels, donated, &phases);
     dump(Stage::Kernels, "memory", &plan);
@@ -257,8 +259,8 @@ fn parts(thread: usize, threads: usize, phases: &[Phase], jobs: &[Job], work: &[
     for phase in phases {
         if phase.together {
             let kernels: Vec<usize> = phase.kernels.clone().collect();
-            for (&k, shares) in kernels.iter().zip(share(&kernels, work, threads).0) {
-                words.extend(jobs[k].part(shapes, shares[thread].clone()));
+            for (&k, parts) in kernels.iter().zip(share(&kernels, work, threads).parts) {
+                words.extend(jobs[k].part(shapes, parts[thread].clone()));
             }
         } else {
             words.push(usize::from(thread == 0));

@@ -15,6 +15,13 @@ use super::kernel::{BufferId, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopK
 /// A kernel is not grown past this many values, so that compile time stays linear and registers suffice.
 const LARGEST: usize = 600;
 
+/// A kernel over many elements does not touch more than this many buffers: each is a stream of its own, and a cache
+/// holds lines of so many at the same offset of their pages.
+const STREAMS: usize = 24;
+
+/// From this many elements on a stream counts.
+const LONG: usize = 512;
+
 /// Joins what can be joined, and removes stores that nobody reads.
 pub(super) fn merge(mut kernels: Kernels) -> Kernels {
     let mut groups: Vec<Group> = Vec::new();
@@ -23,7 +30,7 @@ pub(super) fn merge(mut kernels: Kernels) -> Kernels {
     let mut readers: HashMap<BufferId, SmallVec<[usize; 4]>> = HashMap::new();
     let partial = partly_written(&kernels);
 
-    for kernel in std::mem::take(&mut kernels.kernels) {
+    for kernel in scalars_first(std::mem::take(&mut kernels.kernels)) {
         let kernel = match kernel {
             Kernel::Loop(kernel) => drop_unit_dims(kernel),
             Kernel::Gemm(gemm) => {
@@ -71,6 +78,26 @@ pub(super) fn merge(mut kernels: Kernels) -> Kernels {
         }
     }
     kernels
+}
+
+/// The kernels with those of one element as early as they can be: what depends on a step's counter then can join what
+/// depends on a gradient.
+fn scalars_first(kernels: Vec<Kernel>) -> Vec<Kernel> {
+    let mut written: HashMap<BufferId, usize> = HashMap::new();
+    let mut keyed: Vec<(usize, Kernel)> = Vec::with_capacity(kernels.len());
+    for (k, kernel) in kernels.into_iter().enumerate() {
+        let is_scalar = matches!(&kernel, Kernel::Loop(kernel) if kernel.dims.iter().all(|d| d.extent == 1));
+        let touched = kernel.reads().into_iter().chain(kernel.writes());
+        let after = touched.filter_map(|b| written.get(&b).copied()).max().unwrap_or(0);
+        let key = if is_scalar { after } else { k };
+        for buffer in kernel.writes() {
+            written.insert(buffer, key);
+        }
+        keyed.push((key, kernel));
+    }
+    // Stable: what a scalar depends on came before it.
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, kernel)| kernel).collect()
 }
 
 fn note(
@@ -122,13 +149,16 @@ struct LoopGroup {
     known: HashMap<KernelValue, Slot>,
     /// What the kernel stores, and where.
     stored: HashMap<BufferId, (Slot, Affine)>,
+    /// All that it reads or stores.
+    touched: HashSet<BufferId>,
 }
 
 impl LoopGroup {
     fn new(kernel: LoopKernel) -> Self {
         let known = kernel.values.iter().enumerate().map(|(i, v)| (v.clone(), i as Slot)).collect();
         let stored = kernel.stores.iter().map(|s| (s.buffer, (s.value, s.index.clone()))).collect();
-        LoopGroup { kernel, known, stored }
+        let touched = kernel.reads().into_iter().chain(kernel.stores.iter().map(|s| s.buffer)).collect();
+        LoopGroup { kernel, known, stored, touched }
     }
 
     /// Takes `other` in, if it fits.
@@ -137,6 +167,13 @@ impl LoopGroup {
             return false;
         }
         let Some((map, dims)) = match_dims(&self.kernel, other) else { return false };
+        if dims.iter().map(|d| d.extent).product::<usize>() >= LONG {
+            let new = other.reads().into_iter().chain(other.stores.iter().map(|s| s.buffer));
+            let new = new.filter(|b| !self.touched.contains(b)).count();
+            if new > 0 && self.touched.len() + new > STREAMS {
+                return false;
+            }
+        }
         // All that it reads of ours must be read at the element where we store it.
         for value in &other.values {
             if let KernelOp::Load(buffer, index) = &value.op
@@ -150,6 +187,7 @@ impl LoopGroup {
         if other.stores.iter().any(|s| partial.contains(&s.buffer) && self.stored.contains_key(&s.buffer)) {
             return false;
         }
+        self.touched.extend(other.reads().into_iter().chain(other.stores.iter().map(|s| s.buffer)));
         self.kernel.dims = dims;
         let mut moved: Vec<Slot> = Vec::with_capacity(other.values.len());
         for value in &other.values {

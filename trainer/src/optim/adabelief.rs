@@ -4,7 +4,7 @@
 use fulgurite_jit::Tree;
 
 use super::leaves::{map_floats, zeros_like};
-use super::moments::{bias, descend, like, mean, mean_square};
+use super::moments::{correction, descend, like, mean, mean_square};
 use super::{AdamState, Optimizer, Schedule, first_count, next_count};
 
 /// AdaBelief with a learning rate; `b1` 0.9, `b2` 0.999, `eps` and `eps_root` 1e-16.
@@ -53,10 +53,10 @@ impl Optimizer for AdaBelief {
         let surprise = map_floats(&grads, [&mu], |g, [mu]| g - mu);
         let nu = mean_square(self.b2, &state.nu, &surprise);
         let nu = map_floats(&nu, [], |nu, []| nu + self.eps_root);
-        let (c1, c2) = (bias(self.b1, &count), bias(self.b2, &count));
+        let (c1, c2) = (correction(self.b1, &count), correction(self.b2, &count));
         let updates = map_floats(&grads, [&mu, &nu], |_, [mu, nu]| {
-            let root = (nu / like(&c2, nu)).sqrt() + self.eps;
-            descend(&rate, mu / like(&c1, mu) / root)
+            let root = (nu * like(&c2, nu)).sqrt() + self.eps;
+            descend(&rate, mu * like(&c1, mu) / root)
         });
         (updates, AdamState { count, mu, nu })
     }

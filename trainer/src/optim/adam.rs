@@ -3,7 +3,7 @@
 use fulgurite_jit::{Tensor, Tree};
 
 use super::leaves::{map_floats, zeros_like};
-use super::moments::{bias, decayed, descend, like, mean, mean_square};
+use super::moments::{correction, decayed, descend, like, mean, mean_square};
 use super::{Optimizer, Schedule, first_count, next_count};
 
 /// Adam with a learning rate (a number or a [`Schedule`]); `b1` 0.9, `b2` 0.999, `eps` 1e-8.
@@ -94,14 +94,14 @@ impl Optimizer for Adam {
         let count = next_count(&state.count);
         let mu = mean(b1, &state.mu, &grads);
         let nu = mean_square(b2, &state.nu, &grads);
-        let (c1, c2) = (bias(b1, &count), bias(b2, &count));
-        let c1_next = self.nesterov.then(|| bias(b1, &next_count(&count)));
+        let (c1, c2) = (correction(b1, &count), correction(b2, &count));
+        let c1_next = self.nesterov.then(|| correction(b1, &next_count(&count)));
         let updates = map_floats(&grads, [&mu, &nu, params], |g, [mu, nu, p]| {
             let mean = match &c1_next {
-                Some(c1_next) => mu / like(c1_next, mu) * b1 + g / like(&c1, g) * (1.0 - b1),
-                None => mu / like(&c1, mu),
+                Some(c1_next) => mu * like(c1_next, mu) * b1 + g * like(&c1, g) * (1.0 - b1),
+                None => mu * like(&c1, mu),
             };
-            let root = (nu / like(&c2, nu) + self.eps_root).sqrt();
+            let root = (nu * like(&c2, nu) + self.eps_root).sqrt();
             descend(&rate, decayed(mean / (root + self.eps), p, self.weight_decay))
         });
         (updates, AdamState { count, mu, nu })

@@ -16,10 +16,11 @@ pub(super) fn mean_square<P: Tree>(decay: f64, means: &P, grads: &P) -> P {
     map_floats(means, [grads], |mean, [g]| g.square() * (1.0 - decay) + mean * decay)
 }
 
-/// `1 - decay^count`, f32: a running mean that started at zero is too small by this factor.
+/// `1 / (1 - decay^count)`, f32: a running mean that started at zero is too small, and times this it is right. A factor,
+/// where Optax divides by its inverse: a division costs as much as ten multiplications, for every element.
 #[track_caller]
-pub(super) fn bias(decay: f64, count: &Tensor) -> Tensor {
-    1.0 - Tensor::literal(decay, DType::F32).pow(count.convert(DType::F32))
+pub(super) fn correction(decay: f64, count: &Tensor) -> Tensor {
+    1.0 / (1.0 - Tensor::literal(decay, DType::F32).pow(count.convert(DType::F32)))
 }
 
 /// The scalar `x` as an operand of `leaf`: it takes on the leaf's type, so that an f32 rate does not turn an update

@@ -4,7 +4,7 @@
 use fulgurite_jit::{DType, Tree};
 
 use super::leaves::{map_floats, zeros_like};
-use super::moments::{bias, descend, like, mean, mean_square};
+use super::moments::{correction, descend, like, mean, mean_square};
 use super::{AdamState, Optimizer, Schedule, first_count, next_count};
 
 /// RAdam with a learning rate; `b1` 0.9, `b2` 0.999, `eps` 1e-8.
@@ -45,16 +45,16 @@ impl Optimizer for RAdam {
         let count = next_count(&state.count);
         let mu = mean(self.b1, &state.mu, &grads);
         let nu = mean_square(self.b2, &state.nu, &grads);
-        let (c1, c2) = (bias(self.b1, &count), bias(self.b2, &count));
+        let (c1, c2) = (correction(self.b1, &count), correction(self.b2, &count));
         // The length of the average that the second moment is: at most `longest`, now `length`. Its variance is finite
         // from a length of 4 on; Optax begins at 5.
         let longest = 2.0 / (1.0 - self.b2) - 1.0;
-        let length = longest - (1.0 - &c2) * count.convert(DType::F32) * 2.0 / &c2;
+        let length = longest - (&c2 - 1.0) * count.convert(DType::F32) * 2.0;
         let spread = (&length - 4.0) * (&length - 2.0) * longest / (&length * ((longest - 4.0) * (longest - 2.0)));
         let (ready, rectify) = (length.greater_equal(5.0), spread.sqrt());
         let updates = map_floats(&grads, [&mu, &nu], |_, [mu, nu]| {
-            let mean = mu / like(&c1, mu);
-            let root = (nu / like(&c2, nu)).sqrt() + self.eps;
+            let mean = mu * like(&c1, mu);
+            let root = (nu * like(&c2, nu)).sqrt() + self.eps;
             descend(&rate, ready.select(like(&rectify, mu) * &mean / root, &mean))
         });
         (updates, AdamState { count, mu, nu })

@@ -4,7 +4,7 @@
 use fulgurite_jit::{Tensor, Tree};
 
 use super::leaves::map_floats;
-use super::moments::{bias, descend, like, mean};
+use super::moments::{correction, descend, like, mean};
 use super::{AdamState, Optimizer, Schedule, first_count, next_count};
 
 /// Yogi with a learning rate; `b1` 0.9, `b2` 0.999, `eps` 1e-3.
@@ -50,10 +50,10 @@ impl Optimizer for Yogi {
             let square = g.square();
             nu - (nu - &square).sign() * &square * (1.0 - self.b2)
         });
-        let (c1, c2) = (bias(self.b1, &count), bias(self.b2, &count));
+        let (c1, c2) = (correction(self.b1, &count), correction(self.b2, &count));
         let updates = map_floats(&grads, [&mu, &nu], |_, [mu, nu]| {
-            let root = (nu / like(&c2, nu)).sqrt() + self.eps;
-            descend(&rate, mu / like(&c1, mu) / root)
+            let root = (nu * like(&c2, nu)).sqrt() + self.eps;
+            descend(&rate, mu * like(&c1, mu) / root)
         });
         (updates, AdamState { count, mu, nu })
     }
