@@ -9,6 +9,7 @@
 mod eager;
 mod jit;
 mod lowered;
+mod pace;
 mod pool;
 mod program;
 mod timing;

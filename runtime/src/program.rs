@@ -12,6 +12,7 @@ use fulgurite_jit::memory::Place;
 use fulgurite_jit::opt::optimise_with;
 use fulgurite_jit::{Array, Result, TensorType};
 
+use crate::pace::Pace;
 use crate::pool::{Meeting, Team, team, threads};
 use crate::timing::{Timing, Turn, Watch};
 
@@ -27,6 +28,7 @@ pub struct Program {
     /// For each output that is not written in place: the buffers given out before. One that nobody else holds any
     /// more is used again.
     pools: Mutex<Vec<Vec<Arc<Buffer>>>>,
+    pace: Mutex<Pace>,
     timing: Mutex<Timing>,
 }
 
@@ -71,7 +73,14 @@ impl Program {
             dump(Stage::Time, &format!("{name}: compile time"), &report);
         }
         let pools = Mutex::new(vec![Vec::new(); code.kernels.outputs.len()]);
-        Ok(Program { code, name: name.into(), arenas: Mutex::default(), pools, timing: Mutex::default() })
+        Ok(Program {
+            code,
+            name: name.into(),
+            arenas: Mutex::default(),
+            pools,
+            pace: Mutex::default(),
+            timing: Mutex::default(),
+        })
     }
 
     /// The kernels that a call runs.
@@ -153,16 +162,28 @@ impl Program {
             });
             return timing.kernels(&took.collect::<Vec<_>>());
         }
-        let together = self.code.phases.iter().any(|phase| phase.together);
-        match together.then(|| team(self.code.parts.len())).flatten() {
+        if !self.code.is_shared() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.code.entry()(&alone) };
+        }
+        let is_alone = timing.is_none() && self.pace.lock().is_ok_and(|pace| pace.is_alone());
+        let team = if is_alone { None } else { team(self.code.parts.len()) };
+        let start = Instant::now();
+        match &team {
             // SAFETY: the caller's promise.
             None => unsafe { self.code.entry()(&alone) },
             Some(team) if timing.is_some() => {
                 let watch = Watch::start(team.meeting());
-                self.launch_together(&team, alone, watch.meeting(), memory);
+                self.launch_together(team, alone, watch.meeting(), memory);
                 timing.iter_mut().for_each(|timing| timing.phases(&watch.marks()));
             }
-            Some(team) => self.launch_together(&team, alone, team.meeting(), memory),
+            Some(team) => self.launch_together(team, alone, team.meeting(), memory),
+        }
+        // A call that wanted the team and did not get it says nothing.
+        if is_alone == team.is_none()
+            && let Ok(mut pace) = self.pace.lock()
+        {
+            pace.note(start.elapsed());
         }
         timing.iter().for_each(|timing| timing.print(&self.name, &self.code));
     }

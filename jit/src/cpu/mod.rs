@@ -123,6 +123,11 @@ impl Code {
         unsafe { std::mem::transmute::<*const u8, Entry>(self.entry) }
     }
 
+    /// Is there anything that all threads run?
+    pub fn is_shared(&self) -> bool {
+        self.phases.iter().any(|phase| phase.together)
+    }
+
     /// Bytes of working memory that a call on `threads` threads needs; also where the scratch memory of the thread of
     /// that number begins: after the arena and that of those before it.
     pub fn memory(&self, threads: usize) -> usize {

@@ -18,6 +18,8 @@ const FAR_BYTES: usize = 2048;
 /// staged.
 const MOST_LANES: usize = 2048;
 const MOST_STAGED_LANES: usize = 512;
+/// So many tasks divide well.
+const ENOUGH_TASKS: usize = 16;
 
 /// See [`Gemm::new`].
 #[allow(clippy::too_many_arguments)]
@@ -83,7 +85,12 @@ pub(super) fn plan(
     } else {
         MOST_LANES
     };
-    let lane_block = lane_block.clamp(1, most_lanes).min(lanes).next_multiple_of(panel);
+    let mut lane_block = lane_block.clamp(1, most_lanes).min(lanes).next_multiple_of(panel);
+    if !pack_y && !streams {
+        // Something for threads to divide; and where they divide lanes, none reads all of y.
+        let blocks = ENOUGH_TASKS.div_ceil((row_tiles * products).max(1)).min(lanes.div_ceil(panel)).max(1);
+        lane_block = lane_block.min(lanes.div_ceil(blocks).next_multiple_of(panel));
+    }
 
     let bytes = |used: bool, scalars: usize| {
         if used { (scalars * element).next_multiple_of(64) } else { 0 }
