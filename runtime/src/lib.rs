@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** nothing here looks at an op; what a program does is known to `fulgurite-jit` only.
 
+mod denormals;
 mod eager;
 mod jit;
 mod lowered;

@@ -12,6 +12,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use crate::denormals::Flush;
+
 /// How long a helper waits awake for the next step.
 const AWAKE: Duration = Duration::from_micros(200);
 
@@ -101,6 +103,7 @@ impl Pool {
     /// What a helper does for all its life.
     fn help(&self, number: usize) {
         let helper = &self.helpers[number - 1];
+        let _flush = Flush::on();
         let mut seen = 0;
         loop {
             let mut since = Instant::now();

@@ -12,6 +12,7 @@ use fulgurite_jit::memory::Place;
 use fulgurite_jit::opt::optimise_with;
 use fulgurite_jit::{Array, Result, TensorType};
 
+use crate::denormals::Flush;
 use crate::pace::Pace;
 use crate::pool::{Meeting, Team, team, threads};
 use crate::timing::{Timing, Turn, Watch};
@@ -149,6 +150,7 @@ impl Program {
     /// Runs the machine code. The pointers must be to buffers of the sizes that it was compiled for, those to results
     /// and `memory` this call's alone.
     fn launch(&self, params: &[*mut u8], results: &[*mut u8], memory: &Buffer) {
+        let _flush = Flush::on();
         let alone = self.code.alone(params, results, memory.start());
         let mut timing = if wants(Stage::Time) { self.timing.lock().ok() } else { None };
         if let Some(timing) = &mut timing
@@ -162,11 +164,14 @@ impl Program {
             });
             return timing.kernels(&took.collect::<Vec<_>>());
         }
-        if !self.code.is_shared() {
+        if !self.code.is_shared() && timing.is_none() {
             // SAFETY: the caller's promise.
             return unsafe { self.code.entry()(&alone) };
         }
-        let is_alone = timing.is_none() && self.pace.lock().is_ok_and(|pace| pace.is_alone());
+        let is_alone = match timing {
+            Some(_) => !self.code.is_shared(),
+            None => self.pace.lock().is_ok_and(|pace| pace.is_alone()),
+        };
         let team = if is_alone { None } else { team(self.code.parts.len()) };
         let start = Instant::now();
         match &team {

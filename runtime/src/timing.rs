@@ -10,7 +10,7 @@ use fulgurite_jit::fuse::Kernel;
 use crate::pool::Meeting;
 
 /// So many calls run kernel by kernel, and then so many phase by phase; the first half of each warms up.
-const CALLS: u32 = 50;
+const CALLS: u32 = 8;
 
 /// The sums of times over calls.
 #[derive(Default)]
