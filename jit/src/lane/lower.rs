@@ -1,6 +1,8 @@
 //! Elementwise ops as lane instructions: one exhaustive match over the scalar families.
 
-use super::{LaneBinary as B, LaneCompare as C, LaneConvert as V, LaneId, LaneProgram, LaneType, LaneUnary as U, math};
+use super::{
+    LaneBinary as B, LaneCompare as C, LaneConvert as V, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary as U, math,
+};
 use crate::graph::{BinaryOp, CompareOp, Literal, Op, ReduceOp, UnaryOp};
 use crate::types::DType;
 
@@ -60,7 +62,7 @@ pub fn lower(p: &mut LaneProgram, op: &Op, dtype: DType, args: &[LaneId]) -> Opt
 /// One step of a reduction: what `x` makes of the partial result `acc`. Truth values are reduced as integers.
 pub fn accumulate(p: &mut LaneProgram, op: ReduceOp, dtype: DType, acc: LaneId, x: LaneId) -> LaneId {
     let op = match op {
-        ReduceOp::Sum => BinaryOp::Add,
+        ReduceOp::Sum => return p.add(acc, x),
         ReduceOp::Prod => BinaryOp::Mul,
         ReduceOp::Max => BinaryOp::Max,
         ReduceOp::Min => BinaryOp::Min,
@@ -135,6 +137,7 @@ fn binary(p: &mut LaneProgram, op: BinaryOp, dtype: DType, x: LaneId, y: LaneId)
     let unsigned = dtype == DType::U32;
     let pick = |signed: B, other: B| if unsigned { other } else { signed };
     match op {
+        BinaryOp::Add if dtype.is_float() => contracted(p, x, y),
         BinaryOp::Add => p.add(x, y),
         BinaryOp::Sub => p.sub(x, y),
         BinaryOp::Mul => p.mul(x, y),
@@ -159,6 +162,19 @@ fn binary(p: &mut LaneProgram, op: BinaryOp, dtype: DType, x: LaneId, y: LaneId)
             let amount = p.binary(B::UMin, y, most);
             p.binary(B::Sar, x, amount)
         }
+    }
+}
+
+/// `x + y`, where one is a product as `fma(a, b, c)`: one rounding less, as XLA has LLVM do it.
+fn contracted(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
+    let product = |v: LaneId| match p.insts[v.index()].op {
+        LaneOp::Binary(B::Mul, a, b) => Some((a, b)),
+        _ => None,
+    };
+    match (product(x), product(y)) {
+        (Some((a, b)), _) => p.fma(a, b, y),
+        (None, Some((a, b))) => p.fma(a, b, x),
+        (None, None) => p.add(x, y),
     }
 }
 
