@@ -4,7 +4,9 @@
 //! A kernel without reductions runs its last dimension as vectors. A kernel with reductions runs row by row: each pass
 //! over a row's elements feeds the reductions that can be fed by then; what does not depend on the reduced dimensions
 //! is computed between the passes, once per row. Values that are dear and needed in two passes wait in scratch memory.
-//! Where the elements of a row do not lie side by side but the rows do, whole vectors of rows are reduced at once.
+//! Where the elements of a row do not lie side by side but the rows do, whole vectors of rows are reduced at once; where
+//! there are many elements, all rows together go from one element to the next, so that memory is walked through in its
+//! order, and what is known of each row so far waits in scratch memory.
 //!
 //! **Invariant:** the order in which a reduction adds depends on extents and strides alone: 16 partial results by the
 //! position of the element in the innermost dimension modulo 16, combined as `p[i] + p[i + 8]`, `+ 4`, `+ 2`, `+ 1`; or
@@ -183,7 +185,17 @@ struct Shape {
     inner: Vec<usize>,
     /// The vectorised dimension, the last of either.
     vector: Option<usize>,
+    /// How many of the outer dimensions, the last ones, run inside each pass, within the inner ones.
+    walked: usize,
 }
+
+/// With more elements than this in a row, and more bytes than a first-level cache holds in all rows, rows are walked
+/// together.
+const MANY_ELEMENTS: usize = 16;
+const MANY_BYTES: usize = 32 << 10;
+
+/// At most so many rows are walked together.
+const WALKED_ROWS: usize = 4096;
 
 impl Shape {
     fn of(kernel: &LoopKernel) -> Self {
@@ -192,7 +204,7 @@ impl Shape {
         if !reduces {
             let mut outer: Vec<usize> = dims.collect();
             let inner: Vec<usize> = outer.pop().into_iter().collect();
-            return Shape { vector: inner.last().copied(), outer, inner };
+            return Shape { vector: inner.last().copied(), outer, inner, walked: 0 };
         }
         let (inner, outer): (Vec<usize>, Vec<usize>) = dims.partition(|&d| kernel.dims[d].reduced);
         // Vectors along the dimension in which more of the memory lies side by side.
@@ -207,7 +219,24 @@ impl Shape {
         };
         let rows = outer.last().filter(|&&d| kernel.dims[d].extent >= 4);
         let vector = if side_by_side(rows) > side_by_side(inner.last()) { outer.last() } else { inner.last() };
-        Shape { vector: vector.copied(), outer, inner }
+        let vector = vector.copied();
+        let walked = if vector == outer.last().copied() { Shape::walked(kernel, &outer, &inner) } else { 0 };
+        Shape { vector, outer, inner, walked }
+    }
+}
+
+impl Shape {
+    /// How many of the outer dimensions are worth to be walked through inside the passes.
+    fn walked(kernel: &LoopKernel, outer: &[usize], inner: &[usize]) -> usize {
+        let extent = |dims: &[usize]| dims.iter().map(|&d| kernel.dims[d].extent).product::<usize>();
+        let mut walked = 0;
+        while walked < outer.len() && extent(&outer[outer.len() - walked - 1..]) <= WALKED_ROWS {
+            walked += 1;
+        }
+        let rows = extent(&outer[outer.len() - walked..]);
+        let elements = extent(inner);
+        let many = elements > MANY_ELEMENTS && elements.saturating_mul(rows) * 4 > MANY_BYTES;
+        if many { walked } else { 0 }
     }
 }
 
@@ -241,8 +270,10 @@ struct Scheduler<'a> {
     /// The first pass in which an element can be computed; how many passes a row's value comes after.
     ready: Vec<usize>,
     /// Elements kept for later passes: the pass that computes them, and where.
-    kept: HashMap<Slot, (usize, usize, Affine)>,
+    kept: HashMap<Slot, (usize, Affine)>,
     rows: HashMap<Slot, Row>,
+    /// Where rows are walked together: the rows' values in scratch memory.
+    spread: HashMap<Slot, Affine>,
     loops: Loops,
 }
 
@@ -270,7 +301,8 @@ impl<'a> Scheduler<'a> {
         }
         let parallel = shape.parallel(kernel);
         let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], scalar: false, parallel };
-        Scheduler { kernel, shape, element, ready, kept: HashMap::new(), rows: HashMap::new(), loops }
+        let (kept, rows, spread) = Default::default();
+        Scheduler { kernel, shape, element, ready, kept, rows, spread, loops }
     }
 
     fn run(mut self) -> Loops {
@@ -320,15 +352,25 @@ impl<'a> Scheduler<'a> {
                 .collect();
             self.pass(pass, &stores, &reduced, &mut body);
         }
-        let vector = self.shape.vector;
-        for &dim in self.shape.outer.iter().rev() {
-            let extent = self.kernel.dims[dim].extent;
-            body = vec![Stmt::For { dim, extent, vector: vector == Some(dim), body }];
-        }
-        self.loops.body = body;
+        let around = self.shape.outer.len() - self.shape.walked;
+        self.loops.body = self.nest(&self.shape.outer[..around], body);
         self.loops.scalar =
             needs_scalar(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
         self.loops
+    }
+
+    /// Loops over `dims`, outermost first, around `body`.
+    fn nest(&self, dims: &[usize], mut body: Vec<Stmt>) -> Vec<Stmt> {
+        for &dim in dims.iter().rev() {
+            let extent = self.kernel.dims[dim].extent;
+            body = vec![Stmt::For { dim, extent, vector: self.shape.vector == Some(dim), body }];
+        }
+        body
+    }
+
+    /// The dimensions of rows that are walked together; none where each row is run by itself.
+    fn walked(&self) -> &[usize] {
+        &self.shape.outer[self.shape.outer.len() - self.shape.walked..]
     }
 
     /// Chooses the elements that an earlier pass keeps for a later one.
@@ -366,8 +408,9 @@ impl<'a> Scheduler<'a> {
                 let at = *first.entry(v).or_insert(pass);
                 if at < pass && cost[v as usize] >= DEAR && along.is_some() {
                     if !self.kept.contains_key(&v) {
-                        let place = self.reserve(v);
-                        self.kept.insert(v, (at, place.0, place.1));
+                        let inner = self.shape.inner.clone();
+                        let index = self.reserve(&inner, self.kernel.values[v as usize].dtype);
+                        self.kept.insert(v, (at, index));
                     }
                     continue;
                 }
@@ -376,19 +419,24 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Room for a row of elements of `v` in scratch memory: the byte it starts at, and the index of an element.
-    fn reserve(&mut self, v: Slot) -> (usize, Affine) {
-        let size = self.kernel.values[v as usize].dtype.size();
+    /// Room for a value of each row that is walked.
+    fn reserve_rows(&mut self, dtype: DType) -> Affine {
+        let rows = self.walked().to_vec();
+        self.reserve(&rows, dtype)
+    }
+
+    /// Room for an array over `dims` in scratch memory: the index of an element.
+    fn reserve(&mut self, dims: &[usize], dtype: DType) -> Affine {
         let mut index = Affine::zero(self.kernel.dims.len());
         let mut elements = 1;
-        for &d in self.shape.inner.iter().rev() {
+        for &d in dims.iter().rev() {
             index.strides[d] = elements as isize;
             elements *= self.kernel.dims[d].extent;
         }
         let start = self.loops.scratch;
-        self.loops.scratch = (start + elements * size).next_multiple_of(64);
-        index.offset = (start / size) as isize;
-        (start, index)
+        self.loops.scratch = (start + elements * dtype.size()).next_multiple_of(64);
+        index.offset = (start / dtype.size()) as isize;
+        index
     }
 
     /// The lane instructions of an `Apply`.
@@ -430,8 +478,15 @@ impl<'a> Scheduler<'a> {
         }
         for v in wanted {
             let value = self.lane(&mut block, v);
-            let row = self.new_row(v);
-            block.effects.push(Effect::Row { row, value });
+            if self.shape.walked > 0 {
+                let dtype = kernel.values[v as usize].dtype;
+                let index = self.reserve_rows(dtype);
+                block.effects.push(Effect::Store { arg: self.loops.args.len(), index: index.clone(), dtype, value });
+                self.spread.insert(v, index);
+            } else {
+                let row = self.new_row(v);
+                block.effects.push(Effect::Row { row, value });
+            }
         }
         for (store, &at) in kernel.stores.iter().zip(stores) {
             if at == (false, pass) {
@@ -442,7 +497,7 @@ impl<'a> Scheduler<'a> {
             }
         }
         if !block.effects.is_empty() {
-            body.push(Stmt::Block(block.finish()));
+            body.extend(self.nest(self.walked(), vec![Stmt::Block(block.finish())]));
         }
     }
 
@@ -460,6 +515,8 @@ impl<'a> Scheduler<'a> {
         let along = self.shape.inner.last().copied();
         let interleaved = along.filter(|_| self.shape.vector == along);
         let mut combines = Vec::new();
+        let mut reduced_here: Vec<(Slot, Affine)> = Vec::new();
+        let mut begin = Builder::new(None);
         for &v in reduced {
             let x = kernel.values[v as usize].operands[0];
             let KernelOp::Reduce(op) = kernel.values[v as usize].op else { unreachable!("only reductions are listed") };
@@ -468,6 +525,20 @@ impl<'a> Scheduler<'a> {
             if dtype == DType::Bool {
                 value = block.program.convert(crate::lane::LaneConvert::BoolToI32, value);
             }
+            if self.shape.walked > 0 {
+                // The partial results are an array, one for each row.
+                let (arg, kept) = (self.loops.args.len(), if dtype == DType::Bool { DType::I32 } else { dtype });
+                let index = self.reserve_rows(kept);
+                let identity = begin.program.bits(LaneType::of(kept), lower::identity(op, dtype));
+                let store = |value| Effect::Store { arg, index: index.clone(), dtype: kept, value };
+                begin.effects.push(store(identity));
+                let old = Input::Load { arg, index: index.clone(), dtype: kept };
+                let old = block.input(old, LaneType::of(kept));
+                let new = lower::accumulate(&mut block.program, op, dtype, old, value);
+                block.effects.push(store(new));
+                reduced_here.push((v, index));
+                continue;
+            }
             let accumulator = self.loops.accumulators.len();
             self.loops.accumulators.push(Accumulator { op, dtype, interleaved });
             body.push(Stmt::Init(accumulator));
@@ -475,12 +546,8 @@ impl<'a> Scheduler<'a> {
             let row = self.new_row(v);
             combines.push(Stmt::Combine { accumulator, row });
         }
-        let mut kept: Vec<(Slot, Affine)> = self
-            .kept
-            .iter()
-            .filter(|(_, (at, ..))| *at == pass)
-            .map(|(&v, (_, _, index))| (v, index.clone()))
-            .collect();
+        let mut kept: Vec<(Slot, Affine)> =
+            self.kept.iter().filter(|(_, (at, _))| *at == pass).map(|(&v, (_, index))| (v, index.clone())).collect();
         kept.sort_unstable_by_key(|(v, _)| *v);
         for (v, index) in kept {
             let value = self.lane(&mut block, v);
@@ -488,13 +555,13 @@ impl<'a> Scheduler<'a> {
             block.effects.push(Effect::Store { arg: self.loops.args.len(), index, dtype, value });
         }
         // All loads come before all stores of a block, so that in-place updates are safe.
-        let mut inside = vec![Stmt::Block(block.finish())];
-        for &dim in self.shape.inner.iter().rev() {
-            let extent = kernel.dims[dim].extent;
-            inside = vec![Stmt::For { dim, extent, vector: self.shape.vector == Some(dim), body: inside }];
+        if !begin.effects.is_empty() {
+            body.extend(self.nest(self.walked(), vec![Stmt::Block(begin.finish())]));
         }
-        body.append(&mut inside);
+        let inside = self.nest(self.walked(), vec![Stmt::Block(block.finish())]);
+        body.extend(self.nest(&self.shape.inner, inside));
         body.append(&mut combines);
+        self.spread.extend(reduced_here);
     }
 
     fn arg(&self, buffer: BufferId) -> usize {
@@ -513,15 +580,24 @@ impl<'a> Scheduler<'a> {
         }
         let value = &self.kernel.values[v as usize];
         let ty = LaneType::of(value.dtype);
-        let lane = if let Some(&row) = self.rows.get(&v) {
+        let known = match (self.rows.get(&v), self.spread.get(&v)) {
+            (Some(&row), _) => Some((Input::Row(row, ty), Input::Row(row, LaneType::I32))),
+            (None, Some(index)) => {
+                let load = |dtype| Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype };
+                Some((load(value.dtype), load(DType::I32)))
+            }
+            (None, None) => None,
+        };
+        let lane = if let Some((plain, integer)) = known {
+            // Truth values are reduced as integers.
             if matches!(value.op, KernelOp::Reduce(_)) && value.dtype == DType::Bool {
-                let x = block.input(Input::Row(row, LaneType::I32), LaneType::I32);
+                let x = block.input(integer, LaneType::I32);
                 let zero = block.program.i32(0);
                 block.program.compare(crate::lane::LaneCompare::Ne, x, zero)
             } else {
-                block.input(Input::Row(row, ty), ty)
+                block.input(plain, ty)
             }
-        } else if let Some((at, _, index)) = self.kept.get(&v)
+        } else if let Some((at, index)) = self.kept.get(&v)
             && block.pass.is_some_and(|pass| *at < pass)
         {
             block.input(Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype: value.dtype }, ty)
