@@ -132,6 +132,8 @@ pub struct Gemm {
     depth_block: usize,
     /// Whether x and y are copied to scratch in the order in which kernels read them.
     pack_x: bool,
+    /// Tiles whose rows of x are packed together.
+    packed_tiles: usize,
     pack_y: bool,
     /// Whether y, contiguous along k, is transposed in registers instead.
     strided: bool,

@@ -146,17 +146,22 @@ impl<V: Lanes> Nest<'_, V> {
             } else {
                 (y, panel as isize, g.y[1], g.y[1])
             };
+            let mut packed = PackedRows { row: 0, width: 0, left: 0 };
             for tile in first..last {
                 let tall = tile < g.tall_tiles;
-                let rows = g.tile_rows - usize::from(!tall);
                 let row = first_row(g, tile) as isize;
                 let x = x.wrapping_offset(row * g.x[1] + k as isize * g.x[2]);
                 let (x, x_row, x_k) = if g.pack_x {
-                    let from = Source { at: x, lane: g.x[1], k: g.x[2] };
-                    let width = rows.next_multiple_of(V::WIDTH);
-                    // SAFETY: scratch holds a tile.
-                    unsafe { V::pack(from, rows, depth, self.x_pack, width) };
-                    (self.x_pack.cast_const(), 1, width as isize)
+                    if packed.left == 0 {
+                        let end = last.min(tile + g.packed_tiles);
+                        let rows = first_row(g, end) - row as usize;
+                        packed = PackedRows { row, width: rows.next_multiple_of(V::WIDTH), left: end - tile };
+                        let from = Source { at: x, lane: g.x[1], k: g.x[2] };
+                        // SAFETY: scratch holds so many tiles.
+                        unsafe { V::pack(from, rows, depth, self.x_pack, packed.width) };
+                    }
+                    packed.left -= 1;
+                    (self.x_pack.wrapping_offset(row - packed.row).cast_const(), 1, packed.width as isize)
                 } else {
                     (x, g.x[1], g.x[2])
                 };
@@ -201,6 +206,13 @@ impl<V: Lanes> Nest<'_, V> {
             unsafe { V::unpack(from, g.lane_block, high - low, lanes, d.wrapping_add(low), g.d[2]) };
         }
     }
+}
+
+/// The rows of x in scratch: from which on, how far it is from one k to the next, and how many tiles still use them.
+struct PackedRows {
+    row: isize,
+    width: usize,
+    left: usize,
 }
 
 /// Where a row of tiles begins.

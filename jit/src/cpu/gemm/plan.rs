@@ -18,6 +18,8 @@ const FAR_BYTES: usize = 2048;
 /// staged.
 const MOST_LANES: usize = 2048;
 const MOST_STAGED_LANES: usize = 512;
+/// Rows of x that are packed together, where they lie side by side.
+const PACKED_ROWS: usize = 96;
 /// So many tasks divide well.
 const ENOUGH_TASKS: usize = 16;
 
@@ -62,9 +64,12 @@ pub(super) fn plan(
     // Kernels read y by the panel, which is a walk down a column of far strides.  A copy is worth
     // it when enough rows use it again, and the only way when lanes are not contiguous.
     let far = |stride: isize| stride.unsigned_abs() * element >= FAR_BYTES;
-    let pack_y = !strided && (y[2] != 1 || (far(y[1]) && rows >= 128 && k >= 64));
-    // Broadcasts mind strides less: only a far stride along k, met again for panel after panel.
-    let pack_x = far(x[2]) && lanes >= 8 * panel && k >= 64;
+    let pack_y = !strided && (y[2] != 1 || (far(y[1]) && rows >= 32 && k >= 64));
+    // Broadcasts mind strides less: only a far stride along k, met again for panel after panel; or where the steps of k
+    // lie so that few lines of a cache can hold them, and rows lie side by side, so that a copy of several tiles' rows
+    // is cheap.
+    let pack_x = far(x[2]) && k >= 64 && (lanes >= 8 * panel || (x[1] == 1 && lanes >= 2 * width));
+    let packed_tiles = if x[1] == 1 { (PACKED_ROWS / tile_rows).max(1) } else { 1 };
     // With few rows each y is used little, and a large one streams from memory: short blocks of k
     // over long blocks of lanes read as many streams as there are steps, each as long as the
     // prefetchers like.
@@ -120,11 +125,12 @@ pub(super) fn plan(
         lane_blocks: lanes.div_ceil(lane_block.max(1)),
         depth_block,
         pack_x,
+        packed_tiles,
         pack_y,
         strided,
         staged,
         y_pack_bytes: bytes(pack_y, lane_block * depth_block),
-        x_pack_bytes: bytes(pack_x, tile_rows.next_multiple_of(width) * depth_block),
+        x_pack_bytes: bytes(pack_x, (packed_tiles * tile_rows).next_multiple_of(width) * depth_block),
         stage_bytes: bytes(staged, rows * lane_block),
     }
 }
