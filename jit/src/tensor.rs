@@ -62,6 +62,7 @@ impl Tensor {
     // ---- what it is
 
     /// Element type and shape.
+    #[inline]
     pub fn ty(&self) -> &TensorType {
         match &self.0 {
             Repr::Concrete(array) => array.ty(),
@@ -108,13 +109,22 @@ impl Tensor {
     ///
     /// # Errors
     /// When the tensor stands for a value of a program being traced, or for an error.
+    #[inline]
     pub fn array(&self) -> Result<&Array> {
         match &self.0 {
             Repr::Concrete(array) => Ok(array),
-            Repr::Traced { ty, .. } => Err(Error::new(format!(
+            Repr::Traced { .. } | Repr::Poisoned { .. } => Err(self.has_no_array()),
+        }
+    }
+
+    #[cold]
+    fn has_no_array(&self) -> Error {
+        match &self.0 {
+            Repr::Concrete(_) => unreachable!("it has one"),
+            Repr::Traced { ty, .. } => Error::new(format!(
                 "a traced {ty} has no data yet: return it from the compiled function, and read it there"
-            ))),
-            Repr::Poisoned { error, .. } => Err((**error).clone()),
+            )),
+            Repr::Poisoned { error, .. } => (**error).clone(),
         }
     }
 
@@ -686,6 +696,7 @@ reduce_methods! {
 }
 
 impl From<Array> for Tensor {
+    #[inline]
     fn from(array: Array) -> Self {
         Tensor(Repr::Concrete(array))
     }

@@ -82,6 +82,7 @@ pub struct TensorType {
 
 impl Clone for TensorType {
     /// Every call of a step clones a type for each leaf: as a copy of the extents, which the derived one is not.
+    #[inline]
     fn clone(&self) -> Self {
         TensorType { dtype: self.dtype, shape: Shape::from_slice(&self.shape) }
     }
@@ -99,16 +100,19 @@ impl TensorType {
     }
 
     /// How many axes it has.
+    #[inline]
     pub fn rank(&self) -> usize {
         self.shape.len()
     }
 
     /// How many elements it has.
+    #[inline]
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 
     /// How many bytes it takes in memory.
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.elements() * self.dtype.size()
     }

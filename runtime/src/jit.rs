@@ -207,13 +207,12 @@ fn collect(tree: &impl Tree, key: &mut Bytes, inputs: &mut Vec<Option<Array>>) -
     impl Visitor for Collector<'_> {
         fn leaf(&mut self, tensor: &Tensor) {
             let ty = tensor.ty();
+            // With the rank in front, so that no two types look alike.
+            let kind = usize::from(b'*') << 24 | (ty.dtype as usize) << 16 | ty.rank();
             let key = &mut self.key.0;
-            key.reserve(8 * (1 + ty.rank()));
-            key.extend_from_slice(
-                &u64::from_le_bytes([b'*', ty.dtype as u8, ty.rank() as u8, 0, 0, 0, 0, 0]).to_ne_bytes(),
-            );
-            for &extent in &ty.shape {
-                key.extend_from_slice(&extent.to_ne_bytes());
+            key.reserve(size_of::<usize>() * (1 + ty.rank()));
+            for word in std::iter::once(&kind).chain(&ty.shape) {
+                key.extend_from_slice(&word.to_ne_bytes());
             }
             match tensor.array() {
                 Ok(array) => self.inputs.push(Some(array.clone())),

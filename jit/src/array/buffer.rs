@@ -67,6 +67,7 @@ impl Buffer {
     }
 
     /// The number of bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -77,6 +78,7 @@ impl Buffer {
     }
 
     /// Where the bytes start. Writing through it needs exclusive access to the buffer.
+    #[inline]
     pub fn start(&self) -> *mut u8 {
         self.start.as_ptr()
     }

@@ -33,6 +33,7 @@ pub struct Array {
 
 impl Array {
     /// An array over a buffer of the right size.
+    #[inline]
     pub fn new(ty: TensorType, buffer: Arc<Buffer>) -> Self {
         assert!(buffer.len() >= ty.bytes(), "a buffer of {} bytes is too small for {ty}", buffer.len());
         Array { ty, buffer }
@@ -58,11 +59,13 @@ impl Array {
     }
 
     /// Its type.
+    #[inline]
     pub fn ty(&self) -> &TensorType {
         &self.ty
     }
 
     /// Its buffer.
+    #[inline]
     pub fn buffer(&self) -> &Arc<Buffer> {
         &self.buffer
     }
