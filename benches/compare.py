@@ -7,6 +7,11 @@ builds `benches/step.rs` once, then runs each workload in alternating rounds (ou
 Markdown: medians, ratios, the share of the roofline, compile times, and what it ran on. A run of all workloads is also
 written to benches/results/<date>-<cpu>.md; a run of some (`compare.py bnn mlp`) only with `--write`.
 
+    --rust-peers   also Candle and Burn, which it builds from benches/peers/
+    --scaling      the step `mlp` with batches from 1 to 4,096 instead of the workloads
+    --gemm         matrix products on one thread beside PyTorch's on one thread, GFLOP/s (benches/gemm.rs)
+    --throughput   elementwise functions likewise, elements per ns and GB/s (benches/throughput.rs)
+
 What the steps are is in `peers.py` and `benches/workloads/mod.rs`, how to read the result in benches/README.md.
 Needs Python 3.9 and nothing else; JAX and PyTorch are those of `--python`, and one that is missing is a missing column.
 """
@@ -33,7 +38,14 @@ ROOT = HERE.parent
 WORKLOADS = [
     "dispatch", "bnn", "mlp_tiny", "mlp", "adam_many", "cnn", "mixer", "mixer_b4", "elementwise", "elementwise_big",
 ]
-TITLES = {"ours": "fulgurite", "jax": "JAX jit", "torch": "PyTorch eager", "compile": "torch.compile"}
+# The step `mlp` with other batches: what follows the @.
+SCALING = [f"mlp@{batch}" for batch in (1, 4, 16, 64, 256, 1024, 4096)]
+TITLES = {
+    "ours": "fulgurite", "jax": "JAX jit", "torch": "PyTorch eager", "compile": "torch.compile", "candle": "Candle",
+    "burn": "Burn",
+}
+# Peers that are programs, in benches/peers/, and the crate that gives each its version.
+RUST_PEERS = {"candle": "candle-core", "burn": "burn"}
 # Thread pools of one contestant may spin for a while after its round; the next one starts when they sleep.
 PAUSE_S = 0.3
 TIMEOUT_S = 900
@@ -62,10 +74,11 @@ def worker(peer, peers_path, name):
         workloads = peers.jax_workloads() if peer == "jax" else peers.torch_workloads(peer == "compile")
     except ImportError as error:
         return answer(missing=str(error))
-    if name not in workloads:
+    base, _, batch = name.partition("@")
+    if base not in workloads:
         return answer(absent=True)
     try:
-        run = workloads[name]()
+        run = workloads[base](B=int(batch)) if batch else workloads[base]()
         # What the first call of a step takes: tracing, compiling, one step. Making the parameters is not part of it.
         start = time.perf_counter()
         run()
@@ -116,6 +129,57 @@ def probe(sizes):
     answer(gflops=gflops, gbs={str(size): gbs(size) for size in sizes}, numpy=np.__version__)
 
 
+def torch_product(torch, case):
+    """The product of one of our lines of JSON."""
+    batch, m, n, k = case["shape"]
+    first, second = case["transposed"]
+    a = torch.rand(batch, k, m).transpose(1, 2) if first else torch.rand(batch, m, k)
+    b = torch.rand(batch, n, k).transpose(1, 2) if second else torch.rand(batch, k, n)
+    out = torch.empty(batch, m, n)
+    if batch == 1:
+        a, b, out = a[0], b[0], out[0]
+    return lambda: torch.matmul(a, b, out=out)
+
+
+def torch_function(torch, case):
+    """The function of one of our lines of JSON."""
+    args = [0.1 + 3.9 * torch.rand(case["elements"]) for _ in range(case["reads"])]
+    out, name = torch.empty(case["elements"]), case["name"]
+    # These two take `out=` only where PyTorch keeps what its public functions call.
+    if name == "gelu":
+        return lambda: torch._C._nn.gelu(*args, approximate="tanh", out=out)
+    function = torch._C._nn.softplus if name == "softplus" else getattr(torch, name)
+    return lambda: function(*args, out=out)
+
+
+def torch_rates(bench):
+    """Times in PyTorch, on one thread, the cases of a benchmark of ours, which come in as JSON."""
+    answer = answers()
+    try:
+        import torch
+    except ImportError as error:
+        return answer(missing=str(error))
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+
+    def microseconds(run):
+        """As `time` in gemm.rs: the median of nine groups."""
+        run()
+        start = time.perf_counter()
+        run()
+        count = max(1, int(0.02 / max(time.perf_counter() - start, 1e-7)))
+        groups = []
+        for _ in range(9):
+            start = time.perf_counter()
+            for _ in range(count):
+                run()
+            groups.append((time.perf_counter() - start) / count)
+        return statistics.median(groups) * 1e6
+
+    make = torch_product if bench == "gemm" else torch_function
+    answer(us=[microseconds(make(torch, case)) for case in json.load(sys.stdin)], versions=versions("torch"))
+
+
 # ---- the contestants, seen from here
 
 class Peer:
@@ -161,12 +225,17 @@ class Peer:
         self.process.wait()
 
 
-class Ours:
-    """A workload of ours: compiled anew in each round, which takes milliseconds."""
+class Program:
+    """A workload of a program (ours, or a peer in Rust), which starts and compiles anew in each round."""
 
-    def __init__(self, binary, name):
+    def __init__(self, binary, name, versions):
         self.command = [str(binary), name, "--json"]
-        self.firsts, self.facts = [], None
+        self.firsts, self.facts, self.versions = [], None, versions
+
+    @property
+    def first_s(self):
+        """Seconds of the first call."""
+        return statistics.median(self.firsts)
 
     def time(self):
         """Microseconds per step in one round."""
@@ -186,12 +255,12 @@ class Ours:
         """Nothing lives between rounds."""
 
 
-def measure(args, binary, name, contestants):
+def measure(args, programs, name, contestants):
     """All rounds of one workload: for each contestant its times in microseconds, its first call in seconds, notes."""
     racing, result = {}, {"name": name, "us": {}, "first_s": {}, "notes": {}, "facts": None, "versions": {}}
     for who in contestants:
         try:
-            racing[who] = Ours(binary, name) if who == "ours" else Peer(args, who, name)
+            racing[who] = Program(programs[who], name, pinned(who)) if who in programs else Peer(args, who, name)
         except Failed as reason:
             result["notes"][who] = reason.args
     try:
@@ -209,15 +278,36 @@ def measure(args, binary, name, contestants):
             if not racing:
                 break
         for who in racing:
-            ours = who == "ours"
-            result["first_s"][who] = statistics.median(racing[who].firsts) if ours else racing[who].first_s
-            result["versions"][who] = {} if ours else racing[who].versions
+            result["first_s"][who], result["versions"][who] = racing[who].first_s, racing[who].versions
         if "ours" in racing:
             result["facts"] = racing["ours"].facts
     finally:
         for contestant in racing.values():
             contestant.close()
     return result
+
+
+def measure_rates(args, bench, binary):
+    """All rounds of a benchmark of many short cases: the cases, for each its times in microseconds (ours, PyTorch's),
+    PyTorch's versions or why it is missing."""
+    one = {name: "1" for name in ["FULGURITE_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"]}
+    environment = dict(os.environ, CUDA_VISIBLE_DEVICES="", **one)
+
+    def output(command, text=None):
+        done = subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, env=environment)
+        if done.returncode != 0:
+            sys.exit(f"compare.py: {command[0]} failed (see above)")
+        return done.stdout
+
+    ours, theirs = [], []
+    for _ in range(args.rounds):
+        cases = [json.loads(line) for line in output([str(binary), "--json", *args.names]).splitlines()]
+        ours.append([case["us"] for case in cases])
+        time.sleep(PAUSE_S)
+        found = json.loads(output([args.python, __file__, "--worker", bench], json.dumps(cases)))
+        theirs.append(found.get("us", [None] * len(cases)))
+    medians = lambda rounds: [None if None in us else statistics.median(us) for us in zip(*rounds)]
+    return cases, list(zip(medians(ours), medians(theirs))), found
 
 
 # ---- what it ran on
@@ -277,17 +367,43 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def build():
-    """Builds the benchmark and gives the path of its binary."""
-    command = ["cargo", "bench", "--bench", "step", "--no-run", "--message-format=json"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def bind(count):
+    """Binds this process and its children to so many cores, where the system can (Linux)."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+def cargo(command, target, **environment):
+    """Builds with cargo, and gives the path of the binary of a target."""
+    command = ["cargo", *command, "--message-format=json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=dict(os.environ, **environment))
     if done.returncode != 0:
-        sys.exit("compare.py: the benchmark does not build (see above)")
+        sys.exit(f"compare.py: {target} does not build (see above)")
     for line in done.stdout.splitlines():
         message = json.loads(line) if line.startswith("{") else {}
-        if message.get("executable") and message["target"]["name"] == "step" and "bench" in message["target"]["kind"]:
+        if message.get("executable") and message["target"]["name"] == target:
             return message["executable"]
-    sys.exit("compare.py: cargo names no binary for the benchmark `step`")
+    sys.exit(f"compare.py: cargo names no binary for {target}")
+
+
+def build(bench):
+    """Builds a benchmark of ours."""
+    return cargo(["bench", "--bench", bench, "--no-run"], bench)
+
+
+def build_peer(who):
+    """Builds a peer in Rust. They choose their vectors when they are compiled, unlike everyone else here."""
+    folder = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "peers"
+    command = ["build", "--release", "--locked", "--manifest-path", str(HERE / "peers" / who / "Cargo.toml")]
+    return cargo([*command, "--target-dir", str(folder)], f"peer-{who}", RUSTFLAGS="-C target-cpu=native")
+
+
+def pinned(who):
+    """The version of a peer in Rust, as its manifest pins it."""
+    if who not in RUST_PEERS:
+        return {}
+    manifest = (HERE / "peers" / who / "Cargo.toml").read_text()
+    return {RUST_PEERS[who]: re.search(rf'^{RUST_PEERS[who]} = .*?"=([^"]+)"', manifest, re.M)[1]}
 
 
 def run_probe(args, results):
@@ -347,111 +463,181 @@ def catch_up(ours, other):
     return "never" if other_first >= first else f"until {count(math.ceil((first - other_first) / max(other_step - step, 1e-12)))}"
 
 
-def report(args, results, contestants, peak, started, others):
-    """All that was found, as Markdown."""
+def heading(title, started, others, threads, versions, how):
+    """The title, and what the numbers were taken on."""
     name, vectors = cpu()
-    median = {(r["name"], who): statistics.median(us) for r in results for who, us in r["us"].items()}
-    cell = lambda key, show=sig: show(median[key]) if key in median else "—"
-    peers = [who for who in contestants if who != "ours"]
-
-    rows, rounds, firsts, shares = [], [], [], []
-    for r in results:
-        w, ours = r["name"], median.get((r["name"], "ours"))
-        ratio = lambda who: f"{ours / median[w, who]:.3f}" if ours and (w, who) in median else "—"
-        fastest = min((median[w, who] for who in peers if (w, who) in median), default=None)
-        times = f"**{sig(fastest / ours)}×**" if ours and fastest else "—"
-        rows.append([w, *(cell((w, who)) for who in ["ours", *peers]), *map(ratio, peers), times])
-        spread = lambda who: " ".join(map(sig, r["us"][who])) if who in r["us"] else "—"
-        rounds.append([w, *map(spread, ["ours", *peers])])
-        took = lambda who: sig(r["first_s"][who] * 1e3) if who in r["first_s"] else "—"
-        pair = lambda who: (r["first_s"][who], median[w, who] / 1e6)
-        caught = lambda who: catch_up(pair("ours"), pair(who)) if {who, "ours"} <= set(r["first_s"]) else "—"
-        firsts.append([w, *map(took, ["ours", *peers]), *map(caught, peers)])
-        if r["facts"] and peak:
-            flops, size = r["facts"]["flops"], r["facts"]["bytes"]
-            gbs = peak["gbs"][str(int(size))]
-            floor = max(flops / peak["gflops"] / 1e3, size / gbs / 1e3)
-            shares.append([w, short(flops), short(size), sig(gbs), sig(floor), f"{100 * floor / ours:.1f} %"])
-
-    title = [TITLES[who] for who in peers]
-    text = f"# The same training steps in {', '.join([TITLES['ours'], *title])}\n\n"
     commit = command_output("git", "rev-parse", "--short", "HEAD") or "unknown"
     dirty = " with uncommitted changes" if command_output("git", "status", "--porcelain") else ""
     facts = [
         f"Date: {started:%Y-%m-%d %H:%M} UTC.",
         f"Machine: {name}{f', {vectors}' if vectors else ''}, {cores()} cores in use, {platform.system()} {platform.release()}.",
         others,
-        f"fulgurite: commit {commit}{dirty}, {command_output('rustc', '--version')}, 1 thread.",
+        f"fulgurite: commit {commit}{dirty}, {command_output('rustc', '--version')}; threads: {threads}.",
     ]
-    for who in peers:
-        found = next((r["versions"][who] for r in results if who in r["versions"]), None)
-        if found:
-            threads = found.get("threads", f"{cores()} cores")
-            facts.append(f"{TITLES[who]}: {', '.join(f'{k} {v}' for k, v in found.items() if k != 'threads')}; threads: {threads}.")
-    facts.append(f"Each number is the median of {args.rounds} rounds in turn; a round is the median of 5 repetitions of 0.3 s.")
-    text += "\n".join(f"- {fact}" for fact in facts) + "\n\n"
-    text += "## Microseconds per step\n\nForward, backward and optimiser update; `ours ÷` below 1 is faster than the peer.\n\n"
-    head = ["workload", TITLES["ours"], *title, *(f"ours ÷ {t}" for t in title), "times as fast as the fastest peer"]
-    text += table(head, rows) + "\n"
-    if shares:
-        text += (f"## Share of the roofline\n\nOne core: {peak['gflops']:.0f} GFLOP/s in f32, and GB/s at each workload's own "
-                 f"size ({peak['by']}).\nThe floor is the slower of computing the FLOPs and moving the bytes.\n\n")
-        text += table(["workload", "FLOPs", "bytes", "GB/s", "floor µs", "ours"], shares) + "\n"
-    text += ("## First call\n\nMilliseconds of the first call (tracing, compiling, one step), and after how many steps the "
-             "peer would have caught up.\n`until n`: the peer is ahead for the first n steps.\n\n")
-    text += table(["workload", TITLES["ours"], *title, *(f"{t} catches up" for t in title)], firsts) + "\n"
-    text += "## Rounds\n\nMicroseconds per step of each round.\n\n" + table(["workload", TITLES["ours"], *title], rounds)
+    for who, found in versions.items():
+        used = found.get("threads", f"{cores()} cores")
+        facts.append(f"{TITLES[who]}: {', '.join(f'{k} {v}' for k, v in found.items() if k != 'threads')}; threads: {used}.")
+    return f"# {title}\n\n" + "\n".join(f"- {fact}" for fact in [*facts, how]) + "\n\n"
+
+
+def steps_section(results, peers, median):
+    """The comparison itself: microseconds, ratios, and when the fastest peer has made up for its first call."""
+    rows = []
+    for r in results:
+        w, ours = r["name"], median.get((r["name"], "ours"))
+        cell = lambda who: sig(median[w, who]) if (w, who) in median else "—"
+        ratio = lambda who: f"{ours / median[w, who]:.3f}" if ours and (w, who) in median else "—"
+        fastest = min((who for who in peers if (w, who) in median), key=lambda who: median[w, who], default=None)
+        times = f"**{sig(median[w, fastest] / ours)}×**" if ours and fastest else "—"
+        rows.append([w, *map(cell, ["ours", *peers]), *map(ratio, peers), times, caught(r, fastest, median)])
+    titles = [TITLES[who] for who in peers]
+    head = ["workload", TITLES["ours"], *titles, *(f"ours ÷ {t}" for t in titles), "times as fast as the fastest peer",
+            "which catches up"]
+    return ("## Microseconds per step\n\nForward, backward and optimiser update; `ours ÷` below 1 is faster than the peer.\n"
+            "The last column is the number of steps after which the fastest peer, its first call included, has taken less "
+            "time in total; `until n`: it is ahead for the first n steps alone.\n\n" + table(head, rows) + "\n")
+
+
+def caught(result, who, median):
+    """After how many steps a peer catches up with us in one workload."""
+    if not {who, "ours"} <= set(result["first_s"]):
+        return "—"
+    pair = lambda one: (result["first_s"][one], median[result["name"], one] / 1e6)
+    return catch_up(pair("ours"), pair(who))
+
+
+def roofline_section(results, median, peak):
+    """What one core could do at best, and our share of it."""
+    rows = []
+    for r in results:
+        if not r["facts"] or not peak:
+            continue
+        flops, size = r["facts"]["flops"], r["facts"]["bytes"]
+        gbs = peak["gbs"][str(int(size))]
+        floor = max(flops / peak["gflops"] / 1e3, size / gbs / 1e3)
+        share = f"{100 * floor / median[r['name'], 'ours']:.1f} %"
+        rows.append([r["name"], short(flops), short(size), sig(gbs), sig(floor), share])
+    if not rows:
+        return ""
+    return (f"## Share of the roofline\n\nOne core: {peak['gflops']:.0f} GFLOP/s in f32, and GB/s at each workload's own "
+            f"size ({peak['by']}).\nThe floor is the slower of computing the FLOPs and moving the bytes.\n\n"
+            + table(["workload", "FLOPs", "bytes", "GB/s", "floor µs", "ours"], rows) + "\n")
+
+
+def first_section(results, peers, median):
+    """The first calls, and when each peer catches up."""
+    rows = []
+    for r in results:
+        took = lambda who: sig(r["first_s"][who] * 1e3) if who in r["first_s"] else "—"
+        rows.append([r["name"], *map(took, ["ours", *peers]), *(caught(r, who, median) for who in peers)])
+    titles = [TITLES[who] for who in peers]
+    return ("## First call\n\nMilliseconds of the first call (tracing, compiling, one step), and after how many steps the "
+            "peer would have caught up.\n`until n`: the peer is ahead for the first n steps.\n\n"
+            + table(["workload", TITLES["ours"], *titles, *(f"{t} catches up" for t in titles)], rows) + "\n")
+
+
+def rounds_section(results, peers):
+    """Every number that was taken."""
+    spread = lambda r, who: " ".join(map(sig, r["us"][who])) if who in r["us"] else "—"
+    rows = [[r["name"], *(spread(r, who) for who in ["ours", *peers])] for r in results]
+    head = ["workload", TITLES["ours"], *(TITLES[who] for who in peers)]
+    return "## Rounds\n\nMicroseconds per step of each round.\n\n" + table(head, rows)
+
+
+def notes_section(results, python):
+    """Who failed, and who is not there."""
     notes = [f"{r['name']}, {TITLES[who]}: {' '.join(why)}" for r in results for who, why in r["notes"].items()
              if why[0] not in ("absent", "missing")]
     lacking = [r["name"] for r in results if r["notes"].get("ours", ("",))[0] == "absent"]
     if lacking:
         notes.append(f"fulgurite cannot express yet: {', '.join(lacking)}")
     missing = {who: " ".join(why[1:]) for r in results for who, why in r["notes"].items() if why[0] == "missing"}
-    notes += [f"{TITLES[who]} is missing: {why} ({args.python})" for who, why in missing.items()]
-    if notes:
-        text += "\n## Notes\n\n" + "\n".join(f"- {note}." for note in notes) + "\n"
-    return text
+    notes += [f"{TITLES[who]} is missing: {why} ({python})" for who, why in missing.items()]
+    return "\n## Notes\n\n" + "\n".join(f"- {note}." for note in notes) + "\n" if notes else ""
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"workloads; all unless given: {', '.join(WORKLOADS)}")
-    parser.add_argument("--python", default="python3", help="the Python that has JAX and PyTorch (a venv's bin/python)")
-    parser.add_argument("--peers", type=Path, default=ROOT / "../shared/peers/peers.py", help="the peers' workloads")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each workload (3)")
-    parser.add_argument("--compile", action="store_true", help="also torch.compile; needs a C++ compiler and Python.h")
-    parser.add_argument("--cores", type=int, help="bind everyone to this many cores (all, unless given; Linux)")
-    parser.add_argument("--gflops", type=float, help="peak of one core in f32 GFLOP/s, instead of the probe")
-    parser.add_argument("--gbs", type=float, help="memory bandwidth of one core in GB/s, instead of the probe")
-    parser.add_argument("--binary", type=Path, help="a benchmark that is built already, instead of building it")
-    parser.add_argument("--write", action="store_true", help="write the result even of some workloads")
-    parser.add_argument("--worker", choices=["jax", "torch", "compile"], help=argparse.SUPPRESS)
-    parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.worker:
-        return worker(args.worker, args.peers, args.names[0])
-    if args.probe:
-        return probe([int(size) for size in args.names])
+def report(args, results, contestants, peak, started, others):
+    """All that was found, as Markdown."""
+    median = {(r["name"], who): statistics.median(us) for r in results for who, us in r["us"].items()}
+    peers = [who for who in contestants if who != "ours"]
+    versions = {who: r["versions"][who] for r in results for who in peers if who in r["versions"]}
+    threads = f"at most {os.environ.get('FULGURITE_THREADS', cores())}"
+    title = f"The same training steps in {', '.join(TITLES[who] for who in contestants)}"
+    how = f"Each number is the median of {args.rounds} rounds in turn; a round is the median of 5 repetitions of 0.3 s."
+    return (heading(title, started, others, threads, versions, how) + steps_section(results, peers, median)
+            + roofline_section(results, median, peak) + first_section(results, peers, median)
+            + rounds_section(results, peers) + notes_section(results, args.python))
 
-    if args.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    unknown = [name for name in args.names if name not in WORKLOADS]
-    if unknown:
-        parser.error(f"there is no workload {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
-    if args.cores:
-        if not hasattr(os, "sched_setaffinity"):
-            parser.error("--cores needs Linux")
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.cores])
+
+def rates_report(args, bench, measured, started, others):
+    """Products or elementwise functions beside PyTorch's, as Markdown."""
+    cases, times, found = measured
+    versions = {"torch": found["versions"]} if "versions" in found else {}
+    how = f"Each number is the median of {args.rounds} rounds in turn; a round is the median of 9 groups of 20 ms."
+    ratio = lambda us: f"{us[1] / us[0]:.2f}×" if us[1] else "—"
+    rate = lambda work, us: sig(work / us / 1e3) if us else "—"
+    rows = []
+    for case, us in zip(cases, times):
+        if bench == "gemm":
+            flops = 2 * math.prod(case["shape"])
+            transposed = "".join(f"{matrix}ᵀ" for matrix, is_so in zip("AB", case["transposed"]) if is_so)
+            label = [case["name"], "×".join(map(str, case["shape"])), transposed]
+            rows.append([*label, *(rate(flops, one) for one in us), ratio(us)])
+        else:
+            elements, size = case["elements"], 4 * (case["reads"] + 1) * case["elements"]
+            label = [case["name"], f"{case['level']} ({elements:,})"]
+            rows.append([*label, *(rate(work, one) for one in us for work in (elements, size)), ratio(us)])
+    ours, torch = TITLES["ours"], "PyTorch"
+    if bench == "gemm":
+        title = "Matrix products, one thread"
+        head = ["product", "batch×m×n×k", "transposed", f"{ours} GFLOP/s", f"{torch} GFLOP/s", f"times {torch}"]
+    else:
+        title = "Elementwise functions, one thread"
+        head = ["function", "elements", *(f"{who} {unit}" for who in (ours, torch) for unit in ("elements/ns", "GB/s")),
+                f"times {torch}"]
+    missing = f"\nPyTorch is missing: {found['missing']} ({args.python}).\n" if "missing" in found else ""
+    return heading(title, started, others, 1, versions, how) + table(head, rows) + missing
+
+
+def save(text, started, kind=""):
+    """Writes a result."""
+    slug = re.sub(r"[^a-z0-9]+", "-", cpu()[0].lower()).strip("-")
+    path = HERE / "results" / f"{started:%Y-%m-%d}-{slug}{kind}.md"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    print(f"compare.py: wrote {os.path.relpath(path)}", file=sys.stderr)
+
+
+def compare_rates(args, bench):
+    """`--gemm` and `--throughput`."""
+    started, binary = datetime.datetime.now(datetime.timezone.utc), args.binary or build(bench)
+    # One thread for everyone, and always on the same core.
+    bind(args.cores or 1)
+    others = Others()
+    measured = measure_rates(args, bench, binary)
+    text = rates_report(args, bench, measured, started, others.describe())
+    print(text)
+    if args.write:
+        save(text, started, f"-{bench}")
+
+
+def compare_steps(args, names):
+    """The workloads, or `--scaling`."""
     started = datetime.datetime.now(datetime.timezone.utc)
-    binary = args.binary or build()
+    programs = {"ours": args.binary or build("step")}
     contestants = ["ours", "jax", "torch"] + (["compile"] if args.compile else [])
     if not args.peers.exists():
-        print(f"compare.py: there is no {args.peers}; timing ours alone", file=sys.stderr)
+        print(f"compare.py: there is no {args.peers}; JAX and PyTorch are left out", file=sys.stderr)
         contestants = ["ours"]
+    if args.rust_peers:
+        programs.update({who: build_peer(who) for who in RUST_PEERS})
+        contestants += RUST_PEERS
+    if args.cores:
+        bind(args.cores)
     results, others = [], Others()
-    for name in args.names or WORKLOADS:
+    for name in names:
         print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
-        results.append(measure(args, binary, name, contestants))
+        results.append(measure(args, programs, name, contestants))
         seen = [f"{TITLES[who]} {sig(statistics.median(us))} us" for who, us in results[-1]["us"].items()]
         print(", ".join(seen), file=sys.stderr)
         # A library that is not there is not asked again.
@@ -459,12 +645,47 @@ def main():
     busy = others.describe()
     text = report(args, results, contestants, run_probe(args, results), started, busy)
     print(text)
-    if args.write or not args.names:
-        slug = re.sub(r"[^a-z0-9]+", "-", cpu()[0].lower()).strip("-")
-        path = HERE / "results" / f"{started:%Y-%m-%d}-{slug}.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-        print(f"compare.py: wrote {os.path.relpath(path)}", file=sys.stderr)
+    if args.write or names == WORKLOADS:
+        save(text, started, "-scaling" if args.scaling else "")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"workloads (or shapes, or functions); all unless given: {', '.join(WORKLOADS)}")
+    parser.add_argument("--python", default="python3", help="the Python that has JAX and PyTorch (a venv's bin/python)")
+    parser.add_argument("--peers", type=Path, default=ROOT / "../shared/peers/peers.py", help="the peers' workloads")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each workload (3)")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--gemm", action="store_true", help="matrix products beside PyTorch's, on one thread")
+    kinds.add_argument("--throughput", action="store_true", help="elementwise functions beside PyTorch's, on one thread")
+    kinds.add_argument("--scaling", action="store_true", help="the step mlp with batches from 1 to 4096")
+    parser.add_argument("--rust-peers", action="store_true", help="also Candle and Burn, built from benches/peers/")
+    parser.add_argument("--compile", action="store_true", help="also torch.compile; needs a C++ compiler and Python.h")
+    parser.add_argument("--cores", type=int, help="bind everyone to this many cores (all, unless given; Linux)")
+    parser.add_argument("--gflops", type=float, help="peak of one core in f32 GFLOP/s, instead of the probe")
+    parser.add_argument("--gbs", type=float, help="memory bandwidth of one core in GB/s, instead of the probe")
+    parser.add_argument("--binary", type=Path, help="a benchmark that is built already, instead of building it")
+    parser.add_argument("--write", action="store_true", help="write the result even of some workloads")
+    parser.add_argument("--worker", choices=["jax", "torch", "compile", "gemm", "throughput"], help=argparse.SUPPRESS)
+    parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker in ("gemm", "throughput"):
+        return torch_rates(args.worker)
+    if args.worker:
+        return worker(args.worker, args.peers, args.names[0])
+    if args.probe:
+        return probe([int(size) for size in args.names])
+
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if args.cores and not hasattr(os, "sched_setaffinity"):
+        parser.error("--cores needs Linux")
+    if args.gemm or args.throughput:
+        return compare_rates(args, "gemm" if args.gemm else "throughput")
+    unknown = [name for name in args.names if name not in WORKLOADS + SCALING]
+    if unknown:
+        parser.error(f"there is no workload {', '.join(unknown)}; there are {', '.join(WORKLOADS + SCALING)}")
+    compare_steps(args, args.names or (SCALING if args.scaling else WORKLOADS))
 
 
 if __name__ == "__main__":

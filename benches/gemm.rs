@@ -1,7 +1,7 @@
 //! Matrix products by shape, on one core: GFLOP/s of our microkernels.
 //!
 //! `cargo bench --bench gemm` prints a table; `-- --json` one JSON object per shape, which `compare.py --gemm` puts
-//! beside PyTorch's (MKL or oneDNN, on one thread).
+//! beside PyTorch's (MKL or oneDNN, on one thread). `-- 4096x49` measures only the shapes with that in their name.
 
 use std::time::{Duration, Instant};
 
@@ -66,8 +66,14 @@ fn time(run: impl Fn()) -> f64 {
 }
 
 fn main() {
-    let json = std::env::args().any(|a| a == "--json");
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let json = args.iter().any(|a| a == "--json");
+    let wanted: Vec<&String> = args.iter().filter(|a| !a.starts_with("--")).collect();
     for &(name, [batch, m, n, k], ta, tb) in SHAPES {
+        let shape = format!("{batch}x{m}x{n}x{k}");
+        if !wanted.is_empty() && !wanted.iter().any(|text| shape.contains(*text) || name.contains(*text)) {
+            continue;
+        }
         let strides = |rows: usize, columns: usize, transposed: bool| {
             let (row, column) = if transposed { (1, rows) } else { (columns, 1) };
             [(rows * columns) as isize, row as isize, column as isize]
@@ -97,7 +103,6 @@ fn main() {
                 seconds * 1e6
             );
         } else {
-            let shape = format!("{batch}x{m}x{n}x{k}");
             println!("{name:26} {shape:20} {transposed:4} {:10.2} us {rate:8.1} GFLOP/s", seconds * 1e6);
         }
     }

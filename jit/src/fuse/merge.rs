@@ -246,7 +246,7 @@ fn match_dims(group: &LoopKernel, other: &LoopKernel) -> Option<(SmallVec<[usize
 }
 
 /// The kernel without dimensions of extent 1.
-fn drop_unit_dims(mut kernel: LoopKernel) -> LoopKernel {
+pub(super) fn drop_unit_dims(mut kernel: LoopKernel) -> LoopKernel {
     // A reduction over unit dimensions only is a copy, but keeps one of them, so that there is something to reduce.
     let mut keep: Vec<bool> = kernel.dims.iter().map(|d| d.extent != 1).collect();
     let reduces = kernel.values.iter().any(|v| matches!(v.op, KernelOp::Reduce(_)));

@@ -1,9 +1,9 @@
 //! Fusion: graph in, kernels out. It decides what is stored.
 //!
-//! Three steps, a file each: `store` decides which values are stored at all; `build` makes a kernel for each of them,
+//! Four steps, a file each: `store` decides which values are stored at all; `build` makes a kernel for each of them,
 //! with everything that is not stored inlined as expressions over the kernel's loops; `merge` joins kernels over the
-//! same loops, whereupon most stores between them vanish (softmax becomes one kernel). Matrix products are kernels of
-//! their own, over strided views of their operands.
+//! same loops, whereupon most stores between them vanish (softmax becomes one kernel); `split` divides
+//! long reductions. Matrix products are kernels of their own, over strided views of their operands.
 //!
 //! Not done here: memory (`memory`), loop order and vectors (`loops`).
 
@@ -12,6 +12,7 @@ mod dots;
 mod index;
 mod kernel;
 mod merge;
+mod split;
 mod store;
 
 pub use index::Affine;
@@ -25,5 +26,7 @@ use crate::graph::Graph;
 pub fn fuse(graph: &Graph) -> Kernels {
     let graph = dots::normalise(graph);
     let built = build::build(&graph);
-    merge::merge(built)
+    let mut kernels = merge::merge(built);
+    split::split(&mut kernels);
+    kernels
 }
