@@ -470,7 +470,7 @@ def heading(title, started, others, threads, versions, how):
     dirty = " with uncommitted changes" if command_output("git", "status", "--porcelain") else ""
     facts = [
         f"Date: {started:%Y-%m-%d %H:%M} UTC.",
-        f"Machine: {name}{f', {vectors}' if vectors else ''}, {cores()} cores in use, {platform.system()} {platform.release()}.",
+        f"Machine: {name}{f', {vectors}' if vectors else ''}, {cores()} of {os.cpu_count()} cores in use, {platform.system()} {platform.release()}.",
         others,
         f"fulgurite: commit {commit}{dirty}, {command_output('rustc', '--version')}; threads: {threads}.",
     ]
@@ -574,7 +574,7 @@ def rates_report(args, bench, measured, started, others):
     cases, times, found = measured
     versions = {"torch": found["versions"]} if "versions" in found else {}
     how = f"Each number is the median of {args.rounds} rounds in turn; a round is the median of 9 groups of 20 ms."
-    ratio = lambda us: f"{us[1] / us[0]:.2f}×" if us[1] else "—"
+    ratio = lambda us: f"{sig(us[1] / us[0])}×" if us[1] else "—"
     rate = lambda work, us: sig(work / us / 1e3) if us else "—"
     rows = []
     for case, us in zip(cases, times):

@@ -122,11 +122,15 @@ fn stores(kernel: &Kernel) -> impl Iterator<Item = usize> {
 #[test]
 fn kernels_of_the_workloads() -> Result<()> {
     let _alone = alone();
-    let mut text = String::from("# workload: loop kernels, matrix products, stores, values; bytes of the arena\n");
+    let mut text = String::from(
+        "# workload: loop kernels, matrix products, stores, values; bytes moved, operations, bytes of the arena\n",
+    );
     for workload in WORKLOADS {
         let Lowered { kernels, .. } = (workload.lower)()?;
-        let (mut loops, mut gemms, mut stores, mut values) = (0, 0, 0, 0);
-        for kernel in &kernels.kernels {
+        let (mut loops, mut gemms, mut stores, mut values, mut bytes, mut operations) = (0, 0, 0, 0, 0, 0);
+        for (k, kernel) in kernels.kernels.iter().enumerate() {
+            bytes += kernels.bytes_moved(k);
+            operations += kernels.operations(k);
             match kernel {
                 Kernel::Loop(kernel) => {
                     loops += 1;
@@ -139,7 +143,8 @@ fn kernels_of_the_workloads() -> Result<()> {
         let phase = Phase { kernels: 0..kernels.kernels.len(), together: false };
         let arena = plan(&kernels, &vec![false; kernels.params.len()], &[phase]).arena;
         let name = workload.name;
-        text += &format!("{name}: {loops} loops, {gemms} gemms, {stores} stores, {values} values; {arena} bytes\n");
+        text += &format!("{name}: {loops} loops, {gemms} gemms, {stores} stores, {values} values; ");
+        text += &format!("{bytes} moved, {operations} operations, {arena} in the arena\n");
     }
     common::golden("kernels.txt", &text);
     Ok(())

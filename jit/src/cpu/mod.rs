@@ -6,33 +6,35 @@
 //!
 //! Nothing is run here. [`Code::entry`] is the address of the driver; `fulgurite-runtime` calls it.
 
+mod driver;
 mod emit;
 pub mod gemm;
 mod wide;
 
-use std::mem::{ManuallyDrop, offset_of};
+use std::mem::ManuallyDrop;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{AbiParam, FuncRef, InstBuilder, MemFlagsData, SigRef, Signature, Value, types};
+use cranelift_codegen::ir::{AbiParam, Signature, types};
 use cranelift_codegen::settings::{self, Configurable};
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_frontend::FunctionBuilderContext;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module};
 use hashbrown::HashMap;
 
+use driver::{Driver, Job};
 pub use gemm::Isa;
 
 use crate::dump::{Stage, dump, wants};
 use crate::error::{Error, Result};
-use crate::fuse::{BufferId, GemmKernel, Kernel, Kernels, LoopKernel, Source};
+use crate::fuse::{BufferId, GemmKernel, Kernel, Kernels, LoopKernel};
 use crate::loops::{Loops, schedule};
-use crate::memory::{Place, Plan, plan};
+use crate::memory::{Plan, plan};
 pub use crate::phases::Sharing;
-use crate::phases::{Phase, Work, arrange, share};
-use crate::types::DType;
+use crate::phases::{Phase, Work, arrange};
 
 /// What code is made for. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,21 +166,22 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
     let mut compiler = Compiler::new(target.isa)?;
     // Equal but for the buffers' names, kernels share their loops and their code.
     let mut known: HashMap<LoopKernel, usize> = HashMap::new();
-    let mut shapes: Vec<Loops> = Vec::new();
+    let mut distinct: Vec<LoopKernel> = Vec::new();
     let mut jobs: Vec<Job> = Vec::with_capacity(kernels.kernels.len());
     for kernel in &kernels.kernels {
         jobs.push(match kernel {
             Kernel::Loop(kernel) => {
                 let (shape, args) = canonical(kernel);
                 let code = *known.entry(shape).or_insert_with_key(|shape| {
-                    shapes.push(schedule(shape));
-                    shapes.len() - 1
+                    distinct.push(shape.clone());
+                    distinct.len() - 1
                 });
                 Job::Loop { code, args }
             }
             Kernel::Gemm(g) => Job::Gemm(Box::new(describe(g, target.isa))),
         });
     }
+    let (shapes, codes): (Vec<Loops>, Vec<_>) = prepare(&distinct, compiler.wide, target.threads)?.into_iter().unzip();
     let work: Vec<Work> = jobs.iter().map(|job| job.work(&shapes)).collect();
     let (order, phases) = arrange(&kernels, &work, donated, target.threads, target.sharing);
     Kernel::reorder(&mut kernels, &order);
@@ -193,7 +196,7 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
             && functions[*code].is_none()
         {
             dump(Stage::Loops, &format!("loops of k{k}"), &shapes[*code]);
-            functions[*code] = Some(compiler.kernel(k, &shapes[*code])?);
+            functions[*code] = Some(compiler.kernel(k, &shapes[*code], codes[*code].as_deref())?);
         }
     }
     let lines: Vec<String> = phases.iter().map(ToString::to_string).collect();
@@ -202,9 +205,9 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
     let plan = plan(&kernels, donated, &phases);
     dump(Stage::Kernels, "memory", &plan);
     let scratch = jobs.iter().map(|job| job.scratch(&shapes)).max().unwrap_or(0).next_multiple_of(64);
-    let parts = (0..target.threads).map(|thread| parts(thread, target.threads, &phases, &jobs, &work, &shapes));
+    let parts = (0..target.threads).map(|thread| driver::parts(thread, target.threads, &phases, &jobs, &work, &shapes));
     let parts = parts.collect();
-    let all_parts = self::parts(0, 1, &phases, &jobs, &work, &shapes);
+    let all_parts = driver::parts(0, 1, &phases, &jobs, &work, &shapes);
 
     let driver = Driver { kernels: &kernels, plan: &plan, phases: &phases, jobs: &jobs, shapes: &shapes, functions };
     let entry = compiler.driver(&driver, false)?;
@@ -218,60 +221,39 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
     Ok(Code { module, entry, single, plan, scratch, kernels, phases, parts, all_parts, _jobs: jobs, times })
 }
 
-/// A kernel on its way to a call.
-enum Job {
-    /// Code by number among the distinct loops, and its arguments.
-    Loop { code: usize, args: Vec<BufferId> },
-    /// Boxed, since the code points to it.
-    Gemm(Box<gemm::Gemm>),
+/// From so many distinct kernels on, threads share the making of their code.
+const MANY_KERNELS: usize = 12;
+
+/// A kernel's loops, and its code where that comes from `wide`.
+type Prepared = (Loops, Option<Vec<u8>>);
+
+/// The loops of each kernel, and the code where that comes from `wide`: pure functions of the kernel, so threads share
+/// them where there are many. (What is left to Cranelift goes through one module, one after the other.)
+fn prepare(kernels: &[LoopKernel], wide: bool, threads: usize) -> Result<Vec<Prepared>> {
+    if threads == 1 || kernels.len() < MANY_KERNELS {
+        return kernels.iter().map(|kernel| prepare_one(kernel, wide)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let results: Vec<OnceLock<Result<Prepared>>> = kernels.iter().map(|_| OnceLock::new()).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let i = next.fetch_add(1, Relaxed);
+                    let (Some(kernel), Some(result)) = (kernels.get(i), results.get(i)) else { return };
+                    // Each is taken once, so it is not set yet.
+                    let _ = result.set(prepare_one(kernel, wide));
+                }
+            });
+        }
+    });
+    results.into_iter().map(|result| result.into_inner().expect("every kernel was somebody's")).collect()
 }
 
-impl Job {
-    fn work(&self, shapes: &[Loops]) -> Work {
-        // A vector instruction takes about a quarter of a nanosecond, which also does 8 multiplications and additions.
-        match self {
-            Job::Loop { code, .. } => {
-                let loops = &shapes[*code];
-                let units = loops.parallel.map_or(1, |parallel| parallel.units());
-                Work { nanoseconds: 20.0 + loops.instructions() as f64 * 0.25, units }
-            }
-            Job::Gemm(gemm) => Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, units: gemm.tasks() },
-        }
-    }
-
-    fn scratch(&self, shapes: &[Loops]) -> usize {
-        match self {
-            Job::Loop { code, .. } => shapes[*code].scratch,
-            Job::Gemm(gemm) => gemm.scratch_bytes(),
-        }
-    }
-
-    /// Units of work as the begin and end that the code is called with.
-    fn part(&self, shapes: &[Loops], units: std::ops::Range<usize>) -> [usize; 2] {
-        match self {
-            Job::Loop { code, .. } => match shapes[*code].parallel {
-                Some(p) => [(units.start * p.grain).min(p.extent), (units.end * p.grain).min(p.extent)],
-                None => [units.start, units.end],
-            },
-            Job::Gemm(_) => [units.start, units.end],
-        }
-    }
-}
-
-/// What a thread runs, as [`Launch::parts`].
-fn parts(thread: usize, threads: usize, phases: &[Phase], jobs: &[Job], work: &[Work], shapes: &[Loops]) -> Vec<usize> {
-    let mut words = Vec::new();
-    for phase in phases {
-        if phase.together {
-            let kernels: Vec<usize> = phase.kernels.clone().collect();
-            for (&k, parts) in kernels.iter().zip(share(&kernels, work, threads).parts) {
-                words.extend(jobs[k].part(shapes, parts[thread].clone()));
-            }
-        } else {
-            words.push(usize::from(thread == 0));
-        }
-    }
-    words
+fn prepare_one(kernel: &LoopKernel, wide: bool) -> Result<Prepared> {
+    let loops = schedule(kernel);
+    let code = if wide { wide::emit(&loops).map_err(|e| Error::compiler("wide", e))? } else { None };
+    Ok((loops, code))
 }
 
 /// What the microkernels are told about a product.
@@ -324,9 +306,9 @@ pub fn list(kernels: &Kernels, isa: Isa) -> Result<Vec<Listing>> {
     let mut listings = Vec::new();
     for (k, kernel) in kernels.kernels.iter().enumerate() {
         if let Kernel::Loop(kernel) = kernel {
-            let loops = schedule(&canonical(kernel).0);
+            let (loops, code) = prepare_one(&canonical(kernel).0, compiler.wide)?;
             compiler.listing = Some((String::new(), String::new()));
-            compiler.kernel(k, &loops)?;
+            compiler.kernel(k, &loops, code.as_deref())?;
             let (clif, asm) = compiler.listing.take().unwrap_or_default();
             listings.push(Listing { name: format!("k{k}"), loops: loops.to_string(), clif, asm });
         }
@@ -385,12 +367,10 @@ impl Compiler {
         self.pointers(loops.args.len() + usize::from(loops.scratch > 0) + part)
     }
 
-    /// The function of a loop kernel.
-    fn kernel(&mut self, number: usize, loops: &Loops) -> Result<FuncId> {
-        if self.wide
-            && let Some(code) = wide::emit(loops).map_err(|e| Error::compiler("wide", format!("k{number}: {e}")))?
-        {
-            return self.install(number, loops, &code);
+    /// The function of a loop kernel; its code if `wide` has made it.
+    fn kernel(&mut self, number: usize, loops: &Loops, code: Option<&[u8]>) -> Result<FuncId> {
+        if let Some(code) = code {
+            return self.install(number, loops, code);
         }
         self.context.func.signature = self.signature_of(loops);
         let config = self.module.target_config();
@@ -445,176 +425,5 @@ impl Compiler {
         self.module.define_function_bytes(id, alignment, &bytes, &relocs).map_err(|e| fault(&e))?;
         self.module.clear_context(&mut self.context);
         Ok(id)
-    }
-
-    /// The function that calls the kernels in order; if `single`, only the one whose number is its last argument.
-    fn driver(&mut self, driver: &Driver, single: bool) -> Result<FuncId> {
-        self.context.func.signature = self.pointers(if single { 2 } else { 1 });
-        let config = self.module.target_config();
-        let (gemm_signature, wait_signature) = (self.pointers(7), self.pointers(1));
-        let functions: Vec<_> = driver
-            .functions
-            .iter()
-            .map(|id| id.map(|id| self.module.declare_func_in_func(id, &mut self.context.func)))
-            .collect();
-        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
-        let block = builder.create_block();
-        builder.append_block_params_for_function_params(block);
-        builder.switch_to_block(block);
-        let arguments = builder.block_params(block).to_vec();
-        let gemm = builder.import_signature(gemm_signature);
-        let wait = builder.import_signature(wait_signature);
-        let mut calls = Calls { builder, launch: arguments[0], driver, functions, gemm };
-        if single {
-            for k in 0..driver.jobs.len() {
-                let wanted = calls.builder.ins().icmp_imm_u(IntCC::Equal, arguments[1], k as i64);
-                calls.only_if(wanted, |calls| calls.call(k, None));
-            }
-        } else if driver.phases.iter().all(|phase| !phase.together) {
-            (0..driver.jobs.len()).for_each(|k| calls.call(k, None));
-        } else {
-            let mut word = 0;
-            for (i, phase) in driver.phases.iter().enumerate() {
-                if i > 0 {
-                    let callee = calls.field(offset_of!(Launch, wait));
-                    let team = calls.field(offset_of!(Launch, team));
-                    calls.builder.ins().call_indirect(wait, callee, &[team]);
-                }
-                if phase.together {
-                    for k in phase.kernels.clone() {
-                        let (begin, end) = (calls.part(word), calls.part(word + 1));
-                        word += 2;
-                        let some = calls.builder.ins().icmp(IntCC::UnsignedLessThan, begin, end);
-                        calls.only_if(some, |calls| calls.call(k, Some((begin, end))));
-                    }
-                } else {
-                    let mine = calls.part(word);
-                    word += 1;
-                    calls.only_if(mine, |calls| phase.kernels.clone().for_each(|k| calls.call(k, None)));
-                }
-            }
-        }
-        calls.builder.ins().return_(&[]);
-        calls.builder.seal_all_blocks();
-        calls.builder.finalize(config);
-        self.define(if single { "single" } else { "driver" })
-    }
-}
-
-/// What the driver is made of.
-struct Driver<'a> {
-    kernels: &'a Kernels,
-    plan: &'a Plan,
-    phases: &'a [Phase],
-    jobs: &'a [Job],
-    shapes: &'a [Loops],
-    functions: Vec<Option<FuncId>>,
-}
-
-/// The driver's code as it grows.
-struct Calls<'a, 'b> {
-    builder: FunctionBuilder<'b>,
-    launch: Value,
-    driver: &'a Driver<'a>,
-    functions: Vec<Option<FuncRef>>,
-    gemm: SigRef,
-}
-
-impl Calls<'_, '_> {
-    fn word(&mut self, from: Value, byte: usize) -> Value {
-        let flags = MemFlagsData::new().with_notrap().with_readonly().with_can_move();
-        self.builder.ins().load(types::I64, flags, from, byte as i32)
-    }
-
-    /// A field of the [`Launch`].
-    fn field(&mut self, byte: usize) -> Value {
-        self.word(self.launch, byte)
-    }
-
-    /// A word of [`Launch::parts`].
-    fn part(&mut self, word: usize) -> Value {
-        let parts = self.field(offset_of!(Launch, parts));
-        self.word(parts, word * 8)
-    }
-
-    fn only_if(&mut self, condition: Value, inside: impl FnOnce(&mut Self)) {
-        let (run, after) = (self.builder.create_block(), self.builder.create_block());
-        self.builder.ins().brif(condition, run, &[], after, &[]);
-        self.builder.switch_to_block(run);
-        inside(self);
-        self.builder.ins().jump(after, &[]);
-        self.builder.switch_to_block(after);
-    }
-
-    fn address(&mut self, b: BufferId) -> Value {
-        match self.driver.plan.places[b.index()] {
-            Place::Param(i) => {
-                let table = self.field(offset_of!(Launch, params));
-                self.word(table, i * 8)
-            }
-            Place::Output(i) => {
-                let table = self.field(offset_of!(Launch, outputs));
-                self.word(table, i * 8)
-            }
-            Place::Arena(at) => {
-                let arena = self.field(offset_of!(Launch, arena));
-                self.builder.ins().iadd_imm_s(arena, at as i64)
-            }
-            Place::Constant => {
-                let Source::Constant(array) = &self.driver.kernels.buffers[b.index()].source else {
-                    unreachable!("the plan says constant for constants only")
-                };
-                self.builder.ins().iconst(types::I64, array.buffer().start() as usize as i64)
-            }
-        }
-    }
-
-    /// Calls kernel `k`, in part or whole.
-    fn call(&mut self, k: usize, part: Option<(Value, Value)>) {
-        let driver = self.driver;
-        let job = &driver.jobs[k];
-        let mut arguments: Vec<Value> = match (job, &driver.kernels.kernels[k]) {
-            (Job::Gemm(gemm), Kernel::Gemm(g)) => {
-                let mut list = vec![self.builder.ins().iconst(types::I64, std::ptr::from_ref(&**gemm) as usize as i64)];
-                for (b, offset) in [(g.a.0, g.a.1), (g.b.0, g.b.1), (g.c, 0)] {
-                    let at = self.address(b);
-                    list.push(self.builder.ins().iadd_imm_s(at, offset as i64 * g.dtype.size() as i64));
-                }
-                list
-            }
-            (Job::Loop { args, .. }, _) => args.iter().map(|&b| self.address(b)).collect(),
-            (Job::Gemm(_), Kernel::Loop(_)) => unreachable!("products are jobs of products"),
-        };
-        let (needs_scratch, needs_part) = match job {
-            Job::Gemm(_) => (true, true),
-            Job::Loop { code, .. } => {
-                let loops = &driver.shapes[*code];
-                (loops.scratch > 0, loops.parallel.is_some())
-            }
-        };
-        if needs_scratch {
-            arguments.push(self.field(offset_of!(Launch, scratch)));
-        }
-        if needs_part {
-            let (begin, end) = part.unwrap_or_else(|| {
-                let units = job.work(driver.shapes).units;
-                let [begin, end] = job.part(driver.shapes, 0..units);
-                let mut constant = |x: usize| self.builder.ins().iconst(types::I64, x as i64);
-                (constant(begin), constant(end))
-            });
-            arguments.extend([begin, end]);
-        }
-        match (job, &driver.kernels.kernels[k]) {
-            (Job::Loop { code, .. }, _) => {
-                let function = self.functions[*code].expect("every kernel was compiled");
-                self.builder.ins().call(function, &arguments);
-            }
-            (Job::Gemm(_), kernel) => {
-                let f64 = matches!(kernel, Kernel::Gemm(g) if g.dtype == DType::F64);
-                let entry = if f64 { gemm::gemm_range_f64 as *const () } else { gemm::gemm_range_f32 as *const () };
-                let callee = self.builder.ins().iconst(types::I64, entry as usize as i64);
-                self.builder.ins().call_indirect(self.gemm, callee, &arguments);
-            }
-        }
     }
 }

@@ -234,6 +234,44 @@ impl LoopKernel {
     }
 }
 
+impl Kernels {
+    /// Bytes that kernel `k` moves: each buffer that it reads or writes, once.
+    pub fn bytes_moved(&self, k: usize) -> usize {
+        let kernel = &self.kernels[k];
+        let mut touched: Vec<BufferId> = kernel.reads();
+        touched.extend(kernel.writes());
+        touched.iter().map(|b| self.buffers[b.index()].ty.bytes()).sum()
+    }
+
+    /// Arithmetic operations of kernel `k`: a multiplication and an addition of a product count as one each, as does
+    /// each elementwise op and each step of a reduction, however dear.
+    pub fn operations(&self, k: usize) -> usize {
+        match &self.kernels[k] {
+            Kernel::Gemm(gemm) => 2 * gemm.extents.iter().product::<usize>(),
+            Kernel::Loop(kernel) => {
+                let rows: usize = kernel.dims.iter().filter(|d| !d.reduced).map(|d| d.extent).product();
+                let elements: usize = kernel.dims.iter().map(|d| d.extent).product();
+                let mut inside: Vec<bool> = Vec::with_capacity(kernel.values.len());
+                let mut sum = 0;
+                for value in &kernel.values {
+                    let (is_element, operations) = match &value.op {
+                        KernelOp::Load(_, index) | KernelOp::Counter(index) => (kernel.varies_inside(index), 0),
+                        KernelOp::Literal(_) => (false, 0),
+                        KernelOp::Apply(_) => {
+                            let is_element = value.operands.iter().any(|&x| inside[x as usize]);
+                            (is_element, if is_element { elements } else { rows })
+                        }
+                        KernelOp::Reduce(_) => (false, elements),
+                    };
+                    inside.push(is_element);
+                    sum += operations;
+                }
+                sum
+            }
+        }
+    }
+}
+
 impl Kernel {
     /// The buffers that are read.
     pub fn reads(&self) -> Vec<BufferId> {

@@ -90,7 +90,7 @@ impl Bayes {
 
     fn kl(&self) -> Result<Tensor> {
         let s = softplus(&self.wr)?;
-        (((s.sqr()? + self.wm.sqr()?)? / 2.0)? - s.log()? - 0.5)?.sum_all()
+        ((((s.sqr()? + self.wm.sqr()?)? / 2.0)? - s.log()?)? - 0.5)?.sum_all()
     }
 }
 

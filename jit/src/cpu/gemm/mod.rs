@@ -179,7 +179,8 @@ impl Gemm {
     }
 }
 
-/// All of C, for `f32`.
+/// The part of C that tasks `begin..end` of [`Gemm::tasks`] make, for `f32`: what one thread runs. An end beyond the
+/// last task means all of them.
 ///
 /// # Safety
 /// - `gemm` points to a [`Gemm`] made by [`Gemm::new`] with element size 4, for an instruction set
@@ -188,24 +189,7 @@ impl Gemm {
 ///   neither itself nor the others.
 /// - `scratch` is 64-byte aligned and [`Gemm::scratch_bytes`] long, and no one else's during the
 ///   call.
-pub unsafe extern "C" fn gemm_f32(gemm: *const Gemm, a: *const f32, b: *const f32, c: *mut f32, scratch: *mut u8) {
-    // SAFETY: the caller's promise.
-    unsafe { gemm_range_f32(gemm, a, b, c, scratch, 0, usize::MAX) }
-}
-
-/// All of C, for `f64`.
-///
-/// # Safety
-/// As for [`gemm_f32`], with element size 8.
-pub unsafe extern "C" fn gemm_f64(gemm: *const Gemm, a: *const f64, b: *const f64, c: *mut f64, scratch: *mut u8) {
-    // SAFETY: the caller's promise.
-    unsafe { gemm_range_f64(gemm, a, b, c, scratch, 0, usize::MAX) }
-}
-
-/// The part of C that tasks `begin..end` of [`Gemm::tasks`] make, for `f32`: what one thread runs.
-///
-/// # Safety
-/// As for [`gemm_f32`]; and no task runs twice at once.
+/// - No task runs twice at once.
 pub unsafe extern "C" fn gemm_range_f32(
     gemm: *const Gemm,
     a: *const f32,
@@ -231,7 +215,7 @@ pub unsafe extern "C" fn gemm_range_f32(
 /// The part of C that tasks `begin..end` of [`Gemm::tasks`] make, for `f64`.
 ///
 /// # Safety
-/// As for [`gemm_f64`]; and no task runs twice at once.
+/// As for [`gemm_range_f32`], with element size 8.
 pub unsafe extern "C" fn gemm_range_f64(
     gemm: *const Gemm,
     a: *const f64,

@@ -1,0 +1,256 @@
+//! The driver: one function per program, which calls the kernels in order, each thread its part.
+//!
+//! Comes in: the kernels' functions, the memory plan, the phases. Goes out: Cranelift code of an [`Entry`](super::Entry)
+//! that reads a [`Launch`], and, for each thread, which part of what it runs ([`parts`]).
+
+use std::mem::offset_of;
+use std::ops::Range;
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, SigRef, Value, types};
+use cranelift_frontend::FunctionBuilder;
+use cranelift_module::{FuncId, Module};
+
+use super::{Compiler, Launch, gemm};
+use crate::error::Result;
+use crate::fuse::{BufferId, Kernel, Kernels, Source};
+use crate::loops::Loops;
+use crate::memory::{Place, Plan};
+use crate::phases::{Phase, Work, share};
+use crate::types::DType;
+
+/// A kernel on its way to a call.
+pub(super) enum Job {
+    /// Code by number among the distinct loops, and its arguments.
+    Loop { code: usize, args: Vec<BufferId> },
+    /// Boxed, since the code points to it.
+    Gemm(Box<gemm::Gemm>),
+}
+
+impl Job {
+    pub(super) fn work(&self, shapes: &[Loops]) -> Work {
+        // A vector instruction takes about a quarter of a nanosecond, which also does 8 multiplications and additions.
+        match self {
+            Job::Loop { code, .. } => {
+                let loops = &shapes[*code];
+                let units = loops.parallel.map_or(1, |parallel| parallel.units());
+                Work { nanoseconds: 20.0 + loops.instructions() as f64 * 0.25, units }
+            }
+            Job::Gemm(gemm) => Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, units: gemm.tasks() },
+        }
+    }
+
+    pub(super) fn scratch(&self, shapes: &[Loops]) -> usize {
+        match self {
+            Job::Loop { code, .. } => shapes[*code].scratch,
+            Job::Gemm(gemm) => gemm.scratch_bytes(),
+        }
+    }
+
+    /// Units of work as the begin and end that the code is called with.
+    fn part(&self, shapes: &[Loops], units: Range<usize>) -> [usize; 2] {
+        match self {
+            Job::Loop { code, .. } => match shapes[*code].parallel {
+                Some(p) => [(units.start * p.grain).min(p.extent), (units.end * p.grain).min(p.extent)],
+                None => [units.start, units.end],
+            },
+            Job::Gemm(_) => [units.start, units.end],
+        }
+    }
+}
+
+/// What a thread runs, as [`Launch::parts`].
+pub(super) fn parts(
+    thread: usize,
+    threads: usize,
+    phases: &[Phase],
+    jobs: &[Job],
+    work: &[Work],
+    shapes: &[Loops],
+) -> Vec<usize> {
+    let mut words = Vec::new();
+    for phase in phases {
+        if phase.together {
+            let kernels: Vec<usize> = phase.kernels.clone().collect();
+            for (&k, parts) in kernels.iter().zip(share(&kernels, work, threads).parts) {
+                words.extend(jobs[k].part(shapes, parts[thread].clone()));
+            }
+        } else {
+            words.push(usize::from(thread == 0));
+        }
+    }
+    words
+}
+
+impl Compiler {
+    /// The function that calls the kernels in order; if `single`, only the one whose number is its last argument.
+    pub(super) fn driver(&mut self, driver: &Driver, single: bool) -> Result<FuncId> {
+        self.context.func.signature = self.pointers(if single { 2 } else { 1 });
+        let config = self.module.target_config();
+        let (gemm_signature, wait_signature) = (self.pointers(7), self.pointers(1));
+        let functions: Vec<_> = driver
+            .functions
+            .iter()
+            .map(|id| id.map(|id| self.module.declare_func_in_func(id, &mut self.context.func)))
+            .collect();
+        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
+        let block = builder.create_block();
+        builder.append_block_params_for_function_params(block);
+        builder.switch_to_block(block);
+        let arguments = builder.block_params(block).to_vec();
+        let gemm = builder.import_signature(gemm_signature);
+        let wait = builder.import_signature(wait_signature);
+        let mut calls = Calls { builder, launch: arguments[0], driver, functions, gemm };
+        if single {
+            for k in 0..driver.jobs.len() {
+                let wanted = calls.builder.ins().icmp_imm_u(IntCC::Equal, arguments[1], k as i64);
+                calls.only_if(wanted, |calls| calls.call(k, None));
+            }
+        } else if driver.phases.iter().all(|phase| !phase.together) {
+            (0..driver.jobs.len()).for_each(|k| calls.call(k, None));
+        } else {
+            let mut word = 0;
+            for (i, phase) in driver.phases.iter().enumerate() {
+                if i > 0 {
+                    let callee = calls.field(offset_of!(Launch, wait));
+                    let team = calls.field(offset_of!(Launch, team));
+                    calls.builder.ins().call_indirect(wait, callee, &[team]);
+                }
+                if phase.together {
+                    for k in phase.kernels.clone() {
+                        let (begin, end) = (calls.part(word), calls.part(word + 1));
+                        word += 2;
+                        let some = calls.builder.ins().icmp(IntCC::UnsignedLessThan, begin, end);
+                        calls.only_if(some, |calls| calls.call(k, Some((begin, end))));
+                    }
+                } else {
+                    let mine = calls.part(word);
+                    word += 1;
+                    calls.only_if(mine, |calls| phase.kernels.clone().for_each(|k| calls.call(k, None)));
+                }
+            }
+        }
+        calls.builder.ins().return_(&[]);
+        calls.builder.seal_all_blocks();
+        calls.builder.finalize(config);
+        self.define(if single { "single" } else { "driver" })
+    }
+}
+
+/// What the driver is made of.
+pub(super) struct Driver<'a> {
+    pub(super) kernels: &'a Kernels,
+    pub(super) plan: &'a Plan,
+    pub(super) phases: &'a [Phase],
+    pub(super) jobs: &'a [Job],
+    pub(super) shapes: &'a [Loops],
+    pub(super) functions: Vec<Option<FuncId>>,
+}
+
+/// The driver's code as it grows.
+struct Calls<'a, 'b> {
+    builder: FunctionBuilder<'b>,
+    launch: Value,
+    driver: &'a Driver<'a>,
+    functions: Vec<Option<FuncRef>>,
+    gemm: SigRef,
+}
+
+impl Calls<'_, '_> {
+    fn word(&mut self, from: Value, byte: usize) -> Value {
+        let flags = MemFlagsData::new().with_notrap().with_readonly().with_can_move();
+        self.builder.ins().load(types::I64, flags, from, byte as i32)
+    }
+
+    /// A field of the [`Launch`].
+    fn field(&mut self, byte: usize) -> Value {
+        self.word(self.launch, byte)
+    }
+
+    /// A word of [`Launch::parts`].
+    fn part(&mut self, word: usize) -> Value {
+        let parts = self.field(offset_of!(Launch, parts));
+        self.word(parts, word * 8)
+    }
+
+    fn only_if(&mut self, condition: Value, inside: impl FnOnce(&mut Self)) {
+        let (run, after) = (self.builder.create_block(), self.builder.create_block());
+        self.builder.ins().brif(condition, run, &[], after, &[]);
+        self.builder.switch_to_block(run);
+        inside(self);
+        self.builder.ins().jump(after, &[]);
+        self.builder.switch_to_block(after);
+    }
+
+    fn address(&mut self, b: BufferId) -> Value {
+        match self.driver.plan.places[b.index()] {
+            Place::Param(i) => {
+                let table = self.field(offset_of!(Launch, params));
+                self.word(table, i * 8)
+            }
+            Place::Output(i) => {
+                let table = self.field(offset_of!(Launch, outputs));
+                self.word(table, i * 8)
+            }
+            Place::Arena(at) => {
+                let arena = self.field(offset_of!(Launch, arena));
+                self.builder.ins().iadd_imm_s(arena, at as i64)
+            }
+            Place::Constant => {
+                let Source::Constant(array) = &self.driver.kernels.buffers[b.index()].source else {
+                    unreachable!("the plan says constant for constants only")
+                };
+                self.builder.ins().iconst(types::I64, array.buffer().start() as usize as i64)
+            }
+        }
+    }
+
+    /// Calls kernel `k`, in part or whole.
+    fn call(&mut self, k: usize, part: Option<(Value, Value)>) {
+        let driver = self.driver;
+        let job = &driver.jobs[k];
+        let mut arguments: Vec<Value> = match (job, &driver.kernels.kernels[k]) {
+            (Job::Gemm(gemm), Kernel::Gemm(g)) => {
+                let mut list = vec![self.builder.ins().iconst(types::I64, std::ptr::from_ref(&**gemm) as usize as i64)];
+                for (b, offset) in [(g.a.0, g.a.1), (g.b.0, g.b.1), (g.c, 0)] {
+                    let at = self.address(b);
+                    list.push(self.builder.ins().iadd_imm_s(at, offset as i64 * g.dtype.size() as i64));
+                }
+                list
+            }
+            (Job::Loop { args, .. }, _) => args.iter().map(|&b| self.address(b)).collect(),
+            (Job::Gemm(_), Kernel::Loop(_)) => unreachable!("products are jobs of products"),
+        };
+        let (needs_scratch, needs_part) = match job {
+            Job::Gemm(_) => (true, true),
+            Job::Loop { code, .. } => {
+                let loops = &driver.shapes[*code];
+                (loops.scratch > 0, loops.parallel.is_some())
+            }
+        };
+        if needs_scratch {
+            arguments.push(self.field(offset_of!(Launch, scratch)));
+        }
+        if needs_part {
+            let (begin, end) = part.unwrap_or_else(|| {
+                let units = job.work(driver.shapes).units;
+                let [begin, end] = job.part(driver.shapes, 0..units);
+                let mut constant = |x: usize| self.builder.ins().iconst(types::I64, x as i64);
+                (constant(begin), constant(end))
+            });
+            arguments.extend([begin, end]);
+        }
+        match (job, &driver.kernels.kernels[k]) {
+            (Job::Loop { code, .. }, _) => {
+                let function = self.functions[*code].expect("every kernel was compiled");
+                self.builder.ins().call(function, &arguments);
+            }
+            (Job::Gemm(_), kernel) => {
+                let f64 = matches!(kernel, Kernel::Gemm(g) if g.dtype == DType::F64);
+                let entry = if f64 { gemm::gemm_range_f64 as *const () } else { gemm::gemm_range_f32 as *const () };
+                let callee = self.builder.ins().iconst(types::I64, entry as usize as i64);
+                self.builder.ins().call_indirect(self.gemm, callee, &arguments);
+            }
+        }
+    }
+}
