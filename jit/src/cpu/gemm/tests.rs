@@ -41,7 +41,7 @@ fn random(seed: &mut u64) -> u64 {
 }
 
 macro_rules! element {
-    ($t:ty, $all:ident, $range:ident) => {
+    ($t:ty, $range:ident) => {
         impl Element for $t {
             const SIZE: usize = size_of::<$t>();
             fn noise(seed: &mut u64) -> $t {
@@ -67,19 +67,15 @@ macro_rules! element {
                 scratch: *mut u8,
                 tasks: Option<(usize, usize)>,
             ) {
+                let (begin, end) = tasks.unwrap_or((0, usize::MAX));
                 // SAFETY: the caller's promise.
-                unsafe {
-                    match tasks {
-                        None => $all(g, a, b, c, scratch),
-                        Some((begin, end)) => $range(g, a, b, c, scratch, begin, end),
-                    }
-                }
+                unsafe { $range(g, a, b, c, scratch, begin, end) }
             }
         }
     };
 }
-element!(f32, gemm_f32, gemm_range_f32);
-element!(f64, gemm_f64, gemm_range_f64);
+element!(f32, gemm_range_f32);
+element!(f64, gemm_range_f64);
 
 /// The instruction sets that can run here.
 fn isas() -> Vec<Isa> {
