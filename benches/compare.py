@@ -42,7 +42,7 @@ WORKLOADS = [
 SCALING = [f"mlp@{batch}" for batch in (1, 4, 16, 64, 256, 1024, 4096)]
 TITLES = {
     "ours": "fulgurite", "jax": "JAX jit", "torch": "PyTorch eager", "compile": "torch.compile", "candle": "Candle",
-    "burn": "Burn",
+    "burn": "Burn (ndarray)",
 }
 # Peers that are programs, in benches/peers/, and the crate that gives each its version.
 RUST_PEERS = {"candle": "candle-core", "burn": "burn"}
@@ -371,6 +371,8 @@ def bind(count):
     """Binds this process and its children to so many cores, where the system can (Linux)."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+        # Candle starts a thread for each core of the machine, bound or not, unless it is told.
+        os.environ["RAYON_NUM_THREADS"] = str(count)
 
 
 def cargo(command, target, **environment):

@@ -21,6 +21,8 @@ pub(super) fn build(graph: &Graph) -> Kernels {
             return builder.result;
         }
         // Some reshapes or products turned out to need their operand stored: once more, with it stored.
+        let new = builder.missing.iter().any(|id| !forced[id.index()]);
+        assert!(new, "values that are stored are missing: {:?}\n{graph}", builder.missing);
         for id in builder.missing {
             forced[id.index()] = true;
         }
@@ -377,7 +379,8 @@ impl<'a> Builder<'a> {
     fn view(&mut self, x: ValueId) -> Option<(BufferId, isize, [isize; 3])> {
         let node = self.graph.node(x);
         let fine = match node.op {
-            Op::Reshape(_) if !self.stored[x.index()] => node.operands[0],
+            // What a stored value is reshaped to lies row-major as it is.
+            Op::Reshape(_) if !self.buffers.contains_key(&reshape_base(self.graph, x)) => node.operands[0],
             _ => x,
         };
         let shape = self.graph.ty(fine).shape.clone();
@@ -431,6 +434,19 @@ fn join_axes(shape: &[usize], strides: &[isize], joined: &[usize]) -> Option<Sma
 #[cfg(test)]
 mod tests {
     use super::join_axes;
+
+    #[test]
+    fn a_reshape_may_split_the_axes_of_a_product() {
+        let text = "fn main(%0: f32[16,11,14]) -> (f32[1,16,14], f32[1,16,11,16]) {
+  %1: f32[1,16,11,14] = reshape %0 [shape=1,16,11,14]
+  %2: f32[11,1,14,16] = transpose %1 [perm=2,0,3,1]
+  %3: f32[1,16,14] = dot_general %1, %1 [batch=0:0,1:1,3:3, contract=2:2]
+  %4: f32[1,16,11,16] = dot_general %3, %2 [batch=0:1, contract=2:2]
+  return %3, %4
+}";
+        let kernels = crate::fuse::fuse(&crate::graph::parse(text).expect("a graph"));
+        assert_eq!(kernels.kernels.iter().filter(|k| matches!(k, super::Kernel::Gemm(_))).count(), 2);
+    }
 
     #[test]
     fn axes_that_lie_in_a_row_are_one() {

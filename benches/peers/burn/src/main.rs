@@ -123,7 +123,9 @@ fn time(step: &mut Step) -> f64 {
     let mut groups: Vec<f64> = (0..5)
         .map(|_| {
             let start = Instant::now();
-            (0..count).for_each(|_| drop(step()));
+            for _ in 0..count {
+                step();
+            }
             start.elapsed().as_secs_f64() / count as f64
         })
         .collect();
@@ -131,18 +133,25 @@ fn time(step: &mut Step) -> f64 {
     groups[2] * 1e6
 }
 
+/// A workload by name, ready to run; `mlp@64` is `mlp` with a batch of 64.
+fn workload(name: &str, device: &Device) -> Option<Step> {
+    Some(match name {
+        "bnn" => bnn(device),
+        "mlp_tiny" => mlp(&[8, 32, 32, 10], 16, device),
+        "mlp" => mlp(&[784, 128, 64, 10], 32, device),
+        _ => mlp(&[784, 128, 64, 10], name.strip_prefix("mlp@")?.parse().ok()?, device),
+    })
+}
+
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, mut names): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|a| a.starts_with("--"));
+    if names.is_empty() {
+        names = ["bnn", "mlp_tiny", "mlp"].map(String::from).to_vec();
+    }
     #[allow(deprecated)] // Burn means to drop ndarray for flex one day.
-    let device = if args.iter().any(|a| a == "--flex") { Device::flex() } else { Device::ndarray() }.autodiff();
-    let names: Vec<&String> = args.iter().filter(|a| !a.starts_with("--")).collect();
-    let workloads: [(&str, fn(&Device) -> Step); 3] = [
-        ("bnn", bnn),
-        ("mlp_tiny", |device| mlp(&[8, 32, 32, 10], 16, device)),
-        ("mlp", |device| mlp(&[784, 128, 64, 10], 32, device)),
-    ];
-    for (name, make) in workloads.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)) {
-        let mut step = make(&device);
+    let device = if flags.iter().any(|a| a == "--flex") { Device::flex() } else { Device::ndarray() }.autodiff();
+    for name in names {
+        let Some(mut step) = workload(&name, &device) else { continue };
         let start = Instant::now();
         let loss = step();
         let first = start.elapsed().as_secs_f64() * 1e3;

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use candle_core::{D, Device, Result, Tensor, Var};
+use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::{AdamW, Linear, Module, Optimizer, ParamsAdamW, loss::cross_entropy};
 
 /// Runs a training step once, and fetches its loss.
@@ -25,7 +25,7 @@ fn training(vars: Vec<Var>, loss: impl Fn() -> Result<Tensor> + 'static) -> Resu
 }
 
 fn normal(std: f64, shape: &[usize]) -> Result<Var> {
-    Var::randn_f64(0.0, std, shape, candle_core::DType::F32, &CPU)
+    Var::randn_f64(0.0, std, shape, DType::F32, &CPU)
 }
 
 /// A perceptron that classifies, with gelu between its layers.
@@ -33,12 +33,12 @@ fn mlp(sizes: &[usize], batch: usize) -> Result<Step> {
     let (mut vars, mut layers) = (Vec::new(), Vec::new());
     for io in sizes.windows(2) {
         let w = normal((io[0] as f64).powf(-0.5), &[io[1], io[0]])?;
-        let b = Var::zeros(io[1], candle_core::DType::F32, &CPU)?;
+        let b = Var::zeros(io[1], DType::F32, &CPU)?;
         layers.push(Linear::new(w.as_tensor().clone(), Some(b.as_tensor().clone())));
         vars.extend([w, b]);
     }
     let x = Tensor::randn(0f32, 1.0, (batch, sizes[0]), &CPU)?;
-    let y = Tensor::rand(0f32, 10.0, batch, &CPU)?.to_dtype(candle_core::DType::U32)?;
+    let y = Tensor::rand(0f32, 10.0, batch, &CPU)?.to_dtype(DType::U32)?;
     training(vars, move || {
         let mut h = x.clone();
         for (n, layer) in layers.iter().enumerate() {
@@ -134,12 +134,24 @@ fn time(step: &mut Step) -> Result<f64> {
     Ok(groups[2] * 1e6)
 }
 
+/// A workload by name, ready to run; `mlp@64` is `mlp` with a batch of 64.
+fn workload(name: &str) -> Option<Result<Step>> {
+    Some(match name {
+        "bnn" => bnn(),
+        "mlp_tiny" => mlp(&[8, 32, 32, 10], 16),
+        "mlp" => mlp(&[784, 128, 64, 10], 32),
+        _ => mlp(&[784, 128, 64, 10], name.strip_prefix("mlp@")?.parse().ok()?),
+    })
+}
+
 fn main() -> Result<()> {
-    let workloads: [(&str, fn() -> Result<Step>); 3] =
-        [("bnn", bnn), ("mlp_tiny", || mlp(&[8, 32, 32, 10], 16)), ("mlp", || mlp(&[784, 128, 64, 10], 32))];
-    let names: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    for (name, make) in workloads.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)) {
-        let mut step = make()?;
+    let mut names: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    if names.is_empty() {
+        names = ["bnn", "mlp_tiny", "mlp"].map(String::from).to_vec();
+    }
+    for name in names {
+        let Some(made) = workload(&name) else { continue };
+        let mut step = made?;
         let start = Instant::now();
         let loss = step()?;
         let first = start.elapsed().as_secs_f64() * 1e3;
