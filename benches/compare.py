@@ -42,7 +42,7 @@ WORKLOADS = [
 SCALING = [f"mlp@{batch}" for batch in (1, 4, 16, 64, 256, 1024, 4096)]
 TITLES = {
     "ours": "fulgurite", "jax": "JAX jit", "torch": "PyTorch eager", "compile": "torch.compile", "candle": "Candle",
-    "burn": "Burn (ndarray)",
+    "burn": "Burn (flex)",
 }
 # Peers that are programs, in benches/peers/, and the crate that gives each its version.
 RUST_PEERS = {"candle": "candle-core", "burn": "burn"}
@@ -509,20 +509,21 @@ def caught(result, who, median):
 
 
 def roofline_section(results, median, peak):
-    """What one core could do at best, and our share of it."""
-    rows = []
+    """What the cores could do at best, and our share of it."""
+    rows, count = [], cores()
     for r in results:
         if not r["facts"] or not peak:
             continue
         flops, size = r["facts"]["flops"], r["facts"]["bytes"]
-        gbs = peak["gbs"][str(int(size))]
-        floor = max(flops / peak["gflops"] / 1e3, size / gbs / 1e3)
+        gbs = peak["gbs"][str(int(size))] * count
+        floor = max(flops / (peak["gflops"] * count) / 1e3, size / gbs / 1e3)
         share = f"{100 * floor / median[r['name'], 'ours']:.1f} %"
         rows.append([r["name"], short(flops), short(size), sig(gbs), sig(floor), share])
     if not rows:
         return ""
     return (f"## Share of the roofline\n\nOne core: {peak['gflops']:.0f} GFLOP/s in f32, and GB/s at each workload's own "
-            f"size ({peak['by']}).\nThe floor is the slower of computing the FLOPs and moving the bytes.\n\n"
+            f"size ({peak['by']}); here times {count}.\nThe floor is the slower of computing the FLOPs and moving the "
+            "bytes.\n\n"
             + table(["workload", "FLOPs", "bytes", "GB/s", "floor µs", "ours"], rows) + "\n")
 
 

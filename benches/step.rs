@@ -2,13 +2,15 @@
 //!
 //! `cargo bench --bench step [-- NAME …]` prints microseconds per step and seconds to the first result;
 //! `-- --json` prints one JSON object per workload for `compare.py`; `-- --kernels` prints the kernels of each step.
+//! `mlp@64` is `mlp` with a batch of 64 (`compare.py --scaling`). `--steps=N` runs N steps and times none
+//! (`instructions.py`).
 
 mod workloads;
 
 use std::time::{Duration, Instant};
 
 use fulgurite::Result;
-use workloads::{Run, WORKLOADS};
+use workloads::{Run, WORKLOADS, mlp_with_batch};
 
 fn time(run: &mut Run, least: Duration) -> Result<f64> {
     run()?;
@@ -28,30 +30,48 @@ fn time(run: &mut Run, least: Duration) -> Result<f64> {
     Ok(medians[2] * 1e6)
 }
 
+/// A workload by name, ready to run, with its FLOPs and bytes. `mlp@64` is `mlp` with a batch of 64, which has twice the
+/// FLOPs, and twice the bytes of the inputs but not of the parameters.
+fn find(name: &str) -> Option<(Run, f64, f64)> {
+    if let Some(batch) = name.strip_prefix("mlp@").and_then(|batch| batch.parse().ok()) {
+        let (flops, bytes) = (454_400 * batch, 24 * 109_386 + (4 * 784 + 4) * batch);
+        return Some((mlp_with_batch(batch), flops as f64, bytes as f64));
+    }
+    WORKLOADS.iter().find(|w| w.name == name).map(|w| ((w.start)(), w.flops, w.bytes))
+}
+
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let flag = |name: &str| args.iter().any(|a| a == name);
-    let names: Vec<&String> = args.iter().filter(|a| !a.starts_with("--")).collect();
-    for workload in WORKLOADS.iter().filter(|w| names.is_empty() || names.iter().any(|n| **n == w.name)) {
-        if flag("--kernels") {
+    let steps = args.iter().find_map(|a| a.strip_prefix("--steps=")?.parse::<usize>().ok());
+    let mut names: Vec<&str> = args.iter().map(String::as_str).filter(|a| !a.starts_with("--")).collect();
+    if names.is_empty() {
+        names.extend(WORKLOADS.iter().map(|w| w.name));
+    }
+    if flag("--kernels") {
+        for workload in WORKLOADS.iter().filter(|w| names.contains(&w.name)) {
             println!("== {}\n{}", workload.name, (workload.lower)()?.kernels);
+        }
+        return Ok(());
+    }
+    for name in names {
+        let Some((mut run, flops, bytes)) = find(name) else { continue };
+        if let Some(steps) = steps {
+            for _ in 0..steps {
+                run()?;
+            }
             continue;
         }
-        let mut run = (workload.start)();
         let start = Instant::now();
         run()?;
-        let first = start.elapsed().as_secs_f64();
+        let first = start.elapsed().as_secs_f64() * 1e3;
         let us = time(&mut run, Duration::from_millis(1500))?;
         if flag("--json") {
             println!(
-                "{{\"name\":\"{}\",\"us\":{us:.3},\"first_ms\":{:.3},\"flops\":{},\"bytes\":{}}}",
-                workload.name,
-                first * 1e3,
-                workload.flops,
-                workload.bytes
+                "{{\"name\":\"{name}\",\"us\":{us:.3},\"first_ms\":{first:.3},\"flops\":{flops},\"bytes\":{bytes}}}"
             );
         } else {
-            println!("{:16} {us:12.2} us/step   first call {:8.1} ms", workload.name, first * 1e3);
+            println!("{name:16} {us:12.2} us/step   first call {first:8.1} ms");
         }
     }
     Ok(())

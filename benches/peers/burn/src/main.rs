@@ -2,7 +2,7 @@
 //! same way.
 //!
 //! `cargo run --release [-- NAME …]` prints one JSON object per workload: the median of five groups of steps, and what
-//! the first step takes once the parameters are there. `-- --flex` takes Burn's newer CPU backend instead of ndarray.
+//! the first step takes once the parameters are there. `-- --ndarray` takes Burn's older CPU backend instead of flex.
 //! `compare.py --rust-peers` builds and runs it.
 
 use std::time::Instant;
@@ -149,7 +149,7 @@ fn main() {
         names = ["bnn", "mlp_tiny", "mlp"].map(String::from).to_vec();
     }
     #[allow(deprecated)] // Burn means to drop ndarray for flex one day.
-    let device = if flags.iter().any(|a| a == "--flex") { Device::flex() } else { Device::ndarray() }.autodiff();
+    let device = if flags.iter().any(|a| a == "--ndarray") { Device::ndarray() } else { Device::flex() }.autodiff();
     for name in names {
         let Some(mut step) = workload(&name, &device) else { continue };
         let start = Instant::now();
