@@ -12,7 +12,7 @@ pub enum Stage {
     Grad,
     /// The graph after the passes.
     Opt,
-    /// The kernels, and the memory plan.
+    /// The kernels, the phases, and the memory plan.
     Kernels,
     /// The loops of each kernel.
     Loops,
@@ -20,7 +20,7 @@ pub enum Stage {
     Clif,
     /// The machine code of each kernel.
     Asm,
-    /// Milliseconds per pass; microseconds per kernel (which are then timed one by one).
+    /// Milliseconds per pass; microseconds per kernel (timed one by one) and per phase.
     Time,
     /// Why a function is traced again: which argument changed, from what to what.
     Cache,

@@ -13,16 +13,13 @@ use super::Gemm;
 use super::pack::Source;
 use super::tile::{Kernel, Lanes, Term, Tile};
 
-/// From so many products on, threads divide them and not their rows.
-const MANY_PRODUCTS: usize = 16;
-
 /// A plain product is a batch-reduce of one term.
 const ONE_TERM: Term = Term { x: 0, y: 0 };
 
 /// Runs the tasks from `begin` to `end`.
 ///
-/// A task is one row of tiles in one block of lanes of one product. Of many products each is one thread's as far as
-/// possible; of few, every thread has the same rows of each, as it has of what an elementwise kernel makes of them.
+/// A task is one row of tiles in one block of lanes of one product.  Tasks are numbered with the
+/// rows fastest, so that consecutive ones share a block of y, which is packed once for all of them.
 ///
 /// # Safety
 /// See [`super::gemm_range_f32`]; and the machine has the instruction set of `V`.
@@ -42,6 +39,14 @@ pub(super) unsafe fn range<V: Lanes>(
         return;
     }
     let (x, y) = if g.swapped { (b, a) } else { (a, b) };
+    // The common call starts at 0 and is short enough to feel three divisions.
+    let (mut product, mut block, mut first) = if begin == 0 {
+        (0, 0, 0)
+    } else {
+        let rest = begin / g.row_tiles;
+        (rest / g.lane_blocks, rest % g.lane_blocks, begin % g.row_tiles)
+    };
+    let mut left = end - begin;
     // SAFETY: the plan keeps tiles to `Isa::most_rows`, and counted the three parts of scratch.
     let nest = unsafe {
         Nest::<V> {
@@ -53,34 +58,29 @@ pub(super) unsafe fn range<V: Lanes>(
             stage: scratch.add(g.y_pack_bytes + g.x_pack_bytes).cast(),
         }
     };
-    let all = g.lane_blocks * g.row_tiles;
-    for product in 0..g.products {
-        // The tasks of this product, numbered within it with the rows fastest, so that consecutive ones share a block
-        // of y, which is packed once for all of them. The common call is for all, and short enough to feel divisions.
-        let (mut task, last) = if begin == 0 && end == all * g.products {
-            (0, all)
-        } else if g.products >= MANY_PRODUCTS {
-            (begin.saturating_sub(product * all).min(all), end.saturating_sub(product * all).min(all))
-        } else {
-            let of = |tasks: usize| tasks.saturating_sub(product).div_ceil(g.products);
-            (of(begin), of(end))
-        };
+    loop {
+        let tiles = left.min(g.row_tiles - first);
         let at = product as isize;
-        while task < last {
-            let (block, first) = if task < g.row_tiles { (0, task) } else { (task / g.row_tiles, task % g.row_tiles) };
-            let tiles = (last - task).min(g.row_tiles - first);
-            // SAFETY: the caller's promise, and tasks lie within the operands.
-            unsafe {
-                nest.block(
-                    x.wrapping_offset(at * g.x[0]),
-                    y.wrapping_offset(at * g.y[0]),
-                    c.wrapping_offset(at * g.d[0]),
-                    block * g.lane_block,
-                    first,
-                    first + tiles,
-                );
-            }
-            task += tiles;
+        // SAFETY: the caller's promise, and tasks lie within the operands.
+        unsafe {
+            nest.block(
+                x.wrapping_offset(at * g.x[0]),
+                y.wrapping_offset(at * g.y[0]),
+                c.wrapping_offset(at * g.d[0]),
+                block * g.lane_block,
+                first,
+                first + tiles,
+            );
+        }
+        left -= tiles;
+        if left == 0 {
+            return;
+        }
+        first = 0;
+        block += 1;
+        if block == g.lane_blocks {
+            block = 0;
+            product += 1;
         }
     }
 }
