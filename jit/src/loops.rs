@@ -50,6 +50,8 @@ pub struct Loops {
 pub struct Parallel {
     /// The dimension.
     pub dim: usize,
+    /// The dimension directly within it that divides with it, and its extent: the two count as one, row-major.
+    pub within: Option<(usize, usize)>,
     /// How often it runs in all.
     pub extent: usize,
     /// Parts begin at multiples of this (and end there, or at the extent).
@@ -246,11 +248,21 @@ const WIDE_ENOUGH: usize = 16;
 impl Shape {
     /// The loop to divide between threads: an outer one that is long, or else that with most parts.
     fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
+        // Two short outer loops divide as one, as the rows of a batch of products do.
+        if let [first, second, ..] = self.outer[..self.outer.len() - self.walked]
+            && self.vector != Some(second)
+            && kernel.dims[first].extent < WIDE_ENOUGH
+        {
+            let within = kernel.dims[second].extent;
+            let extent = kernel.dims[first].extent * within;
+            return Some(Parallel { dim: first, within: Some((second, within)), extent, grain: 1 })
+                .filter(|_| extent > 1);
+        }
         let candidates = self.outer.iter().copied().chain(self.vector.filter(|&d| !kernel.dims[d].reduced));
         let mut best: Option<Parallel> = None;
         for dim in candidates {
             let grain = if self.vector == Some(dim) { PARTIALS } else { 1 };
-            let this = Parallel { dim, extent: kernel.dims[dim].extent, grain };
+            let this = Parallel { dim, within: None, extent: kernel.dims[dim].extent, grain };
             if this.units() > best.map_or(1, |best| best.units()) {
                 best = Some(this);
             }
@@ -721,8 +733,9 @@ impl fmt::Display for Loops {
             }
             Ok(())
         }
-        if let Some(Parallel { dim, extent, grain }) = self.parallel {
-            writeln!(f, "parallel i{dim}: {} parts", extent.div_ceil(grain))?;
+        if let Some(parallel) = self.parallel {
+            let within = parallel.within.map_or(String::new(), |(dim, _)| format!(", i{dim}"));
+            writeln!(f, "parallel i{}{within}: {} parts", parallel.dim, parallel.units())?;
         }
         show(&self.body, 0, f)
     }

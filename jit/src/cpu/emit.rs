@@ -103,7 +103,10 @@ impl Emitter<'_, '_> {
             match stmt {
                 Stmt::For { dim, vector: vectorised, body, .. } if self.part.is_some_and(|part| part.0 == *dim) => {
                     let (_, begin, end) = self.part.expect("it was just looked at");
-                    if *vectorised && !self.loops.scalar {
+                    let within = self.loops.parallel.and_then(|parallel| parallel.within);
+                    if let (Some((second, extent)), [Stmt::For { body, .. }]) = (within, &body[..]) {
+                        self.flat_loop((*dim, second, extent), begin, end, body, width, vector);
+                    } else if *vectorised && !self.loops.scalar {
                         // Parts begin at multiples of the lanes.
                         let whole = self.builder.ins().band_imm_s(end, -(LANES as i64));
                         self.part_loop(*dim, begin, whole, LANES, body, LANES, Some(*dim));
@@ -171,6 +174,34 @@ impl Emitter<'_, '_> {
         self.builder.ins().brif(more, some, &[], after, &[]);
         self.builder.switch_to_block(some);
         self.rounds(dim, begin, end, step, body, width, vector, after);
+    }
+
+    /// A part of two loops that count as one: the first's and the second's dimension, the second's extent.
+    fn flat_loop(
+        &mut self,
+        (first, second, extent): (usize, usize, usize),
+        begin: Value,
+        end: Value,
+        body: &[Stmt],
+        width: usize,
+        vector: Option<usize>,
+    ) {
+        let (head, after) = (self.builder.create_block(), self.builder.create_block());
+        let counter = self.builder.append_block_param(head, types::I64);
+        let more = self.builder.ins().icmp(IntCC::UnsignedLessThan, begin, end);
+        self.builder.ins().brif(more, head, &[BlockArg::Value(begin)], after, &[]);
+        self.builder.switch_to_block(head);
+        let extent = self.builder.ins().iconst(types::I64, extent as i64);
+        let outer = self.builder.ins().udiv(counter, extent);
+        let inner = self.builder.ins().urem(counter, extent);
+        self.counters.extend([(first, outer), (second, inner)]);
+        self.stmts(body, width, vector);
+        self.counters.remove(&first);
+        self.counters.remove(&second);
+        let next = self.builder.ins().iadd_imm_u(counter, 1);
+        let more = self.builder.ins().icmp(IntCC::UnsignedLessThan, next, end);
+        self.builder.ins().brif(more, head, &[BlockArg::Value(next)], after, &[]);
+        self.builder.switch_to_block(after);
     }
 
     /// The body of a loop that runs at least once, and the way to `after` it.

@@ -17,7 +17,7 @@ use iced_x86::code_asm::*;
 use crate::fuse::Affine;
 use crate::graph::ReduceOp;
 use crate::lane::{LaneBinary, LaneOp, LaneProgram, LaneType, lower};
-use crate::loops::{Accumulator, Block, Effect, Input, Loops, Stmt};
+use crate::loops::{Accumulator, Block, Effect, Input, Loops, Parallel, Stmt};
 use crate::types::DType;
 
 type Emitted = Result<(), IcedError>;
@@ -246,6 +246,22 @@ impl<'a> Emitter<'a> {
             self.assembler.mov(rdx, qword_ptr(rax + (56 + 8 * (i - ARGUMENTS.len()) as i32)))?;
             self.assembler.mov(qword_ptr(rsp + (self.frame.arguments + 8 * i as i32)), rdx)?;
         }
+        // Where the part begins, for each dimension that it divides, in the frame.
+        let starts: Vec<(usize, i32)> = match self.loops.parallel {
+            Some(Parallel { dim, within: Some((second, extent)), .. }) => {
+                let (first_at, second_at) = (self.frame.whole, self.counter_at(second));
+                self.assembler.mov(rax, qword_ptr(rsp + self.frame.begin))?;
+                self.assembler.xor(edx, edx)?;
+                self.assembler.mov(r15, extent as i64)?;
+                self.assembler.div(r15)?;
+                self.assembler.mov(qword_ptr(rsp + first_at), rax)?;
+                self.assembler.mov(qword_ptr(rsp + second_at), rdx)?;
+                vec![(dim, first_at), (second, second_at)]
+            }
+            Some(Parallel { dim, within: None, grain: 1, .. }) => vec![(dim, self.frame.begin)],
+            // Along the vectorised dimension pointers stay where they are.
+            Some(_) | None => vec![],
+        };
         for (i, access) in self.accesses.clone().iter().enumerate() {
             let offset = (access.index.offset * access.size as isize) as i64;
             match access.arg {
@@ -258,13 +274,12 @@ impl<'a> Emitter<'a> {
                 }
                 None => self.assembler.mov(rax, offset)?,
             }
-            if let Some(parallel) = self.loops.parallel
-                && parallel.grain == 1
-                && access.index.strides[parallel.dim] != 0
-            {
-                self.assembler.mov(rdx, step_of(access, parallel.dim))?;
-                self.assembler.imul_2(rdx, qword_ptr(rsp + self.frame.begin))?;
-                self.assembler.add(rax, rdx)?;
+            for &(dim, from) in &starts {
+                if access.index.strides[dim] != 0 {
+                    self.assembler.mov(rdx, step_of(access, dim))?;
+                    self.assembler.imul_2(rdx, qword_ptr(rsp + from))?;
+                    self.assembler.add(rax, rdx)?;
+                }
             }
             match self.pointers[i] {
                 Pointer::Register(register) => self.assembler.mov(register, rax)?,
@@ -287,6 +302,10 @@ impl<'a> Emitter<'a> {
                     self.vector_part(*dim, *extent, body)?
                 }
                 Stmt::For { dim, extent, vector: true, body } => self.vector_loop(*dim, *extent, body)?,
+                Stmt::For { dim, body, .. } if self.is_divided(*dim) && self.flat(body).is_some() => {
+                    let (within, body) = self.flat(body).expect("it was just looked at");
+                    self.flat_loop(*dim, within, body)?
+                }
                 Stmt::For { dim, extent, vector: false, body } => self.plain_loop(*dim, *extent, body)?,
                 Stmt::Block(block) => self.block(block)?,
                 Stmt::Init(a) => self.init(*a)?,
@@ -361,7 +380,7 @@ impl<'a> Emitter<'a> {
         if extent == 1 {
             return self.stmts(body);
         }
-        let counter = dword_ptr(rsp + (self.frame.counters + 8 * dim as i32));
+        let counter = dword_ptr(rsp + self.counter_at(dim));
         let divided = self.is_divided(dim);
         if divided {
             self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
@@ -400,6 +419,52 @@ impl<'a> Emitter<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The loop within the divided one, if the two divide as one: its dimension and extent, and its body.
+    fn flat<'s>(&self, body: &'s [Stmt]) -> Option<((usize, usize), &'s [Stmt])> {
+        match (self.loops.parallel?.within, body) {
+            (Some(within), [Stmt::For { body, .. }]) => Some((within, body)),
+            _ => None,
+        }
+    }
+
+    /// A part of two loops that count as one, around everything else: pointers need no way back.
+    fn flat_loop(&mut self, first: usize, (second, extent): (usize, usize), body: &[Stmt]) -> Emitted {
+        let (left, until_next) = (self.counter_at(first), self.counter_at(second));
+        self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
+        self.assembler.sub(rax, qword_ptr(rsp + self.frame.begin))?;
+        self.assembler.mov(qword_ptr(rsp + left), rax)?;
+        self.assembler.mov(eax, extent as u32)?;
+        self.assembler.sub(rax, qword_ptr(rsp + until_next))?;
+        self.assembler.mov(qword_ptr(rsp + until_next), rax)?;
+        let (mut head, mut same) = (self.assembler.create_label(), self.assembler.create_label());
+        self.assembler.set_label(&mut head)?;
+        self.stmts(body)?;
+        for i in 0..self.accesses.len() {
+            let step = step_of(&self.accesses[i], second);
+            if step != 0 {
+                self.move_pointer(i, step)?;
+            }
+        }
+        self.assembler.sub(dword_ptr(rsp + until_next), 1)?;
+        self.assembler.jnz(same)?;
+        self.assembler.mov(dword_ptr(rsp + until_next), extent as u32)?;
+        for i in 0..self.accesses.len() {
+            let access = &self.accesses[i];
+            let step = step_of(access, first) - step_of(access, second) * extent as i64;
+            if step != 0 {
+                self.move_pointer(i, step)?;
+            }
+        }
+        self.assembler.set_label(&mut same)?;
+        self.assembler.sub(dword_ptr(rsp + left), 1)?;
+        self.assembler.jnz(head)
+    }
+
+    /// Where a loop's counter lies in the frame.
+    fn counter_at(&self, dim: usize) -> i32 {
+        self.frame.counters + 8 * dim as i32
     }
 
     fn move_pointer(&mut self, i: usize, step: i64) -> Emitted {
