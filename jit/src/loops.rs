@@ -284,6 +284,7 @@ struct Scheduler<'a> {
     /// Elements kept for later passes: the pass that computes them, and where.
     kept: HashMap<Slot, (usize, Affine)>,
     rows: HashMap<Slot, Row>,
+    row_count: Row,
     /// Where rows are walked together: the rows' values in scratch memory.
     spread: HashMap<Slot, Affine>,
     loops: Loops,
@@ -314,7 +315,7 @@ impl<'a> Scheduler<'a> {
         let parallel = shape.parallel(kernel);
         let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], scalar: false, parallel };
         let (kept, rows, spread) = Default::default();
-        Scheduler { kernel, shape, element, ready, kept, rows, spread, loops }
+        Scheduler { kernel, shape, element, ready, kept, rows, row_count: 0, spread, loops }
     }
 
     fn run(mut self) -> Loops {
@@ -570,10 +571,52 @@ impl<'a> Scheduler<'a> {
         if !begin.effects.is_empty() {
             body.extend(self.nest(self.walked(), vec![Stmt::Block(begin.finish())]));
         }
+        if self.shape.walked == 0
+            && let Some(once) = self.hoist(&mut block)
+        {
+            body.push(Stmt::Block(once));
+        }
         let inside = self.nest(self.walked(), vec![Stmt::Block(block.finish())]);
         body.extend(self.nest(&self.shape.inner, inside));
         body.append(&mut combines);
         self.spread.extend(reduced_here);
+    }
+
+    /// Moves the instructions of a pass that depend on rows' values alone out of it: what is left of `block` takes their
+    /// results as rows' values from the block that is returned. (An op of a row's values alone is no element and is not
+    /// here; but threefry's keys, say, become other keys before they meet a counter.)
+    fn hoist(&mut self, block: &mut Builder) -> Option<Block> {
+        let program = &block.program;
+        let mut fixed: Vec<bool> = Vec::with_capacity(program.insts.len());
+        for inst in &program.insts {
+            fixed.push(match inst.op {
+                LaneOp::Const(_) => true,
+                LaneOp::Input(n) => matches!(block.inputs[n as usize], Input::Row(..)),
+                _ => inst.op.operands().iter().all(|x| fixed[x.index()]),
+            });
+        }
+        let is_computed = |x: LaneId| !matches!(program.insts[x.index()].op, LaneOp::Const(_) | LaneOp::Input(_));
+        let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
+        let live = program.live(&roots);
+        let mut wanted: Vec<LaneId> = roots;
+        for (_, inst) in program.insts.iter().enumerate().filter(|(i, _)| live[*i] && !fixed[*i]) {
+            wanted.extend(inst.op.operands());
+        }
+        wanted.retain(|&x| fixed[x.index()] && is_computed(x));
+        wanted.sort_unstable_by_key(|x| x.index());
+        wanted.dedup();
+        if wanted.is_empty() {
+            return None;
+        }
+        let mut once = Block { program: program.clone(), inputs: block.inputs.clone(), effects: vec![] };
+        for value in wanted {
+            let row = self.next_row();
+            once.effects.push(Effect::Row { row, value });
+            let inst = &mut block.program.insts[value.index()];
+            inst.op = LaneOp::Input(block.inputs.len() as u32);
+            block.inputs.push(Input::Row(row, inst.ty));
+        }
+        Some(once)
     }
 
     fn arg(&self, buffer: BufferId) -> usize {
@@ -581,8 +624,17 @@ impl<'a> Scheduler<'a> {
     }
 
     fn new_row(&mut self, v: Slot) -> Row {
-        let next = self.rows.len() as Row;
-        *self.rows.entry(v).or_insert(next)
+        if let Some(&row) = self.rows.get(&v) {
+            return row;
+        }
+        let row = self.next_row();
+        self.rows.insert(v, row);
+        row
+    }
+
+    fn next_row(&mut self) -> Row {
+        self.row_count += 1;
+        self.row_count - 1
     }
 
     /// The value `v` in a block.
