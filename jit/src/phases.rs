@@ -13,7 +13,7 @@ use std::ops::Range;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use crate::fuse::{BufferId, Kernel, Kernels, Output, Source};
+use crate::fuse::{BufferId, Kernels, Output, Source};
 
 /// Nanoseconds from which on a kernel is not small. Measured on Zen 4, like the others: threads meet in about 300.
 const SMALL: f64 = 1_000.0;
@@ -234,12 +234,10 @@ fn dependences(kernels: &Kernels, donated: &[bool]) -> Vec<SmallVec<[usize; 4]>>
     needs
 }
 
-impl Kernel {
-    /// Kernels are renumbered when phases are made; see [`arrange`].
-    pub(crate) fn reorder(kernels: &mut Kernels, order: &[usize]) {
-        let mut old: Vec<Option<Kernel>> = std::mem::take(&mut kernels.kernels).into_iter().map(Some).collect();
-        kernels.kernels = order.iter().map(|&k| old[k].take().expect("each kernel once")).collect();
-    }
+/// What there is of each kernel, in the order of [`arrange`].
+pub(crate) fn in_order<T>(items: Vec<T>, order: &[usize]) -> Vec<T> {
+    let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
+    order.iter().map(|&k| items[k].take().expect("each kernel once")).collect()
 }
 
 #[cfg(test)]

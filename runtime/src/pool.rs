@@ -40,16 +40,24 @@ pub(crate) type Meeting = (unsafe extern "C" fn(*const u8), *const u8);
 
 /// The pool, lent to one step.
 pub(crate) struct Team {
-    _lent: MutexGuard<'static, ()>,
+    _lent: MutexGuard<'static, Vec<&'static Pool>>,
     pool: &'static Pool,
 }
 
 /// The pool with `threads` threads, if no other step has it.
 pub(crate) fn team(threads: usize) -> Option<Team> {
-    static LENT: Mutex<()> = Mutex::new(());
-    let lent = LENT.try_lock().ok()?;
-    let pool = Pool::with(threads)?;
-    Some(Team { _lent: lent, pool })
+    /// One for each number of threads that was ever asked for: in a program one, in tests several.
+    static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
+    let mut pools = POOLS.try_lock().ok()?;
+    let pool = match pools.iter().find(|pool| pool.threads == threads) {
+        Some(pool) => pool,
+        None => {
+            let pool = Pool::start(threads)?;
+            pools.push(pool);
+            pool
+        }
+    };
+    Some(Team { _lent: pools, pool })
 }
 
 /// What helpers are to run: a function of the number of the thread.
@@ -73,14 +81,8 @@ struct Helper {
 }
 
 impl Pool {
-    /// The pool of this many threads. There is one for each number that is ever asked for: in a program one, in tests
-    /// several.
-    fn with(threads: usize) -> Option<&'static Pool> {
-        static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
-        let mut pools = POOLS.lock().ok()?;
-        if let Some(pool) = pools.iter().find(|pool| pool.threads == threads) {
-            return Some(pool);
-        }
+    /// A pool of this many threads, for good; none where they cannot be started.
+    fn start(threads: usize) -> Option<&'static Pool> {
         let helper = || Helper { thread: OnceLock::new(), asleep: AtomicBool::new(false) };
         let pool: &'static Pool = Box::leak(Box::new(Pool {
             threads,
@@ -96,7 +98,6 @@ impl Pool {
             let started = std::thread::Builder::new().name(name).spawn(move || pool.help(i + 1)).ok()?;
             let _ = helper.thread.set(started.thread().clone());
         }
-        pools.push(pool);
         Some(pool)
     }
 

@@ -13,7 +13,7 @@ use cranelift_module::{FuncId, Module};
 
 use super::{Compiler, Launch, gemm};
 use crate::error::Result;
-use crate::fuse::{BufferId, Kernel, Kernels, Source};
+use crate::fuse::{BufferId, Kernels, Source};
 use crate::loops::Loops;
 use crate::memory::{Place, Plan};
 use crate::phases::{Phase, Work, share};
@@ -23,8 +23,9 @@ use crate::types::DType;
 pub(super) enum Job {
     /// Code by number among the distinct loops, and its arguments.
     Loop { code: usize, args: Vec<BufferId> },
-    /// Boxed, since the code points to it.
-    Gemm(Box<gemm::Gemm>),
+    /// A product, boxed, since the code points to it; the buffers of its operands and its result, and the bytes at which
+    /// they begin there.
+    Gemm { gemm: Box<gemm::Gemm>, dtype: DType, args: [(BufferId, i64); 3] },
 }
 
 impl Job {
@@ -36,14 +37,14 @@ impl Job {
                 let units = loops.parallel.map_or(1, |parallel| parallel.units());
                 Work { nanoseconds: 20.0 + loops.instructions() as f64 * 0.25, units }
             }
-            Job::Gemm(gemm) => Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, units: gemm.tasks() },
+            Job::Gemm { gemm, .. } => Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, units: gemm.tasks() },
         }
     }
 
     pub(super) fn scratch(&self, shapes: &[Loops]) -> usize {
         match self {
             Job::Loop { code, .. } => shapes[*code].scratch,
-            Job::Gemm(gemm) => gemm.scratch_bytes(),
+            Job::Gemm { gemm, .. } => gemm.scratch_bytes(),
         }
     }
 
@@ -54,29 +55,32 @@ impl Job {
                 Some(p) => [(units.start * p.grain).min(p.extent), (units.end * p.grain).min(p.extent)],
                 None => [units.start, units.end],
             },
-            Job::Gemm(_) => [units.start, units.end],
+            Job::Gemm { .. } => [units.start, units.end],
         }
     }
 }
 
-/// What a thread runs, as [`Launch::parts`].
+/// What each thread runs, as [`Launch::parts`].
 pub(super) fn parts(
-    thread: usize,
     threads: usize,
     phases: &[Phase],
     jobs: &[Job],
     work: &[Work],
     shapes: &[Loops],
-) -> Vec<usize> {
-    let mut words = Vec::new();
+) -> Vec<Vec<usize>> {
+    let mut words = vec![Vec::new(); threads];
     for phase in phases {
         if phase.together {
             let kernels: Vec<usize> = phase.kernels.clone().collect();
             for (&k, parts) in kernels.iter().zip(share(&kernels, work, threads).parts) {
-                words.extend(jobs[k].part(shapes, parts[thread].clone()));
+                for (words, part) in words.iter_mut().zip(parts) {
+                    words.extend(jobs[k].part(shapes, part));
+                }
             }
         } else {
-            words.push(usize::from(thread == 0));
+            for (thread, words) in words.iter_mut().enumerate() {
+                words.push(usize::from(thread == 0));
+            }
         }
     }
     words
@@ -209,23 +213,19 @@ impl Calls<'_, '_> {
     fn call(&mut self, k: usize, part: Option<(Value, Value)>) {
         let driver = self.driver;
         let job = &driver.jobs[k];
-        let mut arguments: Vec<Value> = match (job, &driver.kernels.kernels[k]) {
-            (Job::Gemm(gemm), Kernel::Gemm(g)) => {
+        let (mut arguments, needs_scratch, needs_part): (Vec<Value>, bool, bool) = match job {
+            Job::Gemm { gemm, args, .. } => {
                 let mut list = vec![self.builder.ins().iconst(types::I64, std::ptr::from_ref(&**gemm) as usize as i64)];
-                for (b, offset) in [(g.a.0, g.a.1), (g.b.0, g.b.1), (g.c, 0)] {
+                for &(b, offset) in args {
                     let at = self.address(b);
-                    list.push(self.builder.ins().iadd_imm_s(at, offset as i64 * g.dtype.size() as i64));
+                    list.push(self.builder.ins().iadd_imm_s(at, offset));
                 }
-                list
+                (list, true, true)
             }
-            (Job::Loop { args, .. }, _) => args.iter().map(|&b| self.address(b)).collect(),
-            (Job::Gemm(_), Kernel::Loop(_)) => unreachable!("products are jobs of products"),
-        };
-        let (needs_scratch, needs_part) = match job {
-            Job::Gemm(_) => (true, true),
-            Job::Loop { code, .. } => {
+            Job::Loop { code, args } => {
                 let loops = &driver.shapes[*code];
-                (loops.scratch > 0, loops.parallel.is_some())
+                let list = args.iter().map(|&b| self.address(b)).collect();
+                (list, loops.scratch > 0, loops.parallel.is_some())
             }
         };
         if needs_scratch {
@@ -240,13 +240,13 @@ impl Calls<'_, '_> {
             });
             arguments.extend([begin, end]);
         }
-        match (job, &driver.kernels.kernels[k]) {
-            (Job::Loop { code, .. }, _) => {
+        match job {
+            Job::Loop { code, .. } => {
                 let function = self.functions[*code].expect("every kernel was compiled");
                 self.builder.ins().call(function, &arguments);
             }
-            (Job::Gemm(_), kernel) => {
-                let f64 = matches!(kernel, Kernel::Gemm(g) if g.dtype == DType::F64);
+            Job::Gemm { dtype, .. } => {
+                let f64 = *dtype == DType::F64;
                 let entry = if f64 { gemm::gemm_range_f64 as *const () } else { gemm::gemm_range_f32 as *const () };
                 let callee = self.builder.ins().iconst(types::I64, entry as usize as i64);
                 self.builder.ins().call_indirect(self.gemm, callee, &arguments);

@@ -34,7 +34,7 @@ use crate::fuse::{BufferId, GemmKernel, Kernel, Kernels, LoopKernel};
 use crate::loops::{Loops, schedule};
 use crate::memory::{Plan, plan};
 pub use crate::phases::Sharing;
-use crate::phases::{Phase, Work, arrange};
+use crate::phases::{Phase, Work, arrange, in_order};
 
 /// What code is made for. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,16 +178,18 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
                 });
                 Job::Loop { code, args }
             }
-            Kernel::Gemm(g) => Job::Gemm(Box::new(describe(g, target.isa))),
+            Kernel::Gemm(g) => {
+                let byte = |offset: isize| offset as i64 * g.dtype.size() as i64;
+                let args = [(g.a.0, byte(g.a.1)), (g.b.0, byte(g.b.1)), (g.c, 0)];
+                Job::Gemm { gemm: Box::new(describe(g, target.isa)), dtype: g.dtype, args }
+            }
         });
     }
     let (shapes, codes): (Vec<Loops>, Vec<_>) = prepare(&distinct, compiler.wide, target.threads)?.into_iter().unzip();
     let work: Vec<Work> = jobs.iter().map(|job| job.work(&shapes)).collect();
     let (order, phases) = arrange(&kernels, &work, donated, target.threads, target.sharing);
-    Kernel::reorder(&mut kernels, &order);
-    let mut unordered: Vec<Option<Job>> = jobs.into_iter().map(Some).collect();
-    let jobs: Vec<Job> = order.iter().map(|&k| unordered[k].take().expect("each kernel once")).collect();
-    let work: Vec<Work> = order.iter().map(|&k| work[k]).collect();
+    kernels.kernels = in_order(kernels.kernels, &order);
+    let (jobs, work) = (in_order(jobs, &order), in_order(work, &order));
     dump(Stage::Kernels, "kernels", &kernels);
 
     let mut functions: Vec<Option<FuncId>> = vec![None; shapes.len()];
@@ -205,9 +207,8 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
     let plan = plan(&kernels, donated, &phases);
     dump(Stage::Kernels, "memory", &plan);
     let scratch = jobs.iter().map(|job| job.scratch(&shapes)).max().unwrap_or(0).next_multiple_of(64);
-    let parts = (0..target.threads).map(|thread| driver::parts(thread, target.threads, &phases, &jobs, &work, &shapes));
-    let parts = parts.collect();
-    let all_parts = driver::parts(0, 1, &phases, &jobs, &work, &shapes);
+    let parts = |threads| driver::parts(threads, &phases, &jobs, &work, &shapes);
+    let (parts, all_parts) = (parts(target.threads), parts(1).concat());
 
     let driver = Driver { kernels: &kernels, plan: &plan, phases: &phases, jobs: &jobs, shapes: &shapes, functions };
     let entry = compiler.driver(&driver, false)?;
@@ -265,12 +266,7 @@ fn describe(g: &GemmKernel, isa: Isa) -> gemm::Gemm {
 
 /// The kernel with its buffers numbered in the order of its arguments, and the buffers in that order.
 fn canonical(kernel: &LoopKernel) -> (LoopKernel, Vec<BufferId>) {
-    let mut args = kernel.reads();
-    for store in &kernel.stores {
-        if !args.contains(&store.buffer) {
-            args.push(store.buffer);
-        }
-    }
+    let args = kernel.touches();
     let number = |b: BufferId| BufferId(args.iter().position(|&a| a == b).expect("all are listed") as u32);
     let mut kernel = kernel.clone();
     for value in &mut kernel.values {

@@ -178,16 +178,20 @@ impl LoopKernel {
     /// Is each row's every element looked at once? So it is unless a reduction, or a stored element, needs the result of
     /// a reduction over the same row.
     pub fn is_one_pass(&self) -> bool {
-        let mut after = vec![false; self.values.len()];
-        for (i, value) in self.values.iter().enumerate() {
-            let later = value.operands.iter().any(|&x| after[x as usize]);
+        let after = self.after_reductions();
+        let needs_one = |value: &KernelValue| value.operands.iter().any(|&x| after[x as usize]);
+        let again = self.values.iter().any(|value| matches!(value.op, KernelOp::Reduce(_)) && needs_one(value));
+        !again && self.stores.iter().all(|s| !after[s.value as usize] || !self.varies_inside(&s.index))
+    }
+
+    /// For each value: is it a reduction's result, or does it depend on one?
+    pub fn after_reductions(&self) -> Vec<bool> {
+        let mut after: Vec<bool> = Vec::with_capacity(self.values.len());
+        for value in &self.values {
             let reduces = matches!(value.op, KernelOp::Reduce(_));
-            if reduces && later {
-                return false;
-            }
-            after[i] = later || reduces;
+            after.push(reduces || value.operands.iter().any(|&x| after[x as usize]));
         }
-        self.stores.iter().all(|s| !after[s.value as usize] || !self.varies_inside(&s.index))
+        after
     }
 
     /// Drops values that no store needs, keeping the order.
@@ -231,6 +235,17 @@ impl LoopKernel {
             }
         }
         reads
+    }
+
+    /// The buffers that are read or stored to, each once: the arguments of the kernel's code, in their order.
+    pub fn touches(&self) -> Vec<BufferId> {
+        let mut touched = self.reads();
+        for store in &self.stores {
+            if !touched.contains(&store.buffer) {
+                touched.push(store.buffer);
+            }
+        }
+        touched
     }
 }
 

@@ -157,7 +157,7 @@ impl LoopGroup {
     fn new(kernel: LoopKernel) -> Self {
         let known = kernel.values.iter().enumerate().map(|(i, v)| (v.clone(), i as Slot)).collect();
         let stored = kernel.stores.iter().map(|s| (s.buffer, (s.value, s.index.clone()))).collect();
-        let touched = kernel.reads().into_iter().chain(kernel.stores.iter().map(|s| s.buffer)).collect();
+        let touched = kernel.touches().into_iter().collect();
         LoopGroup { kernel, known, stored, touched }
     }
 
@@ -168,8 +168,7 @@ impl LoopGroup {
         }
         let Some((map, dims)) = match_dims(&self.kernel, other) else { return false };
         if dims.iter().map(|d| d.extent).product::<usize>() >= LONG {
-            let new = other.reads().into_iter().chain(other.stores.iter().map(|s| s.buffer));
-            let new = new.filter(|b| !self.touched.contains(b)).count();
+            let new = other.touches().iter().filter(|&b| !self.touched.contains(b)).count();
             if new > 0 && self.touched.len() + new > STREAMS {
                 return false;
             }
@@ -187,7 +186,7 @@ impl LoopGroup {
         if other.stores.iter().any(|s| partial.contains(&s.buffer) && self.stored.contains_key(&s.buffer)) {
             return false;
         }
-        self.touched.extend(other.reads().into_iter().chain(other.stores.iter().map(|s| s.buffer)));
+        self.touched.extend(other.touches());
         self.kernel.dims = dims;
         let mut moved: Vec<Slot> = Vec::with_capacity(other.values.len());
         for value in &other.values {

@@ -64,12 +64,7 @@ struct Split<'a> {
 
 impl<'a> Split<'a> {
     fn new(kernel: &'a LoopKernel, dim: usize, chunks: usize) -> Self {
-        let mut after: Vec<bool> = Vec::with_capacity(kernel.values.len());
-        for value in &kernel.values {
-            let reduces = matches!(value.op, KernelOp::Reduce(_));
-            after.push(reduces || value.operands.iter().any(|&x| after[x as usize]));
-        }
-        Split { kernel, dim, chunks, after }
+        Split { kernel, dim, chunks, after: kernel.after_reductions() }
     }
 
     fn run(&self, buffers: &mut Vec<Buffer>) -> (LoopKernel, LoopKernel) {
@@ -136,9 +131,7 @@ impl<'a> Split<'a> {
         }
         for store in &kernel.stores {
             let Store { value, buffer, ref index } = *store;
-            if self.after[value as usize] {
-                second.stores.push(Store { value: slots_second[value as usize], buffer, index: narrow(index) });
-            } else if kernel.varies_inside(index) {
+            if !self.after[value as usize] && kernel.varies_inside(index) {
                 first.stores.push(Store { value: slots_first[value as usize], buffer, index: widen(index) });
             } else {
                 second.stores.push(Store { value: slots_second[value as usize], buffer, index: narrow(index) });

@@ -38,6 +38,9 @@ const MANY_BYTES: usize = 32 << 10;
 /// At most so many rows are walked together.
 const WALKED_ROWS: usize = 4096;
 
+/// From this extent on, the outermost loop is the one to divide, whatever the others are.
+const WIDE_ENOUGH: usize = 16;
+
 impl Shape {
     fn of(kernel: &LoopKernel) -> Self {
         let dims = 0..kernel.dims.len();
@@ -64,9 +67,7 @@ impl Shape {
         let walked = if vector == outer.last().copied() { Shape::walked(kernel, &outer, &inner) } else { 0 };
         Shape { vector, outer, inner, walked }
     }
-}
 
-impl Shape {
     /// How many of the outer dimensions are worth to be walked through inside the passes.
     fn walked(kernel: &LoopKernel, outer: &[usize], inner: &[usize]) -> usize {
         let extent = |dims: &[usize]| dims.iter().map(|&d| kernel.dims[d].extent).product::<usize>();
@@ -79,12 +80,7 @@ impl Shape {
         let many = elements > MANY_ELEMENTS && elements.saturating_mul(rows) * 4 > MANY_BYTES;
         if many { walked } else { 0 }
     }
-}
 
-/// From this extent on, the outermost loop is the one to divide, whatever the others are.
-const WIDE_ENOUGH: usize = 16;
-
-impl Shape {
     /// The loop to divide between threads: an outer one that is long, or else that with most parts.
     fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
         // Two short outer loops divide as one, as the rows of a batch of products do.
@@ -145,12 +141,7 @@ impl<'a> Scheduler<'a> {
             element.push(is_element);
             ready.push(at);
         }
-        let mut args = kernel.reads();
-        for store in &kernel.stores {
-            if !args.contains(&store.buffer) {
-                args.push(store.buffer);
-            }
-        }
+        let args = kernel.touches();
         let parallel = shape.parallel(kernel);
         let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], scalar: false, parallel };
         let (kept, rows, spread) = Default::default();
@@ -340,30 +331,27 @@ impl<'a> Scheduler<'a> {
                 block.effects.push(Effect::Row { row, value });
             }
         }
-        for (store, &at) in kernel.stores.iter().zip(stores) {
-            if at == (false, pass) {
-                let value = self.lane(&mut block, store.value);
-                let arg = self.arg(store.buffer);
-                let dtype = kernel.values[store.value as usize].dtype;
-                block.effects.push(Effect::Store { arg, index: store.index.clone(), dtype, value });
-            }
-        }
+        self.stores_at((false, pass), stores, &mut block);
         if !block.effects.is_empty() {
             body.extend(self.nest(self.walked(), vec![Stmt::Block(block.finish())]));
+        }
+    }
+
+    /// The kernel's stores that happen there: of elements, or of rows; in or after which pass.
+    fn stores_at(&mut self, here: (bool, usize), stores: &[(bool, usize)], block: &mut Builder) {
+        let kernel = self.kernel;
+        for (store, _) in kernel.stores.iter().zip(stores).filter(|(_, at)| **at == here) {
+            let value = self.lane(block, store.value);
+            let arg = self.arg(store.buffer);
+            let dtype = kernel.values[store.value as usize].dtype;
+            block.effects.push(Effect::Store { arg, index: store.index.clone(), dtype, value });
         }
     }
 
     fn pass(&mut self, pass: usize, stores: &[(bool, usize)], reduced: &[Slot], body: &mut Vec<Stmt>) {
         let kernel = self.kernel;
         let mut block = Builder::new(Some(pass));
-        for (store, &at) in kernel.stores.iter().zip(stores) {
-            if at == (true, pass) {
-                let value = self.lane(&mut block, store.value);
-                let arg = self.arg(store.buffer);
-                let dtype = kernel.values[store.value as usize].dtype;
-                block.effects.push(Effect::Store { arg, index: store.index.clone(), dtype, value });
-            }
-        }
+        self.stores_at((true, pass), stores, &mut block);
         let along = self.shape.inner.last().copied();
         let interleaved = along.filter(|_| self.shape.vector == along);
         let mut combines = Vec::new();
@@ -438,8 +426,10 @@ impl<'a> Scheduler<'a> {
         let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
         let live = program.live(&roots);
         let mut wanted: Vec<LaneId> = roots;
-        for (_, inst) in program.insts.iter().enumerate().filter(|(i, _)| live[*i] && !fixed[*i]) {
-            wanted.extend(inst.op.operands());
+        for ((inst, live), fixed) in program.insts.iter().zip(&live).zip(&fixed) {
+            if *live && !fixed {
+                wanted.extend(inst.op.operands());
+            }
         }
         wanted.retain(|&x| fixed[x.index()] && is_computed(x));
         wanted.sort_unstable_by_key(|x| x.index());
