@@ -173,6 +173,19 @@ pub enum Effect {
 }
 
 impl Loops {
+    /// Is it the loop of which only a part is run?
+    pub fn is_divided(&self, dim: usize) -> bool {
+        self.parallel.is_some_and(|parallel| parallel.dim == dim)
+    }
+
+    /// Where the loop over `dim` divides as one with the loop in its `body`: that one's dimension and extent, and body.
+    pub fn divided_with<'s>(&self, dim: usize, body: &'s [Stmt]) -> Option<((usize, usize), &'s [Stmt])> {
+        match (self.parallel.filter(|parallel| parallel.dim == dim)?.within, body) {
+            (Some(within), [Stmt::For { body, .. }]) => Some((within, body)),
+            _ => None,
+        }
+    }
+
     /// Roughly how many lane instructions a run takes, each for up to [`PARTIALS`] lanes.
     pub fn instructions(&self) -> usize {
         fn count(stmts: &[Stmt], vector: Option<usize>, lanes: usize) -> usize {

@@ -37,9 +37,9 @@ pub(super) fn emit(
     builder.append_block_params_for_function_params(entry);
     builder.switch_to_block(entry);
     let mut pointers = builder.block_params(entry).to_vec();
-    let part = loops.parallel.map(|parallel| {
+    let part = loops.parallel.map(|_| {
         let (end, begin) = (pointers.pop().expect("an argument"), pointers.pop().expect("an argument"));
-        (parallel.dim, begin, end)
+        (begin, end)
     });
     let mut emitter = Emitter {
         builder,
@@ -61,8 +61,8 @@ struct Emitter<'a, 'b> {
     builder: FunctionBuilder<'b>,
     loops: &'a Loops,
     pointers: Vec<Value>,
-    /// The dimension of which only a part is run, from where to where.
-    part: Option<(usize, Value, Value)>,
+    /// From where to where the divided loop runs.
+    part: Option<(Value, Value)>,
     /// The counter of each open loop.
     counters: HashMap<usize, Value>,
     /// The values of the current row, and how many lanes they have.
@@ -101,11 +101,10 @@ impl Emitter<'_, '_> {
     fn stmts(&mut self, stmts: &[Stmt], width: usize, vector: Option<usize>) {
         for stmt in stmts {
             match stmt {
-                Stmt::For { dim, vector: vectorised, body, .. } if self.part.is_some_and(|part| part.0 == *dim) => {
-                    let (_, begin, end) = self.part.expect("it was just looked at");
-                    let within = self.loops.parallel.and_then(|parallel| parallel.within);
-                    if let (Some((second, extent)), [Stmt::For { body, .. }]) = (within, &body[..]) {
-                        self.flat_loop((*dim, second, extent), begin, end, body, width, vector);
+                Stmt::For { dim, vector: vectorised, body, .. } if self.loops.is_divided(*dim) => {
+                    let (begin, end) = self.part.expect("divided loops come with a part");
+                    if let Some((within, body)) = self.loops.divided_with(*dim, body) {
+                        self.flat_loop(*dim, within, (begin, end), body, width, vector);
                     } else if *vectorised && !self.loops.scalar {
                         // Parts begin at multiples of the lanes.
                         let whole = self.builder.ins().band_imm_s(end, -(LANES as i64));
@@ -179,9 +178,9 @@ impl Emitter<'_, '_> {
     /// A part of two loops that count as one: the first's and the second's dimension, the second's extent.
     fn flat_loop(
         &mut self,
-        (first, second, extent): (usize, usize, usize),
-        begin: Value,
-        end: Value,
+        first: usize,
+        (second, extent): (usize, usize),
+        (begin, end): (Value, Value),
         body: &[Stmt],
         width: usize,
         vector: Option<usize>,

@@ -289,24 +289,18 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
-    /// Is it the loop of which only a part is run?
-    fn is_divided(&self, dim: usize) -> bool {
-        self.loops.parallel.is_some_and(|parallel| parallel.dim == dim)
-    }
-
     fn stmts(&mut self, stmts: &[Stmt]) -> Emitted {
         for stmt in stmts {
             match stmt {
                 Stmt::For { extent: 0, .. } => {}
-                Stmt::For { dim, extent, vector: true, body } if self.is_divided(*dim) => {
+                Stmt::For { dim, extent, vector: true, body } if self.loops.is_divided(*dim) => {
                     self.vector_part(*dim, *extent, body)?
                 }
                 Stmt::For { dim, extent, vector: true, body } => self.vector_loop(*dim, *extent, body)?,
-                Stmt::For { dim, body, .. } if self.is_divided(*dim) && self.flat(body).is_some() => {
-                    let (within, body) = self.flat(body).expect("it was just looked at");
-                    self.flat_loop(*dim, within, body)?
-                }
-                Stmt::For { dim, extent, vector: false, body } => self.plain_loop(*dim, *extent, body)?,
+                Stmt::For { dim, extent, vector: false, body } => match self.loops.divided_with(*dim, body) {
+                    Some((within, body)) => self.flat_loop(*dim, within, body)?,
+                    None => self.plain_loop(*dim, *extent, body)?,
+                },
                 Stmt::Block(block) => self.block(block)?,
                 Stmt::Init(a) => self.init(*a)?,
                 Stmt::Combine { accumulator, row } => self.combine(*accumulator, *row)?,
@@ -381,7 +375,7 @@ impl<'a> Emitter<'a> {
             return self.stmts(body);
         }
         let counter = dword_ptr(rsp + self.counter_at(dim));
-        let divided = self.is_divided(dim);
+        let divided = self.loops.is_divided(dim);
         if divided {
             self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
             self.assembler.sub(rax, qword_ptr(rsp + self.frame.begin))?;
@@ -419,14 +413,6 @@ impl<'a> Emitter<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The loop within the divided one, if the two divide as one: its dimension and extent, and its body.
-    fn flat<'s>(&self, body: &'s [Stmt]) -> Option<((usize, usize), &'s [Stmt])> {
-        match (self.loops.parallel?.within, body) {
-            (Some(within), [Stmt::For { body, .. }]) => Some((within, body)),
-            _ => None,
-        }
     }
 
     /// A part of two loops that count as one, around everything else: pointers need no way back.
