@@ -219,6 +219,19 @@ impl LaneOp {
             LaneOp::Fma(x, y, z) | LaneOp::Select(x, y, z) => smallvec::smallvec![x, y, z],
         }
     }
+
+    /// The same instruction on other operands.
+    pub fn map(self, mut of: impl FnMut(LaneId) -> LaneId) -> LaneOp {
+        match self {
+            LaneOp::Const(_) | LaneOp::Input(_) => self,
+            LaneOp::Unary(op, x) => LaneOp::Unary(op, of(x)),
+            LaneOp::Convert(op, x) => LaneOp::Convert(op, of(x)),
+            LaneOp::Binary(op, x, y) => LaneOp::Binary(op, of(x), of(y)),
+            LaneOp::Compare(op, x, y) => LaneOp::Compare(op, of(x), of(y)),
+            LaneOp::Fma(x, y, z) => LaneOp::Fma(of(x), of(y), of(z)),
+            LaneOp::Select(x, y, z) => LaneOp::Select(of(x), of(y), of(z)),
+        }
+    }
 }
 
 /// An instruction and the type of its result.

@@ -2,21 +2,18 @@
 //! goes along. When none is free, the value whose next use is farthest away makes room (Belady); constants and rows'
 //! values are never saved, since they can be had again, and mostly are operands straight from memory.
 
-use hashbrown::HashMap;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
-use smallvec::{SmallVec, smallvec};
 
-use super::{Access, BYTES, Emitted, Emitter, MASK, XMM, ZMM};
-use crate::lane::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, lower};
+use super::registers::{Home, MASKS, POOL, Registers, rotation};
+use super::straight::{Straight, Whence};
+use super::{Access, BYTES, Emitted, Emitter, LANES, MASK, XMM, ZMM};
+use crate::lane::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary};
 use crate::loops::{Block, Effect, Input};
 use crate::types::DType;
 
-/// Registers below this number are given out (less those of reductions); `zmm30` and `zmm31` are for passing use.
-pub(super) const POOL: usize = 30;
-
-/// Mask registers that are given out: not `k0` (which means none), `k1` (the remainder), `k7` (passing use).
-const MASKS: std::ops::Range<usize> = 2..7;
+/// A block of fewer instructions is short: the processor by itself works on the next vector before this one is done.
+const LONG: usize = 40;
 
 /// A vector operand.
 #[derive(Clone, Copy)]
@@ -37,84 +34,55 @@ macro_rules! with {
     };
 }
 
-/// Where else a value can be had.
-#[derive(Clone, Copy, PartialEq)]
-enum Home {
-    Nowhere,
-    Constant(u32),
-    Row(u32),
-    /// A reduction's partial results, in their own register.
-    Accumulator(usize),
-    /// A spill slot.
-    Spill(usize),
-    /// `zmm0` or `zmm1`, for code between registers.
-    Given(usize),
-}
-
-/// The registers, while a block is emitted.
-struct Registers<'p> {
-    program: &'p LaneProgram,
-    /// Positions at which a value is still to be used, last first.
-    uses: Vec<Vec<usize>>,
-    register: Vec<Option<usize>>,
-    home: Vec<Home>,
-    vectors: Vec<Option<LaneId>>,
-    masks: Vec<Option<LaneId>>,
-    spills: usize,
-    /// Which instructions are needed.
-    live: Vec<bool>,
-}
-
 impl Emitter<'_> {
     pub(super) fn block(&mut self, block: &Block) -> Emitted {
-        // Reductions become part of the program: partial results in, partial results out.
-        let mut program = block.program.clone();
-        let mut accumulators: HashMap<u32, usize> = HashMap::new();
-        let mut roots: Vec<LaneId> = Vec::new();
-        for effect in &block.effects {
-            roots.push(match effect {
-                Effect::Store { value, .. } | Effect::Row { value, .. } => *value,
-                Effect::Accumulate { accumulator, value } => {
-                    let a = self.loops.accumulators[*accumulator];
-                    let number = (block.inputs.len() + accumulators.len()) as u32;
-                    accumulators.insert(number, *accumulator);
-                    let old = program.input(number, a.lane_type());
-                    lower::accumulate(&mut program, a.op, a.dtype, old, *value)
-                }
-            });
-        }
-        let pool = super::lanes::POOL - self.loops.accumulators.len().min(super::ACCUMULATORS);
-        let mut r = Registers::new(&program, &roots, pool);
-        for i in (0..program.insts.len()).filter(|&i| r.live[i]).collect::<Vec<_>>() {
+        let straight = Straight::of(block, self.loops, self.vector, self.copies);
+        let roots: Vec<LaneId> = straight.ends.iter().map(|end| end.value).collect();
+        let mut r = Registers::new(&straight.program, &roots, self.pool());
+        for i in r.live_positions() {
             let id = LaneId(i as u32);
-            match program.insts[i].op {
-                LaneOp::Const(bits) if program.insts[i].ty != LaneType::Bool => {
+            match straight.program.insts[i].op {
+                LaneOp::Const(bits) if straight.program.insts[i].ty != LaneType::Bool => {
                     r.home[i] = Home::Constant(bits as u32);
                 }
-                LaneOp::Input(n) => match (accumulators.get(&n), block.inputs.get(n as usize)) {
-                    (Some(&a), _) => r.home[i] = Home::Accumulator(a),
-                    (None, Some(Input::Row(row, ty))) if *ty != LaneType::Bool => r.home[i] = Home::Row(*row),
-                    (None, Some(input)) => self.input(&mut r, id, input)?,
-                    (None, None) => {}
+                LaneOp::Input(n) => match straight.inputs[n as usize] {
+                    Whence::Accumulator(a) => r.home[i] = Home::Accumulator(a),
+                    Whence::Input(n, copy) => match &block.inputs[n] {
+                        Input::Row(row, ty) if *ty != LaneType::Bool => r.home[i] = Home::Row(*row),
+                        input => self.input(&mut r, id, input, copy)?,
+                    },
                 },
                 _ => self.inst(&mut r, id, i)?,
             }
         }
-        for (n, (effect, &root)) in block.effects.iter().zip(&roots).enumerate() {
-            self.effect(&mut r, effect, root, program.insts.len() + n)?;
+        for (n, end) in straight.ends.iter().enumerate() {
+            self.effect(&mut r, &block.effects[end.effect], end.value, end.copy, straight.program.insts.len() + n)?;
         }
         self.spills = self.spills.max(r.spills);
         Ok(())
     }
 
+    /// Can two vectors of the block's loop be computed side by side, and is that of use?
+    pub(super) fn pairs(&self, block: &Block) -> bool {
+        let straight = Straight::of(block, self.loops, self.vector, 2);
+        let roots: Vec<LaneId> = straight.ends.iter().map(|end| end.value).collect();
+        let r = Registers::new(&straight.program, &roots, self.pool());
+        let (vectors, masks) = r.pressure();
+        r.live_positions().len() >= LONG && vectors <= self.pool() && masks <= MASKS.len()
+    }
+
+    /// How many vector registers are given out.
+    fn pool(&self) -> usize {
+        POOL - self.loops.accumulators.len().min(super::ACCUMULATORS)
+    }
+
     /// A program of two inputs in `zmm0` and `zmm1`, its result to `zmm0`.
     pub(super) fn between_registers(&mut self, program: &LaneProgram, root: LaneId) -> Emitted {
-        let pool = POOL - self.loops.accumulators.len().min(super::ACCUMULATORS);
-        let mut r = Registers::new(program, &[root], pool);
+        let mut r = Registers::new(program, &[root], self.pool());
         // The two inputs' registers are not given out.
         r.vectors[0] = Some(LaneId(u32::MAX));
         r.vectors[1] = Some(LaneId(u32::MAX));
-        for i in (0..program.insts.len()).filter(|&i| r.live[i]).collect::<Vec<_>>() {
+        for i in r.live_positions() {
             match program.insts[i].op {
                 LaneOp::Const(bits) if program.insts[i].ty != LaneType::Bool => {
                     r.home[i] = Home::Constant(bits as u32);
@@ -230,7 +198,7 @@ impl Emitter<'_> {
 
     // ---- inputs and effects
 
-    fn input(&mut self, r: &mut Registers, id: LaneId, input: &Input) -> Emitted {
+    fn input(&mut self, r: &mut Registers, id: LaneId, input: &Input, copy: usize) -> Emitted {
         match input {
             Input::Row(row, _) => {
                 // A row's truth value: only those are not used straight from the frame.
@@ -250,7 +218,7 @@ impl Emitter<'_> {
                     self.assembler.vpbroadcastd(out, eax)?;
                 } else {
                     self.assembler.imul_3(edx, r15d, stride)?;
-                    self.assembler.add(rdx, base)?;
+                    self.assembler.lea(rdx, ptr(rdx + base + copy as i32 * LANES as i32 * stride))?;
                     self.assembler.vpbroadcastd(out, edx)?;
                     let steps = self.steps(stride);
                     self.assembler.vpaddd(out, out, zmmword_ptr(steps))?;
@@ -260,14 +228,23 @@ impl Emitter<'_> {
             Input::Load { dtype, index, .. } => {
                 let access = Access::of_input(input).expect("a load has a pointer");
                 let stride = self.vector.map_or(0, |dim| index.strides[dim]);
-                self.load(r, id, &access, stride, *dtype)?;
+                self.load(r, id, &access, stride, *dtype, copy)?;
             }
         }
         Ok(())
     }
 
-    fn load(&mut self, r: &mut Registers, id: LaneId, access: &Access, stride: isize, dtype: DType) -> Emitted {
+    fn load(
+        &mut self,
+        r: &mut Registers,
+        id: LaneId,
+        access: &Access,
+        stride: isize,
+        dtype: DType,
+        copy: usize,
+    ) -> Emitted {
         let base = self.pointer(access)?;
+        let first = first_byte(copy, stride, dtype);
         if dtype == DType::Bool {
             let register = self.new_mask(r, &[])?;
             match stride {
@@ -275,11 +252,11 @@ impl Emitter<'_> {
                     self.assembler.movzx(eax, byte_ptr(base))?;
                     self.assembler.vpbroadcastd(zmm31, eax)?;
                 }
-                1 if self.masked => self.assembler.vpmovzxbd(zmm31.k1().z(), xmmword_ptr(base + r15))?,
-                1 => self.assembler.vpmovzxbd(zmm31, xmmword_ptr(base + r15))?,
+                1 if self.masked => self.assembler.vpmovzxbd(zmm31.k1().z(), xmmword_ptr(base + r15 + first))?,
+                1 => self.assembler.vpmovzxbd(zmm31, xmmword_ptr(base + r15 + first))?,
                 _ => {
                     // Byte by byte, through the vector's memory in the frame: rare enough not to be worth more.
-                    self.gather_bytes(base, stride)?;
+                    self.gather_bytes(base, stride, first)?;
                 }
             }
             self.assembler.vptestmd(MASK[register], zmm31, zmm31)?;
@@ -290,10 +267,10 @@ impl Emitter<'_> {
         let out = ZMM[register];
         match stride {
             0 => self.assembler.vbroadcastss(out, dword_ptr(base))?,
-            1 if self.masked => self.assembler.vmovups(out.k1().z(), zmmword_ptr(base + r15 * 4))?,
-            1 => self.assembler.vmovups(out, zmmword_ptr(base + r15 * 4))?,
+            1 if self.masked => self.assembler.vmovups(out.k1().z(), zmmword_ptr(base + r15 * 4 + first))?,
+            1 => self.assembler.vmovups(out, zmmword_ptr(base + r15 * 4 + first))?,
             _ => {
-                self.lane_addresses(base, stride * 4)?;
+                self.lane_addresses(base, stride * 4, first)?;
                 self.assembler.vgatherdps(out.k7(), zmmword_ptr(rdx + zmm31))?;
                 if self.masked {
                     // What was not gathered is whatever was there: make it nothing.
@@ -306,9 +283,9 @@ impl Emitter<'_> {
     }
 
     /// `rdx` to the first lane's element, byte offsets of the others in `zmm31`, the lanes that count in `k7`.
-    fn lane_addresses(&mut self, base: AsmRegister64, step: isize) -> Emitted {
+    fn lane_addresses(&mut self, base: AsmRegister64, step: isize, first: i32) -> Emitted {
         self.assembler.imul_3(rdx, r15, step as i32)?;
-        self.assembler.add(rdx, base)?;
+        self.assembler.lea(rdx, ptr(rdx + base + first))?;
         let steps = self.steps(step as i32);
         self.assembler.vmovups(zmm31, zmmword_ptr(steps))?;
         if self.masked { self.assembler.kmovw(k7, k1) } else { self.assembler.kxnorw(k7, k7, k7) }
@@ -317,11 +294,11 @@ impl Emitter<'_> {
     /// Bytes `stride` apart to 32-bit lanes of `zmm31`. The address of each is that of a 32-bit word whose low byte it
     /// is, so the three bytes after an element are read too; near the end of an array that could be out of bounds, so
     /// the lanes are loaded one after the other.
-    fn gather_bytes(&mut self, base: AsmRegister64, stride: isize) -> Emitted {
+    fn gather_bytes(&mut self, base: AsmRegister64, stride: isize, first: i32) -> Emitted {
         self.assembler.imul_3(rdx, r15, stride as i32)?;
-        self.assembler.add(rdx, base)?;
+        self.assembler.lea(rdx, ptr(rdx + base + first))?;
         self.assembler.vpxord(zmm31, zmm31, zmm31)?;
-        for lane in 0..super::LANES {
+        for lane in 0..LANES {
             let mut skip = self.assembler.create_label();
             if self.masked {
                 self.assembler.kmovw(eax, k1)?;
@@ -343,7 +320,7 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    fn effect(&mut self, r: &mut Registers, effect: &Effect, root: LaneId, at: usize) -> Emitted {
+    fn effect(&mut self, r: &mut Registers, effect: &Effect, root: LaneId, copy: usize, at: usize) -> Emitted {
         let mask = r.program.ty(root) == LaneType::Bool;
         match effect {
             Effect::Row { row, .. } => {
@@ -377,15 +354,16 @@ impl Emitter<'_> {
                 } else {
                     self.vector(r, root, &[])?
                 };
-                self.store(register, &access, stride, *dtype)?;
+                self.store(register, &access, stride, *dtype, copy)?;
             }
         }
         r.release(&[root], at);
         Ok(())
     }
 
-    fn store(&mut self, x: AsmRegisterZmm, access: &Access, stride: isize, dtype: DType) -> Emitted {
+    fn store(&mut self, x: AsmRegisterZmm, access: &Access, stride: isize, dtype: DType, copy: usize) -> Emitted {
         let base = self.pointer(access)?;
+        let first = first_byte(copy, stride, dtype);
         let number = ZMM.iter().position(|&z| z == x).expect("one of the 32");
         let bytes = dtype == DType::Bool;
         match stride {
@@ -394,23 +372,23 @@ impl Emitter<'_> {
                 self.assembler.mov(byte_ptr(base), dl)
             }
             0 => self.assembler.vmovss(dword_ptr(base), XMM[number]),
-            1 if bytes && self.masked => self.assembler.vpmovdb(xmmword_ptr(base + r15).k1(), x),
-            1 if bytes => self.assembler.vpmovdb(xmmword_ptr(base + r15), x),
-            1 if self.masked => self.assembler.vmovups(zmmword_ptr(base + r15 * 4).k1(), x),
-            1 => self.assembler.vmovups(zmmword_ptr(base + r15 * 4), x),
-            _ if bytes => self.scatter_bytes(x, base, stride),
+            1 if bytes && self.masked => self.assembler.vpmovdb(xmmword_ptr(base + r15 + first).k1(), x),
+            1 if bytes => self.assembler.vpmovdb(xmmword_ptr(base + r15 + first), x),
+            1 if self.masked => self.assembler.vmovups(zmmword_ptr(base + r15 * 4 + first).k1(), x),
+            1 => self.assembler.vmovups(zmmword_ptr(base + r15 * 4 + first), x),
+            _ if bytes => self.scatter_bytes(x, base, stride, first),
             _ => {
-                self.lane_addresses(base, stride * 4)?;
+                self.lane_addresses(base, stride * 4, first)?;
                 self.assembler.vscatterdps(zmmword_ptr(rdx + zmm31).k7(), x)
             }
         }
     }
 
     /// The low bytes of 32-bit lanes to places `stride` apart, one after the other.
-    fn scatter_bytes(&mut self, x: AsmRegisterZmm, base: AsmRegister64, stride: isize) -> Emitted {
+    fn scatter_bytes(&mut self, x: AsmRegisterZmm, base: AsmRegister64, stride: isize, first: i32) -> Emitted {
         self.assembler.imul_3(rdx, r15, stride as i32)?;
-        self.assembler.add(rdx, base)?;
-        for lane in 0..super::LANES {
+        self.assembler.lea(rdx, ptr(rdx + base + first))?;
+        for lane in 0..LANES {
             let mut skip = self.assembler.create_label();
             if self.masked {
                 self.assembler.kmovw(eax, k1)?;
@@ -605,19 +583,20 @@ impl Emitter<'_> {
         }
         // None may be overwritten: a copy of z.
         let a = self.vector(r, x, &all)?;
+        let out = self.new_vector(r, &all)?;
         let b = self.operand(r, y);
-        let c = self.operand(r, z);
-        match (c, r.home[z.index()]) {
+        match (self.operand(r, z), r.home[z.index()]) {
             (Operand::Memory(_), Home::Constant(bits)) => {
                 let label = self.constant(bits);
-                self.assembler.vbroadcastss(zmm31, dword_ptr(label))?;
+                self.assembler.vbroadcastss(ZMM[out], dword_ptr(label))?;
             }
-            (Operand::Memory(from), _) => self.assembler.vmovups(zmm31, from)?,
-            (Operand::Register(from), _) => self.assembler.vmovaps(zmm31, from)?,
+            (Operand::Memory(from), _) => self.assembler.vmovups(ZMM[out], from)?,
+            (Operand::Register(from), _) => self.assembler.vmovaps(ZMM[out], from)?,
         }
-        with!(self, vfmadd231ps, zmm31, a; b);
-        let out = ZMM[self.result(r, id, at, &all)?];
-        self.assembler.vmovaps(out, zmm31)
+        with!(self, vfmadd231ps, ZMM[out], a; b);
+        r.release(&all, at);
+        r.give(id, out);
+        Ok(())
     }
 
     fn compare(&mut self, r: &mut Registers, id: LaneId, at: usize, op: LaneCompare, x: LaneId, y: LaneId) -> Emitted {
@@ -693,25 +672,9 @@ impl Emitter<'_> {
     }
 }
 
-/// For `a << n | a >> (32 - n)`: the `a` and `n` of a rotation to the left.
-fn rotation(program: &LaneProgram, id: LaneId) -> Option<(LaneId, i32)> {
-    let LaneOp::Binary(LaneBinary::Or, x, y) = program.insts[id.index()].op else { return None };
-    let shifted = |v: LaneId| match program.insts[v.index()].op {
-        LaneOp::Binary(op, from, by) => program.constant(by).map(|by| (op, from, by)),
-        _ => None,
-    };
-    match (shifted(x)?, shifted(y)?) {
-        ((LaneBinary::Shl, a, n), (LaneBinary::Shr, b, m)) if a == b && n + m == 32 => Some((a, n as i32)),
-        _ => None,
-    }
-}
-
-/// The values that an instruction reads as it is emitted here.
-fn operands(program: &LaneProgram, id: LaneId) -> SmallVec<[LaneId; 3]> {
-    match rotation(program, id) {
-        Some((from, _)) => smallvec![from],
-        None => program.insts[id.index()].op.operands(),
-    }
+/// Where the vector of that number begins, in bytes from the first of those side by side.
+fn first_byte(copy: usize, stride: isize, dtype: DType) -> i32 {
+    (copy * LANES) as i32 * stride as i32 * dtype.size() as i32
 }
 
 /// The register as the target of an instruction under a mask.
@@ -725,82 +688,5 @@ fn under(register: AsmRegisterZmm, mask: AsmRegisterK) -> AsmRegisterZmm {
         Some(6) => register.k6(),
         Some(7) => register.k7(),
         _ => register,
-    }
-}
-
-impl<'p> Registers<'p> {
-    fn new(program: &'p LaneProgram, roots: &[LaneId], pool: usize) -> Self {
-        let n = program.insts.len();
-        // Backwards, so that the last use is noted first.
-        let mut uses: Vec<Vec<usize>> = vec![Vec::new(); n];
-        for (k, root) in roots.iter().enumerate().rev() {
-            uses[root.index()].push(n + k);
-        }
-        for i in (0..n).rev() {
-            if !uses[i].is_empty() {
-                for x in operands(program, LaneId(i as u32)) {
-                    if uses[x.index()].last() != Some(&i) {
-                        uses[x.index()].push(i);
-                    }
-                }
-            }
-        }
-        let live = uses.iter().map(|uses| !uses.is_empty()).collect();
-        Registers {
-            program,
-            uses,
-            register: vec![None; n],
-            home: vec![Home::Nowhere; n],
-            vectors: vec![None; pool],
-            masks: (0..MASK.len()).map(|k| (!MASKS.contains(&k)).then_some(LaneId(u32::MAX))).collect(),
-            spills: 0,
-            live,
-        }
-    }
-
-    fn give(&mut self, id: LaneId, register: usize) {
-        let bank = if self.program.ty(id) == LaneType::Bool { &mut self.masks } else { &mut self.vectors };
-        bank[register] = Some(id);
-        self.register[id.index()] = Some(register);
-    }
-
-    /// Is the value in a register, and used for the last time at `at`?
-    fn ends(&self, id: LaneId, at: usize) -> bool {
-        self.register[id.index()].is_some() && self.uses[id.index()].first() == Some(&at)
-    }
-
-    /// The register of `from` becomes that of `to`, which overwrites it.
-    fn pass_on(&mut self, from: LaneId, to: LaneId, operands: &[LaneId], at: usize) {
-        let register = self.register[from.index()].expect("it was just put in a register");
-        self.release(operands, at);
-        self.give(to, register);
-    }
-
-    /// Notes the use of `operands` at `at` and frees those that are used no more.
-    fn release(&mut self, operands: &[LaneId], at: usize) {
-        for &x in operands {
-            let uses = &mut self.uses[x.index()];
-            while uses.last().is_some_and(|&u| u <= at) {
-                uses.pop();
-            }
-            if uses.is_empty()
-                && let Some(register) = self.register[x.index()].take()
-            {
-                let bank = if self.program.ty(x) == LaneType::Bool { &mut self.masks } else { &mut self.vectors };
-                bank[register] = None;
-            }
-        }
-    }
-
-    /// The register whose value is used again last; pinned values keep theirs.
-    fn farthest(&self, bank: &[Option<LaneId>], pinned: &[LaneId]) -> usize {
-        let next = |id: LaneId| self.uses[id.index()].last().copied().unwrap_or(usize::MAX);
-        bank.iter()
-            .enumerate()
-            .filter_map(|(register, id)| id.map(|id| (register, id)))
-            .filter(|(_, id)| id.0 != u32::MAX && !pinned.contains(id))
-            .max_by_key(|(_, id)| next(*id))
-            .map(|(register, _)| register)
-            .expect("an instruction has fewer operands than there are registers")
     }
 }

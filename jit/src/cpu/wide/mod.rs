@@ -10,6 +10,8 @@
 //! `lanes` maps the straight-line code to instructions and registers.
 
 mod lanes;
+mod registers;
+mod straight;
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -137,6 +139,8 @@ struct Emitter<'a> {
     /// The dimension along which lanes lie now, if any; and whether only some of them count (mask `k1`).
     vector: Option<usize>,
     masked: bool,
+    /// How many vectors are computed side by side now.
+    copies: usize,
     /// Spill slots in the frame, and how many this run has used.
     room: usize,
     spills: usize,
@@ -196,6 +200,7 @@ impl<'a> Emitter<'a> {
             steps: Vec::new(),
             vector: None,
             masked: false,
+            copies: 1,
             room,
             spills: 0,
             frame,
@@ -310,21 +315,25 @@ impl<'a> Emitter<'a> {
     }
 
     fn vector_loop(&mut self, dim: usize, extent: usize, body: &[Stmt]) -> Emitted {
-        let whole = extent / LANES * LANES;
         self.vector = Some(dim);
         self.assembler.xor(r15d, r15d)?;
-        if whole > 0 {
+        let mut done = 0;
+        for &copies in self.copies_of(body) {
+            let step = copies * LANES;
+            let rounds = (extent - done) / step;
+            done += rounds * step;
             let mut head = self.assembler.create_label();
-            self.assembler.set_label(&mut head)?;
-            self.stmts(body)?;
-            self.assembler.add(r15, LANES as i32)?;
-            if whole > LANES {
-                self.assembler.cmp(r15, whole as i32)?;
+            if rounds > 0 {
+                self.assembler.set_label(&mut head)?;
+                self.vectors(copies, body)?;
+            }
+            if rounds > 1 {
+                self.assembler.cmp(r15, done as i32)?;
                 self.assembler.jb(head)?;
             }
         }
-        if extent > whole {
-            self.remainder(extent - whole, body)?;
+        if extent > done {
+            self.remainder(extent - done, body)?;
         }
         self.vector = None;
         Ok(())
@@ -332,32 +341,53 @@ impl<'a> Emitter<'a> {
 
     /// The vectorised loop, from a multiple of the lanes to another or to the end.
     fn vector_part(&mut self, dim: usize, extent: usize, body: &[Stmt]) -> Emitted {
-        let (mut head, mut after_whole) = (self.assembler.create_label(), self.assembler.create_label());
         self.vector = Some(dim);
         let whole = qword_ptr(rsp + self.frame.whole);
         self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
         self.assembler.and(rax, -(LANES as i32))?;
         self.assembler.mov(whole, rax)?;
         self.assembler.mov(r15, qword_ptr(rsp + self.frame.begin))?;
-        self.assembler.cmp(r15, rax)?;
-        self.assembler.jae(after_whole)?;
-        self.assembler.set_label(&mut head)?;
-        self.stmts(body)?;
-        self.assembler.add(r15, LANES as i32)?;
-        self.assembler.cmp(r15, whole)?;
-        self.assembler.jb(head)?;
-        self.assembler.set_label(&mut after_whole)?;
+        for &copies in self.copies_of(body) {
+            let (mut head, mut after) = (self.assembler.create_label(), self.assembler.create_label());
+            let step = (copies * LANES) as i32;
+            self.assembler.lea(rax, ptr(r15 + step))?;
+            self.assembler.cmp(rax, whole)?;
+            self.assembler.ja(after)?;
+            self.assembler.set_label(&mut head)?;
+            self.vectors(copies, body)?;
+            self.assembler.lea(rax, ptr(r15 + step))?;
+            self.assembler.cmp(rax, whole)?;
+            self.assembler.jbe(head)?;
+            self.assembler.set_label(&mut after)?;
+            // Two labels may not meet on one instruction.
+            self.assembler.nop()?;
+        }
         if !extent.is_multiple_of(LANES) {
             let mut after = self.assembler.create_label();
             self.assembler.cmp(r15, qword_ptr(rsp + self.frame.end))?;
             self.assembler.jae(after)?;
             self.remainder(extent % LANES, body)?;
             self.assembler.set_label(&mut after)?;
+            self.assembler.nop()?;
         }
-        // Two labels may not meet on one instruction.
-        self.assembler.nop()?;
         self.vector = None;
         Ok(())
+    }
+
+    /// How many vectors a loop computes side by side: as many as there are, then fewer.
+    fn copies_of(&self, body: &[Stmt]) -> &'static [usize] {
+        match body {
+            [Stmt::Block(block)] if self.pairs(block) => &[2, 1],
+            _ => &[1],
+        }
+    }
+
+    /// So many whole vectors side by side.
+    fn vectors(&mut self, copies: usize, body: &[Stmt]) -> Emitted {
+        self.copies = copies;
+        self.stmts(body)?;
+        self.copies = 1;
+        self.assembler.add(r15, (copies * LANES) as i32)
     }
 
     /// The last few lanes, under a mask.
@@ -506,7 +536,7 @@ impl<'a> Emitter<'a> {
     /// The register or frame slot of a reduction's partial results.
     fn accumulator(&self, a: usize) -> lanes::Operand {
         if a < ACCUMULATORS {
-            lanes::Operand::Register(ZMM[lanes::POOL - 1 - a])
+            lanes::Operand::Register(ZMM[registers::POOL - 1 - a])
         } else {
             lanes::Operand::Memory(zmmword_ptr(rsp + (self.frame.accumulators + a as i32 * BYTES)))
         }
