@@ -79,7 +79,7 @@ fn main() {
             [(rows * columns) as isize, row as isize, column as isize]
         };
         let c = [(m * n) as isize, n as isize, 1];
-        let gemm = Gemm::new(batch, m, n, k, strides(m, k, ta), strides(k, n, tb), c, 4, Isa::detect());
+        let gemm = Gemm::new(batch, m, n, k, strides(m, k, ta), strides(k, n, tb), c, 4, Isa::detect(), true);
         let matrix = |elements: usize| {
             Buffer::from_vec((0..elements).map(|i| (i * 7 % 13) as f32 / 13.0 - 0.5).collect::<Vec<f32>>())
         };

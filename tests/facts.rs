@@ -140,7 +140,7 @@ fn kernels_of_the_workloads() -> Result<()> {
                 Kernel::Gemm(_) => gemms += 1,
             }
         }
-        let phase = Phase { kernels: 0..kernels.kernels.len(), together: false };
+        let phase = Phase::alone(0..kernels.kernels.len());
         let arena = plan(&kernels, &vec![false; kernels.params.len()], &[phase]).arena;
         let name = workload.name;
         text += &format!("{name}: {loops} loops, {gemms} gemms, {stores} stores, {values} values; ");

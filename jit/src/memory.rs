@@ -47,8 +47,9 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
     let mut last = vec![0; n];
     let mut uses = Uses { when: vec![(0, 0); kernels.kernels.len()], writer: vec![None; n], readers: vec![vec![]; n] };
     for phase in phases {
-        for k in phase.kernels.clone() {
-            uses.when[k] = if phase.together { (phase.kernels.start, phase.kernels.end - 1) } else { (k, k) };
+        let all = phase.kernels();
+        for k in all.clone() {
+            uses.when[k] = if phase.together { (all.start, all.end - 1) } else { (k, k) };
         }
     }
     for (k, kernel) in kernels.kernels.iter().enumerate() {

@@ -7,11 +7,16 @@
 //!
 //! Which thread runs what changes no result: a part computes what it would as a part of the whole.
 
+mod chain;
+
 use std::fmt;
 use std::ops::Range;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
+
+pub use chain::Slicing;
+use chain::Links;
 
 use crate::fuse::{BufferId, Kernels, Output, Source};
 
@@ -23,6 +28,9 @@ const WORTH: f64 = 2_000.0;
 
 /// Nanoseconds that each meeting of the threads costs.
 const MEETING: f64 = 400.0;
+
+/// Nanoseconds that a phase takes longer because what it reads lies in other cores' caches.
+const CHANGE: f64 = 400.0;
 
 /// Nanoseconds that a step must gain for threads to be called at all.
 const CALL: f64 = 4_000.0;
@@ -58,16 +66,65 @@ impl Work {
 /// Kernels between two meetings of the threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Phase {
+    /// What runs, in order.
+    pub groups: Vec<Group>,
+    /// Do all threads take part? Else one runs everything.
+    pub together: bool,
+}
+
+/// Kernels that divide between threads as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
     /// Which, by position in the order.
     pub kernels: Range<usize>,
-    /// Do all threads take part? Else one runs the kernels in their order.
-    pub together: bool,
+    /// Into how many slices all of them are cut, if they are a chain.
+    pub chain: Option<Slices>,
+}
+
+/// How a chain is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slices {
+    /// Into how many slices each kernel is cut.
+    pub count: usize,
+    /// How many slices go through all kernels at once.
+    pub step: usize,
+}
+
+impl Phase {
+    /// One thread runs these kernels.
+    pub fn alone(kernels: Range<usize>) -> Self {
+        Phase { groups: kernels.map(Group::single).collect(), together: false }
+    }
+
+    /// Its kernels, by position in the order.
+    pub fn kernels(&self) -> Range<usize> {
+        let begin = self.groups.first().map_or(0, |group| group.kernels.start);
+        begin..self.groups.last().map_or(begin, |group| group.kernels.end)
+    }
+}
+
+impl Group {
+    fn single(k: usize) -> Self {
+        Group { kernels: k..k + 1, chain: None }
+    }
+
+    /// What it costs, given what each kernel does.
+    pub(crate) fn work(&self, work: &[Work]) -> Work {
+        let kernels = &work[self.kernels.clone()];
+        let units = self.chain.map_or(kernels[0].units, |slices| slices.count);
+        Work { nanoseconds: kernels.iter().map(|work| work.nanoseconds).sum(), units }
+    }
 }
 
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kernels = self.kernels();
         let who = if self.together { "all threads" } else { "one thread" };
-        write!(f, "k{}..k{}: {who}", self.kernels.start, self.kernels.end)
+        write!(f, "k{}..k{}: {who}", kernels.start, kernels.end)?;
+        for (group, Slices { count, step }) in self.groups.iter().filter_map(|g| g.chain.map(|chain| (g, chain))) {
+            write!(f, ", k{}..k{} in {count} slices, {step} at once", group.kernels.start, group.kernels.end)?;
+        }
+        Ok(())
     }
 }
 
@@ -75,76 +132,94 @@ impl fmt::Display for Phase {
 pub fn arrange(
     kernels: &Kernels,
     work: &[Work],
+    slicing: &[Option<Slicing>],
     donated: &[bool],
     threads: usize,
     sharing: Sharing,
 ) -> (Vec<usize>, Vec<Phase>) {
     let n = work.len();
-    let alone = || ((0..n).collect(), vec![Phase { kernels: 0..n, together: false }]);
+    let alone = || ((0..n).collect(), vec![Phase::alone(0..n)]);
     let pays = sharing == Sharing::WherePays;
     if threads <= 1 || (pays && work.iter().map(|w| w.nanoseconds).sum::<f64>() < CALL + WORTH) {
         return alone();
     }
-    let needs = dependences(kernels, donated);
+    let (needs, overwritten) = dependences(kernels, donated);
+    let links = Links { kernels, work, slicing, needs: &needs, overwritten: &overwritten, threads, sharing };
     let mut order: Vec<usize> = Vec::with_capacity(n);
     let mut phases: Vec<Phase> = Vec::new();
     let mut done = vec![false; n];
     let mut pending: Vec<usize> = (0..n).collect();
     let mut gain = 0.0;
     while !pending.is_empty() {
-        let ready = |k: &usize| needs[*k].iter().all(|&before| done[before]);
-        let ready: Vec<usize> = pending.iter().take(WINDOW).copied().filter(ready).collect();
+        let window = &pending[..pending.len().min(WINDOW)];
+        let ready: Vec<usize> =
+            window.iter().copied().filter(|&k| needs[k].iter().all(|&before| done[before])).collect();
         let sum = |of: &[usize]| of.iter().map(|&k| work[k].nanoseconds).sum::<f64>();
         let small: Vec<usize> = ready.iter().copied().filter(|&k| work[k].nanoseconds < SMALL).collect();
-        let together = !pays || sum(&ready) >= WORTH && (small.is_empty() || sum(&small) >= WORTH);
-        let run = if together {
+        let chain = ready.iter().find_map(|&k| links.chain(k, window, &done));
+        let together = !pays || chain.is_some() || sum(&ready) >= WORTH && (small.is_empty() || sum(&small) >= WORTH);
+        let mut groups = Vec::new();
+        let begin = order.len();
+        if let Some(chain) = chain {
+            order.extend(&chain.kernels);
+            let slices = Slices { count: chain.slices, step: chain.step };
+            groups.push(Group { kernels: begin..order.len(), chain: Some(slices) });
+        }
+        let singles = if together {
             ready
         } else if small.is_empty() {
             ready[..1].to_vec()
         } else {
             small
         };
-        if together {
-            gain += sum(&run) - share(&run, work, threads).busiest - 2.0 * MEETING;
+        for k in singles {
+            if !order[begin..].contains(&k) {
+                groups.push(Group::single(order.len()));
+                order.push(k);
+            }
         }
-        let begin = order.len();
-        order.extend(&run);
-        for &k in &run {
+        for &k in &order[begin..] {
             done[k] = true;
         }
         pending.retain(|&k| !done[k]);
+        if together {
+            let in_order: Vec<Work> = order.iter().map(|&k| work[k]).collect();
+            let work: Vec<Work> = groups.iter().map(|group| group.work(&in_order)).collect();
+            let alone: f64 = work.iter().map(|work| work.nanoseconds).sum();
+            gain += alone - share(&work, threads).busiest - 2.0 * MEETING;
+        }
         match phases.last_mut() {
-            Some(last) if !last.together && !together => last.kernels.end = order.len(),
-            _ => phases.push(Phase { kernels: begin..order.len(), together }),
+            Some(last) if !last.together && !together => last.groups.extend(groups),
+            _ => phases.push(Phase { groups, together }),
         }
     }
     if pays && gain < CALL { alone() } else { (order, phases) }
 }
 
-/// Who runs what of a phase's kernels: for each kernel and thread a range of its units.
+/// Who runs what of a phase: for each group and thread a range of its units.
 pub struct Shares {
-    /// For each kernel of the phase, for each thread.
+    /// For each group of the phase, for each thread.
     pub parts: Vec<Vec<Range<usize>>>,
     /// The time of the busiest thread, in nanoseconds.
     pub busiest: f64,
 }
 
-/// Shares a phase out. Neighbouring kernels go to one thread where that is as even, because neighbouring memory then
+/// Shares a phase's groups out, given the work of each. Neighbouring ones go to one thread where that is as even, because neighbouring memory then
 /// does: a core that reads ahead past the end of its own arrays takes the next one's lines away from another.
-pub fn share(kernels: &[usize], work: &[Work], threads: usize) -> Shares {
-    let (even, runs) = (share_evenly(kernels, work, threads), share_in_runs(kernels, work, threads));
+pub fn share(work: &[Work], threads: usize) -> Shares {
+    let (even, runs) = (share_evenly(work, threads), share_in_runs(work, threads));
     if runs.busiest <= even.busiest * 1.02 { runs } else { even }
 }
 
-/// Each kernel so that all threads are as far as each other as its parts allow, the coarsest first.
-fn share_evenly(kernels: &[usize], work: &[Work], threads: usize) -> Shares {
+/// Each so that all threads are as far as each other as its parts allow, the coarsest first.
+fn share_evenly(work: &[Work], threads: usize) -> Shares {
     let mut loads = vec![0.0; threads];
-    let mut parts = vec![vec![0..0; threads]; kernels.len()];
-    let mut coarsest: Vec<usize> = (0..kernels.len()).collect();
-    coarsest.sort_by(|&x, &y| work[kernels[y]].unit().total_cmp(&work[kernels[x]].unit()));
+    let mut parts = vec![vec![0..0; threads]; work.len()];
+    let mut coarsest: Vec<usize> = (0..work.len()).collect();
+    coarsest.sort_by(|&x, &y| work[y].unit().total_cmp(&work[x].unit()));
     for i in coarsest {
-        let Work { nanoseconds, units } = work[kernels[i]];
-        let unit = work[kernels[i]].unit();
+        let Work { nanoseconds, units } = work[i];
+        let unit = work[i].unit();
         let level = (loads.iter().sum::<f64>() + nanoseconds) / threads as f64;
         let mut counts: Vec<usize> = loads.iter().map(|load| ((level - load) / unit).max(0.0) as usize).collect();
         let mut given: usize = counts.iter().sum();
@@ -170,14 +245,14 @@ fn share_evenly(kernels: &[usize], work: &[Work], threads: usize) -> Shares {
 }
 
 /// What divides finely into equal parts, the rest one after the other to one thread after the other.
-fn share_in_runs(kernels: &[usize], work: &[Work], threads: usize) -> Shares {
+fn share_in_runs(work: &[Work], threads: usize) -> Shares {
     let mut loads = vec![0.0; threads];
-    let mut parts = vec![vec![0..0; threads]; kernels.len()];
-    let is_fine = |i: usize| work[kernels[i]].units >= 8 * threads;
-    let rest: f64 = (0..kernels.len()).filter(|&i| !is_fine(i)).map(|i| work[kernels[i]].nanoseconds).sum();
+    let mut parts = vec![vec![0..0; threads]; work.len()];
+    let is_fine = |i: usize| work[i].units >= 8 * threads;
+    let rest: f64 = (0..work.len()).filter(|&i| !is_fine(i)).map(|i| work[i].nanoseconds).sum();
     let mut before = 0.0;
     for (i, parts) in parts.iter_mut().enumerate() {
-        let Work { nanoseconds, units } = work[kernels[i]];
+        let Work { nanoseconds, units } = work[i];
         // Where thread `t` begins: at an equal share of the kernel, or of all of the rest.
         let cut = |t: usize| {
             let at = t as f64 / threads as f64;
@@ -187,15 +262,18 @@ fn share_in_runs(kernels: &[usize], work: &[Work], threads: usize) -> Shares {
         for (thread, part) in parts.iter_mut().enumerate() {
             let end = if thread + 1 == threads { units } else { cut(thread + 1) };
             *part = if thread == 0 { 0 } else { cut(thread) }..end;
-            loads[thread] += part.len() as f64 * work[kernels[i]].unit();
+            loads[thread] += part.len() as f64 * work[i].unit();
         }
         before += if is_fine(i) { 0.0 } else { nanoseconds };
     }
     Shares { parts, busiest: loads.into_iter().fold(0.0, f64::max) }
 }
 
-/// For each kernel those that must have run before it.
-fn dependences(kernels: &Kernels, donated: &[bool]) -> Vec<SmallVec<[usize; 4]>> {
+/// For each kernel some others.
+type Others = Vec<SmallVec<[usize; 4]>>;
+
+/// For each kernel those that must have run before it, and those of them that read what it may overwrite.
+fn dependences(kernels: &Kernels, donated: &[bool]) -> (Others, Others) {
     let mut writers: HashMap<BufferId, SmallVec<[usize; 2]>> = HashMap::new();
     let mut readers: HashMap<BufferId, SmallVec<[usize; 4]>> = HashMap::new();
     // A result that may be written over the input it comes from must wait for all that reads that input.
@@ -211,27 +289,29 @@ fn dependences(kernels: &Kernels, donated: &[bool]) -> Vec<SmallVec<[usize; 4]>>
             over.insert(*b, input);
         }
     }
-    let mut needs = Vec::with_capacity(kernels.kernels.len());
+    let (mut needs, mut overwritten) = (Vec::new(), Vec::new());
     for (k, kernel) in kernels.kernels.iter().enumerate() {
-        let mut before: SmallVec<[usize; 4]> = SmallVec::new();
+        let (mut before, mut read_before): (SmallVec<[usize; 4]>, SmallVec<[usize; 4]>) = Default::default();
         let (reads, writes) = (kernel.reads(), kernel.writes());
         for buffer in reads.iter().chain(&writes) {
             before.extend(writers.get(buffer).into_iter().flatten().copied());
         }
         for buffer in &writes {
             let input = over.get(buffer).and_then(|input| readers.get(input));
-            before.extend(input.into_iter().flatten().copied());
+            read_before.extend(input.into_iter().flatten().copied());
             writers.entry(*buffer).or_default().push(k);
         }
         for buffer in reads {
             readers.entry(buffer).or_default().push(k);
         }
+        before.extend(read_before.iter().copied());
         before.sort_unstable();
         before.dedup();
         before.retain(|before| *before != k);
         needs.push(before);
+        overwritten.push(read_before);
     }
-    needs
+    (needs, overwritten)
 }
 
 /// What there is of each kernel, in the order of [`arrange`].
@@ -250,7 +330,7 @@ mod tests {
         let all = [work(9_000.0, 3), work(4_000.0, 100), work(3_000.0, 1)];
         for threads in [1, 2, 3, 7] {
             for Shares { parts, .. } in
-                [share_evenly(&[0, 1, 2], &all, threads), share_in_runs(&[0, 1, 2], &all, threads)]
+                [share_evenly(&all, threads), share_in_runs(&all, threads)]
             {
                 for (part, work) in parts.iter().zip(&all) {
                     assert_eq!(part.len(), threads);
@@ -258,7 +338,7 @@ mod tests {
                     assert!(part.windows(2).all(|w| w[0].end == w[1].start), "and nothing twice");
                 }
             }
-            let busiest = share(&[0, 1, 2], &all, threads).busiest;
+            let busiest = share(&all, threads).busiest;
             assert!(busiest >= 16_000.0 / threads as f64 - 1.0);
             if threads == 2 {
                 assert!(busiest < 8_100.0, "{busiest}");

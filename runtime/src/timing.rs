@@ -71,7 +71,7 @@ impl Timing {
         }
         let mut lines = String::new();
         for (phase, &sum) in code.phases.iter().zip(&self.phases) {
-            let alone: Duration = self.kernels[phase.kernels.clone()].iter().sum();
+            let alone: Duration = self.kernels[phase.kernels()].iter().sum();
             lines += &format!("{:9.2} us, {:9.2} one by one  {phase}\n", micros(sum), micros(alone));
         }
         lines += &format!("{:9.2} us in all", micros(self.phases.iter().sum()));

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::fuse::{BufferId, Kernels, Source};
 use crate::loops::Loops;
 use crate::memory::{Place, Plan};
-use crate::phases::{Phase, Work, share};
+use crate::phases::{Phase, Slices, Work, share};
 use crate::types::DType;
 
 /// A kernel on its way to a call.
@@ -38,6 +38,14 @@ impl Job {
                 Work { nanoseconds: 20.0 + loops.instructions() as f64 * 0.25, units }
             }
             Job::Gemm { gemm, .. } => Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, units: gemm.tasks() },
+        }
+    }
+
+    /// The dimension along which a loop divides, and how many of its iterations stay together.
+    pub(super) fn outermost(&self, shapes: &[Loops]) -> Option<(usize, usize)> {
+        match self {
+            Job::Loop { code, .. } => shapes[*code].parallel.map(|parallel| (parallel.dim, parallel.grain)),
+            Job::Gemm { .. } => None,
         }
     }
 
@@ -71,10 +79,13 @@ pub(super) fn parts(
     let mut words = vec![Vec::new(); threads];
     for phase in phases {
         if phase.together {
-            let kernels: Vec<usize> = phase.kernels.clone().collect();
-            for (&k, parts) in kernels.iter().zip(share(&kernels, work, threads).parts) {
+            let all: Vec<Work> = phase.groups.iter().map(|group| group.work(work)).collect();
+            for (group, parts) in phase.groups.iter().zip(share(&all, threads).parts) {
                 for (words, part) in words.iter_mut().zip(parts) {
-                    words.extend(jobs[k].part(shapes, part));
+                    words.extend(match group.chain {
+                        Some(_) => [part.start, part.end],
+                        None => jobs[group.kernels.start].part(shapes, part),
+                    });
                 }
             }
         } else {
@@ -121,16 +132,21 @@ impl Compiler {
                     calls.builder.ins().call_indirect(wait, callee, &[team]);
                 }
                 if phase.together {
-                    for k in phase.kernels.clone() {
-                        let (begin, end) = (calls.part(word), calls.part(word + 1));
+                    for group in &phase.groups {
+                        let part = (calls.part(word), calls.part(word + 1));
                         word += 2;
-                        let some = calls.builder.ins().icmp(IntCC::UnsignedLessThan, begin, end);
-                        calls.only_if(some, |calls| calls.call(k, Some((begin, end))));
+                        match group.chain {
+                            Some(slices) => calls.chain(group.kernels.clone(), slices, part),
+                            None => {
+                                let some = calls.builder.ins().icmp(IntCC::UnsignedLessThan, part.0, part.1);
+                                calls.only_if(some, |calls| calls.call(group.kernels.start, Some(part)));
+                            }
+                        }
                     }
                 } else {
                     let mine = calls.part(word);
                     word += 1;
-                    calls.only_if(mine, |calls| phase.kernels.clone().for_each(|k| calls.call(k, None)));
+                    calls.only_if(mine, |calls| phase.kernels().for_each(|k| calls.call(k, None)));
                 }
             }
         }
@@ -207,6 +223,29 @@ impl Calls<'_, '_> {
                 self.builder.ins().iconst(types::I64, array.buffer().start() as usize as i64)
             }
         }
+    }
+
+    /// Calls all kernels of a chain for the slices from `begin` to `end`, so many slices at once.
+    fn chain(&mut self, kernels: Range<usize>, slices: Slices, (begin, end): (Value, Value)) {
+        let (head, body, after) =
+            (self.builder.create_block(), self.builder.create_block(), self.builder.create_block());
+        let slice = self.builder.append_block_param(head, types::I64);
+        self.builder.ins().jump(head, &[begin.into()]);
+        self.builder.switch_to_block(head);
+        let some = self.builder.ins().icmp(IntCC::UnsignedLessThan, slice, end);
+        self.builder.ins().brif(some, body, &[], after, &[]);
+        self.builder.switch_to_block(body);
+        let next = self.builder.ins().iadd_imm_s(slice, slices.step as i64);
+        let next = self.builder.ins().umin(next, end);
+        for k in kernels {
+            let job = &self.driver.jobs[k];
+            let [_, all] = job.part(self.driver.shapes, 0..job.work(self.driver.shapes).units);
+            let each = (all / slices.count) as i64;
+            let part = (self.builder.ins().imul_imm_s(slice, each), self.builder.ins().imul_imm_s(next, each));
+            self.call(k, Some(part));
+        }
+        self.builder.ins().jump(head, &[next.into()]);
+        self.builder.switch_to_block(after);
     }
 
     /// Calls kernel `k`, in part or whole.

@@ -34,7 +34,7 @@ use crate::fuse::{BufferId, GemmKernel, Kernel, Kernels, LoopKernel};
 use crate::loops::{Loops, schedule};
 use crate::memory::{Plan, plan};
 pub use crate::phases::Sharing;
-use crate::phases::{Phase, Work, arrange, in_order};
+use crate::phases::{Phase, Slicing, Work, arrange, in_order};
 
 /// What code is made for. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,15 +181,25 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
             Kernel::Gemm(g) => {
                 let byte = |offset: isize| offset as i64 * g.dtype.size() as i64;
                 let args = [(g.a.0, byte(g.a.1)), (g.b.0, byte(g.b.1)), (g.c, 0)];
-                Job::Gemm { gemm: Box::new(describe(g, target.isa)), dtype: g.dtype, args }
+                Job::Gemm { gemm: Box::new(describe(g, target.isa, None)), dtype: g.dtype, args }
             }
         });
     }
     let (shapes, codes): (Vec<Loops>, Vec<_>) = prepare(&distinct, compiler.wide, target.threads)?.into_iter().unzip();
     let work: Vec<Work> = jobs.iter().map(|job| job.work(&shapes)).collect();
-    let (order, phases) = arrange(&kernels, &work, donated, target.threads, target.sharing);
+    let slicing: Vec<Option<Slicing>> =
+        jobs.iter().enumerate().map(|(k, job)| Slicing::of(&kernels, k, job.outermost(&shapes))).collect();
+    let (order, phases) = arrange(&kernels, &work, &slicing, donated, target.threads, target.sharing);
     kernels.kernels = in_order(kernels.kernels, &order);
-    let (jobs, work) = (in_order(jobs, &order), in_order(work, &order));
+    let (mut jobs, work) = (in_order(jobs, &order), in_order(work, &order));
+    for group in phases.iter().flat_map(|phase| &phase.groups) {
+        let Some(slices) = group.chain else { continue };
+        for k in group.kernels.clone() {
+            if let (Job::Gemm { gemm, .. }, Kernel::Gemm(g)) = (&mut jobs[k], &kernels.kernels[k]) {
+                **gemm = describe(g, target.isa, Some(slices.count));
+            }
+        }
+    }
     dump(Stage::Kernels, "kernels", &kernels);
 
     let mut functions: Vec<Option<FuncId>> = vec![None; shapes.len()];
@@ -257,11 +267,18 @@ fn prepare_one(kernel: &LoopKernel, wide: bool) -> Result<Prepared> {
     Ok((loops, code))
 }
 
-/// What the microkernels are told about a product.
-fn describe(g: &GemmKernel, isa: Isa) -> gemm::Gemm {
-    let [batch, m, n, k] = g.extents;
+/// What the microkernels are told about a product. One that is cut into slices of its rows becomes a batch, since the
+/// members of a batch divide.
+fn describe(g: &GemmKernel, isa: Isa, slices: Option<usize>) -> gemm::Gemm {
+    let [mut batch, mut m, n, k] = g.extents;
+    let mut a = g.a.2;
+    if let Some(slices) = slices.filter(|_| batch == 1) {
+        (batch, m) = (slices, m / slices);
+        a[0] = a[1] * m as isize;
+    }
+    let b = if g.extents[0] == 1 { [0, g.b.2[1], g.b.2[2]] } else { g.b.2 };
     let c = [(m * n) as isize, n as isize, 1];
-    gemm::Gemm::new(batch, m, n, k, g.a.2, g.b.2, c, g.dtype.size(), isa)
+    gemm::Gemm::new(batch, m, n, k, a, b, c, g.dtype.size(), isa, slices.is_none())
 }
 
 /// The kernel with its buffers numbered in the order of its arguments, and the buffers in that order.

@@ -224,13 +224,19 @@ impl LoopKernel {
         }
     }
 
+    /// What is loaded: the buffer and the element.
+    pub fn loads(&self) -> impl Iterator<Item = (BufferId, &Affine)> {
+        self.values.iter().filter_map(|value| match &value.op {
+            KernelOp::Load(buffer, index) => Some((*buffer, index)),
+            KernelOp::Counter(_) | KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => None,
+        })
+    }
+
     /// The buffers that are read, each once, in order of first use.
     pub fn reads(&self) -> Vec<BufferId> {
         let mut reads = Vec::new();
-        for value in &self.values {
-            if let KernelOp::Load(buffer, _) = value.op
-                && !reads.contains(&buffer)
-            {
+        for (buffer, _) in self.loads() {
+            if !reads.contains(&buffer) {
                 reads.push(buffer);
             }
         }

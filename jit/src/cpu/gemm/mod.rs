@@ -145,7 +145,8 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    /// Plans a product.  `element_size` is 4 for `f32` and 8 for `f64`.
+    /// Plans a product.  `element_size` is 4 for `f32` and 8 for `f64`.  Unless the batch may be
+    /// folded, each of its products has as many tasks as the others, in order.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         batch: usize,
@@ -157,8 +158,9 @@ impl Gemm {
         c: [isize; 3],
         element_size: usize,
         isa: Isa,
+        may_fold: bool,
     ) -> Gemm {
-        plan::plan(batch, m, n, k, a, b, c, element_size, isa)
+        plan::plan(batch, m, n, k, a, b, c, element_size, isa, may_fold)
     }
 
     /// How much scratch each concurrent call needs.

@@ -35,11 +35,13 @@ pub(super) fn plan(
     c: [isize; 3],
     element: usize,
     isa: Isa,
+    may_fold: bool,
 ) -> Gemm {
     assert!(element == 4 || element == 8, "products are of f32 or f64, not of {element} bytes");
     assert!(c[2] == 1 || n <= 1, "rows of C must be contiguous, not {} apart", c[2]);
     let width = isa.vector_bytes() / element;
-    let (products, folded) = fold_batch(batch, Folded { m, n, a, b, c: [c[0], c[1], 1] });
+    let unfolded = Folded { m, n, a, b, c: [c[0], c[1], 1] };
+    let (products, folded) = if may_fold { fold_batch(batch, unfolded) } else { (batch, unfolded) };
 
     let swapped = swap_pays(&folded, k, width, element);
     let Folded { m: m1, n: n1, a: a1, b: b1, c: c1 } = folded;

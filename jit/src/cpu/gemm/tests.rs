@@ -132,7 +132,7 @@ fn check<T: Element>(case: Case) {
         }
     }
     for isa in isas() {
-        let g = Gemm::new(batch, m, n, k, a, b, c, T::SIZE, isa);
+        let g = Gemm::new(batch, m, n, k, a, b, c, T::SIZE, isa, true);
         let mut scratch = Scratch::new(g.scratch_bytes());
         // All at once, and in ranges of tasks from the last to the first.
         let tasks = g.tasks();
@@ -254,7 +254,7 @@ fn large_cases_take_every_path() {
     for isa in isas() {
         let plans: Vec<Gemm> = large_cases()
             .into_iter()
-            .map(|Case { batch, m, n, k, a, b, c }| Gemm::new(batch, m, n, k, a, b, c, 4, isa))
+            .map(|Case { batch, m, n, k, a, b, c }| Gemm::new(batch, m, n, k, a, b, c, 4, isa, true))
             .collect();
         let some = |what: &str, path: fn(&Gemm) -> bool| assert!(plans.iter().any(path), "{isa:?}: no {what}");
         some("swapped", |g| g.swapped);
