@@ -9,14 +9,19 @@ use std::time::Duration;
 /// Calls of a trial; the first does not count, since memory has to move to other caches.
 const TRIAL: u32 = 3;
 
-/// Calls from one trial to the next.
+/// Calls from one trial to the next, at most.
 const PERIOD: u32 = 1_000;
 
-/// Calls before the first trial.
+/// Calls before the first trial. After one that changed the way it is as many again, since something else may have held
+/// up the machine just then; after each that did not, twice as many as before.
 const FIRST: u32 = 10;
 
-/// How much shorter the other way must be.
+/// How much shorter the other way must be; and by how much longer a call ends its trial at once.
 const BETTER: f64 = 0.97;
+const WORSE: f64 = 1.2;
+
+/// Seconds from which on a call counts although memory had to move for it.
+const LONG: f64 = 1e-3;
 
 /// Decides for one program.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(crate) struct Pace {
     alone: bool,
     /// Calls until the next trial; negative during one.
     left: i32,
+    /// How many they were at first.
+    period: u32,
     /// The shortest of the last calls before a trial, and of its own.
     now: f64,
     other: f64,
@@ -31,7 +38,7 @@ pub(crate) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace { alone: false, left: FIRST as i32, now: f64::INFINITY, other: f64::INFINITY }
+        Pace { alone: false, left: FIRST as i32, period: FIRST, now: f64::INFINITY, other: f64::INFINITY }
     }
 }
 
@@ -45,15 +52,19 @@ impl Pace {
     pub(crate) fn note(&mut self, took: Duration) {
         let took = took.as_secs_f64();
         self.left -= 1;
-        match self.left {
-            ..-1 => self.other = self.other.min(took),
-            -1 => {}
-            0.. if self.left < TRIAL as i32 - 1 => self.now = self.now.min(took),
-            0.. => {}
+        let counts = self.left != -1 || took > LONG;
+        if self.left >= 0 {
+            if self.left < TRIAL as i32 - 1 {
+                self.now = self.now.min(took);
+            }
+        } else if counts {
+            self.other = self.other.min(took);
         }
-        if self.left == -(TRIAL as i32) {
-            let alone = self.alone != (self.other < self.now * BETTER);
-            *self = Pace { alone, left: PERIOD as i32, ..Pace::default() };
+        let is_worse = self.left < 0 && counts && took > self.now * WORSE;
+        if is_worse || self.left == -(TRIAL as i32) {
+            let changes = self.other < self.now * BETTER;
+            let period = if changes { FIRST } else { PERIOD.min(2 * self.period) };
+            *self = Pace { alone: self.alone != changes, left: period as i32, period, ..Pace::default() };
         }
     }
 }
