@@ -7,6 +7,7 @@ mod workloads;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fulgurite::compiler::array::allocations;
+use fulgurite::compiler::cpu::{Isa, Sharing, Target, compile};
 use fulgurite::compiler::fuse::Kernel;
 use fulgurite::compiler::memory::plan;
 use fulgurite::compiler::phases::Phase;
@@ -123,7 +124,7 @@ fn stores(kernel: &Kernel) -> impl Iterator<Item = usize> {
 fn kernels_of_the_workloads() -> Result<()> {
     let _alone = alone();
     let mut text = String::from(
-        "# workload: loop kernels, matrix products, stores, values; bytes moved, operations, bytes of the arena\n",
+        "# workload: loop kernels, matrix products, stores, values; bytes moved, operations, bytes of the arena; phases\n",
     );
     for workload in WORKLOADS {
         let Lowered { kernels, .. } = (workload.lower)()?;
@@ -144,7 +145,12 @@ fn kernels_of_the_workloads() -> Result<()> {
         let arena = plan(&kernels, &vec![false; kernels.params.len()], &[phase]).arena;
         let name = workload.name;
         text += &format!("{name}: {loops} loops, {gemms} gemms, {stores} stores, {values} values; ");
-        text += &format!("{bytes} moved, {operations} operations, {arena} in the arena\n");
+        text += &format!("{bytes} moved, {operations} operations, {arena} in the arena; ");
+        let donated = vec![false; kernels.params.len()];
+        let target = Target { isa: Isa::Portable, threads: 2, sharing: Sharing::WherePays };
+        let phases = &compile(kernels, &donated, target)?.phases;
+        let chains = phases.iter().flat_map(|phase| &phase.groups).filter(|group| group.chain.is_some()).count();
+        text += &format!("{} phases, {chains} chains on two threads\n", phases.len());
     }
     common::golden("kernels.txt", &text);
     Ok(())
