@@ -12,14 +12,16 @@ use super::kernel::{Buffer, BufferId, Dim, Kernel, KernelOp, KernelValue, Kernel
 use super::merge::drop_unit_dims;
 use crate::types::TensorType;
 
-/// A reduction is split from this many elements on.
+/// A reduction is split from this many elements on, or from so many operations on elements.
 const ELEMENTS: usize = 1 << 15;
+const OPERATIONS: usize = 1 << 14;
 
 /// And from this many for each result.
 const PER_RESULT: usize = 128;
 
-/// So many chunks at least and at most.
+/// So many chunks at least and at most; where there are few elements, as few of these as can be.
 const CHUNKS: std::ops::RangeInclusive<usize> = 8..=64;
+const FEW_CHUNKS: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// Splits the kernels that are worth it.
 pub(super) fn split(kernels: &mut Kernels) {
@@ -44,13 +46,16 @@ fn chunks(kernel: &LoopKernel) -> Option<(usize, usize)> {
     let extent =
         |reduced: bool| -> usize { kernel.dims.iter().filter(|d| !reduced || d.reduced).map(|d| d.extent).product() };
     let (elements, per_result) = (extent(false), extent(true));
+    let applied = kernel.values.iter().filter(|value| matches!(value.op, KernelOp::Apply(_))).count();
     // What is done to the elements after a reduction would have to wait for all chunks.
-    if elements < ELEMENTS || per_result < PER_RESULT || !kernel.is_one_pass() {
+    let many = elements >= ELEMENTS || elements * applied >= OPERATIONS;
+    if !many || per_result < PER_RESULT || !kernel.is_one_pass() {
         return None;
     }
     let dim = kernel.dims.iter().position(|d| d.reduced)?;
     let extent = kernel.dims[dim].extent;
-    let chunks = CHUNKS.rev().find(|chunks| extent.is_multiple_of(*chunks))?;
+    let fits = |chunks: &usize| extent.is_multiple_of(*chunks);
+    let chunks = if elements >= ELEMENTS { CHUNKS.rev().find(fits)? } else { FEW_CHUNKS.clone().find(fits)? };
     (per_result > chunks).then_some((dim, chunks))
 }
 
