@@ -15,8 +15,8 @@ use std::ops::Range;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-pub use chain::Slicing;
 use chain::Links;
+pub use chain::Slicing;
 
 use crate::fuse::{BufferId, Kernels, Output, Source};
 
@@ -329,9 +329,7 @@ mod tests {
         let work = |nanoseconds: f64, units: usize| Work { nanoseconds, units };
         let all = [work(9_000.0, 3), work(4_000.0, 100), work(3_000.0, 1)];
         for threads in [1, 2, 3, 7] {
-            for Shares { parts, .. } in
-                [share_evenly(&all, threads), share_in_runs(&all, threads)]
-            {
+            for Shares { parts, .. } in [share_evenly(&all, threads), share_in_runs(&all, threads)] {
                 for (part, work) in parts.iter().zip(&all) {
                     assert_eq!(part.len(), threads);
                     assert_eq!((part[0].start, part[threads - 1].end), (0, work.units), "everything is run");

@@ -44,9 +44,8 @@ impl Slicing {
             Kernel::Loop(kernel) => {
                 let (0, grain) = parallel? else { return None };
                 let extents = kernel.extents();
-                let is_sliced = |b: BufferId, offset: isize, strides: &[isize]| {
-                    is_sliced(elements(b), offset, strides, &extents)
-                };
+                let is_sliced =
+                    |b: BufferId, offset: isize, strides: &[isize]| is_sliced(elements(b), offset, strides, &extents);
                 if !kernel.stores.iter().all(|s| is_sliced(s.buffer, s.index.offset, &s.index.strides)) {
                     return None;
                 }
@@ -118,9 +117,9 @@ impl Links<'_> {
             let Some(slicing) = &self.slicing[k] else { continue };
             let (inside, outside): (Vec<usize>, Vec<usize>) = self.needs[k].iter().partition(|k| members.contains(k));
             let both = gcd(slices, slicing.slices);
-            let fits = self.best(both, most.min(slicing.most)).is_some_and(|(_, idle)| {
-                idle <= self.best(slices, most).map_or(1.0, |(_, before)| before).max(1.25)
-            });
+            let fits = self
+                .best(both, most.min(slicing.most))
+                .is_some_and(|(_, idle)| idle <= self.best(slices, most).map_or(1.0, |(_, before)| before).max(1.25));
             if !inside.is_empty() && outside.iter().all(|&k| done[k]) && fits && self.slice_by_slice(k, &inside) {
                 (slices, most) = (both, most.min(slicing.most));
                 members.push(k);

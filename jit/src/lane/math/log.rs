@@ -11,7 +11,7 @@ use super::{Each, LaneBinary, LaneCompare, LaneConvert, LaneId, LaneProgram, Mat
 /// `(ln(1 + f) - f) / f^2` on ±1/3; our fit, relative errors of `ln(1 + f)` 2.7e-8 and 5e-18.
 const LOG: [f32; 8] =
     [0.13999711, -0.15391251, 0.1400301, -0.16415317, 0.20010546, -0.25007874, 0.33333215, -0.49999934];
-pub(super) const LOG_F64: [f64; 21] = [
+const LOG_F64: [f64; 21] = [
     -0.08348714436623932,
     0.08503791428311407,
     -0.03830109568330886,
@@ -111,7 +111,7 @@ fn exponent(m: &mut Math, high: LaneId) -> LaneId {
 }
 
 /// What to multiply [`exponent`] by for `k ln 2`.
-fn k_unit(m: &Math) -> f64 {
+pub(super) fn k_unit(m: &Math) -> f64 {
     if m.wide { LN_2 } else { LN_2 / (1 << 23) as f64 }
 }
 

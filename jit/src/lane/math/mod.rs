@@ -3,7 +3,7 @@
 //! In: a [`LaneProgram`] and operands in it. Out: the result's [`LaneId`], after the instructions that compute it were
 //! appended. Every function takes f32 and f64 lanes. What they give is fixed here, to the bit, for every emitter: there
 //! are no branches, tables or gathers, every contraction to `fma` is written out, and a function of f32 lanes uses 32-bit
-//! lanes only, except `pow`, `lgamma` and `digamma`, which go through f64.
+//! lanes only, except `lgamma` and `digamma`, which go through f64.
 //!
 //! **Invariant:** NaN in, NaN out (but `pow(NaN, 0) = pow(1, NaN) = 1`); signed zeros and infinities as C has them; f32
 //! results may be denormal, and are then right too (the runtime makes them zero, as XLA does). The largest error seen of each function is given in units in the last
@@ -65,6 +65,13 @@ impl Operand for f64 {
 /// A constant that differs between the formats by more than its rounding.
 #[derive(Clone, Copy)]
 struct Each(f32, f64);
+
+impl Each {
+    /// Both times a power of two.
+    fn times(self, power: f64) -> Each {
+        Each(self.0 * power as f32, self.1 * power)
+    }
+}
 
 impl Operand for Each {
     fn lane(self, m: &mut Math) -> LaneId {

@@ -1,10 +1,10 @@
 //! Roots and powers.
 
-use std::f64::consts::LOG2_E;
+use std::f64::consts::LN_2;
 
 use super::exp::{EXP_LEAST, exp_parts, scale_twice};
-use super::log::{LOG_F64, exponent_and_rest};
-use super::{Each, LaneBinary, LaneConvert, LaneId, LaneProgram, LaneType, LaneUnary, Math, Operand};
+use super::log::{exponent_and_rest, k_unit};
+use super::{Each, LaneBinary, LaneConvert, LaneId, LaneProgram, LaneUnary, Math, Operand};
 
 /// `1 / sqrt(x)`: two instructions, each rounded. 1.5 ulp.
 pub fn rsqrt(p: &mut LaneProgram, x: LaneId) -> LaneId {
@@ -85,25 +85,14 @@ pub fn cbrt(p: &mut LaneProgram, x: LaneId) -> LaneId {
 }
 
 /// `x^y`, with every special case of IEEE 754: `pow(x, 0) = pow(1, y) = 1` even for NaN; a negative `x` takes integers
-/// only, and an odd one keeps its sign. f32 goes through f64 lanes, and is off by 0.51 ulp; f64 by 30.
+/// only, and an odd one keeps its sign. 1.9 ulp (f64: 2.4).
 pub fn pow(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
-    if p.ty(x) == LaneType::F32 {
-        let x = p.convert(LaneConvert::F32ToF64, x);
-        let y = p.convert(LaneConvert::F32ToF64, y);
-        let power = pow_wide(p, x, y, pow_magnitude_single);
-        p.convert(LaneConvert::F64ToF32, power)
-    } else {
-        pow_wide(p, x, y, pow_magnitude_double)
-    }
-}
-
-fn pow_wide(p: &mut LaneProgram, x: LaneId, y: LaneId, magnitude: fn(&mut Math, LaneId, LaneId) -> LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let a = m.abs(x);
     // An infinite exponent, which would make NaN of ln 1 = 0, acts as a huge one.
-    let bounded = m.at_least(y, -1e300);
-    let bounded = m.at_most(bounded, 1e300);
-    let power = magnitude(m, a, bounded);
+    let bounded = m.at_least(y, Each(-1e38, -1e300));
+    let bounded = m.at_most(bounded, Each(1e38, 1e300));
+    let power = pow_magnitude(m, a, bounded);
 
     let whole = m.trunc(y);
     let integer = m.eq(whole, y);
@@ -132,103 +121,107 @@ fn pow_wide(p: &mut LaneProgram, x: LaneId, y: LaneId, magnitude: fn(&mut Math, 
     m.select(one, 1.0, power)
 }
 
-/// `a^y` for `a >= 0`, for results that are to be f32s: `2^(y log2 a)` with a relative error near 1e-9.
-fn pow_magnitude_single(m: &mut Math, a: LaneId, y: LaneId) -> LaneId {
-    /// `(ln(1 + f) - f) / f^2` on ±1/3; our fit, relative error of `ln(1 + f)` 1.6e-11.
-    const LOG: [f64; 12] = [
-        0.10904692288890779,
-        -0.11504663130607223,
-        0.08570530026165742,
-        -0.09531009884533025,
-        0.11151266649401492,
-        -0.12532159947747615,
-        0.14284161149514862,
-        -0.16665611701444777,
-        0.20000027712456894,
-        -0.25000014634666295,
-        0.33333333165381746,
-        -0.4999999994346559,
-    ];
-    /// `2^r` on ±1/2; our fit, relative error 2.3e-10.
-    const EXP2: [f64; 8] = [
-        1.335951213871236e-05,
-        0.00015461367747479402,
-        0.0013341952414896885,
-        0.009618056918993227,
-        0.0555040037363715,
-        0.2402265092078633,
-        0.6931471838172372,
-        1.0,
-    ];
-    let bits = m.bits(a);
-    let (k, f) = exponent_and_rest(m, bits);
-    let q = m.poly(f, &[], &LOG);
-    let square = m.mul(f, f);
-    let l = m.fma(square, q, f);
-    let l = m.fma(l, LOG2_E, k);
-    let l = log_edges(m, a, l);
-    let z = m.mul(y, l);
-    let z = m.at_least(z, -1000.0);
-    let z = m.at_most(z, 1000.0);
-    let rounder = m.rounder(m.bias());
-    let t = m.fma(z, 1.0, rounder);
-    let n = m.sub(t, rounder);
-    let r = m.sub(z, n);
-    let e = m.poly(r, &[], &EXP2);
-    let s = m.power_of_two(t);
-    m.mul(e, s)
-}
-
 /// `a^y` for `a >= 0` as `e^(y ln a)`, the logarithm and the product as sums of two floats.
-///
-/// `ln(1 + f) = f - f^2 / 2 + f^3 p`: the first two terms and their rounding errors are kept exactly, and the third is at
-/// most 0.013, so that its rounding errors are 2^-59.
-fn pow_magnitude_double(m: &mut Math, a: LaneId, y: LaneId) -> LaneId {
-    /// `ln 2` to 42 bits, so that its multiples by exponents are exact; and what it lacks.
-    const LN_2_SHORT: f64 = 0.693147180559890330187045037746429443359375;
-    const LN_2_REST: f64 = 5.497923018708371e-14;
-    let lifted = m.mul(a, 18014398509481984.0);
-    let denormal = m.lt(a, f64::MIN_POSITIVE);
+fn pow_magnitude(m: &mut Math, a: LaneId, y: LaneId) -> LaneId {
+    /// `ln 2` to 16 (42) bits, so that its multiples by exponents are exact; and what it lacks.
+    const LN_2_SHORT: Each = Each(0.693145751953125, 0.693147180559890330187045037746429443359375);
+    const LN_2_REST: Each = Each(1.428606820309417e-6, 5.497923018708371e-14);
+    // Of a denormal the exponent is 24 (54) less than that of its multiple.
+    let lift = m.digits() + if m.wide { 2 } else { 1 };
+    let lifted = m.mul(a, 2f64.powi(lift as i32));
+    let denormal = m.lt(a, Each(f32::MIN_POSITIVE, f64::MIN_POSITIVE));
     let normal = m.select(denormal, lifted, a);
     let bits = m.bits(normal);
     let (k, f) = exponent_and_rest(m, bits);
-    let lift = m.select(denormal, -54.0, 0.0);
+    let unit = k_unit(m) / LN_2;
+    let lift = m.select(denormal, -lift as f64 / unit, 0.0);
     let k = m.add(k, lift);
 
-    let square = m.mul(f, f);
-    let negated = m.unary(LaneUnary::Neg, square);
-    let square_low = m.fma(f, f, negated);
-    let first = m.fma(square, -0.5, f);
-    let lost = m.sub(f, first);
-    let lost = m.fma(square, -0.5, lost);
-    let lost = m.fma(square_low, -0.5, lost);
-    let q = m.poly(f, &[], &LOG_F64[..LOG_F64.len() - 1]);
-    let cube = m.mul(square, f);
-    let low = m.fma(cube, q, lost);
-
-    let multiple = m.mul(k, LN_2_SHORT);
-    let high = m.add(multiple, first);
-    let lost = m.sub(multiple, high);
-    let lost = m.add(lost, first);
-    let low = m.add(low, lost);
-    let low = m.fma(k, LN_2_REST, low);
-    let l = m.add(high, low);
-    let lost = m.sub(high, l);
-    let low = m.add(lost, low);
+    let (first, rest) = log_in_two(m, f);
+    let multiple = m.mul(k, LN_2_SHORT.times(unit));
+    let (high, lost) = sum_in_two(m, multiple, first);
+    let low = m.add(rest, lost);
+    let low = m.fma(k, LN_2_REST.times(unit), low);
+    let (l, low) = sum_in_two(m, high, low);
     let l = log_edges(m, a, l);
 
-    let z = m.mul(y, l);
-    let negated = m.unary(LaneUnary::Neg, z);
-    let lost = m.fma(y, l, negated);
+    let (z, lost) = product_in_two(m, y, l);
     let lost = m.fma(y, low, lost);
     // Where the result is 0, infinite or NaN, `z` says so alone.
     let size = m.abs(z);
-    let ordinary = m.lt(size, 1000.0);
+    let ordinary = m.lt(size, Each(170.0, 1400.0));
     let lost = m.select(ordinary, lost, 0.0);
     let z = m.at_least(z, EXP_LEAST);
-    let z = m.at_most(z, 711.0);
+    let z = m.at_most(z, Each(90.0, 711.0));
     let (e, half) = exp_parts(m, z, Some(lost));
     scale_twice(m, e, half)
+}
+
+/// `ln(1 + f)` for `f` in ±1/3 as the sum of two floats, to some 2^-35 (2^-64) of itself.
+///
+/// It is `2 artanh s = 2 s (1 + s^2 / 3 + s^4 / 5 + ...)` with `s = f / (2 + f)`; all up to `s^2 / 3` is in two floats,
+/// and what is not is at most 0.0004 of the whole.
+fn log_in_two(m: &mut Math, f: LaneId) -> (LaneId, LaneId) {
+    /// The series of `artanh`, from `s^5 / s^5` on, highest power first.
+    const ARTANH: [f32; 5] = [1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0];
+    const ARTANH_F64: [f64; 12] = [
+        1.0 / 27.0,
+        1.0 / 25.0,
+        1.0 / 23.0,
+        1.0 / 21.0,
+        1.0 / 19.0,
+        1.0 / 17.0,
+        1.0 / 15.0,
+        1.0 / 13.0,
+        1.0 / 11.0,
+        1.0 / 9.0,
+        1.0 / 7.0,
+        1.0 / 5.0,
+    ];
+    const THIRD: Each = Each(1.0 / 3.0, 1.0 / 3.0);
+    /// What those lack.
+    const THIRD_REST: Each = Each(-9.934108e-9, 1.850371707708594e-17);
+    // s, and what it lacks.
+    let (below, below_low) = sum_in_two(m, 2f64, f);
+    let inverse = m.div(1.0, below);
+    let s = m.mul(f, inverse);
+    let negated = m.unary(LaneUnary::Neg, s);
+    let rest = m.fma(negated, below, f);
+    let rest = m.fma(negated, below_low, rest);
+    let s_low = m.mul(rest, inverse);
+    // w = s^2 (1/3 + s^2 / 5 + ...).
+    let (square, lost) = product_in_two(m, s, s);
+    let double = m.add(s, s);
+    let square_low = m.fma(double, s_low, lost);
+    let q = m.poly(square, &ARTANH, &ARTANH_F64);
+    let q = m.fma(square, q, THIRD_REST);
+    let (u, u_low) = sum_in_two(m, THIRD, q);
+    let (w, lost) = product_in_two(m, square, u);
+    let lost = m.fma(square, u_low, lost);
+    let w_low = m.fma(square_low, u, lost);
+    // s + s w, times two.
+    let (more, lost) = product_in_two(m, s, w);
+    let lost = m.fma(s, w_low, lost);
+    let lost = m.fma(s_low, w, lost);
+    let lost = m.add(lost, s_low);
+    let (l, lost_again) = sum_in_two(m, s, more);
+    let low = m.add(lost_again, lost);
+    (m.add(l, l), m.add(low, low))
+}
+
+/// `x + y` as a float and what that lacks, where `y` is not the larger (or `x` is 0).
+fn sum_in_two(m: &mut Math, x: impl Operand, y: LaneId) -> (LaneId, LaneId) {
+    let x = x.lane(m);
+    let sum = m.add(x, y);
+    let taken = m.sub(x, sum);
+    (sum, m.add(taken, y))
+}
+
+/// `x y` as a float and what that lacks.
+fn product_in_two(m: &mut Math, x: LaneId, y: LaneId) -> (LaneId, LaneId) {
+    let product = m.mul(x, y);
+    let negated = m.unary(LaneUnary::Neg, product);
+    (product, m.fma(x, y, negated))
 }
 
 /// `l`, or the logarithm of 0, infinity and NaN.

@@ -432,13 +432,13 @@ fn pow_cases() {
     for x in EDGES {
         for y in EDGES {
             let exact = libm::pow(x as f64, y as f64);
-            assert!(ulps(f(x, y), exact) <= 0.51, "f32 pow({x:e}, {y:e}) = {:e} for {exact:e}", f(x, y));
+            assert!(ulps(f(x, y), exact) <= 1.9, "f32 pow({x:e}, {y:e}) = {:e} for {exact:e}", f(x, y));
             let power = g(x as f64, y as f64);
-            assert!(ulps_f64(power, exact) <= 25.0, "f64 pow({x:e}, {y:e}) = {power:e} for {exact:e}");
+            assert!(ulps_f64(power, exact) <= 2.4, "f64 pow({x:e}, {y:e}) = {power:e} for {exact:e}");
         }
     }
     let mut next = random_bits();
-    for k in 0..20_000 {
+    for k in 0..300_000 {
         let (a, b) = (next(), next());
         let (x, y) = match k % 3 {
             0 => (f32::from_bits(a as u32), f32::from_bits(b as u32)),
@@ -446,11 +446,11 @@ fn pow_cases() {
             _ => (1.0 + (a % 2000) as f32 * f32::EPSILON, (b % 200_000) as f32 * 8000.0 - 8e8),
         };
         let exact = libm::pow(x as f64, y as f64);
-        assert!(ulps(f(x, y), exact) <= 0.51, "f32 pow({x:e}, {y:e}) = {:e} for {exact:e}", f(x, y));
+        assert!(ulps(f(x, y), exact) <= 1.9, "f32 pow({x:e}, {y:e}) = {:e} for {exact:e}", f(x, y));
         let (x, y) = (x as f64, y as f64);
         if (1e-300..1e300).contains(&exact.abs()) {
             let power = g(x, y);
-            assert!(ulps_f64(power, exact) <= 30.0, "f64 pow({x:e}, {y:e}) = {power:e} for {exact:e}");
+            assert!(ulps_f64(power, exact) <= 2.4, "f64 pow({x:e}, {y:e}) = {power:e} for {exact:e}");
         }
     }
 }
@@ -479,7 +479,7 @@ fn atan2_cases() {
     let (f, g) = (single2(atan2), double2(atan2));
     let mut pairs: Vec<(f32, f32)> = EDGES.iter().flat_map(|&y| EDGES.map(|x| (y, x))).collect();
     let mut next = random_bits();
-    for k in 0..20_000 {
+    for k in 0..300_000 {
         let (a, b) = (next(), next());
         pairs.push(match k % 2 {
             0 => (f32::from_bits(a as u32), f32::from_bits(b as u32)),
