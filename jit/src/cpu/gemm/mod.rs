@@ -137,6 +137,8 @@ pub struct Gemm {
     pack_y: bool,
     /// Whether y, contiguous along k, is transposed in registers instead.
     strided: bool,
+    /// Whether C is larger than the nearer caches.
+    far_d: bool,
     /// Whether d is made in scratch and then scattered, because lanes are not contiguous in C.
     staged: bool,
     y_pack_bytes: usize,

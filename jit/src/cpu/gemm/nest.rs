@@ -132,25 +132,31 @@ impl<V: Lanes> Nest<'_, V> {
         let mut k = 0;
         loop {
             let depth = g.depth_block.min(g.k - k);
-            let y = y.wrapping_offset(k as isize * g.y[1]);
+            let y_block = y.wrapping_offset(k as isize * g.y[1]);
             // How y is read from panel to panel, and within a panel and within the edge from k to
             // k, or from lane to lane by strided kernels.
             let (y, y_panel, y_step, y_edge_step) = if g.pack_y {
-                let from = Source { at: y, lane: g.y[2], k: g.y[1] };
+                let from = Source { at: y_block, lane: g.y[2], k: g.y[1] };
                 // SAFETY: scratch holds a block.
                 unsafe { V::pack(from, lanes, depth, self.y_pack, panel) };
                 let edge_width = (edge_vectors * V::WIDTH) as isize;
                 (self.y_pack.cast_const(), (panel * depth) as isize, panel as isize, edge_width)
             } else if g.strided {
-                (y, panel as isize * g.y[2], g.y[2], g.y[2])
+                (y_block, panel as isize * g.y[2], g.y[2], g.y[2])
             } else {
-                (y, panel as isize, g.y[1], g.y[1])
+                (y_block, panel as isize, g.y[1], g.y[1])
             };
+            // While this block is used, the next one is fetched, line by line down its steps of k.
+            let k_next = k + depth;
+            let y_lanes = if g.pack_y && k_next < g.k { lanes } else { 0 };
+            let mut y_ahead = Ahead::new(y_block.wrapping_offset(depth as isize * g.y[1]), y_lanes, g.y[1]);
+            let mut x_ahead = Ahead::new(x, 0, 0);
             let mut packed = PackedRows { row: 0, width: 0, left: 0 };
             for tile in first..last {
                 let tall = tile < g.tall_tiles;
                 let row = first_row(g, tile) as isize;
-                let x = x.wrapping_offset(row * g.x[1] + k as isize * g.x[2]);
+                let at = |row: usize, k: usize| x.wrapping_offset(row as isize * g.x[1] + k as isize * g.x[2]);
+                let x = at(row as usize, k);
                 let (x, x_row, x_k) = if g.pack_x {
                     if packed.left == 0 {
                         let end = last.min(tile + g.packed_tiles);
@@ -159,6 +165,10 @@ impl<V: Lanes> Nest<'_, V> {
                         let from = Source { at: x, lane: g.x[1], k: g.x[2] };
                         // SAFETY: scratch holds so many tiles.
                         unsafe { V::pack(from, rows, depth, self.x_pack, packed.width) };
+                        // The same for the rows after these, or for the first ones at the next steps of k.
+                        let (row, k) = if end < last { (first_row(g, end), k) } else { (first_row(g, first), k_next) };
+                        let rows = if k < g.k { rows } else { 0 };
+                        x_ahead = Ahead::new(at(row, k), rows, g.x[2]);
                     }
                     packed.left -= 1;
                     (self.x_pack.wrapping_offset(row - packed.row).cast_const(), 1, packed.width as isize)
@@ -176,11 +186,16 @@ impl<V: Lanes> Nest<'_, V> {
                     d_row: out_row,
                     last: V::WIDTH,
                     resume: k > 0,
+                    far_d: g.far_d,
+                    ahead: x,
+                    ahead_step: 0,
                     terms: &ONE_TERM,
                     term_count: 1,
                 };
                 let kernel = if tall { self.tall } else { self.short };
                 for _ in 0..whole {
+                    (arguments.ahead, arguments.ahead_step) =
+                        y_ahead.next().or_else(|| x_ahead.next()).unwrap_or((x, 0));
                     // SAFETY: the tile lies within the product.
                     unsafe { kernel(&arguments) };
                     arguments.y = arguments.y.wrapping_offset(y_panel);
@@ -205,6 +220,33 @@ impl<V: Lanes> Nest<'_, V> {
             // SAFETY: the stage holds the rows of these tiles, and rows of d are contiguous.
             unsafe { V::unpack(from, g.lane_block, high - low, lanes, d.wrapping_add(low), g.d[2]) };
         }
+    }
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Lines side by side that are still to be fetched, each of them again for every step of k.
+struct Ahead<S> {
+    from: *const S,
+    lines: usize,
+    step: isize,
+}
+
+impl<S> Ahead<S> {
+    /// The lines of so many scalars.
+    #[inline(always)]
+    fn new(from: *const S, scalars: usize, step: isize) -> Self {
+        Ahead { from, lines: (scalars * size_of::<S>()).div_ceil(LINE), step }
+    }
+
+    /// The next line, and how far it is from one step of k to the next.
+    #[inline(always)]
+    fn next(&mut self) -> Option<(*const S, isize)> {
+        self.lines = self.lines.checked_sub(1)?;
+        let from = self.from;
+        self.from = from.wrapping_byte_add(LINE);
+        Some((from, self.step))
     }
 }
 

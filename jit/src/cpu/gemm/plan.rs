@@ -131,6 +131,7 @@ pub(super) fn plan(
         pack_y,
         strided,
         staged,
+        far_d: !staged && batch * m * n * element > BLOCK_BYTES,
         y_pack_bytes: bytes(pack_y, lane_block * depth_block),
         x_pack_bytes: bytes(pack_x, (packed_tiles * tile_rows).next_multiple_of(width) * depth_block),
         stage_bytes: bytes(staged, rows * lane_block),

@@ -37,6 +37,10 @@ pub(super) trait Lanes: Copy {
     unsafe fn load_masked(from: *const Self::Scalar, mask: Self::Mask) -> Self;
     /// Lanes outside the mask touch no memory.
     unsafe fn store_masked(self, to: *mut Self::Scalar, mask: Self::Mask);
+    /// Asks for the line at `from`, which need not be there, for a later time.
+    unsafe fn prefetch(from: *const Self::Scalar);
+    /// Asks for the line at `to`, which need not be there, to be written to soon.
+    unsafe fn prefetch_write(to: *mut Self::Scalar);
     /// `self * by + onto`, rounded once.
     unsafe fn fma(self, by: Self, onto: Self) -> Self;
     /// The transpose of `rows` x `columns` scalars (each from 1 to `WIDTH`) at `from`, whose rows
@@ -95,6 +99,11 @@ pub(super) struct Tile<S> {
     pub(super) last: usize,
     /// Whether to go on from the sums in d.
     pub(super) resume: bool,
+    /// Whether d is likely to lie in no cache that is near.
+    pub(super) far_d: bool,
+    /// What is read after this tile, a line for each step of k: from where, and from one to the next.
+    pub(super) ahead: *const S,
+    pub(super) ahead_step: isize,
     pub(super) terms: *const Term,
     pub(super) term_count: usize,
 }
@@ -128,8 +137,15 @@ unsafe fn body<V: Lanes, const MR: usize, const NV: usize, const MASKED: bool>(t
             for r in 0..MR {
                 sums[r] = load::<V, NV, MASKED>(tile.d.offset(r as isize * tile.d_row), mask);
             }
+        } else if tile.far_d {
+            for r in 0..MR {
+                for v in 0..NV {
+                    V::prefetch_write(tile.d.wrapping_offset(r as isize * tile.d_row).wrapping_add(v * V::WIDTH));
+                }
+            }
         }
         let (x_row, x_k, y_k) = (tile.x_row, tile.x_k, tile.y_k);
+        let mut ahead = tile.ahead;
         for t in 0..tile.term_count {
             let term = *tile.terms.add(t);
             // The steps past the last k leave the array, so they wrap instead of promising
@@ -137,6 +153,8 @@ unsafe fn body<V: Lanes, const MR: usize, const NV: usize, const MASKED: bool>(t
             let mut x = tile.x.wrapping_offset(term.x);
             let mut y = tile.y.wrapping_offset(term.y);
             for _ in 0..tile.k {
+                V::prefetch(ahead);
+                ahead = ahead.wrapping_offset(tile.ahead_step);
                 let ys = load::<V, NV, MASKED>(y, mask);
                 for r in 0..MR {
                     let scalar = V::splat(x.offset(r as isize * x_row));
