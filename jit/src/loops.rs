@@ -6,13 +6,14 @@
 //! is computed between the passes, once per row. Values that are dear and needed in two passes wait in scratch memory.
 //! Where the elements of a row do not lie side by side but the rows do, whole vectors of rows are reduced at once; where
 //! there are many elements, all rows together go from one element to the next, so that memory is walked through in its
-//! order, and what is known of each row so far waits in scratch memory.
+//! order, and what is known of each row so far waits in scratch memory. What is read across its rows is transposed first.
 //!
 //! **Invariant:** the order in which a reduction adds depends on extents and strides alone: 16 partial results by the
 //! position of the element in the innermost dimension modulo 16, combined as `p[i] + p[i + 8]`, `+ 4`, `+ 2`, `+ 1`; or
 //! ascending, one partial result per row, where rows are vectorised. Emitters may choose any vector width.
 
 mod schedule;
+mod stage;
 
 use std::fmt;
 
@@ -111,6 +112,27 @@ pub enum Stmt {
         /// Into what.
         row: Row,
     },
+    /// Copies an array to scratch memory, transposed.
+    Transpose(Transpose),
+}
+
+/// A copy to where what lay side by side along `rows` lies side by side along `lanes`.
+#[derive(Clone, Debug)]
+pub struct Transpose {
+    /// A dimension and its extent.
+    pub rows: (usize, usize),
+    /// The other.
+    pub lanes: (usize, usize),
+    /// What is done for each row and lane: one load, one store of 32 bits.
+    pub block: Block,
+}
+
+impl Transpose {
+    /// The same as loops around single elements.
+    pub fn loops(&self) -> Stmt {
+        let around = |(dim, extent): (usize, usize), body| Stmt::For { dim, extent, vector: false, body: vec![body] };
+        around(self.lanes, around(self.rows, Stmt::Block(self.block.clone())))
+    }
 }
 
 /// Straight-line code over lanes.
@@ -206,6 +228,8 @@ impl Loops {
                     }
                     Stmt::Init(_) => 1,
                     Stmt::Combine { .. } => 10,
+                    // A load, a store and four shuffles for each vector.
+                    Stmt::Transpose(t) => 6 * PARTIALS * t.rows.1.div_ceil(PARTIALS) * t.lanes.1.div_ceil(PARTIALS),
                 })
                 .sum()
         }
@@ -246,6 +270,11 @@ impl fmt::Display for Loops {
                     Stmt::Block(block) => show_block(block, &pad, f)?,
                     Stmt::Init(a) => writeln!(f, "{pad}init a{a}")?,
                     Stmt::Combine { accumulator, row } => writeln!(f, "{pad}r{row} = combine a{accumulator}")?,
+                    Stmt::Transpose(Transpose { rows, lanes, block }) => {
+                        writeln!(f, "{pad}transpose i{} in 0..{}, i{} in 0..{} {{", rows.0, rows.1, lanes.0, lanes.1)?;
+                        show_block(block, &"  ".repeat(depth + 1), f)?;
+                        writeln!(f, "{pad}}}")?;
+                    }
                 }
             }
             Ok(())

@@ -126,6 +126,7 @@ impl Emitter<'_, '_> {
                 Stmt::Block(block) => self.block(block, width, vector),
                 Stmt::Init(a) => self.init(*a, width),
                 Stmt::Combine { accumulator, row } => self.combine(*accumulator, *row, width),
+                Stmt::Transpose(transpose) => self.stmts(&[transpose.loops()], 1, None),
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use hashbrown::HashMap;
 
+use super::stage::stage;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Row, Stmt};
 use crate::fuse::{Affine, BufferId, KernelOp, LoopKernel, Slot};
 use crate::lane::{LaneId, LaneOp, LaneProgram, LaneType, lower};
@@ -199,6 +200,9 @@ impl<'a> Scheduler<'a> {
         self.loops.body = self.nest(&self.shape.outer[..around], body);
         self.loops.scalar =
             needs_scalar(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
+        if !self.loops.scalar {
+            stage(&mut self.loops);
+        }
         self.loops
     }
 
@@ -545,6 +549,6 @@ fn needs_scalar(body: &[Stmt]) -> bool {
     body.iter().any(|stmt| match stmt {
         Stmt::For { body, .. } => needs_scalar(body),
         Stmt::Block(block) => block.program.insts.iter().any(|i| matches!(i.ty, LaneType::F64 | LaneType::I64)),
-        Stmt::Init(_) | Stmt::Combine { .. } => false,
+        Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => false,
     })
 }

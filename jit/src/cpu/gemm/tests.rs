@@ -294,6 +294,9 @@ fn batch_reduce() {
                 d_row: lanes as isize,
                 last,
                 resume: false,
+                far_d: false,
+                ahead: x.as_ptr(),
+                ahead_step: 0,
                 terms: terms.as_ptr(),
                 term_count: terms.len(),
             });

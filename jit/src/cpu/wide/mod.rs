@@ -12,6 +12,7 @@
 mod lanes;
 mod registers;
 mod straight;
+mod transpose;
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -19,7 +20,7 @@ use iced_x86::code_asm::*;
 use crate::fuse::Affine;
 use crate::graph::ReduceOp;
 use crate::lane::{LaneBinary, LaneOp, LaneProgram, LaneType, lower};
-use crate::loops::{Accumulator, Block, Effect, Input, Loops, Parallel, Stmt};
+use crate::loops::{Accumulator, Block, Effect, Input, Loops, Parallel, Stmt, Transpose};
 use crate::types::DType;
 
 type Emitted = Result<(), IcedError>;
@@ -107,7 +108,7 @@ fn supported(body: &[Stmt]) -> bool {
             );
             !divides && !matches!(inst.ty, LaneType::F64 | LaneType::I64)
         }),
-        Stmt::Init(_) | Stmt::Combine { .. } => true,
+        Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => true,
     })
 }
 
@@ -309,6 +310,7 @@ impl<'a> Emitter<'a> {
                 Stmt::Block(block) => self.block(block)?,
                 Stmt::Init(a) => self.init(*a)?,
                 Stmt::Combine { accumulator, row } => self.combine(*accumulator, *row)?,
+                Stmt::Transpose(transpose) => self.transpose(transpose)?,
             }
         }
         Ok(())
@@ -601,7 +603,7 @@ fn collect(stmts: &[Stmt], accesses: &mut Vec<Access>) {
     for stmt in stmts {
         match stmt {
             Stmt::For { body, .. } => collect(body, accesses),
-            Stmt::Block(block) => {
+            Stmt::Block(block) | Stmt::Transpose(Transpose { block, .. }) => {
                 let loads = block.inputs.iter().filter_map(Access::of_input);
                 for access in loads.chain(block.effects.iter().filter_map(Access::of_effect)) {
                     if !accesses.contains(&access) {
@@ -651,6 +653,7 @@ fn dims(stmts: &[Stmt]) -> usize {
         .iter()
         .map(|stmt| match stmt {
             Stmt::For { dim, body, .. } => dims(body).max(dim + 1),
+            Stmt::Transpose(Transpose { rows, lanes, .. }) => rows.0.max(lanes.0) + 1,
             Stmt::Block(_) | Stmt::Init(_) | Stmt::Combine { .. } => 0,
         })
         .max()
@@ -665,7 +668,7 @@ fn row_count(stmts: &[Stmt]) -> usize {
             Stmt::For { body, .. } => row_count(body),
             Stmt::Block(block) => rows_of(block),
             Stmt::Combine { row, .. } => *row as usize + 1,
-            Stmt::Init(_) => 0,
+            Stmt::Init(_) | Stmt::Transpose(_) => 0,
         })
         .max()
         .unwrap_or(0)
