@@ -39,8 +39,10 @@ const MANY_BYTES: usize = 32 << 10;
 /// At most so many rows are walked together.
 const WALKED_ROWS: usize = 4096;
 
-/// From this extent on, the outermost loop is the one to divide, whatever the others are.
+/// From this extent on, the outermost loop is the one to divide, whatever the others are; or from this one on, if then
+/// what is read across the rows can be staged.
 const WIDE_ENOUGH: usize = 16;
+const ENOUGH: usize = 4;
 
 impl Shape {
     fn of(kernel: &LoopKernel) -> Self {
@@ -53,14 +55,14 @@ impl Shape {
         }
         let (inner, outer): (Vec<usize>, Vec<usize>) = dims.partition(|&d| kernel.dims[d].reduced);
         // Vectors along the dimension in which more of the memory lies side by side.
-        let side_by_side = |dim: Option<&usize>| {
+        let elements = |index: &Affine| -> usize {
+            index.strides.iter().zip(&kernel.dims).map(|(&s, d)| if s == 0 { 1 } else { d.extent }).product()
+        };
+        let side_by_side = |dim: Option<&usize>| -> usize {
             let Some(&d) = dim else { return 0 };
-            let loads = kernel.values.iter().filter_map(|v| match &v.op {
-                KernelOp::Load(_, index) => Some(index),
-                KernelOp::Counter(_) | KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => None,
-            });
             let stores = kernel.stores.iter().map(|s| &s.index).filter(|index| kernel.varies_inside(index));
-            loads.chain(stores).filter(|index| index.strides[d] == 1).count()
+            let touched = kernel.loads().map(|(_, index)| index).chain(stores);
+            touched.filter(|index| index.strides[d] == 1).map(elements).sum()
         };
         let rows = outer.last().filter(|&&d| kernel.dims[d].extent >= 4);
         let vector = if side_by_side(rows) > side_by_side(inner.last()) { outer.last() } else { inner.last() };
@@ -82,12 +84,19 @@ impl Shape {
         if many { walked } else { 0 }
     }
 
+    /// Is anything read whose elements lie side by side along `rows` and not along vectors?
+    fn reads_across(&self, kernel: &LoopKernel, rows: usize) -> bool {
+        let apart = |index: &Affine| self.vector.is_some_and(|vector| index.strides[vector] > 1);
+        kernel.loads().any(|(_, index)| index.strides[rows] == 1 && apart(index))
+    }
+
     /// The loop to divide between threads: an outer one that is long, or else that with most parts.
     fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
         // Two short outer loops divide as one, as the rows of a batch of products do.
         if let [first, second, ..] = self.outer[..self.outer.len() - self.walked]
             && self.vector != Some(second)
             && kernel.dims[first].extent < WIDE_ENOUGH
+            && !(kernel.dims[first].extent >= ENOUGH && self.reads_across(kernel, second))
         {
             let within = kernel.dims[second].extent;
             let extent = kernel.dims[first].extent * within;

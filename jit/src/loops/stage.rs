@@ -90,9 +90,8 @@ fn crossed(loops: &Loops, input: &Input, open: &[usize], inside: &[(Loop, bool)]
     let stride = index.strides[lanes.0];
     let &(rows, _) = inside.iter().find(|((dim, _), vector)| !vector && index.strides[*dim] == 1)?;
     let known = |dim: usize| index.strides[dim] == 0 || dim == rows.0 || dim == lanes.0 || open.contains(&dim);
-    let is_divided = |dim: usize| {
-        loops.parallel.is_some_and(|p| p.dim == dim || p.within.is_some_and(|(within, _)| within == dim))
-    };
+    let is_divided =
+        |dim: usize| loops.parallel.is_some_and(|p| p.dim == dim || p.within.is_some_and(|(within, _)| within == dim));
     // Who divides rows or lanes may overwrite what it alone reads.
     let whole = !is_divided(rows.0) && !is_divided(lanes.0);
     let fits = rows.1 * lanes.1.next_multiple_of(PITCH) * 4 <= MOST_BYTES;
