@@ -4,11 +4,11 @@
 #[path = "../benches/workloads/mod.rs"]
 mod workloads;
 
-use fulgurite::Lowered;
 use fulgurite::compiler::cpu::{Isa, Sharing, Target};
 use fulgurite::compiler::{Array, DType, TensorType};
 use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
+use fulgurite::{Lowered, lower};
 
 use workloads::WORKLOADS;
 
@@ -51,6 +51,42 @@ fn steps_are_the_same_on_any_number_of_threads() -> Result<()> {
             }
             assert!(run(isa, 3, Sharing::Everything)? == alone, "{}: {isa:?}", workload.name);
         }
+    }
+    Ok(())
+}
+
+/// Arrays that are read along one axis and added up along another, in blocks of 16 and with all kinds of remainders.
+#[test]
+fn what_is_read_across_its_rows_is_right() -> Result<()> {
+    for [batch, rows, lanes] in
+        [[1, 4, 8], [2, 16, 16], [8, 16, 32], [4, 17, 33], [5, 64, 49], [16, 5, 100], [4, 100, 15]]
+    {
+        let normalised = |x: Tensor| {
+            let y = x.transpose(&[0, 2, 1]);
+            let total = (&y * &y).sum_axes(2).expand_dims(2);
+            &y / (total + 1.0)
+        };
+        let n = batch * rows * lanes;
+        let data: Vec<f32> = (0..n).map(|i| (i * 7 % 31) as f32 / 31.0 - 0.4).collect();
+        let x = Tensor::from_vec(&[batch, rows, lanes], data.clone())?;
+        let lowered = lower(normalised, &x)?;
+        let is_staged = lowered.listing.iter().any(|kernel| kernel.loops.contains("transpose"));
+        // Where threads divide the batch, and vectors are filled.
+        assert_eq!(is_staged, batch >= 4 && rows >= 8, "{batch}x{rows}x{lanes}");
+        let mut results = Vec::new();
+        for (isa, threads) in [(Isa::detect(), 1), (Isa::detect(), 3), (Isa::Portable, 2)] {
+            let target = Target { isa, threads, sharing: Sharing::Everything };
+            let program = Program::compile_for("across", &lowered.graph, &[false], target)?;
+            let result = program.run(vec![x.array()?.clone()]).remove(0);
+            for (at, &y) in result.as_slice::<f32>()?.iter().enumerate() {
+                let (b, l, r) = (at / (rows * lanes), at / rows % lanes, at % rows);
+                let row = |r: usize| data[(b * rows + r) * lanes + l];
+                let total: f32 = (0..rows).map(|r| row(r) * row(r)).sum();
+                assert!((y - row(r) / (total + 1.0)).abs() < 1e-6, "{batch}x{rows}x{lanes}, element {at}: {y}");
+            }
+            results.push(result);
+        }
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{batch}x{rows}x{lanes}");
     }
     Ok(())
 }

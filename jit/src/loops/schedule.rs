@@ -92,16 +92,18 @@ impl Shape {
 
     /// The loop to divide between threads: an outer one that is long, or else that with most parts.
     fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
-        // Two short outer loops divide as one, as the rows of a batch of products do.
+        // Two short outer loops divide as one, as the rows of a batch of products do; the first alone where that serves.
         if let [first, second, ..] = self.outer[..self.outer.len() - self.walked]
             && self.vector != Some(second)
             && kernel.dims[first].extent < WIDE_ENOUGH
-            && !(kernel.dims[first].extent >= ENOUGH && self.reads_across(kernel, second))
         {
-            let within = kernel.dims[second].extent;
-            let extent = kernel.dims[first].extent * within;
-            return Some(Parallel { dim: first, within: Some((second, within)), extent, grain: 1 })
-                .filter(|_| extent > 1);
+            let (extent, within) = (kernel.dims[first].extent, kernel.dims[second].extent);
+            return if extent >= ENOUGH && self.reads_across(kernel, second) {
+                Some(Parallel { dim: first, within: None, extent, grain: 1 })
+            } else {
+                Some(Parallel { dim: first, within: Some((second, within)), extent: extent * within, grain: 1 })
+                    .filter(|parallel| parallel.extent > 1)
+            };
         }
         let candidates = self.outer.iter().copied().chain(self.vector.filter(|&d| !kernel.dims[d].reduced));
         let mut best: Option<Parallel> = None;
