@@ -127,7 +127,7 @@ impl Parts {
     /// The parts of `tree`.
     pub fn of(tree: &impl Tree) -> Self {
         struct Collect(Vec<Parts>, Bytes);
-        impl Visitor for Collect {
+        impl Visitor<'_> for Collect {
             fn leaf(&mut self, _: &Tensor) {
                 self.push(Part::Leaf);
             }

@@ -12,7 +12,7 @@ use crate::types::DType;
 pub struct Key(Tensor);
 
 impl Tree for Key {
-    fn visit(&self, visitor: &mut dyn Visitor) {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         self.0.visit(visitor);
     }
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {

@@ -26,10 +26,10 @@ impl std::fmt::Display for Name {
     }
 }
 
-/// Receives a tree's parts in order.
-pub trait Visitor {
+/// Receives a tree's parts in order; it may keep the leaves for as long as the tree is borrowed.
+pub trait Visitor<'t> {
     /// A leaf.
-    fn leaf(&mut self, tensor: &Tensor);
+    fn leaf(&mut self, tensor: &'t Tensor);
     /// The child called `name` begins.
     fn enter(&mut self, name: Name);
     /// The child ends.
@@ -52,7 +52,7 @@ pub trait Visitor {
 /// ```
 pub trait Tree: Sized {
     /// Shows every part to `visitor`, in order.
-    fn visit(&self, visitor: &mut dyn Visitor);
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>);
 
     /// The same structure with every leaf replaced by what `f` makes of it, in the order of [`Tree::visit`].
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self;
@@ -61,8 +61,8 @@ pub trait Tree: Sized {
 /// The leaves in order. Clones are handles to the same data.
 pub fn leaves(tree: &impl Tree) -> Vec<Tensor> {
     struct Leaves(Vec<Tensor>, Nothing);
-    impl Visitor for Leaves {
-        fn leaf(&mut self, tensor: &Tensor) {
+    impl<'t> Visitor<'t> for Leaves {
+        fn leaf(&mut self, tensor: &'t Tensor) {
             self.0.push(tensor.clone());
         }
         fn enter(&mut self, _: Name) {}
@@ -79,8 +79,8 @@ pub fn leaves(tree: &impl Tree) -> Vec<Tensor> {
 /// The leaves with their paths (`layers.0.weight`), in order.
 pub fn named_leaves(tree: &impl Tree) -> Vec<(String, Tensor)> {
     struct Named(Vec<(String, Tensor)>, Vec<Name>, Nothing);
-    impl Visitor for Named {
-        fn leaf(&mut self, tensor: &Tensor) {
+    impl<'t> Visitor<'t> for Named {
+        fn leaf(&mut self, tensor: &'t Tensor) {
             self.0.push((crate::types::join(&self.1, "."), tensor.clone()));
         }
         fn enter(&mut self, name: Name) {
@@ -119,7 +119,7 @@ impl Structure {
     /// The structure of `tree`.
     pub fn of(tree: &impl Tree) -> Self {
         struct Shape(Bytes);
-        impl Visitor for Shape {
+        impl Visitor<'_> for Shape {
             fn leaf(&mut self, _: &Tensor) {
                 self.0.0.push(b'*');
             }
@@ -167,7 +167,7 @@ impl Hasher for Nothing {
 pub struct Static<T>(pub T);
 
 impl<T: Hash + Clone> Tree for Static<T> {
-    fn visit(&self, visitor: &mut dyn Visitor) {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         self.0.hash(&mut visitor.structure());
     }
     fn map(&self, _: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
@@ -176,7 +176,7 @@ impl<T: Hash + Clone> Tree for Static<T> {
 }
 
 impl Tree for Tensor {
-    fn visit(&self, visitor: &mut dyn Visitor) {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         visitor.leaf(self);
     }
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
@@ -185,7 +185,7 @@ impl Tree for Tensor {
 }
 
 /// Visits the items of a list as children `0..`.
-fn visit_items<'a, T: Tree + 'a>(items: impl IntoIterator<Item = &'a T>, visitor: &mut dyn Visitor) {
+fn visit_items<'t, T: Tree + 't>(items: impl IntoIterator<Item = &'t T>, visitor: &mut dyn Visitor<'t>) {
     for (i, item) in items.into_iter().enumerate() {
         visitor.enter(Name::Index(i));
         item.visit(visitor);
@@ -194,7 +194,7 @@ fn visit_items<'a, T: Tree + 'a>(items: impl IntoIterator<Item = &'a T>, visitor
 }
 
 impl<T: Tree> Tree for Vec<T> {
-    fn visit(&self, visitor: &mut dyn Visitor) {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         visitor.structure().write_usize(self.len());
         visit_items(self, visitor);
     }
@@ -204,7 +204,7 @@ impl<T: Tree> Tree for Vec<T> {
 }
 
 impl<T: Tree, const N: usize> Tree for [T; N] {
-    fn visit(&self, visitor: &mut dyn Visitor) {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         visit_items(self, visitor);
     }
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
@@ -213,7 +213,7 @@ impl<T: Tree, const N: usize> Tree for [T; N] {
 }
 
 impl<T: Tree> Tree for Option<T> {
-    fn visit(&self, visitor: &mut dyn Visitor) {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         visitor.structure().write_u8(self.is_some().into());
         if let Some(item) = self {
             item.visit(visitor);
@@ -225,7 +225,7 @@ impl<T: Tree> Tree for Option<T> {
 }
 
 impl<T: Tree> Tree for Box<T> {
-    fn visit(&self, visitor: &mut dyn Visitor) {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         (**self).visit(visitor);
     }
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
@@ -234,7 +234,7 @@ impl<T: Tree> Tree for Box<T> {
 }
 
 impl<T: ?Sized> Tree for std::marker::PhantomData<T> {
-    fn visit(&self, _: &mut dyn Visitor) {}
+    fn visit<'t>(&'t self, _: &mut dyn Visitor<'t>) {}
     fn map(&self, _: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
         std::marker::PhantomData
     }
@@ -244,7 +244,7 @@ macro_rules! tuples {
     ($(($($t:ident $i:tt),*);)*) => { $(
         impl<$($t: Tree),*> Tree for ($($t,)*) {
             #[allow(unused_variables)]
-            fn visit(&self, visitor: &mut dyn Visitor) {
+            fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
                 $( visitor.enter(Name::Index($i)); self.$i.visit(visitor); visitor.leave(); )*
             }
             #[allow(unused_variables, clippy::unused_unit)]

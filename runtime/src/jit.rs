@@ -14,6 +14,7 @@ use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::types::join;
 use fulgurite_jit::{Array, Error, Name, Result, Tensor, Tree, Visitor, leaves, unflatten};
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use crate::program::Program;
 
@@ -114,7 +115,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         if tracing() {
             return Ok((self.function)(donated, borrowed));
         }
-        let mut inputs = Vec::with_capacity(self.leaves.load(Relaxed));
+        let mut inputs = Inputs::with_capacity(self.leaves.load(Relaxed));
         let known = KEY.with_borrow_mut(|key| {
             key.0.clear();
             collect(&donated, key, &mut inputs)?;
@@ -131,10 +132,11 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
             }
         };
         self.leaves.store(inputs.len(), Relaxed);
-        // From here on `inputs` may hold the last handles.
-        drop((donated, borrowed));
         // The key says that the types are those of the program.
-        let results = compiled.program.run_known(inputs);
+        let results = compiled.program.run_known(&inputs);
+        // What was written in place is the result's alone.
+        drop(inputs);
+        drop((donated, borrowed));
         Ok(unflatten(&compiled.result, results.into_iter().map(Tensor::from)))
     }
 
@@ -197,15 +199,18 @@ thread_local! {
     static KEY: RefCell<Bytes> = const { RefCell::new(Bytes(Vec::new())) };
 }
 
+/// The leaves of a call.
+type Inputs<'t> = SmallVec<[&'t Array; 32]>;
+
 /// Writes the kind of `tree` and collects its leaves.
-fn collect(tree: &impl Tree, key: &mut Bytes, inputs: &mut Vec<Option<Array>>) -> Result<()> {
-    struct Collector<'a> {
-        key: &'a mut Bytes,
-        inputs: &'a mut Vec<Option<Array>>,
+fn collect<'t>(tree: &'t impl Tree, key: &mut Bytes, inputs: &mut Inputs<'t>) -> Result<()> {
+    struct Collector<'c, 't> {
+        key: &'c mut Bytes,
+        inputs: &'c mut Inputs<'t>,
         error: Option<Error>,
     }
-    impl Visitor for Collector<'_> {
-        fn leaf(&mut self, tensor: &Tensor) {
+    impl<'t> Visitor<'t> for Collector<'_, 't> {
+        fn leaf(&mut self, tensor: &'t Tensor) {
             let ty = tensor.ty();
             // With the rank in front, so that no two types look alike.
             let kind = usize::from(b'*') << 24 | (ty.dtype as usize) << 16 | ty.rank();
@@ -215,7 +220,7 @@ fn collect(tree: &impl Tree, key: &mut Bytes, inputs: &mut Vec<Option<Array>>) -
                 key.extend_from_slice(&word.to_ne_bytes());
             }
             match tensor.array() {
-                Ok(array) => self.inputs.push(Some(array.clone())),
+                Ok(array) => self.inputs.push(array),
                 Err(error) => {
                     self.error.get_or_insert(error);
                 }

@@ -11,6 +11,7 @@ use fulgurite_jit::graph::Graph;
 use fulgurite_jit::memory::Place;
 use fulgurite_jit::opt::optimise_with;
 use fulgurite_jit::{Array, Result, TensorType};
+use smallvec::SmallVec;
 
 use crate::denormals::Flush;
 use crate::pace::Pace;
@@ -19,6 +20,9 @@ use crate::timing::{Timing, Turn, Watch};
 
 /// How many buffers of one output are kept for later calls, while their arrays are alive.
 const POOL: usize = 8;
+
+/// Pointers to inputs or outputs, which are few as a rule.
+type Pointers = SmallVec<[*mut u8; 32]>;
 
 /// A compiled graph, ready to be called, from several threads at once if need be.
 pub struct Program {
@@ -107,44 +111,52 @@ impl Program {
         for (input, ty) in inputs.iter().zip(params) {
             assert_eq!(input.ty(), ty, "a program is called with the types it was compiled for");
         }
-        self.run_known(inputs.into_iter().map(Some).collect())
+        self.run_known(&inputs.iter().collect::<Vec<_>>())
     }
 
-    /// [`Program::run`] for inputs (all there) of which it is known that they are of the right number and types.
-    pub(crate) fn run_known(&self, mut inputs: Vec<Option<Array>>) -> Vec<Array> {
+    /// [`Program::run`] for inputs of which it is known that they are of the right number and types. One that is written
+    /// in place is overwritten if this is the only handle to its buffer; the caller drops it then.
+    pub(crate) fn run_known(&self, inputs: &[&Array]) -> Vec<Array> {
         let Code { plan, kernels, .. } = &self.code;
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut params: Pointers = inputs.iter().map(|x| x.buffer().start()).collect();
+        // An output in the place of an input shares its buffer, or that of a copy.
+        let mut copies: SmallVec<[(usize, Array); 2]> = SmallVec::new();
         for &i in plan.in_place.iter().flatten() {
-            own(&mut inputs[i], &pools);
+            if !is_ours(inputs[i], &pools) {
+                let copy = copy(inputs[i]);
+                params[i] = copy.buffer().start();
+                copies.push((i, copy));
+            }
         }
-        let params: Vec<*mut u8> =
-            inputs.iter().map(|x| x.as_ref().map_or(std::ptr::null_mut(), |x| x.buffer().start())).collect();
-        // An output in the place of an input takes over its array; it is read there until the code is done.
-        let mut outputs: Vec<Option<Array>> = Vec::with_capacity(kernels.outputs.len());
+        let mut outputs: Vec<Array> = Vec::with_capacity(kernels.outputs.len());
         for (o, output) in kernels.outputs.iter().enumerate() {
             outputs.push(match output {
-                Output::Param(i, ty) => inputs[*i].as_ref().map(|x| Array::new(ty.clone(), x.buffer().clone())),
-                Output::Constant(array) => Some(array.clone()),
-                Output::Computed(b, ty) => match (plan.places[b.index()], plan.in_place[o]) {
-                    (Place::Output(first), _) if first != o => {
+                Output::Param(i, ty) => Array::new(ty.clone(), inputs[*i].buffer().clone()),
+                Output::Constant(array) => array.clone(),
+                Output::Computed(b, ty) => {
+                    let buffer = match (plan.places[b.index()], plan.in_place[o]) {
                         // A value that is returned twice is two handles to one buffer.
-                        outputs[first].as_ref().map(|x| Array::new(ty.clone(), x.buffer().clone()))
-                    }
-                    (_, Some(i)) => inputs[i].take().map(|x| if x.ty() == ty { x } else { x.retyped(ty) }),
-                    (_, None) => Some(Array::new(ty.clone(), fresh(&mut pools[o], ty))),
-                },
+                        (Place::Output(first), _) if first != o => outputs[first].buffer().clone(),
+                        (_, Some(i)) => {
+                            let copied = copies.iter().find(|(copied, _)| *copied == i);
+                            copied.map_or(inputs[i], |(_, copy)| copy).buffer().clone()
+                        }
+                        (_, None) => fresh(&mut pools[o], ty),
+                    };
+                    Array::new(ty.clone(), buffer)
+                }
             });
         }
         drop(pools);
-        let results: Vec<*mut u8> =
-            outputs.iter().map(|x| x.as_ref().map_or(std::ptr::null_mut(), |x| x.buffer().start())).collect();
+        let results: Pointers = outputs.iter().map(|x| x.buffer().start()).collect();
         let arena = self.arenas.lock().ok().and_then(|mut arenas| arenas.pop());
         let arena = arena.unwrap_or_else(|| Buffer::zeroed(self.code.memory(self.code.parts.len())));
         self.launch(&params, &results, &arena);
         if let Ok(mut arenas) = self.arenas.lock() {
             arenas.push(arena);
         }
-        outputs.into_iter().map(|x| x.expect("every output was given a buffer")).collect()
+        outputs
     }
 
     /// Runs the machine code. The pointers must be to buffers of the sizes that it was compiled for, those to results
@@ -220,21 +232,21 @@ impl Shared {
     }
 }
 
-/// Makes the input's buffer this call's alone: itself if nobody else holds it, a copy otherwise. A pool does not count:
-/// it lends only what nobody else holds.
-fn own(input: &mut Option<Array>, pools: &[Vec<Arc<Buffer>>]) {
-    let Some(array) = input else { return };
+/// Does nobody hold the array's buffer but the one who lends it to this call? A pool does not count: it lends only what
+/// nobody else holds.
+fn is_ours(array: &Array, pools: &[Vec<Arc<Buffer>>]) -> bool {
     let is_pooled = || pools.iter().flatten().any(|b| Arc::ptr_eq(b, array.buffer()));
-    let is_ours = match Arc::strong_count(array.buffer()) {
+    match Arc::strong_count(array.buffer()) {
         1 => true,
         2 => is_pooled(),
         _ => false,
-    };
-    if !is_ours {
-        let mut copy = Buffer::zeroed(array.ty().bytes());
-        copy.bytes_mut().copy_from_slice(array.bytes());
-        *input = Some(Array::new(array.ty().clone(), Arc::new(copy)));
     }
+}
+
+fn copy(array: &Array) -> Array {
+    let mut copy = Buffer::zeroed(array.ty().bytes());
+    copy.bytes_mut().copy_from_slice(array.bytes());
+    Array::new(array.ty().clone(), Arc::new(copy))
 }
 
 /// A buffer for an output whose earlier buffers are in `pool`.

@@ -30,7 +30,7 @@ pub(crate) fn expand(input: TokenStream, krate: &TokenStream) -> Result<TokenStr
         #[automatically_derived]
         #[allow(unused_variables)]
         impl #impl_generics #krate::Tree for #name #type_generics #where_clause {
-            fn visit(&self, visitor: &mut dyn #krate::Visitor) {
+            fn visit<'t>(&'t self, visitor: &mut dyn #krate::Visitor<'t>) {
                 match #subject { #(#visit)* }
             }
 
@@ -252,7 +252,7 @@ mod tests {
             #[automatically_derived]
             #[allow(unused_variables)]
             impl k::Tree for Conv {
-                fn visit(&self, visitor: &mut dyn k::Visitor) {
+                fn visit<'t>(&'t self, visitor: &mut dyn k::Visitor<'t>) {
                     match self {
                         Self { weight: field0, stride: field1, r#type: field2 } => {
                             visitor.enter(k::Name::Field("weight"));

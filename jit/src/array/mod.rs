@@ -70,11 +70,6 @@ impl Array {
         &self.buffer
     }
 
-    /// The same buffer as an array of `ty`, which takes as many bytes.
-    pub fn retyped(self, ty: &TensorType) -> Self {
-        Array::new(ty.clone(), self.buffer)
-    }
-
     /// The elements, row-major. An error when `T` is not the element type.
     pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
         if T::DTYPE != self.ty.dtype {
