@@ -142,14 +142,6 @@ impl Lanes for __m256 {
         unsafe { _mm256_maskstore_ps(to, mask, self) }
     }
     #[inline(always)]
-    unsafe fn prefetch(from: *const Self::Scalar) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch_write(to: *mut Self::Scalar) {
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
-    }
-    #[inline(always)]
     unsafe fn fma(self, by: Self, onto: Self) -> Self {
         unsafe { _mm256_fmadd_ps(self, by, onto) }
     }
@@ -239,14 +231,6 @@ impl Lanes for __m256d {
     #[inline(always)]
     unsafe fn store_masked(self, to: *mut f64, mask: __m256i) {
         unsafe { _mm256_maskstore_pd(to, mask, self) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(from: *const Self::Scalar) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch_write(to: *mut Self::Scalar) {
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
     }
     #[inline(always)]
     unsafe fn fma(self, by: Self, onto: Self) -> Self {

@@ -155,14 +155,6 @@ impl Lanes for __m512 {
         unsafe { _mm512_mask_storeu_ps(to, mask, self) }
     }
     #[inline(always)]
-    unsafe fn prefetch(from: *const Self::Scalar) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch_write(to: *mut Self::Scalar) {
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
-    }
-    #[inline(always)]
     unsafe fn fma(self, by: Self, onto: Self) -> Self {
         unsafe { _mm512_fmadd_ps(self, by, onto) }
     }
@@ -257,14 +249,6 @@ impl Lanes for __m512d {
     #[inline(always)]
     unsafe fn store_masked(self, to: *mut f64, mask: __mmask8) {
         unsafe { _mm512_mask_storeu_pd(to, mask, self) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(from: *const Self::Scalar) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch_write(to: *mut Self::Scalar) {
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
     }
     #[inline(always)]
     unsafe fn fma(self, by: Self, onto: Self) -> Self {

@@ -119,10 +119,6 @@ impl<S: Scalar, const N: usize> Lanes for [S; N] {
         }
     }
     #[inline(always)]
-    unsafe fn prefetch(_: *const Self::Scalar) {}
-    #[inline(always)]
-    unsafe fn prefetch_write(_: *mut Self::Scalar) {}
-    #[inline(always)]
     unsafe fn fma(self, by: Self, onto: Self) -> Self {
         core::array::from_fn(|lane| self[lane].fma(by[lane], onto[lane]))
     }

@@ -37,10 +37,6 @@ pub(super) trait Lanes: Copy {
     unsafe fn load_masked(from: *const Self::Scalar, mask: Self::Mask) -> Self;
     /// Lanes outside the mask touch no memory.
     unsafe fn store_masked(self, to: *mut Self::Scalar, mask: Self::Mask);
-    /// Asks for the line at `from`, which need not be there, for a later time.
-    unsafe fn prefetch(from: *const Self::Scalar);
-    /// Asks for the line at `to`, which need not be there, to be written to soon.
-    unsafe fn prefetch_write(to: *mut Self::Scalar);
     /// `self * by + onto`, rounded once.
     unsafe fn fma(self, by: Self, onto: Self) -> Self;
     /// The transpose of `rows` x `columns` scalars (each from 1 to `WIDTH`) at `from`, whose rows
@@ -140,7 +136,7 @@ unsafe fn body<V: Lanes, const MR: usize, const NV: usize, const MASKED: bool>(t
         } else if tile.far_d {
             for r in 0..MR {
                 for v in 0..NV {
-                    V::prefetch_write(tile.d.wrapping_offset(r as isize * tile.d_row).wrapping_add(v * V::WIDTH));
+                    prefetch_write(tile.d.wrapping_offset(r as isize * tile.d_row).wrapping_add(v * V::WIDTH));
                 }
             }
         }
@@ -153,7 +149,7 @@ unsafe fn body<V: Lanes, const MR: usize, const NV: usize, const MASKED: bool>(t
             let mut x = tile.x.wrapping_offset(term.x);
             let mut y = tile.y.wrapping_offset(term.y);
             for _ in 0..tile.k {
-                V::prefetch(ahead);
+                prefetch(ahead);
                 ahead = ahead.wrapping_offset(tile.ahead_step);
                 let ys = load::<V, NV, MASKED>(y, mask);
                 for r in 0..MR {
@@ -180,6 +176,32 @@ unsafe fn body<V: Lanes, const MR: usize, const NV: usize, const MASKED: bool>(t
             }
         }
     }
+}
+
+/// Asks for the line at `from`, which need not be there, for a later time.
+#[inline(always)]
+fn prefetch<S>(from: *const S) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing that could fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
+/// Asks for the line at `to`, which need not be there, to be written to soon.
+#[inline(always)]
+fn prefetch_write<S>(to: *mut S) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = to;
 }
 
 /// `NV` vectors, the last of them masked.

@@ -7,7 +7,8 @@
 //! How it is done: the loops have constant bounds, so every access has a pointer that is moved by constants as the
 //! loops go round, and no index is ever computed. The vectorised dimension is counted in `r15`, which addresses all
 //! accesses along it. Values that are computed once per row lie in the frame with all lanes equal (or one row per lane).
-//! `lanes` maps the straight-line code to instructions and registers.
+//! `straight` makes of a block the code of one vector, or of two side by side; `lanes` maps it to instructions, to which
+//! `registers` gives out registers; `transpose` copies what is read across its rows.
 
 mod lanes;
 mod registers;
