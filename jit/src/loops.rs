@@ -1,4 +1,6 @@
-//! Loops: how a kernel runs. Comes in: a [`LoopKernel`](crate::fuse::LoopKernel). Goes out: nested loops around straight-line blocks, with the
+//! Loops: how a kernel runs.
+//!
+//! Comes in: a [`LoopKernel`](crate::fuse::LoopKernel). Goes out: nested loops around straight-line blocks, with the
 //! vectorised dimension, the passes over each row and the partial results of reductions written out.
 //!
 //! A kernel without reductions runs its last dimension as vectors. A kernel with reductions runs row by row: each pass

@@ -146,6 +146,7 @@ pub fn arrange(
     let (needs, overwritten) = dependences(kernels, donated);
     let links = Links { kernels, work, slicing, needs: &needs, overwritten: &overwritten, threads, sharing };
     let mut order: Vec<usize> = Vec::with_capacity(n);
+    let mut in_order: Vec<Work> = Vec::with_capacity(n);
     let mut phases: Vec<Phase> = Vec::new();
     let mut done = vec![false; n];
     let mut pending: Vec<usize> = (0..n).collect();
@@ -182,11 +183,10 @@ pub fn arrange(
             done[k] = true;
         }
         pending.retain(|&k| !done[k]);
+        in_order.extend(order[begin..].iter().map(|&k| work[k]));
         if together {
-            let in_order: Vec<Work> = order.iter().map(|&k| work[k]).collect();
             let work: Vec<Work> = groups.iter().map(|group| group.work(&in_order)).collect();
-            let alone: f64 = work.iter().map(|work| work.nanoseconds).sum();
-            gain += alone - share(&work, threads).busiest - 2.0 * MEETING;
+            gain += sum(&order[begin..]) - share(&work, threads).busiest - 2.0 * MEETING;
         }
         match phases.last_mut() {
             Some(last) if !last.together && !together => last.groups.extend(groups),
@@ -204,8 +204,9 @@ pub struct Shares {
     pub busiest: f64,
 }
 
-/// Shares a phase's groups out, given the work of each. Neighbouring ones go to one thread where that is as even, because neighbouring memory then
-/// does: a core that reads ahead past the end of its own arrays takes the next one's lines away from another.
+/// Shares a phase's groups out, given the work of each. Neighbouring ones go to one thread where that is as even, because
+/// neighbouring memory then does: a core that reads ahead past the end of its own arrays takes the next one's lines away
+/// from another.
 pub fn share(work: &[Work], threads: usize) -> Shares {
     let (even, runs) = (share_evenly(work, threads), share_in_runs(work, threads));
     if runs.busiest <= even.busiest * 1.02 { runs } else { even }

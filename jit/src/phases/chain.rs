@@ -23,6 +23,11 @@ const SLICED_ROWS: usize = 128;
 /// Bytes of a second operand that all slices of a product read, at most.
 const SHARED_BYTES: usize = 512 << 10;
 
+/// How much longer than all threads on average the busiest may work because of one more kernel in a chain; and from
+/// when on what need not be in it is better divided by itself.
+const MOST_IDLE: f64 = 1.25;
+const LITTLE_IDLE: f64 = 1.1;
+
 /// How a kernel can be cut into slices, equal parts of its work that go with equal parts of its buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slicing {
@@ -116,12 +121,13 @@ impl Links<'_> {
         for &k in waiting.iter().filter(|&&k| k > first) {
             let Some(slicing) = &self.slicing[k] else { continue };
             let (inside, outside): (Vec<usize>, Vec<usize>) = self.needs[k].iter().partition(|k| members.contains(k));
-            let both = gcd(slices, slicing.slices);
-            let fits = self
-                .best(both, most.min(slicing.most))
-                .is_some_and(|(_, idle)| idle <= self.best(slices, most).map_or(1.0, |(_, before)| before).max(1.25));
-            if !inside.is_empty() && outside.iter().all(|&k| done[k]) && fits && self.slice_by_slice(k, &inside) {
-                (slices, most) = (both, most.min(slicing.most));
+            if inside.is_empty() || !outside.iter().all(|&k| done[k]) || !self.slice_by_slice(k, &inside) {
+                continue;
+            }
+            let (fewer, most_of_both) = (gcd(slices, slicing.slices), most.min(slicing.most));
+            let before = self.best(slices, most).map_or(1.0, |(_, idle)| idle);
+            if self.best(fewer, most_of_both).is_some_and(|(_, idle)| idle <= before.max(MOST_IDLE)) {
+                (slices, most) = (fewer, most_of_both);
                 members.push(k);
             }
             if members.len() == LONGEST {
@@ -129,7 +135,7 @@ impl Links<'_> {
             }
         }
         let (_, idle) = self.best(slices, most)?;
-        if idle > 1.1 {
+        if idle > LITTLE_IDLE {
             self.drop_ends(&mut members);
         }
         let depth = self.depths(&members).into_iter().max()?;
