@@ -210,3 +210,28 @@ fn divisors(n: usize, most: usize) -> impl Iterator<Item = usize> {
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_parts_of_a_loop_go_with_equal_parts_of_a_buffer() {
+        // Row-major over [4, 3, 5], all of it or within the rows.
+        assert!(is_sliced(60, 0, &[15, 5, 1], &[4, 3, 5]));
+        assert!(is_sliced(60, 2, &[15, 5, 0], &[4, 3, 5]));
+        assert!(is_sliced(60, 14, &[15, -5, -1], &[4, 3, 5]), "backwards within a row");
+        // Of the next row, of all rows, of a part of the buffer, in another order.
+        assert!(!is_sliced(60, 1, &[15, 5, 1], &[4, 3, 5]));
+        assert!(!is_sliced(60, 0, &[0, 5, 1], &[4, 3, 5]));
+        assert!(!is_sliced(120, 0, &[15, 5, 1], &[4, 3, 5]));
+        assert!(!is_sliced(60, 0, &[1, 20, 4], &[4, 3, 5]));
+    }
+
+    #[test]
+    fn divisors_ascend_up_to_the_most() {
+        assert_eq!(divisors(12, usize::MAX).collect::<Vec<_>>(), [2, 3, 4, 6, 12]);
+        assert_eq!(divisors(12, 4).collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(gcd(3136, 4096), 64);
+    }
+}
