@@ -36,7 +36,7 @@ const CHANGE: f64 = 400.0;
 const CALL: f64 = 4_000.0;
 
 /// How many kernels may wait while later ones are drawn forward.
-const WINDOW: usize = 64;
+const WINDOW: usize = 256;
 
 /// What threads share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

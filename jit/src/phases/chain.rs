@@ -11,7 +11,7 @@ use super::{CHANGE, MEETING, Sharing, WORTH, Work};
 use crate::fuse::{BufferId, Kernel, Kernels};
 
 /// The most kernels in a chain: what waits for it to end, and the memory that this holds, are as large as it is long.
-const LONGEST: usize = 16;
+const LONGEST: usize = 8;
 
 /// Bytes that a kernel should touch in a slice: half of a small second-level cache.
 const SLICE_BYTES: usize = 512 << 10;
