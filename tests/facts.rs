@@ -142,11 +142,11 @@ fn kernels_of_the_workloads() -> Result<()> {
             }
         }
         let phase = Phase::alone(0..kernels.kernels.len());
-        let arena = plan(&kernels, &vec![false; kernels.params.len()], &[phase]).arena;
+        let donated = vec![false; kernels.params.len()];
+        let arena = plan(&kernels, &donated, &[phase]).arena;
         let name = workload.name;
         text += &format!("{name}: {loops} loops, {gemms} gemms, {stores} stores, {values} values; ");
         text += &format!("{bytes} moved, {operations} operations, {arena} in the arena; ");
-        let donated = vec![false; kernels.params.len()];
         let target = Target { isa: Isa::Portable, threads: 2, sharing: Sharing::WherePays };
         let phases = &compile(kernels, &donated, target)?.phases;
         let chains = phases.iter().flat_map(|phase| &phase.groups).filter(|group| group.chain.is_some()).count();

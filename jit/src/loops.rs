@@ -197,6 +197,13 @@ pub enum Effect {
 }
 
 impl Loops {
+    /// Takes so many bytes of scratch memory; gives where they begin.
+    fn reserve(&mut self, bytes: usize) -> usize {
+        let start = self.scratch;
+        self.scratch = (start + bytes).next_multiple_of(64);
+        start
+    }
+
     /// Is it the loop of which only a part is run?
     pub fn is_divided(&self, dim: usize) -> bool {
         self.parallel.is_some_and(|parallel| parallel.dim == dim)

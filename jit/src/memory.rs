@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::fuse::{BufferId, Kernel, KernelOp, Kernels, Output, Source};
+use crate::fuse::{BufferId, Kernel, Kernels, Output, Source};
 use crate::phases::Phase;
 
 /// Alignment of places in the arena, in bytes.
@@ -177,11 +177,7 @@ fn may_replace(kernels: &Kernels, b: BufferId, p: BufferId, uses: &Uses) -> bool
             return false;
         }
         let same_type = kernels.buffers[b.index()].ty.dtype.size() == kernels.buffers[p.index()].ty.dtype.size();
-        same_type
-            && kernel.values.iter().all(|v| match &v.op {
-                KernelOp::Load(buffer, index) => *buffer != p || *index == store.index,
-                KernelOp::Counter(_) | KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => true,
-            })
+        same_type && kernel.loads().all(|(buffer, index)| buffer != p || *index == store.index)
     })
 }
 

@@ -34,10 +34,19 @@ impl Job {
         match self {
             Job::Loop { code, .. } => {
                 let loops = &shapes[*code];
-                let units = loops.parallel.map_or(1, |parallel| parallel.units());
-                Work { nanoseconds: 20.0 + loops.instructions() as f64 * 0.25, units }
+                Work { nanoseconds: 20.0 + loops.instructions() as f64 * 0.25, units: self.units(shapes) }
             }
-            Job::Gemm { gemm, .. } => Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, units: gemm.tasks() },
+            Job::Gemm { gemm, .. } => {
+                Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, units: self.units(shapes) }
+            }
+        }
+    }
+
+    /// Into how many parts it divides.
+    fn units(&self, shapes: &[Loops]) -> usize {
+        match self {
+            Job::Loop { code, .. } => shapes[*code].parallel.map_or(1, |parallel| parallel.units()),
+            Job::Gemm { gemm, .. } => gemm.tasks(),
         }
     }
 
@@ -65,6 +74,11 @@ impl Job {
             },
             Job::Gemm { .. } => [units.start, units.end],
         }
+    }
+
+    /// The begin and end of all of it.
+    fn whole(&self, shapes: &[Loops]) -> [usize; 2] {
+        self.part(shapes, 0..self.units(shapes))
     }
 }
 
@@ -239,7 +253,7 @@ impl Calls<'_, '_> {
         let next = self.builder.ins().umin(next, end);
         for k in kernels {
             let job = &self.driver.jobs[k];
-            let [_, all] = job.part(self.driver.shapes, 0..job.work(self.driver.shapes).units);
+            let [_, all] = job.whole(self.driver.shapes);
             let each = (all / slices.count) as i64;
             let part = (self.builder.ins().imul_imm_s(slice, each), self.builder.ins().imul_imm_s(next, each));
             self.call(k, Some(part));
@@ -272,8 +286,7 @@ impl Calls<'_, '_> {
         }
         if needs_part {
             let (begin, end) = part.unwrap_or_else(|| {
-                let units = job.work(driver.shapes).units;
-                let [begin, end] = job.part(driver.shapes, 0..units);
+                let [begin, end] = job.whole(driver.shapes);
                 let mut constant = |x: usize| self.builder.ins().iconst(types::I64, x as i64);
                 (constant(begin), constant(end))
             });

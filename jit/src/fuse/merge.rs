@@ -174,10 +174,9 @@ impl LoopGroup {
             }
         }
         // All that it reads of ours must be read at the element where we store it.
-        for value in &other.values {
-            if let KernelOp::Load(buffer, index) = &value.op
-                && let Some((_, at)) = self.stored.get(buffer)
-                && (partial.contains(buffer) || index.remap(&map, dims.len()) != *at)
+        for (buffer, index) in other.loads() {
+            if let Some((_, at)) = self.stored.get(&buffer)
+                && (partial.contains(&buffer) || index.remap(&map, dims.len()) != *at)
             {
                 return false;
             }

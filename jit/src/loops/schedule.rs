@@ -291,8 +291,7 @@ impl<'a> Scheduler<'a> {
             index.strides[d] = elements as isize;
             elements *= self.kernel.dims[d].extent;
         }
-        let start = self.loops.scratch;
-        self.loops.scratch = (start + elements * dtype.size()).next_multiple_of(64);
+        let start = self.loops.reserve(elements * dtype.size());
         index.offset = (start / dtype.size()) as isize;
         index
     }

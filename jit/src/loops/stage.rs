@@ -120,10 +120,9 @@ impl Transpose {
         let Input::Load { index, dtype, .. } = from else { unreachable!("only loads are staged") };
         let pitch = lanes.1.next_multiple_of(PITCH);
         let mut to = Affine::zero(index.strides.len());
-        to.offset = (loops.scratch / dtype.size()) as isize;
+        to.offset = (loops.reserve(rows.1 * pitch * dtype.size()) / dtype.size()) as isize;
         to.strides[rows.0] = pitch as isize;
         to.strides[lanes.0] = 1;
-        loops.scratch = (loops.scratch + rows.1 * pitch * dtype.size()).next_multiple_of(64);
         let mut program = LaneProgram::new();
         let value = program.input(0, LaneType::of(*dtype));
         let store = Effect::Store { arg: loops.args.len(), index: to, dtype: *dtype, value };

@@ -116,25 +116,24 @@ impl Links<'_> {
     /// The chain that begins with kernel `first`, if that is worth it. `waiting` are the kernels that have not run, in
     /// order; whether others have, `done` says.
     pub(super) fn chain(&self, first: usize, waiting: &[usize], done: &[bool]) -> Option<Chain> {
-        let Slicing { mut slices, mut most, .. } = self.slicing[first].clone()?;
+        let &Slicing { mut slices, mut most, .. } = self.slicing[first].as_ref()?;
+        let mut idle = self.least_idle(slices, most)?;
         let mut members = vec![first];
         for &k in waiting.iter().filter(|&&k| k > first) {
             let Some(slicing) = &self.slicing[k] else { continue };
             let (inside, outside): (Vec<usize>, Vec<usize>) = self.needs[k].iter().partition(|k| members.contains(k));
-            if inside.is_empty() || !outside.iter().all(|&k| done[k]) || !self.slice_by_slice(k, &inside) {
+            if inside.is_empty() || !outside.iter().all(|&k| done[k]) || !self.slice_by_slice(k, slicing, &inside) {
                 continue;
             }
             let (fewer, most_of_both) = (gcd(slices, slicing.slices), most.min(slicing.most));
-            let before = self.best(slices, most).map_or(1.0, |(_, idle)| idle);
-            if self.best(fewer, most_of_both).is_some_and(|(_, idle)| idle <= before.max(MOST_IDLE)) {
-                (slices, most) = (fewer, most_of_both);
+            if let Some(of_both) = self.least_idle(fewer, most_of_both).filter(|&i| i <= idle.max(MOST_IDLE)) {
+                (slices, most, idle) = (fewer, most_of_both, of_both);
                 members.push(k);
             }
             if members.len() == LONGEST {
                 break;
             }
         }
-        let (_, idle) = self.best(slices, most)?;
         if idle > LITTLE_IDLE {
             self.drop_ends(&mut members);
         }
@@ -144,15 +143,14 @@ impl Links<'_> {
         let lost = sum * (idle - 1.0) / self.threads as f64;
         let pays = self.sharing == Sharing::Everything || sum >= WORTH && saved > lost;
         let bytes = members.iter().map(|&k| self.kernels.bytes_moved(k)).max()?;
-        let slices = self.cut(slices, most, bytes)?;
+        let slices = self.cut(slices, most, idle, bytes)?;
         let step = if bytes > SLICE_BYTES * self.threads { 1 } else { slices };
         (depth > 1 && pays).then_some(Chain { kernels: members, slices, step })
     }
 
     /// Does a slice of `k` need no more than the same slice of `before`, and overwrite nothing that they read?
-    fn slice_by_slice(&self, k: usize, before: &[usize]) -> bool {
+    fn slice_by_slice(&self, k: usize, slicing: &Slicing, before: &[usize]) -> bool {
         let kernel = &self.kernels.kernels[k];
-        let Some(slicing) = &self.slicing[k] else { return false };
         before.iter().all(|&before| {
             let written = self.kernels.kernels[before].writes();
             let is_written = |b: &BufferId| written.contains(b);
@@ -167,12 +165,12 @@ impl Links<'_> {
     fn drop_ends(&self, members: &mut Vec<usize>) {
         let depths = self.depths(members);
         let most = depths.iter().max().copied().unwrap_or(0);
-        let is_needed = |k: usize, members: &[usize]| members.iter().any(|&user| self.needs[user].contains(&k));
         let all = members.clone();
+        let is_needed = |k: usize| all.iter().any(|&user| self.needs[user].contains(&k));
         let mut depth = depths.iter();
         members.retain(|&k| {
             let is_last = depth.next() == Some(&most);
-            is_last || is_needed(k, &all) || self.work[k].units < 8 * self.threads
+            is_last || is_needed(k) || self.work[k].units < 8 * self.threads
         });
     }
 
@@ -186,19 +184,20 @@ impl Links<'_> {
         depths
     }
 
-    /// The smallest number of slices that divides best between the threads, and how much longer than all threads on
-    /// average the busiest then works.
-    fn best(&self, slices: usize, most: usize) -> Option<(usize, f64)> {
-        let idle = |c: usize| (c.div_ceil(self.threads) * self.threads) as f64 / c as f64;
-        divisors(slices, most).map(|c| (c, idle(c))).min_by(|x, y| x.1.total_cmp(&y.1))
+    /// How much longer than all threads on average the busiest works, when so many slices are divided between them.
+    fn idle(&self, slices: usize) -> f64 {
+        (slices.div_ceil(self.threads) * self.threads) as f64 / slices as f64
     }
 
-    /// Into how many slices to cut: as few as divide well and touch few bytes at a time.
-    fn cut(&self, slices: usize, most: usize, bytes: usize) -> Option<usize> {
-        let (_, least) = self.best(slices, most)?;
-        let even = |c: &usize| (c.div_ceil(self.threads) * self.threads) as f64 <= least * 1.02 * *c as f64;
-        let even: Vec<usize> = divisors(slices, most).filter(even).collect();
-        even.iter().copied().find(|c| bytes / c <= SLICE_BYTES).or(even.last().copied())
+    /// That for the number of slices that divides best.
+    fn least_idle(&self, slices: usize, most: usize) -> Option<f64> {
+        divisors(slices, most).map(|count| self.idle(count)).min_by(f64::total_cmp)
+    }
+
+    /// Into how many slices to cut: as few as divide well, which is like `least`, and touch few bytes at a time.
+    fn cut(&self, slices: usize, most: usize, least: f64, bytes: usize) -> Option<usize> {
+        let even: Vec<usize> = divisors(slices, most).filter(|&count| self.idle(count) <= least * 1.02).collect();
+        even.iter().copied().find(|count| bytes / count <= SLICE_BYTES).or(even.last().copied())
     }
 }
 

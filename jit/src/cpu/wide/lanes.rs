@@ -12,7 +12,8 @@ use crate::lane::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProg
 use crate::loops::{Block, Effect, Input};
 use crate::types::DType;
 
-/// A block of fewer instructions is short: the processor by itself works on the next vector before this one is done.
+/// A block of fewer instructions for two vectors is short: the processor by itself works on the second before the first
+/// is done.
 const LONG: usize = 40;
 
 /// A vector operand.

@@ -6,8 +6,8 @@
 //! lanes only, except `lgamma` and `digamma`, which go through f64.
 //!
 //! **Invariant:** NaN in, NaN out (but `pow(NaN, 0) = pow(1, NaN) = 1`); signed zeros and infinities as C has them; f32
-//! results may be denormal, and are then right too (the runtime makes them zero, as XLA does). The largest error seen of each function is given in units in the last
-//! place ("ulp"). For f32 that is over all floats or every third, but every 211th for `rsqrt`, `erf_inv`, `lgamma`, `digamma`
+//! results may be denormal, and are then right too (the runtime makes them zero, as XLA does). The largest error seen of
+//! each function is given in units in the last place ("ulp"). For f32 that is over all floats or every third, but every 211th for `rsqrt`, `erf_inv`, `lgamma`, `digamma`
 //! and random pairs for `pow` and `atan2`; f64 was tried at random points only, and where it is not mentioned was no worse.
 //! Only `sin`, `cos`, `tan` and `rem` have a range, beyond which they give NaN. Not done here: derivatives (they are rules on
 //! the graph).
