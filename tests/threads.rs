@@ -45,10 +45,7 @@ fn steps_are_the_same_on_any_number_of_threads() -> Result<()> {
                 assert!(shared == alone, "{}: {threads} threads, sharing {sharing:?}", workload.name);
             }
         }
-        for isa in [Isa::Avx2, Isa::Portable] {
-            if isa == Isa::Avx2 && Isa::detect() == Isa::Portable {
-                continue;
-            }
+        for &isa in Isa::available() {
             assert!(run(isa, 3, Sharing::Everything)? == alone, "{}: {isa:?}", workload.name);
         }
     }
@@ -74,7 +71,7 @@ fn what_is_read_across_its_rows_is_right() -> Result<()> {
         // Where threads divide the batch, and vectors are filled.
         assert_eq!(is_staged, batch >= 4 && rows >= 8, "{batch}x{rows}x{lanes}");
         let mut results = Vec::new();
-        for (isa, threads) in [(Isa::detect(), 1), (Isa::detect(), 3), (Isa::Portable, 2)] {
+        for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 3)]) {
             let target = Target { isa, threads, sharing: Sharing::Everything };
             let program = Program::compile_for("across", &lowered.graph, &[false], target)?;
             let result = program.run(vec![x.array()?.clone()]).remove(0);

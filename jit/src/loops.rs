@@ -40,8 +40,8 @@ pub struct Loops {
     pub accumulators: Vec<Accumulator>,
     /// The code.
     pub body: Vec<Stmt>,
-    /// Must the code be scalar?
-    pub scalar: bool,
+    /// Are there lanes of 64 bits?
+    pub wide: bool,
     /// The loop that may run in parts, at once; the code is then given the part as its last two arguments.
     pub parallel: Option<Parallel>,
 }
@@ -217,7 +217,8 @@ impl Loops {
         }
     }
 
-    /// Roughly how many lane instructions a run takes, each for up to [`PARTIALS`] lanes.
+    /// Roughly how many lane instructions a run takes, each for up to [`PARTIALS`] lanes of 32 bits or half
+    /// as many of 64.
     pub fn instructions(&self) -> usize {
         fn count(stmts: &[Stmt], vector: Option<usize>, lanes: usize) -> usize {
             stmts
@@ -242,7 +243,7 @@ impl Loops {
                 })
                 .sum()
         }
-        count(&self.body, None, if self.scalar { 1 } else { PARTIALS })
+        count(&self.body, None, if self.wide { PARTIALS / 2 } else { PARTIALS })
     }
 }
 

@@ -75,7 +75,7 @@ fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
     close("compiled", &got, &want, &bounds)?;
     same("run again", &lent.run(inputs.to_vec()), &got)?;
 
-    for (isa, threads) in [(Isa::Portable, 1), (Isa::Portable, 3), (Isa::detect(), 2)] {
+    for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 3)]) {
         let target = Target { isa, threads, sharing: Sharing::Everything };
         let other = Program::compile_for("other", graph, &vec![false; inputs.len()], target)?;
         let title = format!("with vectors of {isa:?} and {threads} threads");

@@ -92,7 +92,7 @@ impl Emitter<'_, '_> {
         } else {
             let scalar = self.builder.declare_var(scalar_type(ty));
             let vector =
-                self.builder.declare_var(if self.loops.scalar { scalar_type(ty) } else { lane_type(ty, LANES) });
+                self.builder.declare_var(if self.loops.wide { scalar_type(ty) } else { lane_type(ty, LANES) });
             Place::Registers(scalar, vector)
         }
     }
@@ -105,7 +105,7 @@ impl Emitter<'_, '_> {
                     let (begin, end) = self.part.expect("divided loops come with a part");
                     if let Some((within, body)) = self.loops.divided_with(*dim, body) {
                         self.flat_loop(*dim, within, (begin, end), body, width, vector);
-                    } else if *vectorised && !self.loops.scalar {
+                    } else if *vectorised && !self.loops.wide {
                         // Parts begin at multiples of the lanes.
                         let whole = self.builder.ins().band_imm_s(end, -(LANES as i64));
                         self.part_loop(*dim, begin, whole, LANES, body, LANES, Some(*dim));
@@ -115,7 +115,7 @@ impl Emitter<'_, '_> {
                         self.part_loop(*dim, begin, end, 1, body, width, vector);
                     }
                 }
-                Stmt::For { dim, extent, vector: true, body } if !self.loops.scalar && *extent >= LANES => {
+                Stmt::For { dim, extent, vector: true, body } if !self.loops.wide && *extent >= LANES => {
                     let whole = extent - extent % LANES;
                     self.for_loop(*dim, 0, whole, LANES, body, LANES, Some(*dim));
                     self.for_loop(*dim, whole, *extent, 1, body, 1, vector);
@@ -425,7 +425,7 @@ impl Emitter<'_, '_> {
                 self.builder.def_var(if width == 1 { scalar } else { vector }, x);
             }
             Place::Memory(slot) => {
-                let lanes = if self.loops.scalar { 1 } else { LANES };
+                let lanes = if self.loops.wide { 1 } else { LANES };
                 let x = self.constant(a.lane_type(), bits, lanes);
                 let size = scalar_type(a.lane_type()).bytes() as usize;
                 let base = self.builder.ins().stack_addr(types::I64, slot, 0);
@@ -478,7 +478,7 @@ impl Emitter<'_, '_> {
             }
             Place::Memory(slot) => slot,
         };
-        let lanes = if self.loops.scalar { 1 } else { LANES };
+        let lanes = if self.loops.wide { 1 } else { LANES };
         let ty = lane_type(a.lane_type(), lanes);
         let size = scalar_type(a.lane_type()).bytes() as usize;
         let base = self.builder.ins().stack_addr(types::I64, slot, 0);

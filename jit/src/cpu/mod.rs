@@ -35,6 +35,7 @@ use crate::loops::{Loops, schedule};
 use crate::memory::{Plan, plan};
 pub use crate::phases::Sharing;
 use crate::phases::{Phase, Slicing, Work, arrange, in_order};
+use wide::Width;
 
 /// What code is made for. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +241,7 @@ type Prepared = (Loops, Option<Vec<u8>>);
 
 /// The loops of each kernel, and the code where that comes from `wide`: pure functions of the kernel, so threads share
 /// them where there are many. (What is left to Cranelift goes through one module, one after the other.)
-fn prepare(kernels: &[LoopKernel], wide: bool, threads: usize) -> Result<Vec<Prepared>> {
+fn prepare(kernels: &[LoopKernel], wide: Option<Width>, threads: usize) -> Result<Vec<Prepared>> {
     if threads == 1 || kernels.len() < MANY_KERNELS {
         return kernels.iter().map(|kernel| prepare_one(kernel, wide)).collect();
     }
@@ -261,9 +262,9 @@ fn prepare(kernels: &[LoopKernel], wide: bool, threads: usize) -> Result<Vec<Pre
     results.into_iter().map(|result| result.into_inner().expect("every kernel was somebody's")).collect()
 }
 
-fn prepare_one(kernel: &LoopKernel, wide: bool) -> Result<Prepared> {
+fn prepare_one(kernel: &LoopKernel, wide: Option<Width>) -> Result<Prepared> {
     let loops = schedule(kernel);
-    let code = if wide { wide::emit(&loops).map_err(|e| Error::compiler("wide", e))? } else { None };
+    let code = wide.map_or(Ok(None), |width| wide::emit(&loops, width)).map_err(|e| Error::compiler("wide", e))?;
     Ok((loops, code))
 }
 
@@ -337,13 +338,13 @@ struct Compiler {
     frontend: FunctionBuilderContext,
     /// Where the text of the next function goes, if it is wanted: Cranelift's code, machine code.
     listing: Option<(String, String)>,
-    /// Are there vectors of 512 bits?
-    wide: bool,
+    /// The vectors that `wide` may emit, if any.
+    wide: Option<Width>,
 }
 
 impl Compiler {
     fn new(isa: Isa) -> Result<Self> {
-        let wide = isa == Isa::Avx512 && wide::available();
+        let wide = Width::of(isa);
         let fault = |e: &dyn std::fmt::Display| Error::compiler("emit", e);
         let mut flags = settings::builder();
         let verify = if cfg!(debug_assertions) { "true" } else { "false" };
@@ -399,7 +400,7 @@ impl Compiler {
             dump(Stage::Asm, &format!("asm of {name}"), &wide::disassemble(code));
         }
         if let Some((clif, asm)) = &mut self.listing {
-            *clif = "none: emitted with vectors of 512 bits".into();
+            *clif = "none: emitted without Cranelift, for vectors of 256 or 512 bits".into();
             *asm = wide::disassemble(code);
         }
         let fault = |e: cranelift_module::ModuleError| Error::compiler("wide", format!("{name}: {e}"));

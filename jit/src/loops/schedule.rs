@@ -155,7 +155,7 @@ impl<'a> Scheduler<'a> {
         }
         let args = kernel.touches();
         let parallel = shape.parallel(kernel);
-        let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], scalar: false, parallel };
+        let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], wide: false, parallel };
         let (kept, rows, spread) = Default::default();
         Scheduler { kernel, shape, element, ready, kept, rows, row_count: 0, spread, loops }
     }
@@ -209,9 +209,9 @@ impl<'a> Scheduler<'a> {
         }
         let around = self.shape.outer.len() - self.shape.walked;
         self.loops.body = self.nest(&self.shape.outer[..around], body);
-        self.loops.scalar =
-            needs_scalar(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
-        if !self.loops.scalar {
+        self.loops.wide =
+            has_wide_lanes(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
+        if !self.loops.wide {
             stage(&mut self.loops);
         }
         self.loops
@@ -555,9 +555,9 @@ impl Builder {
 }
 
 /// Is there a 64-bit lane anywhere?
-fn needs_scalar(body: &[Stmt]) -> bool {
+fn has_wide_lanes(body: &[Stmt]) -> bool {
     body.iter().any(|stmt| match stmt {
-        Stmt::For { body, .. } => needs_scalar(body),
+        Stmt::For { body, .. } => has_wide_lanes(body),
         Stmt::Block(block) => block.program.insts.iter().any(|i| matches!(i.ty, LaneType::F64 | LaneType::I64)),
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => false,
     })

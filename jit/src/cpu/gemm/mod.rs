@@ -44,16 +44,22 @@ pub enum Isa {
 impl Isa {
     /// The best that this machine has.
     pub fn detect() -> Isa {
+        Isa::available()[0]
+    }
+
+    /// All that this machine has, the best first.
+    pub fn available() -> &'static [Isa] {
         #[cfg(target_arch = "x86_64")]
         {
-            if std::arch::is_x86_feature_detected!("avx512f") {
-                return Isa::Avx512;
+            let avx2 = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
+            if avx2 && std::arch::is_x86_feature_detected!("avx512f") {
+                return &[Isa::Avx512, Isa::Avx2, Isa::Portable];
             }
-            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                return Isa::Avx2;
+            if avx2 {
+                return &[Isa::Avx2, Isa::Portable];
             }
         }
-        Isa::Portable
+        &[Isa::Portable]
     }
 
     /// Bytes in a vector.

@@ -1,39 +1,43 @@
-//! Loops to AVX-512 code: sixteen lanes of 32 bits at a time, remainders under a mask.
+//! Loops to AVX code: 16 lanes of 32 bits at a time or 8 of 64 (AVX-512), 8 or 4 where vectors are half as wide (AVX2),
+//! remainders under a mask.
 //!
 //! Comes in: the loops of one kernel. Goes out: the bytes of a function with the same signature and the same results to
-//! the bit as the one that `emit` makes through Cranelift, which has vectors of 128 bits only. Kernels with 64-bit
-//! lanes or integer division are left to Cranelift ([`emit`] says so with `None`).
+//! the bit as the one that `emit` makes through Cranelift, which has vectors of 128 bits only and goes lane by lane where
+//! lanes have 64. Kernels with integer division are left to Cranelift ([`emit`] says so with `None`).
 //!
 //! How it is done: the loops have constant bounds, so every access has a pointer that is moved by constants as the
-//! loops go round, and no index is ever computed. The vectorised dimension is counted in `r15`, which addresses all
-//! accesses along it. Values that are computed once per row lie in the frame with all lanes equal (or one row per lane).
-//! `straight` makes of a block the code of one vector, or of two side by side; `lanes` maps it to instructions, to which
-//! `registers` gives out registers; `transpose` copies what is read across its rows.
+//! loops go round, and no index is ever computed (`nest`). The vectorised dimension is counted in `r15`, which addresses
+//! all accesses along it. Values that are computed once per row lie in the frame with all lanes equal (or one row per
+//! lane). A vector has as many lanes as there is room for the widest in the kernel; narrower ones lie in its low part.
+//! Where the partial results of a reduction take several registers, so many vectors are computed in one round, each for
+//! its own.
+//!
+//! `straight` makes of a block the code of one vector, or of some side by side; `lanes` maps it to instructions
+//! (`truth`, `convert` and `memory` those that differ most between the two [`Width`]s), to which `registers` gives out
+//! registers; `transpose` copies what is read across its rows.
 
+mod convert;
 mod lanes;
+mod memory;
+mod nest;
 mod registers;
 mod straight;
 mod transpose;
+mod truth;
+mod width;
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 use crate::fuse::Affine;
 use crate::graph::ReduceOp;
-use crate::lane::{LaneBinary, LaneOp, LaneProgram, LaneType, lower};
-use crate::loops::{Accumulator, Block, Effect, Input, Loops, Parallel, Stmt, Transpose};
-use crate::types::DType;
+use crate::lane::{LaneBinary, LaneCompare, LaneInst, LaneOp, LaneProgram, LaneType, LaneUnary, lower};
+use crate::loops::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Stmt, Transpose};
+
+pub(super) use width::Width;
+use width::{Operand, YMM, ZMM, simd, with};
 
 type Emitted = Result<(), IcedError>;
-
-/// Lanes of a vector.
-const LANES: usize = 16;
-
-/// Bytes of a vector.
-const BYTES: i32 = 64;
-
-/// Reductions whose partial results stay in registers; the rest lie in the frame.
-const ACCUMULATORS: usize = 8;
 
 /// The registers that hold pointers; more lie in the frame. `rax` and `rdx` are for passing use, `r15` counts lanes.
 const POINTERS: [AsmRegister64; 12] = [rbx, rbp, rcx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14];
@@ -41,51 +45,26 @@ const POINTERS: [AsmRegister64; 12] = [rbx, rbp, rcx, rsi, rdi, r8, r9, r10, r11
 /// The registers that arguments come in.
 const ARGUMENTS: [AsmRegister64; 6] = [rdi, rsi, rdx, rcx, r8, r9];
 
-const ZMM: [AsmRegisterZmm; 32] = [
-    zmm0, zmm1, zmm2, zmm3, zmm4, zmm5, zmm6, zmm7, zmm8, zmm9, zmm10, zmm11, zmm12, zmm13, zmm14, zmm15, zmm16, zmm17,
-    zmm18, zmm19, zmm20, zmm21, zmm22, zmm23, zmm24, zmm25, zmm26, zmm27, zmm28, zmm29, zmm30, zmm31,
-];
-
-const XMM: [AsmRegisterXmm; 32] = [
-    xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15, xmm16, xmm17,
-    xmm18, xmm19, xmm20, xmm21, xmm22, xmm23, xmm24, xmm25, xmm26, xmm27, xmm28, xmm29, xmm30, xmm31,
-];
-
-const MASK: [AsmRegisterK; 8] = [k0, k1, k2, k3, k4, k5, k6, k7];
-
-/// Can this machine run the code?
-pub(super) fn available() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        cfg!(unix)
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
+/// What code and constants begin at multiples of.
+const ALIGNMENT: usize = 64;
 
 /// The machine code of `loops`, if these instructions can do what it asks for.
 ///
 /// # Errors
 /// A fault of this emitter: an instruction that there is not.
-pub(super) fn emit(loops: &Loops) -> Result<Option<Vec<u8>>, IcedError> {
-    if loops.scalar || !supported(&loops.body) {
+pub(super) fn emit(loops: &Loops, width: Width) -> Result<Option<Vec<u8>>, IcedError> {
+    if !supported(&loops.body) {
         return Ok(None);
     }
-    // The frame's size is known only after all spills are: once for the count, once for the code.
-    let mut dry = Emitter::new(loops, 0)?;
+    // The frame's size is known only after all spills are, and so are the constants: once for these, once for the code.
+    let mut dry = Emitter::new(loops, width, 0, vec![])?;
     dry.function()?;
-    let mut emitter = Emitter::new(loops, dry.spills)?;
+    let mut emitter = Emitter::new(loops, width, dry.spills, dry.data.into_iter().map(|(datum, _)| datum).collect())?;
     emitter.function()?;
     emitter.assembler.assemble(0).map(Some)
 }
 
-/// The code as text, an instruction a line; constants at the end look like instructions.
+/// The code as text, an instruction a line.
 pub(super) fn disassemble(code: &[u8]) -> String {
     let mut decoder = iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE);
     let mut formatter = iced_x86::FastFormatter::new();
@@ -95,6 +74,13 @@ pub(super) fn disassemble(code: &[u8]) -> String {
         text += &format!("{:6x}  ", instruction.ip());
         formatter.format(&instruction, &mut text);
         text.push('\n');
+        if instruction.ip() == 0 && instruction.code() == iced_x86::Code::Jmp_rel32_64 {
+            let code = instruction.near_branch_target();
+            text += &format!("        {} bytes of constants\n", code as usize - ALIGNMENT);
+            // The decoder was given all that there is.
+            let _ = decoder.set_position(code as usize);
+            decoder.set_ip(code);
+        }
     }
     text
 }
@@ -102,15 +88,22 @@ pub(super) fn disassemble(code: &[u8]) -> String {
 fn supported(body: &[Stmt]) -> bool {
     body.iter().all(|stmt| match stmt {
         Stmt::For { body, .. } => supported(body),
-        Stmt::Block(block) => block.program.insts.iter().all(|inst| {
-            let divides = matches!(
-                inst.op,
-                LaneOp::Binary(LaneBinary::SDiv | LaneBinary::SRem | LaneBinary::UDiv | LaneBinary::URem, ..)
-            );
-            !divides && !matches!(inst.ty, LaneType::F64 | LaneType::I64)
-        }),
+        Stmt::Block(block) => block.program.insts.iter().all(|inst| has(&block.program, inst)),
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => true,
     })
+}
+
+/// Are there instructions for it? Of 64-bit integers there is what f64 functions are made of.
+fn has(program: &LaneProgram, inst: &LaneInst) -> bool {
+    use LaneBinary::*;
+    match inst.op {
+        LaneOp::Binary(SDiv | SRem | UDiv | URem, ..) => false,
+        LaneOp::Binary(Mul | SMin | SMax | UMin | UMax, ..) => inst.ty != LaneType::I64,
+        LaneOp::Binary(Shl | Shr | Sar, _, by) => inst.ty != LaneType::I64 || program.constant(by).is_some(),
+        LaneOp::Unary(LaneUnary::Abs, _) => inst.ty != LaneType::I64,
+        LaneOp::Compare(LaneCompare::ULt | LaneCompare::ULe, x, _) => program.ty(x) != LaneType::I64,
+        _ => true,
+    }
 }
 
 /// Something addressed by a pointer of its own.
@@ -130,19 +123,36 @@ enum Pointer {
     Frame(i32),
 }
 
+/// A constant in memory.
+#[derive(Clone, Copy, PartialEq)]
+enum Datum {
+    /// The lane numbers times a stride.
+    Steps(i32),
+    /// Ones in the first so many lanes of so many bytes.
+    First(usize, usize),
+    /// Low bits for each lane of so many bytes.
+    Each(u64, usize),
+}
+
 struct Emitter<'a> {
     assembler: CodeAssembler,
     loops: &'a Loops,
+    width: Width,
+    /// Bytes of the widest lane, and lanes of a vector.
+    lane: usize,
+    lanes: usize,
     accesses: Vec<Access>,
     pointers: Vec<Pointer>,
-    /// Lane constants, and vectors of lane numbers times a stride, after the code.
-    constants: Vec<(u32, CodeLabel)>,
-    steps: Vec<(i32, CodeLabel)>,
-    /// The dimension along which lanes lie now, if any; and whether only some of them count (mask `k1`).
+    /// The constants, before the code.
+    data: Vec<(Datum, CodeLabel)>,
+    /// The first register of each reduction's partial results, and how many there are in all.
+    first_part: Vec<usize>,
+    parts: usize,
+    /// The dimension along which lanes lie now, if any; how many vectors are computed in one round, and how many lanes
+    /// of the last of them count.
     vector: Option<usize>,
-    masked: bool,
-    /// How many vectors are computed side by side now.
     copies: usize,
+    last: usize,
     /// Spill slots in the frame, and how many this run has used.
     room: usize,
     spills: usize,
@@ -165,20 +175,29 @@ struct Frame {
 }
 
 impl<'a> Emitter<'a> {
-    fn new(loops: &'a Loops, room: usize) -> Result<Self, IcedError> {
+    fn new(loops: &'a Loops, width: Width, room: usize, data: Vec<Datum>) -> Result<Self, IcedError> {
         let mut accesses = Vec::new();
         collect(&loops.body, &mut accesses);
         let arguments = argument_count(loops);
+        let lane = if loops.wide { 8 } else { 4 };
+        let lanes = width.bytes() / lane;
+        let mut parts = 0;
+        let mut first_part = Vec::with_capacity(loops.accumulators.len());
+        for accumulator in &loops.accumulators {
+            first_part.push(parts);
+            parts += registers(accumulator, lanes);
+        }
         let words = |n: usize| (n * 8) as i32;
-        let vectors = |n: usize| n as i32 * BYTES;
+        let vectors = |n: usize| (n * width.bytes()) as i32;
         let frame = {
             let arguments_at = 8;
             let whole = arguments_at + words(arguments);
             let pointers = whole + 8;
             let counters = pointers + words(accesses.len());
-            let rows = (counters + words(dims(&loops.body)) + BYTES - 1) / BYTES * BYTES;
+            let rows = counters + words(dims(&loops.body));
+            let rows = (rows + vectors(1) - 1) / vectors(1) * vectors(1);
             let accumulators = rows + vectors(row_count(&loops.body));
-            let spills = accumulators + vectors(loops.accumulators.len());
+            let spills = accumulators + vectors(parts);
             let size = spills + vectors(room);
             // The part comes last.
             let (begin, end) = (whole - 16, whole - 8);
@@ -191,18 +210,23 @@ impl<'a> Emitter<'a> {
             })
             .collect();
         let mut assembler = CodeAssembler::new(64)?;
-        // Only these encodings reach registers 16 to 31.
-        assembler.set_prefer_vex(false);
+        // Only the other encodings reach registers 16 to 31.
+        assembler.set_prefer_vex(width == Width::Ymm);
+        let data = data.into_iter().map(|datum| (datum, assembler.create_label())).collect();
         Ok(Emitter {
             assembler,
             loops,
+            width,
+            lane,
+            lanes,
             accesses,
             pointers,
-            constants: Vec::new(),
-            steps: Vec::new(),
+            data,
+            first_part,
+            parts,
             vector: None,
-            masked: false,
             copies: 1,
+            last: lanes,
             room,
             spills: 0,
             frame,
@@ -210,12 +234,13 @@ impl<'a> Emitter<'a> {
     }
 
     fn function(&mut self) -> Emitted {
+        self.constants()?;
         for register in [rbx, rbp, r12, r13, r14, r15] {
             self.assembler.push(register)?;
         }
         self.assembler.mov(rax, rsp)?;
         self.assembler.sub(rsp, self.frame.size)?;
-        self.assembler.and(rsp, -BYTES)?;
+        self.assembler.and(rsp, -(self.width.bytes() as i32))?;
         self.assembler.mov(qword_ptr(rsp), rax)?;
         self.arguments()?;
         self.stmts(&self.loops.body)?;
@@ -225,17 +250,28 @@ impl<'a> Emitter<'a> {
         }
         // The caller's code mixes in instructions that would wait for the upper halves.
         self.assembler.vzeroupper()?;
-        self.assembler.ret()?;
-        for (bits, mut label) in std::mem::take(&mut self.constants) {
-            self.assembler.set_label(&mut label)?;
-            self.assembler.dd(&[bits])?;
+        self.assembler.ret()
+    }
+
+    /// A jump to the code, and the constants that are known: in front of the code, so that they are aligned.
+    fn constants(&mut self) -> Emitted {
+        let mut data = self.data.clone();
+        if data.is_empty() {
+            return Ok(());
         }
-        for (step, mut label) in std::mem::take(&mut self.steps) {
-            self.assembler.set_label(&mut label)?;
-            let lanes: Vec<u32> = (0..LANES as i32).map(|lane| lane.wrapping_mul(step) as u32).collect();
-            self.assembler.dd(&lanes)?;
+        // Larger ones first: they begin at multiples of their size.
+        data.sort_by_key(|(datum, _)| std::cmp::Reverse(datum.bytes(self.width).len()));
+        let bytes: usize = data.iter().map(|(datum, _)| datum.bytes(self.width).len()).sum();
+        let code = (ALIGNMENT + bytes).next_multiple_of(ALIGNMENT);
+        let mut start = vec![0; ALIGNMENT];
+        start[0] = 0xe9;
+        start[1..5].copy_from_slice(&(code as u32 - 5).to_le_bytes());
+        self.assembler.db(&start)?;
+        for (datum, label) in &mut data {
+            self.assembler.set_label(label)?;
+            self.assembler.db(&datum.bytes(self.width))?;
         }
-        Ok(())
+        self.assembler.db(&vec![0; code - ALIGNMENT - bytes])
     }
 
     /// Saves the arguments and makes a pointer of each access.
@@ -296,307 +332,206 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
-    fn stmts(&mut self, stmts: &[Stmt]) -> Emitted {
-        for stmt in stmts {
-            match stmt {
-                Stmt::For { extent: 0, .. } => {}
-                Stmt::For { dim, extent, vector: true, body } if self.loops.is_divided(*dim) => {
-                    self.vector_part(*dim, *extent, body)?
-                }
-                Stmt::For { dim, extent, vector: true, body } => self.vector_loop(*dim, *extent, body)?,
-                Stmt::For { dim, extent, vector: false, body } => match self.loops.divided_with(*dim, body) {
-                    Some((within, body)) => self.flat_loop(*dim, within, body)?,
-                    None => self.plain_loop(*dim, *extent, body)?,
-                },
-                Stmt::Block(block) => self.block(block)?,
-                Stmt::Init(a) => self.init(*a)?,
-                Stmt::Combine { accumulator, row } => self.combine(*accumulator, *row)?,
-                Stmt::Transpose(transpose) => self.transpose(transpose)?,
-            }
-        }
-        Ok(())
-    }
+    // ---- constants, and places in the frame
 
-    fn vector_loop(&mut self, dim: usize, extent: usize, body: &[Stmt]) -> Emitted {
-        self.vector = Some(dim);
-        self.assembler.xor(r15d, r15d)?;
-        let mut done = 0;
-        for &copies in self.copies_of(body) {
-            let step = copies * LANES;
-            let rounds = (extent - done) / step;
-            done += rounds * step;
-            let mut head = self.assembler.create_label();
-            if rounds > 0 {
-                self.assembler.set_label(&mut head)?;
-                self.vectors(copies, body)?;
-            }
-            if rounds > 1 {
-                self.assembler.cmp(r15, done as i32)?;
-                self.assembler.jb(head)?;
-            }
-        }
-        if extent > done {
-            self.remainder(extent - done, body)?;
-        }
-        self.vector = None;
-        Ok(())
-    }
-
-    /// The vectorised loop, from a multiple of the lanes to another or to the end.
-    fn vector_part(&mut self, dim: usize, extent: usize, body: &[Stmt]) -> Emitted {
-        self.vector = Some(dim);
-        let whole = qword_ptr(rsp + self.frame.whole);
-        self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
-        self.assembler.and(rax, -(LANES as i32))?;
-        self.assembler.mov(whole, rax)?;
-        self.assembler.mov(r15, qword_ptr(rsp + self.frame.begin))?;
-        for &copies in self.copies_of(body) {
-            let (mut head, mut after) = (self.assembler.create_label(), self.assembler.create_label());
-            let step = (copies * LANES) as i32;
-            self.assembler.lea(rax, ptr(r15 + step))?;
-            self.assembler.cmp(rax, whole)?;
-            self.assembler.ja(after)?;
-            self.assembler.set_label(&mut head)?;
-            self.vectors(copies, body)?;
-            self.assembler.lea(rax, ptr(r15 + step))?;
-            self.assembler.cmp(rax, whole)?;
-            self.assembler.jbe(head)?;
-            self.assembler.set_label(&mut after)?;
-            // Two labels may not meet on one instruction.
-            self.assembler.nop()?;
-        }
-        if !extent.is_multiple_of(LANES) {
-            let mut after = self.assembler.create_label();
-            self.assembler.cmp(r15, qword_ptr(rsp + self.frame.end))?;
-            self.assembler.jae(after)?;
-            self.remainder(extent % LANES, body)?;
-            self.assembler.set_label(&mut after)?;
-            self.assembler.nop()?;
-        }
-        self.vector = None;
-        Ok(())
-    }
-
-    /// How many vectors a loop computes side by side: as many as there are, then fewer.
-    fn copies_of(&self, body: &[Stmt]) -> &'static [usize] {
-        match body {
-            [Stmt::Block(block)] if self.pairs(block) => &[2, 1],
-            _ => &[1],
-        }
-    }
-
-    /// So many whole vectors side by side.
-    fn vectors(&mut self, copies: usize, body: &[Stmt]) -> Emitted {
-        self.copies = copies;
-        self.stmts(body)?;
-        self.copies = 1;
-        self.assembler.add(r15, (copies * LANES) as i32)
-    }
-
-    /// The last few lanes, under a mask.
-    fn remainder(&mut self, lanes: usize, body: &[Stmt]) -> Emitted {
-        self.assembler.mov(eax, (1u32 << lanes) - 1)?;
-        self.assembler.kmovw(k1, eax)?;
-        self.masked = true;
-        self.stmts(body)?;
-        self.masked = false;
-        Ok(())
-    }
-
-    fn plain_loop(&mut self, dim: usize, extent: usize, body: &[Stmt]) -> Emitted {
-        if extent == 1 {
-            return self.stmts(body);
-        }
-        let counter = dword_ptr(rsp + self.counter_at(dim));
-        let divided = self.loops.is_divided(dim);
-        if divided {
-            self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
-            self.assembler.sub(rax, qword_ptr(rsp + self.frame.begin))?;
-            self.assembler.mov(counter, eax)?;
-        } else {
-            self.assembler.mov(counter, extent as u32)?;
-        }
-        let mut head = self.assembler.create_label();
-        self.assembler.set_label(&mut head)?;
-        self.stmts(body)?;
-        let mut inside = Vec::new();
-        collect(body, &mut inside);
-        let moved: Vec<(usize, i64)> = (0..self.accesses.len())
-            .filter(|&i| inside.contains(&self.accesses[i]))
-            .map(|i| (i, step_of(&self.accesses[i], dim)))
-            .filter(|(_, step)| *step != 0)
-            .collect();
-        for &(i, step) in &moved {
-            self.move_pointer(i, step)?;
-        }
-        self.assembler.sub(counter, 1)?;
-        self.assembler.jnz(head)?;
-        for &(i, step) in &moved {
-            if divided {
-                self.assembler.mov(rdx, qword_ptr(rsp + self.frame.begin))?;
-                self.assembler.sub(rdx, qword_ptr(rsp + self.frame.end))?;
-                self.assembler.mov(rax, step)?;
-                self.assembler.imul_2(rdx, rax)?;
-                match self.pointers[i] {
-                    Pointer::Register(register) => self.assembler.add(register, rdx)?,
-                    Pointer::Frame(at) => self.assembler.add(qword_ptr(rsp + at), rdx)?,
-                }
-            } else {
-                self.move_pointer(i, -step * extent as i64)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A part of two loops that count as one, around everything else: pointers need no way back.
-    fn flat_loop(&mut self, first: usize, (second, extent): (usize, usize), body: &[Stmt]) -> Emitted {
-        let (left, until_next) = (self.counter_at(first), self.counter_at(second));
-        self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
-        self.assembler.sub(rax, qword_ptr(rsp + self.frame.begin))?;
-        self.assembler.mov(qword_ptr(rsp + left), rax)?;
-        self.assembler.mov(eax, extent as u32)?;
-        self.assembler.sub(rax, qword_ptr(rsp + until_next))?;
-        self.assembler.mov(qword_ptr(rsp + until_next), rax)?;
-        let (mut head, mut same) = (self.assembler.create_label(), self.assembler.create_label());
-        self.assembler.set_label(&mut head)?;
-        self.stmts(body)?;
-        for i in 0..self.accesses.len() {
-            let step = step_of(&self.accesses[i], second);
-            if step != 0 {
-                self.move_pointer(i, step)?;
-            }
-        }
-        self.assembler.sub(dword_ptr(rsp + until_next), 1)?;
-        self.assembler.jnz(same)?;
-        self.assembler.mov(dword_ptr(rsp + until_next), extent as u32)?;
-        for i in 0..self.accesses.len() {
-            let access = &self.accesses[i];
-            let step = step_of(access, first) - step_of(access, second) * extent as i64;
-            if step != 0 {
-                self.move_pointer(i, step)?;
-            }
-        }
-        self.assembler.set_label(&mut same)?;
-        self.assembler.sub(dword_ptr(rsp + left), 1)?;
-        self.assembler.jnz(head)
-    }
-
-    /// Where a loop's counter lies in the frame.
-    fn counter_at(&self, dim: usize) -> i32 {
-        self.frame.counters + 8 * dim as i32
-    }
-
-    fn move_pointer(&mut self, i: usize, step: i64) -> Emitted {
-        match (self.pointers[i], i32::try_from(step)) {
-            (Pointer::Register(register), Ok(step)) => self.assembler.add(register, step),
-            (Pointer::Frame(at), Ok(step)) => self.assembler.add(qword_ptr(rsp + at), step),
-            (Pointer::Register(register), Err(_)) => {
-                self.assembler.mov(rax, step)?;
-                self.assembler.add(register, rax)
-            }
-            (Pointer::Frame(at), Err(_)) => {
-                self.assembler.mov(rax, step)?;
-                self.assembler.add(qword_ptr(rsp + at), rax)
-            }
-        }
-    }
-
-    /// The register that holds an access's pointer; `rax` if it had to be fetched.
-    fn pointer(&mut self, access: &Access) -> Result<AsmRegister64, IcedError> {
-        let i = self.accesses.iter().position(|a| a == access).expect("all accesses were collected");
-        match self.pointers[i] {
-            Pointer::Register(register) => Ok(register),
-            Pointer::Frame(at) => {
-                self.assembler.mov(rax, qword_ptr(rsp + at))?;
-                Ok(rax)
-            }
-        }
-    }
-
-    fn constant(&mut self, bits: u32) -> CodeLabel {
-        if let Some((_, label)) = self.constants.iter().find(|(known, _)| *known == bits) {
+    fn datum(&mut self, datum: Datum) -> CodeLabel {
+        if let Some((_, label)) = self.data.iter().find(|(known, _)| *known == datum) {
             return *label;
         }
         let label = self.assembler.create_label();
-        self.constants.push((bits, label));
+        self.data.push((datum, label));
         label
+    }
+
+    /// A constant in all lanes of `size` bytes.
+    fn constant(&mut self, bits: u64, size: usize) -> Operand {
+        let label = self.datum(Datum::Each(bits, size));
+        Operand::Memory(match self.width {
+            Width::Zmm if size == 8 => qword_bcst(label),
+            Width::Zmm => dword_bcst(label),
+            Width::Ymm => ymmword_ptr(label),
+        })
+    }
+
+    /// The same in a register.
+    fn fill(&mut self, register: usize, bits: u64, size: usize) -> Emitted {
+        let label = self.datum(Datum::Each(bits, size));
+        match self.width {
+            Width::Zmm if size == 8 => self.assembler.vbroadcastsd(ZMM[register], qword_ptr(label)),
+            Width::Zmm => self.assembler.vbroadcastss(ZMM[register], dword_ptr(label)),
+            Width::Ymm => self.assembler.vmovups(YMM[register], ymmword_ptr(label)),
+        }
     }
 
     /// A vector of the lane numbers times `step`.
-    fn steps(&mut self, step: i32) -> CodeLabel {
-        if let Some((_, label)) = self.steps.iter().find(|(known, _)| *known == step) {
-            return *label;
+    fn steps(&mut self, step: i32) -> Operand {
+        let label = self.datum(Datum::Steps(step));
+        Operand::Memory(match self.width {
+            Width::Zmm => zmmword_ptr(label),
+            Width::Ymm => ymmword_ptr(label),
+        })
+    }
+
+    /// Ones in the first `live` lanes of `size` bytes (256 bits only).
+    fn first_lanes(&mut self, live: usize, size: usize) -> AsmMemoryOperand {
+        ymmword_ptr(self.datum(Datum::First(live, size)))
+    }
+
+    /// A register for passing use: 0 or 1.
+    fn spare(&self, n: usize) -> usize {
+        self.width.pool() + n
+    }
+
+    /// How many lanes of the vector of that number count.
+    fn live(&self, copy: usize) -> usize {
+        if copy + 1 == self.copies { self.last } else { self.lanes }
+    }
+
+    fn whole(&self, at: AsmMemoryOperand) -> AsmMemoryOperand {
+        match self.width {
+            Width::Zmm => zmmword_ptr(at),
+            Width::Ymm => ymmword_ptr(at),
         }
-        let label = self.assembler.create_label();
-        self.steps.push((step, label));
-        label
+    }
+
+    /// Stores a whole register.
+    fn save(&mut self, register: usize, at: AsmMemoryOperand) -> Emitted {
+        let at = self.whole(at);
+        match self.width {
+            Width::Zmm => self.assembler.vmovups(at, ZMM[register]),
+            Width::Ymm => self.assembler.vmovups(at, YMM[register]),
+        }
+    }
+
+    fn spill_slot(&self, slot: usize) -> AsmMemoryOperand {
+        // The first run has no room yet.
+        let slot = slot.min(self.room.max(1) - 1);
+        rsp + (self.frame.spills + (slot * self.width.bytes()) as i32)
     }
 
     fn row(&self, row: u32) -> AsmMemoryOperand {
-        zmmword_ptr(rsp + (self.frame.rows + row as i32 * BYTES))
+        rsp + (self.frame.rows + row as i32 * self.width.bytes() as i32)
     }
 
-    /// The register or frame slot of a reduction's partial results.
-    fn accumulator(&self, a: usize) -> lanes::Operand {
-        if a < ACCUMULATORS {
-            lanes::Operand::Register(ZMM[registers::POOL - 1 - a])
+    // ---- reductions
+
+    /// Which of the registers of partial results is that of a vector.
+    fn part(&self, a: usize, copy: usize) -> usize {
+        self.first_part[a] + copy % registers(&self.loops.accumulators[a], self.lanes)
+    }
+
+    /// Where partial results are, by the number of their register.
+    fn accumulator(&self, part: usize) -> Operand {
+        if part < self.width.accumulators() {
+            Operand::Register(self.width.pool() - 1 - part)
         } else {
-            lanes::Operand::Memory(zmmword_ptr(rsp + (self.frame.accumulators + a as i32 * BYTES)))
+            let at = self.frame.accumulators + (part * self.width.bytes()) as i32;
+            Operand::Memory(self.whole(rsp + at))
         }
+    }
+
+    fn parts_of(&self, a: usize) -> std::ops::Range<usize> {
+        let first = self.first_part[a];
+        first..first + registers(&self.loops.accumulators[a], self.lanes)
     }
 
     fn init(&mut self, a: usize) -> Emitted {
         let accumulator = self.loops.accumulators[a];
-        let bits = lower::identity(accumulator.op, accumulator.dtype) as u32;
-        let label = self.constant(bits);
-        match self.accumulator(a) {
-            lanes::Operand::Register(register) => self.assembler.vbroadcastss(register, dword_ptr(label)),
-            lanes::Operand::Memory(slot) => {
-                self.assembler.vbroadcastss(zmm31, dword_ptr(label))?;
-                self.assembler.vmovups(slot, zmm31)
+        let bits = lower::identity(accumulator.op, accumulator.dtype);
+        let size = self.size(accumulator.lane_type());
+        for part in self.parts_of(a) {
+            match self.accumulator(part) {
+                Operand::Register(register) => self.fill(register, bits, size)?,
+                Operand::Memory(slot) => {
+                    let register = self.spare(0);
+                    self.fill(register, bits, size)?;
+                    self.save(register, slot)?;
+                }
             }
         }
+        Ok(())
     }
 
+    /// Element `i` with `i + 8`, `i + 4`, `i + 2`, `i + 1`: first whole registers, then within one, where all other
+    /// lanes go along for nothing.
     fn combine(&mut self, a: usize, row: u32) -> Emitted {
         let accumulator = self.loops.accumulators[a];
-        let partial = self.accumulator(a);
-        match partial {
-            lanes::Operand::Register(register) => self.assembler.vmovaps(zmm0, register)?,
-            lanes::Operand::Memory(slot) => self.assembler.vmovups(zmm0, slot)?,
+        let parts = self.parts_of(a);
+        let mut distance = parts.len() / 2;
+        while distance > 0 {
+            for part in parts.start..parts.start + distance {
+                with!(self, vmovups, 0; self.accumulator(part));
+                with!(self, vmovups, 1; self.accumulator(part + distance));
+                self.combine_step(accumulator)?;
+                match self.accumulator(part) {
+                    Operand::Register(register) => simd!(self, vmovaps, register, 0),
+                    Operand::Memory(slot) => self.save(0, slot)?,
+                }
+            }
+            distance /= 2;
         }
+        with!(self, vmovups, 0; self.accumulator(parts.start));
         if accumulator.interleaved.is_some() {
-            // Lane i with lane i + 8, i + 4, i + 2, i + 1; all other lanes go along for nothing.
-            for step in 0..4 {
-                match step {
-                    0 => self.assembler.vshuff32x4(zmm1, zmm0, zmm0, 0x4e)?,
-                    1 => self.assembler.vshuff32x4(zmm1, zmm0, zmm0, 0xb1)?,
-                    2 => self.assembler.vpermilps(zmm1, zmm0, 0x4e)?,
-                    _ => self.assembler.vpermilps(zmm1, zmm0, 0xb1)?,
+            let size = self.size(accumulator.lane_type());
+            let mut distance = self.lanes / 2 * size;
+            while distance >= size {
+                match (self.width, distance) {
+                    (Width::Zmm, 32) => self.assembler.vshuff32x4(zmm1, zmm0, zmm0, 0x4e)?,
+                    (Width::Zmm, 16) => self.assembler.vshuff32x4(zmm1, zmm0, zmm0, 0xb1)?,
+                    (Width::Ymm, 16) => self.assembler.vperm2f128(ymm1, ymm0, ymm0, 1)?,
+                    (_, 8) => simd!(self, vpermilps, 1, 0; 0x4e),
+                    _ => simd!(self, vpermilps, 1, 0; 0xb1),
                 }
                 self.combine_step(accumulator)?;
+                distance /= 2;
             }
-            self.assembler.vbroadcastss(zmm0, xmm0)?;
+            match (self.width, size) {
+                (Width::Zmm, 8) => self.assembler.vbroadcastsd(zmm0, xmm0)?,
+                (Width::Zmm, _) => self.assembler.vbroadcastss(zmm0, xmm0)?,
+                (Width::Ymm, 8) => self.assembler.vbroadcastsd(ymm0, xmm0)?,
+                (Width::Ymm, _) => self.assembler.vbroadcastss(ymm0, xmm0)?,
+            }
         }
         let slot = self.row(row);
-        self.assembler.vmovups(slot, zmm0)
+        self.save(0, slot)
     }
 
-    /// `zmm0 = zmm0 ⊕ zmm1`.
+    /// The first register ⊕ the second, to the first.
     fn combine_step(&mut self, accumulator: Accumulator) -> Emitted {
-        let float = matches!(accumulator.dtype, DType::F32);
-        match accumulator.op {
-            ReduceOp::Sum if float => self.assembler.vaddps(zmm0, zmm0, zmm1),
-            ReduceOp::Prod if float => self.assembler.vmulps(zmm0, zmm0, zmm1),
-            _ => {
+        match (accumulator.op, accumulator.lane_type()) {
+            (ReduceOp::Sum, LaneType::F32) => simd!(self, vaddps, 0, 0, 1),
+            (ReduceOp::Sum, LaneType::F64) => simd!(self, vaddpd, 0, 0, 1),
+            (op, ty) => {
                 let mut program = LaneProgram::new();
-                let ty = accumulator.lane_type();
                 let args = [program.input(0, ty), program.input(1, ty)];
-                let root = lower::accumulate(&mut program, accumulator.op, accumulator.dtype, args[0], args[1]);
-                self.between_registers(&program, root)
+                let root = lower::accumulate(&mut program, op, accumulator.dtype, args[0], args[1]);
+                self.between_registers(&program, root)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Datum {
+    /// What lies in memory.
+    fn bytes(self, width: Width) -> Vec<u8> {
+        match self {
+            Datum::Steps(step) => {
+                (0..width.bytes() as i32 / 4).flat_map(|lane| lane.wrapping_mul(step).to_le_bytes()).collect()
+            }
+            Datum::First(live, size) => (0..width.bytes()).map(|i| if i < live * size { 0xff } else { 0 }).collect(),
+            Datum::Each(bits, size) => {
+                let one = &bits.to_le_bytes()[..size];
+                // Instructions for vectors of 512 bits repeat an element by themselves.
+                one.repeat(if width == Width::Zmm { 1 } else { width.bytes() / size })
             }
         }
     }
+}
+
+/// How many registers the partial results of a reduction take.
+fn registers(accumulator: &Accumulator, lanes: usize) -> usize {
+    if accumulator.interleaved.is_some() { PARTIALS / lanes } else { 1 }
 }
 
 /// The distinct accesses of some code, in order.

@@ -2,11 +2,8 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use super::MASK;
+use super::width::{MASK, Width};
 use crate::lane::{LaneBinary, LaneId, LaneOp, LaneProgram, LaneType};
-
-/// Registers below this number are given out (less those of reductions); `zmm30` and `zmm31` are for passing use.
-pub(super) const POOL: usize = 30;
 
 /// Mask registers that are given out: not `k0` (which means none), `k1` (the remainder), `k7` (passing use).
 pub(super) const MASKS: std::ops::Range<usize> = 2..7;
@@ -15,30 +12,34 @@ pub(super) const MASKS: std::ops::Range<usize> = 2..7;
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Home {
     Nowhere,
-    Constant(u32),
+    Constant(u64),
     Row(u32),
-    /// A reduction's partial results, in their own register.
+    /// Partial results of a reduction, in their own register.
     Accumulator(usize),
     /// A spill slot.
     Spill(usize),
-    /// `zmm0` or `zmm1`, for code between registers.
+    /// The first or the second register, for code between registers.
     Given(usize),
 }
 
 /// The registers, while a block is emitted.
 pub(super) struct Registers<'p> {
     pub(super) program: &'p LaneProgram,
+    pub(super) width: Width,
     /// Positions at which a value is still to be used, last first.
     pub(super) uses: Vec<Vec<usize>>,
     pub(super) register: Vec<Option<usize>>,
     pub(super) home: Vec<Home>,
-    pub(super) vectors: Vec<Option<LaneId>>,
-    pub(super) masks: Vec<Option<LaneId>>,
+    /// What the vector registers hold, and what the mask registers do.
+    pub(super) banks: [Vec<Option<LaneId>>; 2],
     pub(super) spills: usize,
 }
 
+/// What a register holds that is not given out.
+const RESERVED: LaneId = LaneId(u32::MAX);
+
 impl<'p> Registers<'p> {
-    pub(super) fn new(program: &'p LaneProgram, roots: &[LaneId], pool: usize) -> Self {
+    pub(super) fn new(program: &'p LaneProgram, roots: &[LaneId], width: Width, pool: usize) -> Self {
         let n = program.insts.len();
         // Backwards, so that the last use is noted first.
         let mut uses: Vec<Vec<usize>> = vec![Vec::new(); n];
@@ -47,22 +48,38 @@ impl<'p> Registers<'p> {
         }
         for i in (0..n).rev() {
             if !uses[i].is_empty() {
-                for x in operands(program, LaneId(i as u32)) {
+                for x in operands(program, LaneId(i as u32), width) {
                     if uses[x.index()].last() != Some(&i) {
                         uses[x.index()].push(i);
                     }
                 }
             }
         }
+        let masks = (0..MASK.len()).map(|k| (!MASKS.contains(&k)).then_some(RESERVED)).collect();
         Registers {
             program,
+            width,
             uses,
             register: vec![None; n],
             home: vec![Home::Nowhere; n],
-            vectors: vec![None; pool],
-            masks: (0..MASK.len()).map(|k| (!MASKS.contains(&k)).then_some(LaneId(u32::MAX))).collect(),
+            banks: [vec![None; pool], masks],
             spills: 0,
         }
+    }
+
+    /// Registers below this number are not given out.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.banks[0][..count].fill(Some(RESERVED));
+    }
+
+    /// Which registers a value is kept in: 1 for masks.
+    pub(super) fn bank(&self, id: LaneId) -> usize {
+        usize::from(self.width == Width::Zmm && self.program.ty(id) == LaneType::Bool)
+    }
+
+    /// A register that holds nothing.
+    pub(super) fn free(&self, bank: usize) -> Option<usize> {
+        self.banks[bank].iter().position(Option::is_none)
     }
 
     /// The instructions that are needed.
@@ -78,7 +95,7 @@ impl<'p> Registers<'p> {
         for i in self.live_positions() {
             let inst = self.program.insts[i];
             if !matches!(inst.op, LaneOp::Const(_)) {
-                let bank = usize::from(inst.ty == LaneType::Bool);
+                let bank = self.bank(LaneId(i as u32));
                 begun[i][bank] += 1;
                 begun[self.uses[i][0]][bank] -= 1;
             }
@@ -94,8 +111,8 @@ impl<'p> Registers<'p> {
     }
 
     pub(super) fn give(&mut self, id: LaneId, register: usize) {
-        let bank = if self.program.ty(id) == LaneType::Bool { &mut self.masks } else { &mut self.vectors };
-        bank[register] = Some(id);
+        let bank = self.bank(id);
+        self.banks[bank][register] = Some(id);
         self.register[id.index()] = Some(register);
     }
 
@@ -121,28 +138,32 @@ impl<'p> Registers<'p> {
             if uses.is_empty()
                 && let Some(register) = self.register[x.index()].take()
             {
-                let bank = if self.program.ty(x) == LaneType::Bool { &mut self.masks } else { &mut self.vectors };
-                bank[register] = None;
+                let bank = self.bank(x);
+                self.banks[bank][register] = None;
             }
         }
     }
 
     /// The register whose value is used again last; pinned values keep theirs.
-    pub(super) fn farthest(&self, bank: &[Option<LaneId>], pinned: &[LaneId]) -> usize {
+    pub(super) fn farthest(&self, bank: usize, pinned: &[LaneId]) -> usize {
         let next = |id: LaneId| self.uses[id.index()].last().copied().unwrap_or(usize::MAX);
-        bank.iter()
+        self.banks[bank]
+            .iter()
             .enumerate()
             .filter_map(|(register, id)| id.map(|id| (register, id)))
-            .filter(|(_, id)| id.0 != u32::MAX && !pinned.contains(id))
+            .filter(|(_, id)| *id != RESERVED && !pinned.contains(id))
             .max_by_key(|(_, id)| next(*id))
             .map(|(register, _)| register)
             .expect("an instruction has fewer operands than there are registers")
     }
 }
 
-/// For `a << n | a >> (32 - n)`: the `a` and `n` of a rotation to the left.
-pub(super) fn rotation(program: &LaneProgram, id: LaneId) -> Option<(LaneId, i32)> {
+/// For `a << n | a >> (32 - n)`: the `a` and `n` of a rotation to the left, where there is an instruction for it.
+pub(super) fn rotation(program: &LaneProgram, id: LaneId, width: Width) -> Option<(LaneId, i32)> {
     let LaneOp::Binary(LaneBinary::Or, x, y) = program.insts[id.index()].op else { return None };
+    if width != Width::Zmm || program.ty(id) != LaneType::I32 {
+        return None;
+    }
     let shifted = |v: LaneId| match program.insts[v.index()].op {
         LaneOp::Binary(op, from, by) => program.constant(by).map(|by| (op, from, by)),
         _ => None,
@@ -154,8 +175,8 @@ pub(super) fn rotation(program: &LaneProgram, id: LaneId) -> Option<(LaneId, i32
 }
 
 /// The values that an instruction reads as it is emitted here.
-pub(super) fn operands(program: &LaneProgram, id: LaneId) -> SmallVec<[LaneId; 3]> {
-    match rotation(program, id) {
+fn operands(program: &LaneProgram, id: LaneId, width: Width) -> SmallVec<[LaneId; 3]> {
+    match rotation(program, id, width) {
         Some((from, _)) => smallvec![from],
         None => program.insts[id.index()].op.operands(),
     }

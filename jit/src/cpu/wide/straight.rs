@@ -1,6 +1,8 @@
-//! A block as the straight-line code that is emitted for it: one vector of it, or two side by side, an instruction of
-//! the one next to the same instruction of the other. Long chains of dependent instructions leave a processor idle, and
+//! A block as the straight-line code that is emitted for it: one vector of it, or several side by side, an instruction of
+//! the one next to the same instruction of the others. Long chains of dependent instructions leave a processor idle, and
 //! it does not look far enough ahead to find the next vector by itself.
+
+use std::ops::Range;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -22,7 +24,7 @@ pub(super) struct Straight {
 pub(super) enum Whence {
     /// The block's input of that number, for the vector of that number.
     Input(usize, usize),
-    /// The partial results of a reduction.
+    /// A register of a reduction's partial results.
     Accumulator(usize),
 }
 
@@ -30,15 +32,22 @@ pub(super) enum Whence {
 pub(super) struct End {
     /// The block's effect, by number.
     pub(super) effect: usize,
-    /// Which vector's.
+    /// Which vector's, the last one's of those that were added up.
     pub(super) copy: usize,
     pub(super) value: LaneId,
 }
 
 impl Straight {
-    /// The code of `copies` vectors along dimension `vector`. Reductions become part of the program: partial results
-    /// in, partial results out, one vector after the other.
-    pub(super) fn of(block: &Block, loops: &Loops, vector: Option<usize>, copies: usize) -> Straight {
+    /// The code of the vectors numbered `copies` along dimension `vector`. Reductions become part of the program:
+    /// partial results in, partial results out, one vector after the other. `part` says which register of partial
+    /// results of a reduction is that of a vector.
+    pub(super) fn of(
+        block: &Block,
+        loops: &Loops,
+        vector: Option<usize>,
+        copies: Range<usize>,
+        part: impl Fn(usize, usize) -> usize,
+    ) -> Straight {
         let mut program = LaneProgram::new();
         let mut inputs = Vec::new();
         let mut known: HashMap<(usize, usize), u32> = HashMap::new();
@@ -47,7 +56,7 @@ impl Straight {
         // Each instruction's value in each vector. What does not vary from one to the other is found to be there already.
         let mut values: Vec<SmallVec<[LaneId; 2]>> = vec![SmallVec::new(); live.len()];
         for (i, inst) in block.program.insts.iter().enumerate().filter(|(i, _)| live[*i]) {
-            for copy in 0..copies {
+            for (k, copy) in copies.clone().enumerate() {
                 let op = match inst.op {
                     LaneOp::Input(n) => {
                         let n = n as usize;
@@ -57,27 +66,32 @@ impl Straight {
                             inputs.len() as u32 - 1
                         }))
                     }
-                    op => op.map(|x| values[x.index()][copy]),
+                    op => op.map(|x| values[x.index()][k]),
                 };
                 values[i].push(program.push(op, inst.ty));
             }
         }
         let mut ends: Vec<End> = Vec::new();
         for (effect, (what, root)) in block.effects.iter().zip(&roots).enumerate() {
-            let each = values[root.index()].clone();
+            let each = copies.clone().zip(values[root.index()].clone());
             match what {
-                Effect::Store { .. } => {
-                    ends.extend(each.iter().enumerate().map(|(copy, &value)| End { effect, copy, value }));
-                }
-                Effect::Row { .. } => ends.push(End { effect, copy: 0, value: each[0] }),
+                Effect::Store { .. } => ends.extend(each.map(|(copy, value)| End { effect, copy, value })),
+                Effect::Row { .. } => ends.extend(each.take(1).map(|(copy, value)| End { effect, copy, value })),
                 Effect::Accumulate { accumulator, .. } => {
                     let a = loops.accumulators[*accumulator];
-                    inputs.push(Whence::Accumulator(*accumulator));
-                    let mut sum = program.input(inputs.len() as u32 - 1, a.lane_type());
-                    for value in each {
-                        sum = lower::accumulate(&mut program, a.op, a.dtype, sum, value);
+                    let mut sums: SmallVec<[(usize, End); 2]> = SmallVec::new();
+                    for (copy, value) in each {
+                        let part = part(*accumulator, copy);
+                        let k = sums.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
+                            inputs.push(Whence::Accumulator(part));
+                            let value = program.input(inputs.len() as u32 - 1, a.lane_type());
+                            sums.push((part, End { effect, copy, value }));
+                            sums.len() - 1
+                        });
+                        let value = lower::accumulate(&mut program, a.op, a.dtype, sums[k].1.value, value);
+                        sums[k].1 = End { effect, copy, value };
                     }
-                    ends.push(End { effect, copy: 0, value: sum });
+                    ends.extend(sums.into_iter().map(|(_, end)| end));
                 }
             }
         }

@@ -1,12 +1,10 @@
-//! Transposed copies, a block of 16 rows by 16 lanes at a time, in registers.
+//! Transposed copies, a block of as many rows as a vector has lanes at a time, in registers.
 
 use iced_x86::code_asm::*;
 
-use super::{Access, BYTES, Emitted, Emitter, LANES, ZMM};
+use super::width::{Width, YMM, ZMM, simd};
+use super::{Access, Emitted, Emitter};
 use crate::loops::Transpose;
-
-/// The register beside those of the block; the partial results of reductions lie above.
-const SPARE: AsmRegisterZmm = zmm16;
 
 impl Emitter<'_> {
     pub(super) fn transpose(&mut self, transpose: &Transpose) -> Emitted {
@@ -15,11 +13,11 @@ impl Emitter<'_> {
         let to = Access::of_effect(&block.effects[0]).expect("a store");
         // Bytes from lane to lane on one side, and from row to row on the other.
         let (lane_step, pitch) = (super::step_of(&from, lanes.0), super::step_of(&to, rows.0));
-        let step = LANES as i64;
-        for (lane_blocks, first_lane, width) in blocks(lanes.1) {
-            for (row_blocks, first_row, height) in blocks(rows.1) {
-                if height < LANES {
-                    self.assembler.mov(eax, (1u32 << height) - 1)?;
+        let (step, bytes) = (self.lanes as i64, self.width.bytes() as i64);
+        for (lane_blocks, first_lane, wide) in self.blocks(lanes.1) {
+            for (row_blocks, first_row, high) in self.blocks(rows.1) {
+                if high < self.lanes && self.width == Width::Zmm {
+                    self.assembler.mov(eax, (1u32 << high) - 1)?;
                     self.assembler.kmovw(k1, eax)?;
                 }
                 let target = self.pointer(&to)?;
@@ -34,13 +32,13 @@ impl Emitter<'_> {
                 self.assembler.set_label(&mut next_lanes)?;
                 self.assembler.mov(r15, row_blocks as i64)?;
                 self.assembler.set_label(&mut next_rows)?;
-                self.block_transpose(width, height, lane_step, pitch)?;
-                self.add(rax, i64::from(BYTES))?;
+                self.block_transpose(wide, high, lane_step, pitch)?;
+                self.add(rax, bytes)?;
                 self.add(rdx, step * pitch)?;
                 self.assembler.sub(r15, 1)?;
                 self.assembler.jnz(next_rows)?;
-                self.add(rax, step * lane_step - row_blocks as i64 * i64::from(BYTES))?;
-                self.add(rdx, i64::from(BYTES) - row_blocks as i64 * step * pitch)?;
+                self.add(rax, step * lane_step - row_blocks as i64 * bytes)?;
+                self.add(rdx, bytes - row_blocks as i64 * step * pitch)?;
                 self.assembler.sub(counter, 1)?;
                 self.assembler.jnz(next_lanes)?;
             }
@@ -53,47 +51,68 @@ impl Emitter<'_> {
         if bytes == 0 { Ok(()) } else { self.assembler.add(pointer, bytes as i32) }
     }
 
-    /// `width` vectors of `height` rows from `rax`, to `height` vectors of `width` lanes at `rdx`.
-    fn block_transpose(&mut self, width: usize, height: usize, lane_step: i64, pitch: i64) -> Emitted {
-        for (lane, &vector) in ZMM[..LANES].iter().enumerate() {
-            let at = zmmword_ptr(rax + lane as i32 * lane_step as i32);
-            match lane < width {
-                true if height < LANES => self.assembler.vmovups(vector.k1().z(), at)?,
-                true => self.assembler.vmovups(vector, at)?,
+    /// `wide` vectors of `high` rows from `rax`, to `high` vectors of `wide` lanes at `rdx`. It takes one register more
+    /// than there are lanes; the partial results of reductions lie above.
+    fn block_transpose(&mut self, wide: usize, high: usize, lane_step: i64, pitch: i64) -> Emitted {
+        let first = (self.width == Width::Ymm && high < self.lanes).then(|| self.first_lanes(high, 4));
+        let mask = YMM[self.spare(0)];
+        if let Some(first) = first {
+            self.assembler.vmovups(mask, first)?;
+        }
+        for lane in 0..self.lanes {
+            let at = rax + lane as i32 * lane_step as i32;
+            match (lane < wide, self.width) {
                 // Lanes after the last are room to fill up a row.
-                false => self.assembler.vpxord(vector, vector, vector)?,
+                (false, _) => simd!(self, vxorps, lane, lane, lane),
+                (true, Width::Zmm) if high < self.lanes => {
+                    self.assembler.vmovups(ZMM[lane].k1().z(), zmmword_ptr(at))?;
+                }
+                (true, Width::Zmm) => self.assembler.vmovups(ZMM[lane], zmmword_ptr(at))?,
+                (true, Width::Ymm) if high < self.lanes => {
+                    self.assembler.vmaskmovps(YMM[lane], mask, ymmword_ptr(at))?;
+                }
+                (true, Width::Ymm) => self.assembler.vmovups(YMM[lane], ymmword_ptr(at))?,
             }
         }
         // Which vector lies in which register: the exchange of two goes through the spare one, which then is the first.
-        let mut at: Vec<AsmRegisterZmm> = ZMM[..LANES].to_vec();
-        let mut spare = SPARE;
-        // Four times, the halves of pairs: single lanes, pairs of lanes, and quarters of a vector twice.
-        for stage in 0..4 {
+        let mut at: Vec<usize> = (0..self.lanes).collect();
+        let mut spare = self.lanes;
+        // The halves of pairs change places: single lanes, pairs of lanes, then quarters or halves of a vector.
+        for stage in 0..self.lanes.ilog2() {
             let distance = 1 << stage;
-            for x in (0..LANES).filter(|x| x & distance == 0) {
+            for x in (0..self.lanes).filter(|x| x & distance == 0) {
                 let (a, b) = (at[x], at[x + distance]);
-                match stage {
-                    0 => {
-                        self.assembler.vunpcklps(spare, a, b)?;
-                        self.assembler.vunpckhps(b, a, b)?;
+                match (stage, self.width) {
+                    (0, _) => {
+                        simd!(self, vunpcklps, spare, a, b);
+                        simd!(self, vunpckhps, b, a, b);
                     }
-                    1 => {
-                        self.assembler.vunpcklpd(spare, a, b)?;
-                        self.assembler.vunpckhpd(b, a, b)?;
+                    (1, _) => {
+                        simd!(self, vunpcklpd, spare, a, b);
+                        simd!(self, vunpckhpd, b, a, b);
                     }
-                    _ => {
-                        self.assembler.vshuff32x4(spare, a, b, 0x88)?;
-                        self.assembler.vshuff32x4(b, a, b, 0xdd)?;
+                    (_, Width::Zmm) => {
+                        self.assembler.vshuff32x4(ZMM[spare], ZMM[a], ZMM[b], 0x88)?;
+                        self.assembler.vshuff32x4(ZMM[b], ZMM[a], ZMM[b], 0xdd)?;
+                    }
+                    (_, Width::Ymm) => {
+                        self.assembler.vperm2f128(YMM[spare], YMM[a], YMM[b], 0x20)?;
+                        self.assembler.vperm2f128(YMM[b], YMM[a], YMM[b], 0x31)?;
                     }
                 }
                 (at[x], spare) = (spare, a);
             }
         }
-        for row in 0..height {
-            let vector = at[place_of(row)];
-            self.assembler.vmovups(zmmword_ptr(rdx + row as i32 * pitch as i32), vector)?;
+        for row in 0..high {
+            self.save(at[place_of(row)], rdx + row as i32 * pitch as i32)?;
         }
         Ok(())
+    }
+
+    /// How many blocks, from where on, of how many lanes: the whole ones, and what remains.
+    fn blocks(&self, extent: usize) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let (lanes, whole) = (self.lanes, extent / self.lanes);
+        [(whole, 0, lanes), (1, whole * lanes, extent % lanes)].into_iter().filter(|(count, _, size)| count * size > 0)
     }
 }
 
@@ -101,10 +120,4 @@ impl Emitter<'_> {
 /// bit before the first.
 fn place_of(row: usize) -> usize {
     row & !3 | (row & 1) << 1 | (row & 2) >> 1
-}
-
-/// How many blocks, from where on, of how many lanes: the whole ones, and what remains.
-fn blocks(extent: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    let whole = extent / LANES;
-    [(whole, 0, LANES), (1, whole * LANES, extent % LANES)].into_iter().filter(|(count, _, size)| count * size > 0)
 }
