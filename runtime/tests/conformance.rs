@@ -3,7 +3,7 @@
 use fulgurite_jit::cpu::{Isa, Sharing, Target};
 use fulgurite_jit::graph::{Graph, Node, Op, ReduceOp, Sample, UnaryOp, infer, samples};
 use fulgurite_jit::interp::interpret;
-use fulgurite_jit::{Array, DType, TensorType};
+use fulgurite_jit::{Array, DType, Element, TensorType};
 use fulgurite_runtime::Program;
 
 /// A small generator (xorshift): the tests need numbers, not good ones.
@@ -105,24 +105,46 @@ fn edge_values_agree_with_the_interpreter() {
         -0.5,
         1.5,
     ];
-    let ty = TensorType::new(DType::F32, &[edge.len()]);
+    let double: Vec<f64> = edge.iter().map(|&x: &f32| f64::from(x)).collect();
+    edge_values(edge, (2e-6, 1e-37));
+    let large = [2_147_483_647.5, 2_147_483_648.0, -2_147_483_648.9, 3e9, 4_294_967_295.9, 5e9, -5e9, 1e300];
+    edge_values(double.into_iter().chain(large).collect(), (1e-13, 1e-300));
+}
+
+/// The ops of one operand, conversions and reductions of these.
+fn edge_values<T: Element>(edge: Vec<T>, (rtol, atol): (f64, f64)) {
+    let ty = TensorType::new(T::DTYPE, &[edge.len()]);
     let input = Array::from_vec(&[edge.len()], edge).expect("one axis");
     for &op in UnaryOp::ALL {
-        if !op.class().contains(DType::F32) || matches!(op, UnaryOp::Sin | UnaryOp::Cos | UnaryOp::Tan) {
+        if !op.class().contains(T::DTYPE) || matches!(op, UnaryOp::Sin | UnaryOp::Cos | UnaryOp::Tan) {
             continue;
         }
         let sample = Sample { op: Op::Unary(op), operands: vec![ty.clone()], range: (0.0, 1.0) };
-        check(op.name(), &graph_of(&sample), std::slice::from_ref(&input), 2e-6, 1e-37);
+        check(op.name(), &graph_of(&sample), std::slice::from_ref(&input), rtol, atol);
     }
-    for to in DType::ALL {
-        let sample = Sample { op: Op::Convert(to), operands: vec![ty.clone()], range: (0.0, 1.0) };
-        check("convert", &graph_of(&sample), std::slice::from_ref(&input), 0.0, 0.0);
-    }
+    conversions(input.clone());
     for &op in ReduceOp::ALL {
-        if op.class().contains(DType::F32) {
+        if op.class().contains(T::DTYPE) {
             let sample =
                 Sample { op: Op::Reduce(op, smallvec::smallvec![0]), operands: vec![ty.clone()], range: (0.0, 1.0) };
-            check(op.name(), &graph_of(&sample), std::slice::from_ref(&input), 1e-6, 0.0);
+            check(op.name(), &graph_of(&sample), std::slice::from_ref(&input), rtol / 2.0, 0.0);
         }
     }
+}
+
+fn conversions(input: Array) {
+    for to in DType::ALL {
+        let sample = Sample { op: Op::Convert(to), operands: vec![input.ty().clone()], range: (0.0, 1.0) };
+        check("convert", &graph_of(&sample), std::slice::from_ref(&input), 0.0, 0.0);
+    }
+}
+
+/// Numbers on both sides of what a float, and the other integer, has exactly; more than one vector of them.
+#[test]
+fn large_integers_are_converted_right() {
+    let numbers = [0, 1, 2, 0x00ff_ffff, 0x0100_0001, 0x0100_0003, 0x7fff_ffbf, 0x7fff_ffff, 0x8000_0000, 0x8000_0081];
+    let unsigned: Vec<u32> = numbers.into_iter().chain((0..32).map(|bit| u32::MAX - (1 << bit))).collect();
+    let signed: Vec<i32> = unsigned.iter().map(|&x| x as i32).collect();
+    conversions(Array::from_vec(&[unsigned.len()], unsigned).expect("one axis"));
+    conversions(Array::from_vec(&[signed.len()], signed).expect("one axis"));
 }

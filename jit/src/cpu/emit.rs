@@ -91,8 +91,7 @@ impl Emitter<'_, '_> {
             )))
         } else {
             let scalar = self.builder.declare_var(scalar_type(ty));
-            let vector =
-                self.builder.declare_var(if self.loops.wide { scalar_type(ty) } else { lane_type(ty, LANES) });
+            let vector = self.builder.declare_var(if self.loops.wide { scalar_type(ty) } else { lane_type(ty, LANES) });
             Place::Registers(scalar, vector)
         }
     }

@@ -30,7 +30,9 @@ mod portable;
 mod tests;
 mod tile;
 
-/// An instruction set that products are compiled for.
+use std::sync::OnceLock;
+
+/// An instruction set that code is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// 512-bit vectors and masks (AVX-512F).
@@ -42,9 +44,28 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The best that this machine has.
+    /// The best that this machine has, or the one of these that the environment variable `FULGURITE_ISA` names: to see
+    /// what others get.
     pub fn detect() -> Isa {
-        Isa::available()[0]
+        static CHOSEN: OnceLock<Isa> = OnceLock::new();
+        *CHOSEN.get_or_init(|| {
+            let all = Isa::available();
+            let Ok(text) = std::env::var("FULGURITE_ISA") else { return all[0] };
+            all.iter().copied().find(|isa| isa.name() == text.trim()).unwrap_or_else(|| {
+                let names: Vec<&str> = all.iter().map(|isa| isa.name()).collect();
+                eprintln!("FULGURITE_ISA: {text:?} is none that this machine has: {}", names.join(", "));
+                all[0]
+            })
+        })
+    }
+
+    /// As `FULGURITE_ISA` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Portable => "portable",
+        }
     }
 
     /// All that this machine has, the best first.

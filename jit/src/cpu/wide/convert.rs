@@ -15,14 +15,7 @@ const ORDERED: i32 = 7;
 const SHIFT: f64 = 4_503_599_627_370_496.0;
 
 impl Emitter<'_> {
-    pub(super) fn convert(
-        &mut self,
-        r: &mut Registers,
-        id: LaneId,
-        at: usize,
-        op: LaneConvert,
-        x: LaneId,
-    ) -> Emitted {
+    pub(super) fn convert(&mut self, r: &mut Registers, id: LaneId, at: usize, op: LaneConvert, x: LaneId) -> Emitted {
         use LaneConvert::*;
         if op == BoolToI32 {
             return self.number_of_truth(r, id, at, x);

@@ -375,9 +375,7 @@ impl Emitter<'_> {
 
     pub(super) fn round(&mut self, out: usize, from: Operand, direction: i32, wide: bool) -> Emitted {
         match (self.width, from) {
-            (Width::Zmm, Operand::Register(from)) if wide => {
-                self.assembler.vrndscalepd(ZMM[out], ZMM[from], direction)
-            }
+            (Width::Zmm, Operand::Register(from)) if wide => self.assembler.vrndscalepd(ZMM[out], ZMM[from], direction),
             (Width::Zmm, Operand::Memory(from)) if wide => self.assembler.vrndscalepd(ZMM[out], from, direction),
             (Width::Zmm, Operand::Register(from)) => self.assembler.vrndscaleps(ZMM[out], ZMM[from], direction),
             (Width::Zmm, Operand::Memory(from)) => self.assembler.vrndscaleps(ZMM[out], from, direction),
@@ -478,7 +476,11 @@ impl Emitter<'_> {
             let b = self.operand(r, y);
             let out = self.register(r, z, &all)?;
             r.pass_on(z, id, &all, at);
-            if wide { with!(self, vfmadd231pd, out, a; b) } else { with!(self, vfmadd231ps, out, a; b) }
+            if wide {
+                with!(self, vfmadd231pd, out, a; b)
+            } else {
+                with!(self, vfmadd231ps, out, a; b)
+            }
             return Ok(());
         }
         let (x, y) = if r.ends(y, at) && !r.ends(x, at) { (y, x) } else { (x, y) };
@@ -506,7 +508,11 @@ impl Emitter<'_> {
             (None, Home::Constant(bits)) => self.fill(out, bits, self.size(r.program.ty(z)))?,
             _ => with!(self, vmovups, out; self.operand(r, z)),
         }
-        if wide { with!(self, vfmadd231pd, out, a; b) } else { with!(self, vfmadd231ps, out, a; b) }
+        if wide {
+            with!(self, vfmadd231pd, out, a; b)
+        } else {
+            with!(self, vfmadd231ps, out, a; b)
+        }
         r.release(&all, at);
         r.give(id, out);
         Ok(())

@@ -3,7 +3,7 @@
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-use super::{Access, Width, Emitted, Emitter, Pointer, collect, registers, step_of};
+use super::{Access, Emitted, Emitter, Pointer, Width, collect, registers, step_of};
 use crate::loops::{Effect, Stmt};
 
 impl Emitter<'_> {

@@ -8,13 +8,6 @@ use super::width::{MASK, Operand, Width, XMM, YMM, ZMM, simd, with};
 use super::{Emitted, Emitter};
 use crate::lane::{LaneBinary, LaneCompare, LaneId, LaneType};
 
-/// `vcmpps`' quiet predicates: equal; not equal, or not comparable; less; less or equal; not less, or not comparable;
-/// comparable.
-const EQ: i32 = 0;
-const NE: i32 = 4;
-const LT: i32 = 0x11;
-const LE: i32 = 0x12;
-
 impl Emitter<'_> {
     pub(super) fn compare(
         &mut self,
@@ -28,21 +21,16 @@ impl Emitter<'_> {
         use LaneCompare::*;
         let ty = r.program.ty(x);
         let a = self.register(r, x, &[x, y])?;
-        let float = match op {
-            Eq => EQ,
-            Ne => NE,
-            Lt | ULt => LT,
-            Le | ULe => LE,
+        // The predicates of integers, and the quiet ones of floats.
+        let (integer, float) = match op {
+            Eq => (0, 0),
+            Ne => (4, 4),
+            Lt | ULt => (1, 0x11),
+            Le | ULe => (2, 0x12),
         };
         if self.width == Width::Zmm {
             let b = self.operand(r, y);
             let k = MASK[self.result(r, id, at, &[x, y])?];
-            let (signed, unsigned) = match op {
-                Eq => (0, 0),
-                Ne => (4, 4),
-                Lt | ULt => (1, 1),
-                Le | ULe => (2, 2),
-            };
             macro_rules! compare {
                 ($name:ident, $predicate:expr) => {
                     match b {
@@ -54,9 +42,9 @@ impl Emitter<'_> {
             return match (ty, op) {
                 (LaneType::F32, _) => compare!(vcmpps, float),
                 (LaneType::F64, _) => compare!(vcmppd, float),
-                (LaneType::I64, _) => compare!(vpcmpq, signed),
-                (_, ULt | ULe) => compare!(vpcmpud, unsigned),
-                _ => compare!(vpcmpd, signed),
+                (LaneType::I64, _) => compare!(vpcmpq, integer),
+                (_, ULt | ULe) => compare!(vpcmpud, integer),
+                _ => compare!(vpcmpd, integer),
             };
         }
         let b = self.register(r, y, &[x, y])?;
