@@ -27,18 +27,18 @@ pub(crate) enum Repr {
     /// An array.
     Concrete(Array),
     /// A value of a program being traced.
-    Traced { trace: TraceId, value: ValueId, ty: TensorType },
+    Traced { trace: TraceId, value: ValueId, ty: Arc<TensorType> },
     /// What an error left; `ty` is the best guess.
-    Poisoned { ty: TensorType, error: Arc<Error> },
+    Poisoned { ty: Arc<TensorType>, error: Arc<Error> },
 }
 
 impl Tensor {
     pub(crate) fn traced(trace: TraceId, value: ValueId, ty: TensorType) -> Self {
-        Tensor(Repr::Traced { trace, value, ty })
+        Tensor(Repr::Traced { trace, value, ty: ty.into() })
     }
 
     pub(crate) fn poisoned(ty: TensorType, error: Error) -> Self {
-        Tensor(Repr::Poisoned { ty, error: Arc::new(error) })
+        Tensor(Repr::Poisoned { ty: ty.into(), error: Arc::new(error) })
     }
 
     pub(crate) fn repr(&self) -> &Repr {

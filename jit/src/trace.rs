@@ -232,7 +232,7 @@ fn lift(x: &Tensor, traces: &mut [Trace]) -> Result<ValueId> {
             }
             // It must be known around here, or it is a leak.
             lift(x, around)?;
-            let param = trace.graph.param(ty.clone());
+            let param = trace.graph.param(TensorType::clone(ty));
             trace.captured.insert((*id, *value), param);
             trace.captures.push(x.clone());
             Ok(param)

@@ -72,20 +72,12 @@ impl fmt::Display for DType {
 }
 
 /// An element type and a shape; prints as `f32[128,784]`.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
     /// The type of an element.
     pub dtype: DType,
     /// The extents.
     pub shape: Shape,
-}
-
-impl Clone for TensorType {
-    /// Every call of a step clones a type for each leaf: as a copy of the extents, which the derived one is not.
-    #[inline]
-    fn clone(&self) -> Self {
-        TensorType { dtype: self.dtype, shape: Shape::from_slice(&self.shape) }
-    }
 }
 
 impl TensorType {

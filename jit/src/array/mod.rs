@@ -24,17 +24,18 @@ macro_rules! elements {
 }
 elements!(f32: F32, f64: F64, i32: I32, u32: U32, bool: Bool);
 
-/// A concrete tensor's data.
+/// A concrete tensor's data. Two pointers: every call of a step makes one for each leaf.
 #[derive(Clone)]
 pub struct Array {
-    ty: TensorType,
+    ty: Arc<TensorType>,
     buffer: Arc<Buffer>,
 }
 
 impl Array {
     /// An array over a buffer of the right size.
     #[inline]
-    pub fn new(ty: TensorType, buffer: Arc<Buffer>) -> Self {
+    pub fn new(ty: impl Into<Arc<TensorType>>, buffer: Arc<Buffer>) -> Self {
+        let ty = ty.into();
         assert!(buffer.len() >= ty.bytes(), "a buffer of {} bytes is too small for {ty}", buffer.len());
         Array { ty, buffer }
     }
@@ -45,17 +46,17 @@ impl Array {
         if ty.elements() != data.len() {
             return Err(Error::new(format!("array: {} elements do not fill {ty}", data.len())));
         }
-        Ok(Array { ty, buffer: Arc::new(Buffer::from_vec(data)) })
+        Ok(Array::new(ty, Arc::new(Buffer::from_vec(data))))
     }
 
     /// A scalar.
     pub fn scalar<T: Element>(value: T) -> Self {
-        Array { ty: TensorType::scalar(T::DTYPE), buffer: Arc::new(Buffer::from_vec(vec![value])) }
+        Array::new(TensorType::scalar(T::DTYPE), Arc::new(Buffer::from_vec(vec![value])))
     }
 
     /// An array of zeros (of `false`).
     pub fn zeros(ty: &TensorType) -> Self {
-        Array { ty: ty.clone(), buffer: Arc::new(Buffer::zeroed(ty.bytes())) }
+        Array::new(ty.clone(), Arc::new(Buffer::zeroed(ty.bytes())))
     }
 
     /// Its type.
@@ -68,6 +69,12 @@ impl Array {
     #[inline]
     pub fn buffer(&self) -> &Arc<Buffer> {
         &self.buffer
+    }
+
+    /// Its buffer to write to, if this is the only handle to it.
+    #[inline]
+    pub fn buffer_mut(&mut self) -> Option<&mut Buffer> {
+        Arc::get_mut(&mut self.buffer)
     }
 
     /// The elements, row-major. An error when `T` is not the element type.
@@ -105,7 +112,7 @@ impl Array {
         }
         let mut buffer = Buffer::zeroed(bytes.len());
         buffer.bytes_mut().copy_from_slice(bytes);
-        Ok(Array { ty: ty.clone(), buffer: Arc::new(buffer) })
+        Ok(Array::new(ty.clone(), Arc::new(buffer)))
     }
 
     /// A view as `ndarray`, without a copy.
@@ -140,7 +147,7 @@ impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array {
         } else {
             a.iter().copied().collect()
         };
-        Array { ty, buffer: Arc::new(Buffer::from_vec(data)) }
+        Array::new(ty, Arc::new(Buffer::from_vec(data)))
     }
 }
 

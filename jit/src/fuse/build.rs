@@ -96,9 +96,9 @@ impl<'a> Builder<'a> {
             let ty = self.graph.ty(output).clone();
             let base = reshape_base(self.graph, output);
             let output = match &self.graph.node(base).op {
-                Op::Param(i) => Output::Param(*i, ty),
+                Op::Param(i) => Output::Param(*i, ty.into()),
                 Op::Constant(c) => Output::Constant(crate::array::Array::new(ty, c.0.buffer().clone())),
-                _ => Output::Computed(self.buffers[&base], ty),
+                _ => Output::Computed(self.buffers[&base], ty.into()),
             };
             self.result.outputs.push(output);
         }

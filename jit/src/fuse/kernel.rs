@@ -1,6 +1,7 @@
 //! Kernels: what fusion makes of a graph. Printed by `FULGURITE_DUMP=kernels`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -51,9 +52,9 @@ pub struct Buffer {
 #[derive(Clone, Debug)]
 pub enum Output {
     /// The contents of a computed buffer, as this type (of as many elements).
-    Computed(BufferId, TensorType),
+    Computed(BufferId, Arc<TensorType>),
     /// An input, unchanged, as this type.
-    Param(usize, TensorType),
+    Param(usize, Arc<TensorType>),
     /// A constant.
     Constant(Array),
 }

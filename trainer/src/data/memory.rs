@@ -1,14 +1,11 @@
 //! The memory of batches, used again: once a step is done with a batch, the next one is gathered into its place.
 
-use std::sync::Arc;
-
-use fulgurite_jit::array::Buffer;
 use fulgurite_jit::{Array, Tensor, TensorType};
 
 /// Lends memory for the tensors of a batch, in the order in which they are asked for.
 #[derive(Default)]
 pub struct Memory {
-    buffers: Vec<Arc<Buffer>>,
+    arrays: Vec<Array>,
     next: usize,
 }
 
@@ -18,18 +15,23 @@ impl Memory {
     pub fn tensor(&mut self, ty: TensorType, fill: impl FnOnce(&mut [u8])) -> Tensor {
         let (place, bytes) = (self.next, ty.bytes());
         self.next += 1;
-        if place == self.buffers.len() {
-            self.buffers.push(Arc::new(Buffer::zeroed(bytes)));
+        if place == self.arrays.len() {
+            self.arrays.push(Array::zeros(&ty));
         }
-        // A ragged last batch fits into the memory of a full one. Memory that something still holds is left to it.
-        let slot = &mut self.buffers[place];
-        if slot.len() < bytes || Arc::get_mut(slot).is_none() {
-            *slot = Arc::new(Buffer::zeroed(bytes));
+        let array = &mut self.arrays[place];
+        // A ragged last batch fits into the memory of a full one.
+        if *array.ty() != ty && array.buffer().len() >= bytes {
+            *array = Array::new(ty.clone(), array.buffer().clone());
         }
-        if let Some(buffer) = Arc::get_mut(slot) {
+        // Memory that something still holds is left to it.
+        let is_free = *array.ty() == ty && array.buffer_mut().is_some();
+        if !is_free {
+            *array = Array::zeros(&ty);
+        }
+        if let Some(buffer) = array.buffer_mut() {
             fill(&mut buffer.bytes_mut()[..bytes]);
         }
-        Array::new(ty, slot.clone()).into()
+        array.clone().into()
     }
 
     /// The next tensor is the first of another batch.
