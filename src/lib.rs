@@ -18,7 +18,7 @@ pub use fulgurite_jit::{
     gelu_exact, hard_tanh, leaky_relu, leaves, log_sigmoid, log_softmax, mish, named_leaves, one_hot, relu, relu6,
     silu, soft_sign, softmax,
 };
-pub use fulgurite_runtime::{Jit, Lowered, jit, lower};
+pub use fulgurite_runtime::{Bound, Jit, Lowered, jit, lower};
 
 /// All that a training program usually needs.
 pub mod prelude {

@@ -52,14 +52,8 @@ where
 {
     assert!(!tracing());
     let state = adam(lr).init(&params);
-    let step = Jit::with_borrowed("step", training(lr, loss));
-    let mut current = Some((params, state));
-    Box::new(move || {
-        let state = current.take().ok_or_else(|| Error::new("an earlier step failed"))?;
-        let (next, _loss) = step.call_with(state, batch.clone())?;
-        current = Some(next);
-        Ok(())
-    })
+    let mut step = Jit::with_borrowed("step", training(lr, loss)).bind((params, state));
+    Box::new(move || step.call(batch.clone()).map(drop))
 }
 
 fn look<P, B>(

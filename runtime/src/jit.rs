@@ -71,10 +71,10 @@ impl<O> Default for Cache<O> {
     }
 }
 
-struct Compiled<O> {
-    program: Program,
+pub(crate) struct Compiled<O> {
+    pub(crate) program: Program,
     /// The result's structure; its leaves are stand-ins.
-    result: O,
+    pub(crate) result: O,
 }
 
 /// Compiles `f`, all of whose arguments are donated.
@@ -116,21 +116,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
             return Ok((self.function)(donated, borrowed));
         }
         let mut inputs = Inputs::with_capacity(self.leaves.load(Relaxed));
-        let known = KEY.with_borrow_mut(|key| {
-            key.0.clear();
-            collect(&donated, key, &mut inputs)?;
-            key.write_u8(b'|');
-            collect(&borrowed, key, &mut inputs)?;
-            let mut compiled = self.compiled.lock().map_err(|_| Error::new("a thread panicked while compiling"))?;
-            Ok::<_, Error>(compiled.find(&key.0))
-        })?;
-        let compiled = match known {
-            Some(compiled) => compiled,
-            None => {
-                let key = KEY.with_borrow(|key| key.0.clone());
-                self.compile(key, &donated, &borrowed)?
-            }
-        };
+        let compiled = self.find(&donated, &borrowed, &mut inputs)?;
         self.leaves.store(inputs.len(), Relaxed);
         // The key says that the types are those of the program.
         let results = compiled.program.run_known(&inputs);
@@ -138,6 +124,31 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         drop(inputs);
         drop((donated, borrowed));
         Ok(unflatten(&compiled.result, results.into_iter().map(Tensor::from)))
+    }
+
+    /// The compiled function for these arguments, of which `inputs` become the leaves; traced and compiled if they are
+    /// of a new kind.
+    pub(crate) fn find<'t>(
+        &self,
+        donated: &'t A,
+        borrowed: &'t B,
+        inputs: &mut Inputs<'t>,
+    ) -> Result<Arc<Compiled<O>>> {
+        let known = KEY.with_borrow_mut(|key| {
+            key.0.clear();
+            collect(donated, key, inputs)?;
+            key.write_u8(b'|');
+            collect(borrowed, key, inputs)?;
+            let mut compiled = self.compiled.lock().map_err(|_| Error::new("a thread panicked while compiling"))?;
+            Ok::<_, Error>(compiled.find(&key.0))
+        })?;
+        match known {
+            Some(compiled) => Ok(compiled),
+            None => {
+                let key = KEY.with_borrow(|key| key.0.clone());
+                self.compile(key, donated, borrowed)
+            }
+        }
     }
 
     /// Traces and compiles without calling.
@@ -200,7 +211,23 @@ thread_local! {
 }
 
 /// The leaves of a call.
-type Inputs<'t> = SmallVec<[&'t Array; 32]>;
+pub(crate) type Inputs<'t> = SmallVec<[&'t Array; 32]>;
+
+/// The kind of borrowed arguments, alone.
+pub(crate) fn kind(borrowed: &impl Tree) -> Result<Vec<u8>> {
+    let mut key = Bytes::default();
+    collect(borrowed, &mut key, &mut Inputs::new())?;
+    Ok(key.0)
+}
+
+/// Are borrowed arguments of the kind `known`? `inputs` become their leaves.
+pub(crate) fn is_of_kind<'t>(borrowed: &'t impl Tree, known: &[u8], inputs: &mut Inputs<'t>) -> Result<bool> {
+    KEY.with_borrow_mut(|key| {
+        key.0.clear();
+        collect(borrowed, key, inputs)?;
+        Ok(key.0 == known)
+    })
+}
 
 /// Writes the kind of `tree` and collects its leaves.
 fn collect<'t>(tree: &'t impl Tree, key: &mut Bytes, inputs: &mut Inputs<'t>) -> Result<()> {

@@ -1,11 +1,13 @@
 //! The runtime of fulgurite: keeps compiled functions, gives them memory, calls them.
 //!
 //! Comes in: a function on trees of tensors. Goes out: [`Jit`], which traces and compiles it on the first call with
-//! given structure, types and static values, and makes one machine-code call of every later one. Ops on tensors
+//! given structure, types and static values, and makes one machine-code call of every later one; [`Bound`], which keeps
+//! a state in place between them. Ops on tensors
 //! outside of a traced function run here too, each as a small program of its own.
 //!
 //! **Invariant:** nothing here looks at an op; what a program does is known to `fulgurite-jit` only.
 
+mod bound;
 mod denormals;
 mod eager;
 mod jit;
@@ -15,6 +17,7 @@ mod pool;
 mod program;
 mod timing;
 
+pub use bound::Bound;
 pub use jit::{Jit, jit};
 pub use lowered::{Lowered, lower};
 pub use pool::threads;

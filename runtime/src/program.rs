@@ -1,6 +1,6 @@
 //! A program: machine code, and the memory it works in. All pointers that reach machine code pass through here.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use fulgurite_jit::array::Buffer;
@@ -24,6 +24,9 @@ const POOL: usize = 8;
 /// Pointers to inputs or outputs, which are few as a rule.
 type Pointers = SmallVec<[*mut u8; 32]>;
 
+/// For each output, buffers given out before.
+type Pools = Vec<Vec<Arc<Buffer>>>;
+
 /// A compiled graph, ready to be called, from several threads at once if need be.
 pub struct Program {
     code: Code,
@@ -32,7 +35,7 @@ pub struct Program {
     arenas: Mutex<Vec<Buffer>>,
     /// For each output that is not written in place: the buffers given out before. One that nobody else holds any
     /// more is used again.
-    pools: Mutex<Vec<Vec<Arc<Buffer>>>>,
+    pools: Mutex<Pools>,
     pace: Mutex<Pace>,
     timing: Mutex<Timing>,
 }
@@ -117,27 +120,79 @@ impl Program {
     /// [`Program::run`] for inputs of which it is known that they are of the right number and types. One that is written
     /// in place is overwritten if this is the only handle to its buffer; the caller drops it then.
     pub(crate) fn run_known(&self, inputs: &[&Array]) -> Vec<Array> {
-        let Code { plan, kernels, .. } = &self.code;
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut params: Pointers = inputs.iter().map(|x| x.buffer().start()).collect();
+        let mut pools = self.pools();
         // An output in the place of an input shares its buffer, or that of a copy.
         let mut copies: SmallVec<[(usize, Array); 2]> = SmallVec::new();
-        for &i in plan.in_place.iter().flatten() {
+        for &i in self.code.plan.in_place.iter().flatten() {
             if !is_ours(inputs[i], &pools) {
-                let copy = copy(inputs[i]);
-                params[i] = copy.buffer().start();
-                copies.push((i, copy));
+                copies.push((i, copy(inputs[i])));
             }
         }
-        let mut outputs: Vec<Array> = Vec::with_capacity(kernels.outputs.len());
-        for (o, output) in kernels.outputs.iter().enumerate() {
+        let outputs = self.outputs(0, inputs, &copies, &mut pools);
+        drop(pools);
+        let mut params: Pointers = inputs.iter().map(|x| x.buffer().start()).collect();
+        for (i, copy) in &copies {
+            params[*i] = copy.buffer().start();
+        }
+        self.launch(&params, &outputs.iter().map(|x| x.buffer().start()).collect::<Pointers>());
+        outputs
+    }
+
+    /// Is each of the first `count` outputs written in the place of the input of the same number (or is that input), and
+    /// does none of the others share their memory?
+    pub(crate) fn keeps_in_place(&self, count: usize) -> bool {
+        let Code { plan, kernels, .. } = &self.code;
+        let is_kept = |(o, output): (usize, &Output)| match output {
+            Output::Computed(b, _) if o < count => {
+                plan.in_place[o] == Some(o) && plan.places[b.index()] == Place::Output(o)
+            }
+            Output::Computed(b, _) => !matches!(plan.places[b.index()], Place::Output(first) if first < count),
+            Output::Param(i, _) => {
+                if o < count {
+                    *i == o
+                } else {
+                    *i >= count
+                }
+            }
+            Output::Constant(_) => o >= count,
+        };
+        kernels.outputs.len() >= count && kernels.outputs.iter().enumerate().all(is_kept)
+    }
+
+    /// A call of a program that [keeps](Program::keeps_in_place) `state`, its first inputs and outputs, in place. Arrays
+    /// that somebody else holds are replaced by copies. Gives the other outputs.
+    pub(crate) fn run_in_place(&self, state: &mut [Array], lent: &[&Array]) -> Vec<Array> {
+        let mut pools = self.pools();
+        for (array, place) in state.iter_mut().zip(&self.code.plan.in_place) {
+            if place.is_some() && !is_ours(array, &pools) {
+                *array = copy(array);
+            }
+        }
+        let inputs: SmallVec<[&Array; 32]> = state.iter().chain(lent.iter().copied()).collect();
+        let outputs = self.outputs(state.len(), &inputs, &[], &mut pools);
+        drop(pools);
+        let params: Pointers = inputs.iter().map(|x| x.buffer().start()).collect();
+        let results = inputs[..state.len()].iter().copied().chain(&outputs).map(|x| x.buffer().start());
+        self.launch(&params, &results.collect::<Pointers>());
+        outputs
+    }
+
+    fn pools(&self) -> MutexGuard<'_, Pools> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Arrays for the outputs from number `first` on.
+    fn outputs(&self, first: usize, inputs: &[&Array], copies: &[(usize, Array)], pools: &mut Pools) -> Vec<Array> {
+        let Code { plan, kernels, .. } = &self.code;
+        let mut outputs: Vec<Array> = Vec::with_capacity(kernels.outputs.len() - first);
+        for (o, output) in kernels.outputs.iter().enumerate().skip(first) {
             outputs.push(match output {
                 Output::Param(i, ty) => Array::new(ty.clone(), inputs[*i].buffer().clone()),
                 Output::Constant(array) => array.clone(),
                 Output::Computed(b, ty) => {
                     let buffer = match (plan.places[b.index()], plan.in_place[o]) {
                         // A value that is returned twice is two handles to one buffer.
-                        (Place::Output(first), _) if first != o => outputs[first].buffer().clone(),
+                        (Place::Output(same), _) if same != o => outputs[same - first].buffer().clone(),
                         (_, Some(i)) => {
                             let copied = copies.iter().find(|(copied, _)| *copied == i);
                             copied.map_or(inputs[i], |(_, copy)| copy).buffer().clone()
@@ -148,20 +203,21 @@ impl Program {
                 }
             });
         }
-        drop(pools);
-        let results: Pointers = outputs.iter().map(|x| x.buffer().start()).collect();
-        let arena = self.arenas.lock().ok().and_then(|mut arenas| arenas.pop());
-        let arena = arena.unwrap_or_else(|| Buffer::zeroed(self.code.memory(self.code.parts.len())));
-        self.launch(&params, &results, &arena);
-        if let Ok(mut arenas) = self.arenas.lock() {
-            arenas.push(arena);
-        }
         outputs
     }
 
-    /// Runs the machine code. The pointers must be to buffers of the sizes that it was compiled for, those to results
-    /// and `memory` this call's alone.
-    fn launch(&self, params: &[*mut u8], results: &[*mut u8], memory: &Buffer) {
+    /// Runs the machine code in memory of this call alone. The pointers must be to buffers of the sizes that it was
+    /// compiled for, those to results this call's alone.
+    fn launch(&self, params: &[*mut u8], results: &[*mut u8]) {
+        let arena = self.arenas.lock().ok().and_then(|mut arenas| arenas.pop());
+        let arena = arena.unwrap_or_else(|| Buffer::zeroed(self.code.memory(self.code.parts.len())));
+        self.launch_in(&arena, params, results);
+        if let Ok(mut arenas) = self.arenas.lock() {
+            arenas.push(arena);
+        }
+    }
+
+    fn launch_in(&self, memory: &Buffer, params: &[*mut u8], results: &[*mut u8]) {
         let _flush = Flush::on();
         let alone = self.code.alone(params, results, memory.start());
         let mut timing = if wants(Stage::Time) { self.timing.lock().ok() } else { None };
@@ -234,7 +290,7 @@ impl Shared {
 
 /// Does nobody hold the array's buffer but the one who lends it to this call? A pool does not count: it lends only what
 /// nobody else holds.
-fn is_ours(array: &Array, pools: &[Vec<Arc<Buffer>>]) -> bool {
+fn is_ours(array: &Array, pools: &Pools) -> bool {
     let is_pooled = || pools.iter().flatten().any(|b| Arc::ptr_eq(b, array.buffer()));
     match Arc::strong_count(array.buffer()) {
         1 => true,

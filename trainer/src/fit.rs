@@ -2,7 +2,7 @@
 //!
 //! In: settings, a module, its optimiser, data. Out: the trained model and what was measured. The three compiled
 //! functions of a run (start, training step, validation step) are made in `programs`; the loop itself calls the
-//! training step once per batch with the state of the last call, whose memory it gives away.
+//! training step once per batch, bound to its state, which stays in place.
 //!
 //! What happens per step besides that call takes well under a microsecond: a batch is gathered into memory that is
 //! used again, metrics stay on the device until they are due, hooks that have nothing to do return, the clock is read
@@ -19,11 +19,12 @@ use crate::data::{Batches, DataLoader, DataModule};
 use crate::interrupt::Running;
 use crate::logger::Logger;
 use crate::metrics::{self, Metrics};
-use crate::module::{LightningModule, Metric, StateOf};
+use crate::module::{LightningModule, Metric};
 use crate::optim::Optimizer;
-use crate::programs::{self, TrainStep};
+use crate::programs::{self, Training};
 use crate::progress::Progress;
 use crate::run::{Request, Run};
+use crate::state::TrainState;
 use crate::trainer::Trainer;
 use crate::validation::{Scores, Validation};
 
@@ -61,25 +62,26 @@ where
     let val = data.val_loader().map_err(|e| e.context("validation data"))?;
     let optimizer = Arc::new(optimizer);
     let mut batches = train.iter().map_err(|e| e.context("training data"))?;
-    let mut fit = Fit::new(&trainer, module, optimizer.clone(), &train, val)?;
+    let state = programs::start(module, optimizer.clone()).call_with(Key::new(trainer.seed), ())?;
+    let training = programs::train_step(module, optimizer).bind(state);
+    let mut fit = Fit::<M, O>::new(&trainer, module, training, &train, val)?;
     fit.callbacks = trainer.callbacks;
     fit.loggers = trainer.loggers;
 
-    let mut state = programs::start(module, optimizer).call_with(Key::new(trainer.seed), ())?;
     match &trainer.ckpt_path {
-        Some(path) => state = fit.resume(&Checkpoint::read(path)?, &state)?,
-        None => fit.sanity_check(&state, trainer.num_sanity_val_steps)?,
+        Some(path) => fit.resume(&Checkpoint::read(path)?)?,
+        None => fit.sanity_check(trainer.num_sanity_val_steps)?,
     }
-    fit.start(&state)?;
+    fit.start()?;
     while fit.has_more_to_do() {
-        state = fit.train_epoch(state, &mut batches)?;
-        if fit.run.batch < fit.run.batches || !fit.validate_epoch(&state)? {
+        fit.train_epoch(&mut batches)?;
+        if fit.run.batch < fit.run.batches || !fit.validate_epoch()? {
             break; // within the epoch: a checkpoint says so, and a resumed run goes on there
         }
-        fit.end_epoch(&state)?;
+        fit.end_epoch()?;
     }
-    fit.finish(&state)?;
-    Ok(fit.result(state.model))
+    fit.finish()?;
+    Ok(fit.result())
 }
 
 /// Validates; see [`Trainer::validate`].
@@ -94,7 +96,9 @@ where
     let val = Validation::new(module, &loader, trainer.limit_val_batches)?;
     let mut val = val.ok_or_else(|| Error::new("validate: `limit_val_batches` is 0"))?;
     let mut progress = Progress::new(trainer.enable_progress_bar, None);
-    let scores = val.run(model, &Tensor::scalar(0i32), &Key::new(trainer.seed), usize::MAX, &running, &mut progress)?;
+    let (step, key) = (Tensor::scalar(0i32), Key::new(trainer.seed));
+    let state = TrainState { model: model.clone(), opt_state: (), step, key };
+    let scores = val.run(&state, usize::MAX, &running, &mut progress)?;
     progress.finish();
     match scores {
         Scores::Mean(values) => Ok(values.into_iter().collect()),
@@ -106,7 +110,8 @@ where
 /// A run: its programs, its place, and who watches it.
 struct Fit<'a, M: LightningModule, O: Optimizer> {
     module: &'a M,
-    train_step: TrainStep<M, O>,
+    /// The training step and its state.
+    training: Training<M, O>,
     val: Option<Validation<M>>,
     run: Run,
     running: Running,
@@ -128,7 +133,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     fn new(
         trainer: &Trainer,
         module: &'a M,
-        optimizer: Arc<O>,
+        training: Training<M, O>,
         train: &DataLoader<M::Batch>,
         val: Option<DataLoader<M::Batch>>,
     ) -> Result<Self> {
@@ -144,7 +149,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         run.validates = val.is_some();
         Ok(Fit {
             module,
-            train_step: programs::train_step(module, optimizer),
+            training,
             val,
             run,
             running: Running::start(),
@@ -170,13 +175,13 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     }
 
     /// The rest of the epoch, batch by batch.
-    fn train_epoch(&mut self, mut state: StateOf<M, O>, batches: &mut Batches<M::Batch>) -> Result<StateOf<M, O>> {
+    fn train_epoch(&mut self, batches: &mut Batches<M::Batch>) -> Result<()> {
         batches.seek(self.run.epoch, self.run.batch);
         self.progress.start_epoch(&self.run);
         while self.run.batch < self.run.batches && self.run.step < self.max_steps && !self.run.is_over() {
             let Some(batch) = batches.next() else { break };
             let (batch, _) = batch?;
-            (state, self.last) = self.train_step.call_with(state, batch)?;
+            self.last = self.training.call(batch)?;
             self.last_is_read = false;
             self.run.step += 1;
             self.run.batch += 1;
@@ -187,20 +192,21 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             for callback in &mut self.callbacks {
                 callback.on_step_end(&mut self.run)?;
             }
-            self.carry_out(&state)?;
+            self.carry_out()?;
             self.progress.tick(&self.run, &self.last);
             self.run.interrupted |= self.running.is_asked_to_end();
         }
-        Ok(state)
+        Ok(())
     }
 
     /// Validates if it is time to. Gives false when it was interrupted: then the epoch is not over.
-    fn validate_epoch(&mut self, state: &StateOf<M, O>) -> Result<bool> {
+    fn validate_epoch(&mut self) -> Result<bool> {
         let Some(val) = &mut self.val else { return Ok(true) };
         if !(self.run.epoch + 1).is_multiple_of(self.val_every) {
             return Ok(true);
         }
-        match val.run(&state.model, &state.step, &state.key, usize::MAX, &self.running, &mut self.progress)? {
+        let state = self.training.state();
+        match val.run(&state, usize::MAX, &self.running, &mut self.progress)? {
             Scores::Mean(values) => self.log(values)?,
             Scores::Nothing => {
                 (self.val, self.run.validates) = (None, false);
@@ -219,10 +225,10 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
 
     /// After the last batch of an epoch and its validation. Checkpoints are written once all hooks have run, with the
     /// start of the next epoch as their place.
-    fn end_epoch(&mut self, state: &StateOf<M, O>) -> Result<()> {
+    fn end_epoch(&mut self) -> Result<()> {
         self.run.epoch_over = true;
         self.hooks(|callback, run| callback.on_epoch_end(run))?;
-        self.carry_out(state)?;
+        self.carry_out()?;
         self.run.interrupted |= self.running.is_asked_to_end();
         let is_last = self.run.epoch + 1 >= self.max_epochs || self.run.step >= self.max_steps || self.run.is_over();
         self.progress.end_epoch(&self.run, is_last);
@@ -231,23 +237,23 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         Ok(())
     }
 
-    fn start(&mut self, state: &StateOf<M, O>) -> Result<()> {
+    fn start(&mut self) -> Result<()> {
         if !self.loggers.is_empty() {
             let folder = self.run.folder()?.to_path_buf();
             self.loggers.iter_mut().try_for_each(|logger| logger.start(&folder))?;
         }
-        self.module.on_fit_start(&state.model, &mut self.run)?;
+        self.module.on_fit_start(&self.training.state().model, &mut self.run)?;
         self.hooks(|callback, run| callback.on_fit_start(run))?;
-        self.carry_out(state)
+        self.carry_out()
     }
 
-    fn finish(&mut self, state: &StateOf<M, O>) -> Result<()> {
+    fn finish(&mut self) -> Result<()> {
         self.read_last()?;
-        self.module.on_fit_end(&state.model, &mut self.run)?;
+        self.module.on_fit_end(&self.training.state().model, &mut self.run)?;
         self.hooks(|callback, run| callback.on_fit_end(run))?;
-        self.carry_out(state)?;
+        self.carry_out()?;
         if self.run.interrupted && self.writes {
-            self.save_interrupted(state)?;
+            self.save_interrupted()?;
         }
         self.loggers.iter_mut().try_for_each(|logger| logger.finish())?;
         if let Some(why) = &self.run.stop {
@@ -258,13 +264,13 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     }
 
     /// A checkpoint to go on from, unless there is one of this very step.
-    fn save_interrupted(&mut self, state: &StateOf<M, O>) -> Result<()> {
+    fn save_interrupted(&mut self) -> Result<()> {
         let path = match &self.last_save {
             Some((path, step)) if *step == self.run.step => path.clone(),
             _ => {
                 let path = self.run.folder()?.join("checkpoints").join("last.safetensors");
                 self.run.save(&path);
-                self.carry_out(state)?;
+                self.carry_out()?;
                 path
             }
         };
@@ -276,9 +282,9 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         Ok(())
     }
 
-    fn result(self, model: M::Model) -> FitResult<M::Model> {
+    fn result(self) -> FitResult<M::Model> {
         FitResult {
-            model,
+            model: self.training.into_state().model,
             step: self.run.step,
             epoch: self.run.epoch,
             interrupted: self.run.interrupted,
@@ -291,15 +297,15 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     }
 
     /// Runs the validation step on a few batches, for its mistakes alone.
-    fn sanity_check(&mut self, state: &StateOf<M, O>, batches: usize) -> Result<()> {
+    fn sanity_check(&mut self, batches: usize) -> Result<()> {
         let Some(val) = &mut self.val else { return Ok(()) };
-        let scores = val.run(&state.model, &state.step, &state.key, batches, &self.running, &mut self.progress);
+        let scores = val.run(&self.training.state(), batches, &self.running, &mut self.progress);
         scores.map(drop).map_err(|e| e.context("validation step (checked before training)"))
     }
 
-    /// Takes over a checkpoint; gives the state to go on with.
-    fn resume(&mut self, checkpoint: &Checkpoint, like: &StateOf<M, O>) -> Result<StateOf<M, O>> {
-        let state = checkpoint.restore(like, "")?;
+    /// Takes over a checkpoint.
+    fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let state = checkpoint.restore(&self.training.state(), "")?;
         let host = checkpoint.host();
         let refuse = |why: String| Err(Error::new(format!("checkpoint {}: {why}", checkpoint.path().display())));
         let (epoch, batch) = host.position;
@@ -322,7 +328,8 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
                 callback.load_state(saved, checkpoint.path())?;
             }
         }
-        Ok(state)
+        self.training.set_state(state);
+        Ok(())
     }
 
     fn hooks(&mut self, mut hook: impl FnMut(&mut dyn Callback, &mut Run) -> Result<()>) -> Result<()> {
@@ -360,7 +367,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     }
 
     /// Does what the hooks have asked for.
-    fn carry_out(&mut self, state: &StateOf<M, O>) -> Result<()> {
+    fn carry_out(&mut self) -> Result<()> {
         if self.run.logged.is_empty() && self.run.requests.is_empty() {
             return Ok(());
         }
@@ -371,7 +378,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         for request in std::mem::take(&mut self.run.requests) {
             match request {
                 _ if !self.writes => {}
-                Request::Save(path) => self.save(path, state)?,
+                Request::Save(path) => self.save(path)?,
                 Request::Remove(path) => match std::fs::remove_file(&path) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                         return Err(Error::from(e).context(format!("cannot remove {}", path.display())));
@@ -383,7 +390,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         Ok(())
     }
 
-    fn save(&mut self, path: PathBuf, state: &StateOf<M, O>) -> Result<()> {
+    fn save(&mut self, path: PathBuf) -> Result<()> {
         let host = HostState {
             step: self.run.step,
             position: self.run.position(),
@@ -392,7 +399,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             metrics: self.run.metrics.to_json(),
             callbacks: self.callbacks.iter().map(|callback| (callback.name(), callback.state())).collect(),
         };
-        checkpoint::write(&path, named_leaves(state), &host)?;
+        checkpoint::write(&path, named_leaves(&self.training.state()), &host)?;
         self.last_save = Some((path, self.run.step));
         Ok(())
     }

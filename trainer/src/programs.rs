@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fulgurite_jit::random::Key;
 use fulgurite_jit::{DType, Tensor};
-use fulgurite_runtime::Jit;
+use fulgurite_runtime::{Bound, Jit};
 
 use crate::module::{LightningModule, Metric, StateOf, StepCx};
 use crate::optim::Optimizer;
@@ -25,7 +25,10 @@ pub(crate) fn start<M: LightningModule, O: Optimizer>(module: &M, optimizer: Arc
 }
 
 /// State and batch to the next state and what was logged. The state is given away, the batch is lent.
-pub(crate) type TrainStep<M, O> = Jit<StateOf<M, O>, <M as LightningModule>::Batch, (StateOf<M, O>, Vec<Metric>)>;
+type TrainStep<M, O> = Jit<StateOf<M, O>, <M as LightningModule>::Batch, (StateOf<M, O>, Vec<Metric>)>;
+
+/// The training step with the state that goes round.
+pub(crate) type Training<M, O> = Bound<StateOf<M, O>, <M as LightningModule>::Batch, Vec<Metric>>;
 
 pub(crate) fn train_step<M: LightningModule, O: Optimizer>(module: &M, optimizer: Arc<O>) -> TrainStep<M, O> {
     let module = module.clone();

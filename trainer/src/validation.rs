@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fulgurite_jit::{Key, Result, Tensor};
+use fulgurite_jit::{Result, Tensor};
 
 use crate::data::{Batches, DataLoader};
 use crate::interrupt::Running;
@@ -10,6 +10,7 @@ use crate::metrics::WeightedMean;
 use crate::module::LightningModule;
 use crate::programs::{ValStep, val_step};
 use crate::progress::Progress;
+use crate::state::TrainState;
 use crate::trainer::Limit;
 
 /// The validation step and its data.
@@ -37,12 +38,10 @@ impl<M: LightningModule> Validation<M> {
         Ok((limit > 0).then(|| Validation { step: val_step(module), batches, limit }))
     }
 
-    /// The scores of `model` on at most `most` batches, at step `step` of the run with the key `key`.
-    pub(crate) fn run(
+    /// The scores of the model of `state`, at its step and with its key, on at most `most` batches.
+    pub(crate) fn run<S>(
         &mut self,
-        model: &M::Model,
-        step: &Tensor,
-        key: &Key,
+        state: &TrainState<M::Model, S>,
         most: usize,
         running: &Running,
         progress: &mut Progress,
@@ -57,6 +56,7 @@ impl<M: LightningModule> Validation<M> {
             progress.validating(i, limit);
             let (batch, examples) = batch?;
             let number = Tensor::scalar(i as u32);
+            let TrainState { model, step, key, .. } = state;
             let logged = self.step.call_with((), (model.clone(), batch, step.clone(), key.clone(), number))?;
             if logged.is_empty() {
                 return Ok(Scores::Nothing);
