@@ -5,7 +5,11 @@
 //! of a donated input where the kernel that writes it reads that input at the same element at most, and nobody reads
 //! the input later: then the update happens in place.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt;
+
+use hashbrown::HashMap;
 
 use crate::fuse::{BufferId, Kernel, Kernels, Output, Source};
 use crate::phases::Phase;
@@ -74,14 +78,6 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
             Source::Computed => None,
         })
         .collect();
-    let mut in_place = vec![None; kernels.outputs.len()];
-    let mut taken = vec![false; kernels.params.len()];
-    // An input that is itself a result must stay as it is.
-    for output in &kernels.outputs {
-        if let Output::Param(i, _) = output {
-            taken[*i] = true;
-        }
-    }
     for (o, output) in kernels.outputs.iter().enumerate() {
         if let Output::Computed(b, _) = output
             && places[b.index()].is_none()
@@ -90,6 +86,50 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
             places[b.index()] = Some(Place::Output(o));
         }
     }
+    let in_place = replacements(kernels, donated, &places, &uses);
+
+    let lives: Vec<Life> = (0..n)
+        .filter(|&b| places[b].is_none() && first[b] != usize::MAX)
+        .map(|b| {
+            let bytes = kernels.buffers[b].ty.bytes().max(1).next_multiple_of(ALIGN);
+            Life { buffer: b, bytes, begin: first[b], end: last[b] }
+        })
+        .collect();
+    // From the first kernel to the last or from the last to the first, whichever takes less.
+    let turned = |life: &Life| {
+        let (begin, end) = (kernels.kernels.len() - life.end, kernels.kernels.len() - life.begin);
+        Life { begin, end, ..*life }
+    };
+    let [forwards, backwards] = [allocate(lives.clone()), allocate(lives.iter().map(turned).collect())];
+    let Allocation { places: at, arena, peak } = if backwards.arena < forwards.arena { backwards } else { forwards };
+    for (buffer, at) in at {
+        places[buffer] = Some(Place::Arena(at));
+    }
+    let places = places.into_iter().map(|p| p.unwrap_or(Place::Arena(0))).collect();
+    Plan { places, in_place, arena, peak }
+}
+
+/// For each output the donated input in whose memory it is computed, if any.
+fn replacements(kernels: &Kernels, donated: &[bool], places: &[Option<Place>], uses: &Uses) -> Vec<Option<usize>> {
+    // The inputs that may be overwritten, by their bytes.
+    let mut inputs: HashMap<usize, BTreeMap<usize, BufferId>> = HashMap::new();
+    for (b, buffer) in kernels.buffers.iter().enumerate() {
+        if let Source::Param(i) = buffer.source
+            && donated[i]
+            && buffer.ty.bytes() > 0
+        {
+            inputs.entry(buffer.ty.bytes()).or_default().insert(i, BufferId(b as u32));
+        }
+    }
+    // One that is itself a result must stay as it is.
+    for output in &kernels.outputs {
+        if let Output::Param(i, ty) = output
+            && let Some(inputs) = inputs.get_mut(&ty.bytes())
+        {
+            inputs.remove(i);
+        }
+    }
+    let mut in_place = vec![None; kernels.outputs.len()];
     // A step's state comes out in the order in which it went in: then every tensor stays where it is. Only what is left
     // takes the place of others.
     for same in [true, false] {
@@ -98,58 +138,115 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
             if places[b.index()] != Some(Place::Output(o)) || in_place[o].is_some() {
                 continue;
             }
-            let bytes = kernels.buffers[b.index()].ty.bytes();
-            let found = kernels.buffers.iter().enumerate().find_map(|(p, buffer)| match buffer.source {
-                Source::Param(i) => {
-                    let fits = (i == o || !same) && donated[i] && !taken[i] && buffer.ty.bytes() == bytes && bytes > 0;
-                    (fits && may_replace(kernels, *b, BufferId(p as u32), &uses)).then_some(i)
-                }
-                Source::Constant(_) | Source::Computed => None,
-            });
-            if let Some(i) = found {
+            let Some(inputs) = inputs.get_mut(&kernels.buffers[b.index()].ty.bytes()) else { continue };
+            let range = if same { o..o + 1 } else { 0..usize::MAX };
+            let found = inputs.range(range).find(|(_, input)| may_replace(kernels, *b, **input, uses));
+            if let Some(i) = found.map(|(i, _)| *i) {
+                inputs.remove(&i);
                 in_place[o] = Some(i);
-                taken[i] = true;
             }
         }
+    }
+    in_place
+}
+
+/// A buffer that wants memory, and from which kernel to which.
+#[derive(Clone, Copy)]
+struct Life {
+    buffer: usize,
+    bytes: usize,
+    begin: usize,
+    end: usize,
+}
+
+/// Where buffers lie, how far that reaches, and the most bytes that are in use at once.
+struct Allocation {
+    places: Vec<(usize, usize)>,
+    arena: usize,
+    peak: usize,
+}
+
+/// Gives each life a place in the order in which they begin, where it fits best at that time.
+fn allocate(mut lives: Vec<Life>) -> Allocation {
+    // Of those that begin together, the largest first.
+    lives.sort_by_key(|life| (life.begin, Reverse(life.bytes)));
+    let (mut places, mut arena, mut used, mut peak) = (Vec::with_capacity(lives.len()), 0, 0, 0);
+    let mut free = Free::default();
+    let mut ends: BinaryHeap<Reverse<(usize, usize, usize)>> = BinaryHeap::new();
+    for life in lives {
+        while let Some(&Reverse((end, at, bytes))) = ends.peek()
+            && end < life.begin
+        {
+            ends.pop();
+            free.give(at, bytes);
+            used -= bytes;
+        }
+        let at = free.take(life.bytes).unwrap_or_else(|| {
+            // What is free at the arena's end becomes part of it.
+            let at = free.take_last(arena).unwrap_or(arena);
+            arena = at + life.bytes;
+            at
+        });
+        used += life.bytes;
+        peak = peak.max(used);
+        ends.push(Reverse((life.end, at, life.bytes)));
+        places.push((life.buffer, at));
+    }
+    Allocation { places, arena, peak }
+}
+
+/// The free pieces of the arena; no two touch.
+#[derive(Default)]
+struct Free {
+    /// Bytes by where they begin, and the other way round.
+    places: BTreeMap<usize, usize>,
+    sizes: BTreeSet<(usize, usize)>,
+}
+
+impl Free {
+    fn remove(&mut self, at: usize) -> usize {
+        let bytes = self.places.remove(&at).expect("a free piece");
+        self.sizes.remove(&(bytes, at));
+        bytes
     }
 
-    // Largest first, each at the lowest place that is free over its lifetime.
-    struct Item {
-        buffer: usize,
-        bytes: usize,
-        begin: usize,
-        end: usize,
+    fn insert(&mut self, at: usize, bytes: usize) {
+        self.places.insert(at, bytes);
+        self.sizes.insert((bytes, at));
     }
-    let mut items: Vec<Item> = (0..n)
-        .filter(|&b| places[b].is_none() && first[b] != usize::MAX)
-        .map(|b| Item { buffer: b, bytes: kernels.buffers[b].ty.bytes(), begin: first[b], end: last[b] })
-        .collect();
-    items.sort_by_key(|item| (std::cmp::Reverse(item.bytes), item.begin));
-    let mut placed: Vec<(usize, usize, usize, usize)> = Vec::new();
-    let mut arena = 0;
-    for item in &items {
-        let bytes = item.bytes.max(1).next_multiple_of(ALIGN);
-        let mut busy: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(|(_, _, begin, end)| *begin <= item.end && item.begin <= *end)
-            .map(|&(at, size, ..)| (at, at + size))
-            .collect();
-        busy.sort_unstable();
-        let mut at = 0;
-        for (begin, end) in busy {
-            if at + bytes <= begin {
-                break;
-            }
-            at = at.max(end);
+
+    /// Gives back a piece, which becomes one with its neighbours.
+    fn give(&mut self, mut at: usize, mut bytes: usize) {
+        if let Some((&before, &size)) = self.places.range(..at).next_back()
+            && before + size == at
+        {
+            self.remove(before);
+            (at, bytes) = (before, bytes + size);
         }
-        placed.push((at, bytes, item.begin, item.end));
-        arena = arena.max(at + bytes);
-        places[item.buffer] = Some(Place::Arena(at));
+        if self.places.contains_key(&(at + bytes)) {
+            bytes += self.remove(at + bytes);
+        }
+        self.insert(at, bytes);
     }
-    let in_use = |k: usize| placed.iter().filter(|(_, _, b, e)| *b <= k && k <= *e).map(|p| p.1).sum::<usize>();
-    let peak = (0..kernels.kernels.len()).map(in_use).max().unwrap_or(0);
-    let places = places.into_iter().map(|p| p.unwrap_or(Place::Arena(0))).collect();
-    Plan { places, in_place, arena, peak }
+
+    /// The first bytes of the smallest piece that has so many.
+    fn take(&mut self, bytes: usize) -> Option<usize> {
+        let &(size, at) = self.sizes.range((bytes, 0)..).next()?;
+        self.remove(at);
+        if size > bytes {
+            self.insert(at + bytes, size - bytes);
+        }
+        Some(at)
+    }
+
+    /// All of the piece that ends at `end`.
+    fn take_last(&mut self, end: usize) -> Option<usize> {
+        let (&at, &bytes) = self.places.iter().next_back()?;
+        (at + bytes == end).then(|| {
+            self.remove(at);
+            at
+        })
+    }
 }
 
 /// Who touches what, and when.
@@ -196,5 +293,40 @@ impl fmt::Display for Plan {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lives_at_once_lies_apart() {
+        let mut state = 1usize;
+        let mut draw = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        for count in [0, 1, 2, 10, 100, 300] {
+            let lives: Vec<Life> = (0..count)
+                .map(|buffer| {
+                    let begin = draw(50);
+                    Life { buffer, bytes: ALIGN * (1 + draw(20)), begin, end: begin + draw(20) }
+                })
+                .collect();
+            let Allocation { places, arena, peak } = allocate(lives.clone());
+            assert_eq!(places.len(), count);
+            for &(x, at) in &places {
+                let life = &lives[x];
+                assert!(at % ALIGN == 0 && at + life.bytes <= arena);
+                let apart = |&(y, other): &(usize, usize)| {
+                    let neighbour = &lives[y];
+                    let at_once = life.begin <= neighbour.end && neighbour.begin <= life.end;
+                    x == y || !at_once || at + life.bytes <= other || other + neighbour.bytes <= at
+                };
+                assert!(places.iter().all(apart));
+            }
+            assert!(peak <= arena && arena <= peak + peak / 4, "{arena} bytes for {peak}");
+        }
     }
 }

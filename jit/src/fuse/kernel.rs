@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use super::index::Affine;
@@ -235,24 +235,15 @@ impl LoopKernel {
 
     /// The buffers that are read, each once, in order of first use.
     pub fn reads(&self) -> Vec<BufferId> {
-        let mut reads = Vec::new();
-        for (buffer, _) in self.loads() {
-            if !reads.contains(&buffer) {
-                reads.push(buffer);
-            }
-        }
-        reads
+        let mut known = HashSet::new();
+        self.loads().map(|(buffer, _)| buffer).filter(|&buffer| known.insert(buffer)).collect()
     }
 
     /// The buffers that are read or stored to, each once: the arguments of the kernel's code, in their order.
     pub fn touches(&self) -> Vec<BufferId> {
-        let mut touched = self.reads();
-        for store in &self.stores {
-            if !touched.contains(&store.buffer) {
-                touched.push(store.buffer);
-            }
-        }
-        touched
+        let mut known = HashSet::new();
+        let stored = self.stores.iter().map(|store| store.buffer);
+        self.loads().map(|(buffer, _)| buffer).chain(stored).filter(|&buffer| known.insert(buffer)).collect()
     }
 }
 
