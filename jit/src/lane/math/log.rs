@@ -122,7 +122,7 @@ fn log_of_rest(m: &mut Math, f: LaneId) -> LaneId {
     m.fma(square, q, f)
 }
 
-/// `ln(1 + x)`. 1.6 ulp.
+/// `ln(1 + x)`. 1.7 ulp.
 ///
 /// `k` is taken from the rounded sum `1 + x`, but `m - 1 = (2^-k - 1) + 2^-k x` from `x` itself, with one rounding where
 /// it matters: both terms are exact unless they are huge. (The power is four times too large, so that it exists for every
