@@ -72,22 +72,17 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
         }
         drop(lent);
         let lent = kind(&borrowed)?;
-        let state = std::mem::replace(&mut self.state, State::Taken).into_tree();
+        let state = self.state();
         let mut inputs = Inputs::new();
-        let compiled = match self.jit.find(&state, &borrowed, &mut inputs) {
-            Ok(compiled) => compiled,
-            Err(error) => {
-                drop(inputs);
-                self.state = State::Tree(state);
-                return Err(error);
-            }
-        };
+        let compiled = self.jit.find(&state, &borrowed, &mut inputs)?;
+        // Nothing fails from here on, and only this call may hold the state that is overwritten.
+        self.state = State::Taken;
         let count = leaves(&state).len();
         if is_alike(&state, &compiled.result.0) && compiled.program.keeps_in_place(count) {
             let arrays = inputs[..count].iter().map(|&array| array.clone()).collect();
-            self.state = State::Kept(Kept { arrays, compiled, lent });
             drop(inputs);
             drop(state);
+            self.state = State::Kept(Kept { arrays, compiled, lent });
             return self.call(borrowed);
         }
         let results = compiled.program.run_known(&inputs);
@@ -115,22 +110,16 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
 
     /// The state after the last call, taken out.
     pub fn into_state(self) -> S {
-        self.state.into_tree()
+        match self.state {
+            State::Tree(state) => state,
+            State::Kept(kept) => kept.tree(),
+            State::Taken => unreachable!("nobody sees it within a call"),
+        }
     }
 
     /// How often the function has been traced.
     pub fn traces(&self) -> usize {
         self.jit.traces()
-    }
-}
-
-impl<S: Tree, R: Tree> State<S, R> {
-    fn into_tree(self) -> S {
-        match self {
-            State::Tree(state) => state,
-            State::Kept(kept) => kept.tree(),
-            State::Taken => unreachable!("nobody sees it within a call"),
-        }
     }
 }
 

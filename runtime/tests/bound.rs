@@ -38,6 +38,20 @@ fn it_agrees_with_calls() -> Result<()> {
 }
 
 #[test]
+fn a_state_stays_where_it_is() -> Result<()> {
+    let mut bound = Jit::with_borrowed("sums", sums).bind((vector(40, 0.5)?, Tensor::scalar(0i32)));
+    let mut place = |size: usize| {
+        bound.call(vector(size, 1.0)?)?;
+        Ok::<_, fulgurite_jit::Error>(bound.state().0.array()?.buffer().start())
+    };
+    let first = place(8)?;
+    for size in [8, 3, 3, 8] {
+        assert_eq!(place(size)?, first);
+    }
+    Ok(())
+}
+
+#[test]
 fn what_was_handed_out_stays_as_it_was() -> Result<()> {
     let shared = vector(40, 0.0)?;
     let double = |(x, y): Pair, by: Tensor| ((&x * &by, &y + &by), x.sum());
