@@ -211,8 +211,7 @@ fn reduce(op: ReduceOp, node: &Node, axes: &[usize], x: &Tensor, dx: &Tensor, z:
     match op {
         ReduceOp::And | ReduceOp::Or => None,
         ReduceOp::Sum => Some(reapply(node, &[dx])),
-        // z = Π xᵢ: dz = Σ dxᵢ Πⱼ xⱼ over j ≠ i, which does not divide by an xᵢ that may be 0.
-        ReduceOp::Prod => Some((dx * product_of_others(x, axes)).sum_axes(&Axes::from_slice(axes))),
+        ReduceOp::Prod => Some(tangent_of_product(x, dx, axes)),
         // The tangent of the extreme element; of several equal ones, the mean of theirs.
         ReduceOp::Max | ReduceOp::Min => {
             let axes = Axes::from_slice(axes);
@@ -224,35 +223,36 @@ fn reduce(op: ReduceOp, node: &Node, axes: &[usize], x: &Tensor, dx: &Tensor, z:
     }
 }
 
-/// For each element of `x` the product of all others that are reduced together with it.
-fn product_of_others(x: &Tensor, axes: &[usize]) -> Tensor {
+/// The tangent of the product over `axes`: one half of the elements times the other, again and again, by the rule of the
+/// product, which does not divide by an element that may be 0. As in JAX, whose roundings matter where terms cancel.
+fn tangent_of_product(x: &Tensor, dx: &Tensor, axes: &[usize]) -> Tensor {
     // The reduced axes become one, in front.
-    let mut perm = Axes::from_slice(axes);
-    perm.extend((0..x.rank()).filter(|axis| !axes.contains(axis)));
-    let front = x.transpose(&perm);
-    let mut shape = vec![front.shape()[..axes.len()].iter().product()];
-    shape.extend_from_slice(&front.shape()[axes.len()..]);
-    let flat = front.reshape(&shape);
-    let others = product_of_neighbours(&flat, 1) * product_of_neighbours(&flat, -1);
-    others.reshape(front.shape()).transpose(&inverse(&perm))
-}
-
-/// For each element along axis 0 the product of all before it (`direction` 1) or after it (-1), 1 for none.
-fn product_of_neighbours(x: &Tensor, direction: isize) -> Tensor {
-    let shift = |x: &Tensor, by: usize| {
-        let mut low: SmallVec<[isize; 4]> = SmallVec::from_elem(0, x.rank());
-        low[0] = direction * by as isize;
-        let high: SmallVec<[isize; 4]> = low.iter().map(|n| -n).collect();
-        x.pad(1.0, &low, &high, &Axes::from_elem(0, x.rank()))
-    };
-    let mut product = shift(x, 1);
-    // It holds the product of the `span` nearest neighbours; twice as many are these times those of the one `span` away.
-    let mut span = 1;
-    while span + 1 < x.shape()[0] {
-        product = &product * shift(&product, span);
-        span *= 2;
+    let kept: Axes = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
+    let perm: Axes = axes.iter().chain(&kept).copied().collect();
+    let kept: Vec<usize> = kept.iter().map(|&axis| x.shape()[axis]).collect();
+    let mut shape = vec![axes.iter().map(|&axis| x.shape()[axis]).product()];
+    shape.extend(&kept);
+    if shape[0] == 0 {
+        return Tensor::full(&kept, 0.0, x.dtype());
     }
-    product
+    let flat = |x: &Tensor| x.transpose(&perm).reshape(&shape);
+    let (mut x, mut dx) = (flat(x), flat(dx));
+    while x.shape()[0] > 1 {
+        let (count, half) = (x.shape()[0], x.shape()[0].div_ceil(2));
+        let halves = |x: &Tensor, neutral: f64| {
+            let mut rest = x.slice_axis(0, half..count);
+            if rest.shape()[0] < half {
+                let mut high = vec![0; x.rank()];
+                high[0] = 1;
+                rest = rest.pad(neutral, &vec![0; x.rank()], &high, &vec![0; x.rank()]);
+            }
+            (x.slice_axis(0, 0..half), rest)
+        };
+        let ((x1, x2), (dx1, dx2)) = (halves(&x, 1.0), halves(&dx, 0.0));
+        dx = dx1 * &x2 + &x1 * dx2;
+        x = x1 * x2;
+    }
+    dx.reshape(&kept)
 }
 
 /// The permutation that undoes `perm`.
