@@ -110,11 +110,7 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
 
     /// The state after the last call, taken out.
     pub fn into_state(self) -> S {
-        match self.state {
-            State::Tree(state) => state,
-            State::Kept(kept) => kept.tree(),
-            State::Taken => unreachable!("nobody sees it within a call"),
-        }
+        self.state()
     }
 
     /// How often the function has been traced.

@@ -2,8 +2,8 @@
 //!
 //! Comes in: a function on trees of tensors. Goes out: [`Jit`], which traces and compiles it on the first call with
 //! given structure, types and static values, and makes one machine-code call of every later one; [`Bound`], which keeps
-//! a state in place between them. Ops on tensors
-//! outside of a traced function run here too, each as a small program of its own.
+//! a state in place between them. Ops on tensors outside of a traced function run here too, each as a small program of
+//! its own.
 //!
 //! **Invariant:** nothing here looks at an op; what a program does is known to `fulgurite-jit` only.
 

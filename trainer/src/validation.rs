@@ -46,6 +46,7 @@ impl<M: LightningModule> Validation<M> {
         running: &Running,
         progress: &mut Progress,
     ) -> Result<Scores> {
+        let TrainState { model, step, key, .. } = state;
         let mut mean = WeightedMean::default();
         let limit = self.limit.min(most);
         self.batches.seek(0, 0);
@@ -56,7 +57,6 @@ impl<M: LightningModule> Validation<M> {
             progress.validating(i, limit);
             let (batch, examples) = batch?;
             let number = Tensor::scalar(i as u32);
-            let TrainState { model, step, key, .. } = state;
             let logged = self.step.call_with((), (model.clone(), batch, step.clone(), key.clone(), number))?;
             if logged.is_empty() {
                 return Ok(Scores::Nothing);

@@ -235,16 +235,19 @@ impl LoopKernel {
 
     /// The buffers that are read, each once, in order of first use.
     pub fn reads(&self) -> Vec<BufferId> {
-        let mut known = HashSet::new();
-        self.loads().map(|(buffer, _)| buffer).filter(|&buffer| known.insert(buffer)).collect()
+        distinct(self.loads().map(|(buffer, _)| buffer))
     }
 
     /// The buffers that are read or stored to, each once: the arguments of the kernel's code, in their order.
     pub fn touches(&self) -> Vec<BufferId> {
-        let mut known = HashSet::new();
-        let stored = self.stores.iter().map(|store| store.buffer);
-        self.loads().map(|(buffer, _)| buffer).chain(stored).filter(|&buffer| known.insert(buffer)).collect()
+        distinct(self.loads().map(|(buffer, _)| buffer).chain(self.stores.iter().map(|store| store.buffer)))
     }
+}
+
+/// Each buffer once, in order.
+fn distinct(buffers: impl Iterator<Item = BufferId>) -> Vec<BufferId> {
+    let mut known = HashSet::new();
+    buffers.filter(|&buffer| known.insert(buffer)).collect()
 }
 
 impl Kernels {

@@ -78,7 +78,8 @@ impl Emitter<'_> {
                 simd!(self, vxorps, zero, zero, zero);
                 simd!(self, vmaxpd, out, a, zero);
                 with!(self, vminpd, out, out; self.constant(f64::from(u32::MAX).to_bits(), 8));
-                self.truncate(out)?;
+                // Towards zero.
+                self.round(out, Operand::Register(out), 11, true)?;
                 with!(self, vaddpd, out, out; self.constant(SHIFT.to_bits(), 8));
                 self.low_words(out, out)?;
             }
@@ -93,15 +94,13 @@ impl Emitter<'_> {
 
     /// The instruction gives the smallest integer for all that does not fit; larger ones saturate, NaN is 0.
     fn f32_to_i32(&mut self, out: usize, a: usize) -> Emitted {
-        let bound = self.constant(2_147_483_648f32.to_bits().into(), 4);
+        let bound = self.constant_at(2_147_483_648f32.to_bits().into(), 4);
         let spare = self.spare(0);
         match self.width {
             Width::Zmm => {
                 let most = self.datum(super::Datum::Each(i32::MAX as u64, 4));
                 self.assembler.vcvttps2dq(ZMM[spare], ZMM[a])?;
-                if let Operand::Memory(bound) = bound {
-                    self.assembler.vcmpps(k7, ZMM[a], bound, GE)?;
-                }
+                self.assembler.vcmpps(k7, ZMM[a], bound, GE)?;
                 self.assembler.vpbroadcastd(ZMM[spare].k7(), dword_ptr(most))?;
                 self.assembler.vcmpps(k7, ZMM[a], ZMM[a], ORDERED)?;
                 self.assembler.vmovdqa32(ZMM[out].k7().z(), ZMM[spare])
@@ -109,8 +108,7 @@ impl Emitter<'_> {
             Width::Ymm => {
                 // The largest integer is what the smallest is not.
                 let large = self.spare(1);
-                with!(self, vmovups, large; bound);
-                self.assembler.vcmpps(YMM[large], YMM[a], YMM[large], GE)?;
+                self.assembler.vcmpps(YMM[large], YMM[a], bound, GE)?;
                 self.assembler.vcmpps(YMM[spare], YMM[a], YMM[a], ORDERED)?;
                 self.assembler.vcvttps2dq(YMM[out], YMM[a])?;
                 simd!(self, vxorps, out, out, large);
@@ -130,10 +128,8 @@ impl Emitter<'_> {
         simd!(self, vcvttps2dq, rest, rest);
         simd!(self, vcvttps2dq, out, x);
         // What is above counts only where the highest bit is set.
-        let above = self.constant(4_294_967_296f32.to_bits().into(), 4);
-        if let Operand::Memory(bound) = above {
-            self.assembler.vcmpps(YMM[x], YMM[x], bound, GE)?;
-        }
+        let above = self.constant_at(4_294_967_296f32.to_bits().into(), 4);
+        self.assembler.vcmpps(YMM[x], YMM[x], above, GE)?;
         simd!(self, vorps, x, x, rest);
         simd!(self, vpsrad, rest, out; 31);
         simd!(self, vandps, x, x, rest);
@@ -154,10 +150,6 @@ impl Emitter<'_> {
                 self.assembler.vandpd(YMM[out], YMM[a], ordered)
             }
         }
-    }
-
-    fn truncate(&mut self, out: usize) -> Emitted {
-        self.round(out, Operand::Register(out), 11, true)
     }
 
     /// The low halves of 64-bit lanes, side by side.

@@ -6,7 +6,6 @@ use std::ops::Range;
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
-use smallvec::{SmallVec, smallvec};
 
 use super::registers::{Home, MASKS, Registers, rotation};
 use super::straight::{Straight, Whence};
@@ -22,24 +21,44 @@ const LONG: usize = 40;
 
 impl Emitter<'_> {
     pub(super) fn block(&mut self, block: &Block) -> Emitted {
-        let all = 0..self.copies;
+        let all = self.straight(block, 0..self.copies);
+        if self.copies == 1 || self.fits(&self.registers_for(&all)) {
+            return self.vectors_of(block, &all);
+        }
         // Vectors that must be computed in one round are not side by side where that takes too many registers.
-        let rounds: SmallVec<[Range<usize>; 4]> = match self.copies {
-            1 => smallvec![all],
-            _ if self.measure(block, all.clone()).fits => smallvec![all],
-            _ => all.map(|copy| copy..copy + 1).collect(),
-        };
-        for copies in rounds {
-            self.straight(block, copies)?;
+        for copy in 0..self.copies {
+            self.vectors_of(block, &self.straight(block, copy..copy + 1))?;
         }
         Ok(())
     }
 
+    /// Can so many vectors of the block's loop be computed side by side, and is that of use?
+    pub(super) fn pairs(&self, block: &Block, copies: usize) -> bool {
+        let straight = self.straight(block, 0..copies);
+        let r = self.registers_for(&straight);
+        r.live_positions().len() >= LONG && self.fits(&r)
+    }
+
     /// The code of some of the vectors, side by side.
-    fn straight(&mut self, block: &Block, copies: Range<usize>) -> Emitted {
-        let straight = Straight::of(block, self.loops, self.vector, copies, |a, copy| self.part(a, copy));
+    fn straight(&self, block: &Block, copies: Range<usize>) -> Straight {
+        Straight::of(block, self.loops, self.vector, copies, |a, copy| self.part(a, copy))
+    }
+
+    /// Its registers, none of which is taken yet.
+    fn registers_for<'s>(&self, straight: &'s Straight) -> Registers<'s> {
         let roots: Vec<LaneId> = straight.ends.iter().map(|end| end.value).collect();
-        let mut r = Registers::new(&straight.program, &roots, self.width, self.pool());
+        Registers::new(&straight.program, &roots, self.width, self.pool())
+    }
+
+    /// Are there registers for all values?
+    fn fits(&self, r: &Registers) -> bool {
+        let (vectors, masks) = r.pressure();
+        vectors <= self.pool() && masks <= MASKS.len()
+    }
+
+    /// Emits straight-line code of the block.
+    fn vectors_of(&mut self, block: &Block, straight: &Straight) -> Emitted {
+        let mut r = self.registers_for(straight);
         for i in r.live_positions() {
             let id = LaneId(i as u32);
             match straight.program.insts[i].op {
@@ -59,21 +78,6 @@ impl Emitter<'_> {
         }
         self.spills = self.spills.max(r.spills);
         Ok(())
-    }
-
-    /// Can twice as many vectors of the block's loop be computed side by side as must be, and is that of use?
-    pub(super) fn pairs(&self, block: &Block, copies: usize) -> bool {
-        let measured = self.measure(block, 0..copies);
-        measured.fits && measured.instructions >= LONG
-    }
-
-    fn measure(&self, block: &Block, copies: Range<usize>) -> Measured {
-        let straight = Straight::of(block, self.loops, self.vector, copies, |a, copy| self.part(a, copy));
-        let roots: Vec<LaneId> = straight.ends.iter().map(|end| end.value).collect();
-        let r = Registers::new(&straight.program, &roots, self.width, self.pool());
-        let (vectors, masks) = r.pressure();
-        let fits = vectors <= self.pool() && masks <= MASKS.len();
-        Measured { fits, instructions: r.live_positions().len() }
     }
 
     /// How many vector registers are given out.
@@ -286,19 +290,13 @@ impl Emitter<'_> {
         match (self.accumulator(part), self.width) {
             (Operand::Register(a), _) if all => simd!(self, vmovaps, a, x),
             (Operand::Memory(slot), _) if all => self.save(x, slot)?,
+            (Operand::Memory(slot), _) => self.save_first(x, slot, live, size)?,
             (Operand::Register(a), Width::Zmm) if size == 8 => self.assembler.vmovapd(ZMM[a].k1(), ZMM[x])?,
             (Operand::Register(a), Width::Zmm) => self.assembler.vmovaps(ZMM[a].k1(), ZMM[x])?,
-            (Operand::Memory(slot), Width::Zmm) if size == 8 => self.assembler.vmovupd(slot.k1(), ZMM[x])?,
-            (Operand::Memory(slot), Width::Zmm) => self.assembler.vmovups(slot.k1(), ZMM[x])?,
             (Operand::Register(a), Width::Ymm) => {
                 // A bit for each 32-bit word that is new.
                 let words = (1i32 << (live * size / 4)) - 1;
                 self.assembler.vblendps(YMM[a], YMM[a], YMM[x], words)?;
-            }
-            (Operand::Memory(slot), Width::Ymm) => {
-                let first = self.first_lanes(live, size);
-                self.assembler.vmovups(YMM[self.spare(0)], first)?;
-                self.assembler.vmaskmovps(slot, YMM[self.spare(0)], YMM[x])?;
             }
         }
         Ok(())
@@ -517,11 +515,4 @@ impl Emitter<'_> {
         r.give(id, out);
         Ok(())
     }
-}
-
-/// What the code of some vectors side by side takes.
-struct Measured {
-    /// Are there registers for all values?
-    fits: bool,
-    instructions: usize,
 }

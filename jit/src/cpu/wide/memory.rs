@@ -3,8 +3,8 @@
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-use super::width::{Width, XMM, YMM, ZMM, simd};
-use super::{Access, Datum, Emitted, Emitter};
+use super::width::{Operand, Width, XMM, YMM, ZMM, simd, with};
+use super::{Access, Emitted, Emitter};
 
 impl Emitter<'_> {
     /// Elements of 32 or 64 bits, `stride` apart.
@@ -86,14 +86,7 @@ impl Emitter<'_> {
                         _ => self.assembler.vmovups(xmmword_ptr(at), XMM[x]),
                     };
                 }
-                match self.width {
-                    Width::Zmm if wide => self.assembler.vmovupd(zmmword_ptr(at).k1(), ZMM[x]),
-                    Width::Zmm => self.assembler.vmovups(zmmword_ptr(at).k1(), ZMM[x]),
-                    Width::Ymm => {
-                        let first = self.first_in_spare(live, access.size)?;
-                        self.assembler.vmaskmovps(ymmword_ptr(at), first, YMM[x])
-                    }
-                }
+                self.save_first(x, at, live, access.size)
             }
             _ if self.width == Width::Zmm => {
                 let steps = self.apart(access, stride, copy)?;
@@ -121,6 +114,18 @@ impl Emitter<'_> {
                     self.assembler.add(rdx, (stride * access.size as isize) as i32)?;
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// Stores the first lanes, of `size` bytes, of a register.
+    pub(super) fn save_first(&mut self, x: usize, at: AsmMemoryOperand, live: usize, size: usize) -> Emitted {
+        match self.width {
+            Width::Zmm if size == 8 => self.assembler.vmovupd(zmmword_ptr(at).k1(), ZMM[x]),
+            Width::Zmm => self.assembler.vmovups(zmmword_ptr(at).k1(), ZMM[x]),
+            Width::Ymm => {
+                let first = self.first_in_spare(live, size)?;
+                self.assembler.vmaskmovps(ymmword_ptr(at), first, YMM[x])
             }
         }
     }
@@ -192,12 +197,9 @@ impl Emitter<'_> {
     /// The same, with the byte offsets of all lanes in a spare register, which it names.
     fn apart(&mut self, access: &Access, stride: isize, copy: usize) -> Result<usize, IcedError> {
         self.first_apart(access, stride, copy)?;
-        let steps = self.datum(Datum::Steps((stride * access.size as isize) as i32));
+        let steps = self.steps((stride * access.size as isize) as i32);
         let register = self.spare(1);
-        match self.width {
-            Width::Zmm => self.assembler.vmovups(ZMM[register], zmmword_ptr(steps))?,
-            Width::Ymm => self.assembler.vmovups(YMM[register], ymmword_ptr(steps))?,
-        }
+        with!(self, vmovups, register; steps);
         Ok(register)
     }
 
@@ -213,7 +215,7 @@ impl Emitter<'_> {
     }
 
     /// Ones in so many lanes, in the first spare register.
-    fn first_in_spare(&mut self, live: usize, size: usize) -> Result<AsmRegisterYmm, IcedError> {
+    pub(super) fn first_in_spare(&mut self, live: usize, size: usize) -> Result<AsmRegisterYmm, IcedError> {
         let first = self.first_lanes(live, size);
         let register = YMM[self.spare(0)];
         self.assembler.vmovups(register, first)?;

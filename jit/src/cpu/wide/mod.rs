@@ -345,12 +345,16 @@ impl<'a> Emitter<'a> {
 
     /// A constant in all lanes of `size` bytes.
     fn constant(&mut self, bits: u64, size: usize) -> Operand {
+        Operand::Memory(self.constant_at(bits, size))
+    }
+
+    fn constant_at(&mut self, bits: u64, size: usize) -> AsmMemoryOperand {
         let label = self.datum(Datum::Each(bits, size));
-        Operand::Memory(match self.width {
+        match self.width {
             Width::Zmm if size == 8 => qword_bcst(label),
             Width::Zmm => dword_bcst(label),
             Width::Ymm => ymmword_ptr(label),
-        })
+        }
     }
 
     /// The same in a register.
@@ -417,7 +421,8 @@ impl<'a> Emitter<'a> {
 
     /// Which of the registers of partial results is that of a vector.
     fn part(&self, a: usize, copy: usize) -> usize {
-        self.first_part[a] + copy % registers(&self.loops.accumulators[a], self.lanes)
+        let parts = self.parts_of(a);
+        parts.start + copy % parts.len()
     }
 
     /// Where partial results are, by the number of their register.

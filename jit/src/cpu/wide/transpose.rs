@@ -54,10 +54,9 @@ impl Emitter<'_> {
     /// `wide` vectors of `high` rows from `rax`, to `high` vectors of `wide` lanes at `rdx`. It takes one register more
     /// than there are lanes; the partial results of reductions lie above.
     fn block_transpose(&mut self, wide: usize, high: usize, lane_step: i64, pitch: i64) -> Emitted {
-        let first = (self.width == Width::Ymm && high < self.lanes).then(|| self.first_lanes(high, 4));
         let mask = YMM[self.spare(0)];
-        if let Some(first) = first {
-            self.assembler.vmovups(mask, first)?;
+        if self.width == Width::Ymm && high < self.lanes {
+            self.first_in_spare(high, 4)?;
         }
         for lane in 0..self.lanes {
             let at = rax + lane as i32 * lane_step as i32;

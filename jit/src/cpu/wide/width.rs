@@ -25,7 +25,7 @@ impl Width {
             if isa == Isa::Avx512 && masks {
                 return Some(Width::Zmm);
             }
-            if isa != Isa::Portable && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if isa != Isa::Portable && Isa::available().contains(&Isa::Avx2) {
                 return Some(Width::Ymm);
             }
         }
