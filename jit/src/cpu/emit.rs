@@ -102,9 +102,7 @@ impl Emitter<'_, '_> {
             match stmt {
                 Stmt::For { dim, vector: vectorised, body, .. } if self.loops.is_divided(*dim) => {
                     let (begin, end) = self.part.expect("divided loops come with a part");
-                    if let Some((within, body)) = self.loops.divided_with(*dim, body) {
-                        self.flat_loop(*dim, within, (begin, end), body, width, vector);
-                    } else if *vectorised && !self.loops.wide {
+                    if *vectorised && !self.loops.wide {
                         // Parts begin at multiples of the lanes.
                         let whole = self.builder.ins().band_imm_s(end, -(LANES as i64));
                         self.part_loop(*dim, begin, whole, LANES, body, LANES, Some(*dim));
@@ -121,6 +119,10 @@ impl Emitter<'_, '_> {
                 }
                 Stmt::For { dim, extent, vector: _, body } => {
                     self.for_loop(*dim, 0, *extent, 1, body, width, vector);
+                }
+                Stmt::Collapsed { outer, inner, body } => {
+                    let part = self.part.expect("divided loops come with a part");
+                    self.collapsed_loop(outer.0, *inner, part, body, width, vector);
                 }
                 Stmt::Block(block) => self.block(block, width, vector),
                 Stmt::Init(a) => self.init(*a, width),
@@ -176,7 +178,7 @@ impl Emitter<'_, '_> {
     }
 
     /// A part of two loops that count as one: the first's and the second's dimension, the second's extent.
-    fn flat_loop(
+    fn collapsed_loop(
         &mut self,
         first: usize,
         (second, extent): (usize, usize),

@@ -45,6 +45,9 @@ const POINTERS: [AsmRegister64; 12] = [rbx, rbp, rcx, rsi, rdi, r8, r9, r10, r11
 /// The registers that arguments come in.
 const ARGUMENTS: [AsmRegister64; 6] = [rdi, rsi, rdx, rcx, r8, r9];
 
+/// The most iterations of a loop.
+const MOST_ITERATIONS: usize = i32::MAX as usize - PARTIALS;
+
 /// What code and constants begin at multiples of.
 const ALIGNMENT: usize = 64;
 
@@ -87,7 +90,9 @@ pub(super) fn disassemble(code: &[u8]) -> String {
 
 fn supported(body: &[Stmt]) -> bool {
     body.iter().all(|stmt| match stmt {
-        Stmt::For { body, .. } => supported(body),
+        // Counters are of 32 bits.
+        Stmt::For { extent, body, .. } => *extent <= MOST_ITERATIONS && supported(body),
+        Stmt::Collapsed { outer, inner, body } => outer.1 * inner.1 <= MOST_ITERATIONS && supported(body),
         Stmt::Block(block) => block.program.insts.iter().all(|inst| has(&block.program, inst)),
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => true,
     })
@@ -543,7 +548,7 @@ fn registers(accumulator: &Accumulator, lanes: usize) -> usize {
 fn collect(stmts: &[Stmt], accesses: &mut Vec<Access>) {
     for stmt in stmts {
         match stmt {
-            Stmt::For { body, .. } => collect(body, accesses),
+            Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => collect(body, accesses),
             Stmt::Block(block) | Stmt::Transpose(Transpose { block, .. }) => {
                 let loads = block.inputs.iter().filter_map(Access::of_input);
                 for access in loads.chain(block.effects.iter().filter_map(Access::of_effect)) {
@@ -594,6 +599,7 @@ fn dims(stmts: &[Stmt]) -> usize {
         .iter()
         .map(|stmt| match stmt {
             Stmt::For { dim, body, .. } => dims(body).max(dim + 1),
+            Stmt::Collapsed { outer, inner, body } => dims(body).max(outer.0.max(inner.0) + 1),
             Stmt::Transpose(Transpose { rows, lanes, .. }) => rows.0.max(lanes.0) + 1,
             Stmt::Block(_) | Stmt::Init(_) | Stmt::Combine { .. } => 0,
         })
@@ -606,7 +612,7 @@ fn row_count(stmts: &[Stmt]) -> usize {
     stmts
         .iter()
         .map(|stmt| match stmt {
-            Stmt::For { body, .. } => row_count(body),
+            Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => row_count(body),
             Stmt::Block(block) => rows_of(block),
             Stmt::Combine { row, .. } => *row as usize + 1,
             Stmt::Init(_) | Stmt::Transpose(_) => 0,
