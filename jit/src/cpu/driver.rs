@@ -9,14 +9,16 @@ use std::ops::Range;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, SigRef, Value, types};
 use cranelift_frontend::FunctionBuilder;
+use cranelift_jit::JITModule;
 use cranelift_module::{FuncId, Module};
+use hashbrown::HashMap;
 
-use super::{Compiler, Launch, gemm};
+use super::{Compiler, Launch, gemm, host};
 use crate::error::Result;
 use crate::fuse::{BufferId, Kernels, Source};
 use crate::loops::Loops;
 use crate::memory::{Place, Plan};
-use crate::phases::{Phase, Slices, Work, share};
+use crate::phases::{Group, Phase, Slices, Work, share};
 use crate::types::DType;
 
 /// A kernel on its way to a call.
@@ -111,44 +113,84 @@ pub(super) fn parts(
     words
 }
 
+/// A program of more kernels than this has its driver in pieces, of so many kernels each: what allocates registers takes
+/// time that grows as the square of a function's length.
+const WHOLE: usize = 256;
+const PIECE: usize = 64;
+
+/// A piece of a driver, in order.
+enum Item<'a> {
+    /// All threads meet.
+    Meet,
+    /// One thread runs these kernels: the one for which this word of [`Launch::parts`] is not zero, or whoever calls.
+    Alone(Range<usize>, Option<usize>),
+    /// Each thread runs its part, which begins and ends as this word of [`Launch::parts`] and the next say.
+    Shared(&'a Group, usize),
+}
+
+impl Item<'_> {
+    fn kernels(&self) -> Range<usize> {
+        match self {
+            Item::Meet => 0..0,
+            Item::Alone(kernels, _) => kernels.clone(),
+            Item::Shared(group, _) => group.kernels.clone(),
+        }
+    }
+}
+
 impl Compiler {
     /// The function that calls the kernels in order; if `single`, only the one whose number is its last argument.
     pub(super) fn driver(&mut self, driver: &Driver, single: bool) -> Result<FuncId> {
-        self.context.func.signature = self.pointers(if single { 2 } else { 1 });
-        let config = self.module.target_config();
-        let (gemm_signature, wait_signature) = (self.pointers(7), self.pointers(1));
-        let functions: Vec<_> = driver
-            .functions
-            .iter()
-            .map(|id| id.map(|id| self.module.declare_func_in_func(id, &mut self.context.func)))
-            .collect();
-        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
-        let block = builder.create_block();
-        builder.append_block_params_for_function_params(block);
-        builder.switch_to_block(block);
-        let arguments = builder.block_params(block).to_vec();
-        let gemm = builder.import_signature(gemm_signature);
-        let wait = builder.import_signature(wait_signature);
-        let mut calls = Calls { builder, launch: arguments[0], driver, functions, gemm };
-        if single {
-            for k in 0..driver.jobs.len() {
-                let wanted = calls.builder.ins().icmp_imm_u(IntCC::Equal, arguments[1], k as i64);
-                calls.only_if(wanted, |calls| calls.call(k, None));
-            }
-        } else if driver.phases.iter().all(|phase| !phase.together) {
-            (0..driver.jobs.len()).for_each(|k| calls.call(k, None));
-        } else {
-            let mut word = 0;
-            for (i, phase) in driver.phases.iter().enumerate() {
-                if i > 0 {
-                    let callee = calls.field(offset_of!(Launch, wait));
-                    let team = calls.field(offset_of!(Launch, team));
-                    calls.builder.ins().call_indirect(wait, callee, &[team]);
+        let name = if single { "single" } else { "driver" };
+        let pieces = driver.pieces(single);
+        if let [piece] = &pieces[..] {
+            return self.piece(name, driver, piece, single);
+        }
+        self.quick = Some(host(true)?);
+        let mut calls: Vec<(Range<usize>, FuncId)> = Vec::with_capacity(pieces.len());
+        for (i, piece) in pieces.iter().enumerate() {
+            let begin = calls.last().map_or(0, |(before, _)| before.end);
+            let end = piece.iter().map(|item| item.kernels().end).fold(begin, usize::max);
+            calls.push((begin..end, self.piece(&format!("{name}.{i}"), driver, piece, single)?));
+        }
+        self.function(name, driver, single, |caller, arguments| {
+            for (kernels, piece) in calls {
+                let run = |caller: &mut Calls| {
+                    let callee = caller.module.declare_func_in_func(piece, caller.builder.func);
+                    caller.builder.ins().call(callee, arguments);
+                };
+                match arguments {
+                    [_, wanted] => {
+                        let at = caller.builder.ins().iadd_imm_s(*wanted, -(kernels.start as i64));
+                        let count = kernels.len() as i64;
+                        let inside = caller.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, at, count);
+                        caller.only_if(inside, run);
+                    }
+                    _ => run(caller),
                 }
-                if phase.together {
-                    for group in &phase.groups {
-                        let part = (calls.part(word), calls.part(word + 1));
-                        word += 2;
+            }
+        })
+    }
+
+    /// A function of these items.
+    fn piece(&mut self, name: &str, driver: &Driver, items: &[Item], single: bool) -> Result<FuncId> {
+        self.function(name, driver, single, |calls, arguments| {
+            for item in items {
+                match item {
+                    Item::Meet => calls.meet(),
+                    Item::Alone(kernels, _) if single => {
+                        for k in kernels.clone() {
+                            let wanted = calls.builder.ins().icmp_imm_u(IntCC::Equal, arguments[1], k as i64);
+                            calls.only_if(wanted, |calls| calls.call(k, None));
+                        }
+                    }
+                    Item::Alone(kernels, None) => kernels.clone().for_each(|k| calls.call(k, None)),
+                    Item::Alone(kernels, Some(word)) => {
+                        let mine = calls.part(*word);
+                        calls.only_if(mine, |calls| kernels.clone().for_each(|k| calls.call(k, None)));
+                    }
+                    Item::Shared(group, word) => {
+                        let part = (calls.part(*word), calls.part(word + 1));
                         match group.chain {
                             Some(slices) => calls.chain(group.kernels.clone(), slices, part),
                             None => {
@@ -157,17 +199,36 @@ impl Compiler {
                             }
                         }
                     }
-                } else {
-                    let mine = calls.part(word);
-                    word += 1;
-                    calls.only_if(mine, |calls| phase.kernels().for_each(|k| calls.call(k, None)));
                 }
             }
-        }
+        })
+    }
+
+    /// A function of the driver's arguments.
+    fn function(
+        &mut self,
+        name: &str,
+        driver: &Driver,
+        single: bool,
+        body: impl FnOnce(&mut Calls, &[Value]),
+    ) -> Result<FuncId> {
+        self.context.func.signature = self.pointers(if single { 2 } else { 1 });
+        let config = self.module.target_config();
+        let signatures = (self.pointers(7), self.pointers(1));
+        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
+        let block = builder.create_block();
+        builder.append_block_params_for_function_params(block);
+        builder.switch_to_block(block);
+        let arguments = builder.block_params(block).to_vec();
+        let gemm = builder.import_signature(signatures.0);
+        let wait = builder.import_signature(signatures.1);
+        let (module, functions) = (&mut self.module, HashMap::new());
+        let mut calls = Calls { builder, module, launch: arguments[0], driver, functions, gemm, wait };
+        body(&mut calls, &arguments);
         calls.builder.ins().return_(&[]);
         calls.builder.seal_all_blocks();
         calls.builder.finalize(config);
-        self.define(if single { "single" } else { "driver" })
+        self.define(name)
     }
 }
 
@@ -181,13 +242,63 @@ pub(super) struct Driver<'a> {
     pub(super) functions: Vec<Option<FuncId>>,
 }
 
+impl<'a> Driver<'a> {
+    /// What there is to do, in pieces, each for a function of its own.
+    fn pieces(&self, single: bool) -> Vec<Vec<Item<'a>>> {
+        let most = if self.jobs.len() > WHOLE { PIECE } else { usize::MAX };
+        let mut pieces = vec![Vec::new()];
+        let mut count = 0;
+        for item in self.items(single, most) {
+            count += item.kernels().len();
+            if count > most {
+                count = item.kernels().len();
+                pieces.push(Vec::new());
+            }
+            pieces.last_mut().expect("there is a piece").push(item);
+        }
+        pieces
+    }
+
+    /// What there is to do; at most so many kernels in an item, unless they are a chain.
+    fn items(&self, single: bool, most: usize) -> Vec<Item<'a>> {
+        let mut items = Vec::new();
+        let alone = |items: &mut Vec<Item<'a>>, kernels: Range<usize>, word: Option<usize>| {
+            let begins = kernels.clone().step_by(most);
+            items.extend(begins.map(|k| Item::Alone(k..k.saturating_add(most).min(kernels.end), word)));
+        };
+        if single || self.phases.iter().all(|phase| !phase.together) {
+            alone(&mut items, 0..self.jobs.len(), None);
+            return items;
+        }
+        let mut word = 0;
+        for (i, phase) in self.phases.iter().enumerate() {
+            if i > 0 {
+                items.push(Item::Meet);
+            }
+            if phase.together {
+                for group in &phase.groups {
+                    items.push(Item::Shared(group, word));
+                    word += 2;
+                }
+            } else {
+                alone(&mut items, phase.kernels(), Some(word));
+                word += 1;
+            }
+        }
+        items
+    }
+}
+
 /// The driver's code as it grows.
 struct Calls<'a, 'b> {
     builder: FunctionBuilder<'b>,
+    module: &'a mut JITModule,
     launch: Value,
     driver: &'a Driver<'a>,
-    functions: Vec<Option<FuncRef>>,
+    /// Of the kernels' functions those that were called, by number.
+    functions: HashMap<usize, FuncRef>,
     gemm: SigRef,
+    wait: SigRef,
 }
 
 impl Calls<'_, '_> {
@@ -205,6 +316,13 @@ impl Calls<'_, '_> {
     fn part(&mut self, word: usize) -> Value {
         let parts = self.field(offset_of!(Launch, parts));
         self.word(parts, word * 8)
+    }
+
+    /// Waits for all threads.
+    fn meet(&mut self) {
+        let callee = self.field(offset_of!(Launch, wait));
+        let team = self.field(offset_of!(Launch, team));
+        self.builder.ins().call_indirect(self.wait, callee, &[team]);
     }
 
     fn only_if(&mut self, condition: Value, inside: impl FnOnce(&mut Self)) {
@@ -294,7 +412,11 @@ impl Calls<'_, '_> {
         }
         match job {
             Job::Loop { code, .. } => {
-                let function = self.functions[*code].expect("every kernel was compiled");
+                let Calls { builder, module, functions, .. } = self;
+                let function = *functions.entry(*code).or_insert_with(|| {
+                    let id = driver.functions[*code].expect("every kernel was compiled");
+                    module.declare_func_in_func(id, builder.func)
+                });
                 self.builder.ins().call(function, &arguments);
             }
             Job::Gemm { dtype, .. } => {
