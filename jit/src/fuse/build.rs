@@ -1,13 +1,13 @@
 //! One kernel for each stored value: its expression down to other stored values, over its own loops.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
 
 use super::index::{Affine, Coords, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
-use super::store::{reshape_base, stored};
+use super::store::{is_elementwise, is_movement, reshape_base, stored};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, ReduceOp, ValueId};
 use crate::types::DType;
 
@@ -92,6 +92,9 @@ impl<'a> Builder<'a> {
                 _ => {}
             }
         }
+        if !self.missing.is_empty() {
+            return self.find_missing();
+        }
         for &output in &self.graph.outputs {
             let ty = self.graph.ty(output).clone();
             let base = reshape_base(self.graph, output);
@@ -101,6 +104,21 @@ impl<'a> Builder<'a> {
                 _ => Output::Computed(self.buffers[&base], ty.into()),
             };
             self.result.outputs.push(output);
+        }
+    }
+
+    /// Finds what is missing for the missing in turn, so that a long chain of such is not found one by one.
+    fn find_missing(&mut self) {
+        let mut known: HashSet<ValueId> = HashSet::new();
+        let mut next = 0;
+        while let Some(&id) = self.missing.get(next) {
+            next += 1;
+            let node = self.graph.node(id);
+            if known.insert(id) && (is_elementwise(&node.op) || is_movement(&node.op)) {
+                let mut body = self.body(&node.ty.shape, &[]);
+                let coords = body.own_coords();
+                self.compute(&mut body, id, &coords);
+            }
         }
     }
 
