@@ -222,8 +222,11 @@ impl Compiler {
         let arguments = builder.block_params(block).to_vec();
         let gemm = builder.import_signature(signatures.0);
         let wait = builder.import_signature(signatures.1);
-        let (module, functions) = (&mut self.module, HashMap::new());
-        let mut calls = Calls { builder, module, launch: arguments[0], driver, functions, gemm, wait };
+        let (module, functions, fields) = (&mut self.module, HashMap::new(), HashMap::new());
+        let mut calls = Calls { builder, module, launch: arguments[0], driver, functions, fields, gemm, wait };
+        if self.quick.is_some() {
+            calls.read_fields();
+        }
         body(&mut calls, &arguments);
         calls.builder.ins().return_(&[]);
         calls.builder.seal_all_blocks();
@@ -297,6 +300,8 @@ struct Calls<'a, 'b> {
     driver: &'a Driver<'a>,
     /// Of the kernels' functions those that were called, by number.
     functions: HashMap<usize, FuncRef>,
+    /// Fields of the [`Launch`] that have been read.
+    fields: HashMap<usize, Value>,
     gemm: SigRef,
     wait: SigRef,
 }
@@ -309,7 +314,18 @@ impl Calls<'_, '_> {
 
     /// A field of the [`Launch`].
     fn field(&mut self, byte: usize) -> Value {
-        self.word(self.launch, byte)
+        match self.fields.get(&byte) {
+            Some(&field) => field,
+            None => self.word(self.launch, byte),
+        }
+    }
+
+    /// Reads once, here, what every call needs.
+    fn read_fields(&mut self) {
+        for byte in [offset_of!(Launch, arena), offset_of!(Launch, scratch)] {
+            let field = self.word(self.launch, byte);
+            self.fields.insert(byte, field);
+        }
     }
 
     /// A word of [`Launch::parts`].
@@ -334,27 +350,27 @@ impl Calls<'_, '_> {
         self.builder.switch_to_block(after);
     }
 
-    fn address(&mut self, b: BufferId) -> Value {
-        match self.driver.plan.places[b.index()] {
+    /// The address so many bytes after the begin of a buffer.
+    fn address(&mut self, b: BufferId, offset: i64) -> Value {
+        let (from, offset) = match self.driver.plan.places[b.index()] {
             Place::Param(i) => {
                 let table = self.field(offset_of!(Launch, params));
-                self.word(table, i * 8)
+                (self.word(table, i * 8), offset)
             }
             Place::Output(i) => {
                 let table = self.field(offset_of!(Launch, outputs));
-                self.word(table, i * 8)
+                (self.word(table, i * 8), offset)
             }
-            Place::Arena(at) => {
-                let arena = self.field(offset_of!(Launch, arena));
-                self.builder.ins().iadd_imm_s(arena, at as i64)
-            }
+            Place::Arena(at) => (self.field(offset_of!(Launch, arena)), at as i64 + offset),
             Place::Constant => {
                 let Source::Constant(array) = &self.driver.kernels.buffers[b.index()].source else {
                     unreachable!("the plan says constant for constants only")
                 };
-                self.builder.ins().iconst(types::I64, array.buffer().start() as usize as i64)
+                let start = array.buffer().start() as usize as i64;
+                return self.builder.ins().iconst(types::I64, start + offset);
             }
-        }
+        };
+        if offset == 0 { from } else { self.builder.ins().iadd_imm_s(from, offset) }
     }
 
     /// Calls all kernels of a chain for the slices from `begin` to `end`, so many slices at once.
@@ -388,14 +404,13 @@ impl Calls<'_, '_> {
             Job::Gemm { gemm, args, .. } => {
                 let mut list = vec![self.builder.ins().iconst(types::I64, std::ptr::from_ref(&**gemm) as usize as i64)];
                 for &(b, offset) in args {
-                    let at = self.address(b);
-                    list.push(self.builder.ins().iadd_imm_s(at, offset));
+                    list.push(self.address(b, offset));
                 }
                 (list, true, true)
             }
             Job::Loop { code, args } => {
                 let loops = &driver.shapes[*code];
-                let list = args.iter().map(|&b| self.address(b)).collect();
+                let list = args.iter().map(|&b| self.address(b, 0)).collect();
                 (list, loops.scratch > 0, loops.parallel.is_some())
             }
         };
