@@ -150,6 +150,7 @@ impl Group {
 
 struct LoopGroup {
     kernel: LoopKernel,
+    /// The kernel's values; empty until another kernel joins.
     known: HashMap<KernelValue, Slot>,
     /// What the kernel stores, and where.
     stored: HashMap<BufferId, (Slot, Affine)>,
@@ -159,10 +160,9 @@ struct LoopGroup {
 
 impl LoopGroup {
     fn new(kernel: LoopKernel) -> Self {
-        let known = kernel.values.iter().enumerate().map(|(i, v)| (v.clone(), i as Slot)).collect();
         let stored = kernel.stores.iter().map(|s| (s.buffer, (s.value, s.index.clone()))).collect();
         let touched = kernel.touches().into_iter().collect();
-        LoopGroup { kernel, known, stored, touched }
+        LoopGroup { kernel, known: HashMap::new(), stored, touched }
     }
 
     /// Takes `other` in, if it fits.
@@ -188,6 +188,9 @@ impl LoopGroup {
         // Two parts of one buffer stay apart, so that their order is that of the kernels.
         if other.stores.iter().any(|s| partial.contains(&s.buffer) && self.stored.contains_key(&s.buffer)) {
             return false;
+        }
+        if self.known.is_empty() {
+            self.known = self.kernel.values.iter().enumerate().map(|(i, v)| (v.clone(), i as Slot)).collect();
         }
         self.touched.extend(other.touches());
         self.kernel.dims = dims;
