@@ -346,6 +346,34 @@ pub(crate) fn in_order<T>(items: Vec<T>, order: &[usize]) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuse::fuse;
+    use crate::graph::parse;
+
+    #[test]
+    fn what_a_buffer_of_many_parts_needs_grows_with_their_number_alone() {
+        for parts in [10, 1_000] {
+            // The result is written in parts over its input, which each of them reads; then it is read as a whole.
+            let mut text = format!("fn main(%0: f32[{parts}]) -> (f32[{parts}], f32[]) {{\n");
+            for i in 0..parts {
+                let (x, y) = (2 * i + 1, 2 * i + 2);
+                text += &format!("%{x}: f32[1] = slice %0 [start={i}, limit={}, stride=1]\n", i + 1);
+                text += &format!("%{y}: f32[1] = sin %{x}\n");
+            }
+            let all: Vec<String> = (0..parts).map(|i| format!("%{}", 2 * i + 2)).collect();
+            let last = 2 * parts + 1;
+            text += &format!("%{last}: f32[{parts}] = concatenate {} [axis=0]\n", all.join(", "));
+            text += &format!("%{0}: f32[] = reduce_sum %{last} [axes=0]\nreturn %{last}, %{0}\n}}", last + 1);
+            let kernels = fuse(&parse(&text).expect("a graph"));
+            let (needs, overwritten) = dependences(&kernels, &[true]);
+            assert_eq!(needs.len(), parts + 1);
+            assert!(
+                needs[1..].iter().enumerate().all(|(k, needs)| needs.contains(&k)),
+                "the part before is waited for"
+            );
+            let count = |others: &Others| others.iter().map(|others| others.len()).sum::<usize>();
+            assert!(count(&needs) <= 2 * parts && count(&overwritten) <= parts, "{}", count(&needs));
+        }
+    }
 
     #[test]
     fn work_is_shared_out_evenly() {

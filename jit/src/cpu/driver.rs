@@ -138,11 +138,56 @@ impl Item<'_> {
     }
 }
 
+/// What there is to do for so many kernels, in pieces, each for a function of its own.
+fn pieces(kernels: usize, phases: &[Phase], single: bool) -> Vec<Vec<Item<'_>>> {
+    let most = if kernels > WHOLE { PIECE } else { usize::MAX };
+    let mut pieces = vec![Vec::new()];
+    let mut count = 0;
+    for item in items(kernels, phases, single, most) {
+        count += item.kernels().len();
+        if count > most {
+            count = item.kernels().len();
+            pieces.push(Vec::new());
+        }
+        pieces.last_mut().expect("there is a piece").push(item);
+    }
+    pieces
+}
+
+/// What there is to do; at most so many kernels in an item, unless they are a chain.
+fn items(kernels: usize, phases: &[Phase], single: bool, most: usize) -> Vec<Item<'_>> {
+    let mut items = Vec::new();
+    let alone = |items: &mut Vec<Item>, kernels: Range<usize>, word: Option<usize>| {
+        let begins = kernels.clone().step_by(most);
+        items.extend(begins.map(|k| Item::Alone(k..k.saturating_add(most).min(kernels.end), word)));
+    };
+    if single || phases.iter().all(|phase| !phase.together) {
+        alone(&mut items, 0..kernels, None);
+        return items;
+    }
+    let mut word = 0;
+    for (i, phase) in phases.iter().enumerate() {
+        if i > 0 {
+            items.push(Item::Meet);
+        }
+        if phase.together {
+            for group in &phase.groups {
+                items.push(Item::Shared(group, word));
+                word += 2;
+            }
+        } else {
+            alone(&mut items, phase.kernels(), Some(word));
+            word += 1;
+        }
+    }
+    items
+}
+
 impl Compiler {
     /// The function that calls the kernels in order; if `single`, only the one whose number is its last argument.
     pub(super) fn driver(&mut self, driver: &Driver, single: bool) -> Result<FuncId> {
         let name = if single { "single" } else { "driver" };
-        let pieces = driver.pieces(single);
+        let pieces = pieces(driver.jobs.len(), driver.phases, single);
         if let [piece] = &pieces[..] {
             return self.piece(name, driver, piece, single);
         }
@@ -243,53 +288,6 @@ pub(super) struct Driver<'a> {
     pub(super) jobs: &'a [Job],
     pub(super) shapes: &'a [Loops],
     pub(super) functions: Vec<Option<FuncId>>,
-}
-
-impl<'a> Driver<'a> {
-    /// What there is to do, in pieces, each for a function of its own.
-    fn pieces(&self, single: bool) -> Vec<Vec<Item<'a>>> {
-        let most = if self.jobs.len() > WHOLE { PIECE } else { usize::MAX };
-        let mut pieces = vec![Vec::new()];
-        let mut count = 0;
-        for item in self.items(single, most) {
-            count += item.kernels().len();
-            if count > most {
-                count = item.kernels().len();
-                pieces.push(Vec::new());
-            }
-            pieces.last_mut().expect("there is a piece").push(item);
-        }
-        pieces
-    }
-
-    /// What there is to do; at most so many kernels in an item, unless they are a chain.
-    fn items(&self, single: bool, most: usize) -> Vec<Item<'a>> {
-        let mut items = Vec::new();
-        let alone = |items: &mut Vec<Item<'a>>, kernels: Range<usize>, word: Option<usize>| {
-            let begins = kernels.clone().step_by(most);
-            items.extend(begins.map(|k| Item::Alone(k..k.saturating_add(most).min(kernels.end), word)));
-        };
-        if single || self.phases.iter().all(|phase| !phase.together) {
-            alone(&mut items, 0..self.jobs.len(), None);
-            return items;
-        }
-        let mut word = 0;
-        for (i, phase) in self.phases.iter().enumerate() {
-            if i > 0 {
-                items.push(Item::Meet);
-            }
-            if phase.together {
-                for group in &phase.groups {
-                    items.push(Item::Shared(group, word));
-                    word += 2;
-                }
-            } else {
-                alone(&mut items, phase.kernels(), Some(word));
-                word += 1;
-            }
-        }
-        items
-    }
 }
 
 /// The driver's code as it grows.
@@ -439,6 +437,56 @@ impl Calls<'_, '_> {
                 let entry = if f64 { gemm::gemm_range_f64 as *const () } else { gemm::gemm_range_f32 as *const () };
                 let callee = self.builder.ins().iconst(types::I64, entry as usize as i64);
                 self.builder.ins().call_indirect(self.gemm, callee, &arguments);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pieces_of_a_driver_are_short_and_run_every_kernel_once() {
+        // Phases of one thread and of all, among them chains, up to longer ones than a piece.
+        let phases = |kernels: usize| {
+            let (mut phases, mut begin): (Vec<Phase>, _) = (Vec::new(), 0);
+            for length in [1, 3, 200, 8, 64, 65].into_iter().cycle() {
+                let all = begin..(begin + length).min(kernels);
+                let mut phase = Phase::alone(all.clone());
+                phase.together = phases.len() % 2 == 1;
+                if length == 8 && phase.together {
+                    phase.groups = vec![Group { kernels: all.clone(), chain: Some(Slices { count: 4, step: 1 }) }];
+                }
+                phases.push(phase);
+                begin = all.end;
+                if begin == kernels {
+                    return phases;
+                }
+            }
+            phases
+        };
+        for kernels in [1, WHOLE, WHOLE + 1, 1_000] {
+            for phases in [vec![Phase::alone(0..kernels)], phases(kernels)] {
+                for single in [false, true] {
+                    let pieces = pieces(kernels, &phases, single);
+                    let run: Vec<usize> = pieces.iter().flatten().flat_map(Item::kernels).collect();
+                    assert_eq!(run, (0..kernels).collect::<Vec<_>>(), "in order, each once");
+                    let longest = pieces.iter().map(|piece| piece.iter().map(|item| item.kernels().len()).sum()).max();
+                    assert!(kernels <= WHOLE && pieces.len() == 1 || longest <= Some(PIECE), "{longest:?} at once");
+                }
+                let pieces = pieces(kernels, &phases, false);
+                let meetings = pieces.iter().flatten().filter(|item| matches!(item, Item::Meet)).count();
+                let is_shared = phases.iter().any(|phase| phase.together);
+                assert_eq!(meetings, if is_shared { phases.len() - 1 } else { 0 });
+                let words = pieces.iter().flatten().map(|item| match item {
+                    Item::Meet | Item::Alone(_, None) => 0,
+                    Item::Alone(_, Some(word)) => word + 1,
+                    Item::Shared(_, word) => word + 2,
+                });
+                let count: usize =
+                    phases.iter().map(|phase| if phase.together { 2 * phase.groups.len() } else { 1 }).sum();
+                assert_eq!(words.max(), Some(if is_shared { count } else { 0 }), "as many words as threads are given");
             }
         }
     }

@@ -428,9 +428,7 @@ impl Compiler {
         }
         self.context.set_disasm(wants(Stage::Asm) || self.listing.is_some());
         let isa = self.quick.as_deref().unwrap_or(self.module.isa());
-        self.context
-            .compile(isa, &mut ControlPlane::default())
-            .map_err(|e| fault(&format!("{:?}", e.inner)))?;
+        self.context.compile(isa, &mut ControlPlane::default()).map_err(|e| fault(&format!("{:?}", e.inner)))?;
         let code = self.context.compiled_code().expect("it was just compiled");
         if let Some(text) = &code.vcode {
             dump(Stage::Asm, &format!("asm of {name}"), text);
