@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench compile [-- NAME … N …]` prints for each case and number of steps how long tracing took and how
 //! long the first call took as a whole, tracing included, and per step: a cost per step that grows with their number is
-//! a pass that is not linear. `FULGURITE_DUMP=time` before it prints what each pass took.
+//! a pass that is not linear. The last column is what a later call takes. `FULGURITE_DUMP=time` before it prints what
+//! each pass took.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ use fulgurite::vmap;
 /// Steps of an integration, unless others are asked for.
 const STEPS: [usize; 5] = [100, 200, 500, 1_000, 2_000];
 
-/// A first call with so many steps: how long tracing took, and all of it.
-type Case = fn(usize) -> Result<(Duration, Duration)>;
+/// A first call with so many steps: how long tracing took, and all of it; and a later call.
+type Case = fn(usize) -> Result<[Duration; 3]>;
 
 const CASES: &[(&str, Case)] = &[
     ("lotka", |steps| {
@@ -61,13 +62,10 @@ fn integrate(y: &Tensor, steps: usize, f: impl Fn(&Tensor) -> Tensor) -> Tensor 
     y
 }
 
-fn first_call<T: Tree, O: Tree>(
-    args: T,
-    f: impl Fn(&T) -> O + Send + Sync + 'static,
-) -> Result<(Duration, Duration)> {
+fn first_call<T: Tree + Clone, O: Tree>(args: T, f: impl Fn(&T) -> O + Send + Sync + 'static) -> Result<[Duration; 3]> {
     let traced = Arc::new(Mutex::new(Duration::ZERO));
     let took = traced.clone();
-    let step = Jit::with_borrowed("step", move |args: T, (): ()| {
+    let step = Jit::with_borrowed("step", move |(): (), args: T| {
         let start = Instant::now();
         let result = f(&args);
         if let Ok(mut took) = took.lock() {
@@ -75,11 +73,16 @@ fn first_call<T: Tree, O: Tree>(
         }
         result
     });
-    let start = Instant::now();
-    step.call(args)?;
-    let all = start.elapsed();
+    let call = || -> Result<Duration> {
+        let start = Instant::now();
+        step.call_with((), args.clone())?;
+        Ok(start.elapsed())
+    };
+    let first = call()?;
+    let mut later = (0..25).map(|_| call()).collect::<Result<Vec<Duration>>>()?;
+    later.sort();
     let traced = traced.lock().map_or(Duration::ZERO, |took| *took);
-    Ok((traced, all))
+    Ok([traced, first, later[later.len() / 2]])
 }
 
 fn main() -> Result<()> {
@@ -89,12 +92,15 @@ fn main() -> Result<()> {
     if counts.is_empty() {
         counts.extend(STEPS);
     }
-    println!("{:10} {:>6} {:>12} {:>12} {:>12}", "", "steps", "tracing ms", "all ms", "us per step");
+    println!(
+        "{:10} {:>6} {:>12} {:>12} {:>12} {:>14}",
+        "", "steps", "tracing ms", "first ms", "us per step", "later us"
+    );
     for &(name, case) in CASES.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)) {
         for &steps in &counts {
-            let (traced, all) = case(steps)?;
-            let (traced, all) = (traced.as_secs_f64() * 1e3, all.as_secs_f64() * 1e3);
-            println!("{name:10} {steps:6} {traced:12.1} {all:12.1} {:12.1}", all * 1e3 / steps as f64);
+            let [traced, first, later] = case(steps)?.map(|took| took.as_secs_f64() * 1e6);
+            let (traced, first, each) = (traced / 1e3, first / 1e3, first / steps as f64);
+            println!("{name:10} {steps:6} {traced:12.1} {first:12.1} {each:12.1} {later:14.1}");
         }
     }
     Ok(())
