@@ -1,4 +1,5 @@
-//! The driver: one function per program, which calls the kernels in order, each thread its part.
+//! The driver: one function per program, which calls the kernels in order, each thread its part. Where there are many
+//! kernels it calls functions that each call some of them.
 //!
 //! Comes in: the kernels' functions, the memory plan, the phases. Goes out: Cranelift code of an [`Entry`](super::Entry)
 //! that reads a [`Launch`], and, for each thread, which part of what it runs ([`parts`]).

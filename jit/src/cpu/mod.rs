@@ -1,8 +1,8 @@
 //! The CPU back end: kernels in, machine code out.
 //!
 //! Each loop kernel becomes a function (`emit`), equal ones only one; matrix products are calls of precompiled
-//! microkernels (`gemm`); one driver function per program calls them all in order with the addresses that the memory
-//! plan gives. All code of a program is in one JIT module and is freed with it.
+//! microkernels (`gemm`); one driver per program calls them all in order with the addresses that the memory plan gives,
+//! a function, or many where the program is long. All code of a program is in one JIT module and is freed with it.
 //!
 //! Nothing is run here. [`Code::entry`] is the address of the driver; `fulgurite-runtime` calls it.
 
