@@ -9,12 +9,19 @@ use smallvec::SmallVec;
 use crate::types::row_major_strides;
 
 /// `offset + Σ strides[d] · i[d]` over the loop dimensions `d` of a kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Affine {
     /// The constant.
     pub offset: isize,
     /// The multiple of each loop counter.
     pub strides: SmallVec<[isize; 6]>,
+}
+
+impl Clone for Affine {
+    // A derived clone pushes the multiples one by one.
+    fn clone(&self) -> Self {
+        Affine { offset: self.offset, strides: SmallVec::from_slice(&self.strides) }
+    }
 }
 
 impl Affine {
