@@ -216,10 +216,23 @@ pub fn log_softmax(x: &Tensor, axis: isize) -> Tensor {
 /// f32 rows with a 1 at each integer of `labels` and 0 elsewhere: shape `[…labels, classes]`.
 #[track_caller]
 pub fn one_hot(labels: &Tensor, classes: usize) -> Tensor {
+    one_hot_as(labels, classes, DType::F32)
+}
+
+/// As [`one_hot`], rows of another element type.
+///
+/// ```
+/// # use fulgurite_jit::{DType, Tensor, one_hot_as};
+/// # fn traced(labels: &Tensor) {
+/// let targets = one_hot_as(labels, 10, DType::F64);
+/// # }
+/// ```
+#[track_caller]
+pub fn one_hot_as(labels: &Tensor, classes: usize, dtype: DType) -> Tensor {
     let mut shape = labels.shape().to_vec();
     shape.push(classes);
     let positions = Tensor::iota(labels.dtype(), &shape, labels.rank());
-    labels.expand_dims(-1).equal(&positions).convert(DType::F32)
+    labels.expand_dims(-1).equal(&positions).convert(dtype)
 }
 
 #[cfg(test)]
