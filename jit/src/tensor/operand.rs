@@ -120,6 +120,13 @@ pub(super) fn promote(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
     }
 }
 
+/// As [`promote`], truth values as i32.
+#[track_caller]
+pub(super) fn promote_numbers(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
+    let (x, y) = promote(op, x, y);
+    if x.dtype() == DType::Bool { (x.convert(DType::I32), y.convert(DType::I32)) } else { (x, y) }
+}
+
 /// In place of the result of an op that cannot be applied to `operands`. If one of them already stands for an error,
 /// that is passed on: it came first.
 pub(super) fn refuse(operands: &[&Tensor], error: Error) -> Tensor {
