@@ -107,6 +107,14 @@ pub(super) fn promote_types(x: Arg, y: Arg) -> (Tensor, Tensor) {
     (x.convert(dtype), y.convert(dtype))
 }
 
+impl Tensor {
+    /// Both at their common element type, as operands of an operator or of [`Tensor::matmul`] are.
+    #[track_caller]
+    pub fn promoted(&self, other: &Tensor) -> (Tensor, Tensor) {
+        promote_types(self.operand(), other.operand())
+    }
+}
+
 /// Both operands at their common type and shape.
 #[track_caller]
 pub(super) fn promote(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
