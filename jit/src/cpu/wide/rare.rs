@@ -83,8 +83,8 @@ impl Emitter<'_> {
         // Which lanes ask.
         match (self.width, self.lane) {
             (Width::Zmm, _) => {
-                for k in 1..MASK.len() {
-                    self.assembler.kmovw(word_ptr(rsp + (bytes * count + 8 * k as i32)), MASK[k])?;
+                for (k, &mask) in (0..).zip(&MASK).skip(1) {
+                    self.assembler.kmovw(word_ptr(rsp + (bytes * count + 8 * k)), mask)?;
                 }
                 self.assembler.kmovw(r8d, MASK[call.condition])?;
             }
@@ -111,8 +111,8 @@ impl Emitter<'_> {
             }
         }
         if self.width == Width::Zmm {
-            for k in 1..MASK.len() {
-                self.assembler.kmovw(MASK[k], word_ptr(rsp + (bytes * count + 8 * k as i32)))?;
+            for (k, &mask) in (0..).zip(&MASK).skip(1) {
+                self.assembler.kmovw(mask, word_ptr(rsp + (bytes * count + 8 * k)))?;
             }
         }
         self.assembler.mov(rsp, rbx)?;
