@@ -159,7 +159,7 @@ macro_rules! unary_methods {
     };
 }
 unary_methods! {
-    /// `|x|`.
+    /// `|x|`. Its derivative at 0 is 1, as in JAX.
     abs Abs;
     /// -1, 0 or 1.
     sign Sign;
@@ -235,7 +235,7 @@ binary_methods! { binary BinaryOp:
     maximum Max;
     /// The smaller, elementwise; NaN if either is.
     minimum Min;
-    /// `x^y`.
+    /// `x^y`. As in JAX, its derivative by `y` is 0 at `x = 0`, and NaN below; that by `x` is 0 at `x = y = 0`.
     pow Pow;
     /// The angle of the point `(other, self)`.
     atan2 Atan2;

@@ -155,9 +155,9 @@ reduce_methods! {
     sum sum_axes sum_keep Sum;
     /// The product; of truth values 0 or 1, i32.
     prod prod_axes prod_keep Prod;
-    /// The largest; NaN if any is.
+    /// The largest; NaN if any is, and so is then its derivative. Equals share the derivative.
     max max_axes max_keep Max;
-    /// The smallest; NaN if any is.
+    /// The smallest; NaN if any is, and so is then its derivative. Equals share the derivative.
     min min_axes min_keep Min;
     /// Are all true?
     all all_axes all_keep And;
