@@ -15,8 +15,8 @@ pub use fulgurite_autodiff::{
 };
 pub use fulgurite_jit::{
     Array, DType, Element, Error, Key, Name, Result, Static, Tensor, TensorType, Tree, Visitor, einsum, elu, gelu,
-    gelu_exact, hard_tanh, leaky_relu, leaves, log_sigmoid, log_softmax, mish, named_leaves, one_hot, relu, relu6,
-    silu, soft_sign, softmax,
+    gelu_exact, hard_tanh, leaky_relu, leaves, log_sigmoid, log_softmax, mish, named_leaves, one_hot, one_hot_as, relu,
+    relu6, silu, soft_sign, softmax,
 };
 pub use fulgurite_runtime::{Bound, Jit, Lowered, jit, lower};
 

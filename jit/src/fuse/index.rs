@@ -77,6 +77,10 @@ pub(super) fn flatten(coords: &[Affine], shape: &[usize], dims: usize) -> Affine
 pub(super) fn reshape(coords: &[Affine], to: &[usize], from: &[usize], extents: &[usize]) -> Option<Coords> {
     let dims = extents.len();
     let mut result: Coords = SmallVec::from_elem(Affine::zero(dims), from.len());
+    if from.contains(&0) {
+        // There is no element to be found.
+        return Some(result);
+    }
     let (mut t, mut f) = (0, 0);
     while t < to.len() || f < from.len() {
         // The smallest runs of axes on both sides with as many elements.
