@@ -1,7 +1,7 @@
 //! A program: machine code, and the memory it works in. All pointers that reach machine code pass through here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fulgurite_jit::array::Buffer;
 use fulgurite_jit::cpu::{self, Code, Isa, Launch, Sharing, Target};
@@ -10,6 +10,7 @@ use fulgurite_jit::fuse::{Kernels, Output, fuse};
 use fulgurite_jit::graph::Graph;
 use fulgurite_jit::memory::Place;
 use fulgurite_jit::opt::optimise_with;
+use fulgurite_jit::panics::guarded;
 use fulgurite_jit::{Array, Result, TensorType};
 use smallvec::SmallVec;
 
@@ -59,20 +60,25 @@ impl Program {
     /// # Errors
     /// As [`Program::compile`].
     pub fn compile_for(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
+        guarded("compiling", || Program::build(name, graph, donated, target))
+    }
+
+    fn build(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
         let start = Instant::now();
         dump(Stage::Graph, &format!("{name}: graph"), graph);
         let mut report = String::new();
-        let graph = optimise_with(graph, &mut |pass, _, took, changed| {
+        let mut seen = |pass: &str, _: &Graph, took: Duration, changed| {
             if wants(Stage::Time) {
                 let note = if changed { "" } else { " (unchanged)" };
                 report += &format!("{pass:>12} {:9.3} ms{note}\n", took.as_secs_f64() * 1e3);
             }
-        })?;
+        };
+        let graph = guarded("optimisation", || optimise_with(graph, &mut seen))?;
         dump(Stage::Opt, &format!("{name}: optimised graph"), &graph);
         let fusing = Instant::now();
-        let kernels = fuse(&graph);
+        let kernels = guarded("fusion", || Ok(fuse(&graph)))?;
         let fused = fusing.elapsed();
-        let code = cpu::compile(kernels, donated, target)?;
+        let code = guarded("code generation", || cpu::compile(kernels, donated, target))?;
         if wants(Stage::Time) {
             for (stage, took) in [("fuse", fused)].iter().chain(&code.times) {
                 report += &format!("{stage:>12} {:9.3} ms\n", took.as_secs_f64() * 1e3);
