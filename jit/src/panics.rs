@@ -28,6 +28,7 @@ thread_local! {
 }
 
 /// What is caught of a panic.
+#[derive(Debug)]
 pub(crate) struct Panic {
     payload: Box<dyn Any + Send>,
     place: Option<Place>,
@@ -112,6 +113,8 @@ fn is_ours(file: &str, here: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tensor;
+    use crate::trace::{trace, trace_call, tracing};
 
     #[test]
     fn files_of_the_libraries_are_ours() {
@@ -143,10 +146,29 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_of_ours_in_a_trace_is_the_error_of_the_call() {
+        // In this file every panic is ours.
+        let line = line!() + 1;
+        let error = trace_call(&[], |_| panic!("an axis too many")).expect_err("the panic");
+        let expected =
+            format!("compiler error in tracing: an axis too many, at {}:{line} (this is a bug of fulgurite)", file!());
+        assert_eq!(error.to_string(), expected);
+        // What went wrong before may be the reason.
+        let mistake = trace_call(&[], |_| {
+            let wrong = Tensor::ones(&[2]) + Tensor::ones(&[3]);
+            panic!("no such shape: {}", wrong.ty())
+        });
+        assert!(mistake.expect_err("the mistake").to_string().starts_with("add: cannot broadcast"));
+        let nested = trace_call(&[], |_| trace(&[], |_| panic!("deep inside")).map(|_| Vec::new()));
+        assert!(nested.expect_err("the panic").to_string().contains("deep inside, at "));
+        assert!(!tracing());
+    }
+
+    #[test]
     fn the_unwrap_of_an_error_is_told_from_other_panics() {
         let error = Error::new("no data");
         let failed: Result<()> = Err(error.clone());
-        let caught = |f: &dyn Fn()| catch(f).err().expect("a panic");
+        let caught = |f: &dyn Fn()| catch(f).expect_err("a panic");
         assert!(caught(&|| failed.clone().unwrap()).is_of(&error));
         assert!(caught(&|| failed.clone().expect("a number")).is_of(&error));
         assert!(!caught(&|| panic!("no data here")).is_of(&error));

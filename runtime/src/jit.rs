@@ -53,14 +53,17 @@ type Function<A, B, O> = dyn Fn(A, B) -> Result<O> + Send + Sync;
 
 /// Compiled functions by the kind of call, and the one that was called last, which mostly is the next again.
 struct Programs<O> {
-    all: Cache<Key, (Key, Arc<Compiled<O>>)>,
-    last: Option<(Key, Arc<Compiled<O>>)>,
+    all: Cache<Key, Known<O>>,
+    last: Option<Known<O>>,
     /// How many have been dropped again.
     dropped: usize,
 }
 
 /// The kind of a call, as bytes.
 type Key = Arc<[u8]>;
+
+/// What was compiled for a kind of call.
+type Known<O> = (Key, Arc<Compiled<O>>);
 
 impl<O> Programs<O> {
     fn find(&mut self, key: &[u8]) -> Option<Arc<Compiled<O>>> {
@@ -74,7 +77,7 @@ impl<O> Programs<O> {
     }
 
     /// Keeps what was compiled, unless another thread was faster. Gives it, and what was dropped for it.
-    fn insert(&mut self, key: Key, compiled: Compiled<O>) -> (Arc<Compiled<O>>, Vec<(Key, Arc<Compiled<O>>)>) {
+    fn insert(&mut self, key: Key, compiled: Compiled<O>) -> (Arc<Compiled<O>>, Vec<Known<O>>) {
         if let Some((_, known)) = self.all.get(&key) {
             return (known.clone(), Vec::new());
         }
@@ -350,5 +353,43 @@ fn collect<'t>(tree: &'t impl Tree, key: &mut Bytes, inputs: &mut Inputs<'t>) ->
             keep(&error);
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fulgurite_jit::graph::Graph;
+
+    #[test]
+    fn a_function_of_ever_new_kinds_is_warned_of_once() {
+        for bound in [0, 1, 2, 7] {
+            let mut programs = Programs::<()>::default();
+            programs.all.set_bound(bound);
+            let mut warnings = Vec::new();
+            for kind in 0..40u8 {
+                let program = Program::compile("empty", &Graph::new(), &[]).expect("nothing to compile");
+                let (_, gone) = programs.insert([kind].as_slice().into(), Compiled { program, result: () });
+                warnings.extend(programs.warning("step", gone.len()).filter(|_| !gone.is_empty()));
+            }
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            let bound = bound.max(1);
+            assert!(
+                warnings[0].contains(&format!("`step` was traced and compiled for {} kinds", 2 * bound)),
+                "{warnings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_kind_that_two_threads_compile_is_kept_once() {
+        let mut programs = Programs::<()>::default();
+        let compiled = || Compiled {
+            program: Program::compile("empty", &Graph::new(), &[]).expect("nothing to compile"),
+            result: (),
+        };
+        let (first, _) = programs.insert([1].as_slice().into(), compiled());
+        let (second, gone) = programs.insert([1].as_slice().into(), compiled());
+        assert!(Arc::ptr_eq(&first, &second) && gone.is_empty() && programs.all.len() == 1);
     }
 }

@@ -7,8 +7,9 @@
 //! `FULGURITE_THREADS` says how many threads there are, the caller's among them; by default as many as the machine runs
 //! at once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,12 @@ pub(crate) struct Team {
 pub(crate) fn team(threads: usize) -> Option<Team> {
     /// One for each number of threads that was ever asked for: in a program one, in tests several.
     static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
-    let mut pools = POOLS.try_lock().ok()?;
+    let mut pools = match POOLS.try_lock() {
+        Ok(pools) => pools,
+        // A step has panicked; that says nothing about the pools.
+        Err(TryLockError::Poisoned(pools)) => pools.into_inner(),
+        Err(TryLockError::WouldBlock) => return None,
+    };
     let pool = match pools.iter().find(|pool| pool.threads == threads) {
         Some(pool) => pool,
         None => {
@@ -90,7 +96,12 @@ impl Pool {
             step: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
             helpers: (1..threads).map(|_| helper()).collect(),
-            barrier: Barrier { threads, arrived: AtomicUsize::new(0), round: AtomicUsize::new(0) },
+            barrier: Barrier {
+                threads,
+                arrived: AtomicUsize::new(0),
+                round: AtomicUsize::new(0),
+                is_off: AtomicBool::new(false),
+            },
         }));
         for (i, helper) in pool.helpers.iter().enumerate() {
             let name = format!("fulgurite-{}", i + 1);
@@ -126,14 +137,19 @@ impl Pool {
             let job = self.job.load(Relaxed);
             // SAFETY: whoever counted the step up keeps the job alive until `left` is 0, and this thread has not yet
             // counted itself out.
-            unsafe { (*job)(number) };
+            let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(number) }));
+            if done.is_err() {
+                // The thread lives on, nobody waits for it, and whoever gave the job hears of it.
+                self.barrier.is_off.store(true, Release);
+            }
             self.left.fetch_sub(1, Release);
         }
     }
 }
 
 impl Team {
-    /// Runs `job` with each thread's number at once, and returns when all are done.
+    /// Runs `job` with each thread's number at once, and returns when all are done. When it panics on one of them, the
+    /// others no longer wait for each other, and this panics when all are done.
     pub(crate) fn run(&self, job: Job) {
         let pool = self.pool;
         let job: *const Job = &job;
@@ -148,8 +164,19 @@ impl Team {
             }
         }
         // SAFETY: `job` is the reference of this call's argument.
-        unsafe { (*job)(0) };
+        let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(0) }));
+        if done.is_err() {
+            pool.barrier.is_off.store(true, Release);
+        }
+        // Even after a panic: the others look at the job.
         wait_until(|| pool.left.load(Acquire) == 0);
+        if pool.barrier.is_off.swap(false, AcqRel) {
+            pool.barrier.arrived.store(0, Relaxed);
+            match done {
+                Ok(()) => panic!("a thread of the pool panicked"),
+                Err(panic) => resume_unwind(panic),
+            }
+        }
     }
 
     /// Where the threads of this team meet.
@@ -163,6 +190,8 @@ struct Barrier {
     threads: usize,
     arrived: AtomicUsize,
     round: AtomicUsize,
+    /// A thread has panicked and will not come.
+    is_off: AtomicBool,
 }
 
 /// Returns when all threads of the team have called it.
@@ -177,7 +206,7 @@ unsafe extern "C" fn meet(barrier: *const u8) {
         barrier.arrived.store(0, Relaxed);
         barrier.round.store(round.wrapping_add(1), Release);
     } else {
-        wait_until(|| barrier.round.load(Acquire) != round);
+        wait_until(|| barrier.round.load(Acquire) != round || barrier.is_off.load(Relaxed));
     }
 }
 
@@ -218,6 +247,43 @@ mod tests {
                 });
                 assert_eq!(second.load(Relaxed), threads);
             }
+        }
+    }
+
+    #[test]
+    fn a_panic_on_a_thread_comes_to_the_caller_and_leaves_the_pool_usable() {
+        for (threads, bad) in [(1, 0), (2, 0), (2, 1), (5, 3)] {
+            let team = loop {
+                if let Some(team) = team(threads) {
+                    break team;
+                }
+            };
+            let (meet, barrier) = team.meeting();
+            let barrier = barrier as usize;
+            let done = AtomicUsize::new(0);
+            let run = |bad: Option<usize>| {
+                catch_unwind(AssertUnwindSafe(|| {
+                    team.run(&|number| {
+                        assert_ne!(Some(number), bad, "this thread is bad");
+                        // SAFETY: as `meeting` asks.
+                        unsafe { meet(barrier as *const u8) };
+                        done.fetch_add(1, Relaxed);
+                    });
+                }))
+            };
+            for _ in 0..20 {
+                done.store(0, Relaxed);
+                assert!(run(Some(bad)).is_err());
+                assert_eq!(done.load(Relaxed), threads - 1);
+                assert!(run(None).is_ok());
+                assert_eq!(done.load(Relaxed), 2 * threads - 1);
+            }
+            // A panic that passes the lent pool by does not keep it from others.
+            let passed = catch_unwind(AssertUnwindSafe(move || {
+                let team = team;
+                team.run(&|_| panic!("all are bad"));
+            }));
+            assert!(passed.is_err());
         }
     }
 
