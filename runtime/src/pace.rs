@@ -17,13 +17,18 @@ const PERIOD: u32 = 1_000;
 /// Calls before the first trial. The first of them finds its memory not yet there.
 const WARM: u32 = 2;
 
-/// Calls from the first trial to the second. After one that changed the way it is as many again, since something else
-/// may have held up the machine just then; after each that did not, twice as many as before.
+/// Calls from a trial that changed the way to the next, since something else may have held up the machine just then.
+/// After each that did not change it they are twice as many as before.
 const FIRST: u32 = 10;
 
-/// How much shorter the other way must be; and by how much longer a call ends its trial at once.
+/// How much shorter the other way must be; and by how much longer a call ends its trial at once, or the first one, which
+/// moves the memory.
 const BETTER: f64 = 0.97;
 const WORSE: f64 = 1.2;
+const FAR: f64 = 4.0;
+
+/// Calls of a trial in which the other threads may fail to come: at first they may be asleep.
+const MISSING: u32 = 2;
 
 /// Calls on all threads, one after the other, that take so much longer than the shortest one: then a thread of them
 /// waits for another that does not run, and being alone is tried.
@@ -46,18 +51,55 @@ pub(crate) struct Pace {
     /// The shortest call since the last trial, and how many at the end were slow beside it.
     best: f64,
     slow: u32,
+    /// How often the other threads did not come in this trial.
+    missing: u32,
+    /// How often all threads were given up because calls became slow.
+    given_up: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace::until(WARM, true, FIRST / 2)
+        // The period of one that has never been tried is a little shorter than all others.
+        Pace::until(WARM, true, FIRST - 1)
     }
 }
 
 impl Pace {
     fn until(left: u32, alone: bool, period: u32) -> Self {
         let none = f64::INFINITY;
-        Pace { alone, left: left as i32, period, now: none, other: none, best: none, slow: 0 }
+        Pace { alone, left: left as i32, period, now: none, other: none, best: none, slow: 0, missing: 0, given_up: 0 }
+    }
+
+    /// Is the next call to see whether all threads are there before it shares anything with them?
+    pub(crate) fn doubts(&self) -> bool {
+        if self.alone { self.left <= 0 } else { self.slow > 0 && self.left > 0 }
+    }
+
+    /// Notes that they were not, so that the call is made alone.
+    pub(crate) fn note_missing(&mut self) {
+        if !self.alone {
+            // Being alone is tried now, not only after another slow call.
+            self.left = 0;
+            return;
+        }
+        self.missing += 1;
+        if self.missing == MISSING {
+            self.end_trial(false);
+        }
+    }
+
+    fn end_trial(&mut self, changes: bool) {
+        let given_up = match (self.alone, changes) {
+            (false, false) => 0,
+            // Each time it takes twice as long until they are tried again.
+            (false, true) if self.slow >= SLOW.0 => self.given_up + 1,
+            _ => self.given_up,
+        };
+        let period = match changes {
+            true => PERIOD.min(FIRST << given_up.min(10)),
+            false => PERIOD.min(2 * self.period),
+        };
+        *self = Pace { given_up, ..Pace::until(period, self.alone != changes, period) };
     }
 
     /// Is the next call run alone?
@@ -76,10 +118,9 @@ impl Pace {
         if counts {
             self.other = self.other.min(took);
         }
-        if counts && took > self.now * WORSE || self.left == -(TRIAL as i32) {
-            let changes = self.other < self.now * BETTER;
-            let period = if changes { FIRST } else { PERIOD.min(2 * self.period) };
-            *self = Pace::until(period, self.alone != changes, period);
+        let is_worse = took > self.now * if counts { WORSE } else { FAR };
+        if is_worse || self.left == -(TRIAL as i32) {
+            self.end_trial(!is_worse && self.other < self.now * BETTER);
         }
     }
 
@@ -164,6 +205,47 @@ mod tests {
         // Where both ways become slow, all threads stay in use but for the trials.
         let (took, alone) = run(&mut pace, 100, |_| (90, 50));
         assert!(alone <= 12, "{took:?}");
+    }
+
+    #[test]
+    fn threads_that_do_not_come_are_not_waited_for_again_and_again() {
+        let (mut pace, mut waits) = (Pace::default(), 0);
+        for _ in 0..100 {
+            if !pace.is_alone() && pace.doubts() {
+                waits += 1;
+                pace.note_missing();
+            } else {
+                assert!(pace.is_alone());
+                pace.note(Duration::from_micros(50));
+            }
+        }
+        assert!(waits <= 4 * MISSING, "{waits} of 100");
+        // Once they come, a slow call is enough to doubt it again.
+        run(&mut pace, 2 * PERIOD, |_| (20, 11));
+        assert!(!pace.is_alone() && !pace.doubts());
+        pace.note(Duration::from_micros(800));
+        assert!(!pace.is_alone() && pace.doubts());
+        pace.note_missing();
+        assert!(pace.is_alone());
+    }
+
+    #[test]
+    fn a_machine_that_is_busy_now_and_then_is_left_alone_longer_each_time() {
+        // All threads are fast whenever they are tried, and slow soon after.
+        let (mut pace, mut slow, mut since) = (Pace::default(), 0, 0);
+        for _ in 0..2_000 {
+            since = if pace.is_alone() { 0 } else { since + 1 };
+            let took = if pace.is_alone() {
+                20
+            } else if since <= 5 {
+                11
+            } else {
+                2_000
+            };
+            slow += u32::from(took == 2_000);
+            pace.note(Duration::from_micros(took));
+        }
+        assert!(slow <= 30, "{slow} of 2000");
     }
 
     #[test]

@@ -21,6 +21,9 @@ const AWAKE: Duration = Duration::from_micros(200);
 /// How often a waiting thread looks before it lets others run.
 const LOOKS: usize = 4_000;
 
+/// How often one looks between two looks at the clock.
+const FEW_LOOKS: usize = 100;
+
 /// How many threads share a step.
 pub fn threads() -> usize {
     static THREADS: OnceLock<usize> = OnceLock::new();
@@ -45,10 +48,16 @@ pub(crate) struct Team {
     pool: &'static Pool,
 }
 
-/// The pool with `threads` threads, if no other step has it.
+/// One for each number of threads that was ever asked for: in a program one, in tests several.
+static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
+
+/// Starts the pool with `threads` threads, so that they are there when a step first wants them.
+pub(crate) fn prepare(threads: usize) {
+    drop(team(threads));
+}
+
+/// The pool with `threads` threads, if no other step has it, and all of them are done with the last one.
 pub(crate) fn team(threads: usize) -> Option<Team> {
-    /// One for each number of threads that was ever asked for: in a program one, in tests several.
-    static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
     let mut pools = match POOLS.try_lock() {
         Ok(pools) => pools,
         // A step has panicked; that says nothing about the pools.
@@ -63,7 +72,7 @@ pub(crate) fn team(threads: usize) -> Option<Team> {
             pool
         }
     };
-    Some(Team { _lent: pools, pool })
+    (pool.left.load(Acquire) == 0).then_some(Team { _lent: pools, pool })
 }
 
 /// What helpers are to run: a function of the number of the thread.
@@ -112,6 +121,20 @@ impl Pool {
         Some(pool)
     }
 
+    /// Gives all helpers a job, which is to be valid while `left` is not 0.
+    fn give(&self, job: *mut Job<'static>) {
+        self.job.store(job, Relaxed);
+        self.left.store(self.helpers.len(), Relaxed);
+        self.step.fetch_add(1, SeqCst);
+        for helper in &self.helpers {
+            if helper.asleep.load(SeqCst)
+                && let Some(thread) = helper.thread.get()
+            {
+                thread.unpark();
+            }
+        }
+    }
+
     /// What a helper does for all its life.
     fn help(&self, number: usize) {
         let helper = &self.helpers[number - 1];
@@ -153,16 +176,7 @@ impl Team {
     pub(crate) fn run(&self, job: Job) {
         let pool = self.pool;
         let job: *const Job = &job;
-        pool.job.store(job.cast_mut().cast(), Relaxed);
-        pool.left.store(pool.helpers.len(), Relaxed);
-        pool.step.fetch_add(1, SeqCst);
-        for helper in &pool.helpers {
-            if helper.asleep.load(SeqCst)
-                && let Some(thread) = helper.thread.get()
-            {
-                thread.unpark();
-            }
-        }
+        pool.give(job.cast_mut().cast());
         // SAFETY: `job` is the reference of this call's argument.
         let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(0) }));
         if done.is_err() {
@@ -177,6 +191,24 @@ impl Team {
                 Err(panic) => resume_unwind(panic),
             }
         }
+    }
+
+    /// Are all threads there within this time? One that other programs keep from running is not. The team is of no use
+    /// then, until it has come.
+    pub(crate) fn comes_within(&self, patience: Duration) -> bool {
+        static NOTHING: Job<'static> = &|_| {};
+        let pool = self.pool;
+        pool.give((&raw const NOTHING).cast_mut());
+        let since = Instant::now();
+        let mut looks = 0;
+        while pool.left.load(Acquire) != 0 {
+            std::hint::spin_loop();
+            looks += 1;
+            if looks % FEW_LOOKS == 0 && since.elapsed() > patience {
+                return false;
+            }
+        }
+        true
     }
 
     /// Where the threads of this team meet.
@@ -284,6 +316,27 @@ mod tests {
                 team.run(&|_| panic!("all are bad"));
             }));
             assert!(passed.is_err());
+        }
+    }
+
+    #[test]
+    fn a_team_is_there_within_a_time_or_of_no_use_until_it_is() {
+        for threads in [1, 2, 4] {
+            let team = || loop {
+                if let Some(team) = team(threads) {
+                    break team;
+                }
+            };
+            assert!(team().comes_within(Duration::from_secs(600)));
+            let ran = AtomicUsize::new(0);
+            for i in 0..100 {
+                // Whether they come in no time is as it may be; the next one to ask gets them when they have.
+                let _ = team().comes_within(Duration::ZERO);
+                team().run(&|_| {
+                    ran.fetch_add(1, Relaxed);
+                });
+                assert_eq!(ran.load(Relaxed), threads * (i + 1));
+            }
         }
     }
 

@@ -16,8 +16,11 @@ use smallvec::SmallVec;
 
 use crate::denormals::Flush;
 use crate::pace::Pace;
-use crate::pool::{Meeting, Team, team, threads};
+use crate::pool::{Meeting, Team, prepare, team, threads};
 use crate::timing::{Timing, Turn, Watch};
+
+/// How long a call waits for the team where it is in doubt whether it comes at all. To wake it takes as long.
+const PATIENCE: Duration = Duration::from_micros(60);
 
 /// How many buffers of one output are kept for later calls, while their arrays are alive.
 const POOL: usize = 8;
@@ -85,6 +88,9 @@ impl Program {
             }
             report += &format!("{:>12} {:9.3} ms", "in all", start.elapsed().as_secs_f64() * 1e3);
             dump(Stage::Time, &format!("{name}: compile time"), &report);
+        }
+        if code.is_shared() {
+            prepare(code.parts.len());
         }
         let pools = Mutex::new(vec![Vec::new(); code.kernels.outputs.len()]);
         Ok(Program {
@@ -242,11 +248,17 @@ impl Program {
             // SAFETY: the caller's promise.
             return unsafe { self.code.entry()(&alone) };
         }
-        let is_alone = match timing {
-            Some(_) => !self.code.is_shared(),
-            None => self.pace.lock().is_ok_and(|pace| pace.is_alone()),
+        let (is_alone, doubts) = match timing {
+            Some(_) => (!self.code.is_shared(), false),
+            None => self.pace.lock().map_or((false, false), |pace| (pace.is_alone(), pace.doubts())),
         };
-        let team = if is_alone { None } else { team(self.code.parts.len()) };
+        let mut team = if is_alone { None } else { team(self.code.parts.len()) };
+        if doubts && team.as_ref().is_some_and(|team| !team.comes_within(PATIENCE)) {
+            team = None;
+            if let Ok(mut pace) = self.pace.lock() {
+                pace.note_missing();
+            }
+        }
         let start = Instant::now();
         match &team {
             // SAFETY: the caller's promise.
