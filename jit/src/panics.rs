@@ -61,9 +61,18 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> std::result::Result<R, Panic> {
 ///
 /// # Errors
 /// Those of `f`, and a fault of the compiler in place of a panic.
+#[inline]
 pub fn guarded<R>(doing: &str, f: impl FnOnce() -> Result<R>) -> Result<R> {
     // On the way of every call, so it does nothing but this.
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| Err(Panic { payload, place: LAST.take() }.error(doing)))
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result,
+        Err(payload) => Err(fault(payload, doing)),
+    }
+}
+
+#[cold]
+fn fault(payload: Box<dyn Any + Send>, doing: &str) -> Error {
+    Panic { payload, place: LAST.take() }.error(doing)
 }
 
 impl Panic {

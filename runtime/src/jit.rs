@@ -4,7 +4,7 @@
 //! written into a few hundred bytes and looked up; a call of a known kind costs that, and one call of machine code. The
 //! programs of the kinds that were used last are kept, [`PROGRAMS`] of them.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -291,7 +291,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
 
 thread_local! {
     /// The key of the call being made, so that a call allocates none.
-    static KEY: RefCell<Bytes> = const { RefCell::new(Bytes(Vec::new())) };
+    static KEY: Cell<Bytes> = const { Cell::new(Bytes(Vec::new())) };
 }
 
 /// The leaves of a call.
