@@ -128,9 +128,12 @@ impl Tensor {
     /// `x^n` by repeated squaring.
     #[track_caller]
     pub fn powi(&self, n: i32) -> Self {
-        if n < 0 {
-            return self.powi(-n).recip();
-        }
+        let power = self.power(n.unsigned_abs());
+        if n < 0 { power.recip() } else { power }
+    }
+
+    #[track_caller]
+    fn power(&self, n: u32) -> Self {
         let mut result: Option<Tensor> = None;
         let mut base = self.clone();
         let mut rest = n;
