@@ -234,13 +234,19 @@ impl Tensor {
     /// Zeros of this tensor's type.
     #[track_caller]
     pub fn zeros_like(&self) -> Self {
-        Tensor::full(self.shape(), 0.0, self.dtype())
+        self.filled(0.0)
     }
 
     /// Ones of this tensor's type.
     #[track_caller]
     pub fn ones_like(&self) -> Self {
-        Tensor::full(self.shape(), 1.0, self.dtype())
+        self.filled(1.0)
+    }
+
+    /// What stands for an error has no type to go by.
+    #[track_caller]
+    fn filled(&self, value: f64) -> Self {
+        if self.error().is_some() { self.clone() } else { Tensor::full(self.shape(), value, self.dtype()) }
     }
 
     /// A scalar of `dtype`.

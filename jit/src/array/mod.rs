@@ -43,6 +43,7 @@ impl Array {
     /// An array of `shape` that takes over `data`, row-major.
     pub fn from_vec<T: Element>(shape: &[usize], data: Vec<T>) -> Result<Self> {
         let ty = TensorType::new(T::DTYPE, shape);
+        ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
         if ty.elements() != data.len() {
             return Err(Error::new(format!("array: {} elements do not fill {ty}", data.len())));
         }
@@ -104,6 +105,7 @@ impl Array {
 
     /// An array of `ty` with a copy of `bytes`.
     pub fn from_bytes(ty: &TensorType, bytes: &[u8]) -> Result<Self> {
+        ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
         if bytes.len() != ty.bytes() {
             return Err(Error::new(format!("array: {} bytes do not fill {ty}", bytes.len())));
         }

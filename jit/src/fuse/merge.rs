@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::index::Affine;
 use super::kernel::{BufferId, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store};
+use crate::types::product;
 
 /// A kernel is not grown past this many values, so that compile time stays linear and registers suffice.
 const LARGEST: usize = 600;
@@ -171,7 +172,7 @@ impl LoopGroup {
             return false;
         }
         let Some((map, dims)) = match_dims(&self.kernel, other) else { return false };
-        if dims.iter().map(|d| d.extent).product::<usize>() >= LONG {
+        if product(dims.iter().map(|d| d.extent)) >= LONG {
             let new = other.touches().iter().filter(|&b| !self.touched.contains(b)).count();
             if new > 0 && self.touched.len() + new > STREAMS {
                 return false;

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::index::{Affine, flatten};
 use super::kernel::{Buffer, BufferId, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Slot, Source, Store};
 use super::merge::drop_unit_dims;
-use crate::types::TensorType;
+use crate::types::{TensorType, product};
 
 /// A reduction is split from this many elements on, or from so many operations on elements.
 const ELEMENTS: usize = 1 << 15;
@@ -43,12 +43,11 @@ pub(super) fn split(kernels: &mut Kernels) {
 
 /// Which dimension is split, into how many chunks.
 fn chunks(kernel: &LoopKernel) -> Option<(usize, usize)> {
-    let extent =
-        |reduced: bool| -> usize { kernel.dims.iter().filter(|d| !reduced || d.reduced).map(|d| d.extent).product() };
+    let extent = |reduced: bool| product(kernel.dims.iter().filter(|d| !reduced || d.reduced).map(|d| d.extent));
     let (elements, per_result) = (extent(false), extent(true));
     let applied = kernel.values.iter().filter(|value| matches!(value.op, KernelOp::Apply(_))).count();
     // What is done to the elements after a reduction would have to wait for all chunks.
-    let many = elements >= ELEMENTS || elements * applied >= OPERATIONS;
+    let many = elements >= ELEMENTS || elements.saturating_mul(applied) >= OPERATIONS;
     if !many || per_result < PER_RESULT || !kernel.is_one_pass() {
         return None;
     }

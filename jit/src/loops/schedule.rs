@@ -8,7 +8,7 @@ use super::stage::stage;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Row, Stmt};
 use crate::fuse::{Affine, BufferId, KernelOp, LoopKernel, Slot};
 use crate::lane::{LaneId, LaneOp, LaneProgram, LaneType, lower};
-use crate::types::DType;
+use crate::types::{DType, product};
 
 /// From this cost on, a value that two passes need is kept in scratch memory.
 const DEAR: usize = 6;
@@ -56,13 +56,13 @@ impl Shape {
         let (inner, outer): (Vec<usize>, Vec<usize>) = dims.partition(|&d| kernel.dims[d].reduced);
         // Vectors along the dimension in which more of the memory lies side by side.
         let elements = |index: &Affine| -> usize {
-            index.strides.iter().zip(&kernel.dims).map(|(&s, d)| if s == 0 { 1 } else { d.extent }).product()
+            product(index.strides.iter().zip(&kernel.dims).map(|(&s, d)| if s == 0 { 1 } else { d.extent }))
         };
         let side_by_side = |dim: Option<&usize>| -> usize {
             let Some(&d) = dim else { return 0 };
             let stores = kernel.stores.iter().map(|s| &s.index).filter(|index| kernel.varies_inside(index));
             let touched = kernel.loads().map(|(_, index)| index).chain(stores);
-            touched.filter(|index| index.strides[d] == 1).map(elements).sum()
+            touched.filter(|index| index.strides[d] == 1).map(elements).fold(0, usize::saturating_add)
         };
         let rows = outer.last().filter(|&&d| kernel.dims[d].extent >= 4);
         let vector = if side_by_side(rows) > side_by_side(inner.last()) { outer.last() } else { inner.last() };
@@ -73,7 +73,7 @@ impl Shape {
 
     /// How many of the outer dimensions are worth to be walked through inside the passes.
     fn walked(kernel: &LoopKernel, outer: &[usize], inner: &[usize]) -> usize {
-        let extent = |dims: &[usize]| dims.iter().map(|&d| kernel.dims[d].extent).product::<usize>();
+        let extent = |dims: &[usize]| product(dims.iter().map(|&d| kernel.dims[d].extent));
         let mut walked = 0;
         while walked < outer.len() && extent(&outer[outer.len() - walked - 1..]) <= WALKED_ROWS {
             walked += 1;
