@@ -280,11 +280,12 @@ fn evaluate_op(op: Op, operands: &[&Tensor], ty: TensorType, location: &'static 
     }
     let mut graph = Graph::new();
     let params = arrays.iter().map(|a| graph.param(a.ty().clone())).collect();
+    let name = op.name();
     let result = graph.push(Node { op, operands: params, ty: ty.clone(), location: Some(location) });
     graph.outputs.push(result);
     match evaluate(&graph, &arrays) {
         Ok(mut results) => Tensor::from(results.remove(0)),
-        Err(error) => Tensor::poisoned(ty, error),
+        Err(error) => Tensor::poisoned(ty, Error::op(name, error.message(), location)),
     }
 }
 

@@ -210,7 +210,7 @@ mod tests {
             }
         }
         let ty = TensorType::new(DType::Bool, &[0, 3]);
-        let op = Op::Constant(Constant(Array::zeros(&ty)));
+        let op = Op::Constant(Constant(Array::zeros(&ty).unwrap()));
         assert_eq!(parse(&graph_of(&op, &[]).to_string()).unwrap().nodes[0].op, op);
     }
 
