@@ -1,6 +1,7 @@
 //! Sizes that no memory has, and memory that this machine does not have: errors of the call that asked for them, eager and
 //! compiled, with the op, the type and the user's line. Nothing here takes much memory.
 
+use fulgurite::compiler::cpu::{Isa, Sharing, Target};
 use fulgurite::compiler::graph::{DotAxes, parse};
 use fulgurite::compiler::trace::trace;
 use fulgurite::prelude::*;
@@ -42,7 +43,7 @@ fn too_large() -> Vec<Case> {
         (
             "an operator",
             |x| virtual_of(x, &[HUGE, 1]) + virtual_of(x, &[1, HUGE]),
-            "broadcast_in_dim: f32[8589934592,8",
+            "add: f32[8589934592,8589934592] is larger than memory",
         ),
         ("pad: after", |x| x.pad(0.0, &[0], &[FAR], &[0]), padded),
         ("pad: before", |x| x.pad(0.0, &[FAR], &[0], &[0]), padded),
@@ -92,8 +93,8 @@ fn too_large() -> Vec<Case> {
         ),
         (
             "vmap",
-            |x| vmap(|x: Tensor| virtual_of(&x, &[1 << 61]).max_axes(0), 0)(x.clone()),
-            "broadcast_in_dim: f32[2,2305843009213693952] is larger than memory",
+            |x| vmap(|x: Tensor| virtual_of(&x, &[1 << 60]).max_axes(0), 0)(x.clone()),
+            "f32[2,1152921504606846976] is larger than memory",
         ),
         (
             "a jacobian",
@@ -194,6 +195,130 @@ fn programs_over_more_elements_than_memory_has_bytes_compile() -> Result<()> {
     let traced = trace(&[TensorType::new(DType::F32, &[2])], |x| sizes(&x[0]))?;
     for donated in [false, true] {
         Program::compile("huge", &traced.graph, &[donated])?;
+    }
+    Ok(())
+}
+
+// ---- memory that there is not
+
+/// As many f32 as take 4 PiB.
+const PLENTY: usize = 1 << 50;
+
+#[track_caller]
+fn assert_no_memory<T>(result: Result<T>, op: &str, what: &str) {
+    let error = result.map(drop).expect_err(what).to_string();
+    assert!(error.starts_with(op) && error.contains(&format!("no memory for {what}")), "{error}");
+    assert!(error.contains(" bytes: "), "{error}");
+}
+
+#[test]
+fn memory_that_cannot_be_had_is_an_error_of_an_eager_op() {
+    let eager = |x: Tensor, op: &str, what: &str| {
+        let error = x.error().cloned().expect("an error");
+        assert!(error.location().is_some_and(|at| at.file().ends_with("sizes.rs")), "{error}");
+        assert_no_memory(x.item::<f32>(), op, what);
+        // What is made of it stays the error.
+        assert_eq!((x + 1.0).sum().item::<f32>(), Err(error));
+    };
+    let all = "result 0, f32[1125899906842624], 4503599627370496 bytes: ";
+    eager(Tensor::zeros(&[PLENTY]), "broadcast_in_dim: ", all);
+    eager(f32s(1).broadcast_to(&[PLENTY]), "broadcast_in_dim: ", all);
+    eager(f32s(1).pad(0.0, &[0], &[PLENTY as isize - 1], &[0]), "pad: ", all);
+    let (column, row) = (f32s(1 << 25).reshape(&[1 << 25, 1]), f32s(1 << 25));
+    let square = "the result, f32[33554432,33554432], 4503599627370496 bytes: ";
+    eager(&column - &row, "sub: ", square);
+    eager(&row / &column, "div: ", square);
+    let outer = "result 0, f32[33554432,33554432], 4503599627370496 bytes: ";
+    eager(row.dot_general(&row, DotAxes::default()), "dot_general: ", outer);
+}
+
+#[test]
+fn memory_that_cannot_be_had_is_an_error_of_the_call() -> Result<()> {
+    let large = Jit::with_borrowed("large", |(): (), x: Tensor| virtual_of(&x, &[PLENTY]));
+    let what = "result 0, f32[1125899906842624], 4503599627370496 bytes: ";
+    for _ in 0..2 {
+        assert_no_memory(large.call_with((), f32s(2)), "`large`: ", what);
+    }
+    // Within the program, too.
+    let inside = Jit::with_borrowed("inside", |(): (), x: Tensor| {
+        let half = virtual_of(&x, &[PLENTY]);
+        Tensor::concat(&[&half, &x], 0).max()
+    });
+    assert_no_memory(inside.call_with((), f32s(2)), "`inside`: ", "intermediate results, 4503599627370");
+    let both = Jit::with_borrowed("both", |(): (), x: Tensor| {
+        let halves = [1.0, 2.0].map(|by| Tensor::concat(&[&virtual_of(&x, &[1 << 60]), &x], 0) * by);
+        // More than a usize counts, were they to lie side by side.
+        halves[0].rev(&[0]).max() + halves[1].rev(&[0]).max() + halves[0].max() * halves[1].min()
+    });
+    assert_no_memory(both.call_with((), f32s(2)), "`both`: ", "intermediate results, ");
+    // Nobody has been left with anything: what there is memory for still works.
+    let small = jit(|x: Tensor| virtual_of(&x, &[3]));
+    assert_eq!(small.call(f32s(2))?.to_vec::<f32>()?, [1.0; 3]);
+    assert_eq!(Array::zeros(&TensorType::new(DType::Bool, &[3, 0]))?.bytes(), &[0u8; 0]);
+    assert_no_memory(Array::zeros(&TensorType::new(DType::F64, &[PLENTY])), "array: ", "f64[1125899906842624], 90071");
+    Ok(())
+}
+
+#[test]
+fn a_state_outlives_a_call_that_there_is_no_memory_for() -> Result<()> {
+    // The size of what comes with the state is that of the argument.
+    let step = |state: Tensor, x: Tensor| {
+        let large = if x.elements() > 2 { PLENTY } else { 1 };
+        (&state + x.sum(), virtual_of(&x, &[large]))
+    };
+    // One that stays in place, and one that cannot, since it is somewhere else after each call.
+    let mut kept = Jit::with_borrowed("kept", step).bind(f32s(2));
+    let turn = move |(a, b): (Tensor, Tensor), x: Tensor| {
+        let (next, large) = step(a, x);
+        ((b, next), large)
+    };
+    let mut turned = Jit::with_borrowed("turned", turn).bind((f32s(2), f32s(2)));
+    for round in 0..2 {
+        assert_no_memory(kept.call(f32s(3)), "`kept`: ", "result 1, f32[1125899906842624]");
+        assert_no_memory(turned.call(f32s(3)), "`turned`: ", "result 2, f32[1125899906842624]");
+        assert_eq!(kept.call(f32s(2))?.to_vec::<f32>()?, [1.0]);
+        assert_eq!(turned.call(f32s(2))?.to_vec::<f32>()?, [1.0]);
+        let by = round as f32;
+        assert_eq!(kept.state().to_vec::<f32>()?, [by + 1.0, by + 2.0]);
+    }
+    assert_eq!(turned.into_state().0.to_vec::<f32>()?, [1.0, 2.0]);
+    Ok(())
+}
+
+#[test]
+fn a_layer_that_there_is_no_memory_for_is_an_error_where_it_is_used() {
+    for features in [1 << 40, 1 << 26] {
+        let layer = nn::Linear::new(features, features, Key::new(0));
+        let error = layer.weight.error().cloned().expect("too large");
+        assert!(error.to_string().starts_with("bits: ["), "{error}");
+        assert!(error.location().is_some_and(|at| at.file().ends_with("sizes.rs")), "{error}");
+        assert_eq!(layer.call(&f32s(2)).to_vec::<f32>(), Err(error.clone()));
+        let called = jit(|(layer, x): (nn::Linear, Tensor)| layer.call(&x)).call((layer, f32s(2)));
+        assert_eq!(called.map(drop), Err(error));
+    }
+}
+
+#[test]
+fn elements_more_than_2_gib_apart_are_read_where_they_are() -> Result<()> {
+    // Memory of zeros that nobody has touched is none: sixteen pages of 2.3 GiB are.
+    const APART: usize = (1 << 25) + (1 << 22);
+    let ty = TensorType::new(DType::F32, &[15 * APART + 1]);
+    let Ok(mut far) = Array::zeros(&ty) else { return Ok(()) };
+    let bytes = far.buffer_mut().expect("nobody else's").bytes_mut();
+    for i in 0..16 {
+        bytes[4 * i * APART..][..4].copy_from_slice(&(i as f32).to_ne_bytes());
+    }
+    let traced = trace(&[ty], |x| {
+        vec![x[0].slice(&[0], x[0].shape(), &[APART]).rev(&[0]), x[0].slice(&[0], x[0].shape(), &[APART]).sum()]
+    })?;
+    for &isa in Isa::available() {
+        for threads in [1, 3] {
+            let target = Target { isa, threads, sharing: Sharing::Everything };
+            let results = Program::compile_for("far", &traced.graph, &[false], target)?.run(vec![far.clone()])?;
+            let backwards: Vec<f32> = (0..16).rev().map(|i| i as f32).collect();
+            assert_eq!(results[0].as_slice::<f32>()?, backwards, "{isa:?}");
+            assert_eq!(results[1].as_slice::<f32>()?, [120.0], "{isa:?}");
+        }
     }
     Ok(())
 }
