@@ -2,13 +2,15 @@
 //!
 //! Each loop kernel becomes a function (`emit`), equal ones only one; matrix products are calls of precompiled
 //! microkernels (`gemm`); one driver per program calls them all in order with the addresses that the memory plan gives,
-//! a function, or many where the program is long. All code of a program is in one JIT module and is freed with it.
+//! a function, or many where the program is long. All code of a program is in one JIT module, in one range of addresses
+//! (`range`), and is freed with it.
 //!
 //! Nothing is run here. [`Code::entry`] is the address of the driver; `fulgurite-runtime` calls it.
 
 mod driver;
 mod emit;
 pub mod gemm;
+mod range;
 mod wide;
 
 use std::mem::ManuallyDrop;
@@ -28,6 +30,7 @@ use hashbrown::HashMap;
 
 use driver::{Driver, Job};
 pub use gemm::Isa;
+use range::Pending;
 
 use crate::dump::{Stage, dump, wants};
 use crate::error::{Error, Result};
@@ -226,8 +229,8 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
     let driver = Driver { kernels: &kernels, plan: &plan, phases: &phases, jobs: &jobs, shapes: &shapes, functions };
     let entry = compiler.driver(&driver, false)?;
     let single = if wants(Stage::Time) { Some(compiler.driver(&driver, true)?) } else { None };
-    let mut module = compiler.module;
-    module.finalize_definitions().map_err(|e| Error::compiler("emit", e))?;
+    let Compiler { mut module, pending, .. } = compiler;
+    pending.define(&mut module)?;
     let entry = module.get_finalized_function(entry);
     let single = single.map_or(std::ptr::null(), |id| module.get_finalized_function(id));
     let times = vec![("kernels", kernels_done), ("driver", start.elapsed() - kernels_done)];
@@ -355,6 +358,8 @@ fn host(quick: bool) -> Result<OwnedTargetIsa> {
 
 struct Compiler {
     module: JITModule,
+    /// What has been compiled, all of which `module` is given at the end.
+    pending: Pending,
     context: Context,
     frontend: FunctionBuilderContext,
     /// Where the text of the next function goes, if it is wanted: Cranelift's code, machine code.
@@ -368,8 +373,12 @@ struct Compiler {
 impl Compiler {
     fn new(isa: Isa) -> Result<Self> {
         let wide = Width::of(isa);
-        let module = JITModule::new(JITBuilder::with_isa(host(false)?, cranelift_module::default_libcall_names()));
+        let pending = Pending::default();
+        let mut builder = JITBuilder::with_isa(host(false)?, cranelift_module::default_libcall_names());
+        builder.memory_provider(pending.range());
+        let module = JITModule::new(builder);
         Ok(Compiler {
+            pending,
             context: module.make_context(),
             frontend: FunctionBuilderContext::new(),
             module,
@@ -415,7 +424,7 @@ impl Compiler {
         }
         let fault = |e: cranelift_module::ModuleError| Error::compiler("wide", format!("{name}: {e}"));
         let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(fault)?;
-        self.module.define_function_bytes(id, 64, code, &[]).map_err(fault)?;
+        self.pending.push(id, 64, code.to_vec(), Vec::new());
         Ok(id)
     }
 
@@ -444,8 +453,7 @@ impl Compiler {
             .iter()
             .map(|r| cranelift_module::ModuleReloc::from_mach_reloc(r, &self.context.func, id))
             .collect();
-        let bytes = code.buffer.data().to_vec();
-        self.module.define_function_bytes(id, alignment, &bytes, &relocs).map_err(|e| fault(&e))?;
+        self.pending.push(id, alignment, code.buffer.data().to_vec(), relocs);
         self.module.clear_context(&mut self.context);
         Ok(id)
     }
