@@ -123,17 +123,29 @@ impl JITMemoryProvider for Range {
 mod tests {
     use super::*;
 
-    /// A provider as it is, but for mappings of 3 GiB, of which nothing is touched, before every piece that it gives.
+    /// More than an allocator keeps in stock: each is a mapping of its own.
+    const PIECE: usize = 64 << 20;
+
+    /// Memory that nobody touches, so that it is none: only addresses. A system that promises no more than it has may
+    /// refuse; then there is nothing between.
+    fn reserve(bytes: usize, all: &mut Vec<Vec<u8>>) -> usize {
+        let mut piece = Vec::new();
+        let _ = piece.try_reserve_exact(bytes);
+        // Or the compiler sees that nobody uses it.
+        all.push(std::hint::black_box(piece));
+        all.last().map_or(0, |piece| piece.as_ptr().addr())
+    }
+
+    /// Where a provider's pieces of code lie, if there are mappings of 3 GiB before each.
     fn with_mappings_between(provider: &mut dyn JITMemoryProvider) -> io::Result<Vec<usize>> {
-        let mut between: Vec<Vec<u8>> = Vec::new();
+        let mut between = Vec::new();
+        let large = reserve(3 << 30, &mut between);
+        // The gaps above it are filled, so that what comes next lies below.
+        while between.len() < 4096 && reserve(PIECE, &mut between) > large {}
         (0..4)
             .map(|_| {
-                let mut large = Vec::new();
-                // A system that promises no more than it has may refuse: then there is nothing between.
-                if large.try_reserve_exact(3 << 30).is_ok() {
-                    between.push(large);
-                }
-                provider.allocate(1 << 16, 64, JITMemoryKind::Executable).map(<*mut u8>::addr)
+                reserve(3 << 30, &mut between);
+                provider.allocate(PIECE, 64, JITMemoryKind::Executable).map(<*mut u8>::addr)
             })
             .collect()
     }
@@ -142,10 +154,10 @@ mod tests {
     fn code_is_near_itself_while_large_mappings_lie_between() -> io::Result<()> {
         let distance = |places: &[usize]| places.iter().max().zip(places.iter().min()).map_or(0, |(x, y)| x - y);
         let pending = Pending::default();
-        pending.bytes.store(4 << 16, Relaxed);
+        pending.bytes.store(4 * PIECE, Relaxed);
         let mut range = pending.range();
         let places = with_mappings_between(&mut *range)?;
-        assert_eq!(distance(&places), 3 << 16);
+        assert_eq!(distance(&places), 3 * PIECE);
         // SAFETY: nothing was put there.
         unsafe { range.free_memory() };
         // What there was before. Where it puts them is the system's choice: further apart than a call reaches, as a rule.
