@@ -61,7 +61,7 @@ fn too_large() -> Vec<Case> {
             },
             "concatenate: f32[3458764513820540928] is larger than memory",
         ),
-        ("stack", |x| Tensor::stack(&vec![&virtual_of(x, &[1 << 60]); 4], 0), "concatenate: f32[4,11529215046068469"),
+        ("stack", |x| Tensor::stack(&[&virtual_of(x, &[1 << 60]); 4], 0), "concatenate: f32[4,11529215046068469"),
         ("matmul", |x| virtual_of(x, &[HUGE, 1]).matmul(&virtual_of(x, &[1, HUGE])), "dot_general: f32[8589934592,85"),
         (
             "dot_general",
@@ -168,7 +168,8 @@ fn steps_that_are_not_taken_may_be_of_any_size() -> Result<()> {
     let spread = |x: &Tensor| one(x).pad(9.0, &[1], &[2], &[FAR - 1]);
     let nothing = |x: &Tensor| x.slice(&[2], &[2], &[FAR]).pad(9.0, &[1], &[0], &[FAR - 1]);
     let matrix = |x: &Tensor| x.reshape(&[2, 2]).slice(&[1, 0], &[2, 2], &[FAR, 1]).pad(9.0, &[0, 0], &[1, 0], &[7, 0]);
-    let functions: [(&dyn Fn(&Tensor) -> Tensor, &[f32]); 4] =
+    type Function<'a> = &'a dyn Fn(&Tensor) -> Tensor;
+    let functions: [(Function, &[f32]); 4] =
         [(&one, &[0.0]), (&spread, &[9.0, 0.0, 9.0, 9.0]), (&nothing, &[9.0]), (&matrix, &[2.0, 3.0, 9.0, 9.0])];
     for (f, expected) in functions {
         let traced = trace(&[TensorType::new(DType::F32, &[4])], |x| vec![f(&x[0])])?;
