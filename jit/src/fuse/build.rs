@@ -7,7 +7,7 @@ use super::index::{Affine, Coords, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
-use super::store::{reshape_base, stored};
+use super::store::{is_elementwise, reshape_base, stored};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, ReduceOp, ValueId};
 use crate::types::DType;
 
@@ -107,6 +107,11 @@ impl<'a> Builder<'a> {
     /// The kernels that store `id`.
     fn kernels_for(&mut self, id: ValueId) {
         let node = self.graph.node(id);
+        if node.ty.elements() == 0 {
+            // There is nothing to store.
+            self.buffer(id, Source::Computed);
+            return;
+        }
         match &node.op {
             Op::Dot(_) => self.gemm(id),
             Op::Reduce(op, axes) => self.reduce(id, *op, axes),
@@ -230,10 +235,7 @@ impl<'a> Builder<'a> {
                 let from = &self.graph.ty(x).shape;
                 match reshape(coords, shape, from, &body.extents) {
                     Some(coords) => self.read(body, x, &coords),
-                    None => {
-                        self.missing.push(reshape_base(self.graph, x));
-                        body.literal(node.ty.dtype, 0.0)
-                    }
+                    None => self.read_reshaped(body, reshape_base(self.graph, x), shape, coords),
                 }
             }
             Op::Param(_)
@@ -244,6 +246,42 @@ impl<'a> Builder<'a> {
             | Op::ArgReduce(..)
             | Op::Dot(_) => {
                 // These are always stored before they are read.
+                self.missing.push(id);
+                body.literal(node.ty.dtype, 0.0)
+            }
+        }
+    }
+
+    /// The element at `coords` of `id` reshaped to `shape`, which is at no affine place: a reshape of an elementwise op is
+    /// the op of reshapes, and a stored value lies row-major as it is.
+    fn read_reshaped(&mut self, body: &mut Body, id: ValueId, shape: &[usize], coords: &Coords) -> Slot {
+        let id = reshape_base(self.graph, id);
+        let node = self.graph.node(id);
+        if let Some(&buffer) = self.buffers.get(&id) {
+            let index = flatten(coords, shape, body.extents.len());
+            return body.push(KernelOp::Load(buffer, index), &[], node.ty.dtype);
+        }
+        match &node.op {
+            Op::Literal(literal) => body.push(KernelOp::Literal(*literal), &[], literal.dtype),
+            Op::Broadcast { .. } if self.graph.ty(node.operands[0]).elements() == 1 => {
+                let zero = SmallVec::from_elem(Affine::zero(body.extents.len()), self.graph.ty(node.operands[0]).rank());
+                self.read(body, node.operands[0], &zero)
+            }
+            op if is_elementwise(op) => {
+                let key = (id, coords.clone());
+                if let Some(&slot) = body.done.get(&key) {
+                    return slot;
+                }
+                let read = |&x: &ValueId| self.read_reshaped(body, x, shape, coords);
+                let operands: SmallVec<[Slot; 4]> = node.operands.iter().map(read).collect();
+                let slot = match op {
+                    Op::StopGradient => operands[0],
+                    op => body.push(KernelOp::Apply(op.clone()), &operands, node.ty.dtype),
+                };
+                body.done.insert(key, slot);
+                slot
+            }
+            _ => {
                 self.missing.push(id);
                 body.literal(node.ty.dtype, 0.0)
             }
