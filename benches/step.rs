@@ -3,7 +3,8 @@
 //! `cargo bench --bench step [-- NAME …]` prints microseconds per step and seconds to the first result;
 //! `-- --json` prints one JSON object per workload for `compare.py`; `-- --kernels` prints the kernels of each step.
 //! `mlp@64` is `mlp` with a batch of 64 (`compare.py --scaling`). `--steps=N` runs N steps and times none
-//! (`instructions.py`).
+//! (`instructions.py`). `--first=N` times the N calls after the one that compiles, one by one: what a program costs while
+//! it is not yet known whether all threads pay; compare with `FULGURITE_THREADS=1`.
 
 mod workloads;
 
@@ -40,10 +41,24 @@ fn find(name: &str) -> Option<(Run, f64, f64)> {
     WORKLOADS.iter().find(|w| w.name == name).map(|w| ((w.start)(), w.flops, w.bytes))
 }
 
+/// The first calls after the one that compiles: median, longest and sum, in microseconds.
+fn first_calls(run: &mut Run, count: usize) -> Result<[f64; 3]> {
+    run()?;
+    let mut took = Vec::new();
+    for _ in 0..count.max(1) {
+        let start = Instant::now();
+        run()?;
+        took.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    took.sort_by(f64::total_cmp);
+    Ok([took[took.len() / 2], took[took.len() - 1], took.iter().sum()])
+}
+
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let flag = |name: &str| args.iter().any(|a| a == name);
-    let steps = args.iter().find_map(|a| a.strip_prefix("--steps=")?.parse::<usize>().ok());
+    let number = |name: &str| args.iter().find_map(|a| a.strip_prefix(name)?.parse::<usize>().ok());
+    let (steps, first) = (number("--steps="), number("--first="));
     let mut names: Vec<&str> = args.iter().map(String::as_str).filter(|a| !a.starts_with("--")).collect();
     if names.is_empty() {
         names.extend(WORKLOADS.iter().map(|w| w.name));
@@ -60,6 +75,11 @@ fn main() -> Result<()> {
             for _ in 0..steps {
                 run()?;
             }
+            continue;
+        }
+        if let Some(count) = first {
+            let [median, longest, sum] = first_calls(&mut run, count)?;
+            println!("{name:16} median {median:10.1} us   longest {longest:10.1} us   sum {sum:12.1} us");
             continue;
         }
         let start = Instant::now();

@@ -5,6 +5,7 @@
 
 use std::panic::Location;
 
+use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::staged;
 use fulgurite_jit::{Error, Result, Tensor, TensorType, Tree, leaves, named_leaves, unflatten};
 
@@ -184,8 +185,11 @@ fn jvp_flat(xs: &[Tensor], dxs: &[Tensor], mismatch: Option<Error>, f: &mut Flat
     let moving = |(x, dx): (&Tensor, &Tensor)| Dual { x: x.clone(), dx: x.dtype().is_float().then(|| dx.clone()) };
     let mut inputs: Vec<Dual> = xs.iter().zip(dxs).map(moving).collect();
     inputs.extend(traced.captures.into_iter().map(|x| Dual { x, dx: None }));
-    let (ys, dys): (Vec<Tensor>, Vec<_>) =
-        crate::jvp::jvp(&traced.graph, &inputs).into_iter().map(|y| (y.x, y.dx)).unzip();
+    let duals = match guarded("differentiating", || Ok(crate::jvp::jvp(&traced.graph, &inputs))) {
+        Ok(duals) => duals,
+        Err(error) => return failed(&error, &twice(&traced.graph.output_types())),
+    };
+    let (ys, dys): (Vec<Tensor>, Vec<_>) = duals.into_iter().map(|y| (y.x, y.dx)).unzip();
     let dys = or_zeros(dys, &types(&ys));
     [ys, dys].concat()
 }
@@ -214,7 +218,7 @@ fn run_linear(
 
 impl Linear {
     fn forward(&self, residuals: &[Tensor], dxs: &[Tensor]) -> Result<Vec<Option<Tensor>>> {
-        Ok(self.apply(residuals, dxs))
+        guarded("differentiating", || Ok(self.apply(residuals, dxs)))
     }
 
     fn backward(&self, residuals: &[Tensor], cts: &[Tensor]) -> Result<Vec<Option<Tensor>>> {

@@ -16,6 +16,7 @@
 
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::graph::{Graph, ValueId};
+use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::{Traced, staged, trace};
 use fulgurite_jit::{Error, Tensor};
 use smallvec::SmallVec;
@@ -50,8 +51,14 @@ pub(crate) struct Linearized {
 
 /// Linearises `f` at `xs`, in the current trace.
 pub(crate) fn linearize(xs: &[Tensor], f: &mut FlatFn<'_>) -> Result<Linearized, Failed> {
+    let traced = trace_flat(&types(xs), f)?;
+    let results = traced.graph.output_types();
+    guarded("differentiating", || linearize_traced(xs, traced)).map_err(|error| Failed { error, types: results })
+}
+
+/// [`linearize`] of a function that has been traced.
+fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -> Result<Linearized, Error> {
     let inputs = types(xs);
-    let Traced { graph: primal, captures } = trace_flat(&inputs, f)?;
     let floats: Vec<usize> = (0..inputs.len()).filter(|&i| inputs[i].dtype.is_float()).collect();
     let mut params = primal.param_types();
     let primal_params = params.len();
@@ -69,7 +76,7 @@ pub(crate) fn linearize(xs: &[Tensor], f: &mut FlatFn<'_>) -> Result<Linearized,
         let tangents = results.iter().filter_map(|result| result.dx.clone());
         results.iter().map(|result| result.x.clone()).chain(tangents).collect()
     });
-    let graph = traced.map_err(|error| Failed { error, types: primal.output_types() })?.graph;
+    let graph = traced?.graph;
 
     dump(Stage::Grad, "linearised: (x, dx) to (y, dy)", &graph);
 
@@ -141,7 +148,7 @@ impl Linear {
         if wants(Stage::Grad) {
             self.dump_transposed(residuals, cts);
         }
-        self.run_backward(residuals, cts)
+        guarded("differentiating", || self.run_backward(residuals, cts))
     }
 
     fn run_backward(&self, residuals: &[Tensor], cts: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>, Error> {

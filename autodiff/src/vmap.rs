@@ -5,6 +5,7 @@
 use std::hash::Hasher;
 use std::panic::Location;
 
+use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::{Traced, staged};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::{Error, Name, Tensor, TensorType, Tree, Visitor, leaves, named_leaves, unflatten};
@@ -62,10 +63,10 @@ pub fn vmap_out<A: Tree, O: Tree>(f: impl Fn(A) -> O, in_axes: impl InAxes, out_
                 (Ok(_), Err(why)) => return why.results(),
             };
             let parts = structure.as_ref().map(Parts::of).unwrap_or_default();
-            mapping.batch(&traced, xs, leaf_axes(&out_axes, &parts)).unwrap_or_else(|why| {
-                let error = Error::op("vmap", why, location);
-                failed(&error, &traced.graph.output_types())
-            })
+            let batched = guarded("batching", || {
+                mapping.batch(&traced, xs, leaf_axes(&out_axes, &parts)).map_err(|why| Error::op("vmap", why, location))
+            });
+            batched.unwrap_or_else(|error| failed(&error, &traced.graph.output_types()))
         });
         unflatten(&structure.expect("`staged` always runs its function"), results)
     }

@@ -22,7 +22,7 @@ pub enum Stage {
     Asm,
     /// Milliseconds per pass; microseconds per kernel (timed one by one) and per phase.
     Time,
-    /// Why a function is traced again: which argument changed, from what to what.
+    /// Why a function is traced again: which argument changed, from what to what; and that programs are dropped.
     Cache,
 }
 

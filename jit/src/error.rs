@@ -33,10 +33,20 @@ impl Error {
         }
     }
 
+    /// A panic of the compiler's, caught while it was `doing` something.
+    pub(crate) fn panicked(doing: &str, message: impl fmt::Display) -> Self {
+        Error { message: format!("compiler error in {doing}: {message} (this is a bug of fulgurite)"), location: None }
+    }
+
     /// Puts what was being done before the message: `context: message`.
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
         self
+    }
+
+    /// The same error at another source line: that of the user's call, where it happened within.
+    pub(crate) fn at(self, location: &'static Location<'static>) -> Self {
+        Error { location: Some(location), ..self }
     }
 
     /// The message without the source line.

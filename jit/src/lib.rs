@@ -24,8 +24,11 @@ pub mod lane;
 pub mod loops;
 pub mod memory;
 pub mod opt;
+mod output;
+pub mod panics;
 pub mod phases;
 pub mod random;
+mod statics;
 pub mod tensor;
 pub mod trace;
 pub mod tree;
@@ -38,10 +41,12 @@ pub use einsum::einsum;
 pub use error::{Error, Result};
 pub use fulgurite_macros::Tree;
 pub use functions::{
-    elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, relu, relu6, silu,
-    soft_sign, softmax,
+    elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, one_hot_as, relu, relu6,
+    silu, soft_sign, softmax,
 };
+pub use output::Output;
 pub use random::Key;
+pub use statics::{Bits, StaticValue};
 pub use tensor::{IntoAxes, Operand, Tensor};
 pub use tree::{Name, Static, Structure, Tree, Visitor, leaves, named_leaves, unflatten};
 pub use types::{DType, Shape, TensorType};

@@ -328,6 +328,9 @@ fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Resu
             LaneOp::Compare(op, x, y) => format!("{op:?} v{} v{}", x.0, y.0),
             LaneOp::Select(c, x, y) => format!("Select v{} v{} v{}", c.0, x.0, y.0),
             LaneOp::Convert(op, x) => format!("{op:?} v{}", x.0),
+            LaneOp::Rare(function, [c, x, y, z]) => {
+                format!("{function:?} v{} v{} where v{} else v{}", x.0, y.0, c.0, z.0)
+            }
         };
         writeln!(f, "{pad}v{i}: {:?} = {what}", inst.ty)?;
     }

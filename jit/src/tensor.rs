@@ -19,7 +19,7 @@ pub use operand::{IntoAxes, Operand};
 use crate::array::{Array, Element};
 use crate::error::{Error, Result};
 use crate::graph::{Literal, Op, ValueId};
-use crate::trace::{TraceId, apply, poison};
+use crate::trace::{ENDED, TraceId, apply, goes_on, keep, poison};
 use crate::types::{DType, Shape, TensorType};
 use operand::refuse;
 
@@ -111,34 +111,70 @@ impl Tensor {
         Array::from_vec(shape, data).map(Tensor::from)
     }
 
+    /// The data, if it is there; `None` for a value of a program being traced, and for an error. To ask is no mistake,
+    /// as it is with [`Tensor::array`].
+    #[inline]
+    pub fn concrete(&self) -> Option<&Array> {
+        match &self.0 {
+            Repr::Concrete(array) => Some(array),
+            Repr::Traced { .. } | Repr::Poisoned { .. } => None,
+        }
+    }
+
     /// The data.
     ///
     /// # Errors
-    /// When the tensor stands for a value of a program being traced, or for an error.
+    /// When the tensor stands for an error, or for a value of a program being traced: there is nothing to read yet, and
+    /// what the function would do next with the refusal must not become part of the program. So the trace keeps it, and
+    /// the call of the traced function returns it.
     #[inline]
+    #[track_caller]
     pub fn array(&self) -> Result<&Array> {
+        self.read("array")
+    }
+
+    #[inline]
+    #[track_caller]
+    fn read(&self, how: &str) -> Result<&Array> {
         match &self.0 {
             Repr::Concrete(array) => Ok(array),
-            Repr::Traced { .. } | Repr::Poisoned { .. } => Err(self.has_no_array()),
+            Repr::Traced { .. } | Repr::Poisoned { .. } => Err(self.refuse_to_read(how, Location::caller())),
         }
     }
 
     #[cold]
-    fn has_no_array(&self) -> Error {
-        match &self.0 {
-            Repr::Concrete(_) => unreachable!("it has one"),
-            Repr::Traced { ty, .. } => Error::new(format!(
-                "a traced {ty} has no data yet: return it from the compiled function, and read it there"
-            )),
+    fn refuse_to_read(&self, how: &str, location: &'static Location<'static>) -> Error {
+        let error = match &self.0 {
             Repr::Poisoned { error, .. } => (**error).clone(),
+            Repr::Concrete(_) | Repr::Traced { .. } => Error::op(how, self.no_data(), location),
+        };
+        keep(&error);
+        error
+    }
+
+    /// Why [`Tensor::concrete`] gives nothing.
+    #[cold]
+    pub fn no_data(&self) -> Error {
+        match &self.0 {
+            Repr::Poisoned { error, .. } => (**error).clone(),
+            Repr::Traced { trace, .. } if !goes_on(*trace) => Error::new(ENDED),
+            Repr::Traced { ty, .. } => Error::new(format!(
+                "a traced {ty} has no data yet: return it from the compiled function, and read it there; to choose by \
+                 its value inside, use `select`"
+            )),
+            Repr::Concrete(array) => Error::new(format!("{} has data", array.ty())),
         }
     }
 
     /// The data, taken out. See [`Tensor::array`].
+    ///
+    /// # Errors
+    /// As [`Tensor::array`].
+    #[track_caller]
     pub fn into_array(self) -> Result<Array> {
         match self.0 {
             Repr::Concrete(array) => Ok(array),
-            Repr::Traced { .. } | Repr::Poisoned { .. } => self.array().cloned(),
+            Repr::Traced { .. } | Repr::Poisoned { .. } => self.read("into_array").cloned(),
         }
     }
 
@@ -146,24 +182,33 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::array`], and when `T` is not the element type.
+    #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        Ok(self.array()?.as_slice::<T>()?.to_vec())
+        Ok(self.read("to_vec")?.as_slice::<T>()?.to_vec())
     }
 
     /// The only element of a tensor with one element.
     ///
     /// # Errors
     /// As [`Tensor::to_vec`], and when there is not exactly one element.
+    #[track_caller]
     pub fn item<T: Element>(&self) -> Result<T> {
-        match self.array()?.as_slice::<T>()? {
+        match self.read("item")?.as_slice::<T>()? {
             [item] => Ok(*item),
             items => Err(Error::new(format!("item: {} has {} elements, not one", self.ty(), items.len()))),
         }
     }
 
     /// As `ndarray`, moved where possible; see [`Array::into_ndarray`].
+    ///
+    /// # Errors
+    /// As [`Tensor::to_vec`].
+    #[track_caller]
     pub fn into_ndarray<T: Element>(self) -> Result<ndarray::ArrayD<T>> {
-        self.into_array()?.into_ndarray()
+        match self.0 {
+            Repr::Concrete(array) => array.into_ndarray(),
+            Repr::Traced { .. } | Repr::Poisoned { .. } => self.read("into_ndarray")?.clone().into_ndarray(),
+        }
     }
 
     // ---- creation

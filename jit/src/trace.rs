@@ -5,7 +5,8 @@
 //! innermost trace. Outside of any trace an op is evaluated at once, by the runtime.
 //!
 //! The first error of a trace is kept and returned by [`trace`]; the tensor in its place is poisoned and silently
-//! poisons whatever is made of it, so that a user sees one error, at the line where it happened.
+//! poisons whatever is made of it, so that a user sees one error, at the line where it happened. To read a value that
+//! is not there yet is such an error too: whatever the function makes of the refusal, its call returns it.
 
 use std::cell::RefCell;
 use std::panic::Location;
@@ -17,6 +18,7 @@ use hashbrown::HashMap;
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::graph::{Constant, Graph, Literal, Node, Op, ValueId, infer};
+use crate::panics::{self, Panic};
 use crate::tensor::{Repr, Tensor};
 use crate::types::{DType, TensorType};
 
@@ -39,30 +41,79 @@ struct Trace {
     captures: Vec<Tensor>,
     captured: HashMap<(TraceId, ValueId), ValueId>,
     constants: HashMap<usize, ValueId>,
-    error: Option<Error>,
+    mistakes: Option<Mistakes>,
+}
+
+/// The errors of a trace.
+struct Mistakes {
+    /// The first, which is the trace's.
+    first: Error,
+    /// The latest: what an `unwrap` panics with.
+    last: Error,
+}
+
+impl Mistakes {
+    fn add(all: &mut Option<Mistakes>, error: &Error) {
+        match all {
+            Some(mistakes) => mistakes.last = error.clone(),
+            None => *all = Some(Mistakes { first: error.clone(), last: error.clone() }),
+        }
+    }
 }
 
 thread_local! {
     static TRACES: RefCell<Vec<Trace>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Removes the trace again when the traced function panics.
-struct Guard {
-    depth: usize,
+/// A panic out of a traced function, and the mistakes that were made before.
+struct Unwound {
+    panic: Panic,
+    mistakes: Option<Mistakes>,
 }
 
-impl Drop for Guard {
-    fn drop(&mut self) {
-        TRACES.with_borrow_mut(|traces| traces.truncate(self.depth));
-    }
-}
-
-/// Runs `f` on stand-ins of these types and records what it does.
+/// Runs `f` on stand-ins of these types and records what it does. A panic passes through.
 ///
 /// # Errors
 /// The first error that an op met inside, or that a result is a leaked tensor of a trace that has ended.
 pub fn trace(inputs: &[TensorType], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Result<Traced> {
+    match record(inputs, |params| Ok(f(params))) {
+        Ok(traced) => traced,
+        Err(Unwound { panic, mistakes }) => {
+            // What the function around makes of the panic, it does after a mistake: see `trace_call`.
+            if let Some(Mistakes { first, last }) = mistakes {
+                keep(&first);
+                keep(&last);
+            }
+            panic.resume()
+        }
+    }
+}
+
+/// As [`trace`], of a function that may fail, for a call that returns its error.
+///
+/// # Errors
+/// As [`trace`]; where no op met an error, that of `f`; in place of a panic that is a bug of ours, a fault of the
+/// compiler. Where `f` panics with the error of an op, of a read, or of a poisoned tensor, as `unwrap` does, the first
+/// of these is what the call returns. All other panics pass through.
+pub fn trace_call(inputs: &[TensorType], f: impl FnOnce(&[Tensor]) -> Result<Vec<Tensor>>) -> Result<Traced> {
+    match record(inputs, f) {
+        Ok(traced) => traced,
+        Err(Unwound { panic, mistakes }) => match mistakes {
+            Some(Mistakes { first, last }) if panic.is_ours() || panic.is_of(&first) || panic.is_of(&last) => {
+                Err(first)
+            }
+            None if panic.is_ours() => Err(panic.error("tracing")),
+            _ => panic.resume(),
+        },
+    }
+}
+
+fn record(
+    inputs: &[TensorType],
+    f: impl FnOnce(&[Tensor]) -> Result<Vec<Tensor>>,
+) -> std::result::Result<Result<Traced>, Unwound> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    panics::watch();
     let id = TraceId(NEXT.fetch_add(1, Relaxed));
     let mut graph = Graph::new();
     let params: Vec<Tensor> = inputs.iter().map(|ty| Tensor::traced(id, graph.param(ty.clone()), ty.clone())).collect();
@@ -73,21 +124,21 @@ pub fn trace(inputs: &[TensorType], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) ->
             captures: Vec::new(),
             captured: HashMap::new(),
             constants: HashMap::new(),
-            error: None,
+            mistakes: None,
         });
         traces.len() - 1
     });
-    let guard = Guard { depth };
-    let results = f(&params);
-    let outputs: Result<Vec<ValueId>> = results.iter().map(lift_here).collect();
-    let trace = TRACES.with_borrow_mut(|traces| traces.pop()).expect("the trace that was pushed above");
-    std::mem::forget(guard);
-    if let Some(error) = trace.error {
-        return Err(error);
-    }
-    let mut graph = trace.graph;
-    graph.outputs = outputs?;
-    Ok(Traced { graph, captures: trace.captures })
+    let outputs: std::result::Result<Result<Vec<ValueId>>, _> =
+        panics::catch(|| f(&params)?.iter().map(lift_here).collect());
+    let trace = TRACES.with_borrow_mut(|traces| traces.drain(depth..).next()).expect("the trace that was pushed above");
+    let outputs = match outputs {
+        Ok(outputs) => outputs,
+        Err(panic) => return Err(Unwound { panic, mistakes: trace.mistakes }),
+    };
+    Ok(match trace.mistakes {
+        Some(mistakes) => Err(mistakes.first),
+        None => outputs.map(|outputs| Traced { graph: Graph { outputs, ..trace.graph }, captures: trace.captures }),
+    })
 }
 
 /// Is a function being traced on this thread?
@@ -95,15 +146,28 @@ pub fn tracing() -> bool {
     TRACES.with_borrow(|traces| !traces.is_empty())
 }
 
-/// Keeps `error` as the current trace's (if it is its first) and gives a poisoned tensor in place of the result.
-pub fn poison(ty: TensorType, error: Error) -> Tensor {
+/// Keeps `error` as the current trace's, if there is one and it is its first.
+pub fn keep(error: &Error) {
     TRACES.with_borrow_mut(|traces| {
         if let Some(trace) = traces.last_mut() {
-            trace.error.get_or_insert_with(|| error.clone());
+            Mistakes::add(&mut trace.mistakes, error);
         }
     });
+}
+
+/// [Keeps](keep) `error` and gives a poisoned tensor in place of the result.
+pub fn poison(ty: TensorType, error: Error) -> Tensor {
+    keep(&error);
     Tensor::poisoned(ty, error)
 }
+
+/// Is this one of the traces that are going on, on this thread?
+pub(crate) fn goes_on(id: TraceId) -> bool {
+    TRACES.with_borrow(|traces| traces.iter().any(|trace| trace.id == id))
+}
+
+/// What is wrong with a tensor whose trace is none of those that are going on.
+pub(crate) const ENDED: &str = "a tensor of a traced function was used after the trace had ended, or on another thread";
 
 /// Runs `f` on `inputs`: as it is while a function is being traced; outside of any trace as one program, rather than
 /// op by op. This is how the transformations behave well when they are called on concrete tensors.
@@ -119,7 +183,7 @@ pub fn staged(inputs: &[Tensor], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Ve
         guesses = outputs.iter().map(|x| x.ty().clone()).collect();
         outputs
     });
-    let arrays: Result<Vec<Array>> = inputs.iter().map(|x| x.array().cloned()).collect();
+    let arrays: Result<Vec<Array>> = inputs.iter().map(|x| x.concrete().cloned().ok_or_else(|| x.no_data())).collect();
     match result.and_then(|traced| evaluate(&traced.graph, &arrays?)) {
         Ok(arrays) => arrays.into_iter().map(Tensor::from).collect(),
         Err(error) => guesses.into_iter().map(|ty| Tensor::poisoned(ty, error.clone())).collect(),
@@ -169,11 +233,12 @@ pub fn apply(op: Op, operands: &[&Tensor], location: &'static Location<'static>)
         return poison(operands[0].ty().clone(), poisoned.clone());
     }
     let types: smallvec::SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
-    let ty = match infer(&op, &types) {
+    let inferred = panics::catch(|| infer(&op, &types).map_err(|why| Error::op(op.name(), why, location)));
+    let ty = match inferred.unwrap_or_else(|panic| Err(panic.error(op.name()))) {
         Ok(ty) => ty,
-        Err(why) => {
+        Err(error) => {
             let guess = types.first().map_or(TensorType::scalar(DType::F32), |ty| (*ty).clone());
-            return poison(guess, Error::op(op.name(), why, location));
+            return poison(guess, error);
         }
     };
     if !tracing() {
@@ -196,9 +261,9 @@ pub fn apply(op: Op, operands: &[&Tensor], location: &'static Location<'static>)
 fn evaluate_op(op: Op, operands: &[&Tensor], ty: TensorType, location: &'static Location<'static>) -> Tensor {
     let mut arrays = Vec::new();
     for x in operands {
-        match x.array() {
-            Ok(array) => arrays.push(array.clone()),
-            Err(error) => return Tensor::poisoned(ty, Error::op(op.name(), error, location)),
+        match x.concrete() {
+            Some(array) => arrays.push(array.clone()),
+            None => return Tensor::poisoned(ty, Error::op(op.name(), x.no_data(), location)),
         }
     }
     let mut graph = Graph::new();
@@ -218,7 +283,7 @@ fn lift_here(x: &Tensor) -> Result<ValueId> {
 
 fn lift(x: &Tensor, traces: &mut [Trace]) -> Result<ValueId> {
     let Some((trace, around)) = traces.split_last_mut() else {
-        return Err(Error::new("a tensor of a traced function was used after the trace had ended"));
+        return Err(Error::new(ENDED));
     };
     match x.repr() {
         Repr::Poisoned { error, .. } => Err((**error).clone()),

@@ -50,6 +50,14 @@ pub trait Visitor<'t> {
 /// let layer = Linear { weight: Tensor::zeros(&[2, 3]), bias: None, name: "first".into() };
 /// assert_eq!(leaves(&layer).len(), 1);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no tree of tensors",
+    label = "neither a tensor nor a structure of tensors",
+    note = "a plain value (a number, a name, an option) is part of the program: mark the field `#[tree(static)]`, or the \
+            parameter of a `#[jit]` function `#[jit(static)]`; elsewhere put it in `Static`",
+    note = "a number that changes from call to call is a tensor: `Tensor::scalar(x)`",
+    note = "a struct or an enum of trees becomes one by `#[derive(Tree)]`"
+)]
 pub trait Tree: Sized {
     /// Shows every part to `visitor`, in order.
     fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>);
@@ -162,7 +170,8 @@ impl Hasher for Nothing {
     fn write(&mut self, _: &[u8]) {}
 }
 
-/// A static value as a tree without leaves: a step that takes one is traced anew for every other value.
+/// A static value as a tree without leaves: a step that takes one is traced anew for every other value. Floats, which
+/// are not `Hash`, go in as [`Bits`](crate::Bits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Static<T>(pub T);
 

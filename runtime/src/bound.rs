@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use fulgurite_jit::panics::guarded;
 use fulgurite_jit::tree::Structure;
 use fulgurite_jit::{Array, Result, Tensor, Tree, leaves, unflatten};
 
@@ -68,7 +69,7 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
         if let State::Kept(kept) = &mut self.state
             && is_of_kind(&borrowed, &kept.lent, &mut lent)?
         {
-            return Ok(kept.call(&lent));
+            return kept.call(&lent);
         }
         drop(lent);
         let lent = kind(&borrowed)?;
@@ -85,7 +86,7 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
             self.state = State::Kept(Kept { arrays, compiled, lent });
             return self.call(borrowed);
         }
-        let results = compiled.program.run_known(&inputs);
+        let results = guarded("running a program", || Ok(compiled.program.run_known(&inputs)))?;
         drop(inputs);
         drop((state, borrowed));
         let (state, results) = unflatten(&compiled.result, results.into_iter().map(Tensor::from));
@@ -120,9 +121,10 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
 }
 
 impl<S: Tree, R: Tree> Kept<S, R> {
-    fn call(&mut self, lent: &[&Array]) -> R {
-        let results = self.compiled.program.run_in_place(&mut self.arrays, lent);
-        unflatten(&self.compiled.result.1, results.into_iter().map(Tensor::from))
+    fn call(&mut self, lent: &[&Array]) -> Result<R> {
+        let Kept { arrays, compiled, .. } = self;
+        let results = guarded("running a program", || Ok(compiled.program.run_in_place(arrays, lent)))?;
+        Ok(unflatten(&compiled.result.1, results.into_iter().map(Tensor::from)))
     }
 
     fn tree(&self) -> S {

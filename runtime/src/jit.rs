@@ -1,22 +1,28 @@
 //! `Jit`: a function that is traced and compiled when it is first called with arguments of a new kind.
 //!
 //! The kind of a call is the structure of the argument trees, the types of their leaves and their static values. It is
-//! written into a few hundred bytes and looked up; a call of a known kind costs that, and one call of machine code.
+//! written into a few hundred bytes and looked up; a call of a known kind costs that, and one call of machine code. The
+//! programs of the kinds that were used last are kept, [`PROGRAMS`] of them.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fulgurite_jit::dump::{Stage, dump, wants};
-use fulgurite_jit::trace::{trace, tracing};
+use fulgurite_jit::panics::guarded;
+use fulgurite_jit::trace::{keep, trace_call, tracing};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::types::join;
-use fulgurite_jit::{Array, Error, Name, Result, Tensor, Tree, Visitor, leaves, unflatten};
-use hashbrown::HashMap;
+use fulgurite_jit::{Array, Error, Name, Output, Result, Tensor, Tree, Visitor, leaves, unflatten};
 use smallvec::SmallVec;
 
+use crate::cache::Cache;
+use crate::nested::Nested;
 use crate::program::Program;
+
+/// Programs that a function keeps, unless [`Jit::keep_programs`] says otherwise.
+const PROGRAMS: usize = 64;
 
 /// A compiled function of donated arguments `A` and borrowed arguments `B`.
 ///
@@ -35,39 +41,72 @@ use crate::program::Program;
 /// ```
 pub struct Jit<A, B, O> {
     name: String,
-    function: Box<dyn Fn(A, B) -> O + Send + Sync>,
-    compiled: Mutex<Cache<O>>,
+    function: Box<Function<A, B, O>>,
+    compiled: Mutex<Programs<O>>,
     traces: AtomicUsize,
     /// How many leaves the last call had.
     leaves: AtomicUsize,
     last: Mutex<Option<Vec<String>>>,
 }
 
+type Function<A, B, O> = dyn Fn(A, B) -> Result<O> + Send + Sync;
+
 /// Compiled functions by the kind of call, and the one that was called last, which mostly is the next again.
-struct Cache<O> {
-    all: HashMap<Key, Arc<Compiled<O>>>,
-    last: Option<(Key, Arc<Compiled<O>>)>,
+struct Programs<O> {
+    all: Cache<Key, Known<O>>,
+    last: Option<Known<O>>,
+    /// How many have been dropped again.
+    dropped: usize,
 }
 
 /// The kind of a call, as bytes.
 type Key = Arc<[u8]>;
 
-impl<O> Cache<O> {
+/// What was compiled for a kind of call.
+type Known<O> = (Key, Arc<Compiled<O>>);
+
+impl<O> Programs<O> {
     fn find(&mut self, key: &[u8]) -> Option<Arc<Compiled<O>>> {
         if let Some((last, compiled)) = &self.last
             && **last == *key
         {
             return Some(compiled.clone());
         }
-        let (key, compiled) = self.all.get_key_value(key)?;
-        self.last = Some((key.clone(), compiled.clone()));
-        Some(compiled.clone())
+        self.last = Some(self.all.get(key)?.clone());
+        self.last.as_ref().map(|(_, compiled)| compiled.clone())
+    }
+
+    /// Keeps what was compiled, unless another thread was faster. Gives it, and what was dropped for it.
+    fn insert(&mut self, key: Key, compiled: Compiled<O>) -> (Arc<Compiled<O>>, Vec<Known<O>>) {
+        if let Some((_, known)) = self.all.get(&key) {
+            return (known.clone(), Vec::new());
+        }
+        let compiled = Arc::new(compiled);
+        let gone = self.all.insert(key.clone(), (key.clone(), compiled.clone()), 1);
+        self.dropped += gone.len();
+        self.last = Some((key, compiled.clone()));
+        (compiled, gone)
+    }
+
+    /// What to tell the user, once: as many programs have been dropped as are kept, so this is not one odd batch.
+    fn warning(&self, name: &str, dropped_now: usize) -> Option<String> {
+        let bound = self.all.bound();
+        let is_new = (self.dropped - dropped_now..self.dropped).contains(&(bound.max(1) - 1));
+        is_new.then(|| {
+            format!(
+                "fulgurite: `{name}` was traced and compiled for {} kinds of arguments (shapes, element types, static \
+                 values) and keeps the programs of the last {bound}; each that comes again is compiled again. Bring batches \
+                 to a few sizes, pass what changes from call to call as a tensor, or keep more (`keep_programs`, \
+                 `#[jit(programs = N)]`). FULGURITE_DUMP=cache says what changes.",
+                self.dropped + self.all.len()
+            )
+        })
     }
 }
 
-impl<O> Default for Cache<O> {
+impl<O> Default for Programs<O> {
     fn default() -> Self {
-        Cache { all: HashMap::new(), last: None }
+        Programs { all: Cache::new(PROGRAMS), last: None, dropped: 0 }
     }
 }
 
@@ -77,8 +116,19 @@ pub(crate) struct Compiled<O> {
     pub(crate) result: O,
 }
 
-/// Compiles `f`, all of whose arguments are donated.
-pub fn jit<A: Tree, O: Tree>(f: impl Fn(A) -> O + Send + Sync + 'static) -> Jit<A, (), O> {
+/// Compiles `f`, all of whose arguments are donated. It gives a tree, or a [`Result`] of one, so that `?` works inside;
+/// a call gives one `Result` in both cases.
+///
+/// ```
+/// use fulgurite_jit::{Result, Tensor};
+/// use fulgurite_runtime::jit;
+///
+/// let halve = jit(|x: Tensor| x / 2.0);
+/// let quarter = jit(move |x: Tensor| -> Result<Tensor> { halve.call(halve.call(x)?) });
+/// assert_eq!(quarter.call(Tensor::scalar(8.0f32))?.item::<f32>()?, 2.0);
+/// # Ok::<(), fulgurite_jit::Error>(())
+/// ```
+pub fn jit<A: Tree, R: Output>(f: impl Fn(A) -> R + Send + Sync + 'static) -> Jit<A, (), R::Tree> {
     Jit::with_borrowed(std::any::type_name_of_val(&f), move |a, ()| f(a))
 }
 
@@ -93,11 +143,12 @@ impl<A: Tree, O: Tree> Jit<A, (), O> {
 }
 
 impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
-    /// Compiles `f` of donated and borrowed arguments. `name` is what dumps call it.
-    pub fn with_borrowed(name: &str, f: impl Fn(A, B) -> O + Send + Sync + 'static) -> Self {
+    /// Compiles `f` of donated and borrowed arguments, which gives a tree or a [`Result`] of one. `name` is what dumps
+    /// call it.
+    pub fn with_borrowed<R: Output<Tree = O>>(name: &str, f: impl Fn(A, B) -> R + Send + Sync + 'static) -> Self {
         Jit {
             name: name.into(),
-            function: Box::new(f),
+            function: Box::new(move |donated, borrowed| f(donated, borrowed).into_result()),
             compiled: Mutex::default(),
             traces: AtomicUsize::new(0),
             leaves: AtomicUsize::new(0),
@@ -105,21 +156,44 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         }
     }
 
+    /// Keeps the programs of the `count` kinds of arguments that were used last (at least one), in place of 64. A kind
+    /// whose program has been dropped is traced and compiled again when it comes again.
+    pub fn keep_programs(mut self, count: usize) -> Self {
+        let programs = self.compiled.get_mut().unwrap_or_else(PoisonError::into_inner);
+        programs.dropped += programs.all.set_bound(count).len();
+        self
+    }
+
+    /// How many programs are kept at present.
+    pub fn programs(&self) -> usize {
+        self.compiled().all.len()
+    }
+
+    /// No panic leaves the programs half changed.
+    fn compiled(&self) -> MutexGuard<'_, Programs<O>> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Calls the function: traced and compiled if the arguments are of a new kind, as one machine-code call otherwise.
     /// Inside of another traced function it becomes part of that.
     ///
     /// # Errors
-    /// The first mistake that tracing met (wrong shapes, element types, axes), with the op and the user's line; an
-    /// argument that is the result of such a mistake.
+    /// The first mistake that tracing met (wrong shapes, element types, axes, a value read that is not there yet), with
+    /// the op and the user's line; an argument that is the result of such a mistake; the function's own error, where it
+    /// gives a [`Result`]; a call of itself without end; a bug of fulgurite, in place of a panic.
+    ///
+    /// # Panics
+    /// When the function does, in its own code.
     pub fn call_with(&self, donated: A, borrowed: B) -> Result<O> {
         if tracing() {
-            return Ok((self.function)(donated, borrowed));
+            let _nested = Nested::enter(&self.name)?;
+            return (self.function)(donated, borrowed);
         }
         let mut inputs = Inputs::with_capacity(self.leaves.load(Relaxed));
         let compiled = self.find(&donated, &borrowed, &mut inputs)?;
         self.leaves.store(inputs.len(), Relaxed);
         // The key says that the types are those of the program.
-        let results = compiled.program.run_known(&inputs);
+        let results = guarded("running a program", || Ok(compiled.program.run_known(&inputs)))?;
         // What was written in place is the result's alone.
         drop(inputs);
         drop((donated, borrowed));
@@ -134,45 +208,55 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         borrowed: &'t B,
         inputs: &mut Inputs<'t>,
     ) -> Result<Arc<Compiled<O>>> {
-        let known = KEY.with_borrow_mut(|key| {
-            key.0.clear();
-            collect(donated, key, inputs)?;
-            key.write_u8(b'|');
-            collect(borrowed, key, inputs)?;
-            let mut compiled = self.compiled.lock().map_err(|_| Error::new("a thread panicked while compiling"))?;
-            Ok::<_, Error>(compiled.find(&key.0))
-        })?;
-        match known {
+        // Taken out, since a tree's own code may call compiled functions.
+        let mut key = KEY.take();
+        key.0.clear();
+        collect(donated, &mut key, inputs)?;
+        key.write_u8(b'|');
+        collect(borrowed, &mut key, inputs)?;
+        let known = self.compiled().find(&key.0);
+        let found = match known {
             Some(compiled) => Ok(compiled),
-            None => {
-                let key = KEY.with_borrow(|key| key.0.clone());
-                self.compile(key, donated, borrowed)
-            }
-        }
+            None => self.compile(key.0.as_slice().into(), donated, borrowed),
+        };
+        KEY.set(key);
+        found
     }
 
     /// Traces and compiles without calling.
-    fn compile(&self, key: Vec<u8>, donated: &A, borrowed: &B) -> Result<Arc<Compiled<O>>> {
+    fn compile(&self, key: Key, donated: &A, borrowed: &B) -> Result<Arc<Compiled<O>>> {
         let (given, lent) = (leaves(donated), leaves(borrowed));
         let types: Vec<_> = given.iter().chain(&lent).map(|x| x.ty().clone()).collect();
         self.explain(&types.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.traces.fetch_add(1, Relaxed);
         let mut result = None;
-        let traced = trace(&types, |params| {
+        let traced = trace_call(&types, |params| {
             let (first, second) = params.split_at(given.len());
             let donated = unflatten(donated, first.iter().cloned());
             let borrowed = unflatten(borrowed, second.iter().cloned());
-            let output = (self.function)(donated, borrowed);
+            let output = (self.function)(donated, borrowed)?;
             let outputs = leaves(&output);
             result = Some(output);
-            outputs
+            Ok(outputs)
         })?;
         let donated: Vec<bool> = (0..types.len()).map(|i| i < given.len()).collect();
         let program = Program::compile(&self.name, &traced.graph, &donated)?;
         let result = result.expect("the function was traced");
-        let compiled = Arc::new(Compiled { program, result });
-        let mut all = self.compiled.lock().map_err(|_| Error::new("a thread panicked while compiling"))?;
-        Ok(all.all.entry(key.into()).or_insert(compiled).clone())
+        let mut programs = self.compiled();
+        let (compiled, gone) = programs.insert(key, Compiled { program, result });
+        let warning = if gone.is_empty() { None } else { programs.warning(&self.name, gone.len()) };
+        drop(programs);
+        if !gone.is_empty() {
+            dump(
+                Stage::Cache,
+                &format!("{}: {} of its programs dropped", self.name, gone.len()),
+                &"least recently used",
+            );
+        }
+        if let Some(warning) = warning {
+            eprintln!("{warning}");
+        }
+        Ok(compiled)
     }
 
     /// How often the function has been traced.
@@ -207,7 +291,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
 
 thread_local! {
     /// The key of the call being made, so that a call allocates none.
-    static KEY: RefCell<Bytes> = const { RefCell::new(Bytes(Vec::new())) };
+    static KEY: Cell<Bytes> = const { Cell::new(Bytes(Vec::new())) };
 }
 
 /// The leaves of a call.
@@ -222,11 +306,12 @@ pub(crate) fn kind(borrowed: &impl Tree) -> Result<Vec<u8>> {
 
 /// Are borrowed arguments of the kind `known`? `inputs` become their leaves.
 pub(crate) fn is_of_kind<'t>(borrowed: &'t impl Tree, known: &[u8], inputs: &mut Inputs<'t>) -> Result<bool> {
-    KEY.with_borrow_mut(|key| {
-        key.0.clear();
-        collect(borrowed, key, inputs)?;
-        Ok(key.0 == known)
-    })
+    let mut key = KEY.take();
+    key.0.clear();
+    collect(borrowed, &mut key, inputs)?;
+    let is_known = key.0 == known;
+    KEY.set(key);
+    Ok(is_known)
 }
 
 /// Writes the kind of `tree` and collects its leaves.
@@ -246,10 +331,10 @@ fn collect<'t>(tree: &'t impl Tree, key: &mut Bytes, inputs: &mut Inputs<'t>) ->
             for word in std::iter::once(&kind).chain(&ty.shape) {
                 key.extend_from_slice(&word.to_ne_bytes());
             }
-            match tensor.array() {
-                Ok(array) => self.inputs.push(array),
-                Err(error) => {
-                    self.error.get_or_insert(error);
+            match tensor.concrete() {
+                Some(array) => self.inputs.push(array),
+                None => {
+                    self.error.get_or_insert_with(|| tensor.no_data());
                 }
             }
         }
@@ -261,5 +346,50 @@ fn collect<'t>(tree: &'t impl Tree, key: &mut Bytes, inputs: &mut Inputs<'t>) ->
     }
     let mut collector = Collector { key, inputs, error: None };
     tree.visit(&mut collector);
-    collector.error.map_or(Ok(()), Err)
+    match collector.error {
+        None => Ok(()),
+        Some(error) => {
+            // Within a trace: an argument that is not there yet.
+            keep(&error);
+            Err(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fulgurite_jit::graph::Graph;
+
+    #[test]
+    fn a_function_of_ever_new_kinds_is_warned_of_once() {
+        for bound in [0, 1, 2, 7] {
+            let mut programs = Programs::<()>::default();
+            programs.all.set_bound(bound);
+            let mut warnings = Vec::new();
+            for kind in 0..40u8 {
+                let program = Program::compile("empty", &Graph::new(), &[]).expect("nothing to compile");
+                let (_, gone) = programs.insert([kind].as_slice().into(), Compiled { program, result: () });
+                warnings.extend(programs.warning("step", gone.len()).filter(|_| !gone.is_empty()));
+            }
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            let bound = bound.max(1);
+            assert!(
+                warnings[0].contains(&format!("`step` was traced and compiled for {} kinds", 2 * bound)),
+                "{warnings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_kind_that_two_threads_compile_is_kept_once() {
+        let mut programs = Programs::<()>::default();
+        let compiled = || Compiled {
+            program: Program::compile("empty", &Graph::new(), &[]).expect("nothing to compile"),
+            result: (),
+        };
+        let (first, _) = programs.insert([1].as_slice().into(), compiled());
+        let (second, gone) = programs.insert([1].as_slice().into(), compiled());
+        assert!(Arc::ptr_eq(&first, &second) && gone.is_empty() && programs.all.len() == 1);
+    }
 }

@@ -8,10 +8,12 @@
 //! **Invariant:** nothing here looks at an op; what a program does is known to `fulgurite-jit` only.
 
 mod bound;
+mod cache;
 mod denormals;
 mod eager;
 mod jit;
 mod lowered;
+mod nested;
 mod pace;
 mod pool;
 mod program;
@@ -24,7 +26,7 @@ pub use pool::threads;
 pub use program::Program;
 
 #[doc(no_inline)]
-pub use fulgurite_jit::{Result, Static};
+pub use fulgurite_jit::{Bits, Output, Result, Static};
 /// Compiles a function; see [`Jit`].
 pub use fulgurite_macros::jit;
 

@@ -6,8 +6,9 @@ use fulgurite_jit::cpu;
 use fulgurite_jit::fuse::{Kernels, fuse};
 use fulgurite_jit::graph::Graph;
 use fulgurite_jit::opt::optimise;
-use fulgurite_jit::trace::trace;
-use fulgurite_jit::{Result, Tree, leaves, unflatten};
+use fulgurite_jit::panics::guarded;
+use fulgurite_jit::trace::trace_call;
+use fulgurite_jit::{Output, Result, Tree, leaves, unflatten};
 
 /// A function at every stage on its way to machine code.
 pub struct Lowered {
@@ -24,14 +25,17 @@ pub struct Lowered {
 /// Traces `f` with arguments like `args` and lowers it, without running it.
 ///
 /// # Errors
-/// The first mistake that tracing met.
-pub fn lower<A: Tree, O: Tree>(f: impl Fn(A) -> O, args: &A) -> Result<Lowered> {
+/// The first mistake that tracing met, or what `f` returned, where it gives a [`Result`].
+pub fn lower<A: Tree, R: Output>(f: impl Fn(A) -> R, args: &A) -> Result<Lowered> {
     let types: Vec<_> = leaves(args).iter().map(|x| x.ty().clone()).collect();
-    let graph = trace(&types, |params| leaves(&f(unflatten(args, params.iter().cloned()))))?.graph;
-    let optimised = optimise(&graph)?;
-    let kernels = fuse(&optimised);
-    let listing = cpu::list(&kernels, cpu::Isa::detect())?;
-    Ok(Lowered { graph, optimised, kernels, listing })
+    let traced = trace_call(&types, |params| Ok(leaves(&f(unflatten(args, params.iter().cloned())).into_result()?)))?;
+    guarded("compiling", || {
+        let graph = traced.graph;
+        let optimised = optimise(&graph)?;
+        let kernels = fuse(&optimised);
+        let listing = cpu::list(&kernels, cpu::Isa::detect())?;
+        Ok(Lowered { graph, optimised, kernels, listing })
+    })
 }
 
 impl fmt::Display for Lowered {

@@ -7,8 +7,9 @@
 //! `FULGURITE_THREADS` says how many threads there are, the caller's among them; by default as many as the machine runs
 //! at once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ const AWAKE: Duration = Duration::from_micros(200);
 
 /// How often a waiting thread looks before it lets others run.
 const LOOKS: usize = 4_000;
+
+/// How often one looks between two looks at the clock.
+const FEW_LOOKS: usize = 100;
 
 /// How many threads share a step.
 pub fn threads() -> usize {
@@ -44,11 +48,22 @@ pub(crate) struct Team {
     pool: &'static Pool,
 }
 
-/// The pool with `threads` threads, if no other step has it.
+/// One for each number of threads that was ever asked for: in a program one, in tests several.
+static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
+
+/// Starts the pool with `threads` threads, so that they are there when a step first wants them.
+pub(crate) fn prepare(threads: usize) {
+    drop(team(threads));
+}
+
+/// The pool with `threads` threads, if no other step has it, and all of them are done with the last one.
 pub(crate) fn team(threads: usize) -> Option<Team> {
-    /// One for each number of threads that was ever asked for: in a program one, in tests several.
-    static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
-    let mut pools = POOLS.try_lock().ok()?;
+    let mut pools = match POOLS.try_lock() {
+        Ok(pools) => pools,
+        // A step has panicked; that says nothing about the pools.
+        Err(TryLockError::Poisoned(pools)) => pools.into_inner(),
+        Err(TryLockError::WouldBlock) => return None,
+    };
     let pool = match pools.iter().find(|pool| pool.threads == threads) {
         Some(pool) => pool,
         None => {
@@ -57,7 +72,7 @@ pub(crate) fn team(threads: usize) -> Option<Team> {
             pool
         }
     };
-    Some(Team { _lent: pools, pool })
+    (pool.left.load(Acquire) == 0).then_some(Team { _lent: pools, pool })
 }
 
 /// What helpers are to run: a function of the number of the thread.
@@ -90,7 +105,12 @@ impl Pool {
             step: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
             helpers: (1..threads).map(|_| helper()).collect(),
-            barrier: Barrier { threads, arrived: AtomicUsize::new(0), round: AtomicUsize::new(0) },
+            barrier: Barrier {
+                threads,
+                arrived: AtomicUsize::new(0),
+                round: AtomicUsize::new(0),
+                is_off: AtomicBool::new(false),
+            },
         }));
         for (i, helper) in pool.helpers.iter().enumerate() {
             let name = format!("fulgurite-{}", i + 1);
@@ -99,6 +119,20 @@ impl Pool {
             let _ = helper.thread.set(started.thread().clone());
         }
         Some(pool)
+    }
+
+    /// Gives all helpers a job, which is to be valid while `left` is not 0.
+    fn give(&self, job: *mut Job<'static>) {
+        self.job.store(job, Relaxed);
+        self.left.store(self.helpers.len(), Relaxed);
+        self.step.fetch_add(1, SeqCst);
+        for helper in &self.helpers {
+            if helper.asleep.load(SeqCst)
+                && let Some(thread) = helper.thread.get()
+            {
+                thread.unpark();
+            }
+        }
     }
 
     /// What a helper does for all its life.
@@ -126,30 +160,55 @@ impl Pool {
             let job = self.job.load(Relaxed);
             // SAFETY: whoever counted the step up keeps the job alive until `left` is 0, and this thread has not yet
             // counted itself out.
-            unsafe { (*job)(number) };
+            let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(number) }));
+            if done.is_err() {
+                // The thread lives on, nobody waits for it, and whoever gave the job hears of it.
+                self.barrier.is_off.store(true, Release);
+            }
             self.left.fetch_sub(1, Release);
         }
     }
 }
 
 impl Team {
-    /// Runs `job` with each thread's number at once, and returns when all are done.
+    /// Runs `job` with each thread's number at once, and returns when all are done. When it panics on one of them, the
+    /// others no longer wait for each other, and this panics when all are done.
     pub(crate) fn run(&self, job: Job) {
         let pool = self.pool;
         let job: *const Job = &job;
-        pool.job.store(job.cast_mut().cast(), Relaxed);
-        pool.left.store(pool.helpers.len(), Relaxed);
-        pool.step.fetch_add(1, SeqCst);
-        for helper in &pool.helpers {
-            if helper.asleep.load(SeqCst)
-                && let Some(thread) = helper.thread.get()
-            {
-                thread.unpark();
+        pool.give(job.cast_mut().cast());
+        // SAFETY: `job` is the reference of this call's argument.
+        let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(0) }));
+        if done.is_err() {
+            pool.barrier.is_off.store(true, Release);
+        }
+        // Even after a panic: the others look at the job.
+        wait_until(|| pool.left.load(Acquire) == 0);
+        if pool.barrier.is_off.swap(false, AcqRel) {
+            pool.barrier.arrived.store(0, Relaxed);
+            match done {
+                Ok(()) => panic!("a thread of the pool panicked"),
+                Err(panic) => resume_unwind(panic),
             }
         }
-        // SAFETY: `job` is the reference of this call's argument.
-        unsafe { (*job)(0) };
-        wait_until(|| pool.left.load(Acquire) == 0);
+    }
+
+    /// Are all threads there within this time? One that other programs keep from running is not. The team is of no use
+    /// then, until it has come.
+    pub(crate) fn comes_within(&self, patience: Duration) -> bool {
+        static NOTHING: Job<'static> = &|_| {};
+        let pool = self.pool;
+        pool.give((&raw const NOTHING).cast_mut());
+        let since = Instant::now();
+        let mut looks = 0;
+        while pool.left.load(Acquire) != 0 {
+            std::hint::spin_loop();
+            looks += 1;
+            if looks % FEW_LOOKS == 0 && since.elapsed() > patience {
+                return false;
+            }
+        }
+        true
     }
 
     /// Where the threads of this team meet.
@@ -163,6 +222,8 @@ struct Barrier {
     threads: usize,
     arrived: AtomicUsize,
     round: AtomicUsize,
+    /// A thread has panicked and will not come.
+    is_off: AtomicBool,
 }
 
 /// Returns when all threads of the team have called it.
@@ -177,7 +238,7 @@ unsafe extern "C" fn meet(barrier: *const u8) {
         barrier.arrived.store(0, Relaxed);
         barrier.round.store(round.wrapping_add(1), Release);
     } else {
-        wait_until(|| barrier.round.load(Acquire) != round);
+        wait_until(|| barrier.round.load(Acquire) != round || barrier.is_off.load(Relaxed));
     }
 }
 
@@ -217,6 +278,64 @@ mod tests {
                     second.fetch_add(usize::from(first.load(Relaxed) == all), Relaxed);
                 });
                 assert_eq!(second.load(Relaxed), threads);
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_on_a_thread_comes_to_the_caller_and_leaves_the_pool_usable() {
+        for (threads, bad) in [(1, 0), (2, 0), (2, 1), (5, 3)] {
+            let team = loop {
+                if let Some(team) = team(threads) {
+                    break team;
+                }
+            };
+            let (meet, barrier) = team.meeting();
+            let barrier = barrier as usize;
+            let done = AtomicUsize::new(0);
+            let run = |bad: Option<usize>| {
+                catch_unwind(AssertUnwindSafe(|| {
+                    team.run(&|number| {
+                        assert_ne!(Some(number), bad, "this thread is bad");
+                        // SAFETY: as `meeting` asks.
+                        unsafe { meet(barrier as *const u8) };
+                        done.fetch_add(1, Relaxed);
+                    });
+                }))
+            };
+            for _ in 0..20 {
+                done.store(0, Relaxed);
+                assert!(run(Some(bad)).is_err());
+                assert_eq!(done.load(Relaxed), threads - 1);
+                assert!(run(None).is_ok());
+                assert_eq!(done.load(Relaxed), 2 * threads - 1);
+            }
+            // A panic that passes the lent pool by does not keep it from others.
+            let passed = catch_unwind(AssertUnwindSafe(move || {
+                let team = team;
+                team.run(&|_| panic!("all are bad"));
+            }));
+            assert!(passed.is_err());
+        }
+    }
+
+    #[test]
+    fn a_team_is_there_within_a_time_or_of_no_use_until_it_is() {
+        for threads in [1, 2, 4] {
+            let team = || loop {
+                if let Some(team) = team(threads) {
+                    break team;
+                }
+            };
+            assert!(team().comes_within(Duration::from_secs(600)));
+            let ran = AtomicUsize::new(0);
+            for i in 0..100 {
+                // Whether they come in no time is as it may be; the next one to ask gets them when they have.
+                let _ = team().comes_within(Duration::ZERO);
+                team().run(&|_| {
+                    ran.fetch_add(1, Relaxed);
+                });
+                assert_eq!(ran.load(Relaxed), threads * (i + 1));
             }
         }
     }

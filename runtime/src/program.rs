@@ -1,7 +1,7 @@
 //! A program: machine code, and the memory it works in. All pointers that reach machine code pass through here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fulgurite_jit::array::Buffer;
 use fulgurite_jit::cpu::{self, Code, Isa, Launch, Sharing, Target};
@@ -10,13 +10,17 @@ use fulgurite_jit::fuse::{Kernels, Output, fuse};
 use fulgurite_jit::graph::Graph;
 use fulgurite_jit::memory::Place;
 use fulgurite_jit::opt::optimise_with;
+use fulgurite_jit::panics::guarded;
 use fulgurite_jit::{Array, Result, TensorType};
 use smallvec::SmallVec;
 
 use crate::denormals::Flush;
 use crate::pace::Pace;
-use crate::pool::{Meeting, Team, team, threads};
+use crate::pool::{Meeting, Team, prepare, team, threads};
 use crate::timing::{Timing, Turn, Watch};
+
+/// How long a call waits for the team where it is in doubt whether it comes at all. To wake it takes as long.
+const PATIENCE: Duration = Duration::from_micros(60);
 
 /// How many buffers of one output are kept for later calls, while their arrays are alive.
 const POOL: usize = 8;
@@ -59,26 +63,34 @@ impl Program {
     /// # Errors
     /// As [`Program::compile`].
     pub fn compile_for(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
+        guarded("compiling", || Program::build(name, graph, donated, target))
+    }
+
+    fn build(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
         let start = Instant::now();
         dump(Stage::Graph, &format!("{name}: graph"), graph);
         let mut report = String::new();
-        let graph = optimise_with(graph, &mut |pass, _, took, changed| {
+        let mut seen = |pass: &str, _: &Graph, took: Duration, changed| {
             if wants(Stage::Time) {
                 let note = if changed { "" } else { " (unchanged)" };
                 report += &format!("{pass:>12} {:9.3} ms{note}\n", took.as_secs_f64() * 1e3);
             }
-        })?;
+        };
+        let graph = guarded("optimisation", || optimise_with(graph, &mut seen))?;
         dump(Stage::Opt, &format!("{name}: optimised graph"), &graph);
         let fusing = Instant::now();
-        let kernels = fuse(&graph);
+        let kernels = guarded("fusion", || Ok(fuse(&graph)))?;
         let fused = fusing.elapsed();
-        let code = cpu::compile(kernels, donated, target)?;
+        let code = guarded("code generation", || cpu::compile(kernels, donated, target))?;
         if wants(Stage::Time) {
             for (stage, took) in [("fuse", fused)].iter().chain(&code.times) {
                 report += &format!("{stage:>12} {:9.3} ms\n", took.as_secs_f64() * 1e3);
             }
             report += &format!("{:>12} {:9.3} ms", "in all", start.elapsed().as_secs_f64() * 1e3);
             dump(Stage::Time, &format!("{name}: compile time"), &report);
+        }
+        if code.is_shared() {
+            prepare(code.parts.len());
         }
         let pools = Mutex::new(vec![Vec::new(); code.kernels.outputs.len()]);
         Ok(Program {
@@ -236,11 +248,17 @@ impl Program {
             // SAFETY: the caller's promise.
             return unsafe { self.code.entry()(&alone) };
         }
-        let is_alone = match timing {
-            Some(_) => !self.code.is_shared(),
-            None => self.pace.lock().is_ok_and(|pace| pace.is_alone()),
+        let (is_alone, doubts) = match timing {
+            Some(_) => (!self.code.is_shared(), false),
+            None => self.pace.lock().map_or((false, false), |pace| (pace.is_alone(), pace.doubts())),
         };
-        let team = if is_alone { None } else { team(self.code.parts.len()) };
+        let mut team = if is_alone { None } else { team(self.code.parts.len()) };
+        if doubts && team.as_ref().is_some_and(|team| !team.comes_within(PATIENCE)) {
+            team = None;
+            if let Ok(mut pace) = self.pace.lock() {
+                pace.note_missing();
+            }
+        }
         let start = Instant::now();
         match &team {
             // SAFETY: the caller's promise.

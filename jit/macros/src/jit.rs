@@ -1,8 +1,8 @@
 //! `#[jit]`.
 //!
 //! In: a pure function, `fn step(model: Mlp, x: &Tensor, #[jit(static)] n: usize) -> O { … }`. Out: a function of the
-//! same name and parameters that returns `Result<O>`, and holds the original, renamed, and a `static` with what has
-//! been compiled from it:
+//! same name and parameters that returns `Result<O>` (`O` where that is a `Result` itself), and holds the original,
+//! renamed, and a `static` with what has been compiled from it:
 //!
 //! ```text
 //! fn step(model: Mlp, x: &Tensor, n: usize) -> fulgurite::Result<O> {
@@ -25,21 +25,21 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
-    AttrStyle, Attribute, Block, Error, FnArg, Ident, Item, ItemFn, ParenthesizedGenericArguments, Pat, PatType,
-    Result, ReturnType, Signature, Token, Type, TypeBareFn, TypeImplTrait, TypeReference, Visibility, parse_quote,
+    AttrStyle, Attribute, Block, Error, FnArg, Ident, Item, ItemFn, LitInt, ParenthesizedGenericArguments, Pat,
+    PatType, PathArguments, Result, ReturnType, Signature, Token, Type, TypeBareFn, TypeImplTrait, TypeReference,
+    Visibility, parse_quote,
 };
+
+use crate::tree::has_floats;
 
 /// The function that calls the compiled step. `krate` is the path at which `Jit`, `Static` and `Result` are found.
 pub(crate) fn expand(arguments: TokenStream, function: TokenStream, krate: &TokenStream) -> Result<TokenStream> {
-    if !arguments.is_empty() {
-        let message = "`#[jit]` on a function takes no arguments; to make a parameter static, mark it `#[jit(static)]`";
-        return Err(Error::new_spanned(arguments, message));
-    }
+    let keep = programs_kept(arguments)?;
     let ItemFn { attrs, vis, sig, block } = parse(function)?;
     check(&sig)?;
     let params =
         sig.inputs.iter().enumerate().map(|(index, arg)| Param::new(index, arg)).collect::<Result<Vec<_>>>()?;
-    let output = output(&sig)?;
+    let (output, result) = output(&sig, krate)?;
 
     let name = &sig.ident;
     let text = name.to_string();
@@ -61,7 +61,7 @@ pub(crate) fn expand(arguments: TokenStream, function: TokenStream, krate: &Toke
 
     Ok(quote! {
         #(#outer)*
-        #vis fn #name(#(#outer_params),*) -> #krate::Result<#output> {
+        #vis fn #name(#(#outer_params),*) -> #result {
             #traced
 
             #[allow(clippy::type_complexity)]
@@ -69,7 +69,7 @@ pub(crate) fn expand(arguments: TokenStream, function: TokenStream, krate: &Toke
                 ::std::sync::LazyLock::new(|| #krate::Jit::with_borrowed(
                     #text,
                     |#donated_pattern: #donated_type, #borrowed_pattern: #borrowed_type| __traced(#(#traced_values),*),
-                ));
+                )#keep);
             #krate::Jit::call_with(&__COMPILED, #donated_values, #borrowed_values)
         }
     })
@@ -141,6 +141,7 @@ impl Param {
         let value = &self.value;
         match self.passing {
             Passing::Donated | Passing::Borrowed => quote!(#value),
+            Passing::Static if has_floats(value) => quote!(#krate::Static<#krate::Bits<#value>>),
             Passing::Static => quote!(#krate::Static<#value>),
         }
     }
@@ -154,6 +155,7 @@ impl Param {
             Passing::Borrowed => {
                 quote_spanned!(value.span()=> <#value as ::core::clone::Clone>::clone(#name))
             }
+            Passing::Static if has_floats(value) => quote!(#krate::Static(#krate::Bits(#name))),
             Passing::Static => quote!(#krate::Static(#name)),
         }
     }
@@ -164,6 +166,7 @@ impl Param {
         match self.passing {
             Passing::Donated => quote!(#local),
             Passing::Borrowed => quote!(&#local),
+            Passing::Static if has_floats(&self.value) => quote!(#local.0.0),
             Passing::Static => quote!(#local.0),
         }
     }
@@ -207,13 +210,44 @@ fn check(sig: &Signature) -> Result<()> {
     }
 }
 
-/// The declared result, `()` where there is none.
-fn output(sig: &Signature) -> Result<TokenStream> {
+/// The tree that the step gives, and what the function that calls it returns: `Result` of the declared type (`()` where
+/// there is none), or the declared type itself where that is a `Result` already.
+fn output(sig: &Signature, krate: &TokenStream) -> Result<(TokenStream, TokenStream)> {
     let ReturnType::Type(_, ty) = &sig.output else {
-        return Ok(quote!(()));
+        return Ok((quote!(()), quote!(#krate::Result<()>)));
     };
     Nested::check(ty, "a step returns new values: return `T`, not a reference")?;
-    Ok(ty.to_token_stream())
+    let is_result = |ty: &syn::TypePath| {
+        ty.path
+            .segments
+            .last()
+            .is_some_and(|last| last.ident == "Result" && matches!(last.arguments, PathArguments::AngleBracketed(_)))
+    };
+    Ok(match peel(ty) {
+        Type::Path(path) if is_result(path) => (quote!(<#ty as #krate::Output>::Tree), quote!(#ty)),
+        _ => (quote!(#ty), quote!(#krate::Result<#ty>)),
+    })
+}
+
+/// `#[jit(programs = 8)]`: how many programs are kept, as a call of a method.
+fn programs_kept(arguments: TokenStream) -> Result<Option<TokenStream>> {
+    if arguments.is_empty() {
+        return Ok(None);
+    }
+    let message = "`#[jit]` on a function takes nothing but `programs = N`, how many compiled programs it keeps; to \
+                   make a parameter static, mark it `#[jit(static)]`";
+    let refused = Error::new_spanned(&arguments, message);
+    let parse = |input: syn::parse::ParseStream| {
+        let name: Ident = input.parse()?;
+        input.parse::<Token![=]>()?;
+        Ok((name, input.parse::<LitInt>()?))
+    };
+    match syn::parse::Parser::parse2(parse, arguments) {
+        Ok((name, count)) if name == "programs" && count.base10_parse::<usize>().is_ok_and(|count| count > 0) => {
+            Ok(Some(quote!(.keep_programs(#count))))
+        }
+        _ => Err(refused),
+    }
 }
 
 /// Removes `#[jit(static)]` from a parameter's attributes, and says whether it was there.
@@ -424,7 +458,53 @@ mod tests {
         )
         .unwrap_err()
         .to_string();
-        assert!(arguments.contains("takes no arguments"), "{arguments}");
+        assert!(arguments.contains("takes nothing but `programs = N`"), "{arguments}");
+        for arguments in [quote!(programs), quote!(programs = 0), quote!(programs = -1), quote!(kept = 3)] {
+            assert!(
+                expand(
+                    arguments.clone(),
+                    quote!(
+                        fn f() {}
+                    ),
+                    &quote!(k)
+                )
+                .is_err(),
+                "{arguments}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_result_stays_one() {
+        for ty in [quote!(Result<Tensor>), quote!(fulgurite::Result<Tensor>), quote!(Result<(A, B), Error>)] {
+            let got = expanded(quote!(fn f(x: Tensor) -> #ty { body }));
+            assert!(got.starts_with(&quote!(fn f(x: Tensor) -> #ty).to_string()), "{got}");
+            assert!(got.contains(&quote!(k::Jit<(Tensor,), (), <#ty as k::Output>::Tree>).to_string()), "{got}");
+        }
+    }
+
+    #[test]
+    fn static_floats_are_told_apart_by_their_bits() {
+        let got = expanded(quote!(
+            fn f(#[jit(static)] rate: f64, #[jit(static)] n: usize) {}
+        ));
+        assert!(got.contains(&quote!((k::Static<k::Bits<f64>>, k::Static<usize>,)).to_string()), "{got}");
+        assert!(got.contains(&quote!((k::Static(k::Bits(rate)), k::Static(n),)).to_string()), "{got}");
+        assert!(got.contains(&quote!(__traced(arg0.0.0, arg1.0)).to_string()), "{got}");
+    }
+
+    #[test]
+    fn how_many_programs_are_kept_can_be_said() {
+        let got = expand(
+            quote!(programs = 8),
+            quote!(
+                fn f() {}
+            ),
+            &quote!(k),
+        )
+        .unwrap()
+        .to_string();
+        assert!(got.contains(&quote!(.keep_programs(8)).to_string()), "{got}");
     }
 
     #[test]

@@ -20,7 +20,9 @@ use quote::{format_ident, quote};
 ///
 /// Fields are visited in the order in which they are declared, and each must be a `Tree` itself: a tensor, another
 /// derived type, or a container of those. A field marked `#[tree(static)]` is not visited: its value is part of the
-/// *structure* of the tree, so a step that meets another value is compiled again. Static fields need `Hash + Clone`.
+/// *structure* of the tree, so a step that meets another value is compiled again. Static fields need `Hash + Clone`; a
+/// type that is spelled with `f32` or `f64` in it (`f64`, `Option<f32>`, `(f64, usize)`) needs `StaticValue` instead,
+/// and is told from others by its bits.
 ///
 /// ```ignore
 /// #[derive(Tree, Clone)]
@@ -49,7 +51,9 @@ pub fn derive_tree(input: Tokens) -> Tokens {
 ///
 /// The first call traces the body with the shapes it was given and compiles it; every later call with the same shapes
 /// is one call of machine code. The function that remains under this name returns `Result` of what was declared: a
-/// wrong shape anywhere in the body comes back as an error, with the user's line.
+/// wrong shape anywhere in the body comes back as an error, with the user's line. A function that is declared to return
+/// a `Result<T>` keeps that type: `?` works inside, and the call returns the first mistake in the body, or else the
+/// error that the body returned.
 ///
 /// ```ignore
 /// #[jit]
@@ -66,7 +70,9 @@ pub fn derive_tree(input: Tokens) -> Tokens {
 /// |---|---|
 /// | `model: Mlp` | donated: its memory may be overwritten by the results |
 /// | `x: &Tensor` | borrowed: left as it is (needs `Clone`, which for tensors shares the buffer) |
-/// | `#[jit(static)] n: usize` | a value of the program: another value compiles another program (needs `Hash + Clone`) |
+/// | `#[jit(static)] n: usize` | a value of the program: another value compiles another program (needs `Hash + Clone`, or is spelled with floats) |
+///
+/// The programs of the 64 kinds of arguments used last are kept; `#[jit(programs = 8)]` keeps 8.
 ///
 /// The function must be free and plain: no `self`, no generics, no `async`, `const` or `unsafe`. There is no `&mut`
 /// parameter: take the value and return the new one.

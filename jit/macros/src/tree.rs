@@ -10,7 +10,10 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Data, DeriveInput, Error, Fields, Generics, Ident, Member, Result, Token, Type, TypePath};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Fields, GenericArgument, Generics, Ident, Member, PathArguments, Result,
+    Token, Type, TypePath,
+};
 
 /// The `impl Tree` of a type. `krate` is the path at which `Tree`, `Visitor`, `Name` and `Tensor` are found.
 pub(crate) fn expand(input: TokenStream, krate: &TokenStream) -> Result<TokenStream> {
@@ -96,9 +99,12 @@ impl Shape<'_> {
     fn visit(&self, krate: &TokenStream) -> TokenStream {
         let pattern = self.pattern();
         let variant = self.variant.map(|index| quote!(::core::hash::Hasher::write_u32(visitor.structure(), #index);));
-        let fields = self.fields.iter().map(|Field { member, local, is_static, .. }| {
+        let fields = self.fields.iter().map(|Field { member, local, ty, is_static }| {
             if *is_static {
-                return quote!(::core::hash::Hash::hash(#local, &mut visitor.structure()););
+                return match has_floats(ty) {
+                    true => quote!(#krate::StaticValue::write(#local, visitor.structure());),
+                    false => quote!(::core::hash::Hash::hash(#local, &mut visitor.structure());),
+                };
             }
             let name = match member {
                 Member::Named(ident) => {
@@ -152,7 +158,10 @@ fn where_clause(generics: &Generics, shapes: &[Shape], krate: &TokenStream) -> O
             // Exact, where a bound on the parameter would guess; a static field never holds the type itself, so this
             // cannot go round in circles as it could above.
             let ty = field.ty;
-            predicates.push(quote!(#ty: ::core::hash::Hash + ::core::clone::Clone));
+            predicates.push(match has_floats(ty) {
+                true => quote!(#ty: #krate::StaticValue),
+                false => quote!(#ty: ::core::hash::Hash + ::core::clone::Clone),
+            });
         }
     }
     let mut seen = std::collections::HashSet::new();
@@ -208,6 +217,30 @@ fn is_static(attributes: &[Attribute]) -> Result<bool> {
         is_static = true;
     }
     Ok(is_static)
+}
+
+/// Is the type spelled as a float, or as a container of the standard library that holds one? Such a static value is no
+/// `Hash`, and is told from others by its bits.
+pub(crate) fn has_floats(ty: &Type) -> bool {
+    let Type::Path(TypePath { path, .. }) = ty else {
+        return match ty {
+            Type::Group(group) => has_floats(&group.elem),
+            Type::Paren(paren) => has_floats(&paren.elem),
+            Type::Array(array) => has_floats(&array.elem),
+            Type::Tuple(tuple) => tuple.elems.iter().any(has_floats),
+            _ => false,
+        };
+    };
+    let Some(last) = path.segments.last() else { return false };
+    match &last.arguments {
+        PathArguments::None => last.ident == "f32" || last.ident == "f64",
+        PathArguments::AngleBracketed(held)
+            if ["Option", "Vec", "Box", "Arc"].iter().any(|name| last.ident == name) =>
+        {
+            held.args.iter().any(|held| matches!(held, GenericArgument::Type(held) if has_floats(held)))
+        }
+        _ => false,
+    }
 }
 
 /// Types and variants take no attribute of ours.
@@ -308,6 +341,31 @@ mod tests {
             }
         };
         assert!(got.contains(&visit.to_string()), "{got}");
+    }
+
+    #[test]
+    fn static_floats_are_written_by_their_bits() {
+        let got = expanded(quote!(
+            struct Norm {
+                #[tree(static)]
+                eps: Option<f64>,
+                #[tree(static)]
+                act: fn(f32) -> f32,
+                #[tree(static)]
+                of: Marker<f32>,
+            }
+        ));
+        assert!(got.contains(&quote!(k::StaticValue::write(field0, visitor.structure());).to_string()), "{got}");
+        for hashed in [quote!(field1), quote!(field2)] {
+            let hash = quote!(::core::hash::Hash::hash(#hashed, &mut visitor.structure()););
+            assert!(got.contains(&hash.to_string()), "{got}");
+        }
+        assert_eq!(
+            bounds(quote!(
+                struct S<A>(#[tree(static)] (A, f32));
+            )),
+            "(A , f32) : k :: StaticValue"
+        );
     }
 
     #[test]

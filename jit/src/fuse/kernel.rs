@@ -171,6 +171,11 @@ impl LoopKernel {
         self.dims.iter().map(|d| d.extent).collect()
     }
 
+    /// Are there reductions?
+    pub fn reduces(&self) -> bool {
+        self.dims.iter().any(|d| d.reduced)
+    }
+
     /// Does an index change along reduced dimensions?
     pub fn varies_inside(&self, index: &Affine) -> bool {
         index.strides.iter().zip(&self.dims).any(|(&s, d)| s != 0 && d.reduced && d.extent > 1)
@@ -246,8 +251,21 @@ impl LoopKernel {
 
 /// Each buffer once, in order.
 fn distinct(buffers: impl Iterator<Item = BufferId>) -> Vec<BufferId> {
-    let mut known = HashSet::new();
-    buffers.filter(|&buffer| known.insert(buffer)).collect()
+    /// Up to so many are compared one by one, which is less than a table takes.
+    const FEW: usize = 16;
+    let (mut list, mut known) = (Vec::new(), HashSet::new());
+    for buffer in buffers {
+        let is_new = if list.len() < FEW { !list.contains(&buffer) } else { !known.contains(&buffer) };
+        if is_new {
+            list.push(buffer);
+            if list.len() == FEW {
+                known.extend(&list);
+            } else if list.len() > FEW {
+                known.insert(buffer);
+            }
+        }
+    }
+    list
 }
 
 impl Kernels {

@@ -20,7 +20,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
             _ if node.ty.elements() == 0 => emit.zeros(node.ty.dtype, &node.ty.shape),
             Op::Dot(axes) => emit.dot(axes, operands[0], operands[1]),
             Op::Reduce(op, axes) => emit.reduce(*op, axes, operands[0]),
-            op => emit.push(op.clone(), &operands),
+            op => emit.graph.push(Node { op: op.clone(), operands, ty: node.ty.clone(), location: node.location }),
         };
         map.push(value);
     }

@@ -14,12 +14,13 @@
 //!
 //! `straight` makes of a block the code of one vector, or of some side by side; `lanes` maps it to instructions
 //! (`truth`, `convert` and `memory` those that differ most between the two [`Width`]s), to which `registers` gives out
-//! registers; `transpose` copies what is read across its rows.
+//! registers; `transpose` copies what is read across its rows; `rare` calls what hardly any lane needs.
 
 mod convert;
 mod lanes;
 mod memory;
 mod nest;
+mod rare;
 mod registers;
 mod straight;
 mod transpose;
@@ -161,6 +162,8 @@ struct Emitter<'a> {
     /// Spill slots in the frame, and how many this run has used.
     room: usize,
     spills: usize,
+    /// What code jumps to, where a lane needs it.
+    calls: Vec<rare::Call>,
     frame: Frame,
 }
 
@@ -234,6 +237,7 @@ impl<'a> Emitter<'a> {
             last: lanes,
             room,
             spills: 0,
+            calls: vec![],
             frame,
         })
     }
@@ -255,7 +259,8 @@ impl<'a> Emitter<'a> {
         }
         // The caller's code mixes in instructions that would wait for the upper halves.
         self.assembler.vzeroupper()?;
-        self.assembler.ret()
+        self.assembler.ret()?;
+        self.rare_calls()
     }
 
     /// A jump to the code, and the constants that are known: in front of the code, so that they are aligned.
