@@ -11,10 +11,10 @@ use super::normalise::Emit;
 use crate::graph::{BinaryOp, DotAxes, Op, ReduceOp, ValueId};
 use crate::types::{Axes, Shape};
 
-/// The longest k of one product. The pieces of a longer one are at least so long, or as long as that their results
-/// are as few elements as a quarter of the operands.
+/// The longest k of one product, and the shortest of the pieces of a longer one. Pieces are so long that their results
+/// are a quarter as many elements as the operands.
 const LONGEST: usize = 1 << 12;
-const PIECE: usize = 1 << 10;
+const PIECE: usize = 1 << 7;
 
 impl Emit<'_> {
     /// A `dot_general` as `[b, m, k] · [b, k, n]` (batch 0:0, contract 2:1).

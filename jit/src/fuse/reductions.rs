@@ -5,9 +5,9 @@
 //! there are [`PARTIALS`] partial results, by the position along the last reduced axis, each of which adds in ascending
 //! order; then they are combined. `loops` obeys this whatever else a kernel computes.
 //!
-//! So the error of a sum would grow with its length. A long reduction is several short ones: a partial result takes at
-//! most [`LONGEST`] elements, and the rest is a reduction of what these gave. A large reduction is divided too, so that
-//! threads share it by chunks. In both the shape decides.
+//! So the error of a sum would grow with its length. A long reduction is several short ones: of the elements of each of
+//! its pieces, then of what these gave, and so on. A large reduction is divided too, so that threads share it by chunks.
+//! In both the shape decides.
 
 use super::kernel::Dim;
 use super::normalise::Emit;
@@ -22,9 +22,14 @@ const COLUMNS: usize = 4;
 /// A shorter last axis would leave most of the partial results unused: it is joined with the axis before it.
 const SHORT: usize = PARTIALS / 2;
 
-/// The most that one partial result adds up, and about how much it does after the reduction was cut for that.
+/// The most elements that one partial result adds up. Rows of so many are not divided, so that what comes before and
+/// after stays in their kernel. Where there is one result alone, or what is added up are results of pieces, it is less.
 const LONGEST: usize = 512;
-const CUT: usize = 128;
+const LONGEST_ALONE: usize = 64;
+
+/// How much one partial result of a piece adds up. Of ten million equal numbers a sum is right to five units in the last
+/// place so (128 and 512 in place of these two: to fifty).
+const CUT: usize = 32;
 
 /// A reduction is divided between threads if it takes so many elements in all and for each result; and if it has one
 /// result, from so many on.
@@ -75,27 +80,29 @@ impl Emit<'_> {
         let shape = Shape::new(&ty.shape, axes);
         // Unit axes are in the way of nothing, but of reading this.
         let plain = self.reshape(x, &shape.extents());
-        let result = self.reduce_plain(op, plain, shape);
+        let result = self.reduce_plain(op, plain, shape, LONGEST);
         self.reshape(result, &kept)
     }
 
-    fn reduce_plain(&mut self, op: ReduceOp, x: ValueId, shape: Shape) -> ValueId {
+    /// A reduction whose operand has the axes of `shape`, of which one partial result adds up at most `longest`.
+    fn reduce_plain(&mut self, op: ReduceOp, x: ValueId, shape: Shape, longest: usize) -> ValueId {
         let shape = shape.joined();
+        let longest = if shape.is_whole() { longest.min(LONGEST_ALONE) } else { longest };
         let x = self.reshape(x, &shape.extents());
         if shape.axes().is_empty() {
             return x;
         }
         if let Some((axis, chunks)) = shape.chunks() {
-            return self.in_chunks(op, x, &shape, axis, (chunks, shape.0[axis].extent / chunks));
+            return self.in_chunks(op, x, &shape, axis, (chunks, shape.0[axis].extent / chunks), longest);
         }
-        if shape.adds() <= LONGEST {
+        if shape.adds() <= longest {
             return self.push(Op::Reduce(op, shape.axes()), &[x]);
         }
         let (axis, within) = shape.cut();
         let extent = shape.0[axis].extent;
         let (chunks, rest) = (extent / within, extent % within);
         if rest == 0 {
-            return self.in_chunks(op, x, &shape, axis, (chunks, within));
+            return self.in_chunks(op, x, &shape, axis, (chunks, within), longest);
         }
         let mut part = |range: std::ops::Range<usize>| {
             let mut dims = shape.0.clone();
@@ -103,7 +110,7 @@ impl Emit<'_> {
             let shape = Shape::of(dims);
             let x = self.slice(x, axis, range);
             let x = self.reshape(x, &shape.extents());
-            self.reduce_plain(op, x, shape)
+            self.reduce_plain(op, x, shape, longest)
         };
         let results = [part(0..extent - rest), part(extent - rest..extent)];
         self.push(Op::Binary(both(op)), &results)
@@ -118,6 +125,7 @@ impl Emit<'_> {
         shape: &Shape,
         axis: usize,
         (chunks, within): (usize, usize),
+        longest: usize,
     ) -> ValueId {
         let (mut first, mut second) = (shape.0.clone(), Vec::new());
         for (a, dim) in shape.0.iter().enumerate() {
@@ -133,14 +141,14 @@ impl Emit<'_> {
         first.splice(axis..=axis, [Dim { extent: chunks, reduced: false }, Dim { extent: within, reduced: true }]);
         let first = Shape::of(first);
         let x = self.reshape(x, &first.extents());
-        let partial = if first.adds() <= LONGEST {
+        let partial = if first.adds() <= longest {
             self.push(Op::Reduce(op, first.axes()), &[x])
         } else {
-            self.reduce_plain(op, x, first)
+            self.reduce_plain(op, x, first, longest)
         };
         let second = Shape::of(second);
         let partial = self.reshape(partial, &second.extents());
-        self.reduce_plain(op, partial, second)
+        self.reduce_plain(op, partial, second, LONGEST_ALONE)
     }
 }
 
