@@ -392,9 +392,15 @@ fn remove_unread_stores(kernels: &mut Kernels) {
     });
 }
 
-/// Drops computed buffers and constants that no kernel touches any more, and renumbers the rest.
+/// Drops computed buffers and constants that no kernel touches any more and that are no output, and renumbers the rest.
 fn drop_unused_buffers(kernels: &mut Kernels) {
     let mut used = vec![false; kernels.buffers.len()];
+    for output in &kernels.outputs {
+        // One without elements is written by nobody.
+        if let Output::Computed(buffer, _) = output {
+            used[buffer.index()] = true;
+        }
+    }
     for kernel in &kernels.kernels {
         for buffer in kernel.reads().into_iter().chain(kernel.writes()) {
             used[buffer.index()] = true;
