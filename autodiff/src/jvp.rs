@@ -105,7 +105,8 @@ fn unary(op: UnaryOp, x: &Tensor, dx: &Tensor, z: &Tensor) -> Option<Tensor> {
             return None;
         }
         UnaryOp::Neg => -dx,
-        UnaryOp::Abs => dx * x.sign(),
+        // 1 at 0, and -1 at NaN, as JAX has it; the sign has no slope of its own.
+        UnaryOp::Abs => dx * x.greater_equal(0.0).select(Tensor::literal(1.0, x.dtype()), -1.0),
         UnaryOp::Exp => dx * z,
         UnaryOp::Exp2 => dx * (z * LN_2),
         UnaryOp::Expm1 => dx * (z + 1.0),
@@ -172,14 +173,9 @@ fn binary(
             (None, Some(dy)) => Some(dy * -(z / y)),
             (None, None) => None,
         },
-        // z = x - y trunc(x / y), and trunc is constant between its jumps.
-        BinaryOp::Rem => {
-            let quotient = || {
-                let q = x / y;
-                q.sign() * q.abs().floor()
-            };
-            add(dx.cloned(), dy.map(|dy| dy * -quotient()))
-        }
+        // z = x - y q with a whole q, constant between its jumps. Not the quotient cut off: near a jump it may round to
+        // the next q.
+        BinaryOp::Rem => add(dx.cloned(), dy.map(|dy| dy * -((x - z) / y).round())),
         // The whole tangent of the chosen operand, half of each where they are equal.
         BinaryOp::Max | BinaryOp::Min => {
             let share = |x: &Tensor, y: &Tensor| {
@@ -188,12 +184,13 @@ fn binary(
             };
             add(dx.map(|dx| dx * share(x, y)), dy.map(|dy| dy * share(y, x)))
         }
-        // z = e^(y log x). ∂x: y x^(y-1), which is 0 for y = 0 even where x^(y-1) is infinite. ∂y: z log x, which tends
-        // to 0 as x does; there the logarithm is replaced by log 1.
+        // z = e^(y log x). ∂x: y x^(y-1). At x = y = 0 that is 0 · ∞ and is to be 0: the base is replaced there, not the
+        // product, whose derivative by y is x^(y-1) for y = 0 as well. ∂y: z log x, which tends to 0 as x does; there
+        // the logarithm is replaced by log 1.
         BinaryOp::Pow => {
             let by_x = || {
-                let slope = y * x.pow(y - 1.0);
-                y.equal(0.0).select(0.0, slope)
+                let origin = x.equal(0.0).and(y.equal(0.0));
+                y * origin.select(1.0, x).pow(y - 1.0)
             };
             let by_y = || x.equal(0.0).select(1.0, x).log() * z;
             add(dx.map(|dx| dx * by_x()), dy.map(|dy| dy * by_y()))
@@ -212,13 +209,14 @@ fn reduce(op: ReduceOp, node: &Node, axes: &[usize], x: &Tensor, dx: &Tensor, z:
         ReduceOp::And | ReduceOp::Or => None,
         ReduceOp::Sum => Some(reapply(node, &[dx])),
         ReduceOp::Prod => Some(tangent_of_product(x, dx, axes)),
-        // The tangent of the extreme element; of several equal ones, the mean of theirs.
+        // The tangent of the extreme element; of several equal ones, the mean of theirs. Where NaN is the extreme, no
+        // element equals it, and the tangent (times 0, over 0) and every cotangent (over 0, times 0) is NaN.
         ReduceOp::Max | ReduceOp::Min => {
             let axes = Axes::from_slice(axes);
             let kept: Axes = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
-            let extreme = x.equal(z.broadcast_in_dim(x.shape(), &kept));
-            let count = extreme.convert(x.dtype()).sum_axes(&axes);
-            Some(extreme.select(dx, 0.0).sum_axes(&axes) / count)
+            let extreme = x.equal(z.broadcast_in_dim(x.shape(), &kept)).convert(x.dtype());
+            let count = extreme.sum_axes(&axes);
+            Some((dx * extreme).sum_axes(&axes) / count)
         }
     }
 }

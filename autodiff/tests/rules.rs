@@ -6,7 +6,7 @@ mod common;
 use std::panic::Location;
 
 use common::{Draw, assert_close, f64s, inner, run, run1, shifted};
-use fulgurite_autodiff::{InAxes, jvp, linearize, vjp, vmap};
+use fulgurite_autodiff::{InAxes, grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap};
 use fulgurite_jit::graph::{Op, Sample, infer, samples};
 use fulgurite_jit::trace::apply;
 use fulgurite_jit::{Array, DType, Tensor, TensorType};
@@ -277,11 +277,13 @@ fn slope(f: impl Fn(&Tensor) -> Tensor, x: f64) -> f64 {
 
 #[test]
 fn conventions_are_jaxs() {
-    // Ties share the derivative, |x| has slope sign(x), relu has slope 0 at 0.
+    // Ties share the derivative, |x| has slope 1 at 0 (either of them), relu has slope 0 at 0.
     assert_eq!(slope(|x| x.maximum(0.0), 0.0), 0.5);
     assert_eq!(slope(|x| x.minimum(0.0), 0.0), 0.5);
     assert_eq!(slope(|x| x.maximum(x), 1.0), 1.0);
-    assert_eq!(slope(|x| x.abs(), 0.0), 0.0);
+    for (x, want) in [(0.0, 1.0), (-0.0, 1.0), (2.0, 1.0), (-2.0, -1.0), (f64::NAN, -1.0)] {
+        assert_eq!(slope(|x| x.abs(), x), want, "{x}");
+    }
     assert_eq!(slope(fulgurite_jit::relu, 0.0), 0.0);
     assert_eq!(slope(fulgurite_jit::relu, 2.0), 1.0);
     for flat in [Tensor::sign, Tensor::floor, Tensor::ceil, Tensor::round] {
@@ -294,6 +296,100 @@ fn conventions_are_jaxs() {
     assert_eq!(slope(|x| x.pow(3.0), -2.0), 12.0);
     // No number: none comes out.
     assert!(slope(|x| x.exp(), f64::NAN).is_nan());
+}
+
+#[test]
+fn powers_have_second_derivatives_where_they_have_first_ones() {
+    let second = |xs: [f64; 2]| {
+        let power = |v: &Tensor| v.index(0).pow(v.index(1));
+        let inputs = [f64s(&[2], &xs)];
+        let modes = [
+            run1(&inputs, |v| hessian(power)(&v[0])),
+            run1(&inputs, |v| jacrev(jacrev(power))(&v[0])),
+            run1(&inputs, |v| jacfwd(jacfwd(power))(&v[0])),
+            run1(&inputs, |v| jacrev(jacfwd(power))(&v[0])),
+        ];
+        modes[1..].iter().for_each(|other| assert_close(&format!("{xs:?}"), other, &modes[0], 1e-14));
+        modes[0].clone()
+    };
+    // ∂x∂x: y (y - 1) x^(y-2); ∂x∂y: x^(y-1) (1 + y log x); ∂y∂y: x^y log² x.
+    for x in [0.5f64, 1.0, 2.0, 3.0] {
+        for y in [0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 3.0] {
+            let (log, mixed) = (x.ln(), x.powf(y - 1.0) * (1.0 + y * x.ln()));
+            let want = [y * (y - 1.0) * x.powf(y - 2.0), mixed, mixed, x.powf(y) * log * log];
+            assert_close(&format!("{x}^{y}"), &second([x, y]), &want, 1e-14);
+        }
+    }
+}
+
+#[test]
+fn powers_of_constant_exponent_differentiate_at_zero_and_below() {
+    // First, second and third derivative; JAX has these for whole exponents, and NaN from the first 0 · ∞ on for others.
+    for (x, y, want) in [
+        (0.0, 0.0, [0.0, 0.0, 0.0]),
+        (0.0, 1.0, [1.0, 0.0, 0.0]),
+        (0.0, 2.0, [0.0, 2.0, 0.0]),
+        (-0.0, 2.0, [0.0, 2.0, 0.0]),
+        (0.0, 3.0, [0.0, 0.0, 6.0]),
+        (0.0, 2.5, [0.0, 0.0, f64::INFINITY]),
+        (0.0, 0.5, [f64::INFINITY, f64::NEG_INFINITY, f64::INFINITY]),
+        (0.0, -1.0, [f64::NEG_INFINITY, f64::INFINITY, f64::NEG_INFINITY]),
+        (-2.0, 0.0, [0.0, 0.0, 0.0]),
+        (-2.0, 2.0, [-4.0, 2.0, 0.0]),
+        (-2.0, 3.0, [12.0, -12.0, 6.0]),
+        (-2.0, -1.0, [-0.25, -0.25, -0.375]),
+        (-2.0, 0.5, [f64::NAN; 3]),
+        (f64::INFINITY, 0.0, [0.0, 0.0, 0.0]),
+        (f64::NAN, 0.0, [f64::NAN; 3]),
+    ] {
+        let f = |x: &Tensor| x.pow(y);
+        let got =
+            run(&[f64s(&[], &[x])], |xs| vec![grad(f)(&xs[0]), grad(grad(f))(&xs[0]), grad(grad(grad(f)))(&xs[0])]);
+        let got: Vec<f64> = got.iter().flat_map(Array::to_f64_vec).collect();
+        assert_close(&format!("{x}^{y}"), &got, &want, 1e-15);
+    }
+}
+
+#[test]
+fn the_derivative_of_an_extreme_nan_is_nan_both_ways() {
+    let nan = f64::NAN;
+    let xs = f64s(&[3, 3], &[1.0, nan, 3.0, 4.0, 6.0, 6.0, nan, nan, nan]);
+    let rows = |row: [f64; 3]| [&[nan; 3][..], &row, &[nan; 3]].concat();
+    for (f, row, value) in [
+        ((|x: &Tensor| x.max_axes(1)) as fn(&Tensor) -> Tensor, [0.0, 0.5, 0.5], 1.0),
+        (|x: &Tensor| x.min_axes(-1), [1.0, 0.0, 0.0], 1.0),
+        (|x: &Tensor| x.max_keep(1).squeeze(1), [0.0, 0.5, 0.5], 1.0),
+    ] {
+        let forward = run1(&[xs.clone(), f64s(&[3, 3], &[1.0; 9])], |v| jvp(f, &v[0], &v[1]).1);
+        assert_close("forwards", &forward, &[nan, value, nan], 0.0);
+        let reverse = run1(std::slice::from_ref(&xs), |v| grad(|x: &Tensor| f(x).sum())(&v[0]));
+        assert_close("backwards", &reverse, &rows(row), 0.0);
+    }
+    // Over all axes one NaN is enough; over none nothing is chosen; one element is chosen, whatever it is.
+    for f in [Tensor::max as fn(&Tensor) -> Tensor, Tensor::min] {
+        assert!(run1(std::slice::from_ref(&xs), |v| grad(f)(&v[0])).iter().all(|x| x.is_nan()));
+        assert_eq!(run1(&[f64s(&[], &[nan])], |v| grad(f)(&v[0])), [1.0]);
+        assert_close("one element", &run1(&[f64s(&[1], &[7.0])], |v| grad(f)(&v[0])), &[1.0], 0.0);
+        assert_eq!(run1(&[f64s(&[0], &[])], |v| grad(f)(&v[0])), [0.0; 0]);
+    }
+    // Of two operands, JAX has 0 for both where either is NaN.
+    for f in [(|x: &Tensor| x.maximum(1.0)) as fn(&Tensor) -> Tensor, |x| x.minimum(1.0)] {
+        assert_eq!(slope(f, nan), 0.0);
+    }
+}
+
+#[test]
+fn remainders_differentiate_with_the_quotient_that_they_have() {
+    // 1 / 0.1 rounds to 10, but 1 holds the f64 next to 0.1 only 9 times.
+    let by_y = |x: f64, y: f64| {
+        let inputs = [f64s(&[], &[x]), f64s(&[], &[y])];
+        run1(&inputs, |v| grad(|y: &Tensor| v[0].clone() % y)(&v[1]))[0]
+    };
+    for (x, y, want) in
+        [(1.0, 0.1, -9.0), (7.5, 2.0, -3.0), (-7.5, 2.0, 3.0), (7.5, -2.0, 3.0), (1.0, f64::INFINITY, 0.0)]
+    {
+        assert_eq!(by_y(x, y), want, "{x} % {y}");
+    }
 }
 
 #[test]

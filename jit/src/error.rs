@@ -44,6 +44,11 @@ impl Error {
         self
     }
 
+    /// The same error at another source line: that of the user's call, where it happened within.
+    pub(crate) fn at(self, location: &'static Location<'static>) -> Self {
+        Error { location: Some(location), ..self }
+    }
+
     /// The message without the source line.
     pub fn message(&self) -> &str {
         &self.message

@@ -8,7 +8,8 @@ use crate::tensor::{IntoAxes, Tensor};
 use crate::types::DType;
 
 impl Tensor {
-    /// The arithmetic mean of all elements.
+    /// The arithmetic mean of all elements. Integers and truth values are averaged as f32, here as in every mean,
+    /// variance and norm.
     #[track_caller]
     pub fn mean(&self) -> Tensor {
         self.mean_axes(..)
@@ -17,14 +18,14 @@ impl Tensor {
     /// The arithmetic mean over axes, which vanish.
     #[track_caller]
     pub fn mean_axes(&self, axes: impl IntoAxes) -> Tensor {
-        let sum = self.reduce(ReduceOp::Sum, axes);
+        let sum = self.inexact().reduce(ReduceOp::Sum, axes);
         self.over_count(sum)
     }
 
     /// The arithmetic mean over axes, which stay with extent 1.
     #[track_caller]
     pub fn mean_keep(&self, axes: impl IntoAxes + Clone) -> Tensor {
-        let sum = self.reduce_keep(ReduceOp::Sum, axes);
+        let sum = self.inexact().reduce_keep(ReduceOp::Sum, axes);
         self.over_count(sum)
     }
 
@@ -37,13 +38,13 @@ impl Tensor {
     /// The variance (of the population: divided by the count) over axes, which vanish.
     #[track_caller]
     pub fn var_axes(&self, axes: impl IntoAxes + Clone) -> Tensor {
-        (self - self.mean_keep(axes.clone())).square().mean_axes(axes)
+        (self.inexact() - self.mean_keep(axes.clone())).square().mean_axes(axes)
     }
 
     /// The variance over axes, which stay with extent 1.
     #[track_caller]
     pub fn var_keep(&self, axes: impl IntoAxes + Clone) -> Tensor {
-        (self - self.mean_keep(axes.clone())).square().mean_keep(axes)
+        (self.inexact() - self.mean_keep(axes.clone())).square().mean_keep(axes)
     }
 
     /// The variance of all elements.
@@ -61,8 +62,8 @@ impl Tensor {
     /// `log(sum(exp(x)))` over axes, which vanish, without overflow.
     #[track_caller]
     pub fn logsumexp(&self, axes: impl IntoAxes + Clone) -> Tensor {
-        let max = self.finite_max(axes.clone());
-        let sum = (self - &max).exp().sum_axes(axes);
+        let max = self.inexact().finite_max(axes.clone());
+        let sum = (self.inexact() - &max).exp().sum_axes(axes);
         let shape = sum.shape().to_vec();
         sum.log() + max.reshape(&shape)
     }
@@ -70,7 +71,7 @@ impl Tensor {
     /// The root of the sum of all squares: the Euclidean (or Frobenius) norm.
     #[track_caller]
     pub fn norm(&self) -> Tensor {
-        self.square().sum().sqrt()
+        self.inexact().square().sum().sqrt()
     }
 
     /// A matrix (or, along the last two axes, matrices) with zeros above the diagonal.
@@ -200,6 +201,7 @@ pub fn soft_sign(x: &Tensor) -> Tensor {
 /// `e^x / sum(e^x)` along an axis; negative counts from the end.
 #[track_caller]
 pub fn softmax(x: &Tensor, axis: isize) -> Tensor {
+    let x = &x.inexact();
     let e = (x - x.max_keep(axis).stop_gradient()).exp();
     let sum = e.sum_keep(axis);
     e / sum
@@ -208,6 +210,7 @@ pub fn softmax(x: &Tensor, axis: isize) -> Tensor {
 /// `log(softmax(x))` along an axis; negative counts from the end.
 #[track_caller]
 pub fn log_softmax(x: &Tensor, axis: isize) -> Tensor {
+    let x = &x.inexact();
     let shifted = x - x.max_keep(axis).stop_gradient();
     let log_sum = shifted.exp().sum_keep(axis).log();
     shifted - log_sum
@@ -216,10 +219,23 @@ pub fn log_softmax(x: &Tensor, axis: isize) -> Tensor {
 /// f32 rows with a 1 at each integer of `labels` and 0 elsewhere: shape `[…labels, classes]`.
 #[track_caller]
 pub fn one_hot(labels: &Tensor, classes: usize) -> Tensor {
+    one_hot_as(labels, classes, DType::F32)
+}
+
+/// As [`one_hot`], rows of another element type.
+///
+/// ```
+/// # use fulgurite_jit::{DType, Tensor, one_hot_as};
+/// # fn traced(labels: &Tensor) {
+/// let targets = one_hot_as(labels, 10, DType::F64);
+/// # }
+/// ```
+#[track_caller]
+pub fn one_hot_as(labels: &Tensor, classes: usize, dtype: DType) -> Tensor {
     let mut shape = labels.shape().to_vec();
     shape.push(classes);
     let positions = Tensor::iota(labels.dtype(), &shape, labels.rank());
-    labels.expand_dims(-1).equal(&positions).convert(DType::F32)
+    labels.expand_dims(-1).equal(&positions).convert(dtype)
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ pub(crate) fn bits_of(dtype: DType, bytes: &[u8]) -> Vec<u64> {
 }
 
 /// The array of these elements.
-fn array_of(ty: &TensorType, bits: &[u64]) -> Result<Array> {
+pub(crate) fn array_of(ty: &TensorType, bits: &[u64]) -> Result<Array> {
     let bytes: Vec<u8> = match ty.dtype {
         DType::Bool => bits.iter().map(|&x| x as u8).collect(),
         DType::I32 | DType::U32 | DType::F32 => bits.iter().flat_map(|&x| (x as u32).to_ne_bytes()).collect(),

@@ -41,8 +41,8 @@ pub use einsum::einsum;
 pub use error::{Error, Result};
 pub use fulgurite_macros::Tree;
 pub use functions::{
-    elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, relu, relu6, silu,
-    soft_sign, softmax,
+    elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, one_hot_as, relu, relu6,
+    silu, soft_sign, softmax,
 };
 pub use output::Output;
 pub use random::Key;

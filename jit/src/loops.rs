@@ -52,7 +52,7 @@ pub struct Loops {
 pub struct Parallel {
     /// The dimension.
     pub dim: usize,
-    /// The dimension directly within it that divides with it, and its extent: the two count as one, row-major.
+    /// Where the loop is [`Stmt::Collapsed`]: its inner dimension and that one's extent.
     pub within: Option<(usize, usize)>,
     /// How often it runs in all.
     pub extent: usize,
@@ -100,6 +100,15 @@ pub enum Stmt {
         extent: usize,
         /// Is it the vectorised dimension?
         vector: bool,
+        /// What is repeated.
+        body: Vec<Stmt>,
+    },
+    /// Two loops that run as one, row-major, and divide as one. Nothing stands between them.
+    Collapsed {
+        /// The outer dimension and its extent.
+        outer: (usize, usize),
+        /// The inner one.
+        inner: (usize, usize),
         /// What is repeated.
         body: Vec<Stmt>,
     },
@@ -204,17 +213,9 @@ impl Loops {
         start
     }
 
-    /// Is it the loop of which only a part is run?
+    /// Does the loop over `dim` divide between threads, alone or as one of two that are collapsed?
     pub fn is_divided(&self, dim: usize) -> bool {
-        self.parallel.is_some_and(|parallel| parallel.dim == dim)
-    }
-
-    /// Where the loop over `dim` divides as one with the loop in its `body`: that one's dimension and extent, and body.
-    pub fn divided_with<'s>(&self, dim: usize, body: &'s [Stmt]) -> Option<((usize, usize), &'s [Stmt])> {
-        match (self.parallel.filter(|parallel| parallel.dim == dim)?.within, body) {
-            (Some(within), [Stmt::For { body, .. }]) => Some((within, body)),
-            _ => None,
-        }
+        self.parallel.is_some_and(|p| p.dim == dim || p.within.is_some_and(|(within, _)| within == dim))
     }
 
     /// Roughly how many lane instructions a run takes, each for up to [`PARTIALS`] lanes of 32 bits or half
@@ -229,6 +230,10 @@ impl Loops {
                     }
                     Stmt::For { dim, extent, vector: true, body } => {
                         extent.div_ceil(lanes).saturating_mul(1 + count(body, Some(*dim), lanes))
+                    }
+                    Stmt::Collapsed { outer, inner, body } => {
+                        let inside = inner.1.saturating_mul(1 + count(body, vector, lanes));
+                        outer.1.saturating_mul(1 + inside)
                     }
                     Stmt::Block(block) => {
                         let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
@@ -277,6 +282,11 @@ impl fmt::Display for Loops {
                         show(body, depth + 1, f)?;
                         writeln!(f, "{pad}}}")?;
                     }
+                    Stmt::Collapsed { outer, inner, body } => {
+                        writeln!(f, "{pad}for i{}, i{} in 0..{}, 0..{} {{", outer.0, inner.0, outer.1, inner.1)?;
+                        show(body, depth + 1, f)?;
+                        writeln!(f, "{pad}}}")?;
+                    }
                     Stmt::Block(block) => show_block(block, &pad, f)?,
                     Stmt::Init(a) => writeln!(f, "{pad}init a{a}")?,
                     Stmt::Combine { accumulator, row } => writeln!(f, "{pad}r{row} = combine a{accumulator}")?,
@@ -318,6 +328,9 @@ fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Resu
             LaneOp::Compare(op, x, y) => format!("{op:?} v{} v{}", x.0, y.0),
             LaneOp::Select(c, x, y) => format!("Select v{} v{} v{}", c.0, x.0, y.0),
             LaneOp::Convert(op, x) => format!("{op:?} v{}", x.0),
+            LaneOp::Rare(function, [c, x, y, z]) => {
+                format!("{function:?} v{} v{} where v{} else v{}", x.0, y.0, c.0, z.0)
+            }
         };
         writeln!(f, "{pad}v{i}: {:?} = {what}", inst.ty)?;
     }

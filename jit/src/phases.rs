@@ -149,15 +149,20 @@ pub fn arrange(
     let mut in_order: Vec<Work> = Vec::with_capacity(n);
     let mut phases: Vec<Phase> = Vec::new();
     let mut done = vec![false; n];
-    let mut pending: Vec<usize> = (0..n).collect();
+    // The first kernels that have not run; and how many of what each needs have not.
+    let (mut window, mut rest): (Vec<usize>, _) = (Vec::new(), 0..n);
+    let mut unmet: Vec<usize> = needs.iter().map(|needs| needs.len()).collect();
+    let users = users(&needs);
     let mut gain = 0.0;
-    while !pending.is_empty() {
-        let window = &pending[..pending.len().min(WINDOW)];
-        let ready: Vec<usize> =
-            window.iter().copied().filter(|&k| needs[k].iter().all(|&before| done[before])).collect();
+    loop {
+        window.extend(rest.by_ref().take(WINDOW - window.len()));
+        if window.is_empty() {
+            break;
+        }
+        let ready: Vec<usize> = window.iter().copied().filter(|&k| unmet[k] == 0).collect();
         let sum = |of: &[usize]| of.iter().map(|&k| work[k].nanoseconds).sum::<f64>();
         let small: Vec<usize> = ready.iter().copied().filter(|&k| work[k].nanoseconds < SMALL).collect();
-        let chain = ready.iter().find_map(|&k| links.chain(k, window, &done));
+        let chain = ready.iter().find_map(|&k| links.chain(k, &window, &done));
         let together = !pays || chain.is_some() || sum(&ready) >= WORTH && (small.is_empty() || sum(&small) >= WORTH);
         let mut groups = Vec::new();
         let begin = order.len();
@@ -181,8 +186,9 @@ pub fn arrange(
         }
         for &k in &order[begin..] {
             done[k] = true;
+            users[k].iter().for_each(|&user| unmet[user] -= 1);
         }
-        pending.retain(|&k| !done[k]);
+        window.retain(|&k| !done[k]);
         in_order.extend(order[begin..].iter().map(|&k| work[k]));
         if together {
             let work: Vec<Work> = groups.iter().map(|group| group.work(&in_order)).collect();
@@ -273,9 +279,20 @@ fn share_in_runs(work: &[Work], threads: usize) -> Shares {
 /// For each kernel some others.
 type Others = Vec<SmallVec<[usize; 4]>>;
 
-/// For each kernel those that must have run before it, and those of them that read what it may overwrite.
+/// For each kernel those that need it.
+fn users(needs: &Others) -> Others {
+    let mut users: Others = vec![SmallVec::new(); needs.len()];
+    for (k, needs) in needs.iter().enumerate() {
+        needs.iter().for_each(|&before| users[before].push(k));
+    }
+    users
+}
+
+/// For each kernel those that must have run before it, and those of them that read what it may overwrite. What one of
+/// these needs itself is left out where it goes without saying: of the parts of a buffer, which are written in order,
+/// the last one stands for all before it, and for the readers that those have waited for.
 fn dependences(kernels: &Kernels, donated: &[bool]) -> (Others, Others) {
-    let mut writers: HashMap<BufferId, SmallVec<[usize; 2]>> = HashMap::new();
+    let mut writer: HashMap<BufferId, usize> = HashMap::new();
     let mut readers: HashMap<BufferId, SmallVec<[usize; 4]>> = HashMap::new();
     // A result that may be written over the input it comes from must wait for all that reads that input.
     let mut param = HashMap::new();
@@ -284,10 +301,11 @@ fn dependences(kernels: &Kernels, donated: &[bool]) -> (Others, Others) {
             param.insert(i, BufferId(b as u32));
         }
     }
-    let mut over: HashMap<BufferId, BufferId> = HashMap::new();
+    // The input that a result may be written over, and how many of its readers the result's earlier parts wait for.
+    let mut over: HashMap<BufferId, (BufferId, usize)> = HashMap::new();
     for (o, output) in kernels.outputs.iter().enumerate() {
         if let (Output::Computed(b, _), Some(true), Some(&input)) = (output, donated.get(o), param.get(&o)) {
-            over.insert(*b, input);
+            over.insert(*b, (input, 0));
         }
     }
     let (mut needs, mut overwritten) = (Vec::new(), Vec::new());
@@ -295,12 +313,16 @@ fn dependences(kernels: &Kernels, donated: &[bool]) -> (Others, Others) {
         let (mut before, mut read_before): (SmallVec<[usize; 4]>, SmallVec<[usize; 4]>) = Default::default();
         let (reads, writes) = (kernel.reads(), kernel.writes());
         for buffer in reads.iter().chain(&writes) {
-            before.extend(writers.get(buffer).into_iter().flatten().copied());
+            before.extend(writer.get(buffer).copied());
         }
         for buffer in &writes {
-            let input = over.get(buffer).and_then(|input| readers.get(input));
-            read_before.extend(input.into_iter().flatten().copied());
-            writers.entry(*buffer).or_default().push(k);
+            if let Some((input, waited)) = over.get_mut(buffer)
+                && let Some(readers) = readers.get(input)
+            {
+                read_before.extend_from_slice(&readers[*waited..]);
+                *waited = readers.len();
+            }
+            writer.insert(*buffer, k);
         }
         for buffer in reads {
             readers.entry(buffer).or_default().push(k);
@@ -324,6 +346,34 @@ pub(crate) fn in_order<T>(items: Vec<T>, order: &[usize]) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuse::fuse;
+    use crate::graph::parse;
+
+    #[test]
+    fn what_a_buffer_of_many_parts_needs_grows_with_their_number_alone() {
+        for parts in [10, 1_000] {
+            // The result is written in parts over its input, which each of them reads; then it is read as a whole.
+            let mut text = format!("fn main(%0: f32[{parts}]) -> (f32[{parts}], f32[]) {{\n");
+            for i in 0..parts {
+                let (x, y) = (2 * i + 1, 2 * i + 2);
+                text += &format!("%{x}: f32[1] = slice %0 [start={i}, limit={}, stride=1]\n", i + 1);
+                text += &format!("%{y}: f32[1] = sin %{x}\n");
+            }
+            let all: Vec<String> = (0..parts).map(|i| format!("%{}", 2 * i + 2)).collect();
+            let last = 2 * parts + 1;
+            text += &format!("%{last}: f32[{parts}] = concatenate {} [axis=0]\n", all.join(", "));
+            text += &format!("%{0}: f32[] = reduce_sum %{last} [axes=0]\nreturn %{last}, %{0}\n}}", last + 1);
+            let kernels = fuse(&parse(&text).expect("a graph"));
+            let (needs, overwritten) = dependences(&kernels, &[true]);
+            assert_eq!(needs.len(), parts + 1);
+            assert!(
+                needs[1..].iter().enumerate().all(|(k, needs)| needs.contains(&k)),
+                "the part before is waited for"
+            );
+            let count = |others: &Others| others.iter().map(|others| others.len()).sum::<usize>();
+            assert!(count(&needs) <= 2 * parts && count(&overwritten) <= parts, "{}", count(&needs));
+        }
+    }
 
     #[test]
     fn work_is_shared_out_evenly() {

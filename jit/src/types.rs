@@ -72,12 +72,19 @@ impl fmt::Display for DType {
 }
 
 /// An element type and a shape; prints as `f32[128,784]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
     /// The type of an element.
     pub dtype: DType,
     /// The extents.
     pub shape: Shape,
+}
+
+impl Clone for TensorType {
+    // A derived clone pushes the extents one by one; types are cloned for every value in every pass.
+    fn clone(&self) -> Self {
+        TensorType::new(self.dtype, &self.shape)
+    }
 }
 
 impl TensorType {

@@ -8,8 +8,8 @@
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::immediates::{Ieee32, Ieee64};
 use cranelift_codegen::ir::{
-    BlockArg, Endianness, Function, InstBuilder, MemFlagsData, StackSlot, StackSlotData, StackSlotKind, Type, Value,
-    types,
+    AbiParam, BlockArg, Endianness, Function, InstBuilder, MemFlagsData, Signature, StackSlot, StackSlotData,
+    StackSlotKind, Type, Value, types,
 };
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -17,7 +17,9 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::fuse::Affine;
-use crate::lane::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, lower};
+use crate::lane::{
+    LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, Rare, lower,
+};
 use crate::loops::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Row, Stmt};
 use crate::types::DType;
 
@@ -102,9 +104,7 @@ impl Emitter<'_, '_> {
             match stmt {
                 Stmt::For { dim, vector: vectorised, body, .. } if self.loops.is_divided(*dim) => {
                     let (begin, end) = self.part.expect("divided loops come with a part");
-                    if let Some((within, body)) = self.loops.divided_with(*dim, body) {
-                        self.flat_loop(*dim, within, (begin, end), body, width, vector);
-                    } else if *vectorised && !self.loops.wide {
+                    if *vectorised && !self.loops.wide {
                         // Parts begin at multiples of the lanes.
                         let whole = self.builder.ins().band_imm_s(end, -(LANES as i64));
                         self.part_loop(*dim, begin, whole, LANES, body, LANES, Some(*dim));
@@ -121,6 +121,10 @@ impl Emitter<'_, '_> {
                 }
                 Stmt::For { dim, extent, vector: _, body } => {
                     self.for_loop(*dim, 0, *extent, 1, body, width, vector);
+                }
+                Stmt::Collapsed { outer, inner, body } => {
+                    let part = self.part.expect("divided loops come with a part");
+                    self.collapsed_loop(outer.0, *inner, part, body, width, vector);
                 }
                 Stmt::Block(block) => self.block(block, width, vector),
                 Stmt::Init(a) => self.init(*a, width),
@@ -176,7 +180,7 @@ impl Emitter<'_, '_> {
     }
 
     /// A part of two loops that count as one: the first's and the second's dimension, the second's extent.
-    fn flat_loop(
+    fn collapsed_loop(
         &mut self,
         first: usize,
         (second, extent): (usize, usize),
@@ -527,10 +531,37 @@ impl Emitter<'_, '_> {
                 LaneOp::Compare(op, x, y) => self.compare(op, program.ty(x), get(x), get(y)),
                 LaneOp::Select(c, x, y) => self.select(inst.ty, get(c), get(x), get(y), width),
                 LaneOp::Convert(op, x) => self.convert(op, get(x), width),
+                LaneOp::Rare(function, operands) => self.rare(function, inst.ty, operands.map(get), width),
             };
             values[i] = Some(value);
         }
         roots.iter().map(|x| values[x.index()].expect("a root is live")).collect()
+    }
+
+    /// `c ? function(x, y) : z`: a branch to calls for each lane, taken where `c` is true for any.
+    fn rare(&mut self, function: Rare, ty: LaneType, [c, x, y, z]: [Value; 4], width: usize) -> Value {
+        let (calls, after) = (self.builder.create_block(), self.builder.create_block());
+        let result = self.builder.append_block_param(after, lane_type(ty, width));
+        let any = if width == 1 { c } else { self.builder.ins().vany_true(c) };
+        self.builder.ins().brif(any, calls, &[], after, &[BlockArg::Value(z)]);
+        self.builder.set_cold_block(calls);
+        self.builder.switch_to_block(calls);
+        let lane = scalar_type(ty);
+        let mut signature = Signature::new(self.builder.func.signature.call_conv);
+        signature.params.extend([AbiParam::new(lane); 2]);
+        signature.returns.push(AbiParam::new(lane));
+        let signature = self.builder.import_signature(signature);
+        let address = if ty == LaneType::F64 { function.double() as usize } else { function.single() as usize };
+        let address = self.builder.ins().iconst(types::I64, address as i64);
+        let call = |e: &mut Self, x: Value, y: Value| {
+            let call = e.builder.ins().call_indirect(signature, address, &[x, y]);
+            e.builder.inst_results(call)[0]
+        };
+        let called = self.each_lane(x, y, ty, width, call);
+        let chosen = self.select(ty, c, called, z, width);
+        self.builder.ins().jump(after, &[BlockArg::Value(chosen)]);
+        self.builder.switch_to_block(after);
+        result
     }
 
     fn unary(&mut self, op: LaneUnary, ty: LaneType, x: Value, width: usize) -> Value {
@@ -578,10 +609,10 @@ impl Emitter<'_, '_> {
                     let amount = self.builder.ins().iconst(types::I32, amount as i64);
                     self.shift(op, x, amount)
                 }
-                None => self.each_lane(x, y, width, |e, x, y| e.shift(op, x, y)),
+                None => self.each_lane(x, y, ty, width, |e, x, y| e.shift(op, x, y)),
             },
             LaneBinary::SDiv | LaneBinary::SRem | LaneBinary::UDiv | LaneBinary::URem => {
-                self.each_lane(x, y, width, |e, x, y| e.divide(op, x, y, known))
+                self.each_lane(x, y, ty, width, |e, x, y| e.divide(op, x, y, known))
             }
             LaneBinary::SMin => self.extreme(IntCC::SignedLessThan, x, y, width),
             LaneBinary::SMax => self.extreme(IntCC::SignedGreaterThan, x, y, width),
@@ -649,8 +680,15 @@ impl Emitter<'_, '_> {
         }
     }
 
-    /// A two-operand integer instruction that there is only for scalars.
-    fn each_lane(&mut self, x: Value, y: Value, width: usize, f: impl Fn(&mut Self, Value, Value) -> Value) -> Value {
+    /// What there is for scalars of two operands only.
+    fn each_lane(
+        &mut self,
+        x: Value,
+        y: Value,
+        ty: LaneType,
+        width: usize,
+        f: impl Fn(&mut Self, Value, Value) -> Value,
+    ) -> Value {
         if width == 1 {
             return f(self, x, y);
         }
@@ -661,7 +699,7 @@ impl Emitter<'_, '_> {
                 f(self, x, y)
             })
             .collect();
-        self.gather(&lanes, LaneType::I32)
+        self.gather(&lanes, ty)
     }
 
     fn compare(&mut self, op: LaneCompare, ty: LaneType, x: Value, y: Value) -> Value {

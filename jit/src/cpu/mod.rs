@@ -1,8 +1,8 @@
 //! The CPU back end: kernels in, machine code out.
 //!
 //! Each loop kernel becomes a function (`emit`), equal ones only one; matrix products are calls of precompiled
-//! microkernels (`gemm`); one driver function per program calls them all in order with the addresses that the memory
-//! plan gives. All code of a program is in one JIT module and is freed with it.
+//! microkernels (`gemm`); one driver per program calls them all in order with the addresses that the memory plan gives,
+//! a function, or many where the program is long. All code of a program is in one JIT module and is freed with it.
 //!
 //! Nothing is run here. [`Code::entry`] is the address of the driver; `fulgurite-runtime` calls it.
 
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::{AbiParam, Signature, types};
+use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_jit::{JITBuilder, JITModule};
@@ -332,6 +333,25 @@ pub fn list(kernels: &Kernels, isa: Isa) -> Result<Vec<Listing>> {
     Ok(listings)
 }
 
+/// What Cranelift compiles for: this machine. `quick` where there is much code that hardly anything is to be gained in.
+fn host(quick: bool) -> Result<OwnedTargetIsa> {
+    let fault = |e: &dyn std::fmt::Display| Error::compiler("emit", e);
+    let mut flags = settings::builder();
+    let verify = if cfg!(debug_assertions) { "true" } else { "false" };
+    for (name, value) in [
+        ("opt_level", if quick { "none" } else { "speed" }),
+        ("regalloc_algorithm", if quick { "single_pass" } else { "backtracking" }),
+        ("enable_verifier", verify),
+        ("unwind_info", "false"),
+        ("is_pic", "false"),
+        ("use_colocated_libcalls", "false"),
+    ] {
+        flags.set(name, value).map_err(|e| fault(&e))?;
+    }
+    let isa = cranelift_native::builder().map_err(|e| fault(&e))?;
+    isa.finish(settings::Flags::new(flags)).map_err(|e| fault(&e))
+}
+
 struct Compiler {
     module: JITModule,
     context: Context,
@@ -340,32 +360,21 @@ struct Compiler {
     listing: Option<(String, String)>,
     /// The vectors that `wide` may emit, if any.
     wide: Option<Width>,
+    /// How the next functions are compiled, if not as the module says.
+    quick: Option<OwnedTargetIsa>,
 }
 
 impl Compiler {
     fn new(isa: Isa) -> Result<Self> {
         let wide = Width::of(isa);
-        let fault = |e: &dyn std::fmt::Display| Error::compiler("emit", e);
-        let mut flags = settings::builder();
-        let verify = if cfg!(debug_assertions) { "true" } else { "false" };
-        for (name, value) in [
-            ("opt_level", "speed"),
-            ("enable_verifier", verify),
-            ("unwind_info", "false"),
-            ("is_pic", "false"),
-            ("use_colocated_libcalls", "false"),
-        ] {
-            flags.set(name, value).map_err(|e| fault(&e))?;
-        }
-        let isa = cranelift_native::builder().map_err(|e| fault(&e))?;
-        let isa = isa.finish(settings::Flags::new(flags)).map_err(|e| fault(&e))?;
-        let module = JITModule::new(JITBuilder::with_isa(isa, cranelift_module::default_libcall_names()));
+        let module = JITModule::new(JITBuilder::with_isa(host(false)?, cranelift_module::default_libcall_names()));
         Ok(Compiler {
             context: module.make_context(),
             frontend: FunctionBuilderContext::new(),
             module,
             listing: None,
             wide,
+            quick: None,
         })
     }
 
@@ -418,9 +427,8 @@ impl Compiler {
             *clif = self.context.func.display().to_string();
         }
         self.context.set_disasm(wants(Stage::Asm) || self.listing.is_some());
-        self.context
-            .compile(self.module.isa(), &mut ControlPlane::default())
-            .map_err(|e| fault(&format!("{:?}", e.inner)))?;
+        let isa = self.quick.as_deref().unwrap_or(self.module.isa());
+        self.context.compile(isa, &mut ControlPlane::default()).map_err(|e| fault(&format!("{:?}", e.inner)))?;
         let code = self.context.compiled_code().expect("it was just compiled");
         if let Some(text) = &code.vcode {
             dump(Stage::Asm, &format!("asm of {name}"), text);

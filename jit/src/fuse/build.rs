@@ -1,24 +1,29 @@
 //! One kernel for each stored value: its expression down to other stored values, over its own loops.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
 
 use super::index::{Affine, Coords, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
-use super::store::{reshape_base, stored};
+use super::store::{is_elementwise, is_movement, reshape_base, stored};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, ReduceOp, ValueId};
 use crate::types::DType;
 
 /// A kernel for each stored value of `graph`, whose dots are normalised.
 pub(super) fn build(graph: &Graph) -> Kernels {
+    build_counting(graph).0
+}
+
+/// As [`build`], and how many rounds it took.
+fn build_counting(graph: &Graph) -> (Kernels, usize) {
     let mut forced = vec![false; graph.nodes.len()];
-    loop {
+    for round in 1.. {
         let mut builder = Builder::new(graph, stored(graph, &forced));
         builder.run();
         if builder.missing.is_empty() {
-            return builder.result;
+            return (builder.result, round);
         }
         // Some reshapes or products turned out to need their operand stored: once more, with it stored.
         let new = builder.missing.iter().any(|id| !forced[id.index()]);
@@ -27,6 +32,7 @@ pub(super) fn build(graph: &Graph) -> Kernels {
             forced[id.index()] = true;
         }
     }
+    unreachable!("each round stores another value")
 }
 
 struct Builder<'a> {
@@ -92,6 +98,9 @@ impl<'a> Builder<'a> {
                 _ => {}
             }
         }
+        if !self.missing.is_empty() {
+            return self.find_missing();
+        }
         for &output in &self.graph.outputs {
             let ty = self.graph.ty(output).clone();
             let base = reshape_base(self.graph, output);
@@ -101,6 +110,21 @@ impl<'a> Builder<'a> {
                 _ => Output::Computed(self.buffers[&base], ty.into()),
             };
             self.result.outputs.push(output);
+        }
+    }
+
+    /// Finds what is missing for the missing in turn, so that a long chain of such is not found one by one.
+    fn find_missing(&mut self) {
+        let mut known: HashSet<ValueId> = HashSet::new();
+        let mut next = 0;
+        while let Some(&id) = self.missing.get(next) {
+            next += 1;
+            let node = self.graph.node(id);
+            if known.insert(id) && (is_elementwise(&node.op) || is_movement(&node.op)) {
+                let mut body = self.body(&node.ty.shape, &[]);
+                let coords = body.own_coords();
+                self.compute(&mut body, id, &coords);
+            }
         }
     }
 
@@ -433,7 +457,7 @@ fn join_axes(shape: &[usize], strides: &[isize], joined: &[usize]) -> Option<Sma
 
 #[cfg(test)]
 mod tests {
-    use super::join_axes;
+    use super::{build_counting, join_axes};
 
     #[test]
     fn a_reshape_may_split_the_axes_of_a_product() {
@@ -446,6 +470,21 @@ mod tests {
 }";
         let kernels = crate::fuse::fuse(&crate::graph::parse(text).expect("a graph"));
         assert_eq!(kernels.kernels.iter().filter(|k| matches!(k, super::Kernel::Gemm(_))).count(), 2);
+    }
+
+    #[test]
+    fn a_chain_of_reshapes_that_need_storage_takes_as_many_rounds_as_one() {
+        let rounds = |length: usize| {
+            let mut text = String::from("fn main(%0: f32[4,6]) -> (f32[4,6]) {\n");
+            for i in 0..length {
+                let (x, y, z) = (2 * i, 2 * i + 1, 2 * i + 2);
+                text += &format!("%{y}: f32[6,4] = transpose %{x} [perm=1,0]\n");
+                text += &format!("%{z}: f32[4,6] = reshape %{y} [shape=4,6]\n");
+            }
+            text += &format!("%{0}: f32[4,6] = neg %{1}\nreturn %{0}\n}}", 2 * length + 1, 2 * length);
+            build_counting(&crate::graph::parse(&text).expect("a graph")).1
+        };
+        assert_eq!(rounds(100), rounds(2));
     }
 
     #[test]

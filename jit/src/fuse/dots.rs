@@ -13,11 +13,10 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
         let operands: Operands = node.operands.iter().map(|x| map[x.index()]).collect();
-        let mut emit = Emit { graph: &mut result, node };
         let value = match &node.op {
-            Op::Dot(axes) => emit.dot(axes, operands[0], operands[1]),
-            Op::Param(_) => emit.graph.param(node.ty.clone()),
-            op => emit.push(op.clone(), &operands),
+            Op::Dot(axes) => Emit { graph: &mut result, node }.dot(axes, operands[0], operands[1]),
+            Op::Param(_) => result.param(node.ty.clone()),
+            op => result.push(Node { op: op.clone(), operands, ty: node.ty.clone(), location: node.location }),
         };
         map.push(value);
     }

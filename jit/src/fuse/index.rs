@@ -9,12 +9,19 @@ use smallvec::SmallVec;
 use crate::types::row_major_strides;
 
 /// `offset + Σ strides[d] · i[d]` over the loop dimensions `d` of a kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Affine {
     /// The constant.
     pub offset: isize,
     /// The multiple of each loop counter.
     pub strides: SmallVec<[isize; 6]>,
+}
+
+impl Clone for Affine {
+    // A derived clone pushes the multiples one by one.
+    fn clone(&self) -> Self {
+        Affine { offset: self.offset, strides: SmallVec::from_slice(&self.strides) }
+    }
 }
 
 impl Affine {
@@ -70,6 +77,10 @@ pub(super) fn flatten(coords: &[Affine], shape: &[usize], dims: usize) -> Affine
 pub(super) fn reshape(coords: &[Affine], to: &[usize], from: &[usize], extents: &[usize]) -> Option<Coords> {
     let dims = extents.len();
     let mut result: Coords = SmallVec::from_elem(Affine::zero(dims), from.len());
+    if from.contains(&0) {
+        // There is no element to be found.
+        return Some(result);
+    }
     let (mut t, mut f) = (0, 0);
     while t < to.len() || f < from.len() {
         // The smallest runs of axes on both sides with as many elements.

@@ -246,8 +246,21 @@ impl LoopKernel {
 
 /// Each buffer once, in order.
 fn distinct(buffers: impl Iterator<Item = BufferId>) -> Vec<BufferId> {
-    let mut known = HashSet::new();
-    buffers.filter(|&buffer| known.insert(buffer)).collect()
+    /// Up to so many are compared one by one, which is less than a table takes.
+    const FEW: usize = 16;
+    let (mut list, mut known) = (Vec::new(), HashSet::new());
+    for buffer in buffers {
+        let is_new = if list.len() < FEW { !list.contains(&buffer) } else { !known.contains(&buffer) };
+        if is_new {
+            list.push(buffer);
+            if list.len() == FEW {
+                known.extend(&list);
+            } else if list.len() > FEW {
+                known.insert(buffer);
+            }
+        }
+    }
+    list
 }
 
 impl Kernels {

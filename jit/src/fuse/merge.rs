@@ -22,10 +22,13 @@ const STREAMS: usize = 24;
 /// From this many elements on a stream counts.
 const LONG: usize = 512;
 
+/// A kernel tries to join so many at most, the latest: what a thousand kernels read would make each look at all others.
+const CANDIDATES: usize = 256;
+
 /// Joins what can be joined, and removes stores that nobody reads.
 pub(super) fn merge(mut kernels: Kernels) -> Kernels {
     let mut groups: Vec<Group> = Vec::new();
-    // The last group that writes each buffer, and all groups that touch it.
+    // The last group that writes each buffer, and all groups that read it, in order.
     let mut writer: HashMap<BufferId, usize> = HashMap::new();
     let mut readers: HashMap<BufferId, SmallVec<[usize; 4]>> = HashMap::new();
     let partial = partly_written(&kernels);
@@ -47,14 +50,15 @@ pub(super) fn merge(mut kernels: Kernels) -> Kernels {
         let mut candidates: Vec<usize> = Vec::new();
         for buffer in &reads {
             if kernels.buffers[buffer.index()].ty.elements() > 1 || writer.contains_key(buffer) {
-                candidates.extend(writer.get(buffer));
-                candidates.extend(readers.get(buffer).into_iter().flatten());
+                let readers = readers.get(buffer).map_or(&[][..], |readers| readers);
+                let near = readers.iter().rev().take(CANDIDATES).chain(writer.get(buffer));
+                candidates.extend(near.copied().filter(|&at| at >= earliest));
             }
         }
         candidates.sort_unstable_by(|a, b| b.cmp(a));
         candidates.dedup();
         let mut joined = None;
-        for at in candidates.into_iter().filter(|&at| at >= earliest) {
+        for at in candidates.into_iter().take(CANDIDATES) {
             if let Group::Loop(group) = &mut groups[at]
                 && group.join(&kernel, &partial)
             {
@@ -112,8 +116,8 @@ fn note(
     }
     for buffer in kernel.reads() {
         let all = readers.entry(buffer).or_default();
-        if !all.contains(&at) {
-            all.push(at);
+        if let Err(place) = all.binary_search(&at) {
+            all.insert(place, at);
         }
     }
 }
@@ -146,6 +150,7 @@ impl Group {
 
 struct LoopGroup {
     kernel: LoopKernel,
+    /// The kernel's values; empty until another kernel joins.
     known: HashMap<KernelValue, Slot>,
     /// What the kernel stores, and where.
     stored: HashMap<BufferId, (Slot, Affine)>,
@@ -155,10 +160,9 @@ struct LoopGroup {
 
 impl LoopGroup {
     fn new(kernel: LoopKernel) -> Self {
-        let known = kernel.values.iter().enumerate().map(|(i, v)| (v.clone(), i as Slot)).collect();
         let stored = kernel.stores.iter().map(|s| (s.buffer, (s.value, s.index.clone()))).collect();
         let touched = kernel.touches().into_iter().collect();
-        LoopGroup { kernel, known, stored, touched }
+        LoopGroup { kernel, known: HashMap::new(), stored, touched }
     }
 
     /// Takes `other` in, if it fits.
@@ -184,6 +188,9 @@ impl LoopGroup {
         // Two parts of one buffer stay apart, so that their order is that of the kernels.
         if other.stores.iter().any(|s| partial.contains(&s.buffer) && self.stored.contains_key(&s.buffer)) {
             return false;
+        }
+        if self.known.is_empty() {
+            self.known = self.kernel.values.iter().enumerate().map(|(i, v)| (v.clone(), i as Slot)).collect();
         }
         self.touched.extend(other.touches());
         self.kernel.dims = dims;

@@ -15,7 +15,7 @@ const DEAR_REPEATED: u32 = 4;
 /// How often a broadcast must repeat a value for it to count.
 const REPEATS: usize = 4;
 
-/// A longer expression than this is cut.
+/// A longer expression than this is cut, by its cost or by how deep it is, since what costs nothing may be deep too.
 const LONGEST: u32 = 400;
 
 /// Is the op only another view of its operand?
@@ -82,18 +82,17 @@ pub(super) fn stored(graph: &Graph, forced: &[bool]) -> Vec<bool> {
             }
         }
     }
+    // What each value is a view of.
+    let mut base: Vec<usize> = Vec::with_capacity(n);
     for id in graph.ids() {
-        if let Op::Dot(_) = graph.node(id).op {
-            for &x in &graph.node(id).operands {
-                let mut base = x;
-                while is_movement(&graph.node(base).op) && !stored[base.index()] {
-                    base = graph.node(base).operands[0];
-                }
-                stored[base.index()] = true;
-            }
+        let node = graph.node(id);
+        let is_view = is_movement(&node.op) && !stored[id.index()];
+        base.push(if is_view { base[node.operands[0].index()] } else { id.index() });
+        if let Op::Dot(_) = node.op {
+            node.operands.iter().for_each(|x| stored[base[x.index()]] = true);
         }
     }
-    let mut cost = vec![0u32; n];
+    let (mut cost, mut depth) = (vec![0u32; n], vec![0u32; n]);
     for id in graph.ids() {
         let node = graph.node(id);
         let i = id.index();
@@ -102,13 +101,14 @@ pub(super) fn stored(graph: &Graph, forced: &[bool]) -> Vec<bool> {
         }
         let inside: u32 = node.operands.iter().map(|x| cost[x.index()]).sum();
         cost[i] = inside + op_cost(&node.op);
-        if is_elementwise(&node.op) {
-            let dear = cost[i] >= DEAR && uses[i] > 1;
-            let dear_repeated = cost[i] >= DEAR_REPEATED && repeats[i] >= REPEATS;
-            if dear || dear_repeated || cost[i] > LONGEST {
-                stored[i] = true;
-                cost[i] = 0;
-            }
+        depth[i] = 1 + node.operands.iter().map(|x| depth[x.index()]).max().unwrap_or(0);
+        let dear = cost[i] >= DEAR && uses[i] > 1;
+        let dear_repeated = cost[i] >= DEAR_REPEATED && repeats[i] >= REPEATS;
+        let is_dear = is_elementwise(&node.op) && (dear || dear_repeated || cost[i] > LONGEST);
+        // A reshape is read where its operand is stored.
+        if is_dear || depth[i] > LONGEST && !matches!(node.op, Op::Reshape(_)) {
+            stored[i] = true;
+            (cost[i], depth[i]) = (0, 0);
         }
     }
     stored

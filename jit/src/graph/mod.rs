@@ -46,7 +46,7 @@ impl std::fmt::Display for ValueId {
 pub type Operands = SmallVec<[ValueId; 4]>;
 
 /// A value: an op, its operands, and what it gives.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Node {
     /// What is done.
     pub op: Op,
@@ -56,6 +56,14 @@ pub struct Node {
     pub ty: TensorType,
     /// The user's line that asked for it, where known.
     pub location: Option<&'static Location<'static>>,
+}
+
+impl Clone for Node {
+    // A derived clone pushes the operands one by one.
+    fn clone(&self) -> Self {
+        let operands = Operands::from_slice(&self.operands);
+        Node { op: self.op.clone(), operands, ty: self.ty.clone(), location: self.location }
+    }
 }
 
 /// A program over tensors.

@@ -31,6 +31,8 @@ pub fn eval(inst: &LaneInst, operand_ty: LaneType, bits: &[u64]) -> u64 {
             }
         }
         LaneOp::Convert(op, _) => convert(op, bits[0]),
+        LaneOp::Rare(function, _) if bits[0] != 0 => function.bits(inst.ty, bits[1], bits[2]),
+        LaneOp::Rare(..) => bits[3],
     }
 }
 
@@ -42,7 +44,7 @@ pub fn run(program: &LaneProgram, inputs: &[u64], outputs: &[LaneId]) -> Vec<u64
             inputs[n as usize]
         } else {
             let operands = inst.op.operands();
-            let mut bits = [0; 3];
+            let mut bits = [0; 4];
             for (bits, x) in bits.iter_mut().zip(&operands) {
                 *bits = values[x.index()];
             }

@@ -13,10 +13,12 @@ pub mod lower;
 // Coefficients are written as their sources have them, and half of a split constant is not a bad approximation of it.
 #[allow(clippy::excessive_precision, clippy::approx_constant)]
 pub mod math;
+mod rare;
 
 use hashbrown::HashMap;
 
 pub use eval::{eval, run};
+pub use rare::{Double, Rare, Single};
 
 /// An instruction of a [`LaneProgram`], by position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -207,16 +209,20 @@ pub enum LaneOp {
     Select(LaneId, LaneId, LaneId),
     /// See [`LaneConvert`].
     Convert(LaneConvert, LaneId),
+    /// `c ? function(x, y) : z`, of `c, x, y, z`, where `c` is hardly ever true: code jumps over the function unless a lane
+    /// needs it. One of one operand is given that twice.
+    Rare(Rare, [LaneId; 4]),
 }
 
 impl LaneOp {
     /// The operands, in order.
-    pub fn operands(&self) -> smallvec::SmallVec<[LaneId; 3]> {
+    pub fn operands(&self) -> smallvec::SmallVec<[LaneId; 4]> {
         match *self {
             LaneOp::Const(_) | LaneOp::Input(_) => smallvec::smallvec![],
             LaneOp::Unary(_, x) | LaneOp::Convert(_, x) => smallvec::smallvec![x],
             LaneOp::Binary(_, x, y) | LaneOp::Compare(_, x, y) => smallvec::smallvec![x, y],
             LaneOp::Fma(x, y, z) | LaneOp::Select(x, y, z) => smallvec::smallvec![x, y, z],
+            LaneOp::Rare(_, operands) => operands.into(),
         }
     }
 
@@ -230,6 +236,7 @@ impl LaneOp {
             LaneOp::Compare(op, x, y) => LaneOp::Compare(op, of(x), of(y)),
             LaneOp::Fma(x, y, z) => LaneOp::Fma(of(x), of(y), of(z)),
             LaneOp::Select(x, y, z) => LaneOp::Select(of(x), of(y), of(z)),
+            LaneOp::Rare(function, operands) => LaneOp::Rare(function, operands.map(of)),
         }
     }
 }
@@ -285,7 +292,7 @@ impl LaneProgram {
 
     fn fold(&self, op: LaneOp, ty: LaneType) -> LaneOp {
         let operands = op.operands();
-        let mut bits = smallvec::SmallVec::<[u64; 3]>::new();
+        let mut bits = smallvec::SmallVec::<[u64; 4]>::new();
         for &x in &operands {
             match self.constant(x) {
                 Some(b) => bits.push(b),
@@ -366,6 +373,12 @@ impl LaneProgram {
             Some(_) => x,
             None => self.push(LaneOp::Select(c, x, y), self.ty(x)),
         }
+    }
+
+    /// `c ? function(x, y) : z`, where `c` is hardly ever true.
+    pub fn rare(&mut self, function: Rare, c: LaneId, x: LaneId, y: LaneId, z: LaneId) -> LaneId {
+        debug_assert_eq!(self.ty(c), LaneType::Bool);
+        self.push(LaneOp::Rare(function, [c, x, y, z]), self.ty(z))
     }
 
     /// A change of type.

@@ -207,8 +207,14 @@ impl<'a> Scheduler<'a> {
                 .collect();
             self.pass(pass, &stores, &reduced, &mut body);
         }
-        let around = self.shape.outer.len() - self.shape.walked;
-        self.loops.body = self.nest(&self.shape.outer[..around], body);
+        let around = &self.shape.outer[..self.shape.outer.len() - self.shape.walked];
+        self.loops.body = match (self.loops.parallel, around) {
+            (Some(Parallel { dim, within: Some(inner), extent, .. }), [_, _, rest @ ..]) => {
+                let outer = (dim, extent / inner.1);
+                vec![Stmt::Collapsed { outer, inner, body: self.nest(rest, body) }]
+            }
+            _ => self.nest(around, body),
+        };
         self.loops.wide =
             has_wide_lanes(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
         if !self.loops.wide {
@@ -557,7 +563,7 @@ impl Builder {
 /// Is there a 64-bit lane anywhere?
 fn has_wide_lanes(body: &[Stmt]) -> bool {
     body.iter().any(|stmt| match stmt {
-        Stmt::For { body, .. } => has_wide_lanes(body),
+        Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => has_wide_lanes(body),
         Stmt::Block(block) => block.program.insts.iter().any(|i| matches!(i.ty, LaneType::F64 | LaneType::I64)),
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => false,
     })

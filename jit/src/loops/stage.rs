@@ -43,11 +43,19 @@ fn stage_in(loops: &mut Loops, body: &mut Vec<Stmt>, open: &mut Vec<usize>) {
         replace(body, &transpose.block.inputs[0], &transpose.staged());
     }
     for stmt in body.iter_mut() {
-        if let Stmt::For { dim, body, vector: false, .. } = stmt {
-            open.push(*dim);
-            stage_in(loops, body, open);
-            open.pop();
-        }
+        let (dims, body): (SmallVec<[usize; 2]>, _) = match stmt {
+            Stmt::For { dim, body, vector: false, .. } => (SmallVec::from_slice(&[*dim]), body),
+            Stmt::Collapsed { outer, inner, body } => (SmallVec::from_slice(&[outer.0, inner.0]), body),
+            Stmt::For { vector: true, .. }
+            | Stmt::Block(_)
+            | Stmt::Init(_)
+            | Stmt::Combine { .. }
+            | Stmt::Transpose(_) => continue,
+        };
+        let opened = open.len();
+        open.extend(dims);
+        stage_in(loops, body, open);
+        open.truncate(opened);
     }
     body.splice(0..0, found.into_iter().map(Stmt::Transpose));
 }
@@ -67,6 +75,11 @@ fn find(
                 inside.push(((*dim, *extent), *vector));
                 find(loops, body, open, inside, found);
                 inside.pop();
+            }
+            Stmt::Collapsed { outer, inner, body } => {
+                inside.extend([(*outer, false), (*inner, false)]);
+                find(loops, body, open, inside, found);
+                inside.truncate(inside.len() - 2);
             }
             Stmt::Block(block) => {
                 for input in &block.inputs {
@@ -90,10 +103,8 @@ fn crossed(loops: &Loops, input: &Input, open: &[usize], inside: &[(Loop, bool)]
     let stride = index.strides[lanes.0];
     let &(rows, _) = inside.iter().find(|((dim, _), vector)| !vector && index.strides[*dim] == 1)?;
     let known = |dim: usize| index.strides[dim] == 0 || dim == rows.0 || dim == lanes.0 || open.contains(&dim);
-    let is_divided =
-        |dim: usize| loops.parallel.is_some_and(|p| p.dim == dim || p.within.is_some_and(|(within, _)| within == dim));
     // Who divides rows or lanes may overwrite what it alone reads.
-    let whole = !is_divided(rows.0) && !is_divided(lanes.0);
+    let whole = !loops.is_divided(rows.0) && !loops.is_divided(lanes.0);
     let fits = rows.1 * lanes.1.next_multiple_of(PITCH) * 4 <= MOST_BYTES;
     let is_word = matches!(dtype, DType::F32 | DType::I32 | DType::U32) && *arg < loops.args.len();
     let worth = (2..FARTHEST).contains(&stride) && rows.1 >= LEAST_ROWS && lanes.1 >= LEAST_LANES && fits && is_word;
@@ -104,7 +115,7 @@ fn crossed(loops: &Loops, input: &Input, open: &[usize], inside: &[(Loop, bool)]
 fn replace(body: &mut [Stmt], from: &Input, to: &Input) {
     for stmt in body {
         match stmt {
-            Stmt::For { body, .. } => replace(body, from, to),
+            Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => replace(body, from, to),
             Stmt::Block(block) => {
                 for input in block.inputs.iter_mut().filter(|input| *input == from) {
                     *input = to.clone();

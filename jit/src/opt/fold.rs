@@ -1,15 +1,18 @@
-//! Constant folding: values of constants are computed here, by the interpreter.
+//! Constant folding: values of constants are computed here, to the bits that compiled code would have given.
 //!
 //! Only scalars and arrays up to [`Constant::SMALL`] bytes are folded, and never an `iota` or a broadcast, which are
-//! cheaper computed than loaded. Float math folds in f64 and rounds once, which may differ in the last bit from what
-//! compiled code would have given.
+//! cheaper computed than loaded. An op of one element runs its lane program; what moves elements, and reductions that
+//! are exact in any order, the interpreter evaluates. Sums and products of several floats are left to the program, which
+//! knows in which order they add.
 
 use smallvec::SmallVec;
 
 use super::rebuild::rebuild;
 use crate::array::Array;
-use crate::graph::{Constant, Graph, Literal, Node, Op, Operands, ValueId};
-use crate::interp::{bits_of, interpret};
+use crate::graph::{Constant, Graph, Literal, Node, Op, Operands, ReduceOp, ValueId};
+use crate::interp::{array_of, bits_of, interpret};
+use crate::lane::lower::lower;
+use crate::lane::{LaneId, LaneProgram, LaneType, run};
 use crate::types::{DType, TensorType};
 
 /// The graph with every value of constants computed, where that makes it smaller.
@@ -25,7 +28,7 @@ pub fn fold(graph: &Graph) -> Graph {
 
 /// The constant that `node` is on these operands, if it is one.
 fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
-    if !is_foldable(&node.op) || !is_small(&node.ty) || operands.is_empty() {
+    if !is_foldable(&node.op, node.ty.dtype) || !is_small(&node.ty) || operands.is_empty() {
         return None;
     }
     // Broadcast literals alone do not make an array constant: the op is better done on the literals, which `simplify`
@@ -73,10 +76,11 @@ fn known(graph: &Graph, x: ValueId) -> Option<Array> {
     }
 }
 
-/// May an op be replaced by its result?
-fn is_foldable(op: &Op) -> bool {
+/// May an op that gives a `dtype` be replaced by its result?
+fn is_foldable(op: &Op, dtype: DType) -> bool {
     match op {
         Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Broadcast { .. } => false,
+        Op::Reduce(ReduceOp::Sum | ReduceOp::Prod, _) | Op::Dot(_) => !dtype.is_float(),
         Op::Unary(_)
         | Op::Binary(_)
         | Op::Compare(_)
@@ -92,8 +96,7 @@ fn is_foldable(op: &Op) -> bool {
         | Op::Concat(_)
         | Op::Rev(_)
         | Op::Reduce(..)
-        | Op::ArgReduce(..)
-        | Op::Dot(_) => true,
+        | Op::ArgReduce(..) => true,
     }
 }
 
@@ -108,13 +111,55 @@ pub(super) fn on_literals(op: &Op, x: &[Literal], dtype: DType) -> Option<Litera
     literal(&evaluate(op, &scalars?, &TensorType::scalar(dtype))?)
 }
 
-/// One op on arrays, by the interpreter.
+/// One op on arrays; `None` where that is better left to the program.
 fn evaluate(op: &Op, inputs: &[Array], ty: &TensorType) -> Option<Array> {
+    if let Some((program, result)) = lanes(op, inputs) {
+        let elements: SmallVec<[Vec<u64>; 4]> = inputs.iter().map(|x| bits_of(x.ty().dtype, x.bytes())).collect();
+        // Programs run with numbers below the smallest normal one as zeros, and nothing here does.
+        let flushed = |bits: &[u64], dtype: DType| bits.iter().any(|&bits| is_subnormal(dtype, bits));
+        if elements.iter().zip(inputs).any(|(bits, x)| flushed(bits, x.ty().dtype)) {
+            return None;
+        }
+        let element = |i: usize| {
+            let inputs: SmallVec<[u64; 4]> = elements.iter().map(|bits| bits[i]).collect();
+            one_nan(ty.dtype, run(&program, &inputs, &[result])[0])
+        };
+        let bits: Vec<u64> = (0..ty.elements()).map(element).collect();
+        return if flushed(&bits, ty.dtype) { None } else { array_of(ty, &bits).ok() };
+    }
     let mut graph = Graph::new();
     let operands = inputs.iter().map(|input| graph.param(input.ty().clone())).collect();
     let id = graph.push(Node { op: op.clone(), operands, ty: ty.clone(), location: None });
     graph.outputs.push(id);
     interpret(&graph, inputs).ok()?.pop()
+}
+
+/// The code of one element of `op`, and its result; `None` for what is no op of one element.
+fn lanes(op: &Op, inputs: &[Array]) -> Option<(LaneProgram, LaneId)> {
+    let mut program = LaneProgram::new();
+    let types = inputs.iter().map(|x| LaneType::of(x.ty().dtype));
+    let args: SmallVec<[LaneId; 4]> = (0..).zip(types).map(|(i, ty)| program.input(i, ty)).collect();
+    // The element type that `lower` asks for: a selection's first operand is its condition.
+    let first = if *op == Op::Select { inputs.get(1) } else { inputs.first() };
+    let result = lower(&mut program, op, first?.ty().dtype, &args)?;
+    Some((program, result))
+}
+
+fn is_subnormal(dtype: DType, bits: u64) -> bool {
+    match dtype {
+        DType::F32 => f32::from_bits(bits as u32).is_subnormal(),
+        DType::F64 => f64::from_bits(bits).is_subnormal(),
+        DType::Bool | DType::I32 | DType::U32 => false,
+    }
+}
+
+/// The element, any NaN as the usual quiet one: which NaN a processor gives is not the same everywhere.
+fn one_nan(dtype: DType, bits: u64) -> u64 {
+    match dtype {
+        DType::F32 if f32::from_bits(bits as u32).is_nan() => u64::from(f32::NAN.to_bits()),
+        DType::F64 if f64::from_bits(bits).is_nan() => f64::NAN.to_bits(),
+        DType::Bool | DType::I32 | DType::U32 | DType::F32 | DType::F64 => bits,
+    }
 }
 
 /// The first element as a literal.
@@ -155,17 +200,19 @@ mod tests {
 
     #[test]
     fn small_arrays_fold() {
-        check(
-            "%1: f32[2] = constant {1.0, 2.0}\n%r: f32[] = reduce_sum %1 [axes=0]",
-            "f32[]",
-            "%1: f32[] = literal 3.0",
-        );
+        check("%1: i32[2] = constant {1, 2}\n%r: i32[] = reduce_sum %1 [axes=0]", "i32[]", "%1: i32[] = literal 3");
         check(
             "%1: f32[2] = constant {1.0, 2.0}\n%2: f32[] = literal 3.0\n%3: f32[2] = broadcast_in_dim %2 [shape=2, dims=]\n\
              %r: f32[2] = mul %1, %3",
             "f32[2]",
             "%1: f32[2] = constant {3.0, 6.0}",
         );
+    }
+
+    #[test]
+    fn sums_of_floats_stay() {
+        let sum = "%1: f32[2] = constant {1.0, 2.0}; %2: f32[] = reduce_sum %1 [axes=0]";
+        check(&sum.replace("; ", "\n").replace("%2", "%r"), "f32[]", sum);
     }
 
     #[test]

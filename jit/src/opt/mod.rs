@@ -50,22 +50,21 @@ pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph
         verify(graph, "building the graph to optimise")?;
     }
     let mut graph = graph.clone();
-    for _ in 0..MAX_ROUNDS {
-        let mut after = graph.clone();
-        for (name, pass) in PASSES {
-            let start = Instant::now();
-            let next = pass(&after);
-            let changed = !same(&after, &next);
-            observe(name, &next, start.elapsed(), changed);
-            if cfg!(debug_assertions) {
-                verify(&next, name)?;
-            }
-            after = next;
-        }
-        if same(&graph, &after) {
+    // How many passes in a row have changed nothing.
+    let mut quiet = 0;
+    for (name, pass) in PASSES.iter().cycle().take(MAX_ROUNDS * PASSES.len()) {
+        if quiet == PASSES.len() {
             break;
         }
-        graph = after;
+        let start = Instant::now();
+        let next = pass(&graph);
+        let changed = !same(&graph, &next);
+        observe(name, &next, start.elapsed(), changed);
+        if cfg!(debug_assertions) {
+            verify(&next, name)?;
+        }
+        quiet = if changed { 0 } else { quiet + 1 };
+        graph = next;
     }
     Ok(graph)
 }

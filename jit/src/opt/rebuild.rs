@@ -14,9 +14,12 @@ use crate::types::TensorType;
 /// Walks over `graph` in order: `step` adds to the new graph what becomes of each node, whose operands it gets as
 /// values of the new graph.
 pub(super) fn rebuild(graph: &Graph, mut step: impl FnMut(&mut Rebuild, &Node, Operands) -> ValueId) -> Graph {
-    let mut new = Rebuild::default();
+    let count = graph.nodes.len();
+    let mut new = Rebuild { uses: Vec::with_capacity(count), ..Rebuild::default() };
+    new.graph.nodes.reserve(count);
+    new.table.reserve(count, |_| unreachable!("the table is empty"));
     let uses = graph.uses();
-    let mut becomes: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
+    let mut becomes: Vec<ValueId> = Vec::with_capacity(count);
     for (node, uses) in graph.nodes.iter().zip(uses) {
         let operands = node.operands.iter().map(|x| becomes[x.index()]).collect();
         new.location = node.location;
@@ -77,7 +80,7 @@ fn key_hash(hasher: &DefaultHashBuilder, op: &Op, operands: &Operands) -> u64 {
 
 /// The operands as the key of the table: x·y and y·x are one value. The value itself keeps the order it came in.
 fn in_order(op: &Op, operands: &Operands) -> Operands {
-    let mut operands = operands.clone();
+    let mut operands = Operands::from_slice(operands);
     if let Op::Binary(op) = op
         && is_commutative(*op)
     {

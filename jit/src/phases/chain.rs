@@ -121,8 +121,11 @@ impl Links<'_> {
         let mut members = vec![first];
         for &k in waiting.iter().filter(|&&k| k > first) {
             let Some(slicing) = &self.slicing[k] else { continue };
+            if !self.needs[k].iter().any(|k| members.contains(k)) {
+                continue;
+            }
             let (inside, outside): (Vec<usize>, Vec<usize>) = self.needs[k].iter().partition(|k| members.contains(k));
-            if inside.is_empty() || !outside.iter().all(|&k| done[k]) || !self.slice_by_slice(k, slicing, &inside) {
+            if !outside.iter().all(|&k| done[k]) || !self.slice_by_slice(k, slicing, &inside) {
                 continue;
             }
             let (fewer, most_of_both) = (gcd(slices, slicing.slices), most.min(slicing.most));

@@ -4,9 +4,10 @@ use std::ops;
 use std::panic::Location;
 
 use super::Tensor;
-use super::operand::{Operand, broadcast_shape, mismatch, promote, refuse};
+use super::operand::{Operand, broadcast_shape, mismatch, promote, promote_numbers, refuse};
 use crate::graph::{BinaryOp, CompareOp, Op, UnaryOp};
 use crate::trace::apply;
+use crate::types::DType;
 
 impl Tensor {
     /// Applies a primitive of one operand.
@@ -15,11 +16,81 @@ impl Tensor {
         apply(Op::Unary(op), &[self], Location::caller())
     }
 
-    /// Applies a primitive of two operands after promotion and broadcasting.
+    /// Applies a primitive of two operands after promotion and broadcasting. As in `jax.numpy`, the sum and the larger
+    /// of two truth values is whether either is true, their product and the smaller whether both are.
     #[track_caller]
     pub fn binary(&self, op: BinaryOp, other: impl Operand) -> Self {
         let (x, y) = promote(op.name(), self.operand(), other.operand());
+        let op = match op {
+            BinaryOp::Add | BinaryOp::Max if x.dtype() == DType::Bool => BinaryOp::Or,
+            BinaryOp::Mul | BinaryOp::Min if x.dtype() == DType::Bool => BinaryOp::And,
+            op => op,
+        };
         apply(Op::Binary(op), &[&x, &y], Location::caller())
+    }
+
+    /// `x / y` as a real number, as `jax.numpy.true_divide` (Python's `/`) has it: integers and truth values become f32.
+    /// The operator `/` keeps to integers instead.
+    ///
+    /// ```
+    /// # use fulgurite_jit::Tensor;
+    /// # fn traced(hits: &Tensor, tries: &Tensor) {
+    /// let share = hits.true_divide(tries); // i32 by i32 gives f32
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn true_divide(&self, other: impl Operand) -> Self {
+        let (x, y) = promote("true_divide", self.operand(), other.operand());
+        x.inexact().binary(BinaryOp::Div, y.inexact())
+    }
+
+    /// The largest whole number not above `x / y`, as `jax.numpy.floor_divide` (Python's `//`) has it; truth values count
+    /// as i32. Integers divided by 0 give what [`BinaryOp::Div`] has, less 1 where the signs differ.
+    #[track_caller]
+    pub fn floor_divide(&self, other: impl Operand) -> Self {
+        let (x, y) = promote_numbers("floor_divide", self.operand(), other.operand());
+        let remainder = &x % &y;
+        if x.dtype().is_float() {
+            // As in CPython's `float_divmod`: the quotient of what is left without the remainder is whole but for its
+            // rounding.
+            let left = y.equal(0).select(&x, &x - &remainder);
+            let quotient = left / &y;
+            let below = remainder.not_equal(0).and(y.sign().not_equal(remainder.sign()));
+            return below.select(&quotient - 1, &quotient).round();
+        }
+        let quotient = &x / &y;
+        if x.dtype() != DType::I32 {
+            return quotient;
+        }
+        let below = x.sign().not_equal(y.sign()).and(remainder.not_equal(0));
+        below.select(&quotient - 1, &quotient)
+    }
+
+    /// What [`Tensor::floor_divide`] leaves, with the sign of `y`, as `jax.numpy.remainder` (Python's `%`) has it; truth
+    /// values count as i32. Of integers by 0 it is 0, of floats NaN. The operator `%` has the sign of `x` instead.
+    ///
+    /// ```
+    /// # use fulgurite_jit::Tensor;
+    /// # fn traced(angle: &Tensor) {
+    /// let turned = angle.remainder(std::f64::consts::TAU); // in 0..2π, below 0 as well
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn remainder(&self, other: impl Operand) -> Self {
+        let (x, y) = promote_numbers("remainder", self.operand(), other.operand());
+        let y = if y.dtype().is_float() { y } else { y.equal(0).select(1, &y) };
+        let remainder = x % &y;
+        if y.dtype() == DType::U32 {
+            return remainder;
+        }
+        let other_side = remainder.less(0).not_equal(y.less(0)).and(remainder.not_equal(0));
+        other_side.select(&remainder + y, &remainder)
+    }
+
+    /// As floats: integers and truth values as f32.
+    #[track_caller]
+    pub(crate) fn inexact(&self) -> Self {
+        if self.dtype().is_float() { self.clone() } else { self.convert(DType::F32) }
     }
 
     /// Applies a comparison after promotion and broadcasting; gives bool.
@@ -47,10 +118,11 @@ impl Tensor {
         self.maximum(low).minimum(high)
     }
 
-    /// `x * x`.
+    /// `x * x`; of truth values as i32.
     #[track_caller]
     pub fn square(&self) -> Self {
-        self * self
+        let x = if self.dtype() == DType::Bool { self.convert(DType::I32) } else { self.clone() };
+        &x * &x
     }
 
     /// `x^n` by repeated squaring.
@@ -90,7 +162,7 @@ macro_rules! unary_methods {
     };
 }
 unary_methods! {
-    /// `|x|`.
+    /// `|x|`. Its derivative at 0 is 1, as in JAX.
     abs Abs;
     /// -1, 0 or 1.
     sign Sign;
@@ -166,7 +238,7 @@ binary_methods! { binary BinaryOp:
     maximum Max;
     /// The smaller, elementwise; NaN if either is.
     minimum Min;
-    /// `x^y`.
+    /// `x^y`. As in JAX, its derivative by `y` is 0 at `x = 0`, and NaN below; that by `x` is 0 at `x = y = 0`.
     pow Pow;
     /// The angle of the point `(other, self)`.
     atan2 Atan2;
@@ -198,7 +270,8 @@ binary_methods! { compare CompareOp:
     greater_equal Ge;
 }
 macro_rules! operators {
-    ($($trait:ident $method:ident $op:ident),*) => { $(
+    ($($(#[$doc:meta])* $trait:ident $method:ident $op:ident),*) => { $(
+        $(#[$doc])*
         impl<R: Operand> ops::$trait<R> for &Tensor {
             type Output = Tensor;
             #[track_caller]
@@ -206,6 +279,7 @@ macro_rules! operators {
                 self.binary(BinaryOp::$op, other)
             }
         }
+        $(#[$doc])*
         impl<R: Operand> ops::$trait<R> for Tensor {
             type Output = Tensor;
             #[track_caller]
@@ -234,7 +308,22 @@ macro_rules! operators {
         }
     )* };
 }
-operators!(Add add Add, Sub sub Sub, Mul mul Mul, Div div Div, Rem rem Rem);
+operators!(
+    /// The sum; wraps for integers. Of truth values, as in `jax.numpy`, whether either is true.
+    Add add Add,
+    /// The difference; wraps for integers.
+    Sub sub Sub,
+    /// The product; wraps for integers. Of truth values, as in `jax.numpy`, whether both are true.
+    Mul mul Mul,
+    /// The quotient, of integers as Rust has it: they stay integers, and it is rounded towards zero. Unlike in Rust no
+    /// quotient panics: `x / 0` has all bits set, and `MIN / -1` is `MIN`, as in `jax.lax.div`. [`Tensor::true_divide`]
+    /// and [`Tensor::floor_divide`] are `/` and `//` of `jax.numpy`.
+    Div div Div,
+    /// The remainder, as Rust has it: with the sign of `x`, so that it is what `/` of integers leaves. Exact for floats.
+    /// Unlike in Rust none panics: the remainder of integers by 0 is `x`, as in `jax.lax.rem`. [`Tensor::remainder`] is
+    /// `%` of `jax.numpy`.
+    Rem rem Rem
+);
 
 impl ops::Neg for &Tensor {
     type Output = Tensor;

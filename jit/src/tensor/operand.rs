@@ -107,6 +107,14 @@ pub(super) fn promote_types(x: Arg, y: Arg) -> (Tensor, Tensor) {
     (x.convert(dtype), y.convert(dtype))
 }
 
+impl Tensor {
+    /// Both at their common element type, as operands of an operator or of [`Tensor::matmul`] are.
+    #[track_caller]
+    pub fn promoted(&self, other: &Tensor) -> (Tensor, Tensor) {
+        promote_types(self.operand(), other.operand())
+    }
+}
+
 /// Both operands at their common type and shape.
 #[track_caller]
 pub(super) fn promote(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
@@ -118,6 +126,13 @@ pub(super) fn promote(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
             (bad.clone(), bad)
         }
     }
+}
+
+/// As [`promote`], truth values as i32.
+#[track_caller]
+pub(super) fn promote_numbers(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
+    let (x, y) = promote(op, x, y);
+    if x.dtype() == DType::Bool { (x.convert(DType::I32), y.convert(DType::I32)) } else { (x, y) }
 }
 
 /// In place of the result of an op that cannot be applied to `operands`. If one of them already stands for an error,

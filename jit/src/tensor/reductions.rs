@@ -7,13 +7,23 @@ use smallvec::SmallVec;
 use super::Tensor;
 use super::operand::{IntoAxes, Operand, broadcast_shape, mismatch, promote_types, refuse, resolve};
 use crate::error::Error;
-use crate::graph::{ArgOp, DotAxes, Op, ReduceOp};
+use crate::graph::{ArgOp, DotAxes, Op, ReduceOp, infer};
 use crate::trace::apply;
+use crate::types::{Axes, DType, Shape};
 
 impl Tensor {
-    /// Reduces over axes, which vanish.
+    /// Reduces over axes, which vanish. As in `jax.numpy`, sums and products of truth values are i32, their largest is
+    /// whether any is true, their smallest whether all are.
     #[track_caller]
     pub fn reduce(&self, op: ReduceOp, axes: impl IntoAxes) -> Self {
+        let op = match op {
+            ReduceOp::Sum | ReduceOp::Prod if self.dtype() == DType::Bool => {
+                return self.convert(DType::I32).reduce(op, axes);
+            }
+            ReduceOp::Max if self.dtype() == DType::Bool => ReduceOp::Or,
+            ReduceOp::Min if self.dtype() == DType::Bool => ReduceOp::And,
+            op => op,
+        };
         let Some(axes) = axes.into_axes(self.rank()) else {
             let why = format!("{} has no such axis, or it is named twice", self.ty());
             return self.refuse(op.name(), why, Location::caller());
@@ -55,10 +65,40 @@ impl Tensor {
         }
     }
 
-    /// A contraction; see [`DotAxes`].
+    /// A contraction; see [`DotAxes`]. Of integers it wraps; of truth values, as in `jax.lax.dot_general`, it is whether
+    /// both are true anywhere.
     #[track_caller]
     pub fn dot_general(&self, other: &Tensor, axes: DotAxes) -> Self {
+        if self.dtype() == other.dtype() && !self.dtype().is_float() && self.error().or(other.error()).is_none() {
+            return self.dot_of_integers(other, &axes);
+        }
         apply(Op::Dot(axes), &[self, other], Location::caller())
+    }
+
+    /// The op `dot_general` takes floats. Of others all products are written down, and summed in the same kernel.
+    #[track_caller]
+    fn dot_of_integers(&self, other: &Tensor, axes: &DotAxes) -> Self {
+        // What is wrong with floats of these shapes is wrong with these.
+        let as_floats = [self, other].map(|x| x.ty().with_dtype(DType::F32));
+        if let Err(why) = infer(&Op::Dot(axes.clone()), &[&as_floats[0], &as_floats[1]]) {
+            let why = why.replace("f32[", &format!("{}[", self.dtype()));
+            return refuse(&[self, other], Error::op("dot_general", why, Location::caller()));
+        }
+        let free = [axes.free(0, self.rank()), axes.free(1, other.rank())];
+        // Both as [batch, free axes of the left, free axes of the right, contracted].
+        let spread = |x: &Tensor, side: usize| {
+            let of = |&(left, right): &(usize, usize)| if side == 0 { left } else { right };
+            let (batch, contracted) = (axes.batch.iter().map(of), axes.contract.iter().map(of));
+            let perm: Axes = batch.chain(free[side].iter().copied()).chain(contracted).collect();
+            let mut shape: Shape = perm.iter().map(|&axis| x.shape()[axis]).collect();
+            let place = axes.batch.len() + if side == 0 { free[0].len() } else { 0 };
+            shape.insert_many(place, std::iter::repeat_n(1, free[1 - side].len()));
+            x.transpose(&perm).reshape(&shape)
+        };
+        let products = spread(self, 0) * spread(other, 1);
+        let contracted: Axes = (products.rank() - axes.contract.len()..products.rank()).collect();
+        let sum = if self.dtype() == DType::Bool { ReduceOp::Or } else { ReduceOp::Sum };
+        products.reduce(sum, &contracted)
     }
 
     /// The matrix product as NumPy has it: the last axis of this with the last but one of `other` (its only one, if
@@ -111,13 +151,13 @@ macro_rules! reduce_methods {
     };
 }
 reduce_methods! {
-    /// The sum.
+    /// The sum; of truth values how many are true, i32.
     sum sum_axes sum_keep Sum;
-    /// The product.
+    /// The product; of truth values 0 or 1, i32.
     prod prod_axes prod_keep Prod;
-    /// The largest; NaN if any is.
+    /// The largest; NaN if any is, and so is then its derivative. Equals share the derivative.
     max max_axes max_keep Max;
-    /// The smallest; NaN if any is.
+    /// The smallest; NaN if any is, and so is then its derivative. Equals share the derivative.
     min min_axes min_keep Min;
     /// Are all true?
     all all_axes all_keep And;

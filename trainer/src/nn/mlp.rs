@@ -1,7 +1,7 @@
 //! A multi-layer perceptron.
 
 use fulgurite_jit::random::Key;
-use fulgurite_jit::{Tensor, Tree};
+use fulgurite_jit::{DType, Tensor, Tree};
 
 use super::Linear;
 
@@ -28,11 +28,25 @@ impl Mlp {
     /// From `inp` features to `out` through `depth` hidden layers of `width` features each; `eqx.nn.MLP`'s numbers.
     #[track_caller]
     pub fn new(inp: usize, out: usize, width: usize, depth: usize, activation: Activation, key: Key) -> Self {
+        Mlp::new_as(inp, out, width, depth, activation, key, DType::F32)
+    }
+
+    /// As [`Mlp::new`], of another float type; see [`Linear::new_as`].
+    #[track_caller]
+    pub fn new_as(
+        inp: usize,
+        out: usize,
+        width: usize,
+        depth: usize,
+        activation: Activation,
+        key: Key,
+        dtype: DType,
+    ) -> Self {
         let keys = key.split_n(depth + 1);
         let layer = |i: usize| {
             let from = if i == 0 { inp } else { width };
             let to = if i == depth { out } else { width };
-            Linear::new(from, to, Key::from_data(keys.index(i)))
+            Linear::new_as(from, to, Key::from_data(keys.index(i)), dtype)
         };
         Mlp { layers: (0..=depth).map(layer).collect(), activation }
     }

@@ -4,7 +4,7 @@
 use fulgurite_jit::Tree;
 
 use super::leaves::{map_floats, zeros_like};
-use super::moments::{correction, descend, like, mean, mean_square};
+use super::moments::{correction, descend, mean, mean_square};
 use super::{AdamState, Optimizer, Schedule, first_count, next_count};
 
 /// AdaBelief with a learning rate; `b1` 0.9, `b2` 0.999, `eps` and `eps_root` 1e-16.
@@ -47,16 +47,16 @@ impl Optimizer for AdaBelief {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: AdamState<P>, _: &P) -> (P, AdamState<P>) {
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         let mu = mean(self.b1, &state.mu, &grads);
         let surprise = map_floats(&grads, [&mu], |g, [mu]| g - mu);
         let nu = mean_square(self.b2, &state.nu, &surprise);
         let nu = map_floats(&nu, [], |nu, []| nu + self.eps_root);
-        let (c1, c2) = (correction(self.b1, &count), correction(self.b2, &count));
+        let (c1, c2) = (correction(self.b1, &count, &grads), correction(self.b2, &count, &grads));
         let updates = map_floats(&grads, [&mu, &nu], |_, [mu, nu]| {
-            let root = (nu * like(&c2, nu)).sqrt() + self.eps;
-            descend(&rate, mu * like(&c1, mu) / root)
+            let root = (nu * c2.of(nu)).sqrt() + self.eps;
+            descend(&rate, mu * c1.of(mu) / root)
         });
         (updates, AdamState { count, mu, nu })
     }

@@ -50,7 +50,7 @@ impl Optimizer for AdaDelta {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: AdaDeltaState<P>, _: &P) -> (P, AdaDeltaState<P>) {
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         let squared_grads = mean_square(self.rho, &state.squared_grads, &grads);
         let steps = map_floats(&grads, [&squared_grads, &state.squared_steps], |g, [grad, step]| {

@@ -49,7 +49,7 @@ impl Optimizer for AdaGrad {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: AdaGradState<P>, _: &P) -> (P, AdaGradState<P>) {
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         let sum = map_floats(&state.sum, [&grads], |sum, [g]| g.square() + sum);
         let updates = map_floats(&grads, [&sum], |g, [sum]| {

@@ -3,7 +3,7 @@
 use fulgurite_jit::{Tensor, Tree};
 
 use super::leaves::{map_floats, zeros_like};
-use super::moments::{correction, decayed, descend, like, mean, mean_square};
+use super::moments::{correction, decayed, descend, mean, mean_square};
 use super::{Optimizer, Schedule, first_count, next_count};
 
 /// Adam with a learning rate (a number or a [`Schedule`]); `b1` 0.9, `b2` 0.999, `eps` 1e-8.
@@ -90,18 +90,18 @@ impl Optimizer for Adam {
 
     fn update<P: Tree + Clone>(&self, grads: P, state: AdamState<P>, params: &P) -> (P, AdamState<P>) {
         let Adam { b1, b2, .. } = *self;
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         let mu = mean(b1, &state.mu, &grads);
         let nu = mean_square(b2, &state.nu, &grads);
-        let (c1, c2) = (correction(b1, &count), correction(b2, &count));
-        let c1_next = self.nesterov.then(|| correction(b1, &next_count(&count)));
+        let (c1, c2) = (correction(b1, &count, &grads), correction(b2, &count, &grads));
+        let c1_next = self.nesterov.then(|| correction(b1, &next_count(&count), &grads));
         let updates = map_floats(&grads, [&mu, &nu, params], |g, [mu, nu, p]| {
             let mean = match &c1_next {
-                Some(c1_next) => mu * like(c1_next, mu) * b1 + g * like(&c1, g) * (1.0 - b1),
-                None => mu * like(&c1, mu),
+                Some(c1_next) => mu * c1_next.of(mu) * b1 + g * c1.of(g) * (1.0 - b1),
+                None => mu * c1.of(mu),
             };
-            let root = (nu * like(&c2, nu) + self.eps_root).sqrt();
+            let root = (nu * c2.of(nu) + self.eps_root).sqrt();
             descend(&rate, decayed(mean / (root + self.eps), p, self.weight_decay))
         });
         (updates, AdamState { count, mu, nu })

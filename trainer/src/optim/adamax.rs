@@ -4,7 +4,7 @@
 use fulgurite_jit::Tree;
 
 use super::leaves::{map_floats, zeros_like};
-use super::moments::{correction, descend, like, mean};
+use super::moments::{correction, descend, mean};
 use super::{AdamState, Optimizer, Schedule, first_count, next_count};
 
 /// AdaMax with a learning rate; `b1` 0.9, `b2` 0.999, `eps` 1e-8.
@@ -41,12 +41,12 @@ impl Optimizer for AdaMax {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: AdamState<P>, _: &P) -> (P, AdamState<P>) {
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         let mu = mean(self.b1, &state.mu, &grads);
         let nu = map_floats(&state.nu, [&grads], |nu, [g]| (g.abs() + self.eps).maximum(nu * self.b2));
-        let c1 = correction(self.b1, &count);
-        let updates = map_floats(&grads, [&mu, &nu], |_, [mu, nu]| descend(&rate, mu * like(&c1, mu) / nu));
+        let c1 = correction(self.b1, &count, &grads);
+        let updates = map_floats(&grads, [&mu, &nu], |_, [mu, nu]| descend(&rate, mu * c1.of(mu) / nu));
         (updates, AdamState { count, mu, nu })
     }
 }

@@ -3,7 +3,7 @@
 use fulgurite_jit::{Tensor, Tree};
 
 use super::leaves::{map_floats, zeros_like};
-use super::moments::{correction, descend, like, mean, mean_square};
+use super::moments::{correction, descend, mean, mean_square};
 use super::{Optimizer, Schedule, first_count, next_count};
 
 /// AMSGrad with a learning rate; `b1` 0.9, `b2` 0.999, `eps` 1e-8.
@@ -54,15 +54,14 @@ impl Optimizer for AmsGrad {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: AmsGradState<P>, _: &P) -> (P, AmsGradState<P>) {
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         let mu = mean(self.b1, &state.mu, &grads);
         let nu = mean_square(self.b2, &state.nu, &grads);
-        let (c1, c2) = (correction(self.b1, &count), correction(self.b2, &count));
-        let nu_max = map_floats(&state.nu_max, [&nu], |max, [nu]| max.maximum(nu * like(&c2, nu)));
-        let updates = map_floats(&grads, [&mu, &nu_max], |_, [mu, max]| {
-            descend(&rate, mu * like(&c1, mu) / (max.sqrt() + self.eps))
-        });
+        let (c1, c2) = (correction(self.b1, &count, &grads), correction(self.b2, &count, &grads));
+        let nu_max = map_floats(&state.nu_max, [&nu], |max, [nu]| max.maximum(nu * c2.of(nu)));
+        let updates =
+            map_floats(&grads, [&mu, &nu_max], |_, [mu, max]| descend(&rate, mu * c1.of(mu) / (max.sqrt() + self.eps)));
         (updates, AmsGradState { count, mu, nu, nu_max })
     }
 }

@@ -4,7 +4,6 @@ use fulgurite_jit::{DType, Tensor, Tree, leaves};
 
 use super::Optimizer;
 use super::leaves::map_floats;
-use super::moments::like;
 
 /// Scales all gradients by one factor so that their [`global_norm`] is at most `max_norm` (`optax.clip_by_global_norm`).
 pub fn clip_by_global_norm(max_norm: f64) -> ClipByGlobalNorm {
@@ -42,7 +41,7 @@ impl Optimizer for ClipByGlobalNorm {
     fn update<P: Tree + Clone>(&self, grads: P, (): (), _: &P) -> (P, ()) {
         let norm = global_norm(&grads);
         let small = norm.less(self.max_norm);
-        (map_floats(&grads, [], |g, []| small.select(g, g / like(&norm, g) * self.max_norm)), ())
+        (map_floats(&grads, [], |g, []| small.select(g, g / norm.convert(g.dtype()) * self.max_norm)), ())
     }
 }
 

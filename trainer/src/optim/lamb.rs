@@ -3,7 +3,7 @@
 use fulgurite_jit::Tree;
 
 use super::leaves::{map_floats, zeros_like};
-use super::moments::{correction, decayed, descend, like, mean, mean_square};
+use super::moments::{correction, decayed, descend, mean, mean_square};
 use super::{AdamState, Optimizer, Schedule, first_count, next_count};
 
 /// LAMB with a learning rate; `b1` 0.9, `b2` 0.999, `eps` 1e-6, no weight decay.
@@ -46,14 +46,14 @@ impl Optimizer for Lamb {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: AdamState<P>, params: &P) -> (P, AdamState<P>) {
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         let mu = mean(self.b1, &state.mu, &grads);
         let nu = mean_square(self.b2, &state.nu, &grads);
-        let (c1, c2) = (correction(self.b1, &count), correction(self.b2, &count));
+        let (c1, c2) = (correction(self.b1, &count, &grads), correction(self.b2, &count, &grads));
         let updates = map_floats(&grads, [&mu, &nu, params], |_, [mu, nu, p]| {
-            let root = (nu * like(&c2, nu)).sqrt() + self.eps;
-            let direction = decayed(mu * like(&c1, mu) / root, p, self.weight_decay);
+            let root = (nu * c2.of(nu)).sqrt() + self.eps;
+            let direction = decayed(mu * c1.of(mu) / root, p, self.weight_decay);
             // Where one of the lengths is 0 their ratio says nothing.
             let (long, wide) = (p.square().sum().sqrt(), direction.square().sum().sqrt());
             let ratio = long.equal(0.0).or(wide.equal(0.0)).select(1.0, &long / &wide);

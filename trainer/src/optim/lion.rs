@@ -49,7 +49,7 @@ impl Optimizer for Lion {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: LionState<P>, params: &P) -> (P, LionState<P>) {
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         // The step looks further ahead (b1) than what is remembered (b2).
         let updates = map_floats(&grads, [&state.mu, params], |g, [mu, p]| {

@@ -5,7 +5,8 @@
 //! that a run ported from JAX takes the same path. Leaves that are not floats (keys, counters) are left alone.
 //!
 //! A learning rate is a number or a [`Schedule`] of the step count, which is part of the state: no value of it is
-//! baked into the program, so nothing is compiled again when it changes.
+//! baked into the program, so nothing is compiled again when it changes. Rates and bias corrections are computed in the
+//! type of the parameter that they are for: f64 parameters train as in Optax with `jax_enable_x64`.
 
 mod adabelief;
 mod adadelta;

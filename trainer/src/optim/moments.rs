@@ -1,6 +1,6 @@
 //! What optimisers share: running means, their bias, scalars among leaves.
 
-use fulgurite_jit::{DType, Tensor, Tree};
+use fulgurite_jit::{DType, Tensor, Tree, leaves};
 
 use super::leaves::map_floats;
 
@@ -16,24 +16,48 @@ pub(super) fn mean_square<P: Tree>(decay: f64, means: &P, grads: &P) -> P {
     map_floats(means, [grads], |mean, [g]| g.square() * (1.0 - decay) + mean * decay)
 }
 
-/// `1 / (1 - decay^count)`, f32: a running mean that started at zero is too small, and times this it is right. A factor,
-/// where Optax divides by its inverse: a division costs as much as ten multiplications, for every element.
-#[track_caller]
-pub(super) fn correction(decay: f64, count: &Tensor) -> Tensor {
-    1.0 / (1.0 - Tensor::literal(decay, DType::F32).pow(count.convert(DType::F32)))
+/// A scalar of the step, computed in the type of each leaf that it is used for: an f64 parameter is trained in f64, and
+/// an f32 rate does not turn an update into something else than its parameter.
+pub(super) struct Scalar {
+    value: Box<dyn Fn(DType) -> Tensor>,
+    known: Vec<(DType, Tensor)>,
 }
 
-/// The scalar `x` as an operand of `leaf`: it takes on the leaf's type, so that an f32 rate does not turn an update
-/// into something else than its parameter.
+impl Scalar {
+    /// `value` of an element type, computed once for each float type of the leaves of `tree`.
+    #[track_caller]
+    pub(super) fn new<P: Tree>(tree: &P, value: impl Fn(DType) -> Tensor + 'static) -> Scalar {
+        let has = |dtype: DType| leaves(tree).iter().any(|leaf| leaf.dtype() == dtype);
+        let known = [DType::F32, DType::F64].into_iter().filter(|&dtype| has(dtype)).map(|dtype| (dtype, value(dtype)));
+        Scalar { known: known.collect(), value: Box::new(value) }
+    }
+
+    /// The scalar as an operand of `leaf`.
+    #[track_caller]
+    pub(super) fn of(&self, leaf: &Tensor) -> Tensor {
+        let known = self.known.iter().find(|(dtype, _)| *dtype == leaf.dtype());
+        known.map_or_else(|| (self.value)(leaf.dtype()), |(_, value)| value.clone())
+    }
+}
+
+/// `1 / (1 - decay^count)`: a running mean that started at zero is too small, and times this it is right. A factor,
+/// where Optax divides by its inverse: a division costs as much as ten multiplications, for every element.
 #[track_caller]
-pub(super) fn like(x: &Tensor, leaf: &Tensor) -> Tensor {
-    x.convert(leaf.dtype())
+pub(super) fn correction<P: Tree>(decay: f64, count: &Tensor, tree: &P) -> Scalar {
+    let count = count.clone();
+    Scalar::new(tree, move |dtype| correction_as(decay, &count, dtype))
+}
+
+/// See [`correction`].
+#[track_caller]
+pub(super) fn correction_as(decay: f64, count: &Tensor, dtype: DType) -> Tensor {
+    1.0 / (1.0 - Tensor::literal(decay, dtype).pow(count.convert(dtype)))
 }
 
 /// The update: `rate` down `direction`.
 #[track_caller]
-pub(super) fn descend(rate: &Tensor, direction: Tensor) -> Tensor {
-    let rate = like(rate, &direction);
+pub(super) fn descend(rate: &Scalar, direction: Tensor) -> Tensor {
+    let rate = rate.of(&direction);
     direction * -rate
 }
 

@@ -56,7 +56,7 @@ impl Optimizer for RmsProp {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: RmsPropState<P>, _: &P) -> (P, RmsPropState<P>) {
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         let nu = mean_square(self.decay, &state.nu, &grads);
         let updates = map_floats(&grads, [&nu], |g, [nu]| descend(&rate, (nu + self.eps).rsqrt() * g));

@@ -1,33 +1,56 @@
 //! Learning rates as functions of the step count, with the definitions of Optax 0.2.8.
 //!
-//! A schedule maps the traced count (i32, 0 in the first step) to a traced f32 scalar. It is part of the program, not
-//! of its inputs: no step is compiled again because the rate changed.
+//! A schedule maps the traced count (i32, 0 in the first step) to a traced scalar of the parameters' type. It is part of
+//! the program, not of its inputs: no step is compiled again because the rate changed.
 
 use std::f64::consts::PI;
 use std::fmt;
 use std::sync::Arc;
 
-use fulgurite_jit::{DType, Tensor};
+use fulgurite_jit::{DType, Tensor, Tree};
+
+use super::moments::Scalar;
 
 /// A value for every step. A number converts to a constant one.
 ///
 /// ```
 /// use fulgurite_trainer::optim::{Schedule, sgd};
-/// let halving = Schedule::new(|count| 0.1 / (count.convert(fulgurite_jit::DType::F32) + 1.0));
+/// let halving = Schedule::typed(|count, dtype| 0.1 / (count.convert(dtype) + 1.0));
 /// let optimizer = sgd(halving);
 /// ```
 #[derive(Clone)]
-pub struct Schedule(Arc<dyn Fn(&Tensor) -> Tensor + Send + Sync>);
+pub struct Schedule(Arc<Value>);
+
+/// The value at a step count, in an element type.
+type Value = dyn Fn(&Tensor, DType) -> Tensor + Send + Sync;
 
 impl Schedule {
-    /// The schedule that computes `f` of the step count, an i32 scalar.
+    /// The schedule that computes `f` of the step count, an i32 scalar. What `f` computes in f32 keeps its rounding where
+    /// it is the rate of an f64 parameter: see [`Schedule::typed`].
     pub fn new(f: impl Fn(&Tensor) -> Tensor + Send + Sync + 'static) -> Self {
+        Schedule::typed(move |count, dtype| f(count).convert(dtype))
+    }
+
+    /// The schedule that computes `f` of the step count, an i32 scalar, in the type that it is given: f64 for the rate of
+    /// f64 parameters.
+    pub fn typed(f: impl Fn(&Tensor, DType) -> Tensor + Send + Sync + 'static) -> Self {
         Schedule(Arc::new(f))
     }
 
-    /// The value at step `count` (i32 scalar), a float scalar.
+    /// The value at step `count` (i32 scalar), an f32 scalar.
     pub fn at(&self, count: &Tensor) -> Tensor {
-        (self.0)(count)
+        self.at_as(count, DType::F32)
+    }
+
+    /// The value at step `count` (i32 scalar), computed in `dtype` (f32 or f64).
+    pub fn at_as(&self, count: &Tensor, dtype: DType) -> Tensor {
+        (self.0)(count, dtype)
+    }
+
+    /// The value at step `count`, for the leaves of `tree`.
+    pub(super) fn scalar<P: Tree>(&self, count: &Tensor, tree: &P) -> Scalar {
+        let (schedule, count) = (self.clone(), count.clone());
+        Scalar::new(tree, move |dtype| schedule.at_as(&count, dtype))
     }
 }
 
@@ -51,7 +74,7 @@ impl From<f32> for Schedule {
 
 /// `value` at every step.
 pub fn constant(value: f64) -> Schedule {
-    Schedule::new(move |_| Tensor::literal(value, DType::F32))
+    Schedule::typed(move |_, dtype| Tensor::literal(value, dtype))
 }
 
 /// From `from` to `to` in a straight line over `steps` steps, then `to`. With 0 steps it is constantly `from`.
@@ -64,8 +87,8 @@ pub fn polynomial(from: f64, to: f64, power: i32, steps: usize) -> Schedule {
     if steps == 0 {
         return constant(from);
     }
-    Schedule::new(move |count| {
-        let count = float(count).clamp(0.0, steps as f64);
+    Schedule::typed(move |count, dtype| {
+        let count = count.convert(dtype).clamp(0.0, steps as f64);
         let left: Tensor = 1.0 - count / steps as f64;
         left.powi(power) * (from - to) + to
     })
@@ -79,8 +102,8 @@ pub fn cosine_decay(from: f64, steps: usize) -> Schedule {
 /// Half a cosine wave from `from` down to `fraction × from` over `steps` steps, which then stays. 0 steps count as 1.
 pub fn cosine_decay_to(from: f64, fraction: f64, steps: usize) -> Schedule {
     let steps = steps.max(1) as f64;
-    Schedule::new(move |count| {
-        let count = float(count).minimum(steps);
+    Schedule::typed(move |count, dtype| {
+        let count = count.convert(dtype).minimum(steps);
         let wave = ((count * PI / steps).cos() + 1.0) * 0.5;
         (wave * (1.0 - fraction) + fraction) * from
     })
@@ -91,9 +114,9 @@ pub fn exponential_decay(from: f64, steps: usize, rate: f64) -> Schedule {
     if steps == 0 || rate == 0.0 {
         return constant(from);
     }
-    Schedule::new(move |count| {
-        let power = Tensor::literal(rate, DType::F32).pow(float(count) / steps as f64);
-        count.less_equal(0).select(Tensor::literal(from, DType::F32), power * from)
+    Schedule::typed(move |count, dtype| {
+        let power = Tensor::literal(rate, dtype).pow(count.convert(dtype) / steps as f64);
+        count.less_equal(0).select(Tensor::literal(from, dtype), power * from)
     })
 }
 
@@ -111,8 +134,8 @@ pub fn one_cycle(peak: f64, steps: usize) -> Schedule {
     let top = (0.3 * steps as f64) as usize;
     let wave = |from: f64, to: f64, steps: usize| {
         let steps = steps.max(1) as f64;
-        Schedule::new(move |count| {
-            let share = float(count).minimum(steps) / steps;
+        Schedule::typed(move |count, dtype| {
+            let share = count.convert(dtype).minimum(steps) / steps;
             ((share * PI).cos() + 1.0) * ((from - to) / 2.0) + to
         })
     };
@@ -123,8 +146,8 @@ pub fn one_cycle(peak: f64, steps: usize) -> Schedule {
 pub fn piecewise_constant(from: f64, factors: impl IntoIterator<Item = (usize, f64)>) -> Schedule {
     let mut factors: Vec<(usize, f64)> = factors.into_iter().collect();
     factors.sort_by_key(|&(step, _)| step);
-    Schedule::new(move |count| {
-        factors.iter().fold(Tensor::literal(from, DType::F32), |value, &(step, factor)| {
+    Schedule::typed(move |count, dtype| {
+        factors.iter().fold(Tensor::literal(from, dtype), |value, &(step, factor)| {
             count.less(step).select(&value, &value * factor)
         })
     })
@@ -134,16 +157,11 @@ pub fn piecewise_constant(from: f64, factors: impl IntoIterator<Item = (usize, f
 /// are schedules).
 pub fn join_schedules<const N: usize, const M: usize>(schedules: [Schedule; N], boundaries: [usize; M]) -> Schedule {
     const { assert!(N == M + 1, "there is a boundary between every two schedules") };
-    Schedule::new(move |count| {
-        let mut value = schedules[0].at(count);
+    Schedule::typed(move |count, dtype| {
+        let mut value = schedules[0].at_as(count, dtype);
         for (schedule, &boundary) in schedules[1..].iter().zip(&boundaries) {
-            value = count.less(boundary).select(&value, schedule.at(&(count - boundary)));
+            value = count.less(boundary).select(&value, schedule.at_as(&(count - boundary), dtype));
         }
         value
     })
-}
-
-/// The count as f32.
-fn float(count: &Tensor) -> Tensor {
-    count.convert(DType::F32)
 }

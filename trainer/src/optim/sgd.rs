@@ -54,7 +54,7 @@ impl Optimizer for Sgd {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: SgdState<P>, _: &P) -> (P, SgdState<P>) {
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         let (direction, trace) = match (self.momentum, &state.trace) {
             (Some(momentum), Some(trace)) => {

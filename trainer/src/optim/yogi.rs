@@ -4,7 +4,7 @@
 use fulgurite_jit::{Tensor, Tree};
 
 use super::leaves::map_floats;
-use super::moments::{correction, descend, like, mean};
+use super::moments::{correction, descend, mean};
 use super::{AdamState, Optimizer, Schedule, first_count, next_count};
 
 /// Yogi with a learning rate; `b1` 0.9, `b2` 0.999, `eps` 1e-3.
@@ -43,17 +43,17 @@ impl Optimizer for Yogi {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: AdamState<P>, _: &P) -> (P, AdamState<P>) {
-        let rate = self.learning_rate.at(&state.count);
+        let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
         let mu = mean(self.b1, &state.mu, &grads);
         let nu = map_floats(&state.nu, [&grads], |nu, [g]| {
             let square = g.square();
             nu - (nu - &square).sign() * &square * (1.0 - self.b2)
         });
-        let (c1, c2) = (correction(self.b1, &count), correction(self.b2, &count));
+        let (c1, c2) = (correction(self.b1, &count, &grads), correction(self.b2, &count, &grads));
         let updates = map_floats(&grads, [&mu, &nu], |_, [mu, nu]| {
-            let root = (nu * like(&c2, nu)).sqrt() + self.eps;
-            descend(&rate, mu * like(&c1, mu) / root)
+            let root = (nu * c2.of(nu)).sqrt() + self.eps;
+            descend(&rate, mu * c1.of(mu) / root)
         });
         (updates, AdamState { count, mu, nu })
     }

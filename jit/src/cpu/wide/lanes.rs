@@ -320,6 +320,7 @@ impl Emitter<'_> {
             LaneOp::Compare(op, x, y) => self.compare(r, id, at, op, x, y),
             LaneOp::Select(c, x, y) => self.select(r, id, at, c, x, y),
             LaneOp::Convert(op, x) => self.convert(r, id, at, op, x),
+            LaneOp::Rare(function, operands) => self.rare(r, id, at, function, operands),
         }
     }
 

@@ -14,12 +14,13 @@
 //!
 //! `straight` makes of a block the code of one vector, or of some side by side; `lanes` maps it to instructions
 //! (`truth`, `convert` and `memory` those that differ most between the two [`Width`]s), to which `registers` gives out
-//! registers; `transpose` copies what is read across its rows.
+//! registers; `transpose` copies what is read across its rows; `rare` calls what hardly any lane needs.
 
 mod convert;
 mod lanes;
 mod memory;
 mod nest;
+mod rare;
 mod registers;
 mod straight;
 mod transpose;
@@ -44,6 +45,9 @@ const POINTERS: [AsmRegister64; 12] = [rbx, rbp, rcx, rsi, rdi, r8, r9, r10, r11
 
 /// The registers that arguments come in.
 const ARGUMENTS: [AsmRegister64; 6] = [rdi, rsi, rdx, rcx, r8, r9];
+
+/// The most iterations of a loop.
+const MOST_ITERATIONS: usize = i32::MAX as usize - PARTIALS;
 
 /// What code and constants begin at multiples of.
 const ALIGNMENT: usize = 64;
@@ -87,7 +91,9 @@ pub(super) fn disassemble(code: &[u8]) -> String {
 
 fn supported(body: &[Stmt]) -> bool {
     body.iter().all(|stmt| match stmt {
-        Stmt::For { body, .. } => supported(body),
+        // Counters are of 32 bits.
+        Stmt::For { extent, body, .. } => *extent <= MOST_ITERATIONS && supported(body),
+        Stmt::Collapsed { outer, inner, body } => outer.1 * inner.1 <= MOST_ITERATIONS && supported(body),
         Stmt::Block(block) => block.program.insts.iter().all(|inst| has(&block.program, inst)),
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => true,
     })
@@ -156,6 +162,8 @@ struct Emitter<'a> {
     /// Spill slots in the frame, and how many this run has used.
     room: usize,
     spills: usize,
+    /// What code jumps to, where a lane needs it.
+    calls: Vec<rare::Call>,
     frame: Frame,
 }
 
@@ -229,6 +237,7 @@ impl<'a> Emitter<'a> {
             last: lanes,
             room,
             spills: 0,
+            calls: vec![],
             frame,
         })
     }
@@ -250,7 +259,8 @@ impl<'a> Emitter<'a> {
         }
         // The caller's code mixes in instructions that would wait for the upper halves.
         self.assembler.vzeroupper()?;
-        self.assembler.ret()
+        self.assembler.ret()?;
+        self.rare_calls()
     }
 
     /// A jump to the code, and the constants that are known: in front of the code, so that they are aligned.
@@ -543,7 +553,7 @@ fn registers(accumulator: &Accumulator, lanes: usize) -> usize {
 fn collect(stmts: &[Stmt], accesses: &mut Vec<Access>) {
     for stmt in stmts {
         match stmt {
-            Stmt::For { body, .. } => collect(body, accesses),
+            Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => collect(body, accesses),
             Stmt::Block(block) | Stmt::Transpose(Transpose { block, .. }) => {
                 let loads = block.inputs.iter().filter_map(Access::of_input);
                 for access in loads.chain(block.effects.iter().filter_map(Access::of_effect)) {
@@ -594,6 +604,7 @@ fn dims(stmts: &[Stmt]) -> usize {
         .iter()
         .map(|stmt| match stmt {
             Stmt::For { dim, body, .. } => dims(body).max(dim + 1),
+            Stmt::Collapsed { outer, inner, body } => dims(body).max(outer.0.max(inner.0) + 1),
             Stmt::Transpose(Transpose { rows, lanes, .. }) => rows.0.max(lanes.0) + 1,
             Stmt::Block(_) | Stmt::Init(_) | Stmt::Combine { .. } => 0,
         })
@@ -606,7 +617,7 @@ fn row_count(stmts: &[Stmt]) -> usize {
     stmts
         .iter()
         .map(|stmt| match stmt {
-            Stmt::For { body, .. } => row_count(body),
+            Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => row_count(body),
             Stmt::Block(block) => rows_of(block),
             Stmt::Combine { row, .. } => *row as usize + 1,
             Stmt::Init(_) | Stmt::Transpose(_) => 0,

@@ -15,10 +15,8 @@ impl Emitter<'_> {
                     self.vector_part(*dim, *extent, body)?
                 }
                 Stmt::For { dim, extent, vector: true, body } => self.vector_loop(*dim, *extent, body)?,
-                Stmt::For { dim, extent, vector: false, body } => match self.loops.divided_with(*dim, body) {
-                    Some((within, body)) => self.flat_loop(*dim, within, body)?,
-                    None => self.plain_loop(*dim, *extent, body)?,
-                },
+                Stmt::For { dim, extent, vector: false, body } => self.plain_loop(*dim, *extent, body)?,
+                Stmt::Collapsed { outer, inner, body } => self.collapsed_loop(outer.0, *inner, body)?,
                 Stmt::Block(block) => self.block(block)?,
                 Stmt::Init(a) => self.init(*a)?,
                 Stmt::Combine { accumulator, row } => self.combine(*accumulator, *row)?,
@@ -101,7 +99,7 @@ impl Emitter<'_> {
     /// One vector, or one for each register of the partial results of what is reduced along the loop.
     fn least_copies(&self, body: &[Stmt]) -> usize {
         let of = |stmt: &Stmt| match stmt {
-            Stmt::For { body, .. } => self.least_copies(body),
+            Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => self.least_copies(body),
             Stmt::Block(block) => {
                 let reductions = block.effects.iter().filter_map(|effect| match effect {
                     Effect::Accumulate { accumulator, .. } => Some(&self.loops.accumulators[*accumulator]),
@@ -181,7 +179,7 @@ impl Emitter<'_> {
     }
 
     /// A part of two loops that count as one, around everything else: pointers need no way back.
-    fn flat_loop(&mut self, first: usize, (second, extent): (usize, usize), body: &[Stmt]) -> Emitted {
+    fn collapsed_loop(&mut self, first: usize, (second, extent): (usize, usize), body: &[Stmt]) -> Emitted {
         let (left, until_next) = (self.counter_at(first), self.counter_at(second));
         self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
         self.assembler.sub(rax, qword_ptr(rsp + self.frame.begin))?;

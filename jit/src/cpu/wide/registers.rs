@@ -175,7 +175,7 @@ pub(super) fn rotation(program: &LaneProgram, id: LaneId, width: Width) -> Optio
 }
 
 /// The values that an instruction reads as it is emitted here.
-fn operands(program: &LaneProgram, id: LaneId, width: Width) -> SmallVec<[LaneId; 3]> {
+fn operands(program: &LaneProgram, id: LaneId, width: Width) -> SmallVec<[LaneId; 4]> {
     match rotation(program, id, width) {
         Some((from, _)) => smallvec![from],
         None => program.insts[id.index()].op.operands(),

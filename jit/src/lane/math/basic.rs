@@ -1,6 +1,6 @@
 //! Sign, maximum, minimum, remainder, finiteness.
 
-use super::{LaneBinary, LaneCompare, LaneId, LaneProgram, LaneUnary, Math};
+use super::{LaneBinary, LaneCompare, LaneId, LaneProgram, LaneUnary, Math, Rare};
 
 /// -1, 0 or 1 with the sign of `x`; zeros and NaN give themselves. Exact.
 pub fn sign(p: &mut LaneProgram, x: LaneId) -> LaneId {
@@ -53,8 +53,7 @@ fn extremum(p: &mut LaneProgram, x: LaneId, y: LaneId, op: LaneBinary) -> LaneId
     m.select(ordered, joined, nan)
 }
 
-/// The remainder of `x / y` with the sign of `x`, as C's `fmod`: exact, but NaN for some of the quotients beyond 2^46 (f64:
-/// 2^104).
+/// The remainder of `x / y` with the sign of `x`, as C's `fmod`. Exact; quotients beyond 2^46 (f64: 2^104) are rare.
 ///
 /// A quotient `q` rounded to nearest leaves a remainder `x - q y` that is a float, so that the `fma` is exact; what it
 /// leaves is at most half a unit in the last place of `q` times `y`. So a second round reaches within `y` of zero.
@@ -81,7 +80,8 @@ pub fn rem(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     // A zero takes the sign of `x`.
     let signed_zero = m.signed_as(0.0, x);
     let r = m.select(zero, signed_zero, r);
-    let r = m.select(reached, r, f64::NAN);
+    let missed = m.unary(LaneUnary::Not, reached);
+    let r = m.p.rare(Rare::Rem, missed, x, y, r);
     // x mod infinity is x, but NaN where x is infinite: there, x - x is NaN.
     let infinite = m.eq(magnitude, f64::INFINITY);
     let whole = m.sub(x, x);

@@ -2,15 +2,14 @@
 //!
 //! In: a [`LaneProgram`] and operands in it. Out: the result's [`LaneId`], after the instructions that compute it were
 //! appended. Every function takes f32 and f64 lanes. What they give is fixed here, to the bit, for every emitter: there
-//! are no branches, tables or gathers, every contraction to `fma` is written out, and a function of f32 lanes uses 32-bit
+//! are no tables or gathers, no branches but around what is rare ([`Rare`]), every contraction to `fma` is written out, and a function of f32 lanes uses 32-bit
 //! lanes only, except `lgamma` and `digamma`, which go through f64.
 //!
 //! **Invariant:** NaN in, NaN out (but `pow(NaN, 0) = pow(1, NaN) = 1`); signed zeros and infinities as C has them; f32
 //! results may be denormal, and are then right too (the runtime makes them zero, as XLA does). The largest error seen of
 //! each function is given in units in the last place ("ulp"). For f32 that is over all floats or every third, but every 211th for `rsqrt`, `erf_inv`, `lgamma`, `digamma`
 //! and random pairs for `pow` and `atan2`; f64 was tried at random points only, and where it is not mentioned was no worse.
-//! Only `sin`, `cos`, `tan` and `rem` have a range, beyond which they give NaN. Not done here: derivatives (they are rules on
-//! the graph).
+//! Not done here: derivatives (they are rules on the graph).
 //!
 //! The polynomials marked "our fit" come from a Remez exchange at 60 digits that minimises the relative error of the
 //! function (not of the polynomial), holding the coefficients that must be exact. f32 coefficients were then rounded one
@@ -36,7 +35,7 @@ pub use power::{cbrt, pow, powi, rsqrt};
 pub use random::threefry2x32;
 pub use trig::{acos, asin, atan, atan2, cos, sin, tan};
 
-use super::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneProgram, LaneType, LaneUnary};
+use super::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneProgram, LaneType, LaneUnary, Rare};
 
 /// A program seen through one float format: operands may be constants, integers are as wide as the floats.
 struct Math<'p> {

@@ -5,16 +5,15 @@
 //! as it is a multiple of the last place of `x` or of the first part, whichever is less, and small; the second is rounded
 //! once; the third is kept apart. So `r` is right to its last bit however close `x` is to a multiple of `pi/2`.
 //!
-//! That holds as long as `n` is found with an error well below one half: for `|x|` below 2^21 (f64: 2^48). **Beyond, the
-//! result is NaN**, and not some number: neighbouring floats are then a quarter (f64: a sixteenth) or more apart, and a
-//! phase means little. A right answer would take some 70 more instructions in every kernel with a sine.
+//! That holds as long as `n` is found with an error well below one half: for `|x|` below 2^21 (f64: 2^48). Beyond, a
+//! lane's result is [`Rare`]'s, which reduces with as many digits of `2/pi` as it takes (Payne and Hanek).
 
 use std::f32::consts::FRAC_PI_2 as FRAC_PI_2_F32;
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, PI};
 
-use super::{Each, LaneCompare, LaneId, LaneProgram, LaneUnary, Math};
+use super::{Each, LaneCompare, LaneId, LaneProgram, LaneUnary, Math, Rare};
 
-/// Where `sin`, `cos` and `tan` end.
+/// From where on `sin`, `cos` and `tan` are rare.
 const LIMIT: Each = Each(2097152.0, 281474976710656.0);
 
 /// Minus `pi/2`, as the sum of three.
@@ -126,12 +125,14 @@ struct Reduced {
     /// An integer whose lowest bits are those of `n`.
     n: LaneId,
     is_even: LaneId,
-    in_range: LaneId,
+    /// The argument, and whether it is too large for `r` to be right.
+    x: LaneId,
+    is_large: LaneId,
 }
 
 fn reduce(m: &mut Math, x: LaneId) -> Reduced {
     let a = m.abs(x);
-    let in_range = m.lt(a, LIMIT);
+    let is_large = m.compare(LaneCompare::Le, LIMIT, a);
     let rounder = m.rounder(0);
     let t = m.fma(a, FRAC_2_PI, rounder);
     let n = m.sub(t, rounder);
@@ -142,7 +143,7 @@ fn reduce(m: &mut Math, x: LaneId) -> Reduced {
     let n = m.bits(t);
     let parity = m.and(n, 1i64);
     let is_even = m.eq(parity, 0i64);
-    Reduced { r, low, n, is_even, in_range }
+    Reduced { r, low, n, is_even, x, is_large }
 }
 
 impl Reduced {
@@ -174,17 +175,17 @@ impl Reduced {
         (tan, m.add(lost, rest))
     }
 
-    /// `y` with its sign flipped where the sign bit of `flip` is set; NaN out of range.
-    fn finish(&self, m: &mut Math, y: LaneId, flip: LaneId) -> LaneId {
+    /// `y` with its sign flipped where the sign bit of `flip` is set; what `function` gives for large arguments.
+    fn finish(&self, m: &mut Math, y: LaneId, flip: LaneId, function: Rare) -> LaneId {
         let sign = m.and(flip, m.sign_bit());
         let bits = m.bits(y);
         let bits = m.xor(bits, sign);
         let y = m.as_float(bits);
-        m.select(self.in_range, y, f64::NAN)
+        m.p.rare(function, self.is_large, self.x, self.x, y)
     }
 }
 
-/// `sin x`, for `|x|` below 2^21 (f64: 2^48). 1.6 ulp.
+/// `sin x`. 1.6 ulp.
 pub fn sin(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let r = reduce(m, x);
@@ -194,10 +195,10 @@ pub fn sin(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let turn = m.shl(r.n, m.width() - 2);
     let bits = m.bits(x);
     let flip = m.xor(turn, bits);
-    r.finish(m, y, flip)
+    r.finish(m, y, flip, Rare::Sin)
 }
 
-/// `cos x`, for `|x|` below 2^21 (f64: 2^48). 1.6 ulp.
+/// `cos x`. 1.6 ulp.
 pub fn cos(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let r = reduce(m, x);
@@ -206,10 +207,10 @@ pub fn cos(p: &mut LaneProgram, x: LaneId) -> LaneId {
     // A quarter turn ahead of the sine.
     let n = m.add(r.n, 1i64);
     let flip = m.shl(n, m.width() - 2);
-    r.finish(m, y, flip)
+    r.finish(m, y, flip, Rare::Cos)
 }
 
-/// `tan x`, for `|x|` below 2^21 (f64: 2^48). 2.0 ulp.
+/// `tan x`. 2.0 ulp.
 pub fn tan(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let r = reduce(m, x);
@@ -224,7 +225,7 @@ pub fn tan(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let turn = m.shl(r.n, m.width() - 1);
     let bits = m.bits(x);
     let flip = m.xor(turn, bits);
-    r.finish(m, y, flip)
+    r.finish(m, y, flip, Rare::Tan)
 }
 
 /// `atan(a)` for `a` in [0, 1].
