@@ -40,6 +40,8 @@ const LONG: f64 = 1e-3;
 /// Decides for one program.
 #[derive(Debug)]
 pub(crate) struct Pace {
+    /// Nothing is measured.
+    is_fixed: bool,
     alone: bool,
     /// Calls until the next trial; negative during one.
     left: i32,
@@ -67,7 +69,18 @@ impl Default for Pace {
 impl Pace {
     fn until(left: u32, alone: bool, period: u32) -> Self {
         let none = f64::INFINITY;
-        Pace { alone, left: left as i32, period, now: none, other: none, best: none, slow: 0, missing: 0, given_up: 0 }
+        Pace {
+            is_fixed: false,
+            alone,
+            left: left as i32,
+            period,
+            now: none,
+            other: none,
+            best: none,
+            slow: 0,
+            missing: 0,
+            given_up: 0,
+        }
     }
 
     /// Is the next call to see whether all threads are there before it shares anything with them?
@@ -102,6 +115,11 @@ impl Pace {
         *self = Pace { given_up, ..Pace::until(period, self.alone != changes, period) };
     }
 
+    /// One that knows: all threads are used for good.
+    pub(crate) fn together() -> Self {
+        Pace { is_fixed: true, ..Pace::until(1, false, FIRST) }
+    }
+
     /// Is the next call run alone?
     pub(crate) fn is_alone(&self) -> bool {
         self.alone != (self.left <= 0)
@@ -109,6 +127,9 @@ impl Pace {
 
     /// Notes what the call took.
     pub(crate) fn note(&mut self, took: Duration) {
+        if self.is_fixed {
+            return;
+        }
         let took = took.as_secs_f64();
         self.left -= 1;
         if self.left >= 0 {
@@ -246,6 +267,13 @@ mod tests {
             pace.note(Duration::from_micros(took));
         }
         assert!(slow <= 30, "{slow} of 2000");
+    }
+
+    #[test]
+    fn one_that_is_fixed_uses_all_threads_whatever_they_take() {
+        let mut pace = Pace::together();
+        assert_eq!(run(&mut pace, 3 * PERIOD, |i| (10, if i % 7 < 3 { 1_000 } else { 20 })).1, 0);
+        assert!(!pace.doubts());
     }
 
     #[test]

@@ -47,15 +47,13 @@ pub struct Program {
 impl Program {
     /// Optimises, fuses and compiles `graph`. `donated` says which inputs may be overwritten by outputs.
     ///
+    /// The program runs on all threads where the compiler finds that it pays. One of a [`Jit`](crate::Jit) measures
+    /// whether that is so.
+    ///
     /// # Errors
-    /// A fault of the compiler (see [`fulgurite_jit::Error::compiler`]).
+    /// A fault of the compiler (see [`fulgurite_jit::Error::compiler`]), a panic in it among them.
     pub fn compile(name: &str, graph: &Graph, donated: &[bool]) -> Result<Program> {
-        Program::compile_for(
-            name,
-            graph,
-            donated,
-            Target { isa: Isa::detect(), threads: threads(), sharing: Sharing::WherePays },
-        )
+        Program::compile_for(name, graph, donated, this_machine())
     }
 
     /// As [`Program::compile`], for other vectors and threads; the results are the same to the bit for all.
@@ -63,7 +61,13 @@ impl Program {
     /// # Errors
     /// As [`Program::compile`].
     pub fn compile_for(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
-        guarded("compiling", || Program::build(name, graph, donated, target))
+        let program = guarded("compiling", || Program::build(name, graph, donated, target))?;
+        Ok(Program { pace: Mutex::new(Pace::together()), ..program })
+    }
+
+    /// As [`Program::compile`], of a program that begins on one thread and finds out what is faster.
+    pub(crate) fn compile_paced(name: &str, graph: &Graph, donated: &[bool]) -> Result<Program> {
+        guarded("compiling", || Program::build(name, graph, donated, this_machine()))
     }
 
     fn build(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
@@ -291,6 +295,10 @@ impl Program {
             unsafe { self.code.entry()(&launch) };
         });
     }
+}
+
+fn this_machine() -> Target {
+    Target { isa: Isa::detect(), threads: threads(), sharing: Sharing::WherePays }
 }
 
 /// What all threads of a launch look at.
