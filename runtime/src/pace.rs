@@ -34,6 +34,9 @@ const MISSING: u32 = 2;
 /// waits for another that does not run, and being alone is tried.
 const SLOW: (u32, f64) = (2, 2.0);
 
+/// Seconds that it takes to wake the other threads.
+const PATIENCE: f64 = 60e-6;
+
 /// Seconds from which on a call counts although memory had to move for it.
 const LONG: f64 = 1e-3;
 
@@ -84,8 +87,16 @@ impl Pace {
     }
 
     /// Is the next call to see whether all threads are there before it shares anything with them?
-    pub(crate) fn doubts(&self) -> bool {
+    fn doubts(&self) -> bool {
         if self.alone { self.left <= 0 } else { self.slow > 0 && self.left > 0 }
+    }
+
+    /// Where it is in doubt whether the other threads come: how long the next call waits for them. To wake them takes as
+    /// long as [`PATIENCE`], or more where they have slept for long; a long call has the time for that.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let call = self.now.min(self.best);
+        let patience = if call.is_finite() { PATIENCE.max(call / 8.0) } else { PATIENCE };
+        self.doubts().then(|| Duration::from_secs_f64(patience))
     }
 
     /// Notes that they were not, so that the call is made alone.

@@ -19,9 +19,6 @@ use crate::pace::Pace;
 use crate::pool::{Meeting, Team, prepare, team, threads};
 use crate::timing::{Timing, Turn, Watch};
 
-/// How long a call waits for the team where it is in doubt whether it comes at all. To wake it takes as long.
-const PATIENCE: Duration = Duration::from_micros(60);
-
 /// How many buffers of one output are kept for later calls, while their arrays are alive.
 const POOL: usize = 8;
 
@@ -252,12 +249,12 @@ impl Program {
             // SAFETY: the caller's promise.
             return unsafe { self.code.entry()(&alone) };
         }
-        let (is_alone, doubts) = match timing {
-            Some(_) => (!self.code.is_shared(), false),
-            None => self.pace.lock().map_or((false, false), |pace| (pace.is_alone(), pace.doubts())),
+        let (is_alone, patience) = match timing {
+            Some(_) => (!self.code.is_shared(), None),
+            None => self.pace.lock().map_or((false, None), |pace| (pace.is_alone(), pace.patience())),
         };
         let mut team = if is_alone { None } else { team(self.code.parts.len()) };
-        if doubts && team.as_ref().is_some_and(|team| !team.comes_within(PATIENCE)) {
+        if patience.is_some_and(|patience| team.as_ref().is_some_and(|team| !team.comes_within(patience))) {
             team = None;
             if let Ok(mut pace) = self.pace.lock() {
                 pace.note_missing();
