@@ -72,7 +72,7 @@ fn elementwise_ops_and_movements() -> Result<()> {
 
 #[test]
 fn reductions_over_each_axis() -> Result<()> {
-    for shape in shapes() {
+    for shape in shapes().into_iter().filter(|shape| shape.iter().all(|&n| n < 1000)) {
         let x = sample(&shape)?;
         for axis in 0..shape.len() as isize {
             check("a reduction", &x, move |x| {
