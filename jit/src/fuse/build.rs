@@ -515,7 +515,8 @@ mod tests {
   return %3, %4
 }";
         let kernels = crate::fuse::fuse(&crate::graph::parse(text).expect("a graph"));
-        assert_eq!(kernels.kernels.iter().filter(|k| matches!(k, super::Kernel::Gemm(_))).count(), 2);
+        // The first is one of vectors, a product and a sum.
+        assert_eq!(kernels.kernels.iter().filter(|k| matches!(k, super::Kernel::Gemm(_))).count(), 1);
     }
 
     #[test]
