@@ -88,7 +88,7 @@ fn main() {
             Buffer::from_vec((0..elements).map(|i| (i * 7 % 13) as f32 / 13.0 - 0.5).collect::<Vec<f32>>())
         };
         let (a, b, out) = (matrix(batch * m * k), matrix(batch * k * n), matrix(batch * m * n));
-        let scratch = Buffer::zeroed(gemm.scratch_bytes());
+        let scratch = Buffer::zeroed(gemm.scratch_bytes(), || "scratch".into()).expect("memory");
         let seconds = time(|| {
             let (a, b, c) = (a.start().cast::<f32>(), b.start().cast::<f32>(), out.start().cast::<f32>());
             // SAFETY: the buffers are as large as extents and strides reach, and this thread's alone.

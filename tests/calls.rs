@@ -202,7 +202,7 @@ fn a_panic_of_the_compiler_is_an_error_and_leaves_it_usable() {
         assert!(!error.to_string().is_empty());
         let good = Program::compile("good", &graph, &[false]).and_then(|program| {
             let x = ones().into_array()?;
-            Ok(program.run(vec![x]).len())
+            Ok(program.run(vec![x])?.len())
         });
         assert_eq!(good, Ok(1));
     }

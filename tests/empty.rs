@@ -38,9 +38,11 @@ fn check(what: &str, x: &Tensor, f: impl Fn(&Tensor) -> Vec<Tensor> + Send + Syn
         for (got, want) in got.iter().zip(&want) {
             let got: &Array = got.array()?;
             assert_eq!(got.ty(), want.ty(), "{what} of {x}, {how}");
-            let close = got.to_f64_vec().iter().zip(want.to_f64_vec()).all(|(x, y)| {
-                *x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-5 * y.abs().max(1.0)
-            });
+            let close = got
+                .to_f64_vec()
+                .iter()
+                .zip(want.to_f64_vec())
+                .all(|(x, y)| *x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-5 * y.abs().max(1.0));
             assert!(close, "{what} of {}, {how}: {got}, not {want}", x.ty());
         }
         Ok(())
@@ -58,7 +60,9 @@ fn check(what: &str, x: &Tensor, f: impl Fn(&Tensor) -> Vec<Tensor> + Send + Syn
 fn elementwise_ops_and_movements() -> Result<()> {
     for shape in shapes() {
         let x = sample(&shape)?;
-        check("elementwise", &x, |x| vec![x.exp(), x + 1.0, (x * x).tanh(), x.greater(0.5), x.convert(DType::F64).sqrt()])?;
+        check("elementwise", &x, |x| {
+            vec![x.exp(), x + 1.0, (x * x).tanh(), x.greater(0.5), x.convert(DType::F64).sqrt()]
+        })?;
         let reversed: Vec<usize> = (0..shape.len()).rev().collect();
         check("a transpose", &x, move |x| vec![x.transpose(&reversed), x.transpose(&reversed).exp()])?;
         let shape = shape.clone();

@@ -41,7 +41,7 @@ macro_rules! mistake {
 }
 
 fn zeros<T: Element>(shape: &[usize]) -> Tensor {
-    Array::zeros(&TensorType::new(T::DTYPE, shape)).into()
+    Array::zeros(&TensorType::new(T::DTYPE, shape)).expect("small").into()
 }
 
 fn dot(batch: &[(usize, usize)], contract: &[(usize, usize)]) -> DotAxes {

@@ -21,7 +21,7 @@ fn everywhere(ops: &[Op], inputs: &[Array]) -> Vec<Array> {
     for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 2)]) {
         let target = Target { isa, threads, sharing: Sharing::Everything };
         let program = Program::compile_for("large", &graph, &vec![false; inputs.len()], target).expect("compiles");
-        let got = program.run(inputs.to_vec());
+        let got = program.run(inputs.to_vec()).expect("memory");
         let first = results.get_or_insert_with(|| got.clone());
         for (got, first) in got.iter().zip(first) {
             let alike = |(x, y): (&f64, &f64)| x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan();

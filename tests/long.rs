@@ -67,7 +67,7 @@ fn graph_of(shape: &[usize], f: impl Fn(&Tensor) -> Tensor) -> Result<Graph> {
 /// Compiles and runs for one thread, and compares with the interpreter.
 fn check(name: &str, graph: &Graph) -> Result<()> {
     let inputs: Vec<Array> = graph.param_types().iter().map(sample).collect::<Result<_>>()?;
-    let got = Program::compile_for(name, graph, &[false], Target::one_thread())?.run(inputs.clone()).remove(0);
+    let got = Program::compile_for(name, graph, &[false], Target::one_thread())?.run(inputs.clone())?.remove(0);
     let want = interpret(graph, &inputs)?.remove(0);
     assert_eq!(got.ty(), want.ty(), "{name}");
     for (got, want) in got.to_f64_vec().into_iter().zip(want.to_f64_vec()) {
@@ -111,7 +111,7 @@ fn long_steps_are_the_same_on_any_number_of_threads() -> Result<()> {
     let inputs: Vec<Array> = graph.param_types().iter().map(sample).collect::<Result<_>>()?;
     let run = |isa: Isa, threads: usize, sharing: Sharing| -> Result<(Vec<Array>, usize)> {
         let program = Program::compile_for("long", &graph, &[true], Target { isa, threads, sharing })?;
-        Ok((program.run(inputs.clone()), program.kernels().kernels.len()))
+        Ok((program.run(inputs.clone())?, program.kernels().kernels.len()))
     };
     let (alone, kernels) = run(Isa::detect(), 1, Sharing::WherePays)?;
     assert!(kernels > 500, "the driver of {kernels} kernels is in pieces");

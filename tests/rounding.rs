@@ -32,7 +32,7 @@ fn a_sum_takes_the_product_of_its_kernel_unrounded() -> Result<()> {
     assert_ne!(once, twice, "the example shows nothing");
     assert_eq!(interpret(&graph, &inputs)?[0].as_slice::<f32>()?, twice);
     let program = Program::compile("main", &graph, &[false; 3])?;
-    assert_eq!(program.run(inputs.to_vec())[0].as_slice::<f32>()?, once);
+    assert_eq!(program.run(inputs.to_vec())?[0].as_slice::<f32>()?, once);
     Ok(())
 }
 
@@ -51,7 +51,7 @@ fn constants_are_what_the_same_ops_give_outside_of_a_step() -> Result<()> {
     };
     let same = |name: &str, op: &(dyn Fn() -> Tensor + Send + Sync), outside: Tensor| -> Result<()> {
         let traced = fulgurite::compiler::trace::trace(&[TensorType::scalar(DType::F32)], |_| vec![op()])?;
-        let within = Program::compile("constant", &traced.graph, &[false])?.run(vec![Array::scalar(0.0f32)]);
+        let within = Program::compile("constant", &traced.graph, &[false])?.run(vec![Array::scalar(0.0f32)])?;
         let within = Tensor::from(within[0].clone());
         assert_eq!(within.ty(), outside.ty(), "{name}");
         let bits = |x: &Tensor| {

@@ -35,7 +35,7 @@ fn steps_are_the_same_on_any_number_of_threads() -> Result<()> {
         let run = |isa: Isa, threads: usize, sharing: Sharing| -> Result<Vec<Array>> {
             let target = Target { isa, threads, sharing };
             let program = Program::compile_for(workload.name, &graph, &vec![false; inputs.len()], target)?;
-            Ok(program.run(inputs.clone()))
+            program.run(inputs.clone())
         };
         let alone = run(Isa::detect(), 1, Sharing::WherePays)?;
         assert!(alone.iter().all(|x| x.to_f64_vec().iter().all(|x| x.is_finite())), "{}", workload.name);
@@ -74,7 +74,7 @@ fn what_is_read_across_its_rows_is_right() -> Result<()> {
         for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 3)]) {
             let target = Target { isa, threads, sharing: Sharing::Everything };
             let program = Program::compile_for("across", &lowered.graph, &[false], target)?;
-            let result = program.run(vec![x.array()?.clone()]).remove(0);
+            let result = program.run(vec![x.array()?.clone()])?.remove(0);
             for (at, &y) in result.as_slice::<f32>()?.iter().enumerate() {
                 let (b, l, r) = (at / (rows * lanes), at / rows % lanes, at % rows);
                 let row = |r: usize| data[(b * rows + r) * lanes + l];

@@ -52,7 +52,7 @@ fn draw_operands(draw: &mut Draw, sample: &Sample) -> Vec<Array> {
 
 /// Directions for float operands; zeros for others.
 fn draw_tangents(draw: &mut Draw, sample: &Sample) -> Vec<Array> {
-    let tangent = |ty: &TensorType| if float(ty) { draw.array(ty, (-1.0, 1.0)) } else { Array::zeros(ty) };
+    let tangent = |ty: &TensorType| if float(ty) { draw.array(ty, (-1.0, 1.0)) } else { Array::zeros(ty).unwrap() };
     sample.operands.iter().map(tangent).collect()
 }
 
@@ -250,7 +250,8 @@ fn transposes_of_batched_ops_are_adjoint() {
         let mut draw = Draw(7);
         for mapping in mappings(&sample) {
             let xs: Vec<Array> = mapping.iter().map(|(_, ty)| draw.array(ty, sample.range)).collect();
-            let tangent = |ty: &TensorType| if float(ty) { draw.array(ty, (-1.0, 1.0)) } else { Array::zeros(ty) };
+            let tangent =
+                |ty: &TensorType| if float(ty) { draw.array(ty, (-1.0, 1.0)) } else { Array::zeros(ty).unwrap() };
             let vs: Vec<Array> = mapping.iter().map(|(_, ty)| ty).map(tangent).collect();
             let mut result = result_type(&sample);
             result.shape.insert(0, EXTENT);

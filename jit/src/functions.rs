@@ -89,16 +89,18 @@ impl Tensor {
     /// `parts` tensors of equal extent along an axis, in order; negative counts from the end.
     #[track_caller]
     pub fn split(&self, parts: usize, axis: isize) -> Vec<Tensor> {
+        /// No elements divide into as many parts as anybody likes, and so many at most stand for a mistake.
+        const MOST_PARTS: usize = 1 << 16;
         let extent = axis.into_axes(self.rank()).map(|axes| self.shape()[axes[0]]);
         match extent {
-            Some(extent) if parts > 0 && extent % parts == 0 => {
+            Some(extent) if parts > 0 && extent % parts == 0 && parts <= extent.max(MOST_PARTS) => {
                 let part = extent / parts;
                 (0..parts).map(|i| self.slice_axis(axis, i * part..(i + 1) * part)).collect()
             }
             _ => {
                 let why = format!("{} does not split into {parts} equal parts along axis {axis}", self.ty());
                 let error = Error::op("split", why, Location::caller());
-                vec![Tensor::failed(self.ty().clone(), error); parts]
+                vec![Tensor::failed(self.ty().clone(), error); parts.min(MOST_PARTS)]
             }
         }
     }
@@ -112,10 +114,11 @@ impl Tensor {
             return Tensor::failed(self.ty().clone(), Error::op("roll", why, Location::caller()));
         };
         let extent = self.shape()[axes[0]];
-        let cut = (-shift).rem_euclid(extent.max(1) as isize) as usize;
-        if cut == 0 {
+        let by = shift.rem_euclid(extent.max(1) as isize) as usize;
+        if by == 0 {
             return self.clone();
         }
+        let cut = extent - by;
         Tensor::concat(&[&self.slice_axis(axis, cut..extent), &self.slice_axis(axis, 0..cut)], axis)
     }
 

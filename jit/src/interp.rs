@@ -10,7 +10,7 @@ mod scalar;
 
 use smallvec::SmallVec;
 
-use crate::array::Array;
+use crate::array::{Array, has_room};
 use crate::error::{Error, Result};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, DotAxes, Graph, Literal, Node, Op, ReduceOp, ValueId, verify};
 use crate::types::{DType, Shape, TensorType, row_major_strides};
@@ -18,7 +18,7 @@ use crate::types::{DType, Shape, TensorType, row_major_strides};
 /// The results of `graph` for these inputs.
 ///
 /// # Errors
-/// Inputs of other numbers or types than the graph takes, or a graph that does not verify.
+/// Inputs of other numbers or types than the graph takes, a graph that does not verify, a value there is no memory for.
 pub fn interpret(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     interpret_each(graph, inputs, &mut |_, _| Ok(()))
 }
@@ -46,6 +46,9 @@ pub fn interpret_each(
     let mut values: Vec<Option<Array>> = vec![None; graph.nodes.len()];
     for id in graph.ids() {
         let node = graph.node(id);
+        // An element is eight bytes here.
+        has_room(node.ty.elements().saturating_mul(8), || node.ty.to_string())
+            .map_err(|e| e.context(node.op.name()))?;
         let result = {
             let get = |x: &ValueId| values[x.index()].as_ref().expect("a value is kept until its last use");
             let operands: SmallVec<[&Array; 4]> = node.operands.iter().map(get).collect();
@@ -332,7 +335,7 @@ mod tests {
             let ty = infer(&sample.op, &sample.operands.iter().collect::<Vec<_>>()).unwrap();
             let id = graph.push(Node { op: sample.op.clone(), operands: params, ty: ty.clone(), location: None });
             graph.outputs.push(id);
-            let inputs: Vec<Array> = sample.operands.iter().map(Array::zeros).collect();
+            let inputs: Vec<Array> = sample.operands.iter().map(|ty| Array::zeros(ty).unwrap()).collect();
             assert_eq!(interpret(&graph, &inputs).unwrap()[0].ty(), &ty, "{graph}");
         }
     }

@@ -184,10 +184,11 @@ fn allocate(mut lives: Vec<Life>) -> Allocation {
         let at = free.take(life.bytes).unwrap_or_else(|| {
             // What is free at the arena's end becomes part of it.
             let at = free.take_last(arena).unwrap_or(arena);
-            arena = at + life.bytes;
+            // More than there can be is as good as the most: nobody gets the memory to run it.
+            arena = at.saturating_add(life.bytes);
             at
         });
-        used += life.bytes;
+        used = life.bytes.saturating_add(used);
         peak = peak.max(used);
         ends.push(Reverse((life.end, at, life.bytes)));
         places.push((life.buffer, at));

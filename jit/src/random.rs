@@ -8,7 +8,7 @@ use crate::graph::{Literal, Op};
 use crate::tensor::Tensor;
 use crate::trace::{apply, staged, tracing};
 use crate::tree::{Tree, Visitor};
-use crate::types::{DType, TensorType, join};
+use crate::types::{DType, TensorType, join, product};
 
 /// A random key: two u32 words. The same key always gives the same numbers.
 #[derive(Clone, Debug)]
@@ -51,6 +51,9 @@ impl Key {
     #[track_caller]
     pub fn split_n(&self, n: usize) -> Tensor {
         // Key i is threefry of the 64-bit counter i.
+        if let Some(error) = too_many("split", &[n], Location::caller()) {
+            return Tensor::failed(TensorType::new(DType::U32, &[n, 2]), error);
+        }
         let count = Tensor::arange(DType::U32, n);
         let [a, b] = self.threefry(&count);
         Tensor::stack(&[&a, &b], 1)
@@ -83,13 +86,11 @@ impl Key {
     /// Both random words of each element: JAX's 64 random bits are these, its 32 the one exclusive or the other.
     #[track_caller]
     fn words(&self, shape: &[usize]) -> [Tensor; 2] {
-        // The counter of an element is its row-major position.
-        let count = shape.iter().fold(1usize, |count, &extent| count.saturating_mul(extent));
-        if count as u64 > 1 << 32 {
-            let why = format!("[{}] has more elements than a key has numbers (2^32)", join(shape, ","));
-            let error = Error::op("bits", why, Location::caller());
+        if let Some(error) = too_many("bits", shape, Location::caller()) {
             return [0, 1].map(|_| Tensor::failed(TensorType::new(DType::U32, shape), error.clone()));
         }
+        // The counter of an element is its row-major position.
+        let count = product(shape.iter().copied());
         let [a, b] = self.threefry(&Tensor::arange(DType::U32, count));
         [a.reshape(shape), b.reshape(shape)]
     }
@@ -274,6 +275,14 @@ impl Key {
             None => drawn,
         }
     }
+}
+
+/// What is wrong with a draw of `shape`, if it has more elements than counters.
+fn too_many(op: &str, shape: &[usize], location: &'static Location<'static>) -> Option<Error> {
+    (product(shape.iter().copied()) as u64 > 1 << 32).then(|| {
+        let why = format!("[{}] has more elements than a key has numbers (2^32)", join(shape, ","));
+        Error::op(op, why, location)
+    })
 }
 
 /// `x` as an element of `dtype` has it.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 pub use operand::{IntoAxes, Operand};
 
-use crate::array::{Array, Element};
+use crate::array::{Array, Element, copied};
 use crate::error::{Error, Result};
 use crate::graph::{Literal, Op, ValueId};
 use crate::trace::{ENDED, TraceId, apply, goes_on, keep, poison};
@@ -181,10 +181,11 @@ impl Tensor {
     /// The elements, row-major.
     ///
     /// # Errors
-    /// As [`Tensor::array`], and when `T` is not the element type.
+    /// As [`Tensor::array`], when `T` is not the element type, and when there is no memory for the copy.
     #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        Ok(self.read("to_vec")?.as_slice::<T>()?.to_vec())
+        copied(self.read("to_vec")?.as_slice::<T>()?, || format!("a copy of {}", self.ty()))
+            .map_err(|e| e.context("to_vec"))
     }
 
     /// The only element of a tensor with one element.
@@ -234,13 +235,19 @@ impl Tensor {
     /// Zeros of this tensor's type.
     #[track_caller]
     pub fn zeros_like(&self) -> Self {
-        Tensor::full(self.shape(), 0.0, self.dtype())
+        self.filled(0.0)
     }
 
     /// Ones of this tensor's type.
     #[track_caller]
     pub fn ones_like(&self) -> Self {
-        Tensor::full(self.shape(), 1.0, self.dtype())
+        self.filled(1.0)
+    }
+
+    /// What stands for an error has no type to go by.
+    #[track_caller]
+    fn filled(&self, value: f64) -> Self {
+        if self.error().is_some() { self.clone() } else { Tensor::full(self.shape(), value, self.dtype()) }
     }
 
     /// A scalar of `dtype`.
@@ -302,7 +309,8 @@ impl From<Array> for Tensor {
 impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Tensor {
     /// Takes over the memory of a row-major array.
     fn from(array: ndarray::Array<T, D>) -> Self {
-        Array::from(array).into()
+        let ty = TensorType::new(T::DTYPE, array.shape());
+        Array::from_ndarray(array).map_or_else(|error| Tensor::failed(ty, error), Tensor::from)
     }
 }
 

@@ -114,6 +114,9 @@ fn record(
 ) -> std::result::Result<Result<Traced>, Unwound> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     panics::watch();
+    if let Some(why) = inputs.iter().find_map(|ty| ty.check_size().err()) {
+        return Ok(Err(Error::new(format!("trace: the argument {why}"))));
+    }
     let id = TraceId(NEXT.fetch_add(1, Relaxed));
     let mut graph = Graph::new();
     let params: Vec<Tensor> = inputs.iter().map(|ty| Tensor::traced(id, graph.param(ty.clone()), ty.clone())).collect();
@@ -226,19 +229,28 @@ pub fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     }
 }
 
-/// Applies `op`: records it in the innermost trace, or evaluates it where there is none. `guess` is the result's type
-/// should there be an error.
+/// The type of a result that could not be had. Its element type is the one asked for: whoever converts, then looks
+/// whether to convert, would do so for ever.
+fn guess(op: &Op, first: Option<&TensorType>) -> TensorType {
+    let ty = first.cloned().unwrap_or(TensorType::scalar(DType::F32));
+    match op {
+        Op::Convert(dtype) | Op::Bitcast(dtype) => ty.with_dtype(*dtype),
+        Op::Compare(_) => ty.with_dtype(DType::Bool),
+        _ => ty,
+    }
+}
+
+/// Applies `op`: records it in the innermost trace, or evaluates it where there is none.
 pub fn apply(op: Op, operands: &[&Tensor], location: &'static Location<'static>) -> Tensor {
     if let Some(poisoned) = operands.iter().find_map(|x| x.error()) {
-        return poison(operands[0].ty().clone(), poisoned.clone());
+        return poison(guess(&op, Some(operands[0].ty())), poisoned.clone());
     }
     let types: smallvec::SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
     let inferred = panics::catch(|| infer(&op, &types).map_err(|why| Error::op(op.name(), why, location)));
     let ty = match inferred.unwrap_or_else(|panic| Err(panic.error(op.name()))) {
         Ok(ty) => ty,
         Err(error) => {
-            let guess = types.first().map_or(TensorType::scalar(DType::F32), |ty| (*ty).clone());
-            return poison(guess, error);
+            return poison(guess(&op, types.first().copied()), error);
         }
     };
     if !tracing() {
@@ -268,11 +280,12 @@ fn evaluate_op(op: Op, operands: &[&Tensor], ty: TensorType, location: &'static 
     }
     let mut graph = Graph::new();
     let params = arrays.iter().map(|a| graph.param(a.ty().clone())).collect();
+    let name = op.name();
     let result = graph.push(Node { op, operands: params, ty: ty.clone(), location: Some(location) });
     graph.outputs.push(result);
     match evaluate(&graph, &arrays) {
         Ok(mut results) => Tensor::from(results.remove(0)),
-        Err(error) => Tensor::poisoned(ty, error),
+        Err(error) => Tensor::poisoned(ty, Error::op(name, error.message(), location)),
     }
 }
 

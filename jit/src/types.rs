@@ -104,16 +104,34 @@ impl TensorType {
         self.shape.len()
     }
 
-    /// How many elements it has.
+    /// How many elements it has; `usize::MAX` where that [is too many](TensorType::check_size).
     #[inline]
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        product(self.shape.iter().copied())
     }
 
-    /// How many bytes it takes in memory.
+    /// How many bytes it takes in memory; `usize::MAX` where that [is too many](TensorType::check_size).
     #[inline]
     pub fn bytes(&self) -> usize {
-        self.elements() * self.dtype.size()
+        self.elements().saturating_mul(self.dtype.size())
+    }
+
+    /// Can memory hold such a tensor at all? Every tensor, every array and every value of a graph is of a type that
+    /// passes here, so no product of some of its extents, no stride, no offset and no number of bytes overflows an
+    /// `isize`. Whether this machine has so much is another question, asked when the memory is allocated.
+    ///
+    /// # Errors
+    /// When it takes more than [`MAX_BYTES`], extents of 0 counted as 1: the products of the others, which are strides,
+    /// must fit too. The reason alone; the caller adds the op and the user's line.
+    #[inline]
+    pub fn check_size(&self) -> Result<(), String> {
+        let bytes = self.shape.iter().try_fold(self.dtype.size(), |n, &extent| n.checked_mul(extent.max(1)));
+        if bytes.is_some_and(|bytes| bytes <= MAX_BYTES) { Ok(()) } else { Err(self.too_large()) }
+    }
+
+    #[cold]
+    fn too_large(&self) -> String {
+        format!("{self} is larger than memory can be ({MAX_BYTES} bytes)")
     }
 
     /// The same shape with another element type.
@@ -128,16 +146,66 @@ impl fmt::Display for TensorType {
     }
 }
 
+/// The most bytes that a tensor may take: what one piece of memory can have.
+pub const MAX_BYTES: usize = isize::MAX as usize;
+
+/// The product of extents; `usize::MAX` where it overflows.
+#[inline]
+pub fn product(extents: impl IntoIterator<Item = usize>) -> usize {
+    extents.into_iter().fold(1, usize::saturating_mul)
+}
+
 /// The items with `separator` between them.
 pub fn join<T: fmt::Display>(items: &[T], separator: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
 }
 
-/// The row-major strides of a shape, in elements.
+/// The row-major strides of a shape, in elements. It is one that [passes](TensorType::check_size), or part of one.
 pub fn row_major_strides(shape: &[usize]) -> SmallVec<[usize; 4]> {
     let mut strides = SmallVec::from_elem(1, shape.len());
     for axis in (1..shape.len()).rev() {
         strides[axis - 1] = strides[axis] * shape[axis];
     }
     strides
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_checked_with_extents_of_0_as_1() {
+        const MAX: usize = isize::MAX as usize;
+        let passes = |dtype, shape: &[usize]| TensorType::new(dtype, shape).check_size().is_ok();
+        for dtype in DType::ALL {
+            assert!(passes(dtype, &[]) && passes(dtype, &[0]) && passes(dtype, &[1; 8]) && passes(dtype, &[0; 8]));
+            let most = MAX / dtype.size();
+            for axis in 0..4 {
+                // The largest extent and one more, among others of 0 and 1.
+                for other in [0, 1] {
+                    let mut shape = [other; 4];
+                    shape[axis] = most;
+                    assert!(passes(dtype, &shape), "{dtype} {shape:?}");
+                    shape[axis] = most + 1;
+                    assert!(!passes(dtype, &shape), "{dtype} {shape:?}");
+                }
+            }
+            for shape in [&[usize::MAX][..], &[1 << 32, 1 << 32], &[(1 << 63) + 1, 2], &[1 << 40, 1 << 40, 0]] {
+                assert!(!passes(dtype, shape), "{dtype} {shape:?}");
+            }
+        }
+        let error = TensorType::new(DType::F32, &[1 << 40, 1 << 40, 0]).check_size();
+        let expected = "f32[1099511627776,1099511627776,0] is larger than memory can be (9223372036854775807 bytes)";
+        assert_eq!(error, Err(expected.into()));
+    }
+
+    #[test]
+    fn counts_that_overflow_are_as_large_as_can_be() {
+        let of = |shape: &[usize]| TensorType::new(DType::F64, shape);
+        assert_eq!((of(&[1 << 40, 1 << 40]).elements(), of(&[1 << 62]).bytes()), (usize::MAX, usize::MAX));
+        for shape in [[0, 1 << 40, 1 << 40], [1 << 40, 1 << 40, 0]] {
+            assert_eq!((of(&shape).elements(), of(&shape).bytes()), (0, 0));
+        }
+        assert_eq!((of(&[]).elements(), of(&[2, 3]).bytes()), (1, 48));
+    }
 }

@@ -69,14 +69,14 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
         if let State::Kept(kept) = &mut self.state
             && is_of_kind(&borrowed, &kept.lent, &mut lent)?
         {
-            return kept.call(&lent);
+            return kept.call(&lent).map_err(|error| self.jit.named(error));
         }
         drop(lent);
         let lent = kind(&borrowed)?;
         let state = self.state();
         let mut inputs = Inputs::new();
         let compiled = self.jit.find(&state, &borrowed, &mut inputs)?;
-        // Nothing fails from here on, and only this call may hold the state that is overwritten.
+        // Only this call may hold the state that is overwritten.
         self.state = State::Taken;
         let count = leaves(&state).len();
         if is_alike(&state, &compiled.result.0) && compiled.program.keeps_in_place(count) {
@@ -86,8 +86,15 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
             self.state = State::Kept(Kept { arrays, compiled, lent });
             return self.call(borrowed);
         }
-        let results = guarded("running a program", || Ok(compiled.program.run_known(&inputs)))?;
+        let results = guarded("running a program", || compiled.program.run_known(&inputs));
         drop(inputs);
+        let results = match results {
+            Ok(results) => results,
+            Err(error) => {
+                self.state = State::Tree(state);
+                return Err(self.jit.named(error));
+            }
+        };
         drop((state, borrowed));
         let (state, results) = unflatten(&compiled.result, results.into_iter().map(Tensor::from));
         self.state = State::Tree(state);
@@ -123,7 +130,7 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
 impl<S: Tree, R: Tree> Kept<S, R> {
     fn call(&mut self, lent: &[&Array]) -> Result<R> {
         let Kept { arrays, compiled, .. } = self;
-        let results = guarded("running a program", || Ok(compiled.program.run_in_place(arrays, lent)))?;
+        let results = guarded("running a program", || compiled.program.run_in_place(arrays, lent))?;
         Ok(unflatten(&compiled.result.1, results.into_iter().map(Tensor::from)))
     }
 

@@ -44,7 +44,7 @@ fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
                 program
             }
         };
-        Ok(program.run(inputs.to_vec()))
+        program.run(inputs.to_vec())
     })
 }
 

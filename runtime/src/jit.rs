@@ -180,7 +180,8 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
     /// # Errors
     /// The first mistake that tracing met (wrong shapes, element types, axes, a value read that is not there yet), with
     /// the op and the user's line; an argument that is the result of such a mistake; the function's own error, where it
-    /// gives a [`Result`]; a call of itself without end; a bug of fulgurite, in place of a panic.
+    /// gives a [`Result`]; a call of itself without end; memory that there is not, with what it was for, its type and
+    /// bytes; a bug of fulgurite, in place of a panic.
     ///
     /// # Panics
     /// When the function does, in its own code.
@@ -193,11 +194,18 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let compiled = self.find(&donated, &borrowed, &mut inputs)?;
         self.leaves.store(inputs.len(), Relaxed);
         // The key says that the types are those of the program.
-        let results = guarded("running a program", || Ok(compiled.program.run_known(&inputs)))?;
+        let results =
+            guarded("running a program", || compiled.program.run_known(&inputs)).map_err(|error| self.named(error))?;
         // What was written in place is the result's alone.
         drop(inputs);
         drop((donated, borrowed));
         Ok(unflatten(&compiled.result, results.into_iter().map(Tensor::from)))
+    }
+
+    /// What went wrong while the function's program ran.
+    #[cold]
+    pub(crate) fn named(&self, error: Error) -> Error {
+        error.context(format_args!("`{}`", self.name))
     }
 
     /// The compiled function for these arguments, of which `inputs` become the leaves; traced and compiled if they are

@@ -118,10 +118,14 @@ impl Program {
     /// Runs the program. An input that is written in place is overwritten if `inputs` holds the only handle to its
     /// buffer, and copied before otherwise.
     ///
+    /// # Errors
+    /// When there is no memory for a result, for the copy of an input, or to work in: with its type and bytes. Nothing
+    /// has been overwritten then.
+    ///
     /// # Panics
     /// When the inputs are not of the number and types that the program was compiled for: callers look programs up by
     /// these.
-    pub fn run(&self, inputs: Vec<Array>) -> Vec<Array> {
+    pub fn run(&self, inputs: Vec<Array>) -> Result<Vec<Array>> {
         let params = &self.code.kernels.params;
         assert_eq!(inputs.len(), params.len(), "a program is called with the inputs it was compiled for");
         for (input, ty) in inputs.iter().zip(params) {
@@ -132,23 +136,24 @@ impl Program {
 
     /// [`Program::run`] for inputs of which it is known that they are of the right number and types. One that is written
     /// in place is overwritten if this is the only handle to its buffer; the caller drops it then.
-    pub(crate) fn run_known(&self, inputs: &[&Array]) -> Vec<Array> {
+    pub(crate) fn run_known(&self, inputs: &[&Array]) -> Result<Vec<Array>> {
         let mut pools = self.pools();
         // An output in the place of an input shares its buffer, or that of a copy.
         let mut copies: SmallVec<[(usize, Array); 2]> = SmallVec::new();
         for &i in self.code.plan.in_place.iter().flatten() {
             if !is_ours(inputs[i], &pools) {
-                copies.push((i, copy(inputs[i])));
+                copies.push((i, copy(i, inputs[i])?));
             }
         }
-        let outputs = self.outputs(0, inputs, &copies, &mut pools);
+        let outputs = self.outputs(0, inputs, &copies, &mut pools)?;
         drop(pools);
+        let arena = self.arena()?;
         let mut params: Pointers = inputs.iter().map(|x| x.buffer().start()).collect();
         for (i, copy) in &copies {
             params[*i] = copy.buffer().start();
         }
-        self.launch(&params, &outputs.iter().map(|x| x.buffer().start()).collect::<Pointers>());
-        outputs
+        self.launch(arena, &params, &outputs.iter().map(|x| x.buffer().start()).collect::<Pointers>());
+        Ok(outputs)
     }
 
     /// Is each of the first `count` outputs written in the place of the input of the same number (or is that input), and
@@ -173,21 +178,22 @@ impl Program {
     }
 
     /// A call of a program that [keeps](Program::keeps_in_place) `state`, its first inputs and outputs, in place. Arrays
-    /// that somebody else holds are replaced by copies. Gives the other outputs.
-    pub(crate) fn run_in_place(&self, state: &mut [Array], lent: &[&Array]) -> Vec<Array> {
+    /// that somebody else holds are replaced by copies. Gives the other outputs; an error leaves the state as it was.
+    pub(crate) fn run_in_place(&self, state: &mut [Array], lent: &[&Array]) -> Result<Vec<Array>> {
         let mut pools = self.pools();
-        for (array, place) in state.iter_mut().zip(&self.code.plan.in_place) {
+        for (i, (array, place)) in state.iter_mut().zip(&self.code.plan.in_place).enumerate() {
             if place.is_some() && !is_ours(array, &pools) {
-                *array = copy(array);
+                *array = copy(i, array)?;
             }
         }
         let inputs: SmallVec<[&Array; 32]> = state.iter().chain(lent.iter().copied()).collect();
-        let outputs = self.outputs(state.len(), &inputs, &[], &mut pools);
+        let outputs = self.outputs(state.len(), &inputs, &[], &mut pools)?;
         drop(pools);
+        let arena = self.arena()?;
         let params: Pointers = inputs.iter().map(|x| x.buffer().start()).collect();
         let results = inputs[..state.len()].iter().copied().chain(&outputs).map(|x| x.buffer().start());
-        self.launch(&params, &results.collect::<Pointers>());
-        outputs
+        self.launch(arena, &params, &results.collect::<Pointers>());
+        Ok(outputs)
     }
 
     fn pools(&self) -> MutexGuard<'_, Pools> {
@@ -195,7 +201,13 @@ impl Program {
     }
 
     /// Arrays for the outputs from number `first` on.
-    fn outputs(&self, first: usize, inputs: &[&Array], copies: &[(usize, Array)], pools: &mut Pools) -> Vec<Array> {
+    fn outputs(
+        &self,
+        first: usize,
+        inputs: &[&Array],
+        copies: &[(usize, Array)],
+        pools: &mut Pools,
+    ) -> Result<Vec<Array>> {
         let Code { plan, kernels, .. } = &self.code;
         let mut outputs: Vec<Array> = Vec::with_capacity(kernels.outputs.len() - first);
         for (o, output) in kernels.outputs.iter().enumerate().skip(first) {
@@ -210,20 +222,27 @@ impl Program {
                             let copied = copies.iter().find(|(copied, _)| *copied == i);
                             copied.map_or(inputs[i], |(_, copy)| copy).buffer().clone()
                         }
-                        (_, None) => fresh(&mut pools[o], ty),
+                        (_, None) => fresh(&mut pools[o], o, ty)?,
                     };
                     Array::new(ty.clone(), buffer)
                 }
             });
         }
-        outputs
+        Ok(outputs)
+    }
+
+    /// Memory to work in, which no other call is using.
+    fn arena(&self) -> Result<Buffer> {
+        let free = self.arenas.lock().ok().and_then(|mut arenas| arenas.pop());
+        free.map_or_else(
+            || Buffer::zeroed(self.code.memory(self.code.parts.len()), || "intermediate results".into()),
+            Ok,
+        )
     }
 
     /// Runs the machine code in memory of this call alone. The pointers must be to buffers of the sizes that it was
     /// compiled for, those to results this call's alone.
-    fn launch(&self, params: &[*mut u8], results: &[*mut u8]) {
-        let arena = self.arenas.lock().ok().and_then(|mut arenas| arenas.pop());
-        let arena = arena.unwrap_or_else(|| Buffer::zeroed(self.code.memory(self.code.parts.len())));
+    fn launch(&self, arena: Buffer, params: &[*mut u8], results: &[*mut u8]) {
         self.launch_in(&arena, params, results);
         if let Ok(mut arenas) = self.arenas.lock() {
             arenas.push(arena);
@@ -322,21 +341,23 @@ fn is_ours(array: &Array, pools: &Pools) -> bool {
     }
 }
 
-fn copy(array: &Array) -> Array {
-    let mut copy = Buffer::zeroed(array.ty().bytes());
+/// A copy of input `i`.
+fn copy(i: usize, array: &Array) -> Result<Array> {
+    let ty = array.ty();
+    let mut copy = Buffer::zeroed(ty.bytes(), || format!("a copy of argument {i}, {ty}"))?;
     copy.bytes_mut().copy_from_slice(array.bytes());
-    Array::new(array.ty().clone(), Arc::new(copy))
+    Ok(Array::new(ty.clone(), Arc::new(copy)))
 }
 
-/// A buffer for an output whose earlier buffers are in `pool`.
-fn fresh(pool: &mut Vec<Arc<Buffer>>, ty: &TensorType) -> Arc<Buffer> {
+/// A buffer for output `o`, whose earlier buffers are in `pool`.
+fn fresh(pool: &mut Vec<Arc<Buffer>>, o: usize, ty: &TensorType) -> Result<Arc<Buffer>> {
     // The pool's own handle is one; without another nobody can see the buffer any more.
     if let Some(free) = pool.iter().find(|b| Arc::strong_count(b) == 1) {
-        return free.clone();
+        return Ok(free.clone());
     }
-    let buffer = Arc::new(Buffer::zeroed(ty.bytes()));
+    let buffer = Arc::new(Buffer::zeroed(ty.bytes(), || format!("result {o}, {ty}"))?);
     if pool.len() < POOL {
         pool.push(buffer.clone());
     }
-    buffer
+    Ok(buffer)
 }

@@ -47,7 +47,7 @@ fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
         let target = Target { isa, threads, sharing: Sharing::Everything };
         let program = Program::compile_for(name, graph, &vec![false; inputs.len()], target);
         let program = program.unwrap_or_else(|e| panic!("{name}: {e}"));
-        (program.run(inputs.to_vec()), program)
+        (program.run(inputs.to_vec()).unwrap_or_else(|e| panic!("{name}: {e}")), program)
     };
     let (got, program) = run(Isa::detect(), 1);
     // Vectors of any width and any number of threads give the same bits (but for which NaN a NaN is).

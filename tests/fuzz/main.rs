@@ -71,26 +71,26 @@ fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
     close("compiled without the optimiser", &run_as_it_is(graph, inputs)?, &want, &bounds)?;
 
     let lent = Program::compile("lent", graph, &vec![false; inputs.len()])?;
-    let got = lent.run(inputs.to_vec());
+    let got = lent.run(inputs.to_vec())?;
     close("compiled", &got, &want, &bounds)?;
-    same("run again", &lent.run(inputs.to_vec()), &got)?;
+    same("run again", &lent.run(inputs.to_vec())?, &got)?;
 
     for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 3)]) {
         let target = Target { isa, threads, sharing: Sharing::Everything };
         let other = Program::compile_for("other", graph, &vec![false; inputs.len()], target)?;
         let title = format!("with vectors of {isa:?} and {threads} threads");
-        same(&title, &one_nan(&other.run(inputs.to_vec()))?, &one_nan(&got)?)?;
+        same(&title, &one_nan(&other.run(inputs.to_vec())?)?, &one_nan(&got)?)?;
     }
 
     let given = Program::compile("given", graph, &vec![true; inputs.len()])?;
     let copies = || inputs.iter().map(|x| Array::from_bytes(x.ty(), x.bytes())).collect::<Result<Vec<_>>>();
-    same("with inputs given away", &given.run(copies()?), &got)?;
+    same("with inputs given away", &given.run(copies()?)?, &got)?;
     let held = copies()?;
-    same("with inputs given away but held", &given.run(held.clone()), &got)?;
+    same("with inputs given away but held", &given.run(held.clone())?, &got)?;
     same("what was held", &held, inputs)?;
     // Some given away, others not.
     let some: Vec<bool> = (0..inputs.len()).map(|i| i % 2 == graph.nodes.len() % 2).collect();
-    same("with some inputs given away", &Program::compile("some", graph, &some)?.run(copies()?), &got)
+    same("with some inputs given away", &Program::compile("some", graph, &some)?.run(copies()?)?, &got)
 }
 
 /// The results of a graph, compiled as it stands, in memory that holds anything.
@@ -98,7 +98,7 @@ fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     let target = Target { isa: Isa::Portable, ..Target::one_thread() };
     let code = cpu::compile(fuse(graph), &vec![false; inputs.len()], target)?;
     let anything = |bytes: usize| {
-        let mut buffer = Buffer::zeroed(bytes);
+        let mut buffer = Buffer::zeroed(bytes, || "the fuzzer".into()).expect("small");
         buffer.bytes_mut().fill(0x5a);
         buffer
     };

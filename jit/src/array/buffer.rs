@@ -1,12 +1,14 @@
 //! Raw memory of arrays, behind a safe interface: 64-byte aligned memory of our own, or a `Vec` taken over from the
 //! user. All the unsafe code of arrays is here. Counts what it allocates, so that a test can show that a step does not.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::Element;
+use super::room::refused;
+use crate::error::{Error, Result};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -44,13 +46,22 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// `len` zero bytes, 64-byte aligned.
-    pub fn zeroed(len: usize) -> Self {
-        let layout =
-            Layout::from_size_align(len.max(1).next_multiple_of(ALIGN), ALIGN).expect("a buffer below isize::MAX");
+    /// `len` zero bytes, 64-byte aligned, for `what`.
+    ///
+    /// # Errors
+    /// When there is no such memory, without the process being ended for it: see [`has_room`].
+    pub fn zeroed(len: usize, what: impl Fn() -> String) -> Result<Self> {
+        has_room(len, &what)?;
+        // The most that a layout may have is a little less than `isize::MAX`.
+        let size = len.max(1).checked_next_multiple_of(ALIGN);
+        let Some(layout) = size.and_then(|size| Layout::from_size_align(size, ALIGN).ok()) else {
+            return Err(no_memory(len, what, "it is larger than memory can be"));
+        };
         // SAFETY: the layout is not of size zero.
-        let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
-        Self::count(Buffer { start, len, owner: Owner::Own(layout) })
+        let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else {
+            return Err(no_memory(len, what, "the system does not give it"));
+        };
+        Ok(Self::count(Buffer { start, len, owner: Owner::Own(layout) }))
     }
 
     /// Takes over a vector's memory.
@@ -97,15 +108,18 @@ impl Buffer {
     }
 
     /// The first `elements` elements as a vector: the taken-over one if there is one, else a copy.
-    pub fn into_vec<T: Element>(mut self, elements: usize) -> Vec<T> {
+    ///
+    /// # Errors
+    /// When there is no memory for the copy.
+    pub fn into_vec<T: Element>(mut self, elements: usize, what: impl Fn() -> String) -> Result<Vec<T>> {
         if let Owner::Vec(owner) = &mut self.owner
             && let Some(data) = owner.downcast_mut::<Vec<T>>()
             && data.len() == elements
         {
-            return std::mem::take(data);
+            return Ok(std::mem::take(data));
         }
         // SAFETY: the memory holds at least `elements` valid elements (checked by the array that owned it).
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<T>(), elements) }.to_vec()
+        copied(unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<T>(), elements) }, what)
     }
 }
 
@@ -117,6 +131,39 @@ impl Drop for Buffer {
             unsafe { dealloc(self.start.as_ptr(), layout) }
         }
     }
+}
+
+/// Is there memory for `len` more bytes, beside what the buffers alive have? Memory that the system promises and then
+/// does not have would end the process when it is written to, so it is not asked for.
+///
+/// # Errors
+/// When there is not, naming `what` it is for, and the bytes.
+#[inline]
+pub fn has_room(len: usize, what: impl Fn() -> String) -> Result<()> {
+    match refused(len, live_bytes()) {
+        None => Ok(()),
+        Some(why) => Err(no_memory(len, what, &why)),
+    }
+}
+
+#[cold]
+fn no_memory(len: usize, what: impl Fn() -> String, why: &str) -> Error {
+    Error::new(format!("no memory for {}, {len} bytes: {why}", what()))
+}
+
+/// A copy of elements, for `what`.
+///
+/// # Errors
+/// When there is no memory for it.
+pub fn copied<T: Copy>(from: &[T], what: impl Fn() -> String) -> Result<Vec<T>> {
+    let len = size_of_val(from);
+    has_room(len, &what)?;
+    let mut copy = Vec::new();
+    match copy.try_reserve_exact(from.len()) {
+        Ok(()) => copy.extend_from_slice(from),
+        Err(_) => return Err(no_memory(len, what, "the system does not give it")),
+    }
+    Ok(copy)
 }
 
 /// Types whose values buffers may be read as: the elements and bytes. Sealed by this module's privacy.

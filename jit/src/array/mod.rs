@@ -4,6 +4,7 @@
 //! it is shared; whoever holds the only handle may hand its buffer on to be overwritten, which is how donation works.
 
 mod buffer;
+mod room;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::types::{DType, TensorType};
 
-pub use buffer::{Buffer, allocations, live_bytes};
+pub use buffer::{Buffer, allocations, copied, has_room, live_bytes};
 
 /// A Rust type that can be an element: `f32`, `f64`, `i32`, `u32`, `bool`.
 pub trait Element: Copy + Send + Sync + fmt::Debug + PartialEq + 'static {
@@ -43,10 +44,31 @@ impl Array {
     /// An array of `shape` that takes over `data`, row-major.
     pub fn from_vec<T: Element>(shape: &[usize], data: Vec<T>) -> Result<Self> {
         let ty = TensorType::new(T::DTYPE, shape);
+        ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
         if ty.elements() != data.len() {
             return Err(Error::new(format!("array: {} elements do not fill {ty}", data.len())));
         }
         Ok(Array::new(ty, Arc::new(Buffer::from_vec(data))))
+    }
+
+    /// Takes over the memory of a row-major array; copies any other layout into row-major order.
+    ///
+    /// # Errors
+    /// When no memory can hold an array of these extents (of which one is 0), or there is none for the copy.
+    pub fn from_ndarray<T: Element, D: ndarray::Dimension>(a: ndarray::Array<T, D>) -> Result<Self> {
+        let ty = TensorType::new(T::DTYPE, a.shape());
+        let a = if a.is_standard_layout() {
+            a
+        } else {
+            has_room(ty.bytes(), || format!("a copy of {ty}")).map_err(|e| e.context("array"))?;
+            a.as_standard_layout().into_owned()
+        };
+        let (data, offset) = a.into_raw_vec_and_offset();
+        let data = match offset {
+            Some(0) | None if data.len() == ty.elements() => data,
+            offset => copied(&data[offset.unwrap_or(0)..][..ty.elements()], || format!("a copy of {ty}"))?,
+        };
+        Array::from_vec(&ty.shape, data)
     }
 
     /// A scalar.
@@ -55,8 +77,13 @@ impl Array {
     }
 
     /// An array of zeros (of `false`).
-    pub fn zeros(ty: &TensorType) -> Self {
-        Array::new(ty.clone(), Arc::new(Buffer::zeroed(ty.bytes())))
+    ///
+    /// # Errors
+    /// When no memory can hold it, or this machine has none for it.
+    pub fn zeros(ty: &TensorType) -> Result<Self> {
+        ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
+        let buffer = Buffer::zeroed(ty.bytes(), || ty.to_string()).map_err(|e| e.context("array"))?;
+        Ok(Array::new(ty.clone(), Arc::new(buffer)))
     }
 
     /// Its type.
@@ -104,13 +131,14 @@ impl Array {
 
     /// An array of `ty` with a copy of `bytes`.
     pub fn from_bytes(ty: &TensorType, bytes: &[u8]) -> Result<Self> {
+        ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
         if bytes.len() != ty.bytes() {
             return Err(Error::new(format!("array: {} bytes do not fill {ty}", bytes.len())));
         }
         if ty.dtype == DType::Bool && bytes.iter().any(|&b| b > 1) {
             return Err(Error::new(format!("array: a byte of {ty} is neither 0 nor 1")));
         }
-        let mut buffer = Buffer::zeroed(bytes.len());
+        let mut buffer = Buffer::zeroed(bytes.len(), || ty.to_string()).map_err(|e| e.context("array"))?;
         buffer.bytes_mut().copy_from_slice(bytes);
         Ok(Array::new(ty.clone(), Arc::new(buffer)))
     }
@@ -127,27 +155,10 @@ impl Array {
         let elements = self.as_slice::<T>()?.len();
         let Array { ty, buffer } = self;
         let data = match Arc::try_unwrap(buffer) {
-            Ok(buffer) => buffer.into_vec::<T>(elements),
-            Err(shared) => shared.as_slice::<T>()[..elements].to_vec(),
-        };
+            Ok(buffer) => buffer.into_vec::<T>(elements, || format!("a copy of {ty}")),
+            Err(shared) => copied(&shared.as_slice::<T>()[..elements], || format!("a copy of {ty}")),
+        }?;
         ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&ty.shape), data).map_err(|e| Error::new(format!("array: {e}")))
-    }
-}
-
-impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array {
-    /// Takes over the memory of a row-major array; copies any other layout into row-major order.
-    fn from(a: ndarray::Array<T, D>) -> Self {
-        let ty = TensorType::new(T::DTYPE, a.shape());
-        let data = if a.is_standard_layout() {
-            let (data, offset) = a.into_raw_vec_and_offset();
-            match offset {
-                Some(0) | None if data.len() == ty.elements() => data,
-                offset => data[offset.unwrap_or(0)..][..ty.elements()].to_vec(),
-            }
-        } else {
-            a.iter().copied().collect()
-        };
-        Array::new(ty, Arc::new(Buffer::from_vec(data)))
     }
 }
 

@@ -135,7 +135,8 @@ impl Code {
     /// Bytes of working memory that a call on `threads` threads needs; also where the scratch memory of the thread of
     /// that number begins: after the arena and that of those before it.
     pub fn memory(&self, threads: usize) -> usize {
-        self.plan.arena.next_multiple_of(64) + threads * self.scratch
+        let arena = self.plan.arena.checked_next_multiple_of(64).unwrap_or(usize::MAX);
+        arena.saturating_add(threads * self.scratch)
     }
 
     /// What one thread is given that runs everything; `memory` is [`Code::memory`] bytes of it.

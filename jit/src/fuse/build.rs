@@ -236,7 +236,9 @@ impl<'a> Builder<'a> {
             Op::Slice { start, stride, .. } => {
                 let shift = |axis: usize| {
                     let mut index = Affine { offset: start[axis] as isize, ..Affine::zero(dims) };
-                    index.add_scaled(&coords[axis], stride[axis] as isize);
+                    // With fewer than two elements no step is taken, and one of any size may have been asked for.
+                    let step = if node.ty.shape[axis] < 2 { 1 } else { stride[axis] as isize };
+                    index.add_scaled(&coords[axis], step);
                     index
                 };
                 self.read(body, node.operands[0], &(0..coords.len()).map(shift).collect())
@@ -296,7 +298,8 @@ impl<'a> Builder<'a> {
         match &node.op {
             Op::Literal(literal) => body.push(KernelOp::Literal(*literal), &[], literal.dtype),
             Op::Broadcast { .. } if self.graph.ty(node.operands[0]).elements() == 1 => {
-                let zero = SmallVec::from_elem(Affine::zero(body.extents.len()), self.graph.ty(node.operands[0]).rank());
+                let zero =
+                    SmallVec::from_elem(Affine::zero(body.extents.len()), self.graph.ty(node.operands[0]).rank());
                 self.read(body, node.operands[0], &zero)
             }
             op if is_elementwise(op) => {
@@ -380,10 +383,11 @@ impl<'a> Builder<'a> {
 
         // Element i of the operand lies at low + i (interior + 1); with a negative low the first ones are cut off.
         let from = self.graph.ty(x).shape.clone();
+        let step = |axis: usize| if from[axis] < 2 { 1 } else { interior[axis] as isize + 1 };
         let mut first: SmallVec<[usize; 4]> = smallvec![];
         let mut count: SmallVec<[usize; 4]> = smallvec![];
         for axis in 0..from.len() {
-            let step = interior[axis] as isize + 1;
+            let step = step(axis);
             let begin = (-low[axis]).max(0).div_euclid(step) + isize::from((-low[axis]).max(0) % step != 0);
             let room = shape[axis] as isize - 1 - low[axis];
             let end = if room < 0 { 0 } else { room / step + 1 }.min(from[axis] as isize);
@@ -396,9 +400,8 @@ impl<'a> Builder<'a> {
             let (mut source, mut target) = (own.clone(), own);
             for axis in 0..from.len() {
                 source[axis].offset += first[axis] as isize;
-                let step = interior[axis] as isize + 1;
                 let mut index = Affine { offset: low[axis], ..Affine::zero(from.len()) };
-                index.add_scaled(&source[axis], step);
+                index.add_scaled(&source[axis], step(axis));
                 target[axis] = index;
             }
             let value = self.read(&mut body, x, &source);

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::index::Affine;
 use crate::array::Array;
 use crate::graph::{Literal, Op, ReduceOp};
-use crate::types::{DType, TensorType, join};
+use crate::types::{DType, TensorType, join, product};
 
 /// A piece of memory that kernels read and write, by position in [`Kernels::buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -274,19 +274,19 @@ impl Kernels {
         let kernel = &self.kernels[k];
         let mut touched: Vec<BufferId> = kernel.reads();
         touched.extend(kernel.writes());
-        touched.iter().map(|b| self.buffers[b.index()].ty.bytes()).sum()
+        touched.iter().map(|b| self.buffers[b.index()].ty.bytes()).fold(0, usize::saturating_add)
     }
 
     /// Arithmetic operations of kernel `k`: a multiplication and an addition of a product count as one each, as does
     /// each elementwise op and each step of a reduction, however dear.
     pub fn operations(&self, k: usize) -> usize {
         match &self.kernels[k] {
-            Kernel::Gemm(gemm) => 2 * gemm.extents.iter().product::<usize>(),
+            Kernel::Gemm(gemm) => product(gemm.extents).saturating_mul(2),
             Kernel::Loop(kernel) => {
-                let rows: usize = kernel.dims.iter().filter(|d| !d.reduced).map(|d| d.extent).product();
-                let elements: usize = kernel.dims.iter().map(|d| d.extent).product();
+                let rows = product(kernel.dims.iter().filter(|d| !d.reduced).map(|d| d.extent));
+                let elements = product(kernel.dims.iter().map(|d| d.extent));
                 let mut inside: Vec<bool> = Vec::with_capacity(kernel.values.len());
-                let mut sum = 0;
+                let mut sum = 0usize;
                 for value in &kernel.values {
                     let (is_element, operations) = match &value.op {
                         KernelOp::Load(_, index) | KernelOp::Counter(index) => (kernel.varies_inside(index), 0),
@@ -298,7 +298,7 @@ impl Kernels {
                         KernelOp::Reduce(_) => (false, elements),
                     };
                     inside.push(is_element);
-                    sum += operations;
+                    sum = sum.saturating_add(operations);
                 }
                 sum
             }

@@ -10,8 +10,9 @@ use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use super::index::Affine;
-use super::reductions::Order;
 use super::kernel::{BufferId, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store};
+use super::reductions::Order;
+use crate::types::product;
 
 /// A kernel is not grown past this many values, so that compile time stays linear and registers suffice.
 const LARGEST: usize = 600;
@@ -190,7 +191,7 @@ impl LoopGroup {
             return false;
         }
         let Some((map, dims)) = match_dims(&self.kernel, other) else { return false };
-        if dims.iter().map(|d| d.extent).product::<usize>() >= LONG {
+        if product(dims.iter().map(|d| d.extent)) >= LONG {
             let new = other.touches().iter().filter(|&b| !self.touched.contains(b)).count();
             if new > 0 && self.touched.len() + new > STREAMS {
                 return false;

@@ -14,7 +14,7 @@ use super::normalise::Emit;
 use crate::graph::{BinaryOp, Literal, Op, ReduceOp, ValueId};
 use crate::lane::lower::identity;
 use crate::loops::PARTIALS;
-use crate::types::{Axes, DType};
+use crate::types::{Axes, DType, product};
 
 /// From so many elements behind the last reduced axis on they are columns.
 const COLUMNS: usize = 4;
@@ -57,7 +57,7 @@ impl Order {
     pub fn of(dims: &[Dim]) -> Order {
         let last = dims.iter().rposition(|d| d.reduced && d.extent != 1);
         let last = last.or(dims.iter().rposition(|d| d.reduced)).unwrap_or(0);
-        let behind: usize = dims.iter().skip(last + 1).map(|d| d.extent).product();
+        let behind = product(dims.iter().skip(last + 1).map(|d| d.extent));
         if behind >= COLUMNS { Order::Ascending } else { Order::Interleaved(last) }
     }
 
@@ -189,7 +189,7 @@ impl Shape {
 
     /// The product of the extents of those axes.
     fn product(&self, which: impl Fn(usize, &Dim) -> bool) -> usize {
-        self.0.iter().enumerate().filter(|(axis, d)| which(*axis, d)).map(|(_, d)| d.extent).product()
+        product(self.0.iter().enumerate().filter(|(axis, d)| which(*axis, d)).map(|(_, d)| d.extent))
     }
 
     /// Is there nothing but one result?
@@ -221,7 +221,7 @@ impl Shape {
             Order::Interleaved(last) if axis == last => d.extent.div_ceil(PARTIALS),
             Order::Interleaved(_) | Order::Ascending => d.extent,
         };
-        self.0.iter().enumerate().filter(|(axis, d)| *axis >= first && d.reduced).map(adds).product()
+        product(self.0.iter().enumerate().filter(|(axis, d)| *axis >= first && d.reduced).map(adds))
     }
 
     fn adds(&self) -> usize {

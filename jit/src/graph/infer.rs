@@ -1,13 +1,20 @@
-//! The type of an op's result, from the types of its operands: one exhaustive match. An error is the reason only; the
-//! caller adds the op's name and the user's line.
+//! The type of an op's result, from the types of its operands: one exhaustive match, and one check that memory can hold
+//! it. An error is the reason only; the caller adds the op's name and the user's line.
 
 use super::op::{DotAxes, Op, UnaryOp};
-use crate::types::{DType, Shape, TensorType, join};
+use crate::types::{DType, MAX_BYTES, Shape, TensorType, join};
 
 type Inferred = Result<TensorType, String>;
 
-/// The type of `op` applied to operands of these types, or why it cannot be applied.
+/// The type of `op` applied to operands of these types, or why it cannot be applied: the operands do not go together, or
+/// the result does not [pass](TensorType::check_size).
 pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
+    let ty = unchecked(op, operands)?;
+    ty.check_size()?;
+    Ok(ty)
+}
+
+fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
     match op.arity() {
         Some(n) if n != operands.len() => return Err(format!("takes {n} operands, not {}", operands.len())),
         None if operands.is_empty() => return Err("takes at least one operand".into()),
@@ -20,6 +27,7 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
         Op::Iota { dtype, shape, axis } => {
             check_axis(*axis, shape.len(), || format!("shape [{}]", join(shape, ",")))?;
             check(*dtype != DType::Bool, || "cannot count in bool".into())?;
+            check_counter(shape[*axis], *dtype)?;
             Ok(TensorType::new(*dtype, shape))
         }
         Op::Unary(op) => {
@@ -62,6 +70,7 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
         }
         Op::Reshape(shape) => {
             let result = TensorType::new(operands[0].dtype, shape);
+            result.check_size()?;
             check(result.elements() == operands[0].elements(), || {
                 format!(
                     "cannot reshape {} to [{}]: {} elements are not {}",
@@ -91,7 +100,7 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
             let mut shape = Shape::new();
             for axis in 0..rank {
                 let (s, l, step) = (start[axis], limit[axis], stride[axis]);
-                check(s <= l && l <= x.shape[axis] && step >= 1, || {
+                check(s <= l && l <= x.shape[axis] && (1..=MAX_BYTES).contains(&step), || {
                     format!("{s}..{l} by {step} is not within axis {axis} of {x}")
                 })?;
                 shape.push((l - s).div_ceil(step));
@@ -107,14 +116,16 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
             check(low.len() == rank && high.len() == rank && interior.len() == rank, || {
                 format!("needs low, high and interior for each of the {rank} axes of {x}")
             })?;
-            let mut shape = Shape::new();
+            let (mut shape, mut grown) = (Shape::new(), x.clone());
             for axis in 0..rank {
-                let extent = x.shape[axis] as isize;
-                let spread = extent + (extent - 1).max(0) * interior[axis] as isize;
-                let size = spread + low[axis] + high[axis];
+                let (size, most) = padded(x.shape[axis], low[axis], high[axis], interior[axis])
+                    .ok_or_else(|| format!("axis {axis} of {x} would get more elements than memory can have"))?;
                 check(size >= 0, || format!("axis {axis} of {x} would get extent {size}"))?;
                 shape.push(size as usize);
+                grown.shape[axis] = most;
             }
+            // What is cut off lies within what would fit, so positions before the cut do not overflow either.
+            grown.check_size()?;
             Ok(TensorType::new(x.dtype, &shape))
         }
         Op::Concat(axis) => {
@@ -126,7 +137,7 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
                     && x.rank() == first.rank()
                     && (0..x.rank()).all(|a| a == *axis || x.shape[a] == first.shape[a]);
                 check(fits, || format!("{first} and {x} do not go together along axis {axis}"))?;
-                shape[*axis] += x.shape[*axis];
+                shape[*axis] = shape[*axis].saturating_add(x.shape[*axis]);
             }
             Ok(TensorType::new(first.dtype, &shape))
         }
@@ -147,6 +158,7 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
             check(op.class().contains(x.dtype), || format!("takes {}, not {x}", op.class().describe()))?;
             check_axis(*axis, x.rank(), || x.to_string())?;
             check(x.shape[*axis] > 0, || format!("axis {axis} of {x} is empty"))?;
+            check_counter(x.shape[*axis], DType::I32)?;
             let shape: Shape = (0..x.rank()).filter(|a| a != axis).map(|a| x.shape[a]).collect();
             Ok(TensorType::new(DType::I32, &shape))
         }
@@ -156,6 +168,25 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
 
 fn check(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
+}
+
+/// Positions along an axis are counted as i32; in u32 they go round at 2^32.
+fn check_counter(extent: usize, dtype: DType) -> Result<(), String> {
+    const MOST: usize = 1 << 31;
+    check(dtype == DType::U32 || extent <= MOST, || format!("cannot count {extent} positions in {dtype}, only {MOST}"))
+}
+
+/// The extent of a padded axis, and the extent before anything is cut off; `None` where that is more than memory can
+/// have, or nobody can count it.
+fn padded(extent: usize, low: isize, high: isize, interior: usize) -> Option<(isize, usize)> {
+    let [extent, interior, low, high] = [extent as i128, interior as i128, low as i128, high as i128];
+    let spread = (extent - 1).max(0).checked_mul(interior)?.checked_add(extent)?;
+    let grown = spread + low.max(0) + high.max(0);
+    let most = MAX_BYTES as i128;
+    if interior >= most || grown > most {
+        return None;
+    }
+    Some((isize::try_from(spread + low + high).ok()?, grown as usize))
 }
 
 fn check_axis(axis: usize, rank: usize, of: impl FnOnce() -> String) -> Result<(), String> {

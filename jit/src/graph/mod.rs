@@ -4,7 +4,7 @@
 //! [`Op::Param`] values, results are listed in `outputs`.
 //!
 //! **Invariant:** an operand is always an earlier value. **Invariant:** a value's type is what [`infer()`] says.
-//! [`verify`] checks both (and more) after every pass in debug builds.
+//! [`verify`] checks both (and more) before the first pass, and in debug builds after every one.
 
 pub mod infer;
 mod op;

@@ -210,7 +210,7 @@ mod tests {
             }
         }
         let ty = TensorType::new(DType::Bool, &[0, 3]);
-        let op = Op::Constant(Constant(Array::zeros(&ty)));
+        let op = Op::Constant(Constant(Array::zeros(&ty).unwrap()));
         assert_eq!(parse(&graph_of(&op, &[]).to_string()).unwrap().nodes[0].op, op);
     }
 
@@ -240,8 +240,11 @@ mod tests {
             ("%1: f32[2] = rev %0 [0]", "line 2: expected a parameter such as"),
             ("%1: f32[2] = rev %0 [axes=0", "line 2: expected parameters up to `]`"),
             ("%1: f99[2] = neg %0", "line 2: there is no element type `f99`"),
-            ("%1: f32[2147483647,2147483647,9] = neg %0", "line 2: the shape has too many elements"),
-            ("%1: f32[2] = reshape %0 [shape=2147483647,2147483647,9]", "line 2: `shape` has too many elements"),
+            ("%1: f32[2147483647,2147483647,9] = neg %0", "line 2: f32[2147483647,2147483647,9] is larger than"),
+            (
+                "%1: f32[2] = reshape %0 [shape=2147483647,2147483647,9]",
+                "line 2: reshape: f32[2147483647,2147483647,9] is larger than",
+            ),
             ("%1: i32[] = literal 1.5", "line 2: `1.5` is no element of type i32"),
             ("%1: f32[2] = constant {1.0}", "line 2: 1 elements do not fill f32[2]"),
             (

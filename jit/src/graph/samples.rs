@@ -12,7 +12,7 @@ fn kinds() -> Vec<Op> {
     let mut ops = vec![
         Op::Param(0),
         Op::Literal(Literal::new(DType::F32, 2.5)),
-        Op::Constant(Constant(Array::zeros(&TensorType::new(DType::F32, &[2])))),
+        Op::Constant(Constant(Array::from_vec(&[2], vec![0.0f32; 2]).expect("two elements"))),
         Op::Iota { dtype: DType::I32, shape: smallvec![3, 4], axis: 1 },
         Op::Select,
         Op::Convert(DType::F32),

@@ -52,9 +52,7 @@ fn value(graph: &Graph, id: ValueId) -> std::result::Result<(), String> {
     {
         return Err(format!("it has {} operands, not {arity}", node.operands.len()));
     }
-    if !fits(&node.ty) {
-        return Err("its type is larger than memory can be".into());
-    }
+    node.ty.check_size()?;
     match &node.op {
         Op::Param(i) if graph.params.get(*i) == Some(&id) => return Ok(()),
         Op::Param(i) => return Err(format!("it is not listed as input {i}")),
@@ -89,13 +87,6 @@ fn value(graph: &Graph, id: ValueId) -> std::result::Result<(), String> {
         Ok(ty) => Err(format!("its type should be {ty}")),
         Err(why) => Err(why),
     }
-}
-
-/// Is the number of bytes a number that memory can have? Zero extents must not hide others whose product overflows,
-/// since strides are products of parts of the shape.
-fn fits(ty: &TensorType) -> bool {
-    let bytes = ty.shape.iter().try_fold(ty.dtype.size(), |n, &extent| n.checked_mul(extent.max(1)));
-    bytes.is_some_and(|bytes| bytes <= isize::MAX as usize)
 }
 
 fn is_canonical(literal: Literal) -> bool {

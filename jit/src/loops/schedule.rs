@@ -8,7 +8,7 @@ use super::stage::stage;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Row, Stmt};
 use crate::fuse::{Affine, BufferId, KernelOp, LoopKernel, Order, Slot};
 use crate::lane::{LaneId, LaneOp, LaneProgram, LaneType, lower};
-use crate::types::DType;
+use crate::types::{DType, product};
 
 /// From this cost on, a value that two passes need is kept in scratch memory.
 const DEAR: usize = 6;
@@ -65,7 +65,7 @@ impl Shape {
 
     /// How many of the outer dimensions are worth to be walked through inside the passes.
     fn walked(kernel: &LoopKernel, outer: &[usize], inner: &[usize]) -> usize {
-        let extent = |dims: &[usize]| dims.iter().map(|&d| kernel.dims[d].extent).product::<usize>();
+        let extent = |dims: &[usize]| product(dims.iter().map(|&d| kernel.dims[d].extent));
         let mut walked = 0;
         while walked < outer.len() && extent(&outer[outer.len() - walked - 1..]) <= WALKED_ROWS {
             walked += 1;

@@ -35,7 +35,7 @@ const MAX_ROUNDS: usize = 16;
 /// An equal graph that is cheaper to run.
 ///
 /// # Errors
-/// In debug builds, where every pass is verified: a fault of `graph`, or of a pass.
+/// A fault of `graph`; in debug builds, where every pass is verified, one of a pass.
 pub fn optimise(graph: &Graph) -> Result<Graph> {
     optimise_with(graph, &mut |_, _, _, _| {})
 }
@@ -46,9 +46,8 @@ pub fn optimise(graph: &Graph) -> Result<Graph> {
 /// # Errors
 /// As [`optimise`].
 pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph, Duration, bool)) -> Result<Graph> {
-    if cfg!(debug_assertions) {
-        verify(graph, "building the graph to optimise")?;
-    }
+    // Nothing after this doubts the types, and a graph may come from anywhere.
+    verify(graph, "building the graph to optimise")?;
     let mut graph = graph.clone();
     // How many passes in a row have changed nothing.
     let mut quiet = 0;

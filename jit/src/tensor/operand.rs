@@ -5,8 +5,9 @@ use std::ops;
 use std::panic::Location;
 
 use super::Tensor;
+use crate::array::has_room;
 use crate::error::Error;
-use crate::trace::poison;
+use crate::trace::{poison, tracing};
 use crate::types::{Axes, DType, Shape, TensorType};
 
 /// An operand as it was written: a tensor, or a number that takes on the type of what it meets.
@@ -120,12 +121,28 @@ impl Tensor {
 pub(super) fn promote(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
     let (x, y) = promote_types(x, y);
     match broadcast_shape(x.shape(), y.shape()) {
-        Some(shape) => (x.broadcast_to(&shape), y.broadcast_to(&shape)),
+        Some(shape) if shape[..] == *x.shape() && shape[..] == *y.shape() => (x, y),
+        Some(shape) => match fits(&TensorType::new(x.dtype(), &shape)) {
+            Ok(()) => (x.broadcast_to(&shape), y.broadcast_to(&shape)),
+            Err(why) => {
+                let bad = refuse(&[&x, &y], Error::op(op, why, Location::caller()));
+                (bad.clone(), bad)
+            }
+        },
         None => {
             let bad = refuse(&[&x, &y], mismatch(op, x.ty(), y.ty(), Location::caller()));
             (bad.clone(), bad)
         }
     }
+}
+
+/// May a result be of this type? Asked before operands are made as large as it, so that the error is the operator's.
+fn fits(ty: &TensorType) -> Result<(), String> {
+    ty.check_size()?;
+    if tracing() {
+        return Ok(());
+    }
+    has_room(ty.bytes(), || format!("the result, {ty}")).map_err(|e| e.message().into())
 }
 
 /// As [`promote`], truth values as i32.

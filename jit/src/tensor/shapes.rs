@@ -125,7 +125,7 @@ impl Tensor {
     /// Element `index` of the first axis, which vanishes.
     #[track_caller]
     pub fn index(&self, index: usize) -> Self {
-        self.slice_axis(0, index..index + 1).squeeze(0)
+        self.slice_axis(0, index..index.saturating_add(1)).squeeze(0)
     }
 
     /// Puts copies of the scalar `value` before, after and between the elements of each axis; see [`Op::Pad`].

@@ -11,12 +11,16 @@ pub struct Memory {
 
 impl Memory {
     /// A tensor of type `ty` whose bytes `fill` writes, row-major; all of them, since they hold what an earlier batch
-    /// left there. For truth values, every byte must be 0 or 1.
+    /// left there. For truth values, every byte must be 0 or 1. Where there is no memory for it, the tensor is poisoned
+    /// with that error.
     pub fn tensor(&mut self, ty: TensorType, fill: impl FnOnce(&mut [u8])) -> Tensor {
         let (place, bytes) = (self.next, ty.bytes());
-        self.next += 1;
+        let zeros = || Array::zeros(&ty).map_err(|e| Tensor::failed(ty.clone(), e.context("batch")));
         if place == self.arrays.len() {
-            self.arrays.push(Array::zeros(&ty));
+            match zeros() {
+                Ok(array) => self.arrays.push(array),
+                Err(failed) => return failed,
+            }
         }
         let array = &mut self.arrays[place];
         // A ragged last batch fits into the memory of a full one.
@@ -26,8 +30,12 @@ impl Memory {
         // Memory that something still holds is left to it.
         let is_free = *array.ty() == ty && array.buffer_mut().is_some();
         if !is_free {
-            *array = Array::zeros(&ty);
+            *array = match zeros() {
+                Ok(array) => array,
+                Err(failed) => return failed,
+            };
         }
+        self.next += 1;
         if let Some(buffer) = array.buffer_mut() {
             fill(&mut buffer.bytes_mut()[..bytes]);
         }

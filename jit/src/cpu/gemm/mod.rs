@@ -197,9 +197,9 @@ impl Gemm {
         self.y_pack_bytes + self.x_pack_bytes + self.stage_bytes
     }
 
-    /// Floating-point operations, a multiplication and an addition each counting as one.
+    /// Floating-point operations, a multiplication and an addition each counting as one; as many as can be counted.
     pub fn flops(&self) -> u64 {
-        2 * self.batch as u64 * self.m as u64 * self.n as u64 * self.k as u64
+        crate::types::product([2, self.batch, self.m, self.n, self.k]) as u64
     }
 
     /// How many tasks the work divides into.  Any split of `0..tasks()` into ranges, run in any

@@ -177,11 +177,12 @@ fn swap_pays(product: &Folded, k: usize, width: usize, element: usize) -> bool {
     let &Folded { m, n, a, b, c } = product;
     // In vector operations.  A transpose takes log2(width) shuffles a vector, and as much again to
     // load and store when it is not done in registers.
-    let shuffles = width.ilog2() as usize;
+    let shuffles = u128::from(width.ilog2());
     let cost = |rows: usize, lanes: usize, y_lane: isize, y_k: isize, d_lane: isize| {
-        let vectors = lanes.div_ceil(width);
         let in_registers = y_k == 1 && rows <= MOST_STRIDED_ROWS;
-        let read = if y_lane == 1 || lanes == 1 { 0 } else { vectors * k * shuffles * (2 - usize::from(in_registers)) };
+        // The extents of two operands may have a product that no usize holds.
+        let [rows, vectors, k] = [rows, lanes.div_ceil(width), k].map(|n| n as u128);
+        let read = if y_lane == 1 || lanes == 1 { 0 } else { vectors * k * shuffles * (2 - u128::from(in_registers)) };
         let write = if d_lane == 1 || lanes == 1 { 0 } else { vectors * rows * shuffles * 2 };
         // Fewer sums than four leave the latency of each in the open.
         (rows * vectors).max(4) * k + read + write
@@ -201,10 +202,10 @@ fn choose_vectors(isa: Isa, rows: usize, vectors: usize, k: usize) -> usize {
             // latency of a sum, at two of each a cycle.  Loads of y may come from afar, so they
             // count a little by themselves.
             let step = (height * width).max(height + width).max(8);
-            k * (8 * step + height + 3 * width) / 8 + 30 + height * width
+            k as u128 * (8 * step + height + 3 * width) as u128 / 8 + (30 + height * width) as u128
         };
         let edge = vectors % panel;
-        tiles * (vectors / panel * tile(panel) + if edge > 0 { tile(edge) } else { 0 })
+        tiles as u128 * ((vectors / panel) as u128 * tile(panel) + if edge > 0 { tile(edge) } else { 0 })
     };
     (1..=4).min_by_key(|&panel| cost(panel)).unwrap_or(1)
 }

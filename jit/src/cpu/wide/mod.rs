@@ -57,7 +57,7 @@ const ALIGNMENT: usize = 64;
 /// # Errors
 /// A fault of this emitter: an instruction that there is not.
 pub(super) fn emit(loops: &Loops, width: Width) -> Result<Option<Vec<u8>>, IcedError> {
-    if !supported(&loops.body) {
+    if !supported(&loops.body, None) {
         return Ok(None);
     }
     // The frame's size is known only after all spills are, and so are the constants: once for these, once for the code.
@@ -89,13 +89,30 @@ pub(super) fn disassemble(code: &[u8]) -> String {
     text
 }
 
-fn supported(body: &[Stmt]) -> bool {
+fn supported(body: &[Stmt], vector: Option<usize>) -> bool {
     body.iter().all(|stmt| match stmt {
         // Counters are of 32 bits.
-        Stmt::For { extent, body, .. } => *extent <= MOST_ITERATIONS && supported(body),
-        Stmt::Collapsed { outer, inner, body } => outer.1 * inner.1 <= MOST_ITERATIONS && supported(body),
-        Stmt::Block(block) => block.program.insts.iter().all(|inst| has(&block.program, inst)),
+        Stmt::For { dim, extent, vector: along, body } => {
+            *extent <= MOST_ITERATIONS && supported(body, if *along { Some(*dim) } else { vector })
+        }
+        Stmt::Collapsed { outer, inner, body } => {
+            outer.1.saturating_mul(inner.1) <= MOST_ITERATIONS && supported(body, vector)
+        }
+        Stmt::Block(block) => {
+            block.program.insts.iter().all(|inst| has(&block.program, inst)) && reaches(block, vector)
+        }
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => true,
+    })
+}
+
+/// Do the lanes of a round lie near enough? From the first to another the way is of 32 bits.
+fn reaches(block: &Block, vector: Option<usize>) -> bool {
+    const LANES: isize = 4 * PARTIALS as isize;
+    let mut accesses =
+        block.inputs.iter().filter_map(Access::of_input).chain(block.effects.iter().filter_map(Access::of_effect));
+    accesses.all(|access| {
+        let step = vector.map_or(0, |dim| access.index.strides[dim]).saturating_mul(access.size as isize);
+        i32::try_from(step.saturating_mul(LANES)).is_ok()
     })
 }
 

@@ -110,8 +110,9 @@ impl<'a> Cursor<'a> {
             let text = cursor.word()?;
             bounded(text).ok_or_else(|| cursor.error(format!("`{text}` is no extent")))
         })?;
-        fits(&extents).ok_or_else(|| self.error("the shape has too many elements"))?;
-        Ok(TensorType::new(dtype, &extents))
+        let ty = TensorType::new(dtype, &extents);
+        ty.check_size().map_err(|why| self.error(why))?;
+        Ok(ty)
     }
 
     /// An element as it is printed: `1.5`, `-inf`, `bits:0x7fc00001`, `true`.
@@ -225,9 +226,7 @@ impl<'a> Parameters<'a> {
     }
 
     pub(super) fn shape(&mut self, key: &str) -> Result<Shape> {
-        let shape: Shape = self.numbers(key)?;
-        fits(&shape).ok_or_else(|| self.at.error(format!("`{key}` has too many elements")))?;
-        Ok(shape)
+        self.numbers(key)
     }
 
     pub(super) fn dtype(&mut self, key: &str) -> Result<DType> {
@@ -249,11 +248,4 @@ impl<'a> Parameters<'a> {
 /// A whole number within ±2³¹, so that no arithmetic on a few extents can overflow.
 fn bounded<T: TryFrom<i64>>(text: &str) -> Option<T> {
     text.parse::<i32>().ok().and_then(|n| T::try_from(i64::from(n)).ok())
-}
-
-/// Can memory hold a tensor of these extents at all?
-fn fits(extents: &[usize]) -> Option<()> {
-    // An extent of zero must not hide others whose product overflows: strides are products of parts of the shape.
-    let elements = extents.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent.max(1)))?;
-    (elements <= isize::MAX as usize / 8).then_some(())
 }

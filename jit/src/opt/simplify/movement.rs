@@ -236,7 +236,9 @@ fn slice_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let (mut starts, mut limits, mut strides) = (Shape::new(), Shape::new(), Shape::new());
     for axis in 0..start.len() {
         let count = (limit[axis] - start[axis]).div_ceil(stride[axis]);
-        let (begin, step) = (first_start[axis] + start[axis] * first_stride[axis], stride[axis] * first_stride[axis]);
+        let begin = first_start[axis] + start[axis] * first_stride[axis];
+        // With fewer than two elements no step is taken, and one of any size may have been asked for.
+        let step = if count < 2 { 1 } else { stride[axis] * first_stride[axis] };
         // The limit is one past the last element; of no elements, any limit within the operand will do.
         let begin = if count == 0 { 0 } else { begin };
         starts.push(begin);
