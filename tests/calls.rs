@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use fulgurite::compiler::trace::tracing;
 use fulgurite::prelude::*;
-use fulgurite::{Bits, hessian, linearize};
+use fulgurite::runtime::Program;
+use fulgurite::{Bits, hessian, linearize, lower};
 
 fn ones() -> Tensor {
     Tensor::ones(&[3])
@@ -135,6 +136,31 @@ fn the_unwrap_of_a_refused_read_is_the_error_of_the_call() {
 }
 
 #[test]
+fn a_training_step_that_reads_a_traced_value_ends_the_run() {
+    #[derive(Clone)]
+    struct Curious;
+    impl LightningModule for Curious {
+        type Model = Tensor;
+        type Batch = Tensor;
+        fn init(&self, _: Key) -> Tensor {
+            Tensor::scalar(1.0f32)
+        }
+        fn configure_optimizers(&self) -> impl Optimizer {
+            sgd(0.1)
+        }
+        fn training_step(&self, model: &Tensor, batch: &Tensor, _: &mut StepCx) -> Tensor {
+            let loss = (model * batch).square().mean();
+            if loss.item::<f32>().is_ok_and(|loss| loss > 1.0) { loss } else { loss * 2.0 } // the line
+        }
+    }
+    let line = line!() - 3;
+    let data = DataLoader::new(ArrayDataset::from_tree(Tensor::ones(&[8, 2])).expect("rows")).batch_size(4);
+    let root = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("calls");
+    let trainer = Trainer::new().default_root_dir(root).max_steps(2).enable_progress_bar(false);
+    is_read(&trainer.fit(&Curious, &data).map(drop).expect_err("read in the trace"), "item", line);
+}
+
+#[test]
 fn a_bound_step_refuses_a_traced_batch() {
     let step = || Jit::with_borrowed("sum", |total: Tensor, x: Tensor| (total + x.sum(), x));
     let call = jit(move |x: Tensor| step().bind(Tensor::scalar(0.0f32)).call(x.clone()).unwrap_or(x));
@@ -165,6 +191,21 @@ fn a_trees_own_code_may_call_compiled_functions() {
         assert_eq!(step.call(Lazy(ones())).and_then(|x| x.to_vec::<f32>()), Ok(vec![2.0; 3]));
     }
     assert_eq!(step.traces(), 1);
+}
+
+/// A program of fewer `donated` flags than inputs: the planner looks for one that is not there.
+#[test]
+fn a_panic_of_the_compiler_is_an_error_and_leaves_it_usable() {
+    let graph = lower(|x: Tensor| x.exp(), &ones()).expect("it lowers").graph;
+    for _ in 0..2 {
+        let error = Program::compile("short", &graph, &[]).err().expect("a flag is missing");
+        assert!(!error.to_string().is_empty());
+        let good = Program::compile("good", &graph, &[false]).and_then(|program| {
+            let x = ones().into_array()?;
+            Ok(program.run(vec![x])?.len())
+        });
+        assert_eq!(good, Ok(1));
+    }
 }
 
 #[test]

@@ -87,3 +87,24 @@ fn what_is_read_across_its_rows_is_right() -> Result<()> {
     }
     Ok(())
 }
+
+/// A broadcast that is read in another order of its axes, in two loops that are run and divided as one. What is staged
+/// for them was once put between the two: then the outer one ran for both.
+#[test]
+fn collapsed_loops_with_transposed_reads_stay_inside_of_memory() -> Result<()> {
+    let x = Key::new(0).normal(&[7, 8, 6, 1]);
+    let moved = |x: &Tensor| x.broadcast_to(&[7, 8, 6, 6]).transpose(&[0, 3, 2, 1]);
+    let outside = moved(&x).to_vec::<f32>()?;
+    let f = jit(move |x: Tensor| moved(&x));
+    for _ in 0..200 {
+        assert!(f.call(x.clone())?.to_vec::<f32>()? == outside);
+    }
+    let (x, w) = (Key::new(1).normal(&[8, 32, 16]), Key::new(2).normal(&[4, 16, 32]));
+    let product = |x: &Tensor, w: &Tensor| x.transpose(&[0, 2, 1]).expand_dims(1) * w.expand_dims(0);
+    let outside = product(&x, &w).to_vec::<f32>()?;
+    let f = Jit::with_borrowed("product", move |(), (x, w): (Tensor, Tensor)| product(&x, &w));
+    for _ in 0..200 {
+        assert!(f.call_with((), (x.clone(), w.clone()))?.to_vec::<f32>()? == outside);
+    }
+    Ok(())
+}

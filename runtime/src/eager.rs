@@ -38,7 +38,7 @@ fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
         let program = match known {
             Some(program) => program,
             None => {
-                let program = Arc::new(Program::compile("op", graph, &vec![false; inputs.len()])?);
+                let program = Arc::new(Program::compile_paced("op", graph, &vec![false; inputs.len()])?);
                 let gone = programs().insert(key, program.clone(), weight(graph));
                 drop(gone);
                 program

@@ -248,7 +248,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
             Ok(outputs)
         })?;
         let donated: Vec<bool> = (0..types.len()).map(|i| i < given.len()).collect();
-        let program = Program::compile(&self.name, &traced.graph, &donated)?;
+        let program = Program::compile_paced(&self.name, &traced.graph, &donated)?;
         let result = result.expect("the function was traced");
         let mut programs = self.compiled();
         let (compiled, gone) = programs.insert(key, Compiled { program, result });

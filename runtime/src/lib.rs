@@ -26,7 +26,7 @@ pub use pool::threads;
 pub use program::Program;
 
 #[doc(no_inline)]
-pub use fulgurite_jit::{Bits, Output, Result, Static};
+pub use fulgurite_jit::{Bits, Output, Result, Static, Tree};
 /// Compiles a function; see [`Jit`].
 pub use fulgurite_macros::jit;
 

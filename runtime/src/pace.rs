@@ -34,12 +34,17 @@ const MISSING: u32 = 2;
 /// waits for another that does not run, and being alone is tried.
 const SLOW: (u32, f64) = (2, 2.0);
 
+/// Seconds that it takes to wake the other threads.
+const PATIENCE: f64 = 60e-6;
+
 /// Seconds from which on a call counts although memory had to move for it.
 const LONG: f64 = 1e-3;
 
 /// Decides for one program.
 #[derive(Debug)]
 pub(crate) struct Pace {
+    /// Nothing is measured.
+    is_fixed: bool,
     alone: bool,
     /// Calls until the next trial; negative during one.
     left: i32,
@@ -67,12 +72,31 @@ impl Default for Pace {
 impl Pace {
     fn until(left: u32, alone: bool, period: u32) -> Self {
         let none = f64::INFINITY;
-        Pace { alone, left: left as i32, period, now: none, other: none, best: none, slow: 0, missing: 0, given_up: 0 }
+        Pace {
+            is_fixed: false,
+            alone,
+            left: left as i32,
+            period,
+            now: none,
+            other: none,
+            best: none,
+            slow: 0,
+            missing: 0,
+            given_up: 0,
+        }
     }
 
     /// Is the next call to see whether all threads are there before it shares anything with them?
-    pub(crate) fn doubts(&self) -> bool {
+    fn doubts(&self) -> bool {
         if self.alone { self.left <= 0 } else { self.slow > 0 && self.left > 0 }
+    }
+
+    /// Where it is in doubt whether the other threads come: how long the next call waits for them. To wake them takes as
+    /// long as [`PATIENCE`], or more where they have slept for long; a long call has the time for that.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let call = self.now.min(self.best);
+        let patience = if call.is_finite() { PATIENCE.max(call / 8.0) } else { PATIENCE };
+        self.doubts().then(|| Duration::from_secs_f64(patience))
     }
 
     /// Notes that they were not, so that the call is made alone.
@@ -102,6 +126,11 @@ impl Pace {
         *self = Pace { given_up, ..Pace::until(period, self.alone != changes, period) };
     }
 
+    /// One that knows: all threads are used for good.
+    pub(crate) fn together() -> Self {
+        Pace { is_fixed: true, ..Pace::until(1, false, FIRST) }
+    }
+
     /// Is the next call run alone?
     pub(crate) fn is_alone(&self) -> bool {
         self.alone != (self.left <= 0)
@@ -109,6 +138,9 @@ impl Pace {
 
     /// Notes what the call took.
     pub(crate) fn note(&mut self, took: Duration) {
+        if self.is_fixed {
+            return;
+        }
         let took = took.as_secs_f64();
         self.left -= 1;
         if self.left >= 0 {
@@ -246,6 +278,13 @@ mod tests {
             pace.note(Duration::from_micros(took));
         }
         assert!(slow <= 30, "{slow} of 2000");
+    }
+
+    #[test]
+    fn one_that_is_fixed_uses_all_threads_whatever_they_take() {
+        let mut pace = Pace::together();
+        assert_eq!(run(&mut pace, 3 * PERIOD, |i| (10, if i % 7 < 3 { 1_000 } else { 20 })).1, 0);
+        assert!(!pace.doubts());
     }
 
     #[test]

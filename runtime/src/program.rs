@@ -19,9 +19,6 @@ use crate::pace::Pace;
 use crate::pool::{Meeting, Team, prepare, team, threads};
 use crate::timing::{Timing, Turn, Watch};
 
-/// How long a call waits for the team where it is in doubt whether it comes at all. To wake it takes as long.
-const PATIENCE: Duration = Duration::from_micros(60);
-
 /// How many buffers of one output are kept for later calls, while their arrays are alive.
 const POOL: usize = 8;
 
@@ -47,15 +44,13 @@ pub struct Program {
 impl Program {
     /// Optimises, fuses and compiles `graph`. `donated` says which inputs may be overwritten by outputs.
     ///
+    /// The program runs on all threads where the compiler finds that it pays. One of a [`Jit`](crate::Jit) measures
+    /// whether that is so.
+    ///
     /// # Errors
-    /// A fault of the compiler (see [`fulgurite_jit::Error::compiler`]).
+    /// A fault of the compiler (see [`fulgurite_jit::Error::compiler`]), a panic in it among them.
     pub fn compile(name: &str, graph: &Graph, donated: &[bool]) -> Result<Program> {
-        Program::compile_for(
-            name,
-            graph,
-            donated,
-            Target { isa: Isa::detect(), threads: threads(), sharing: Sharing::WherePays },
-        )
+        Program::compile_for(name, graph, donated, this_machine())
     }
 
     /// As [`Program::compile`], for other vectors and threads; the results are the same to the bit for all.
@@ -63,7 +58,13 @@ impl Program {
     /// # Errors
     /// As [`Program::compile`].
     pub fn compile_for(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
-        guarded("compiling", || Program::build(name, graph, donated, target))
+        let program = guarded("compiling", || Program::build(name, graph, donated, target))?;
+        Ok(Program { pace: Mutex::new(Pace::together()), ..program })
+    }
+
+    /// As [`Program::compile`], of a program that begins on one thread and finds out what is faster.
+    pub(crate) fn compile_paced(name: &str, graph: &Graph, donated: &[bool]) -> Result<Program> {
+        guarded("compiling", || Program::build(name, graph, donated, this_machine()))
     }
 
     fn build(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
@@ -267,12 +268,12 @@ impl Program {
             // SAFETY: the caller's promise.
             return unsafe { self.code.entry()(&alone) };
         }
-        let (is_alone, doubts) = match timing {
-            Some(_) => (!self.code.is_shared(), false),
-            None => self.pace.lock().map_or((false, false), |pace| (pace.is_alone(), pace.doubts())),
+        let (is_alone, patience) = match timing {
+            Some(_) => (!self.code.is_shared(), None),
+            None => self.pace.lock().map_or((false, None), |pace| (pace.is_alone(), pace.patience())),
         };
         let mut team = if is_alone { None } else { team(self.code.parts.len()) };
-        if doubts && team.as_ref().is_some_and(|team| !team.comes_within(PATIENCE)) {
+        if patience.is_some_and(|patience| team.as_ref().is_some_and(|team| !team.comes_within(patience))) {
             team = None;
             if let Ok(mut pace) = self.pace.lock() {
                 pace.note_missing();
@@ -310,6 +311,10 @@ impl Program {
             unsafe { self.code.entry()(&launch) };
         });
     }
+}
+
+fn this_machine() -> Target {
+    Target { isa: Isa::detect(), threads: threads(), sharing: Sharing::WherePays }
 }
 
 /// What all threads of a launch look at.

@@ -56,6 +56,11 @@ pub(crate) fn expand(arguments: TokenStream, function: TokenStream, krate: &Toke
     let borrowed_pattern = tuple(borrowed.iter().map(|param| param.local.to_token_stream()));
     let donated_values = tuple(donated.iter().map(|param| param.store(krate)));
     let borrowed_values = tuple(borrowed.iter().map(|param| param.store(krate)));
+    // Said at the type itself; what `Jit` asks for is said at the attribute.
+    let trees = params
+        .iter()
+        .filter(|param| !matches!(param.passing, Passing::Static))
+        .map(|Param { value, .. }| quote_spanned!(value.span()=> const _: fn() = __is_tree::<#value>;));
     let outer_params = params.iter().map(|Param { name, ty, .. }| quote!(#name: #ty));
     let traced_values = params.iter().map(Param::pass);
 
@@ -63,6 +68,9 @@ pub(crate) fn expand(arguments: TokenStream, function: TokenStream, krate: &Toke
         #(#outer)*
         #vis fn #name(#(#outer_params),*) -> #result {
             #traced
+            #[allow(dead_code)]
+            fn __is_tree<T: #krate::Tree>() {}
+            #(#trees)*
 
             #[allow(clippy::type_complexity)]
             static __COMPILED: ::std::sync::LazyLock<#krate::Jit<#donated_type, #borrowed_type, #output>> =
@@ -354,6 +362,11 @@ mod tests {
             pub fn step(model: Mlp, opt: AdamState<Mlp>, x: &Tensor, n: usize) -> k::Result<(Mlp, Tensor)> {
                 #[allow(clippy::needless_pass_by_value, clippy::ptr_arg)]
                 fn __traced(model: Mlp, opt: AdamState<Mlp>, x: &Tensor, n: usize) -> (Mlp, Tensor) { body }
+                #[allow(dead_code)]
+                fn __is_tree<T: k::Tree>() {}
+                const _: fn() = __is_tree::<Mlp>;
+                const _: fn() = __is_tree::<AdamState<Mlp> >;
+                const _: fn() = __is_tree::<Tensor>;
 
                 #[allow(clippy::type_complexity)]
                 static __COMPILED: ::std::sync::LazyLock<

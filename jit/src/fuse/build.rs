@@ -131,6 +131,11 @@ impl<'a> Builder<'a> {
     /// The kernels that store `id`.
     fn kernels_for(&mut self, id: ValueId) {
         let node = self.graph.node(id);
+        if node.ty.elements() == 0 {
+            // There is nothing to store.
+            self.buffer(id, Source::Computed);
+            return;
+        }
         match &node.op {
             Op::Dot(_) => self.gemm(id),
             Op::Reduce(op, axes) => self.reduce(id, *op, axes),
@@ -257,8 +262,13 @@ impl<'a> Builder<'a> {
                 match reshape(coords, shape, from, &body.extents) {
                     Some(coords) => self.read(body, x, &coords),
                     None => {
-                        self.missing.push(reshape_base(self.graph, x));
-                        body.literal(node.ty.dtype, 0.0)
+                        let (base, missing) = (reshape_base(self.graph, x), self.missing.len());
+                        let slot = self.read_reshaped(body, base, shape, coords);
+                        if self.missing.len() > missing {
+                            self.missing.truncate(missing);
+                            self.missing.push(base);
+                        }
+                        slot
                     }
                 }
             }
@@ -270,6 +280,43 @@ impl<'a> Builder<'a> {
             | Op::ArgReduce(..)
             | Op::Dot(_) => {
                 // These are always stored before they are read.
+                self.missing.push(id);
+                body.literal(node.ty.dtype, 0.0)
+            }
+        }
+    }
+
+    /// The element at `coords` of `id` reshaped to `shape`, which is at no affine place: a reshape of an elementwise op is
+    /// the op of reshapes, and a stored value lies row-major as it is.
+    fn read_reshaped(&mut self, body: &mut Body, id: ValueId, shape: &[usize], coords: &Coords) -> Slot {
+        let id = reshape_base(self.graph, id);
+        let node = self.graph.node(id);
+        if let Some(&buffer) = self.buffers.get(&id) {
+            let index = flatten(coords, shape, body.extents.len());
+            return body.push(KernelOp::Load(buffer, index), &[], node.ty.dtype);
+        }
+        match &node.op {
+            Op::Literal(literal) => body.push(KernelOp::Literal(*literal), &[], literal.dtype),
+            Op::Broadcast { .. } if self.graph.ty(node.operands[0]).elements() == 1 => {
+                let zero =
+                    SmallVec::from_elem(Affine::zero(body.extents.len()), self.graph.ty(node.operands[0]).rank());
+                self.read(body, node.operands[0], &zero)
+            }
+            op if is_elementwise(op) => {
+                let key = (id, coords.clone());
+                if let Some(&slot) = body.done.get(&key) {
+                    return slot;
+                }
+                let read = |&x: &ValueId| self.read_reshaped(body, x, shape, coords);
+                let operands: SmallVec<[Slot; 4]> = node.operands.iter().map(read).collect();
+                let slot = match op {
+                    Op::StopGradient => operands[0],
+                    op => body.push(KernelOp::Apply(op.clone()), &operands, node.ty.dtype),
+                };
+                body.done.insert(key, slot);
+                slot
+            }
+            _ => {
                 self.missing.push(id);
                 body.literal(node.ty.dtype, 0.0)
             }
@@ -471,7 +518,8 @@ mod tests {
   return %3, %4
 }";
         let kernels = crate::fuse::fuse(&crate::graph::parse(text).expect("a graph"));
-        assert_eq!(kernels.kernels.iter().filter(|k| matches!(k, super::Kernel::Gemm(_))).count(), 2);
+        // The first is one of vectors, a product and a sum.
+        assert_eq!(kernels.kernels.iter().filter(|k| matches!(k, super::Kernel::Gemm(_))).count(), 1);
     }
 
     #[test]

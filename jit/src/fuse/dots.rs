@@ -1,52 +1,24 @@
 //! Brings every contraction into the form of one batched matrix product: `[b, m, k] · [b, k, n]`, by transposes and
 //! reshapes around it, which cost nothing where they are views. A contraction without a sum (an outer product, a
-//! scaling) becomes a product of broadcasts, which fuses.
+//! scaling) becomes a product of broadcasts, and one of vectors a product and a sum, which fuse.
+//!
+//! A matrix product adds over k in ascending order. So that its error does not grow with k, a long one is cut: the
+//! products of its pieces are added up, which is a reduction.
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 
-use crate::graph::{BinaryOp, DotAxes, Graph, Node, Op, Operands, ValueId, infer};
+use super::normalise::Emit;
+use crate::graph::{BinaryOp, DotAxes, Op, ReduceOp, ValueId};
 use crate::types::{Axes, Shape};
 
-/// The graph with every `dot_general` as `[b, m, k] · [b, k, n]` (batch 0:0, contract 2:1).
-pub(super) fn normalise(graph: &Graph) -> Graph {
-    let mut result = Graph::new();
-    let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        let operands: Operands = node.operands.iter().map(|x| map[x.index()]).collect();
-        let value = match &node.op {
-            Op::Dot(axes) => Emit { graph: &mut result, node }.dot(axes, operands[0], operands[1]),
-            Op::Param(_) => result.param(node.ty.clone()),
-            op => result.push(Node { op: op.clone(), operands, ty: node.ty.clone(), location: node.location }),
-        };
-        map.push(value);
-    }
-    result.outputs = graph.outputs.iter().map(|x| map[x.index()]).collect();
-    result
-}
-
-struct Emit<'a> {
-    graph: &'a mut Graph,
-    node: &'a Node,
-}
+/// The longest k of one product, and the shortest of the pieces of a longer one. Pieces are so long that their results
+/// are a quarter as many elements as the operands.
+const LONGEST: usize = 1 << 12;
+const PIECE: usize = 1 << 7;
 
 impl Emit<'_> {
-    fn push(&mut self, op: Op, operands: &[ValueId]) -> ValueId {
-        let ty = {
-            let types: SmallVec<[_; 4]> = operands.iter().map(|&x| self.graph.ty(x)).collect();
-            infer(&op, &types).expect("an op of a verified graph, or a view of its result")
-        };
-        self.graph.push(Node { op, operands: operands.into(), ty, location: self.node.location })
-    }
-
-    fn transpose(&mut self, x: ValueId, perm: Axes) -> ValueId {
-        if perm.windows(2).all(|w| w[0] < w[1]) { x } else { self.push(Op::Transpose(perm), &[x]) }
-    }
-
-    fn reshape(&mut self, x: ValueId, shape: &[usize]) -> ValueId {
-        if self.graph.ty(x).shape[..] == *shape { x } else { self.push(Op::Reshape(shape.into()), &[x]) }
-    }
-
-    fn dot(&mut self, axes: &DotAxes, x: ValueId, y: ValueId) -> ValueId {
+    /// A `dot_general` as `[b, m, k] · [b, k, n]` (batch 0:0, contract 2:1).
+    pub(super) fn dot(&mut self, axes: &DotAxes, x: ValueId, y: ValueId) -> ValueId {
         let (tx, ty) = (self.graph.ty(x).clone(), self.graph.ty(y).clone());
         let (free_x, free_y) = (axes.free(0, tx.rank()), axes.free(1, ty.rank()));
         let left = |pairs: &[(usize, usize)]| -> Axes { pairs.iter().map(|p| p.0).collect() };
@@ -60,19 +32,56 @@ impl Emit<'_> {
         let perm_y: Axes = right(&axes.batch).into_iter().chain(right(&axes.contract)).chain(free_y).collect();
         let x = self.transpose(x, perm_x);
         let y = self.transpose(y, perm_y);
-        let result = if k == 1 {
+        let result = if k == 0 {
+            self.zeros(tx.dtype, &[b, m, n])
+        } else if k == 1 {
             let x = self.reshape(x, &[b, m, 1]);
             let y = self.reshape(y, &[b, 1, n]);
             let all = Op::Broadcast { shape: smallvec![b, m, n], dims: smallvec![0, 1, 2] };
             let x = self.push(all.clone(), &[x]);
             let y = self.push(all, &[y]);
             self.push(Op::Binary(BinaryOp::Mul), &[x, y])
+        } else if m == 1 && n == 1 {
+            let x = self.reshape(x, &[b, k]);
+            let y = self.reshape(y, &[b, k]);
+            let products = self.push(Op::Binary(BinaryOp::Mul), &[x, y]);
+            self.reduce(ReduceOp::Sum, &[1], products)
         } else {
             let x = self.reshape(x, &[b, m, k]);
             let y = self.reshape(y, &[b, k, n]);
-            let axes = DotAxes { batch: smallvec![(0, 0)], contract: smallvec![(2, 1)] };
-            self.push(Op::Dot(axes), &[x, y])
+            self.product(x, y)
         };
         self.reshape(result, &self.node.ty.shape.clone())
+    }
+
+    /// `[b, m, k] · [b, k, n]`, in pieces where k is long.
+    fn product(&mut self, x: ValueId, y: ValueId) -> ValueId {
+        let (tx, ty) = (self.ty(x).shape, self.ty(y).shape);
+        let (b, m, k, n) = (tx[0], tx[1], tx[2], ty[2]);
+        let axes = || DotAxes { batch: smallvec![(0, 0)], contract: smallvec![(2, 1)] };
+        if k <= LONGEST {
+            return self.push(Op::Dot(axes()), &[x, y]);
+        }
+        let least = PIECE.max(4 * m * n / (m + n));
+        let piece = (least..=2 * least).find(|piece| k.is_multiple_of(*piece)).unwrap_or(least).min(k);
+        let (pieces, rest) = (k / piece, k % piece);
+        if rest > 0 {
+            let mut part = |range: std::ops::Range<usize>| {
+                let (x, y) = (self.slice(x, 2, range.clone()), self.slice(y, 1, range));
+                self.product(x, y)
+            };
+            let results = [part(0..k - rest), part(k - rest..k)];
+            return self.push(Op::Binary(BinaryOp::Add), &results);
+        }
+        if pieces == 1 {
+            return self.push(Op::Dot(axes()), &[x, y]);
+        }
+        let x = self.reshape(x, &[b, m, pieces, piece]);
+        let x = self.push(Op::Transpose(smallvec![0, 2, 1, 3]), &[x]);
+        let x = self.reshape(x, &[b * pieces, m, piece]);
+        let y = self.reshape(y, &[b * pieces, piece, n]);
+        let products = self.push(Op::Dot(axes()), &[x, y]);
+        let products = self.reshape(products, &[b, pieces, m, n]);
+        self.reduce(ReduceOp::Sum, &[1], products)
     }
 }

@@ -171,6 +171,11 @@ impl LoopKernel {
         self.dims.iter().map(|d| d.extent).collect()
     }
 
+    /// Are there reductions?
+    pub fn reduces(&self) -> bool {
+        self.dims.iter().any(|d| d.reduced)
+    }
+
     /// Does an index change along reduced dimensions?
     pub fn varies_inside(&self, index: &Affine) -> bool {
         index.strides.iter().zip(&self.dims).any(|(&s, d)| s != 0 && d.reduced && d.extent > 1)

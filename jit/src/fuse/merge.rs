@@ -4,13 +4,14 @@
 //! the other stores, at the same element, or both read the same memory. Then the value is passed on inside the kernel,
 //! and a store that nobody else reads vanishes. Loops match when they are the same but for unit dimensions; a kernel
 //! without reductions also matches the rows of one that has them, and a kernel with reductions takes in one that
-//! computes all its elements, or its rows.
+//! computes all its elements, or its rows. Where a reduction is in chunks, the elements are divided as it is.
 
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use super::index::Affine;
 use super::kernel::{BufferId, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store};
+use super::reductions::Order;
 use crate::types::product;
 
 /// A kernel is not grown past this many values, so that compile time stays linear and registers suffice.
@@ -166,8 +167,26 @@ impl LoopGroup {
         LoopGroup { kernel, known: HashMap::new(), stored, touched }
     }
 
-    /// Takes `other` in, if it fits.
+    /// Takes `other` in, if it fits, or does when the dimensions of the one are divided as those of the other.
     fn join(&mut self, other: &LoopKernel, partial: &HashSet<BufferId>) -> bool {
+        if self.join_alike(other, partial) {
+            return true;
+        }
+        match (self.kernel.reduces(), other.reduces()) {
+            (true, false) => divided(other, &self.kernel.dims).is_some_and(|other| self.join_alike(&other, partial)),
+            (false, true) => divided(&self.kernel, &other.dims).is_some_and(|kernel| {
+                let mut group = LoopGroup::new(kernel);
+                let joins = group.join_alike(other, partial);
+                if joins {
+                    *self = group;
+                }
+                joins
+            }),
+            (true, true) | (false, false) => false,
+        }
+    }
+
+    fn join_alike(&mut self, other: &LoopKernel, partial: &HashSet<BufferId>) -> bool {
         if self.kernel.values.len() + other.values.len() > LARGEST {
             return false;
         }
@@ -230,10 +249,9 @@ impl LoopGroup {
 fn match_dims(group: &LoopKernel, other: &LoopKernel) -> Option<(SmallVec<[usize; 6]>, Vec<Dim>)> {
     let extents = group.extents();
     let others = other.extents();
-    let reduces = |k: &LoopKernel| k.dims.iter().any(|d| d.reduced);
     let all: SmallVec<[usize; 6]> = (0..extents.len()).collect();
     let rows: SmallVec<[usize; 6]> = (0..extents.len()).filter(|&d| !group.dims[d].reduced).collect();
-    match (reduces(group), reduces(other)) {
+    match (group.reduces(), other.reduces()) {
         (true, true) => (group.dims == other.dims).then(|| (all, group.dims.clone())),
         (false, false) => (extents == others).then(|| (all, group.dims.clone())),
         (true, false) => {
@@ -249,6 +267,47 @@ fn match_dims(group: &LoopKernel, other: &LoopKernel) -> Option<(SmallVec<[usize
         // the rows only, the dimensions would have to be renumbered; such kernels are rare and stay apart.)
         (false, true) => (extents == others).then(|| (all, other.dims.clone())),
     }
+}
+
+/// The kernel with each of its dimensions divided into the ones of `dims` that it consists of; `None` where they are no
+/// division of its own.
+fn divided(kernel: &LoopKernel, dims: &[Dim]) -> Option<LoopKernel> {
+    let mut runs: SmallVec<[std::ops::Range<usize>; 6]> = SmallVec::new();
+    let mut next = 0;
+    for dim in &kernel.dims {
+        let (start, mut extent) = (next, 1);
+        while extent < dim.extent && next < dims.len() {
+            extent *= dims[next].extent;
+            next += 1;
+        }
+        if extent != dim.extent {
+            return None;
+        }
+        runs.push(start..next);
+    }
+    if next != dims.len() || dims.len() == kernel.dims.len() {
+        return None;
+    }
+    let divide = |index: &mut Affine| {
+        let mut strides = SmallVec::from_elem(0, dims.len());
+        for (run, &stride) in runs.iter().zip(&index.strides) {
+            let mut step = stride;
+            for d in run.clone().rev() {
+                strides[d] = step;
+                step *= dims[d].extent as isize;
+            }
+        }
+        index.strides = strides;
+    };
+    let mut result = kernel.clone();
+    result.dims = dims.iter().map(|d| Dim { reduced: false, ..*d }).collect();
+    for value in &mut result.values {
+        if let KernelOp::Load(_, index) | KernelOp::Counter(index) = &mut value.op {
+            divide(index);
+        }
+    }
+    result.stores.iter_mut().for_each(|store| divide(&mut store.index));
+    Some(result)
 }
 
 /// The kernel without dimensions of extent 1.
@@ -276,13 +335,15 @@ pub(super) fn drop_unit_dims(mut kernel: LoopKernel) -> LoopKernel {
     kernel
 }
 
-/// Joins neighbouring dimensions that every index walks through as if they were one.
+/// Joins neighbouring dimensions that every index walks through as if they were one, where that leaves the order of
+/// reductions as it is.
 fn fuse_dims(kernel: &mut LoopKernel) {
     let mut d = 0;
     while d + 1 < kernel.dims.len() {
         let inner = kernel.dims[d + 1];
         let one = |index: &Affine| index.strides[d] == index.strides[d + 1] * inner.extent as isize;
-        let same_kind = kernel.dims[d].reduced == inner.reduced;
+        let same_kind = kernel.dims[d].reduced == inner.reduced
+            && (!inner.reduced || Order::of(&kernel.dims).may_join(d, inner.extent));
         let indices = kernel.values.iter().filter_map(|v| match &v.op {
             KernelOp::Load(_, index) | KernelOp::Counter(index) => Some(index),
             KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => None,
@@ -332,9 +393,15 @@ fn remove_unread_stores(kernels: &mut Kernels) {
     });
 }
 
-/// Drops computed buffers and constants that no kernel touches any more, and renumbers the rest.
+/// Drops computed buffers and constants that no kernel touches any more and that are no output, and renumbers the rest.
 fn drop_unused_buffers(kernels: &mut Kernels) {
     let mut used = vec![false; kernels.buffers.len()];
+    for output in &kernels.outputs {
+        // One without elements is written by nobody.
+        if let Output::Computed(buffer, _) = output {
+            used[buffer.index()] = true;
+        }
+    }
     for kernel in &kernels.kernels {
         for buffer in kernel.reads().into_iter().chain(kernel.writes()) {
             used[buffer.index()] = true;

@@ -1,9 +1,10 @@
 //! Fusion: graph in, kernels out. It decides what is stored.
 //!
-//! Four steps, a file each: `store` decides which values are stored at all; `build` makes a kernel for each of them,
-//! with everything that is not stored inlined as expressions over the kernel's loops; `merge` joins kernels over the
-//! same loops, whereupon most stores between them vanish (softmax becomes one kernel); `split` divides
-//! long reductions. Matrix products are kernels of their own, over strided views of their operands.
+//! Four steps, a file each: `normalise` brings contractions into one form (`dots`) and divides long reductions
+//! (`reductions`); `store` decides which values are stored at all; `build` makes a kernel for each of them, with
+//! everything that is not stored inlined as expressions over the kernel's loops; `merge` joins kernels over the same
+//! loops, whereupon most stores between them vanish (softmax becomes one kernel). Matrix products are kernels of their
+//! own, over strided views of their operands.
 //!
 //! Not done here: memory (`memory`), loop order and vectors (`loops`).
 
@@ -12,21 +13,20 @@ mod dots;
 mod index;
 mod kernel;
 mod merge;
-mod split;
+mod normalise;
+mod reductions;
 mod store;
 
 pub use index::Affine;
 pub use kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
+pub use reductions::Order;
 
 use crate::graph::Graph;
 
 /// The kernels that compute `graph`.
 pub fn fuse(graph: &Graph) -> Kernels {
-    let graph = dots::normalise(graph);
-    let built = build::build(&graph);
-    let mut kernels = merge::merge(built);
-    split::split(&mut kernels);
-    kernels
+    let graph = normalise::normalise(graph);
+    merge::merge(build::build(&graph))
 }

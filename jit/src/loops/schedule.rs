@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use super::stage::stage;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Row, Stmt};
-use crate::fuse::{Affine, BufferId, KernelOp, LoopKernel, Slot};
+use crate::fuse::{Affine, BufferId, KernelOp, LoopKernel, Order, Slot};
 use crate::lane::{LaneId, LaneOp, LaneProgram, LaneType, lower};
 use crate::types::{DType, product};
 
@@ -47,28 +47,20 @@ const ENOUGH: usize = 4;
 impl Shape {
     fn of(kernel: &LoopKernel) -> Self {
         let dims = 0..kernel.dims.len();
-        let reduces = kernel.dims.iter().any(|d| d.reduced);
-        if !reduces {
+        if !kernel.reduces() {
             let mut outer: Vec<usize> = dims.collect();
             let inner: Vec<usize> = outer.pop().into_iter().collect();
             return Shape { vector: inner.last().copied(), outer, inner, walked: 0 };
         }
         let (inner, outer): (Vec<usize>, Vec<usize>) = dims.partition(|&d| kernel.dims[d].reduced);
-        // Vectors along the dimension in which more of the memory lies side by side.
-        let elements = |index: &Affine| -> usize {
-            product(index.strides.iter().zip(&kernel.dims).map(|(&s, d)| if s == 0 { 1 } else { d.extent }))
-        };
-        let side_by_side = |dim: Option<&usize>| -> usize {
-            let Some(&d) = dim else { return 0 };
-            let stores = kernel.stores.iter().map(|s| &s.index).filter(|index| kernel.varies_inside(index));
-            let touched = kernel.loads().map(|(_, index)| index).chain(stores);
-            touched.filter(|index| index.strides[d] == 1).map(elements).fold(0, usize::saturating_add)
-        };
-        let rows = outer.last().filter(|&&d| kernel.dims[d].extent >= 4);
-        let vector = if side_by_side(rows) > side_by_side(inner.last()) { outer.last() } else { inner.last() };
-        let vector = vector.copied();
-        let walked = if vector == outer.last().copied() { Shape::walked(kernel, &outer, &inner) } else { 0 };
-        Shape { vector, outer, inner, walked }
+        // The order of the reduction decides: vectors are its partial results, or results side by side.
+        match Order::of(&kernel.dims) {
+            Order::Ascending => {
+                let walked = Shape::walked(kernel, &outer, &inner);
+                Shape { vector: outer.last().copied(), outer, inner, walked }
+            }
+            Order::Interleaved(_) => Shape { vector: inner.last().copied(), outer, inner, walked: 0 },
+        }
     }
 
     /// How many of the outer dimensions are worth to be walked through inside the passes.
@@ -139,7 +131,7 @@ struct Scheduler<'a> {
 
 impl<'a> Scheduler<'a> {
     fn new(kernel: &'a LoopKernel, shape: Shape) -> Self {
-        let changes = |index: &Affine| shape.inner.iter().any(|&d| index.strides[d] != 0 && kernel.dims[d].extent > 1);
+        let changes = |index: &Affine| shape.inner.iter().any(|&d| index.strides[d] != 0 && kernel.dims[d].extent != 1);
         let mut element: Vec<bool> = Vec::new();
         let mut ready: Vec<usize> = Vec::new();
         for value in &kernel.values {

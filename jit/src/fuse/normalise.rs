@@ -1,0 +1,78 @@
+//! Brings a graph into the form that kernels are built from: contractions are batched matrix products (`dots`), long
+//! reductions are several short ones (`reductions`), and nothing is computed that has no elements.
+//!
+//! All of this is decided by shapes alone. So the order in which a sum adds does not depend on what is fused with it.
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId, infer};
+use crate::types::{Axes, DType, TensorType};
+
+/// The graph in that form.
+pub(super) fn normalise(graph: &Graph) -> Graph {
+    let mut result = Graph::new();
+    let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let operands: Operands = node.operands.iter().map(|x| map[x.index()]).collect();
+        let mut emit = Emit { graph: &mut result, node };
+        let value = match &node.op {
+            Op::Param(_) => emit.graph.param(node.ty.clone()),
+            _ if node.ty.elements() == 0 => emit.zeros(node.ty.dtype, &node.ty.shape),
+            Op::Dot(axes) => emit.dot(axes, operands[0], operands[1]),
+            Op::Reduce(op, axes) => emit.reduce(*op, axes, operands[0]),
+            op => emit.graph.push(Node { op: op.clone(), operands, ty: node.ty.clone(), location: node.location }),
+        };
+        map.push(value);
+    }
+    result.outputs = graph.outputs.iter().map(|x| map[x.index()]).collect();
+    result
+}
+
+/// Adds what a node becomes.
+pub(super) struct Emit<'a> {
+    pub(super) graph: &'a mut Graph,
+    pub(super) node: &'a Node,
+}
+
+impl Emit<'_> {
+    pub(super) fn push(&mut self, op: Op, operands: &[ValueId]) -> ValueId {
+        let ty = {
+            let types: SmallVec<[_; 4]> = operands.iter().map(|&x| self.graph.ty(x)).collect();
+            infer(&op, &types).expect("an op of a verified graph, or a view of its result")
+        };
+        self.graph.push(Node { op, operands: operands.into(), ty, location: self.node.location })
+    }
+
+    pub(super) fn ty(&self, x: ValueId) -> TensorType {
+        self.graph.ty(x).clone()
+    }
+
+    pub(super) fn transpose(&mut self, x: ValueId, perm: Axes) -> ValueId {
+        if perm.windows(2).all(|w| w[0] < w[1]) { x } else { self.push(Op::Transpose(perm), &[x]) }
+    }
+
+    pub(super) fn reshape(&mut self, x: ValueId, shape: &[usize]) -> ValueId {
+        if self.graph.ty(x).shape[..] == *shape { x } else { self.push(Op::Reshape(shape.into()), &[x]) }
+    }
+
+    /// The elements `range` of `axis`.
+    pub(super) fn slice(&mut self, x: ValueId, axis: usize, range: std::ops::Range<usize>) -> ValueId {
+        let shape = self.ty(x).shape;
+        let mut start: Axes = smallvec![0; shape.len()];
+        let (mut limit, stride) = (shape.clone(), smallvec![1; shape.len()]);
+        (start[axis], limit[axis]) = (range.start, range.end);
+        self.push(Op::Slice { start, limit, stride }, &[x])
+    }
+
+    /// An array of one element's value.
+    pub(super) fn full(&mut self, literal: Literal, shape: &[usize]) -> ValueId {
+        let ty = TensorType::scalar(literal.dtype);
+        let location = self.node.location;
+        let x = self.graph.push(Node { op: Op::Literal(literal), operands: Operands::new(), ty, location });
+        self.push(Op::Broadcast { shape: shape.into(), dims: Axes::new() }, &[x])
+    }
+
+    pub(super) fn zeros(&mut self, dtype: DType, shape: &[usize]) -> ValueId {
+        self.full(Literal::new(dtype, 0.0), shape)
+    }
+}
