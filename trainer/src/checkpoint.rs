@@ -2,17 +2,22 @@
 //! host's part of a run as JSON in its metadata.
 //!
 //! The bytes are a function of the state alone: no times, no paths, one order. A file appears whole or not at all: it
-//! is written beside its place, synced, and renamed into it, so a full disk leaves the old one as it was.
+//! is written beside its place, under a name that no other writer has, synced, and renamed into it; so a full disk leaves
+//! the old one as it was, and of two runs that write one file each leaves a whole one. What is there and is no regular
+//! file (a link, a device, a pipe) is left alone.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use fulgurite_jit::{Array, DType, Error, Result, Tensor, TensorType, Tree, named_leaves, unflatten};
 use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
 use serde_json::{Value, json};
+
+use crate::data::bounded;
 
 /// Writes a tree of tensors.
 ///
@@ -76,7 +81,7 @@ impl Checkpoint {
     /// When there is no such file, or it is no checkpoint.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|e| Error::from(e).context(format!("checkpoint {}", path.display())))?;
+        let bytes = bounded::read(path).map_err(|e| e.context(format!("checkpoint {}", path.display())))?;
         let (tensors, host) =
             parse(&bytes).map_err(|why| Error::new(format!("checkpoint {}: {why}", path.display())))?;
         Ok(Checkpoint { path: path.to_path_buf(), tensors, host })
@@ -142,7 +147,22 @@ impl Checkpoint {
         let more = faults.len().saturating_sub(SHOWN);
         faults.truncate(SHOWN);
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        Err(Error::new(format!("checkpoint {} does not fit: {}{more}", self.path.display(), faults.join("; "))))
+        let hint = match (prefix, self.is_of_a_run()) {
+            ("", true) if !wanted.iter().any(|(name, _)| name.starts_with("model")) => {
+                ". It is the checkpoint of a run: its model is `Checkpoint::read(path)?.model(&like)`"
+            }
+            ("", false) if wanted.iter().any(|(name, _)| name.starts_with("opt_state")) => {
+                ". It holds a tree that `checkpoint::save` wrote, not a run to go on from: read it by `checkpoint::load`"
+            }
+            ("model", false) => ". It holds a tree that `checkpoint::save` wrote: read it by `checkpoint::load`",
+            _ => "",
+        };
+        Err(Error::new(format!("checkpoint {} does not fit: {}{more}{hint}", self.path.display(), faults.join("; "))))
+    }
+
+    /// Was it written by a run?
+    fn is_of_a_run(&self) -> bool {
+        self.tensors.contains_key("step") && self.tensors.keys().any(|name| name.starts_with("model"))
     }
 }
 
@@ -179,8 +199,18 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or(std::io::ErrorKind::InvalidFilename)?.to_string_lossy();
     fs::create_dir_all(folder)?;
-    let temporary = folder.join(format!(".{name}.tmp"));
-    let result = File::create(&temporary)
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+        let why = "what is there is a link, a folder, a device or a pipe, and is not replaced";
+        return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, why));
+    }
+    remove_abandoned(folder, &name);
+    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+    let own = format!("{}-{}", std::process::id(), WRITTEN.fetch_add(1, Relaxed));
+    let temporary = folder.join(format!(".{name}.{own}.tmp"));
+    let result = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&temporary)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&temporary, path))
         .and_then(|()| sync_folder(folder));
@@ -189,6 +219,29 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         drop(fs::remove_file(&temporary));
     }
     result
+}
+
+/// Removes what writers of this file have left that were killed: their process is no more. (Where processes cannot be
+/// looked up, nothing.)
+fn remove_abandoned(folder: &Path, name: &str) {
+    let processes = Path::new("/proc");
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    if !processes.join("self").exists() {
+        return;
+    }
+    for entry in entries.flatten() {
+        let file = entry.file_name();
+        let own = file.to_str().and_then(|file| {
+            file.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".tmp")?.split_once('-')
+        });
+        if let Some((process, _)) = own
+            && process.parse::<u32>().is_ok()
+            && !processes.join(process).exists()
+        {
+            // Best effort: it is only in the way.
+            drop(fs::remove_file(entry.path()));
+        }
+    }
 }
 
 /// A new name is on the disk only when its folder is. (Elsewhere than on Unix a folder cannot be opened.)

@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fulgurite_jit::{Error, Key, Result, Tensor, named_leaves};
+use fulgurite_jit::{Error, Key, Result, Tensor, Tree, named_leaves, unflatten};
 
 use crate::callback::Callback;
 use crate::checkpoint::{self, Checkpoint, HostState};
@@ -33,6 +33,9 @@ use crate::validation::{Scores, Validation};
 pub struct FitResult<M> {
     /// The model after the last step.
     pub model: M,
+    /// The optimiser's state after the last step, leaf by leaf under their paths; [`FitResult::opt_state_as`] makes one of
+    /// it again.
+    pub opt_state: Vec<(String, Tensor)>,
     /// The latest value of everything that was logged.
     pub metrics: Metrics,
     /// Steps taken, those before a resumption included.
@@ -51,6 +54,32 @@ pub struct FitResult<M> {
     pub best_checkpoint: Option<PathBuf>,
 }
 
+impl<M> FitResult<M> {
+    /// The optimiser's state in the structure of `like`, such as `optimizer.init(&model)`.
+    ///
+    /// # Errors
+    /// When its leaves are others: with the first that does not fit, and both types.
+    pub fn opt_state_as<S: Tree>(&self, like: &S) -> Result<S> {
+        let wanted = named_leaves(like);
+        let named = |list: &[(String, Tensor)], i: usize| match list.get(i) {
+            Some((name, leaf)) => format!("`{name}`: {}", leaf.ty()),
+            None => "no more leaf".to_string(),
+        };
+        let fits = |i: &usize| match (wanted.get(*i), self.opt_state.get(*i)) {
+            (Some((name, leaf)), Some((own, state))) => name == own && leaf.ty() == state.ty(),
+            _ => false,
+        };
+        match (0..wanted.len().max(self.opt_state.len())).find(|i| !fits(i)) {
+            None => Ok(unflatten(like, self.opt_state.iter().map(|(_, leaf)| leaf.clone()))),
+            Some(i) => Err(Error::new(format!(
+                "the optimiser's state does not fit: it has {}, wanted is {}",
+                named(&self.opt_state, i),
+                named(&wanted, i)
+            ))),
+        }
+    }
+}
+
 /// Trains; see [`Trainer::fit`].
 pub(crate) fn fit<M, D, O>(trainer: Trainer, module: &M, optimizer: O, data: &D) -> Result<FitResult<M::Model>>
 where
@@ -66,6 +95,13 @@ where
     let training = programs::train_step(module, optimizer).bind(state);
     let mut fit = Fit::<M, O>::new(&trainer, module, training, &train, val)?;
     fit.callbacks = trainer.callbacks;
+    let names: Vec<String> = fit.callbacks.iter().map(|callback| callback.name()).collect();
+    if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+        return Err(Error::new(format!(
+            "trainer: two callbacks are called `{name}`, under which their states are saved; give one another name \
+             (`Callback::name`) or other settings"
+        )));
+    }
     fit.loggers = trainer.loggers;
 
     match &trainer.ckpt_path {
@@ -185,7 +221,10 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             self.last_is_read = false;
             self.run.step += 1;
             self.run.batch += 1;
-            let is_last = self.run.batch == self.run.batches || self.run.step == self.max_steps;
+            let step = self.run.step;
+            let is_last = self.run.batch == self.run.batches
+                || self.run.step == self.max_steps
+                || self.callbacks.iter().any(|callback| callback.reads_metrics(step));
             if is_last || self.run.step.is_multiple_of(self.log_every) {
                 self.read_last()?;
             }
@@ -283,8 +322,10 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     }
 
     fn result(self) -> FitResult<M::Model> {
+        let state = self.training.into_state();
         FitResult {
-            model: self.training.into_state().model,
+            opt_state: named_leaves(&state.opt_state),
+            model: state.model,
             step: self.run.step,
             epoch: self.run.epoch,
             interrupted: self.run.interrupted,
@@ -362,12 +403,15 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
 
     fn keep(&mut self, values: &[(Arc<str>, f64)]) {
         for (name, value) in values {
-            self.run.metrics.set(name, *value, self.run.epoch);
+            self.run.metrics.set(name, *value, self.run.epoch, self.run.step);
         }
     }
 
     /// Does what the hooks have asked for.
     fn carry_out(&mut self) -> Result<()> {
+        if let Some(refused) = self.run.refused.take() {
+            return Err(refused);
+        }
         if self.run.logged.is_empty() && self.run.requests.is_empty() {
             return Ok(());
         }

@@ -17,6 +17,8 @@ struct Entry {
     name: Arc<str>,
     value: f64,
     epoch: usize,
+    /// The step after which it was logged; not saved.
+    step: usize,
 }
 
 impl Metrics {
@@ -30,6 +32,11 @@ impl Metrics {
         self.find(name).filter(|entry| entry.epoch == epoch).map(|entry| entry.value)
     }
 
+    /// The value under `name` if it was logged after `step`, the last one.
+    pub(crate) fn get_of_step(&self, name: &str, step: usize) -> Option<f64> {
+        self.find(name).filter(|entry| entry.step == step).map(|entry| entry.value)
+    }
+
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.0.iter().map(|entry| (&*entry.name, entry.value))
@@ -40,11 +47,11 @@ impl Metrics {
         self.iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
     }
 
-    /// Sets the value under `name`, as logged in `epoch`.
-    pub(crate) fn set(&mut self, name: &Arc<str>, value: f64, epoch: usize) {
+    /// Sets the value under `name`, as logged in `epoch` after `step` steps.
+    pub(crate) fn set(&mut self, name: &Arc<str>, value: f64, epoch: usize, step: usize) {
         match self.0.iter_mut().find(|entry| entry.name == *name) {
-            Some(entry) => (entry.value, entry.epoch) = (value, epoch),
-            None => self.0.push(Entry { name: name.clone(), value, epoch }),
+            Some(entry) => (entry.value, entry.epoch, entry.step) = (value, epoch, step),
+            None => self.0.push(Entry { name: name.clone(), value, epoch, step }),
         }
     }
 
@@ -62,7 +69,12 @@ impl Metrics {
     pub(crate) fn from_json(value: &Value) -> Option<Self> {
         let entry = |entry: &Value| {
             let name = entry.get(0)?.as_str()?.into();
-            Some(Entry { name, value: float_from_json(entry.get(1)?)?, epoch: entry.get(2)?.as_u64()? as usize })
+            Some(Entry {
+                name,
+                value: float_from_json(entry.get(1)?)?,
+                epoch: entry.get(2)?.as_u64()? as usize,
+                step: 0,
+            })
         };
         value.as_array()?.iter().map(entry).collect::<Option<_>>().map(Metrics)
     }
@@ -98,10 +110,22 @@ impl FromIterator<(Arc<str>, f64)> for Metrics {
     fn from_iter<I: IntoIterator<Item = (Arc<str>, f64)>>(values: I) -> Self {
         let mut metrics = Metrics::default();
         for (name, value) in values {
-            metrics.set(&name, value, 0);
+            metrics.set(&name, value, 0, 0);
         }
         metrics
     }
+}
+
+/// Names of columns that `metrics.csv` has of its own.
+const RESERVED: [&str; 2] = ["step", "epoch"];
+
+/// Why nothing can be logged under this name, if so.
+pub(crate) fn refused_name(name: &str) -> Option<String> {
+    if RESERVED.contains(&name) {
+        return Some(format!("`{name}` is what the logs call the {name} itself: log it under another name"));
+    }
+    (name.is_empty() || name.chars().any(char::is_control))
+        .then(|| format!("{name:?} is no name: it is empty or has control characters in it"))
 }
 
 /// Reads what a step has logged. This is where the loop waits for the device.

@@ -4,11 +4,11 @@
 //! every callback after that moment, whatever their order.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fulgurite_jit::{Error, Result};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, refused_name};
 
 /// Where a run is and what it has measured. Hooks get it, and ask it to [`stop`](Run::stop) or to [`save`](Run::save).
 #[derive(Debug)]
@@ -26,7 +26,13 @@ pub struct Run {
     pub(crate) best_checkpoint: Option<PathBuf>,
     pub(crate) logged: Vec<(Arc<str>, f64)>,
     pub(crate) requests: Vec<Request>,
-    folder: Folder,
+    /// The first mistake of a hook that cannot return it.
+    pub(crate) refused: Option<Error>,
+    /// Files that callbacks write, each one's own.
+    claimed: Vec<PathBuf>,
+    /// The folder of the run's files, made when it is first needed, below the parent.
+    folder: OnceLock<PathBuf>,
+    parent: PathBuf,
 }
 
 /// What a hook has asked for.
@@ -36,13 +42,6 @@ pub(crate) enum Request {
     Save(PathBuf),
     /// Remove this one.
     Remove(PathBuf),
-}
-
-/// The folder of a run's files, made when it is first needed.
-#[derive(Debug)]
-enum Folder {
-    To { parent: PathBuf },
-    Made(PathBuf),
 }
 
 impl Run {
@@ -62,7 +61,10 @@ impl Run {
             best_checkpoint: None,
             logged: Vec::new(),
             requests: Vec::new(),
-            folder: Folder::To { parent },
+            refused: None,
+            claimed: Vec::new(),
+            folder: OnceLock::new(),
+            parent,
         }
     }
 
@@ -92,10 +94,15 @@ impl Run {
         &self.metrics
     }
 
-    /// Logs a number from the host, beside those of the steps.
+    /// Logs a number from the host, beside those of the steps. The names `step` and `epoch` are an error of the run.
+    #[track_caller]
     pub fn log(&mut self, name: impl Into<Arc<str>>, value: f64) {
         let name = name.into();
-        self.metrics.set(&name, value, self.epoch);
+        if let Some(why) = refused_name(&name) {
+            self.refused.get_or_insert(Error::op("log", why, std::panic::Location::caller()));
+            return;
+        }
+        self.metrics.set(&name, value, self.epoch, self.step);
         self.logged.push((name, value));
     }
 
@@ -118,20 +125,34 @@ impl Run {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn folder(&mut self) -> Result<&Path> {
-        if let Folder::To { parent } = &self.folder {
-            self.folder = Folder::Made(make_version(parent)?);
+    pub fn folder(&self) -> Result<&Path> {
+        match self.folder.get() {
+            Some(folder) => Ok(folder),
+            None => {
+                let made = make_version(&self.parent)?;
+                Ok(self.folder.get_or_init(|| made))
+            }
         }
-        let (Folder::Made(path) | Folder::To { parent: path }) = &self.folder;
-        Ok(path)
+    }
+
+    /// A file for one callback alone: `folder/STEM.safetensors`, or with `detail` and a number where another has that.
+    pub(crate) fn claim(&mut self, folder: &Path, stem: &str, detail: &str) -> String {
+        let with_detail = format!("{stem}-{detail}");
+        let numbered = (1..).map(|i| format!("{with_detail}-v{i}"));
+        let names = [stem.to_string(), with_detail.clone()].into_iter().chain(numbered);
+        for name in names {
+            let file = folder.join(&name);
+            if !self.claimed.contains(&file) {
+                self.claimed.push(file);
+                return name;
+            }
+        }
+        unreachable!("there are more numbers than callbacks")
     }
 
     /// The folder, if it was made.
     pub(crate) fn folder_if_made(&self) -> Option<PathBuf> {
-        match &self.folder {
-            Folder::Made(path) => Some(path.clone()),
-            Folder::To { .. } => None,
-        }
+        self.folder.get().cloned()
     }
 
     /// At the end of an epoch: the value of a metric that `who` watches, if it was logged in this epoch.

@@ -1,6 +1,6 @@
 //! The settings of a run. [`Trainer::fit`] hands them to the loop (`fit`).
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use fulgurite_jit::{Error, Result};
 
@@ -128,6 +128,11 @@ impl Trainer {
 
     /// The seed of the run's key: of the model's start and of everything that steps draw. 0, unless set. The order of
     /// the data has a seed of its own ([`DataLoader::seed`](crate::DataLoader::seed)).
+    ///
+    /// With JAX's `split`, `init, key = split(Key::new(seed))`: `init` goes to
+    /// [`LightningModule::init`](crate::LightningModule::init), and `key` is the run's. Each
+    /// [`StepCx::key`](crate::StepCx::key) of a training step is the second of `key, sub = split(key)`, and what is left is
+    /// the key of the next step. Validation draws from `fold_in(fold_in(key, 0x76616c), batch)` and changes nothing.
     pub fn seed(self, seed: u64) -> Self {
         Trainer { seed, ..self }
     }
@@ -209,6 +214,13 @@ impl Trainer {
         ];
         if let Some((_, name)) = zero.iter().find(|(value, _)| *value == 0) {
             return Err(Error::new(format!("trainer: `{name}` is 0, it must be at least 1")));
+        }
+        let mut parts = Path::new(&self.name).components();
+        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+            return Err(Error::new(format!(
+                "trainer: the name {:?} is not that of a folder below `default_root_dir`",
+                self.name
+            )));
         }
         if let Some(n) = self.fast_dev_run {
             self.max_epochs = Some(1);

@@ -11,6 +11,8 @@ use crate::run::Run;
 
 /// Ends the run when a metric has not got better for a number of epochs (in which it was logged), or is not finite.
 ///
+/// A checkpoint of a run that was ended holds why; a run that goes on from it ends at once, for the same reason.
+///
 /// ```
 /// use fulgurite_trainer::EarlyStopping;
 /// let callback = EarlyStopping::new("val_loss").patience(5).min_delta(1e-4);
@@ -25,6 +27,8 @@ pub struct EarlyStopping {
     threshold: Option<f64>,
     best: Option<f64>,
     waited: usize,
+    /// Why it has ended the run.
+    stopped: Option<String>,
 }
 
 impl EarlyStopping {
@@ -39,6 +43,7 @@ impl EarlyStopping {
             threshold: None,
             best: None,
             waited: 0,
+            stopped: None,
         }
     }
 
@@ -67,6 +72,11 @@ impl EarlyStopping {
         EarlyStopping { threshold: Some(threshold), ..self }
     }
 
+    fn stop(&mut self, run: &mut Run, why: String) {
+        self.stopped = Some(why.clone());
+        run.stop(why);
+    }
+
     fn resolved_mode(&self) -> Result<Mode> {
         self.mode.map_or_else(|| Mode::of(&self.metric), Ok)
     }
@@ -74,27 +84,30 @@ impl EarlyStopping {
 
 impl Callback for EarlyStopping {
     fn name(&self) -> String {
-        format!("EarlyStopping({})", self.metric)
+        let mode = self.resolved_mode().map_or("", |mode| mode.name());
+        format!("EarlyStopping({} {mode}, patience {})", self.metric, self.patience)
     }
 
     fn on_fit_start(&mut self, run: &mut Run) -> Result<()> {
         self.mode = Some(self.resolved_mode().map_err(|e| e.context("EarlyStopping"))?);
         // A run that had ended this way and is resumed has nothing left to do.
-        if self.waited > 0 && self.waited >= self.patience {
-            run.stop(format!("`{}` had not got better for {} epochs", self.metric, self.waited));
+        if let Some(why) = &self.stopped {
+            run.stop(format!("it had ended before: {why}"));
         }
         Ok(())
     }
 
     fn on_epoch_end(&mut self, run: &mut Run) -> Result<()> {
         let Some(value) = run.watched("EarlyStopping", &self.metric)? else { return Ok(()) };
-        let (metric, mode) = (&self.metric, self.resolved_mode()?);
+        let (metric, mode) = (self.metric.clone(), self.resolved_mode()?);
         if self.check_finite && !value.is_finite() {
-            run.stop(format!("`{metric}` is {value}"));
+            let why = format!("`{metric}` is {value}");
+            self.stop(run, why);
             return Ok(());
         }
         if self.threshold.is_some_and(|threshold| mode.improves(value, threshold, 0.0)) {
-            run.stop(format!("`{metric}` is {value}, which is good enough"));
+            let why = format!("`{metric}` is {value}, which is good enough");
+            self.stop(run, why);
         }
         if self.best.is_none_or(|best| best.is_nan() || mode.improves(value, best, self.min_delta)) {
             (self.best, self.waited) = (Some(value), 0);
@@ -102,13 +115,14 @@ impl Callback for EarlyStopping {
         }
         self.waited += 1;
         if self.waited >= self.patience {
-            run.stop(format!("`{metric}` has not got better for {} epochs", self.waited));
+            let why = format!("`{metric}` has not got better for {} epochs", self.waited);
+            self.stop(run, why);
         }
         Ok(())
     }
 
     fn state(&self) -> Value {
-        json!({ "best": self.best.map(float_to_json), "waited": self.waited })
+        json!({ "best": self.best.map(float_to_json), "waited": self.waited, "stopped": self.stopped })
     }
 
     fn load_state(&mut self, state: &Value, file: &Path) -> Result<()> {
@@ -117,6 +131,7 @@ impl Callback for EarlyStopping {
             Value::Null => None,
             best => Some(float_from_json(best).ok_or_else(bad)?),
         };
+        self.stopped = state.get("stopped").and_then(Value::as_str).map(String::from);
         self.waited = state.get("waited").and_then(Value::as_u64).ok_or_else(bad)? as usize;
         Ok(())
     }

@@ -36,7 +36,8 @@ pub use model_checkpoint::ModelCheckpoint;
 /// }
 /// ```
 pub trait Callback: Send {
-    /// What its state is saved under. Two callbacks of one kind need different names.
+    /// What its state is saved under. Two callbacks of one run with the same name are an error: neither could tell which
+    /// state is its own.
     fn name(&self) -> String {
         std::any::type_name::<Self>().to_string()
     }
@@ -45,6 +46,13 @@ pub trait Callback: Send {
     fn on_fit_start(&mut self, run: &mut Run) -> Result<()> {
         let _ = run;
         Ok(())
+    }
+
+    /// Does it look at the metrics after this step? Then they are read, which waits for the step, before
+    /// [`Callback::on_step_end`]; others are those of the last step that was logged.
+    fn reads_metrics(&self, step: usize) -> bool {
+        let _ = step;
+        false
     }
 
     /// After each training step: keep it short, a step may take a few microseconds.
@@ -112,6 +120,13 @@ impl Mode {
                 "is a smaller or a larger `{metric}` better? Its name does not say; set `.mode(Mode::Min)` or \
                  `.mode(Mode::Max)`"
             ))),
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mode::Min => "min",
+            Mode::Max => "max",
         }
     }
 

@@ -11,6 +11,19 @@ use crate::run::Run;
 
 /// Saves checkpoints into the folder `checkpoints` of the run, at the end of every epoch unless said otherwise.
 ///
+/// | made by | looks | scores by | writes |
+/// |---|---|---|---|
+/// | `last()` | at the end of each epoch and of the run | | `last.safetensors`, replaced each time |
+/// | `last().every_n_steps(n)` | after each `n`-th step and at the end of the run | | the same |
+/// | `best(metric)` | at the end of each epoch, after its validation | the value logged in this epoch; none: it does not look | `best.safetensors`, where the score is better than ever |
+/// | `best(metric of steps).every_n_steps(n)` | after each `n`-th step | the value of this very step, which is read for it | the same |
+/// | `best(metric of validation).every_n_steps(n)` | at the first validation after each `n`-th step | the value of this validation | the same |
+/// | any of these `best` with `save_top_k(k)` | as it | as it | `epoch=E-step=S.safetensors` where the score is among the best `k`; the one that no longer is is removed |
+///
+/// What it writes has the state of that moment. A score that is NaN is the worst of all. Where two of one run would write
+/// the same file, the second puts its metric behind the name: `best-val_acc.safetensors`. After a resumption the scores
+/// go on; files of the earlier run are never removed, and those that are gone do not count any more.
+///
 /// ```
 /// use fulgurite_trainer::ModelCheckpoint;
 /// let last = ModelCheckpoint::last().every_n_steps(1_000); // last.safetensors, replaced each time
@@ -24,6 +37,10 @@ pub struct ModelCheckpoint {
     every_n_steps: Option<usize>,
     top_k: usize,
     kept: Vec<Kept>,
+    // Has an `n`-th step gone by without a score to look at?
+    is_due: bool,
+    // What comes behind the names of the files, so that they are this one's alone.
+    suffix: String,
     // The step and the place in the data of the last checkpoint: at the end of an epoch the step alone does not tell.
     saved_at: Option<(usize, (usize, usize))>,
 }
@@ -46,7 +63,16 @@ struct Kept {
 impl ModelCheckpoint {
     /// Saves `last.safetensors`, at the end of each epoch and of the run.
     pub fn last() -> Self {
-        ModelCheckpoint { watch: None, folder: None, every_n_steps: None, top_k: 1, kept: Vec::new(), saved_at: None }
+        ModelCheckpoint {
+            watch: None,
+            folder: None,
+            every_n_steps: None,
+            top_k: 1,
+            kept: Vec::new(),
+            is_due: false,
+            suffix: String::new(),
+            saved_at: None,
+        }
     }
 
     /// Saves `best.safetensors` whenever the metric is better than ever; the mode is what its name says.
@@ -75,17 +101,16 @@ impl ModelCheckpoint {
         ModelCheckpoint { top_k: k, ..self }
     }
 
-    fn folder_in(&self, run: &mut Run) -> Result<PathBuf> {
+    fn folder_in(&self, run: &Run) -> Result<PathBuf> {
         match &self.folder {
             Some(folder) => Ok(folder.clone()),
             None => Ok(run.folder()?.join("checkpoints")),
         }
     }
 
-    /// Saves if there is a reason to.
-    fn look(&mut self, run: &mut Run) -> Result<()> {
+    /// Saves if the score says so.
+    fn look(&mut self, run: &mut Run, score: f64) -> Result<()> {
         let Some(Watch { metric, mode }) = &self.watch else { return self.save_last(run) };
-        let Some(score) = run.metrics().get_of_epoch(metric, run.epoch()) else { return Ok(()) };
         let mode = mode.map_or_else(|| Mode::of(metric), Ok)?;
         // A score that is not a number is the worst of all.
         let place = self.kept.iter().position(|kept| kept.score.is_nan() || mode.improves(score, kept.score, 0.0));
@@ -94,8 +119,8 @@ impl ModelCheckpoint {
             return Ok(());
         }
         let name = match self.top_k {
-            1 => "best.safetensors".to_string(),
-            _ => format!("epoch={}-step={}.safetensors", run.epoch(), run.step()),
+            1 => format!("best{}.safetensors", self.suffix),
+            _ => format!("epoch={}-step={}{}.safetensors", run.epoch(), run.step(), self.suffix),
         };
         let file = self.folder_in(run)?.join(name);
         run.save(&file);
@@ -109,7 +134,7 @@ impl ModelCheckpoint {
     }
 
     fn save_last(&mut self, run: &mut Run) -> Result<()> {
-        let file = self.folder_in(run)?.join("last.safetensors");
+        let file = self.folder_in(run)?.join(format!("last{}.safetensors", self.suffix));
         run.save(&file);
         self.saved_at = Some((run.step(), run.position()));
         self.kept = vec![Kept { score: f64::NAN, file, ours: true }];
@@ -124,31 +149,75 @@ impl ModelCheckpoint {
 
 impl Callback for ModelCheckpoint {
     fn name(&self) -> String {
-        match &self.watch {
-            Some(watch) => format!("ModelCheckpoint(best {})", watch.metric),
-            None => "ModelCheckpoint(last)".to_string(),
+        let mut name = match &self.watch {
+            Some(Watch { metric, mode }) => {
+                let mode = mode.or_else(|| Mode::of(metric).ok()).map_or("", Mode::name);
+                format!("best {metric} {mode}, top {}", self.top_k)
+            }
+            None => "last".to_string(),
+        };
+        if let Some(n) = self.every_n_steps {
+            name += &format!(", every {n} steps");
         }
+        // The last part alone: equal runs in different folders save equal bytes.
+        if let Some(folder) = self.folder.as_ref().and_then(|folder| folder.file_name()) {
+            name += &format!(", in {}", folder.to_string_lossy());
+        }
+        format!("ModelCheckpoint({name})")
     }
 
-    fn on_fit_start(&mut self, _: &mut Run) -> Result<()> {
+    fn on_fit_start(&mut self, run: &mut Run) -> Result<()> {
         if let Some(Watch { metric, mode: mode @ None }) = &mut self.watch {
             *mode = Some(Mode::of(metric).map_err(|e| e.context("ModelCheckpoint"))?);
         }
+        let stem = match (&self.watch, self.top_k) {
+            (None, _) => "last",
+            (Some(_), 1) => "best",
+            (Some(_), _) => "epoch=E-step=S",
+        };
+        let detail = match (&self.watch, self.every_n_steps) {
+            // No metric can leave the folder by its name.
+            (Some(watch), _) => watch.metric.replace(|c: char| c == '/' || c == '\\' || c.is_control(), "_"),
+            (None, Some(n)) => format!("every={n}"),
+            (None, None) => "epoch".to_string(),
+        };
+        // Names are told apart within the folder that the user names; that of the run is made only when it is needed.
+        let folder = self.folder.clone().unwrap_or_default();
+        self.suffix = run.claim(&folder, stem, &detail)[stem.len()..].to_string();
         Ok(())
     }
 
+    fn reads_metrics(&self, step: usize) -> bool {
+        self.watch.is_some() && self.every_n_steps.is_some_and(|n| step.is_multiple_of(n))
+    }
+
     fn on_step_end(&mut self, run: &mut Run) -> Result<()> {
-        match self.every_n_steps {
-            Some(n) if run.step().is_multiple_of(n) => self.look(run),
-            Some(_) | None => Ok(()),
+        if self.every_n_steps.is_none_or(|n| !run.step().is_multiple_of(n)) {
+            return Ok(());
+        }
+        let Some(watch) = &self.watch else { return self.save_last(run) };
+        match run.metrics().get_of_step(&watch.metric, run.step()) {
+            Some(score) => self.look(run, score),
+            None => {
+                self.is_due = true;
+                Ok(())
+            }
         }
     }
 
     fn on_epoch_end(&mut self, run: &mut Run) -> Result<()> {
-        if let Some(watch) = &self.watch {
-            run.watched("ModelCheckpoint", &watch.metric)?;
-        }
-        if self.every_n_steps.is_some() { Ok(()) } else { self.look(run) }
+        let Some(watch) = &self.watch else {
+            return if self.every_n_steps.is_some() { Ok(()) } else { self.save_last(run) };
+        };
+        let of_epoch = run.watched("ModelCheckpoint", &watch.metric)?;
+        let score = match self.every_n_steps {
+            None => of_epoch,
+            Some(_) if self.is_due => run.metrics().get_of_step(&watch.metric, run.step()),
+            Some(_) => None,
+        };
+        let Some(score) = score else { return Ok(()) };
+        self.is_due = false;
+        self.look(run, score)
     }
 
     fn on_fit_end(&mut self, run: &mut Run) -> Result<()> {
@@ -167,7 +236,7 @@ impl Callback for ModelCheckpoint {
         // Names without folders: equal runs in different folders save equal bytes.
         let name = |file: &Path| file.file_name().map(|name| name.to_string_lossy().into_owned());
         let kept: Vec<Value> = self.kept.iter().map(|k| json!([float_to_json(k.score), name(&k.file)])).collect();
-        if self.watch.is_some() { json!({ "kept": kept }) } else { json!({ "kept": [] }) }
+        if self.watch.is_some() { json!({ "kept": kept, "due": self.is_due }) } else { json!({ "kept": [] }) }
     }
 
     fn load_state(&mut self, state: &Value, file: &Path) -> Result<()> {
@@ -177,7 +246,10 @@ impl Callback for ModelCheckpoint {
             Some(Kept { score, file: folder.join(name), ours: false })
         };
         let kept = state.get("kept").and_then(Value::as_array).map(|kept| kept.iter().map(read).collect());
-        self.kept = kept.flatten().ok_or_else(|| bad_state("ModelCheckpoint", file))?;
+        let kept: Vec<Kept> = kept.flatten().ok_or_else(|| bad_state("ModelCheckpoint", file))?;
+        // What is gone cannot be the best.
+        self.kept = kept.into_iter().filter(|kept| kept.file.is_file()).collect();
+        self.is_due = state.get("due").and_then(Value::as_bool).unwrap_or(false);
         Ok(())
     }
 }

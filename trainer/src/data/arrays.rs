@@ -119,7 +119,9 @@ impl<B: Tree + Clone + Send + Sync> ArrayDataset<B> {
         if range.start > range.end || range.end > self.len {
             return Err(Error::new(format!("dataset: there is no range {range:?} of {} examples", self.len)));
         }
-        let indices: Vec<u32> = (range.start as u32..range.end as u32).collect();
+        let index =
+            |i: usize| u32::try_from(i).map_err(|_| Error::new(format!("dataset: example {i} is beyond 2³² - 1")));
+        let indices: Vec<u32> = range.map(index).collect::<Result<_>>()?;
         Self::from_tree(self.gather(&indices, &mut Memory::default())?)
     }
 }
@@ -132,7 +134,10 @@ impl<B: Tree + Clone + Send + Sync> Dataset for ArrayDataset<B> {
     }
 
     fn gather(&self, indices: &[u32], memory: &mut Memory) -> Result<B> {
-        Ok(gather(&self.arrays, indices, memory))
+        match indices.iter().find(|&&i| i as usize >= self.len) {
+            None => Ok(gather(&self.arrays, indices, memory)),
+            Some(i) => Err(Error::new(format!("dataset: there is no example {i}, there are {}", self.len))),
+        }
     }
 }
 

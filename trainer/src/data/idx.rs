@@ -1,25 +1,30 @@
 //! The IDX format of MNIST and its relatives: a magic number, the extents, the bytes; plain or compressed with gzip.
 
-use std::io::Read;
 use std::path::Path;
 
 use fulgurite_jit::{Error, Result};
 use ndarray::{ArrayD, IxDyn};
 
+use super::bounded;
+
+/// A compressed file of data becomes at most so many times as long. (MNIST's: 6 times.)
+const MOST_EXPANSION: u64 = 200;
+
 /// Reads an IDX file of bytes, compressed or not (its first bytes tell). MNIST's images are `[examples, 28, 28]`, its
 /// labels `[examples]`.
 ///
 /// # Errors
-/// When the file cannot be read, or is no IDX file of unsigned bytes.
+/// When the file cannot be read, is no IDX file of unsigned bytes, has more than 16 GiB, or becomes more than 200
+/// times as long (and more than 4 MiB) when it is decompressed.
 pub fn read_idx(path: impl AsRef<Path>) -> Result<ArrayD<u8>> {
     let path = path.as_ref();
     let context = |e: Error| e.context(path.display());
-    let stored = std::fs::read(path).map_err(|e| context(e.into()))?;
+    let stored = bounded::read(path).map_err(context)?;
     let bytes = if stored.starts_with(&[0x1f, 0x8b]) {
-        let mut bytes = Vec::new();
-        let read = flate2::read::GzDecoder::new(&stored[..]).read_to_end(&mut bytes);
-        read.map_err(|e| context(Error::new(format!("cannot be decompressed: {e}"))))?;
-        bytes
+        // Deflate makes at most 1032 bytes of one; data that are worth reading are far from that.
+        let most = bounded::MOST_BYTES.min((stored.len() as u64).saturating_mul(MOST_EXPANSION).max(1 << 22));
+        let decoder = flate2::read::GzDecoder::new(&stored[..]);
+        bounded::read_at_most(decoder, most).map_err(|e| context(e.context("cannot be decompressed")))?
     } else {
         stored
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fulgurite_jit::{Error, Result, Tree};
 
+use super::order::Order;
 use super::{Dataset, Memory};
 
 /// Gives the examples of a dataset in batches. Cloning is cheap, the data is shared.
@@ -58,13 +59,14 @@ impl<B: Tree + Clone> DataLoader<B> {
         }
     }
 
-    /// The order of the examples in an epoch: a pure function of the seed and the epoch.
-    pub fn order(&self, epoch: usize) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.examples() as u32).collect();
-        if self.shuffle {
-            shuffle(&mut order, self.seed, epoch as u64);
-        }
-        order
+    /// The examples of an epoch in their order: a pure function of the seed and the epoch. None of it is stored.
+    pub fn order(&self, epoch: usize) -> impl ExactSizeIterator<Item = usize> + use<B> {
+        let order = self.order_of(epoch);
+        (0..self.examples()).map(move |place| order.at(place))
+    }
+
+    fn order_of(&self, epoch: usize) -> Order {
+        Order::new(self.examples(), self.shuffle.then_some(self.seed), epoch)
     }
 
     /// The batches of epoch 0; [`Batches::seek`] goes elsewhere.
@@ -82,8 +84,9 @@ impl<B: Tree + Clone> DataLoader<B> {
         } else if u32::try_from(examples).is_err() {
             format!("{examples} examples are more than the 2³² - 1 that a loader can count")
         } else {
-            let order = self.order(0);
-            return Ok(Batches { loader: self.clone(), order, epoch: 0, next: 0, memory: Memory::default() });
+            let order = self.order_of(0);
+            let (indices, memory) = (Vec::new(), Memory::default());
+            return Ok(Batches { loader: self.clone(), order, indices, epoch: 0, next: 0, memory });
         };
         Err(Error::new(format!("data loader: {why}")))
     }
@@ -92,7 +95,9 @@ impl<B: Tree + Clone> DataLoader<B> {
     pub(crate) fn describe(&self) -> String {
         let DataLoader { batch_size, shuffle, drop_last, seed, .. } = self;
         let examples = self.examples();
-        format!("{examples} examples, batch_size {batch_size}, shuffle {shuffle}, drop_last {drop_last}, seed {seed}")
+        format!(
+            "{examples} examples, batch_size {batch_size}, shuffle {shuffle} (Feistel), drop_last {drop_last}, seed {seed}"
+        )
     }
 }
 
@@ -105,7 +110,9 @@ impl<B: Tree + Clone> std::fmt::Debug for DataLoader<B> {
 /// The batches of an epoch, from a position on.
 pub struct Batches<B> {
     loader: DataLoader<B>,
-    order: Vec<u32>,
+    order: Order,
+    /// The examples of the batch at hand.
+    indices: Vec<u32>,
     epoch: usize,
     next: usize,
     memory: Memory,
@@ -114,12 +121,7 @@ pub struct Batches<B> {
 impl<B: Tree + Clone> Batches<B> {
     /// Goes to batch `batch` of epoch `epoch`; both count from 0.
     pub fn seek(&mut self, epoch: usize, batch: usize) {
-        if epoch != self.epoch && self.loader.shuffle {
-            // In place: an epoch may be a few microseconds long.
-            self.order.clear();
-            self.order.extend(0..self.loader.examples() as u32);
-            shuffle(&mut self.order, self.loader.seed, epoch as u64);
-        }
+        self.order = self.loader.order_of(epoch);
         (self.epoch, self.next) = (epoch, batch);
     }
 }
@@ -134,33 +136,13 @@ impl<B: Tree + Clone> Iterator for Batches<B> {
         }
         let size = self.loader.batch_size;
         let start = self.next * size;
-        let indices = &self.order[start..(start + size).min(self.order.len())];
+        let end = start.saturating_add(size).min(self.loader.examples());
+        self.indices.clear();
+        self.indices.extend((start..end).map(|place| self.order.at(place) as u32));
         self.memory.start_batch();
-        let batch = self.loader.dataset.gather(indices, &mut self.memory);
+        let batch = self.loader.dataset.gather(&self.indices, &mut self.memory);
         let named = batch.map_err(|e| e.context(format!("batch {} of epoch {}", self.next, self.epoch)));
         self.next += 1;
-        Some(named.map(|batch| (batch, indices.len())))
+        Some(named.map(|batch| (batch, end - start)))
     }
-}
-
-/// Fisher and Yates' shuffle with the random numbers of (seed, epoch).
-fn shuffle(order: &mut [u32], seed: u64, epoch: u64) {
-    // Hashed twice, so that (seed, epoch + 1) is not (seed + 1, epoch).
-    let mut state = mix(mix(seed).wrapping_add(epoch));
-    for i in (1..order.len()).rev() {
-        state = state.wrapping_add(GOLDEN);
-        // The high half of a product scales 64 random bits to 0..=i; the bias is below 2⁻³².
-        let j = ((u128::from(mix(state)) * (i as u128 + 1)) >> 64) as usize;
-        order.swap(i, j);
-    }
-}
-
-/// 2⁶⁴ / φ, the step of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators").
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// SplitMix64's output function.
-fn mix(x: u64) -> u64 {
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }

@@ -52,7 +52,9 @@ impl MnistData {
     fn read(&self, part: &str) -> Result<Digits> {
         let images = read_idx(self.find(&format!("{part}-images-idx3-ubyte"))?)?;
         let labels = read_idx(self.find(&format!("{part}-labels-idx1-ubyte"))?)?;
-        let examples = images.shape()[0];
+        let Some(&examples) = images.shape().first() else {
+            return Err(Error::new("MNIST: the images have no axis of examples").context(self.folder.display()));
+        };
         let pixels = images.len().checked_div(examples).unwrap_or(0);
         let images: Vec<f32> = images.into_iter().map(|pixel| f32::from(pixel) / 255.0).collect();
         let images = Array2::from_shape_vec((examples, pixels), images).map_err(|e| Error::new(e.to_string()))?;

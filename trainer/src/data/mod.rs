@@ -5,10 +5,12 @@
 //! sees the very batches that it would have seen.
 
 mod arrays;
+pub(crate) mod bounded;
 mod idx;
 mod loader;
 mod memory;
 mod mnist;
+mod order;
 
 use fulgurite_jit::{Result, Tree};
 
