@@ -19,6 +19,7 @@ pub use fulgurite_jit::{
     named_leaves, one_hot, one_hot_as, relu, relu6, silu, soft_sign, softmax,
 };
 pub use fulgurite_runtime::{Bound, Jit, Lowered, jit, lower};
+pub use fulgurite_trainer::{ndarray, serde_json};
 
 /// All that a training program usually needs.
 pub mod prelude {

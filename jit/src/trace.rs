@@ -193,6 +193,12 @@ pub fn staged(inputs: &[Tensor], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Ve
     }
 }
 
+/// Where the op was called that gave this value of a program being traced.
+pub fn location(x: &Tensor) -> Option<&'static Location<'static>> {
+    let Repr::Traced { trace: id, value, .. } = x.repr() else { return None };
+    TRACES.with_borrow(|traces| traces.iter().find(|trace| trace.id == *id)?.graph.node(*value).location)
+}
+
 /// Applies a recorded op of `graph` to other operands.
 pub fn reapply(node: &Node, operands: &[&Tensor]) -> Tensor {
     apply(node.op.clone(), operands, node.location.unwrap_or_else(|| Location::caller()))

@@ -40,7 +40,9 @@ pub use data::{ArrayDataset, DataLoader, DataModule, Dataset};
 pub use fit::FitResult;
 pub use logger::{CsvLogger, Logger};
 pub use metrics::Metrics;
-pub use module::{LightningModule, StateOf, StepCx};
+pub use module::{LightningModule, StateOf, StepCx, default_step};
+// What interfaces here speak of: host arrays, and the state of callbacks.
+pub use {ndarray, serde_json};
 pub use optim::{Optimizer, apply_updates};
 pub use run::Run;
 pub use state::TrainState;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fulgurite_autodiff::value_and_grad_aux;
 use fulgurite_jit::random::Key;
+use fulgurite_jit::trace::location;
 use fulgurite_jit::{DType, Error, Result, Tensor, TensorType, Tree};
 
 use crate::optim::{Optimizer, apply_updates};
@@ -78,7 +79,9 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
     ///
     /// As it stands here: the gradient of [`LightningModule::training_step`], the optimiser's updates, applied. Write
     /// it yourself for what does not fit that form (Lightning's manual optimisation): several losses, updates in turn,
-    /// no gradient at all. The counter `step` and the `key` are the trainer's; what you return in them is ignored.
+    /// no gradient at all. [`default_step`] is the one that stands here, to add to; [`StepCx::value_and_grad`] is its
+    /// gradient, with the logs and keys of what it differentiates. Leaves of the model that are not trained (running
+    /// means, say) are set in the state that is returned. The counter `step` and the `key` are the trainer's; what you return in them is ignored.
     #[track_caller]
     fn step<O: Optimizer>(
         &self,
@@ -87,17 +90,7 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
         batch: &Self::Batch,
         cx: &mut StepCx,
     ) -> StateOf<Self, O> {
-        // What is logged and drawn inside the gradient's trace leaves it as a result beside the loss.
-        let ((loss, drawn), grads) = value_and_grad_aux(|model: &Self::Model| {
-            let mut inner = cx.clone();
-            let loss = self.training_step(model, batch, &mut inner);
-            (loss, inner.into_drawn())
-        })(&state.model);
-        cx.set_drawn(drawn);
-        cx.log_loss(loss);
-
-        let (updates, opt_state) = optimizer.update(grads, state.opt_state, &state.model);
-        TrainState { model: apply_updates(state.model, updates), opt_state, step: state.step, key: state.key }
+        default_step(self, optimizer, state, batch, cx)
     }
 
     /// Before the first step, on the host: the model as it starts (or as the checkpoint had it).
@@ -117,6 +110,49 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
         let _ = (model, run);
         Ok(())
     }
+}
+
+/// The step of a module that does not write its own: the gradient of [`LightningModule::training_step`], the optimiser's
+/// updates, applied.
+///
+/// ```
+/// use fulgurite_jit::{Key, Tensor, Tree};
+/// use fulgurite_trainer::{LightningModule, Optimizer, StateOf, StepCx, TrainState, default_step, optim::sgd};
+///
+/// #[derive(Tree, Clone)]
+/// struct Model { weight: Tensor, seen: Tensor } // `seen` counts, and is not trained
+///
+/// #[derive(Clone)]
+/// struct Counting;
+///
+/// impl LightningModule for Counting {
+///     type Model = Model;
+///     type Batch = Tensor;
+///     fn init(&self, key: Key) -> Model { Model { weight: key.normal(&[3]), seen: Tensor::scalar(0.0f32) } }
+///     fn configure_optimizers(&self) -> impl Optimizer { sgd(0.1) }
+///     fn training_step(&self, model: &Model, x: &Tensor, _: &mut StepCx) -> Tensor { (x * &model.weight).square().mean() }
+///     fn step<O: Optimizer>(
+///         &self, optimizer: &O, state: StateOf<Self, O>, x: &Tensor, cx: &mut StepCx,
+///     ) -> StateOf<Self, O> {
+///         let seen = &state.model.seen + x.shape()[0] as f32;
+///         let next = default_step(self, optimizer, state, x, cx);
+///         cx.log("seen", &seen);
+///         TrainState { model: Model { seen, ..next.model }, ..next }
+///     }
+/// }
+/// ```
+#[track_caller]
+pub fn default_step<M: LightningModule, O: Optimizer>(
+    module: &M,
+    optimizer: &O,
+    state: StateOf<M, O>,
+    batch: &M::Batch,
+    cx: &mut StepCx,
+) -> StateOf<M, O> {
+    let (loss, grads) = cx.value_and_grad(|model, cx| module.training_step(model, batch, cx), &state.model);
+    cx.log_loss(loss);
+    let (updates, opt_state) = optimizer.update(grads, state.opt_state, &state.model);
+    TrainState { model: apply_updates(state.model, updates), opt_state, step: state.step, key: state.key }
 }
 
 /// What a step has besides the model and the batch: random keys, the step count, a place to log.
@@ -162,6 +198,33 @@ impl StepCx {
         self.metrics.push(Metric { name, value });
     }
 
+    /// The value of `loss` at `model`, which is a float scalar, and its gradient. What it logs and draws from its `cx` is
+    /// logged and drawn in this step.
+    #[track_caller]
+    pub fn value_and_grad<M: Tree>(&mut self, loss: impl Fn(&M, &mut StepCx) -> Tensor, model: &M) -> (Tensor, M) {
+        let ((loss, ()), grads) = self.value_and_grad_aux(|model, cx| (loss(model, cx), ()), model);
+        (loss, grads)
+    }
+
+    /// As [`StepCx::value_and_grad`] for a function that gives something else besides the loss, such as the next running
+    /// means, which is passed on: `((loss, aux), gradient)`.
+    #[track_caller]
+    pub fn value_and_grad_aux<M: Tree, A: Tree>(
+        &mut self,
+        loss: impl Fn(&M, &mut StepCx) -> (Tensor, A),
+        model: &M,
+    ) -> ((Tensor, A), M) {
+        let here = Location::caller();
+        // What is logged and drawn inside the gradient's trace leaves it as a result beside the loss.
+        let ((loss, (aux, drawn)), grads) = value_and_grad_aux(|model: &M| {
+            let mut inner = self.clone();
+            let (loss, aux) = loss(model, &mut inner);
+            (checked_loss(loss, here), (aux, inner.into_drawn()))
+        })(model);
+        self.set_drawn(drawn);
+        ((loss, aux), grads)
+    }
+
     /// Logs the loss before all else, unless the step has logged something under that name itself.
     fn log_loss(&mut self, loss: Tensor) {
         if !self.has_logged("loss") {
@@ -197,4 +260,15 @@ impl StepCx {
     pub(crate) fn set_drawn(&mut self, (metrics, key): (Vec<Metric>, Key)) {
         (self.metrics, self.key) = (metrics, key);
     }
+}
+
+/// The loss, if it is a float scalar; an error at the line that made it if not.
+fn checked_loss(loss: Tensor, otherwise: &'static Location<'static>) -> Tensor {
+    if loss.error().is_some() || (loss.rank() == 0 && loss.dtype().is_float()) {
+        return loss;
+    }
+    let what = if loss.rank() > 0 { ": take its mean() or sum()" } else { "" };
+    let why = format!("the loss must be a float scalar, it is {}{what}", loss.ty());
+    let at = location(&loss).unwrap_or(otherwise);
+    Tensor::failed(TensorType::scalar(DType::F32), Error::op("training_step", why, at))
 }

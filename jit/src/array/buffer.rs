@@ -1,7 +1,6 @@
 //! Raw memory of arrays, behind a safe interface: 64-byte aligned memory of our own, or a `Vec` taken over from the
 //! user. All the unsafe code of arrays is here. Counts what it allocates, so that a test can show that a step does not.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::any::Any;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Relaxed, fence};
 
 use super::Element;
+use super::guard::{Guarded, TooLarge};
 use super::room::refused;
 use crate::error::{Error, Result};
 
@@ -25,9 +25,6 @@ pub fn live_bytes() -> usize {
     LIVE.load(Relaxed)
 }
 
-/// The alignment of memory that we allocate, a cache line and an AVX-512 register.
-const ALIGN: usize = 64;
-
 /// Bytes of memory with an owner.
 pub struct Buffer {
     start: NonNull<u8>,
@@ -36,8 +33,8 @@ pub struct Buffer {
 }
 
 enum Owner {
-    /// Memory from the global allocator with this layout.
-    Own(Layout),
+    /// Memory that was allocated for it, which is freed with it.
+    Own { _memory: Guarded },
     /// A `Vec<T>`, as `Box<dyn Any>`; `start` points into it.
     Vec(Box<dyn Any + Send + Sync>),
 }
@@ -55,20 +52,25 @@ impl Buffer {
     /// When there is no such memory, without the process being ended for it: see [`has_room`].
     pub fn zeroed(len: usize, what: impl Fn() -> String) -> Result<Self> {
         has_room(len, &what)?;
-        // The most that a layout may have is a little less than `isize::MAX`.
-        let size = len.max(1).checked_next_multiple_of(ALIGN);
-        let Some(layout) = size.and_then(|size| Layout::from_size_align(size, ALIGN).ok()) else {
-            return Err(no_memory(len, what, "it is larger than memory can be"));
-        };
-        // SAFETY: the layout is not of size zero.
-        let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else {
-            return Err(no_memory(len, what, "the system does not give it"));
-        };
-        Ok(Self::count(Buffer { start, len, owner: Owner::Own(layout) }))
+        match Guarded::zeroed(len) {
+            Ok(Some(memory)) => {
+                Ok(Self::count(Buffer { start: memory.start, len, owner: Owner::Own { _memory: memory } }))
+            }
+            Ok(None) => Err(no_memory(len, what, "the system does not give it")),
+            Err(TooLarge) => Err(no_memory(len, what, "it is larger than memory can be")),
+        }
     }
 
     /// Takes over a vector's memory.
     pub fn from_vec<T: Element>(mut data: Vec<T>) -> Self {
+        if cfg!(feature = "fence")
+            && let Ok(mut buffer) = Buffer::zeroed(size_of_val(data.as_slice()), String::new)
+        {
+            let bytes = data.as_ptr().cast::<u8>();
+            // SAFETY: the vector's elements are so many bytes.
+            buffer.bytes_mut().copy_from_slice(unsafe { std::slice::from_raw_parts(bytes, size_of_val(data.as_slice())) });
+            return buffer;
+        }
         let start = NonNull::new(data.as_mut_ptr().cast::<u8>()).expect("a vector's pointer is not null");
         let len = size_of_val(data.as_slice());
         Self::count(Buffer { start, len, owner: Owner::Vec(Box::new(data)) })
@@ -136,10 +138,6 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         LIVE.fetch_sub(self.len, Relaxed);
-        if let Owner::Own(layout) = self.owner {
-            // SAFETY: `start` came from the global allocator with this layout.
-            unsafe { dealloc(self.start.as_ptr(), layout) }
-        }
     }
 }
 

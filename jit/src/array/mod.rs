@@ -4,6 +4,7 @@
 //! it is shared; whoever holds the only handle may hand its buffer on to be overwritten, which is how donation works.
 
 mod buffer;
+mod guard;
 mod room;
 
 use std::fmt;

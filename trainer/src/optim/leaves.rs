@@ -1,25 +1,49 @@
 //! Leaf by leaf over several trees of one structure, floats only. A helper of the optimisers.
 
-use fulgurite_jit::{Tensor, Tree, leaves};
+use std::panic::Location;
 
-/// `f(x, others)` in place of each float leaf `x` of `tree`; other leaves stay.
+use fulgurite_jit::{Error, Tensor, Tree, leaves, named_leaves};
+
+/// `f(x, others)` in place of each float leaf `x` of `tree`; other leaves stay. Where one of the others is not of the
+/// tree's structure and shapes, as the state or the gradients of another model are, it is poisoned with an error that
+/// names the first leaf which does not fit.
 #[track_caller]
 pub(super) fn map_floats<P: Tree, const N: usize>(
     tree: &P,
     others: [&P; N],
     f: impl Fn(&Tensor, [&Tensor; N]) -> Tensor,
 ) -> P {
-    let others = others.map(|other| leaves(other));
+    let location = Location::caller();
+    let all = others.map(|other| leaves(other));
+    let own = leaves(tree);
+    let fault = all.iter().zip(others).find_map(|(leaves, other)| {
+        let fits = |i: &usize| match (own.get(*i), leaves.get(*i)) {
+            (Some(x), Some(y)) => x.shape() == y.shape(),
+            _ => false,
+        };
+        let i = (0..own.len().max(leaves.len())).find(|i| !fits(i))?;
+        Some(misfit(&named_leaves(tree), &named_leaves(other), i))
+    });
     let mut i = 0;
     tree.map(&mut |x| {
-        let others: [Option<&Tensor>; N] = std::array::from_fn(|k| others[k].get(i));
         i += 1;
-        // Gradients and states come from this tree's own structure; one that does not is caught where it is traced.
-        if !x.dtype().is_float() || others.iter().any(Option::is_none) {
-            return x.clone();
+        match &fault {
+            Some(why) => Tensor::failed(x.ty().clone(), Error::op("optimizer", why, location)),
+            None if !x.dtype().is_float() => x.clone(),
+            None => f(x, std::array::from_fn(|k| &all[k][i - 1])),
         }
-        f(x, others.map(|other| other.unwrap_or(x)))
     })
+}
+
+/// Why leaf `i` of two trees does not fit.
+fn misfit(own: &[(String, Tensor)], other: &[(String, Tensor)], i: usize) -> String {
+    let show = |tree: &[(String, Tensor)]| match tree.get(i) {
+        Some((name, leaf)) if name.is_empty() => leaf.ty().to_string(),
+        Some((name, leaf)) => format!("`{name}`: {}", leaf.ty()),
+        None => format!("only {} leaves", tree.len()),
+    };
+    let (own, other) = (show(own), show(other));
+    format!("gradients, updates, state and parameters are not of one model: leaf {i} is {own} in one, {other} in another")
 }
 
 /// Zeros in place of every leaf.

@@ -71,13 +71,17 @@ pub trait Optimizer: Send + Sync + 'static {
     type State<P: Tree + Clone>: Tree + Clone;
 
     /// The state before the first step.
+    #[track_caller]
     fn init<P: Tree + Clone>(&self, params: &P) -> Self::State<P>;
 
-    /// The updates to be added to `params`, and the next state. `grads` has the structure and types of `params`.
+    /// The updates to be added to `params`, and the next state. `grads` has the structure and types of `params`;
+    /// trees of another structure or other shapes are an error of the step.
+    #[track_caller]
     fn update<P: Tree + Clone>(&self, grads: P, state: Self::State<P>, params: &P) -> (P, Self::State<P>);
 }
 
-/// `params + updates`, leaf by leaf; leaves that are not floats stay as they are.
+/// `params + updates`, leaf by leaf; leaves that are not floats stay as they are. Trees of another structure or other
+/// shapes are an error of the step.
 #[track_caller]
 pub fn apply_updates<P: Tree>(params: P, updates: P) -> P {
     leaves::map_floats(&params, [&updates], |p, [u]| p + u)
