@@ -409,9 +409,6 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
 
     /// Does what the hooks have asked for.
     fn carry_out(&mut self) -> Result<()> {
-        if let Some(refused) = self.run.refused.take() {
-            return Err(refused);
-        }
         if self.run.logged.is_empty() && self.run.requests.is_empty() {
             return Ok(());
         }

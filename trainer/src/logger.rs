@@ -29,7 +29,8 @@ pub trait Logger: Send {
 }
 
 /// Writes `metrics.csv` into the folder of the run: a row for each time something is logged, with step, epoch and a
-/// column for each metric, empty where it was not logged.
+/// column for each metric, empty where it was not logged. A metric that is called `step` or `epoch` itself has the column
+/// `step (metric)` or `epoch (metric)`.
 #[derive(Debug, Default)]
 pub struct CsvLogger {
     file: Option<Table>,
@@ -82,8 +83,13 @@ impl Table {
     }
 
     fn row(&mut self, step: usize, epoch: usize, metrics: &[(Arc<str>, f64)]) -> Result<()> {
-        let new: Vec<Arc<str>> =
-            metrics.iter().map(|(name, _)| name).filter(|name| !self.columns.contains(name)).cloned().collect();
+        let metrics: Vec<(Arc<str>, f64)> = metrics.iter().map(|(name, value)| (column(name), *value)).collect();
+        let mut new: Vec<Arc<str>> = Vec::new();
+        for (name, _) in &metrics {
+            if !self.columns.contains(name) && !new.contains(name) {
+                new.push(name.clone());
+            }
+        }
         if !new.is_empty() {
             self.add_columns(new)?;
         }
@@ -138,6 +144,14 @@ impl Table {
     fn flush(&mut self) -> Result<()> {
         self.flushed = Instant::now();
         self.writer.flush().map_err(|e| failed(&self.path, e))
+    }
+}
+
+/// The column of a metric: its name, where that is none of the table's own columns.
+fn column(name: &Arc<str>) -> Arc<str> {
+    match &**name {
+        "step" | "epoch" => format!("{name} (metric)").into(),
+        _ => name.clone(),
     }
 }
 

@@ -17,7 +17,7 @@ struct Entry {
     name: Arc<str>,
     value: f64,
     epoch: usize,
-    /// The step after which it was logged; not saved.
+    /// The steps that had been taken when it was logged.
     step: usize,
 }
 
@@ -61,7 +61,7 @@ impl Metrics {
 
     /// For a checkpoint.
     pub(crate) fn to_json(&self) -> Value {
-        let entry = |entry: &Entry| json!([&*entry.name, float_to_json(entry.value), entry.epoch]);
+        let entry = |entry: &Entry| json!([&*entry.name, float_to_json(entry.value), entry.epoch, entry.step]);
         Value::Array(self.0.iter().map(entry).collect())
     }
 
@@ -69,12 +69,8 @@ impl Metrics {
     pub(crate) fn from_json(value: &Value) -> Option<Self> {
         let entry = |entry: &Value| {
             let name = entry.get(0)?.as_str()?.into();
-            Some(Entry {
-                name,
-                value: float_from_json(entry.get(1)?)?,
-                epoch: entry.get(2)?.as_u64()? as usize,
-                step: 0,
-            })
+            let count = |i: usize| Some(entry.get(i)?.as_u64()? as usize);
+            Some(Entry { name, value: float_from_json(entry.get(1)?)?, epoch: count(2)?, step: count(3).unwrap_or(0) })
         };
         value.as_array()?.iter().map(entry).collect::<Option<_>>().map(Metrics)
     }
@@ -114,18 +110,6 @@ impl FromIterator<(Arc<str>, f64)> for Metrics {
         }
         metrics
     }
-}
-
-/// Names of columns that `metrics.csv` has of its own.
-const RESERVED: [&str; 2] = ["step", "epoch"];
-
-/// Why nothing can be logged under this name, if so.
-pub(crate) fn refused_name(name: &str) -> Option<String> {
-    if RESERVED.contains(&name) {
-        return Some(format!("`{name}` is what the logs call the {name} itself: log it under another name"));
-    }
-    (name.is_empty() || name.chars().any(char::is_control))
-        .then(|| format!("{name:?} is no name: it is empty or has control characters in it"))
 }
 
 /// Reads what a step has logged. This is where the loop waits for the device.

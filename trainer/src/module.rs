@@ -177,14 +177,11 @@ impl StepCx {
     }
 
     /// Logs a scalar of this step under a name: a traced value, which comes back with the step's results and is read
-    /// only when it is due. Passing a tensor that is not a scalar, a name twice, or one of the names `step` and `epoch`, is
-    /// an error of the step.
+    /// only when it is due. Passing a tensor that is not a scalar, or a name twice, is an error of the step.
     #[track_caller]
     pub fn log(&mut self, name: impl Into<Arc<str>>, value: impl Borrow<Tensor>) {
         let (name, mut value) = (name.into(), value.borrow().clone());
-        let why = if let Some(why) = crate::metrics::refused_name(&name) {
-            why
-        } else if self.has_logged(&name) {
+        let why = if self.has_logged(&name) {
             format!("`{name}` is logged twice in one step")
         } else if value.rank() > 0 && value.error().is_none() {
             format!("`{name}` is {}, not a scalar: take its mean() or sum()", value.ty())
@@ -268,7 +265,7 @@ fn checked_loss(loss: Tensor, otherwise: &'static Location<'static>) -> Tensor {
         return loss;
     }
     let what = if loss.rank() > 0 { ": take its mean() or sum()" } else { "" };
-    let why = format!("the loss must be a float scalar, it is {}{what}", loss.ty());
+    let why = format!("the module's loss: it must give a float scalar, not {}{what}", loss.ty());
     let at = location(&loss).unwrap_or(otherwise);
     Tensor::failed(TensorType::scalar(DType::F32), Error::op("training_step", why, at))
 }

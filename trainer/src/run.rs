@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use fulgurite_jit::{Error, Result};
 
-use crate::metrics::{Metrics, refused_name};
+use crate::metrics::Metrics;
 
 /// Where a run is and what it has measured. Hooks get it, and ask it to [`stop`](Run::stop) or to [`save`](Run::save).
 #[derive(Debug)]
@@ -26,8 +26,6 @@ pub struct Run {
     pub(crate) best_checkpoint: Option<PathBuf>,
     pub(crate) logged: Vec<(Arc<str>, f64)>,
     pub(crate) requests: Vec<Request>,
-    /// The first mistake of a hook that cannot return it.
-    pub(crate) refused: Option<Error>,
     /// Files that callbacks write, each one's own.
     claimed: Vec<PathBuf>,
     /// The folder of the run's files, made when it is first needed, below the parent.
@@ -61,7 +59,6 @@ impl Run {
             best_checkpoint: None,
             logged: Vec::new(),
             requests: Vec::new(),
-            refused: None,
             claimed: Vec::new(),
             folder: OnceLock::new(),
             parent,
@@ -94,14 +91,9 @@ impl Run {
         &self.metrics
     }
 
-    /// Logs a number from the host, beside those of the steps. The names `step` and `epoch` are an error of the run.
-    #[track_caller]
+    /// Logs a number from the host, beside those of the steps.
     pub fn log(&mut self, name: impl Into<Arc<str>>, value: f64) {
         let name = name.into();
-        if let Some(why) = refused_name(&name) {
-            self.refused.get_or_insert(Error::op("log", why, std::panic::Location::caller()));
-            return;
-        }
         self.metrics.set(&name, value, self.epoch, self.step);
         self.logged.push((name, value));
     }

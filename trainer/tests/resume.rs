@@ -213,17 +213,87 @@ fn damaged_files_are_refused() -> Result<()> {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_leaves_the_old_file() -> Result<()> {
+    const INSIDE: &str = "FULGURITE_TEST_FULL_DISK";
+    if let Some(path) = std::env::var_os(INSIDE) {
+        // The process below, whose files cannot become longer than a few KiB.
+        let text = message(save(&path, &Tensor::zeros(&[100_000])));
+        assert!(text.contains("cannot write the checkpoint") && text.contains("model.safetensors"), "{text}");
+        return Ok(());
+    }
     let folder = folder();
     let path = folder.path().join("model.safetensors");
     let old = Tensor::scalar(1.0f32);
     save(&path, &old)?;
-    // The temporary file leads to the device that is always full.
-    std::os::unix::fs::symlink("/dev/full", folder.path().join(".model.safetensors.tmp"))?;
-    let text = message(save(&path, &Tensor::zeros(&[100_000])));
-    assert!(text.contains("cannot write the checkpoint") && text.contains("model.safetensors"), "{text}");
+    let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact a_full_disk_leaves_the_old_file";
+    let mut inside = std::process::Command::new("sh");
+    inside.args(["-c", script]).arg(std::env::current_exe()?).env(INSIDE, &path);
+    let status = inside.stdout(std::process::Stdio::null()).status()?;
+    assert!(status.success(), "{status}");
     assert_eq!(load(&path, &old)?.item::<f32>()?, 1.0);
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 1, "nothing else is left");
     save(&path, &Tensor::scalar(2.0f32))?;
     assert_eq!(load(&path, &old)?.item::<f32>()?, 2.0);
+    Ok(())
+}
+
+/// What is no regular file is neither written through nor replaced, nor read.
+#[cfg(unix)]
+#[test]
+fn links_and_pipes_are_left_alone() -> Result<()> {
+    let folder = folder();
+    let (path, victim) = (folder.path().join("model.safetensors"), folder.path().join("victim"));
+    std::fs::write(&victim, "mine")?;
+    // Where other programs write before they rename.
+    std::os::unix::fs::symlink(&victim, folder.path().join(".model.safetensors.tmp"))?;
+    save(&path, &Tensor::scalar(1.0f32))?;
+    let link = folder.path().join("link.safetensors");
+    std::os::unix::fs::symlink(&victim, &link)?;
+    let text = message(save(&link, &Tensor::scalar(1.0f32)));
+    assert!(text.contains("is a link") && text.contains("link.safetensors"), "{text}");
+    assert_eq!(std::fs::read_to_string(&victim)?, "mine");
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status()?.success());
+    for text in [message(load(&pipe, &Tensor::scalar(1.0f32))), message(load("/dev/zero", &Tensor::scalar(1.0f32)))] {
+        assert!(text.contains("is no regular file"), "{text}");
+    }
+    assert!(message(save(&pipe, &Tensor::scalar(1.0f32))).contains("pipe"));
+    Ok(())
+}
+
+/// Of many writers of one file each leaves a whole one.
+#[test]
+fn writers_of_one_file_do_not_tear_it() -> Result<()> {
+    let folder = folder();
+    let path = folder.path().join("model.safetensors");
+    let tree = |i: usize| Tensor::full(&[10_000], i as f64, DType::F32);
+    std::thread::scope(|scope| {
+        for i in 0..4 {
+            let path = &path;
+            scope.spawn(move || (0..10).for_each(|_| save(path, &tree(i)).expect("it is written")));
+        }
+        for _ in 0..40 {
+            if let Ok(read) = load(&path, &tree(0)) {
+                let read = read.to_vec::<f32>().expect("floats");
+                assert!(read.iter().all(|&x| x == read[0]));
+            }
+        }
+    });
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_file_of_another_kind_says_how_to_read_it() -> Result<()> {
+    let folder = folder();
+    let result = quiet(folder.path()).max_steps(2).callback(ModelCheckpoint::last()).fit(&Curve, &data())?;
+    let text = message(load(checkpoint(folder.path(), 0), &result.model));
+    assert!(text.contains("Checkpoint::read(path)?.model("), "{text}");
+    let alone = folder.path().join("alone.safetensors");
+    save(&alone, &result.model)?;
+    let text = message(quiet(folder.path()).max_steps(3).fit_from(&alone, &Curve, &data()));
+    assert!(text.contains("read it by `checkpoint::load`"), "{text}");
+    let text = message(Checkpoint::read(&alone)?.model(&result.model));
+    assert!(text.contains("read it by `checkpoint::load`"), "{text}");
     Ok(())
 }
 
