@@ -42,8 +42,8 @@ pub use logger::{CsvLogger, Logger};
 pub use metrics::Metrics;
 pub use module::{LightningModule, StateOf, StepCx, default_step};
 // What interfaces here speak of: host arrays, and the state of callbacks.
-pub use {ndarray, serde_json};
 pub use optim::{Optimizer, apply_updates};
 pub use run::Run;
 pub use state::TrainState;
 pub use trainer::{Limit, Trainer};
+pub use {ndarray, serde_json};

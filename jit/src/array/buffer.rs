@@ -68,7 +68,9 @@ impl Buffer {
         {
             let bytes = data.as_ptr().cast::<u8>();
             // SAFETY: the vector's elements are so many bytes.
-            buffer.bytes_mut().copy_from_slice(unsafe { std::slice::from_raw_parts(bytes, size_of_val(data.as_slice())) });
+            buffer
+                .bytes_mut()
+                .copy_from_slice(unsafe { std::slice::from_raw_parts(bytes, size_of_val(data.as_slice())) });
             return buffer;
         }
         let start = NonNull::new(data.as_mut_ptr().cast::<u8>()).expect("a vector's pointer is not null");

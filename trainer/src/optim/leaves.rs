@@ -43,7 +43,9 @@ fn misfit(own: &[(String, Tensor)], other: &[(String, Tensor)], i: usize) -> Str
         None => format!("only {} leaves", tree.len()),
     };
     let (own, other) = (show(own), show(other));
-    format!("gradients, updates, state and parameters are not of one model: leaf {i} is {own} in one, {other} in another")
+    format!(
+        "gradients, updates, state and parameters are not of one model: leaf {i} is {own} in one, {other} in another"
+    )
 }
 
 /// Zeros in place of every leaf.
