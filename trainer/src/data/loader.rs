@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fulgurite_jit::{Error, Result, Tree};
 
-use super::order::Order;
+use super::order::{Order, TABLE};
 use super::{Dataset, Memory};
 
 /// Gives the examples of a dataset in batches. Cloning is cheap, the data is shared.
@@ -30,7 +30,8 @@ impl<B: Tree + Clone> DataLoader<B> {
         DataLoader { batch_size, ..self }
     }
 
-    /// Another random order in every epoch?
+    /// Another random order in every epoch? Up to 65,536 examples are shuffled; where there are more, each place is computed
+    /// as it is needed, so that neither the start of an epoch nor its memory grows with them.
     pub fn shuffle(self, shuffle: bool) -> Self {
         DataLoader { shuffle, ..self }
     }
@@ -59,7 +60,8 @@ impl<B: Tree + Clone> DataLoader<B> {
         }
     }
 
-    /// The examples of an epoch in their order: a pure function of the seed and the epoch. None of it is stored.
+    /// The examples of an epoch in their order: a pure function of the seed and the epoch. A random order of at most 65,536
+    /// examples is kept as a list (256 KiB); of any other, nothing is stored.
     pub fn order(&self, epoch: usize) -> impl ExactSizeIterator<Item = usize> + use<B> {
         let order = self.order_of(epoch);
         (0..self.examples()).map(move |place| order.at(place))
@@ -72,7 +74,8 @@ impl<B: Tree + Clone> DataLoader<B> {
     /// The batches of epoch 0; [`Batches::seek`] goes elsewhere.
     ///
     /// # Errors
-    /// When there would be none: an empty dataset, a batch size of 0, or one that `drop_last` lets nothing fill.
+    /// When there would be none: an empty dataset, a batch size of 0, or one that `drop_last` lets nothing fill. And when
+    /// the dataset has 2³² examples or more.
     pub fn iter(&self) -> Result<Batches<B>> {
         let examples = self.examples();
         let why = if examples == 0 {
@@ -95,8 +98,9 @@ impl<B: Tree + Clone> DataLoader<B> {
     pub(crate) fn describe(&self) -> String {
         let DataLoader { batch_size, shuffle, drop_last, seed, .. } = self;
         let examples = self.examples();
+        let how = if *shuffle && examples > TABLE { " (by a network)" } else { "" };
         format!(
-            "{examples} examples, batch_size {batch_size}, shuffle {shuffle} (Feistel), drop_last {drop_last}, seed {seed}"
+            "{examples} examples, batch_size {batch_size}, shuffle {shuffle}{how}, drop_last {drop_last}, seed {seed}"
         )
     }
 }
@@ -121,7 +125,9 @@ pub struct Batches<B> {
 impl<B: Tree + Clone> Batches<B> {
     /// Goes to batch `batch` of epoch `epoch`; both count from 0.
     pub fn seek(&mut self, epoch: usize, batch: usize) {
-        self.order = self.loader.order_of(epoch);
+        if epoch != self.epoch {
+            self.order.go_to(epoch);
+        }
         (self.epoch, self.next) = (epoch, batch);
     }
 }

@@ -80,11 +80,11 @@ pub trait Optimizer: Send + Sync + 'static {
     fn update<P: Tree + Clone>(&self, grads: P, state: Self::State<P>, params: &P) -> (P, Self::State<P>);
 }
 
-/// `params + updates`, leaf by leaf; leaves that are not floats stay as they are. Trees of another structure or other
+/// `params + updates`, leaf by leaf, in the type of the parameter; leaves that are not floats stay as they are. Trees of another structure or other
 /// shapes are an error of the step.
 #[track_caller]
 pub fn apply_updates<P: Tree>(params: P, updates: P) -> P {
-    leaves::map_floats(&params, [&updates], |p, [u]| p + u)
+    leaves::map_floats(&params, [&updates], |p, [u]| (p + u).convert(p.dtype()))
 }
 
 /// The counter before the first step: i32, 0.
