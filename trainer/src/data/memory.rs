@@ -1,6 +1,6 @@
 //! The memory of batches, used again: once a step is done with a batch, the next one is gathered into its place.
 
-use fulgurite_jit::{Array, Tensor, TensorType};
+use fulgurite_jit::{Array, Error, Tensor, TensorType};
 
 /// Lends memory for the tensors of a batch, in the order in which they are asked for.
 #[derive(Default)]
@@ -14,6 +14,9 @@ impl Memory {
     /// left there. For truth values, every byte must be 0 or 1. Where there is no memory for it, the tensor is poisoned
     /// with that error.
     pub fn tensor(&mut self, ty: TensorType, fill: impl FnOnce(&mut [u8])) -> Tensor {
+        if let Err(why) = ty.check_size() {
+            return Tensor::failed(ty, Error::new(format!("batch: {why}")));
+        }
         let (place, bytes) = (self.next, ty.bytes());
         let zeros = || Array::zeros(&ty).map_err(|e| Tensor::failed(ty.clone(), e.context("batch")));
         if place == self.arrays.len() {
