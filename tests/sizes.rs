@@ -8,6 +8,7 @@ use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
 use fulgurite::trainer::nn;
 use fulgurite::{Array, Element, TensorType, jacfwd, vmap};
+use ndarray::{Array2, s};
 
 /// An extent whose square is more than a `usize` has.
 const HUGE: usize = 1 << 33;
@@ -143,6 +144,22 @@ fn arrays_of_sizes_that_no_memory_has_are_errors() {
         of::<u32>(shape);
         of::<bool>(shape);
     }
+}
+
+#[test]
+fn an_ndarray_of_a_size_that_no_memory_has_is_an_error() -> Result<()> {
+    // `ndarray` looks at the number of elements only.
+    let empty = Array2::<f64>::zeros((1 << 61, 0));
+    let error = Tensor::from(empty.clone()).to_vec::<f64>().expect_err("too large").to_string();
+    assert!(error.contains("array: f64[2305843009213693952,0] is larger than memory can be"), "{error}");
+    assert_eq!(Array::from_ndarray(empty).map(drop).expect_err("too large").to_string(), error);
+    // Of any other layout, with extents of 0 and 1 and without axes.
+    let turned = Array2::from_shape_vec((2, 3), vec![1, 2, 3, 4, 5, 6]).expect("six").reversed_axes();
+    assert_eq!(Tensor::from(turned.clone()).to_vec::<i32>()?, [1, 4, 2, 5, 3, 6]);
+    assert_eq!(Tensor::from(turned.slice_move(s![1.., ..;-1])).to_vec::<i32>()?, [5, 2, 6, 3]);
+    assert_eq!(Tensor::from(Array2::<bool>::from_elem((0, 1), true)).to_vec::<bool>()?, [true; 0]);
+    assert_eq!(Tensor::from(ndarray::arr0(3.0f32)).item::<f32>()?, 3.0);
+    Ok(())
 }
 
 #[test]
