@@ -330,7 +330,7 @@ impl Trace {
             });
         }
         // The graph's constant keeps the buffer alive, so its address stays its own.
-        let key = std::sync::Arc::as_ptr(array.buffer()) as usize;
+        let key = std::ptr::from_ref(&**array.buffer()) as usize;
         if let Some(&value) = self.constants.get(&key)
             && self.graph.ty(value) == array.ty()
         {

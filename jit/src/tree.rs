@@ -30,6 +30,10 @@ impl std::fmt::Display for Name {
 pub trait Visitor<'t> {
     /// A leaf.
     fn leaf(&mut self, tensor: &'t Tensor);
+    /// A leaf that is the tree's alone, shown by [`Tree::visit_mut`]: what it holds may be given away.
+    fn leaf_mut(&mut self, tensor: &'t mut Tensor) {
+        self.leaf(tensor);
+    }
     /// The child called `name` begins.
     fn enter(&mut self, name: Name);
     /// The child ends.
@@ -61,6 +65,15 @@ pub trait Visitor<'t> {
 pub trait Tree: Sized {
     /// Shows every part to `visitor`, in order.
     fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>);
+
+    /// As [`Tree::visit`], with the leaves that the tree owns shown by [`Visitor::leaf_mut`].
+    ///
+    /// Only such a leaf's memory can be taken over by a step that the tree is given to. A leaf that others may see at the
+    /// same time, in an `Arc` or behind a `&'static Tensor`, cannot be shown so, and is copied where a step would
+    /// overwrite it; and so are all leaves of a tree that does not define this.
+    fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
+        self.visit(visitor);
+    }
 
     /// The same structure with every leaf replaced by what `f` makes of it, in the order of [`Tree::visit`].
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self;
@@ -188,6 +201,9 @@ impl Tree for Tensor {
     fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         visitor.leaf(self);
     }
+    fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
+        visitor.leaf_mut(self);
+    }
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
         f(self)
     }
@@ -202,10 +218,23 @@ fn visit_items<'t, T: Tree + 't>(items: impl IntoIterator<Item = &'t T>, visitor
     }
 }
 
+/// As [`visit_items`], of items that the list owns.
+fn visit_items_mut<'t, T: Tree + 't>(items: impl IntoIterator<Item = &'t mut T>, visitor: &mut dyn Visitor<'t>) {
+    for (i, item) in items.into_iter().enumerate() {
+        visitor.enter(Name::Index(i));
+        item.visit_mut(visitor);
+        visitor.leave();
+    }
+}
+
 impl<T: Tree> Tree for Vec<T> {
     fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         visitor.structure().write_usize(self.len());
         visit_items(self, visitor);
+    }
+    fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
+        visitor.structure().write_usize(self.len());
+        visit_items_mut(self, visitor);
     }
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
         self.iter().map(|item| item.map(f)).collect()
@@ -215,6 +244,9 @@ impl<T: Tree> Tree for Vec<T> {
 impl<T: Tree, const N: usize> Tree for [T; N] {
     fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         visit_items(self, visitor);
+    }
+    fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
+        visit_items_mut(self, visitor);
     }
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
         std::array::from_fn(|i| self[i].map(f))
@@ -228,6 +260,12 @@ impl<T: Tree> Tree for Option<T> {
             item.visit(visitor);
         }
     }
+    fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
+        visitor.structure().write_u8(self.is_some().into());
+        if let Some(item) = self {
+            item.visit_mut(visitor);
+        }
+    }
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
         self.as_ref().map(|item| item.map(f))
     }
@@ -236,6 +274,9 @@ impl<T: Tree> Tree for Option<T> {
 impl<T: Tree> Tree for Box<T> {
     fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         (**self).visit(visitor);
+    }
+    fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
+        (**self).visit_mut(visitor);
     }
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
         Box::new((**self).map(f))
@@ -255,6 +296,10 @@ macro_rules! tuples {
             #[allow(unused_variables)]
             fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
                 $( visitor.enter(Name::Index($i)); self.$i.visit(visitor); visitor.leave(); )*
+            }
+            #[allow(unused_variables)]
+            fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
+                $( visitor.enter(Name::Index($i)); self.$i.visit_mut(visitor); visitor.leave(); )*
             }
             #[allow(unused_variables, clippy::unused_unit)]
             fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {

@@ -72,27 +72,27 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
             return kept.call(&lent).map_err(|error| self.jit.named(error));
         }
         drop(lent);
-        let lent = kind(&borrowed)?;
-        let state = self.state();
+        let mut state = self.state();
+        let compiled = self.jit.find(&state, &borrowed)?;
+        let arrays = leaves(&state).into_iter().map(Tensor::into_array).collect::<Result<Vec<Array>>>()?;
         let mut inputs = Inputs::new();
-        let compiled = self.jit.find(&state, &borrowed, &mut inputs)?;
+        let lent = kind(&borrowed, &mut inputs)?;
         // Only this call may hold the state that is overwritten.
         self.state = State::Taken;
-        let count = leaves(&state).len();
-        if is_alike(&state, &compiled.result.0) && compiled.program.keeps_in_place(count) {
-            let arrays = inputs[..count].iter().map(|&array| array.clone()).collect();
-            drop(inputs);
-            drop(state);
+        if is_alike(&state, &compiled.result.0)
+            && compiled.program.keeps_in_place(arrays.len())
+            && compiled.program.accepts(arrays.iter().chain(inputs.iter().copied()))
+        {
+            drop((inputs, state));
             self.state = State::Kept(Kept { arrays, compiled, lent });
             return self.call(borrowed);
         }
-        let results = guarded("running a program", || compiled.program.run_known(&inputs));
-        drop(inputs);
-        let results = match results {
-            Ok(results) => results,
+        drop((inputs, arrays));
+        let (compiled, results) = match self.jit.run(&mut state, &borrowed) {
+            Ok(done) => done,
             Err(error) => {
                 self.state = State::Tree(state);
-                return Err(self.jit.named(error));
+                return Err(error);
             }
         };
         drop((state, borrowed));

@@ -14,7 +14,7 @@ use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::{keep, trace_call, tracing};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::types::join;
-use fulgurite_jit::{Array, Error, Name, Output, Result, Tensor, Tree, Visitor, leaves, unflatten};
+use fulgurite_jit::{Array, Error, Name, Output, Result, Tensor, TensorType, Tree, Visitor, leaves, unflatten};
 use smallvec::SmallVec;
 
 use crate::cache::Cache;
@@ -185,21 +185,45 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
     ///
     /// # Panics
     /// When the function does, in its own code.
-    pub fn call_with(&self, donated: A, borrowed: B) -> Result<O> {
+    pub fn call_with(&self, mut donated: A, borrowed: B) -> Result<O> {
         if tracing() {
             let _nested = Nested::enter(&self.name)?;
             return (self.function)(donated, borrowed);
         }
-        let mut inputs = Inputs::with_capacity(self.leaves.load(Relaxed));
-        let compiled = self.find(&donated, &borrowed, &mut inputs)?;
-        self.leaves.store(inputs.len(), Relaxed);
-        // The key says that the types are those of the program.
-        let results =
-            guarded("running a program", || compiled.program.run_known(&inputs)).map_err(|error| self.named(error))?;
+        let (compiled, results) = self.run(&mut donated, &borrowed)?;
         // What was written in place is the result's alone.
-        drop(inputs);
         drop((donated, borrowed));
         Ok(unflatten(&compiled.result, results.into_iter().map(Tensor::from)))
+    }
+
+    /// Runs the compiled function, which overwrites what `donated` owns; gives the leaves of the result.
+    pub(crate) fn run(&self, donated: &mut A, borrowed: &B) -> Result<(Arc<Compiled<O>>, Vec<Array>)> {
+        if let Some(done) = self.run_known(donated, borrowed)? {
+            return Ok(done);
+        }
+        self.find(donated, borrowed)?;
+        let changed =
+            || Error::new(format!("`{}`: an argument shows other leaves each time it is looked at", self.name));
+        self.run_known(donated, borrowed)?.ok_or_else(changed)
+    }
+
+    /// [`Jit::run`], if the arguments are of a known kind.
+    fn run_known(&self, donated: &mut A, borrowed: &B) -> Result<Option<(Arc<Compiled<O>>, Vec<Array>)>> {
+        let mut inputs = Inputs::with_capacity(self.leaves.load(Relaxed));
+        let mut held = Held::new();
+        // Taken out, since a tree's own code may call compiled functions.
+        let mut key = KEY.take();
+        key.0.clear();
+        collect(|collector| donated.visit_mut(collector), &mut key, &mut inputs, Some(&mut held))?;
+        key.write_u8(b'|');
+        collect(|collector| borrowed.visit(collector), &mut key, &mut inputs, None)?;
+        let known = self.compiled().find(&key.0);
+        KEY.set(key);
+        let Some(compiled) = known else { return Ok(None) };
+        self.leaves.store(inputs.len(), Relaxed);
+        // The key says that the types are those of the program.
+        let results = guarded("running a program", || compiled.program.run_known(&inputs));
+        Ok(Some((compiled, results.map_err(|error| self.named(error))?)))
     }
 
     /// What went wrong while the function's program ran.
@@ -208,38 +232,38 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         error.context(format_args!("`{}`", self.name))
     }
 
-    /// The compiled function for these arguments, of which `inputs` become the leaves; traced and compiled if they are
-    /// of a new kind.
-    pub(crate) fn find<'t>(
-        &self,
-        donated: &'t A,
-        borrowed: &'t B,
-        inputs: &mut Inputs<'t>,
-    ) -> Result<Arc<Compiled<O>>> {
-        // Taken out, since a tree's own code may call compiled functions.
-        let mut key = KEY.take();
-        key.0.clear();
-        collect(donated, &mut key, inputs)?;
+    /// The compiled function for these arguments; traced and compiled if they are of a new kind.
+    pub(crate) fn find(&self, donated: &A, borrowed: &B) -> Result<Arc<Compiled<O>>> {
+        let (mut key, mut inputs) = (Bytes::default(), Inputs::new());
+        collect(|collector| donated.visit(collector), &mut key, &mut inputs, None)?;
+        let given = inputs.len();
         key.write_u8(b'|');
-        collect(borrowed, &mut key, inputs)?;
+        collect(|collector| borrowed.visit(collector), &mut key, &mut inputs, None)?;
         let known = self.compiled().find(&key.0);
-        let found = match known {
+        match known {
             Some(compiled) => Ok(compiled),
-            None => self.compile(key.0.as_slice().into(), donated, borrowed),
-        };
-        KEY.set(key);
-        found
+            None => {
+                // Those of the key, whatever the trees show when they are looked at again.
+                let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
+                self.compile(key.0.as_slice().into(), &types, given, donated, borrowed)
+            }
+        }
     }
 
-    /// Traces and compiles without calling.
-    fn compile(&self, key: Key, donated: &A, borrowed: &B) -> Result<Arc<Compiled<O>>> {
-        let (given, lent) = (leaves(donated), leaves(borrowed));
-        let types: Vec<_> = given.iter().chain(&lent).map(|x| x.ty().clone()).collect();
+    /// Traces and compiles without calling, for leaves of these types, of which so many are `given`.
+    fn compile(
+        &self,
+        key: Key,
+        types: &[TensorType],
+        given: usize,
+        donated: &A,
+        borrowed: &B,
+    ) -> Result<Arc<Compiled<O>>> {
         self.explain(&types.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.traces.fetch_add(1, Relaxed);
         let mut result = None;
-        let traced = trace_call(&types, |params| {
-            let (first, second) = params.split_at(given.len());
+        let traced = trace_call(types, |params| {
+            let (first, second) = params.split_at(given);
             let donated = unflatten(donated, first.iter().cloned());
             let borrowed = unflatten(borrowed, second.iter().cloned());
             let output = (self.function)(donated, borrowed)?;
@@ -247,7 +271,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
             result = Some(output);
             Ok(outputs)
         })?;
-        let donated: Vec<bool> = (0..types.len()).map(|i| i < given.len()).collect();
+        let donated: Vec<bool> = (0..types.len()).map(|i| i < given).collect();
         let program = Program::compile_paced(&self.name, &traced.graph, &donated)?;
         let result = result.expect("the function was traced");
         let mut programs = self.compiled();
@@ -305,10 +329,13 @@ thread_local! {
 /// The leaves of a call.
 pub(crate) type Inputs<'t> = SmallVec<[&'t Array; 32]>;
 
-/// The kind of borrowed arguments, alone.
-pub(crate) fn kind(borrowed: &impl Tree) -> Result<Vec<u8>> {
+/// Further handles to leaves that a tree was given with but does not own: while they are held, nothing overwrites these.
+type Held = SmallVec<[Array; 2]>;
+
+/// The kind of borrowed arguments, alone; `inputs` become their leaves.
+pub(crate) fn kind<'t>(borrowed: &'t impl Tree, inputs: &mut Inputs<'t>) -> Result<Vec<u8>> {
     let mut key = Bytes::default();
-    collect(borrowed, &mut key, &mut Inputs::new())?;
+    collect(|collector| borrowed.visit(collector), &mut key, inputs, None)?;
     Ok(key.0)
 }
 
@@ -316,21 +343,28 @@ pub(crate) fn kind(borrowed: &impl Tree) -> Result<Vec<u8>> {
 pub(crate) fn is_of_kind<'t>(borrowed: &'t impl Tree, known: &[u8], inputs: &mut Inputs<'t>) -> Result<bool> {
     let mut key = KEY.take();
     key.0.clear();
-    collect(borrowed, &mut key, inputs)?;
+    collect(|collector| borrowed.visit(collector), &mut key, inputs, None)?;
     let is_known = key.0 == known;
     KEY.set(key);
     Ok(is_known)
 }
 
-/// Writes the kind of `tree` and collects its leaves.
-fn collect<'t>(tree: &'t impl Tree, key: &mut Bytes, inputs: &mut Inputs<'t>) -> Result<()> {
+/// Writes the kind of what `visit` shows and collects its leaves; those of a donated tree that it does not own are `held`.
+fn collect<'t>(
+    visit: impl FnOnce(&mut dyn Visitor<'t>),
+    key: &mut Bytes,
+    inputs: &mut Inputs<'t>,
+    held: Option<&mut Held>,
+) -> Result<()> {
     struct Collector<'c, 't> {
         key: &'c mut Bytes,
         inputs: &'c mut Inputs<'t>,
+        held: Option<&'c mut Held>,
         error: Option<Error>,
     }
-    impl<'t> Visitor<'t> for Collector<'_, 't> {
-        fn leaf(&mut self, tensor: &'t Tensor) {
+    impl<'t> Collector<'_, 't> {
+        #[inline]
+        fn add(&mut self, tensor: &'t Tensor) {
             let ty = tensor.ty();
             // With the rank in front, so that no two types look alike.
             let kind = usize::from(b'*') << 24 | (ty.dtype as usize) << 16 | ty.rank();
@@ -346,14 +380,26 @@ fn collect<'t>(tree: &'t impl Tree, key: &mut Bytes, inputs: &mut Inputs<'t>) ->
                 }
             }
         }
+    }
+    impl<'t> Visitor<'t> for Collector<'_, 't> {
+        fn leaf(&mut self, tensor: &'t Tensor) {
+            self.add(tensor);
+            if let (Some(held), Some(array)) = (&mut self.held, tensor.concrete()) {
+                held.push(array.clone());
+            }
+        }
+        // Borrowed by this call alone, for as long as the inputs are.
+        fn leaf_mut(&mut self, tensor: &'t mut Tensor) {
+            self.add(tensor);
+        }
         fn enter(&mut self, _: Name) {}
         fn leave(&mut self) {}
         fn structure(&mut self) -> &mut dyn Hasher {
             self.key
         }
     }
-    let mut collector = Collector { key, inputs, error: None };
-    tree.visit(&mut collector);
+    let mut collector = Collector { key, inputs, held, error: None };
+    visit(&mut collector);
     match collector.error {
         None => Ok(()),
         Some(error) => {

@@ -1,9 +1,9 @@
 //! A program: machine code, and the memory it works in. All pointers that reach machine code pass through here.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fulgurite_jit::array::Buffer;
+use fulgurite_jit::array::{Buffer, Shared};
 use fulgurite_jit::cpu::{self, Code, Isa, Launch, Sharing, Target};
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::fuse::{Kernels, Output, fuse};
@@ -26,7 +26,7 @@ const POOL: usize = 8;
 type Pointers = SmallVec<[*mut u8; 32]>;
 
 /// For each output, buffers given out before.
-type Pools = Vec<Vec<Arc<Buffer>>>;
+type Pools = Vec<Vec<Shared>>;
 
 /// A compiled graph, ready to be called, from several threads at once if need be.
 pub struct Program {
@@ -126,12 +126,13 @@ impl Program {
     /// When the inputs are not of the number and types that the program was compiled for: callers look programs up by
     /// these.
     pub fn run(&self, inputs: Vec<Array>) -> Result<Vec<Array>> {
-        let params = &self.code.kernels.params;
-        assert_eq!(inputs.len(), params.len(), "a program is called with the inputs it was compiled for");
-        for (input, ty) in inputs.iter().zip(params) {
-            assert_eq!(input.ty(), ty, "a program is called with the types it was compiled for");
-        }
+        assert!(self.accepts(inputs.iter()), "a program is called with the inputs it was compiled for");
         self.run_known(&inputs.iter().collect::<Vec<_>>())
+    }
+
+    /// Are these the types of the inputs that it was compiled for?
+    pub(crate) fn accepts<'a>(&self, inputs: impl Iterator<Item = &'a Array>) -> bool {
+        inputs.map(Array::ty).eq(&self.code.kernels.params)
     }
 
     /// [`Program::run`] for inputs of which it is known that they are of the right number and types. One that is written
@@ -212,7 +213,7 @@ impl Program {
         let mut outputs: Vec<Array> = Vec::with_capacity(kernels.outputs.len() - first);
         for (o, output) in kernels.outputs.iter().enumerate().skip(first) {
             outputs.push(match output {
-                Output::Param(i, ty) => Array::new(ty.clone(), inputs[*i].buffer().clone()),
+                Output::Param(i, ty) => inputs[*i].reshaped(ty.clone()),
                 Output::Constant(array) => array.clone(),
                 Output::Computed(b, ty) => {
                     let buffer = match (plan.places[b.index()], plan.in_place[o]) {
@@ -224,7 +225,8 @@ impl Program {
                         }
                         (_, None) => fresh(&mut pools[o], o, ty)?,
                     };
-                    Array::new(ty.clone(), buffer)
+                    // SAFETY: the program writes every element before anybody sees it, truth values as 0 or 1.
+                    unsafe { Array::new(ty.clone(), buffer) }
                 }
             });
         }
@@ -301,7 +303,7 @@ impl Program {
 
     /// [`Program::launch`] on all threads of the team; `first` is what the first of them calls between phases.
     fn launch_together(&self, team: &Team, alone: Launch, first: Meeting, memory: &Buffer) {
-        let shared = Shared((alone, first, team.meeting()));
+        let shared = Together((alone, first, team.meeting()));
         team.run(&|thread| {
             let (alone, first, others) = *shared.get();
             let (wait, team) = if thread == 0 { first } else { others };
@@ -318,13 +320,13 @@ fn this_machine() -> Target {
 }
 
 /// What all threads of a launch look at.
-struct Shared((Launch, Meeting, Meeting));
+struct Together((Launch, Meeting, Meeting));
 
 // SAFETY: the pointers are to memory that outlives the call, and what is behind them is written by machine code only,
 // which is given disjoint parts.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for Together {}
 
-impl Shared {
+impl Together {
     fn get(&self) -> &(Launch, Meeting, Meeting) {
         &self.0
     }
@@ -333,8 +335,8 @@ impl Shared {
 /// Does nobody hold the array's buffer but the one who lends it to this call? A pool does not count: it lends only what
 /// nobody else holds.
 fn is_ours(array: &Array, pools: &Pools) -> bool {
-    let is_pooled = || pools.iter().flatten().any(|b| Arc::ptr_eq(b, array.buffer()));
-    match Arc::strong_count(array.buffer()) {
+    let is_pooled = || pools.iter().flatten().any(|b| b.is_same(array.buffer()));
+    match array.buffer().handles() {
         1 => true,
         2 => is_pooled(),
         _ => false,
@@ -346,16 +348,17 @@ fn copy(i: usize, array: &Array) -> Result<Array> {
     let ty = array.ty();
     let mut copy = Buffer::zeroed(ty.bytes(), || format!("a copy of argument {i}, {ty}"))?;
     copy.bytes_mut().copy_from_slice(array.bytes());
-    Ok(Array::new(ty.clone(), Arc::new(copy)))
+    // SAFETY: the bytes are those of an array of the type.
+    Ok(unsafe { Array::new(ty.clone(), Shared::new(copy)) })
 }
 
 /// A buffer for output `o`, whose earlier buffers are in `pool`.
-fn fresh(pool: &mut Vec<Arc<Buffer>>, o: usize, ty: &TensorType) -> Result<Arc<Buffer>> {
+fn fresh(pool: &mut Vec<Shared>, o: usize, ty: &TensorType) -> Result<Shared> {
     // The pool's own handle is one; without another nobody can see the buffer any more.
-    if let Some(free) = pool.iter().find(|b| Arc::strong_count(b) == 1) {
+    if let Some(free) = pool.iter().find(|b| b.handles() == 1) {
         return Ok(free.clone());
     }
-    let buffer = Arc::new(Buffer::zeroed(ty.bytes(), || format!("result {o}, {ty}"))?);
+    let buffer = Shared::new(Buffer::zeroed(ty.bytes(), || format!("result {o}, {ty}"))?);
     if pool.len() < POOL {
         pool.push(buffer.clone());
     }

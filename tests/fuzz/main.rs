@@ -11,7 +11,7 @@ mod shrink;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use fulgurite::compiler::array::Buffer;
+use fulgurite::compiler::array::{Buffer, Shared};
 use fulgurite::compiler::cpu::{self, Isa, Sharing, Target};
 use fulgurite::compiler::fuse::{Output, fuse};
 use fulgurite::compiler::graph::Graph;
@@ -111,12 +111,13 @@ fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     // SAFETY: inputs and outputs are of the types that the code was compiled for, and the working memory is as large as
     // it says; no input is donated, so only memory of this function is written.
     unsafe { code.entry()(&launch) }
-    let memory: Vec<_> = memory.into_iter().map(std::sync::Arc::new).collect();
+    let memory: Vec<_> = memory.into_iter().map(Shared::new).collect();
     let result = |output: &Output| match output {
-        Output::Param(i, ty) => Array::new(ty.clone(), inputs[*i].buffer().clone()),
+        Output::Param(i, ty) => inputs[*i].reshaped(ty.clone()),
         Output::Constant(array) => array.clone(),
         Output::Computed(b, ty) => match code.plan.places[b.index()] {
-            Place::Output(o) => Array::new(ty.clone(), memory[o].clone()),
+            // SAFETY: the code has written all of it.
+            Place::Output(o) => unsafe { Array::new(ty.clone(), memory[o].clone()) },
             Place::Param(_) | Place::Constant | Place::Arena(_) => panic!("an output lies in an output's memory"),
         },
     };

@@ -1,7 +1,7 @@
 //! `#[derive(Tree)]`.
 //!
-//! In: a struct or an enum. Out: its `impl Tree`, with `visit` and `map`. A struct is treated as an enum of one shape,
-//! so both methods are one `match` with one arm per shape.
+//! In: a struct or an enum. Out: its `impl Tree`, with `visit`, `visit_mut` and `map`. A struct is treated as an enum of
+//! one shape, so each method is one `match` with one arm per shape.
 //!
 //! Not done here: no knowledge of field types. The only question asked of a type is which type parameters it mentions,
 //! and that for the bounds.
@@ -24,7 +24,8 @@ pub(crate) fn expand(input: TokenStream, krate: &TokenStream) -> Result<TokenStr
     let name = &input.ident;
     let (impl_generics, type_generics, _) = input.generics.split_for_impl();
     let where_clause = where_clause(&input.generics, &shapes, krate);
-    let visit = shapes.iter().map(|shape| shape.visit(krate));
+    let visit = shapes.iter().map(|shape| shape.visit(krate, quote!(visit)));
+    let visit_mut = shapes.iter().map(|shape| shape.visit(krate, quote!(visit_mut)));
     let map = shapes.iter().map(|shape| shape.map(krate));
     // A reference to an empty enum still wants an arm; the place behind it does not.
     let subject = if shapes.is_empty() { quote!(*self) } else { quote!(self) };
@@ -35,6 +36,10 @@ pub(crate) fn expand(input: TokenStream, krate: &TokenStream) -> Result<TokenStr
         impl #impl_generics #krate::Tree for #name #type_generics #where_clause {
             fn visit<'t>(&'t self, visitor: &mut dyn #krate::Visitor<'t>) {
                 match #subject { #(#visit)* }
+            }
+
+            fn visit_mut<'t>(&'t mut self, visitor: &mut dyn #krate::Visitor<'t>) {
+                match #subject { #(#visit_mut)* }
             }
 
             fn map(&self, f: &mut dyn ::core::ops::FnMut(&#krate::Tensor) -> #krate::Tensor) -> Self {
@@ -96,14 +101,15 @@ fn fields(fields: &Fields) -> Result<Vec<Field<'_>>> {
 }
 
 impl Shape<'_> {
-    fn visit(&self, krate: &TokenStream) -> TokenStream {
+    /// The arm of `visit` or `visit_mut`.
+    fn visit(&self, krate: &TokenStream, method: TokenStream) -> TokenStream {
         let pattern = self.pattern();
         let variant = self.variant.map(|index| quote!(::core::hash::Hasher::write_u32(visitor.structure(), #index);));
         let fields = self.fields.iter().map(|Field { member, local, ty, is_static }| {
             if *is_static {
                 return match has_floats(ty) {
-                    true => quote!(#krate::StaticValue::write(#local, visitor.structure());),
-                    false => quote!(::core::hash::Hash::hash(#local, &mut visitor.structure());),
+                    true => quote!(#krate::StaticValue::write(&*#local, visitor.structure());),
+                    false => quote!(::core::hash::Hash::hash(&*#local, &mut visitor.structure());),
                 };
             }
             let name = match member {
@@ -118,7 +124,7 @@ impl Shape<'_> {
             };
             quote! {
                 visitor.enter(#name);
-                #krate::Tree::visit(#local, visitor);
+                #krate::Tree::#method(#local, visitor);
                 visitor.leave();
             }
         });

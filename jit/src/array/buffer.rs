@@ -3,8 +3,10 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::any::Any;
+use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Relaxed, fence};
 
 use super::Element;
 use super::room::refused;
@@ -40,7 +42,8 @@ enum Owner {
     Vec(Box<dyn Any + Send + Sync>),
 }
 
-// SAFETY: a buffer owns plain bytes; shared access is read-only but through `start`, whose users promise exclusivity.
+// SAFETY: a buffer owns plain bytes, and a vector of elements, which are `Send` and `Sync`; shared access is read-only
+// but through `start`, whose users promise exclusivity.
 unsafe impl Send for Buffer {}
 // SAFETY: as above.
 unsafe impl Sync for Buffer {}
@@ -94,10 +97,14 @@ impl Buffer {
         self.start.as_ptr()
     }
 
-    /// The memory as elements. Bytes of buffers are always valid elements: every way in checks truth values.
-    pub fn as_slice<T: Plain>(&self) -> &[T] {
+    /// The memory as elements.
+    ///
+    /// # Safety
+    /// Where `T` is `bool`, every byte is 0 or 1.
+    pub(super) unsafe fn as_slice<T: Plain>(&self) -> &[T] {
         assert_eq!(self.start.as_ptr() as usize % align_of::<T>(), 0, "a buffer is aligned for its elements");
-        // SAFETY: the memory is `len` initialised bytes, aligned as asserted, and any bits are a valid T (`Plain`).
+        // SAFETY: the memory is `len` initialised bytes, aligned as asserted, and holds valid elements: any bits are a number
+        // (`Plain`), and the caller answers for truth values. Nobody writes to it while it is borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<T>(), self.len / size_of::<T>()) }
     }
 
@@ -111,15 +118,18 @@ impl Buffer {
     ///
     /// # Errors
     /// When there is no memory for the copy.
-    pub fn into_vec<T: Element>(mut self, elements: usize, what: impl Fn() -> String) -> Result<Vec<T>> {
+    ///
+    /// # Safety
+    /// Where `T` is `bool`, every byte is 0 or 1.
+    pub(super) unsafe fn into_vec<T: Element>(mut self, elements: usize, what: impl Fn() -> String) -> Result<Vec<T>> {
         if let Owner::Vec(owner) = &mut self.owner
             && let Some(data) = owner.downcast_mut::<Vec<T>>()
             && data.len() == elements
         {
             return Ok(std::mem::take(data));
         }
-        // SAFETY: the memory holds at least `elements` valid elements (checked by the array that owned it).
-        copied(unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<T>(), elements) }, what)
+        // SAFETY: the caller's promise.
+        copied(&unsafe { self.as_slice::<T>() }[..elements], what)
     }
 }
 
@@ -130,6 +140,54 @@ impl Drop for Buffer {
             // SAFETY: `start` came from the global allocator with this layout.
             unsafe { dealloc(self.start.as_ptr(), layout) }
         }
+    }
+}
+
+/// A handle to a buffer, of which there may be several. There are no weak ones, and none is made but from another, so
+/// that the owner of the only handle can know that nobody sees the buffer or will.
+#[derive(Clone)]
+pub struct Shared(Arc<Buffer>);
+
+impl Shared {
+    /// The first handle.
+    pub fn new(buffer: Buffer) -> Self {
+        Shared(Arc::new(buffer))
+    }
+
+    /// How many handles there are; others may make more of theirs, or drop them, at any time. If there are no others, all
+    /// that was done through them has happened before this returns.
+    #[inline]
+    pub fn handles(&self) -> usize {
+        let count = Arc::strong_count(&self.0);
+        // Whoever dropped the other handles did so after his last look at the buffer (a release, in `Arc`).
+        fence(Acquire);
+        count
+    }
+
+    /// Are these handles to one buffer?
+    #[inline]
+    pub fn is_same(&self, other: &Shared) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The buffer to write to, if this is the only handle.
+    #[inline]
+    pub fn get_mut(&mut self) -> Option<&mut Buffer> {
+        Arc::get_mut(&mut self.0)
+    }
+
+    /// The buffer, if this is the only handle.
+    pub(super) fn into_buffer(self) -> std::result::Result<Buffer, Self> {
+        Arc::try_unwrap(self.0).map_err(Shared)
+    }
+}
+
+impl Deref for Shared {
+    type Target = Buffer;
+
+    #[inline]
+    fn deref(&self) -> &Buffer {
+        &self.0
     }
 }
 
@@ -166,7 +224,7 @@ pub fn copied<T: Copy>(from: &[T], what: impl Fn() -> String) -> Result<Vec<T>> 
     Ok(copy)
 }
 
-/// Types whose values buffers may be read as: the elements and bytes. Sealed by this module's privacy.
-pub trait Plain: Copy {}
+/// Types whose values buffers may be read as: the elements and bytes.
+pub(super) trait Plain: Copy {}
 impl Plain for u8 {}
 impl<T: Element> Plain for T {}

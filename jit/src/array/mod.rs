@@ -12,30 +12,49 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::types::{DType, TensorType};
 
-pub use buffer::{Buffer, allocations, copied, has_room, live_bytes};
+pub use buffer::{Buffer, Shared, allocations, copied, has_room, live_bytes};
 
-/// A Rust type that can be an element: `f32`, `f64`, `i32`, `u32`, `bool`.
-pub trait Element: Copy + Send + Sync + fmt::Debug + PartialEq + 'static {
+/// A Rust type that can be an element: `f32`, `f64`, `i32`, `u32`, `bool`. There are no others: memory is read as these.
+///
+/// ```compile_fail,E0277
+/// #[derive(Clone, Copy, Debug, PartialEq)]
+/// struct Half(u16);
+/// impl fulgurite_jit::Element for Half {
+///     const DTYPE: fulgurite_jit::DType = fulgurite_jit::DType::F32;
+/// }
+/// ```
+pub trait Element: sealed::Sealed + Copy + Send + Sync + fmt::Debug + PartialEq + 'static {
     /// Its element type.
     const DTYPE: DType;
 }
 
 macro_rules! elements {
-    ($($t:ty: $d:ident),*) => { $(impl Element for $t { const DTYPE: DType = DType::$d; })* };
+    ($($t:ty: $d:ident),*) => { $(
+        impl sealed::Sealed for $t {}
+        impl Element for $t { const DTYPE: DType = DType::$d; }
+    )* };
 }
 elements!(f32: F32, f64: F64, i32: I32, u32: U32, bool: Bool);
+
+mod sealed {
+    /// Implemented here alone.
+    pub trait Sealed {}
+}
 
 /// A concrete tensor's data. Two pointers: every call of a step makes one for each leaf.
 #[derive(Clone)]
 pub struct Array {
     ty: Arc<TensorType>,
-    buffer: Arc<Buffer>,
+    buffer: Shared,
 }
 
 impl Array {
     /// An array over a buffer of the right size.
+    ///
+    /// # Safety
+    /// Where the type is `bool`, every byte is 0 or 1, or will be before anybody reads it.
     #[inline]
-    pub fn new(ty: impl Into<Arc<TensorType>>, buffer: Arc<Buffer>) -> Self {
+    pub unsafe fn new(ty: impl Into<Arc<TensorType>>, buffer: Shared) -> Self {
         let ty = ty.into();
         assert!(buffer.len() >= ty.bytes(), "a buffer of {} bytes is too small for {ty}", buffer.len());
         Array { ty, buffer }
@@ -48,7 +67,8 @@ impl Array {
         if ty.elements() != data.len() {
             return Err(Error::new(format!("array: {} elements do not fill {ty}", data.len())));
         }
-        Ok(Array::new(ty, Arc::new(Buffer::from_vec(data))))
+        // SAFETY: the elements are those of the type.
+        Ok(unsafe { Array::new(ty, Shared::new(Buffer::from_vec(data))) })
     }
 
     /// Takes over the memory of a row-major array; copies any other layout into row-major order.
@@ -73,7 +93,8 @@ impl Array {
 
     /// A scalar.
     pub fn scalar<T: Element>(value: T) -> Self {
-        Array::new(TensorType::scalar(T::DTYPE), Arc::new(Buffer::from_vec(vec![value])))
+        // SAFETY: the element is one of the type.
+        unsafe { Array::new(TensorType::scalar(T::DTYPE), Shared::new(Buffer::from_vec(vec![value]))) }
     }
 
     /// An array of zeros (of `false`).
@@ -83,7 +104,18 @@ impl Array {
     pub fn zeros(ty: &TensorType) -> Result<Self> {
         ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
         let buffer = Buffer::zeroed(ty.bytes(), || ty.to_string()).map_err(|e| e.context("array"))?;
-        Ok(Array::new(ty.clone(), Arc::new(buffer)))
+        // SAFETY: zero is `false`.
+        Ok(unsafe { Array::new(ty.clone(), Shared::new(buffer)) })
+    }
+
+    /// The same elements as another type of as many: no copy.
+    ///
+    /// # Panics
+    /// Where the element types or their numbers differ.
+    pub fn reshaped(&self, ty: impl Into<Arc<TensorType>>) -> Self {
+        let ty = ty.into();
+        assert!(ty.dtype == self.ty.dtype && ty.elements() == self.ty.elements(), "{} as {ty}", self.ty);
+        Array { ty, buffer: self.buffer.clone() }
     }
 
     /// Its type.
@@ -94,14 +126,30 @@ impl Array {
 
     /// Its buffer.
     #[inline]
-    pub fn buffer(&self) -> &Arc<Buffer> {
+    pub fn buffer(&self) -> &Shared {
         &self.buffer
     }
 
-    /// Its buffer to write to, if this is the only handle to it.
-    #[inline]
-    pub fn buffer_mut(&mut self) -> Option<&mut Buffer> {
-        Arc::get_mut(&mut self.buffer)
+    /// Is this the only handle to memory of so many bytes at least?
+    pub fn is_only(&self, bytes: usize) -> bool {
+        self.buffer.len() >= bytes && self.buffer.handles() == 1
+    }
+
+    /// Makes it an array of `ty` in the same memory, whose bytes `fill` writes, row-major (before, they are what they
+    /// were); of truth values all but 0 become 1. Gives whether it did: this must be the only handle to the memory, and
+    /// there must be as much as `ty` takes.
+    pub fn refill(&mut self, ty: &TensorType, fill: impl FnOnce(&mut [u8])) -> bool {
+        let bytes = ty.bytes();
+        let Some(buffer) = self.buffer.get_mut().filter(|buffer| buffer.len() >= bytes) else { return false };
+        // Should `fill` panic, nothing is left that could be read.
+        let before = std::mem::replace(&mut self.ty, Arc::new(TensorType::new(DType::F32, &[0])));
+        let written = &mut buffer.bytes_mut()[..bytes];
+        fill(written);
+        if ty.dtype == DType::Bool {
+            written.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+        }
+        self.ty = if *before == *ty { before } else { Arc::new(ty.clone()) };
+        true
     }
 
     /// The elements, row-major. An error when `T` is not the element type.
@@ -109,24 +157,33 @@ impl Array {
         if T::DTYPE != self.ty.dtype {
             return Err(Error::new(format!("array: {} cannot be read as {}", self.ty, T::DTYPE)));
         }
-        Ok(&self.buffer.as_slice()[..self.ty.elements()])
+        Ok(self.elements())
+    }
+
+    /// The elements, of which `T` is known to be the type.
+    fn elements<T: Element>(&self) -> &[T] {
+        debug_assert_eq!(T::DTYPE, self.ty.dtype);
+        // SAFETY: every way to make an array of truth values checks or promises them.
+        let all = unsafe { self.buffer.as_slice() };
+        &all[..self.ty.elements()]
     }
 
     /// The elements as f64, whatever they are (`true` is 1).
     pub fn to_f64_vec(&self) -> Vec<f64> {
-        let n = self.ty.elements();
         match self.ty.dtype {
-            DType::F32 => self.buffer.as_slice::<f32>()[..n].iter().map(|&x| x as f64).collect(),
-            DType::F64 => self.buffer.as_slice::<f64>()[..n].to_vec(),
-            DType::I32 => self.buffer.as_slice::<i32>()[..n].iter().map(|&x| x as f64).collect(),
-            DType::U32 => self.buffer.as_slice::<u32>()[..n].iter().map(|&x| x as f64).collect(),
-            DType::Bool => self.buffer.as_slice::<bool>()[..n].iter().map(|&x| f64::from(x)).collect(),
+            DType::F32 => self.elements::<f32>().iter().map(|&x| x as f64).collect(),
+            DType::F64 => self.elements::<f64>().to_vec(),
+            DType::I32 => self.elements::<i32>().iter().map(|&x| x as f64).collect(),
+            DType::U32 => self.elements::<u32>().iter().map(|&x| x as f64).collect(),
+            DType::Bool => self.elements::<bool>().iter().map(|&x| f64::from(x)).collect(),
         }
     }
 
     /// The bytes, row-major in the machine's order.
     pub fn bytes(&self) -> &[u8] {
-        &self.buffer.as_slice::<u8>()[..self.ty.bytes()]
+        // SAFETY: these are bytes.
+        let all = unsafe { self.buffer.as_slice::<u8>() };
+        &all[..self.ty.bytes()]
     }
 
     /// An array of `ty` with a copy of `bytes`.
@@ -140,7 +197,8 @@ impl Array {
         }
         let mut buffer = Buffer::zeroed(bytes.len(), || ty.to_string()).map_err(|e| e.context("array"))?;
         buffer.bytes_mut().copy_from_slice(bytes);
-        Ok(Array::new(ty.clone(), Arc::new(buffer)))
+        // SAFETY: truth values have been checked above.
+        Ok(unsafe { Array::new(ty.clone(), Shared::new(buffer)) })
     }
 
     /// A view as `ndarray`, without a copy.
@@ -154,9 +212,11 @@ impl Array {
     pub fn into_ndarray<T: Element>(self) -> Result<ndarray::ArrayD<T>> {
         let elements = self.as_slice::<T>()?.len();
         let Array { ty, buffer } = self;
-        let data = match Arc::try_unwrap(buffer) {
-            Ok(buffer) => buffer.into_vec::<T>(elements, || format!("a copy of {ty}")),
-            Err(shared) => copied(&shared.as_slice::<T>()[..elements], || format!("a copy of {ty}")),
+        let data = match buffer.into_buffer() {
+            // SAFETY: the elements are of the array's type, as `as_slice` has found above.
+            Ok(buffer) => unsafe { buffer.into_vec::<T>(elements, || format!("a copy of {ty}")) },
+            // SAFETY: as above.
+            Err(shared) => copied(&unsafe { shared.as_slice::<T>() }[..elements], || format!("a copy of {ty}")),
         }?;
         ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&ty.shape), data).map_err(|e| Error::new(format!("array: {e}")))
     }
@@ -165,7 +225,7 @@ impl Array {
 impl PartialEq for Array {
     /// Equal types and equal bytes (so NaN equals itself).
     fn eq(&self, other: &Self) -> bool {
-        self.ty == other.ty && (Arc::ptr_eq(&self.buffer, &other.buffer) || self.bytes() == other.bytes())
+        self.ty == other.ty && (self.buffer.is_same(&other.buffer) || self.bytes() == other.bytes())
     }
 }
 

@@ -106,7 +106,7 @@ impl<'a> Builder<'a> {
             let base = reshape_base(self.graph, output);
             let output = match &self.graph.node(base).op {
                 Op::Param(i) => Output::Param(*i, ty.into()),
-                Op::Constant(c) => Output::Constant(crate::array::Array::new(ty, c.0.buffer().clone())),
+                Op::Constant(c) => Output::Constant(c.0.reshaped(ty)),
                 _ => Output::Computed(self.buffers[&base], ty.into()),
             };
             self.result.outputs.push(output);

@@ -5,8 +5,6 @@
 //! interpreter (`interp`), lowering (`fuse`, `lane`), and in `fulgurite-autodiff` tangents, transposes and batching.
 //! `jit/README.md` says how to add one. Step 0 is always: can it be a composition?
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
 use crate::array::Array;
@@ -310,7 +308,7 @@ impl Constant {
 impl PartialEq for Constant {
     fn eq(&self, other: &Self) -> bool {
         self.0.ty() == other.0.ty()
-            && (Arc::ptr_eq(self.0.buffer(), other.0.buffer())
+            && (self.0.buffer().is_same(other.0.buffer())
                 || (self.0.ty().bytes() <= Self::SMALL && self.0.bytes() == other.0.bytes()))
     }
 }

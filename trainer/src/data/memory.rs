@@ -11,37 +11,29 @@ pub struct Memory {
 
 impl Memory {
     /// A tensor of type `ty` whose bytes `fill` writes, row-major; all of them, since they hold what an earlier batch
-    /// left there. For truth values, every byte must be 0 or 1. Where there is no memory for it, the tensor is poisoned
+    /// left there. Of truth values, every byte but 0 is `true`. Where there is no memory for it, the tensor is poisoned
     /// with that error.
     pub fn tensor(&mut self, ty: TensorType, fill: impl FnOnce(&mut [u8])) -> Tensor {
         if let Err(why) = ty.check_size() {
             return Tensor::failed(ty, Error::new(format!("batch: {why}")));
         }
-        let (place, bytes) = (self.next, ty.bytes());
-        let zeros = || Array::zeros(&ty).map_err(|e| Tensor::failed(ty.clone(), e.context("batch")));
-        if place == self.arrays.len() {
-            match zeros() {
-                Ok(array) => self.arrays.push(array),
-                Err(failed) => return failed,
+        let place = self.next;
+        // Memory that something still holds is left to it. A ragged last batch fits into the memory of a full one.
+        let free = self.arrays.get(place).is_some_and(|array| array.is_only(ty.bytes()));
+        if !free {
+            let zeros = match Array::zeros(&ty) {
+                Ok(zeros) => zeros,
+                Err(e) => return Tensor::failed(ty, e.context("batch")),
+            };
+            match self.arrays.get_mut(place) {
+                Some(array) => *array = zeros,
+                None => self.arrays.push(zeros),
             }
         }
-        let array = &mut self.arrays[place];
-        // A ragged last batch fits into the memory of a full one.
-        if *array.ty() != ty && array.buffer().len() >= bytes {
-            *array = Array::new(ty.clone(), array.buffer().clone());
-        }
-        // Memory that something still holds is left to it.
-        let is_free = *array.ty() == ty && array.buffer_mut().is_some();
-        if !is_free {
-            *array = match zeros() {
-                Ok(array) => array,
-                Err(failed) => return failed,
-            };
-        }
         self.next += 1;
-        if let Some(buffer) = array.buffer_mut() {
-            fill(&mut buffer.bytes_mut()[..bytes]);
-        }
+        let array = &mut self.arrays[place];
+        let filled = array.refill(&ty, fill);
+        debug_assert!(filled, "the memory is free and large enough");
         array.clone().into()
     }
 
