@@ -5,7 +5,7 @@ mod common;
 use std::io::Write;
 
 use common::{folder, message, points};
-use fulgurite_jit::{Array, Result, Tensor, TensorType, Tree};
+use fulgurite_jit::{Array, DType, Result, Tensor, TensorType, Tree};
 use fulgurite_trainer::data::{Memory, MnistData, read_idx};
 use fulgurite_trainer::{ArrayDataset, DataLoader, DataModule, Dataset};
 use ndarray::{Array1, Array2, s};
@@ -237,5 +237,22 @@ fn arrays_keep_what_they_were_given() -> Result<()> {
     let data = points(6);
     let x: &Array = data.arrays().0.array()?;
     assert_eq!(x.view::<f32>()?.slice(s![0, ..]).len(), 2);
+    Ok(())
+}
+
+#[test]
+fn a_batch_that_there_is_no_memory_for_is_an_error_and_the_next_is_not() -> Result<()> {
+    let mut memory = Memory::default();
+    let ones =
+        |memory: &mut Memory, shape: &[usize]| memory.tensor(TensorType::new(DType::Bool, shape), |to| to.fill(1));
+    for _ in 0..2 {
+        // More than any machine has, more than memory can be, and that hidden by an extent of 0.
+        for shape in [&[1 << 52][..], &[1 << 40, 1 << 40], &[1 << 40, 1 << 40, 0]] {
+            let error = ones(&mut memory, shape).to_vec::<bool>().expect_err("too large").to_string();
+            assert!(error.starts_with("batch: ") && error.contains(&format!("bool[{}", shape[0])), "{error}");
+            assert_eq!(ones(&mut memory, &[2]).to_vec::<bool>()?, [true; 2]);
+            assert_eq!(ones(&mut memory, &[0, 3]).to_vec::<bool>()?, [true; 0]);
+        }
+    }
     Ok(())
 }

@@ -297,9 +297,23 @@ mod tests {
                             visitor.enter(k::Name::Field("weight"));
                             k::Tree::visit(field0, visitor);
                             visitor.leave();
-                            ::core::hash::Hash::hash(field1, &mut visitor.structure());
+                            ::core::hash::Hash::hash(&*field1, &mut visitor.structure());
                             visitor.enter(k::Name::Field("type"));
                             k::Tree::visit(field2, visitor);
+                            visitor.leave();
+                        }
+                    }
+                }
+
+                fn visit_mut<'t>(&'t mut self, visitor: &mut dyn k::Visitor<'t>) {
+                    match self {
+                        Self { weight: field0, stride: field1, r#type: field2 } => {
+                            visitor.enter(k::Name::Field("weight"));
+                            k::Tree::visit_mut(field0, visitor);
+                            visitor.leave();
+                            ::core::hash::Hash::hash(&*field1, &mut visitor.structure());
+                            visitor.enter(k::Name::Field("type"));
+                            k::Tree::visit_mut(field2, visitor);
                             visitor.leave();
                         }
                     }
@@ -336,7 +350,7 @@ mod tests {
                     visitor.enter(k::Name::Index(0usize));
                     k::Tree::visit(field0, visitor);
                     visitor.leave();
-                    ::core::hash::Hash::hash(field1, &mut visitor.structure());
+                    ::core::hash::Hash::hash(&*field1, &mut visitor.structure());
                 }
                 Self::Deep { w: field0 } => {
                     ::core::hash::Hasher::write_u32(visitor.structure(), 2u32);
@@ -361,9 +375,9 @@ mod tests {
                 of: Marker<f32>,
             }
         ));
-        assert!(got.contains(&quote!(k::StaticValue::write(field0, visitor.structure());).to_string()), "{got}");
+        assert!(got.contains(&quote!(k::StaticValue::write(&*field0, visitor.structure());).to_string()), "{got}");
         for hashed in [quote!(field1), quote!(field2)] {
-            let hash = quote!(::core::hash::Hash::hash(#hashed, &mut visitor.structure()););
+            let hash = quote!(::core::hash::Hash::hash(&*#hashed, &mut visitor.structure()););
             assert!(got.contains(&hash.to_string()), "{got}");
         }
         assert_eq!(

@@ -213,9 +213,10 @@ impl Array {
     pub fn into_ndarray<T: Element>(self) -> Result<ndarray::ArrayD<T>> {
         let elements = self.as_slice::<T>()?.len();
         let Array { ty, buffer } = self;
-        // SAFETY: the elements are of the array's type, as `as_slice` has found above.
         let data = match buffer.into_buffer() {
+            // SAFETY: the elements are of the array's type, as `as_slice` has found above.
             Ok(buffer) => unsafe { buffer.into_vec::<T>(elements, || format!("a copy of {ty}")) },
+            // SAFETY: as above.
             Err(shared) => copied(&unsafe { shared.as_slice::<T>() }[..elements], || format!("a copy of {ty}")),
         }?;
         ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&ty.shape), data).map_err(|e| Error::new(format!("array: {e}")))

@@ -63,6 +63,9 @@ impl Emit<'_> {
             return self.push(Op::Dot(axes()), &[x, y]);
         }
         let least = PIECE.max(4 * m * n / (m + n));
+        if k <= least {
+            return self.push(Op::Dot(axes()), &[x, y]);
+        }
         let piece = (least..=2 * least).find(|piece| k.is_multiple_of(*piece)).unwrap_or(least).min(k);
         let (pieces, rest) = (k / piece, k % piece);
         if rest > 0 {

@@ -1,6 +1,6 @@
 //! The memory of batches, used again: once a step is done with a batch, the next one is gathered into its place.
 
-use fulgurite_jit::{Array, Tensor, TensorType};
+use fulgurite_jit::{Array, Error, Tensor, TensorType};
 
 /// Lends memory for the tensors of a batch, in the order in which they are asked for.
 #[derive(Default)]
@@ -14,6 +14,9 @@ impl Memory {
     /// left there. Of truth values, every byte but 0 is `true`. Where there is no memory for it, the tensor is poisoned
     /// with that error.
     pub fn tensor(&mut self, ty: TensorType, fill: impl FnOnce(&mut [u8])) -> Tensor {
+        if let Err(why) = ty.check_size() {
+            return Tensor::failed(ty, Error::new(format!("batch: {why}")));
+        }
         let place = self.next;
         // Memory that something still holds is left to it. A ragged last batch fits into the memory of a full one.
         let free = self.arrays.get(place).is_some_and(|array| array.is_only(ty.bytes()));
