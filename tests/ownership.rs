@@ -104,7 +104,7 @@ fn a_tree_that_shows_other_leaves_each_time_is_an_error_or_right() -> Result<()>
     struct Fickle(Arc<AtomicUsize>, Tensor, Tensor);
     impl Tree for Fickle {
         fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
-            let first = self.0.fetch_add(1, Relaxed) % 2 == 0;
+            let first = self.0.fetch_add(1, Relaxed).is_multiple_of(2);
             visitor.leaf(if first { &self.1 } else { &self.2 });
         }
         fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {

@@ -110,6 +110,9 @@ impl<O> Default for Programs<O> {
     }
 }
 
+/// A compiled function and the leaves of what it gave.
+pub(crate) type Ran<O> = (Arc<Compiled<O>>, Vec<Array>);
+
 pub(crate) struct Compiled<O> {
     pub(crate) program: Program,
     /// The result's structure; its leaves are stand-ins.
@@ -197,7 +200,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
     }
 
     /// Runs the compiled function, which overwrites what `donated` owns; gives the leaves of the result.
-    pub(crate) fn run(&self, donated: &mut A, borrowed: &B) -> Result<(Arc<Compiled<O>>, Vec<Array>)> {
+    pub(crate) fn run(&self, donated: &mut A, borrowed: &B) -> Result<Ran<O>> {
         if let Some(done) = self.run_known(donated, borrowed)? {
             return Ok(done);
         }
@@ -208,7 +211,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
     }
 
     /// [`Jit::run`], if the arguments are of a known kind.
-    fn run_known(&self, donated: &mut A, borrowed: &B) -> Result<Option<(Arc<Compiled<O>>, Vec<Array>)>> {
+    fn run_known(&self, donated: &mut A, borrowed: &B) -> Result<Option<Ran<O>>> {
         let mut inputs = Inputs::with_capacity(self.leaves.load(Relaxed));
         let mut held = Held::new();
         // Taken out, since a tree's own code may call compiled functions.
