@@ -1,9 +1,17 @@
 //! Random programs: what compiled code gives is what the interpreter gives.
 //!
 //! Each program is run as it is and optimised, twice, with its inputs lent, given away, and given away but still held,
-//! and with vectors of another width.
+//! with vectors of every width and on 1, 2 and 3 threads.
 //! Compiled results are compared with the interpreter's within the bound of `bound` (most are to be equal); among each
 //! other, those of one program are to be equal to the bit. A program that fails is made as small as possible and printed.
+//!
+//! The programs run in processes of their own, so that one that ends its process is named by its seed. Variables:
+//! - `FULGURITE_FUZZ_SEED`: the first seed (0);
+//! - `FULGURITE_FUZZ_PROGRAMS`: how many programs (300);
+//! - `FULGURITE_FUZZ_PROCESSES`: how many processes share them (2).
+//!
+//! The hunt of 100,000 programs, with every buffer between pages that may not be touched:
+//! `FULGURITE_FUZZ_PROGRAMS=100000 cargo test --release --features fence --test fuzz -- --nocapture compiled_programs`
 
 mod bound;
 mod program;
@@ -25,25 +33,91 @@ use bound::bounds;
 use program::program;
 use shrink::shrink;
 
-/// Programs that a run of the tests looks at. A hunt for faults sets this to some ten thousand.
+/// Programs that a run of the tests looks at.
 const PROGRAMS: u64 = 300;
+/// Set for the processes that run the programs: the first seed, the seed behind the last, the step, and the file that
+/// holds the seed at work.
+const PART: &str = "FULGURITE_FUZZ_PART";
 
 #[test]
 fn compiled_programs_mean_what_they_say() {
+    if let Ok(part) = std::env::var(PART) {
+        return run_part(&part);
+    }
+    let number = |name: &str, default: u64| match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text}")),
+        Err(_) => default,
+    };
+    let first = number("FULGURITE_FUZZ_SEED", 0);
+    let programs = number("FULGURITE_FUZZ_PROGRAMS", PROGRAMS);
+    let processes = number("FULGURITE_FUZZ_PROCESSES", 2).max(1);
+    let end = first.checked_add(programs).expect("seeds of 64 bits");
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            (0..processes).map(|i| scope.spawn(move || watch_part(first + i, end, processes))).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("it only watches")).collect()
+    });
+    assert!(failed.is_empty(), "of {programs} programs failed, see above: {failed:?}");
+}
+
+/// Has seeds `first`, `first + step`, … run by a process, and by another from the next one if a program ends it. What
+/// failed.
+fn watch_part(mut first: u64, end: u64, step: u64) -> Vec<String> {
     let mut failed = Vec::new();
-    for seed in 0..PROGRAMS {
+    let id = std::process::id();
+    let at = std::env::temp_dir().join(format!("fulgurite-fuzz-{id}-{}", first % step));
+    while first < end {
+        let _ = std::fs::remove_file(&at);
+        let this = std::env::current_exe().expect("a test has a file");
+        let output = std::process::Command::new(this)
+            .args(["--exact", "compiled_programs_mean_what_they_say", "--nocapture"])
+            .env(PART, format!("{first} {end} {step} {}", at.display()))
+            .output()
+            .expect("a process starts");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        // A process that came to its end has written so; one that ran nothing has not.
+        let seed = std::fs::read_to_string(&at).unwrap_or_default();
+        if output.status.success() && seed == "done" {
+            break;
+        }
+        println!("{out}{err}");
+        failed.extend(
+            out.lines().filter_map(|line| line.strip_prefix("seed ")).map(|line| line.chars().take(90).collect()),
+        );
+        if seed == "done" {
+            break;
+        }
+        failed.push(format!("{seed}: ended its process, {}", output.status));
+        let Ok(seed) = seed.parse::<u64>() else { break };
+        first = seed + step;
+    }
+    let _ = std::fs::remove_file(&at);
+    failed
+}
+
+/// Runs the programs of one process.
+fn run_part(part: &str) {
+    let mut words = part.splitn(4, ' ');
+    let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).expect("a number");
+    let (first, end, step) = (number(), number(), number());
+    let at = words.next().expect("a file");
+    let mut failed = Vec::new();
+    for seed in (first..end).step_by(step as usize) {
+        std::fs::write(at, seed.to_string()).expect("the file of the seed at work");
         let (graph, inputs) = program(seed);
         let Err(why) = check(&graph, &inputs) else { continue };
+        println!("seed {seed}: {why}");
         let (small, small_inputs) = shrink(&graph, &inputs, |graph, inputs| check(graph, inputs).is_err());
         let now = check(&small, &small_inputs).err().unwrap_or_default();
-        println!("seed {seed}: {why}\nat its smallest: {now}\n{small}");
+        println!("at its smallest: {now}\n{small}");
         for (i, input) in small_inputs.iter().enumerate().filter(|(_, input)| input.ty().elements() <= 100) {
             println!("input {i}: {input}");
         }
         println!("kernels:\n{}", optimise(&small).map_or_else(|e| e.to_string(), |graph| fuse(&graph).to_string()));
         failed.push(seed);
     }
-    assert!(failed.is_empty(), "seeds {failed:?} of {PROGRAMS} failed, see above");
+    std::fs::write(at, "done").expect("the file of the seed at work");
+    assert!(failed.is_empty(), "seeds {failed:?} failed, see above");
 }
 
 /// Runs a program in all ways, and compares; what is wrong, if anything is. A panic is a fault like another.
@@ -75,7 +149,9 @@ fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
     close("compiled", &got, &want, &bounds)?;
     same("run again", &lent.run(inputs.to_vec())?, &got)?;
 
-    for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 3)]) {
+    // Two threads in one program, three in the next.
+    let several = 2 + graph.nodes.len() % 2;
+    for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, several)]) {
         let target = Target { isa, threads, sharing: Sharing::Everything };
         let other = Program::compile_for("other", graph, &vec![false; inputs.len()], target)?;
         let title = format!("with vectors of {isa:?} and {threads} threads");

@@ -14,7 +14,11 @@ use crate::bound::bound;
 
 /// No value has more elements, or more axes.
 const ELEMENTS: usize = 4096;
-const RANK: usize = 5;
+/// Nor in the few programs of large ones, whose products are blocked and whose work is worth sharing.
+const LARGE: usize = 1_000_000;
+const RANK: usize = 8;
+/// The interpreter computes every product of a contraction on its own.
+const PRODUCTS: usize = 3_000_000;
 
 /// The program of `seed`.
 pub(crate) fn program(seed: u64) -> (Graph, Vec<Array>) {
@@ -85,17 +89,33 @@ struct Maker {
     dtypes: Vec<DType>,
     /// Are there infinities and NaNs among the inputs?
     wild: bool,
+    /// The most elements that a value of this program has.
+    elements: usize,
 }
 
 impl Maker {
     fn make(&mut self) {
-        let most = if self.random.one_in(16) { self.random.one_of(&[33, 64, 100, 257]) } else { 20 };
+        let large = self.random.one_in(64);
+        self.elements = if large { LARGE } else { ELEMENTS };
+        let most = if large {
+            self.random.one_of(&[64, 130, 300])
+        } else if self.random.one_in(16) {
+            self.random.one_of(&[33, 64, 100, 257])
+        } else {
+            20
+        };
         self.extents = std::array::from_fn(|_| 1 + self.random.below(most));
-        self.wild = self.random.one_in(16);
-        self.dtypes = vec![DType::F32, DType::F32, DType::F32, DType::I32, DType::U32, DType::Bool];
+        // Arrays without elements, in one program of eight: they make all that is computed from them empty.
         if self.random.one_in(8) {
-            self.dtypes.extend([DType::F64; 3]);
+            self.extents[0] = 0;
         }
+        self.wild = self.random.one_in(16);
+        self.dtypes = match self.random.below(4) {
+            // Programs of one type of float keep more of their values together in a kernel.
+            0 => vec![DType::F32, DType::F32, DType::F32, DType::I32, DType::U32, DType::Bool],
+            1 => vec![DType::F64, DType::F64, DType::F64, DType::I32, DType::U32, DType::Bool],
+            _ => vec![DType::F32, DType::F64, DType::I32, DType::U32, DType::Bool],
+        };
         for _ in 0..1 + self.random.below(4) {
             let ty = self.ty();
             let array = self.random.array(&ty, self.wild);
@@ -103,7 +123,7 @@ impl Maker {
             self.values.push(array);
             self.bounds.push(0.0);
         }
-        let size = self.graph.nodes.len() + 5 + self.random.below(36);
+        let size = self.graph.nodes.len() + if large { 2 + self.random.below(6) } else { 5 + self.random.below(36) };
         for _ in 0..400 {
             if self.graph.nodes.len() >= size {
                 break;
@@ -146,8 +166,10 @@ impl Maker {
     fn ty(&mut self) -> TensorType {
         let dtype = self.random.one_of(&self.dtypes.clone());
         loop {
-            let shape: Shape = (0..self.random.below(RANK)).map(|_| self.extent()).collect();
-            if shape.iter().product::<usize>() <= ELEMENTS {
+            // Ranks above 4 are rare: their extents are 1 mostly.
+            let most = if self.random.one_in(8) { RANK + 1 } else { 5 };
+            let shape: Shape = (0..self.random.below(most)).map(|_| self.extent()).collect();
+            if shape.iter().product::<usize>() <= self.elements {
                 return TensorType::new(dtype, &shape);
             }
         }
@@ -163,7 +185,12 @@ impl Maker {
     fn push(&mut self, op: Op, operands: &[ValueId]) -> Option<ValueId> {
         let types: Vec<TensorType> = operands.iter().map(|&x| self.of(x)).collect();
         let ty = infer(&op, &types.iter().collect::<Vec<_>>()).ok()?;
-        if ty.elements() > ELEMENTS || ty.rank() > RANK || ty.elements() == 0 {
+        if ty.elements() > self.elements || ty.rank() > RANK {
+            return None;
+        }
+        if let Op::Dot(axes) = &op
+            && ty.elements() * axes.contract.iter().map(|&(a, _)| types[0].shape[a]).product::<usize>() > PRODUCTS
+        {
             return None;
         }
         let arrays: Vec<Array> = operands.iter().map(|x| self.values[x.index()].clone()).collect();
@@ -220,7 +247,7 @@ impl Maker {
         let ty = self.of(x);
         let (shape, rank) = (ty.shape.clone(), ty.rank());
         let axes = |maker: &mut Self| -> Axes { (0..rank).filter(|_| maker.random.one_in(2)).collect() };
-        match self.random.below(36) {
+        match self.random.below(39) {
             0 | 1 => {
                 use UnaryOp::{Abs, Ceil, Floor, IsFinite, Neg, Not, Round, Sign, Sqrt};
                 let op = self.random.one_of(&[Neg, Neg, Not, Not, Abs, Abs, Sign, Floor, Ceil, Round, IsFinite, Sqrt]);
@@ -323,7 +350,8 @@ impl Maker {
                     self.push(Op::Threefry(word), &words)
                 }
             },
-            _ => unreachable!("36 cases"),
+            36..=38 => self.crossed(x),
+            _ => unreachable!("39 cases"),
         }
     }
 
@@ -353,6 +381,39 @@ impl Maker {
         let row = self.push(Op::Reduce(op, axes), &[x])?;
         let row = self.push(Op::Broadcast { shape: ty.shape.clone(), dims }, &[row])?;
         self.binary(x, row)
+    }
+
+    /// Two axes change places, and then each row is read along what was not its axis: what `stage` copies first.
+    fn crossed(&mut self, x: ValueId) -> Option<ValueId> {
+        let (a, b) = (self.random.below(self.of(x).rank().max(1)), self.random.below(self.of(x).rank().max(1)));
+        let mut x = x;
+        if self.random.one_in(2) {
+            // An axis that is read again and again, as by a broadcast row.
+            let mut to = self.of(x).shape;
+            let dims = (0..to.len()).collect();
+            to.iter_mut().filter(|extent| **extent == 1).for_each(|extent| *extent = 4 + self.random.below(61));
+            x = self.push(Op::Broadcast { shape: to, dims }, &[x])?;
+        }
+        let mut perm: Axes = (0..self.of(x).rank()).collect();
+        if a == b || b >= perm.len() {
+            return None;
+        }
+        perm.swap(a, b);
+        let x = self.push(Op::Transpose(perm), &[x])?;
+        let ty = self.of(x);
+        match self.random.below(4) {
+            0 => Some(x),
+            1 => {
+                let y = self.like(&ty)?;
+                self.binary(x, y)
+            }
+            2 => self.rows(x),
+            _ => {
+                let (op, _) = self.reduction(&ty)?;
+                let axis = self.random.one_of(&[a, b]);
+                self.push(Op::Reduce(op, Axes::from_slice(&[axis])), &[x])
+            }
+        }
     }
 
     /// Another shape of as many elements.
