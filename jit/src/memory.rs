@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 
 use crate::fuse::{BufferId, Kernel, Kernels, Output, Source};
 use crate::phases::Phase;
+use crate::types::TensorType;
 
 /// Alignment of places in the arena, in bytes.
 const ALIGN: usize = 64;
@@ -111,20 +112,22 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
 
 /// For each output the donated input in whose memory it is computed, if any.
 fn replacements(kernels: &Kernels, donated: &[bool], places: &[Option<Place>], uses: &Uses) -> Vec<Option<usize>> {
-    // The inputs that may be overwritten, by their bytes.
-    let mut inputs: HashMap<usize, BTreeMap<usize, BufferId>> = HashMap::new();
+    // The inputs that may be overwritten, by the sizes of their elements and of themselves. Memory of smaller elements may
+    // not be aligned for larger ones; and what was a truth value, which its tree may still show, stays one.
+    let size = |ty: &TensorType| (ty.dtype.size(), ty.bytes());
+    let mut inputs: HashMap<(usize, usize), BTreeMap<usize, BufferId>> = HashMap::new();
     for (b, buffer) in kernels.buffers.iter().enumerate() {
         if let Source::Param(i) = buffer.source
             && donated[i]
             && buffer.ty.bytes() > 0
         {
-            inputs.entry(buffer.ty.bytes()).or_default().insert(i, BufferId(b as u32));
+            inputs.entry(size(&buffer.ty)).or_default().insert(i, BufferId(b as u32));
         }
     }
     // One that is itself a result must stay as it is.
     for output in &kernels.outputs {
         if let Output::Param(i, ty) = output
-            && let Some(inputs) = inputs.get_mut(&ty.bytes())
+            && let Some(inputs) = inputs.get_mut(&size(ty))
         {
             inputs.remove(i);
         }
@@ -138,7 +141,7 @@ fn replacements(kernels: &Kernels, donated: &[bool], places: &[Option<Place>], u
             if places[b.index()] != Some(Place::Output(o)) || in_place[o].is_some() {
                 continue;
             }
-            let Some(inputs) = inputs.get_mut(&kernels.buffers[b.index()].ty.bytes()) else { continue };
+            let Some(inputs) = inputs.get_mut(&size(&kernels.buffers[b.index()].ty)) else { continue };
             let range = if same { o..o + 1 } else { 0..usize::MAX };
             let found = inputs.range(range).find(|(_, input)| may_replace(kernels, *b, **input, uses));
             if let Some(i) = found.map(|(i, _)| *i) {
@@ -274,8 +277,7 @@ fn may_replace(kernels: &Kernels, b: BufferId, p: BufferId, uses: &Uses) -> bool
         if kernel.varies_inside(&store.index) && !kernel.is_one_pass() {
             return false;
         }
-        let same_type = kernels.buffers[b.index()].ty.dtype.size() == kernels.buffers[p.index()].ty.dtype.size();
-        same_type && kernel.loads().all(|(buffer, index)| buffer != p || *index == store.index)
+        kernel.loads().all(|(buffer, index)| buffer != p || *index == store.index)
     })
 }
 

@@ -18,6 +18,9 @@ impl Tree for Key {
     fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
         self.0.visit(visitor);
     }
+    fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
+        self.0.visit_mut(visitor);
+    }
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
         Key(f(&self.0))
     }

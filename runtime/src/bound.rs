@@ -40,8 +40,6 @@ enum State<S, R> {
     Tree(S),
     /// As arrays that stay where they are.
     Kept(Kept<S, R>),
-    /// Only within a call.
-    Taken,
 }
 
 struct Kept<S, R> {
@@ -72,13 +70,11 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
             return kept.call(&lent).map_err(|error| self.jit.named(error));
         }
         drop(lent);
-        let mut state = self.state();
+        let state = self.state();
         let compiled = self.jit.find(&state, &borrowed)?;
         let arrays = leaves(&state).into_iter().map(Tensor::into_array).collect::<Result<Vec<Array>>>()?;
         let mut inputs = Inputs::new();
         let lent = kind(&borrowed, &mut inputs)?;
-        // Only this call may hold the state that is overwritten.
-        self.state = State::Taken;
         if is_alike(&state, &compiled.result.0)
             && compiled.program.keeps_in_place(arrays.len())
             && compiled.program.accepts(arrays.iter().chain(inputs.iter().copied()))
@@ -88,14 +84,10 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
             return self.call(borrowed);
         }
         drop((inputs, arrays));
-        let (compiled, results) = match self.jit.run(&mut state, &borrowed) {
-            Ok(done) => done,
-            Err(error) => {
-                self.state = State::Tree(state);
-                return Err(error);
-            }
-        };
-        drop((state, borrowed));
+        // In place of the one before: only what nobody else holds is overwritten.
+        self.state = State::Tree(state);
+        let State::Tree(state) = &mut self.state else { unreachable!("it was just put there") };
+        let (compiled, results) = self.jit.run(state, &borrowed)?;
         let (state, results) = unflatten(&compiled.result, results.into_iter().map(Tensor::from));
         self.state = State::Tree(state);
         Ok(results)
@@ -107,7 +99,6 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
         match &self.state {
             State::Tree(state) => state.map(&mut Tensor::clone),
             State::Kept(kept) => kept.tree(),
-            State::Taken => unreachable!("nobody sees it within a call"),
         }
     }
 
@@ -130,7 +121,9 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
 impl<S: Tree, R: Tree> Kept<S, R> {
     fn call(&mut self, lent: &[&Array]) -> Result<R> {
         let Kept { arrays, compiled, .. } = self;
-        let results = guarded("running a program", || compiled.program.run_in_place(arrays, lent))?;
+        // SAFETY: when the arrays were taken over, the program kept so many in place, and accepted them and borrowed ones of
+        // the kind that these are.
+        let results = guarded("running a program", || unsafe { compiled.program.run_in_place(arrays, lent) })?;
         Ok(unflatten(&compiled.result.1, results.into_iter().map(Tensor::from)))
     }
 

@@ -218,14 +218,17 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let mut key = KEY.take();
         key.0.clear();
         collect(|collector| donated.visit_mut(collector), &mut key, &mut inputs, Some(&mut held))?;
-        key.write_u8(b'|');
+        write_word(&mut key, b'|', 0);
         collect(|collector| borrowed.visit(collector), &mut key, &mut inputs, None)?;
         let known = self.compiled().find(&key.0);
         KEY.set(key);
         let Some(compiled) = known else { return Ok(None) };
         self.leaves.store(inputs.len(), Relaxed);
-        // The key says that the types are those of the program.
-        let results = guarded("running a program", || compiled.program.run_known(&inputs));
+        // SAFETY: the program was found by the types of these leaves and by how many of them are given away, which the key
+        // tells whatever trees write into it. Those that the tree given away owns are borrowed by this call alone, and of
+        // its others a handle is held.
+        let results = guarded("running a program", || unsafe { compiled.program.run_known(&inputs) });
+        drop(held);
         Ok(Some((compiled, results.map_err(|error| self.named(error))?)))
     }
 
@@ -240,7 +243,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let (mut key, mut inputs) = (Bytes::default(), Inputs::new());
         collect(|collector| donated.visit(collector), &mut key, &mut inputs, None)?;
         let given = inputs.len();
-        key.write_u8(b'|');
+        write_word(&mut key, b'|', 0);
         collect(|collector| borrowed.visit(collector), &mut key, &mut inputs, None)?;
         let known = self.compiled().find(&key.0);
         match known {
@@ -352,6 +355,13 @@ pub(crate) fn is_of_kind<'t>(borrowed: &'t impl Tree, known: &[u8], inputs: &mut
     Ok(is_known)
 }
 
+/// Begins a part of a key: what it is, and how long, or of which type. No part is the begin of another, so that two keys
+/// are equal only where all their parts are.
+#[inline]
+fn write_word(key: &mut Bytes, what: u8, size: usize) {
+    key.0.extend_from_slice(&(size << 8 | usize::from(what)).to_ne_bytes());
+}
+
 /// Writes the kind of what `visit` shows and collects its leaves; those of a donated tree that it does not own are `held`.
 fn collect<'t>(
     visit: impl FnOnce(&mut dyn Visitor<'t>),
@@ -369,12 +379,10 @@ fn collect<'t>(
         #[inline]
         fn add(&mut self, tensor: &'t Tensor) {
             let ty = tensor.ty();
-            // With the rank in front, so that no two types look alike.
-            let kind = usize::from(b'*') << 24 | (ty.dtype as usize) << 16 | ty.rank();
-            let key = &mut self.key.0;
-            key.reserve(size_of::<usize>() * (1 + ty.rank()));
-            for word in std::iter::once(&kind).chain(&ty.shape) {
-                key.extend_from_slice(&word.to_ne_bytes());
+            self.key.0.reserve(size_of::<usize>() * (1 + ty.rank()));
+            write_word(self.key, b'*', ty.rank() << 8 | ty.dtype as usize);
+            for extent in &ty.shape {
+                self.key.0.extend_from_slice(&extent.to_ne_bytes());
             }
             match tensor.concrete() {
                 Some(array) => self.inputs.push(array),
@@ -398,7 +406,17 @@ fn collect<'t>(
         fn enter(&mut self, _: Name) {}
         fn leave(&mut self) {}
         fn structure(&mut self) -> &mut dyn Hasher {
-            self.key
+            self
+        }
+    }
+    impl Hasher for Collector<'_, '_> {
+        fn finish(&self) -> u64 {
+            0
+        }
+        // What a static value writes is its own affair: it must not pass for a leaf.
+        fn write(&mut self, bytes: &[u8]) {
+            write_word(self.key, b's', bytes.len());
+            self.key.0.extend_from_slice(bytes);
         }
     }
     let mut collector = Collector { key, inputs, held, error: None };

@@ -127,7 +127,8 @@ impl Program {
     /// these.
     pub fn run(&self, inputs: Vec<Array>) -> Result<Vec<Array>> {
         assert!(self.accepts(inputs.iter()), "a program is called with the inputs it was compiled for");
-        self.run_known(&inputs.iter().collect::<Vec<_>>())
+        // SAFETY: they are, and this call owns them.
+        unsafe { self.run_known(&inputs.iter().collect::<Vec<_>>()) }
     }
 
     /// Are these the types of the inputs that it was compiled for?
@@ -137,7 +138,12 @@ impl Program {
 
     /// [`Program::run`] for inputs of which it is known that they are of the right number and types. One that is written
     /// in place is overwritten if this is the only handle to its buffer; the caller drops it then.
-    pub(crate) fn run_known(&self, inputs: &[&Array]) -> Result<Vec<Array>> {
+    ///
+    /// # Safety
+    /// The program [accepts](Program::accepts) them. To each that was donated there is a second handle while this runs, or
+    /// nobody but the caller can reach it.
+    pub(crate) unsafe fn run_known(&self, inputs: &[&Array]) -> Result<Vec<Array>> {
+        debug_assert!(self.accepts(inputs.iter().copied()));
         let mut pools = self.pools();
         // An output in the place of an input shares its buffer, or that of a copy.
         let mut copies: SmallVec<[(usize, Array); 2]> = SmallVec::new();
@@ -153,19 +159,24 @@ impl Program {
         for (i, copy) in &copies {
             params[*i] = copy.buffer().start();
         }
-        self.launch(arena, &params, &outputs.iter().map(|x| x.buffer().start()).collect::<Pointers>());
+        let results: Pointers = outputs.iter().map(|x| x.buffer().start()).collect();
+        // SAFETY: the inputs are those of the code. Each result that it writes has a buffer that nobody else sees: new or out
+        // of a pool, a copy, or that of an input that is ours, which nobody can reach while this runs.
+        unsafe { self.launch(arena, &params, &results) };
         Ok(outputs)
     }
 
     /// Is each of the first `count` outputs written in the place of the input of the same number (or is that input), and
-    /// does none of the others share their memory?
+    /// does none of the others share their memory, or that of another input?
     pub(crate) fn keeps_in_place(&self, count: usize) -> bool {
         let Code { plan, kernels, .. } = &self.code;
         let is_kept = |(o, output): (usize, &Output)| match output {
             Output::Computed(b, _) if o < count => {
                 plan.in_place[o] == Some(o) && plan.places[b.index()] == Place::Output(o)
             }
-            Output::Computed(b, _) => !matches!(plan.places[b.index()], Place::Output(first) if first < count),
+            Output::Computed(b, _) => {
+                plan.in_place[o].is_none() && !matches!(plan.places[b.index()], Place::Output(first) if first < count)
+            }
             Output::Param(i, _) => {
                 if o < count {
                     *i == o
@@ -180,7 +191,11 @@ impl Program {
 
     /// A call of a program that [keeps](Program::keeps_in_place) `state`, its first inputs and outputs, in place. Arrays
     /// that somebody else holds are replaced by copies. Gives the other outputs; an error leaves the state as it was.
-    pub(crate) fn run_in_place(&self, state: &mut [Array], lent: &[&Array]) -> Result<Vec<Array>> {
+    ///
+    /// # Safety
+    /// The program keeps so many in place, and [accepts](Program::accepts) the state followed by what is lent.
+    pub(crate) unsafe fn run_in_place(&self, state: &mut [Array], lent: &[&Array]) -> Result<Vec<Array>> {
+        debug_assert!(self.keeps_in_place(state.len()) && self.accepts(state.iter().chain(lent.iter().copied())));
         let mut pools = self.pools();
         for (i, (array, place)) in state.iter_mut().zip(&self.code.plan.in_place).enumerate() {
             if place.is_some() && !is_ours(array, &pools) {
@@ -193,7 +208,10 @@ impl Program {
         let arena = self.arena()?;
         let params: Pointers = inputs.iter().map(|x| x.buffer().start()).collect();
         let results = inputs[..state.len()].iter().copied().chain(&outputs).map(|x| x.buffer().start());
-        self.launch(arena, &params, &results.collect::<Pointers>());
+        let results: Pointers = results.collect();
+        // SAFETY: the inputs are those of the code. Results are written over state that is ours, borrowed by this call alone,
+        // and to buffers that are new or out of a pool: no other is written in place.
+        unsafe { self.launch(arena, &params, &results) };
         Ok(outputs)
     }
 
@@ -225,7 +243,8 @@ impl Program {
                         }
                         (_, None) => fresh(&mut pools[o], o, ty)?,
                     };
-                    // SAFETY: the program writes every element before anybody sees it, truth values as 0 or 1.
+                    // SAFETY: the type is that of a value of the graph, and the buffer was made for it, or for an input of
+                    // as large elements. The program writes all before anybody sees it, truth values as 0 or 1.
                     unsafe { Array::new(ty.clone(), buffer) }
                 }
             });
@@ -242,26 +261,33 @@ impl Program {
         )
     }
 
-    /// Runs the machine code in memory of this call alone. The pointers must be to buffers of the sizes that it was
-    /// compiled for, those to results this call's alone.
-    fn launch(&self, arena: Buffer, params: &[*mut u8], results: &[*mut u8]) {
-        self.launch_in(&arena, params, results);
+    /// Runs the machine code in memory of this call alone.
+    ///
+    /// # Safety
+    /// The pointers are to arrays of the types that it was compiled for, as many as it takes. What results are written to
+    /// is this call's alone, and what inputs are read from nobody else writes to.
+    unsafe fn launch(&self, arena: Buffer, params: &[*mut u8], results: &[*mut u8]) {
+        // SAFETY: the caller's promise; `arena` is as large as the code asks for, and this call's alone.
+        unsafe { self.launch_in(&arena, params, results) };
         if let Ok(mut arenas) = self.arenas.lock() {
             arenas.push(arena);
         }
     }
 
-    fn launch_in(&self, memory: &Buffer, params: &[*mut u8], results: &[*mut u8]) {
+    /// # Safety
+    /// As [`Program::launch`]; `memory` is this call's alone, and as large as the code asks for.
+    unsafe fn launch_in(&self, memory: &Buffer, params: &[*mut u8], results: &[*mut u8]) {
         let _flush = Flush::on();
         let alone = self.code.alone(params, results, memory.start());
         let mut timing = if wants(Stage::Time) { self.timing.lock().ok() } else { None };
         if let Some(timing) = &mut timing
+            && let Some(single) = self.code.single()
             && timing.begin() == Turn::Kernels
         {
             let took = (0..self.code.kernels.kernels.len()).map(|k| {
                 let start = Instant::now();
                 // SAFETY: the caller's promise; the kernels run in their order.
-                unsafe { self.code.single()(&alone, k) }
+                unsafe { single(&alone, k) }
                 start.elapsed()
             });
             return timing.kernels(&took.collect::<Vec<_>>());
@@ -287,10 +313,12 @@ impl Program {
             None => unsafe { self.code.entry()(&alone) },
             Some(team) if timing.is_some() => {
                 let watch = Watch::start(team.meeting());
-                self.launch_together(team, alone, watch.meeting(), memory);
+                // SAFETY: the caller's promise; the watch is there until this thread is done.
+                unsafe { self.launch_together(team, alone, watch.meeting(), memory) };
                 timing.iter_mut().for_each(|timing| timing.phases(&watch.marks()));
             }
-            Some(team) => self.launch_together(team, alone, team.meeting(), memory),
+            // SAFETY: the caller's promise.
+            Some(team) => unsafe { self.launch_together(team, alone, team.meeting(), memory) },
         }
         // A call that wanted the team and did not get it says nothing.
         if is_alone == team.is_none()
@@ -302,7 +330,11 @@ impl Program {
     }
 
     /// [`Program::launch`] on all threads of the team; `first` is what the first of them calls between phases.
-    fn launch_together(&self, team: &Team, alone: Launch, first: Meeting, memory: &Buffer) {
+    ///
+    /// # Safety
+    /// As [`Program::launch_in`], whose `memory` it is, and of whose pointers `alone` is made. `first` may be called until
+    /// this returns, and lets the other threads go on as the team's own meeting does.
+    unsafe fn launch_together(&self, team: &Team, alone: Launch, first: Meeting, memory: &Buffer) {
         let shared = Together((alone, first, team.meeting()));
         team.run(&|thread| {
             let (alone, first, others) = *shared.get();
@@ -323,7 +355,7 @@ fn this_machine() -> Target {
 struct Together((Launch, Meeting, Meeting));
 
 // SAFETY: the pointers are to memory that outlives the call, and what is behind them is written by machine code only,
-// which is given disjoint parts.
+// which is given disjoint parts; but for what the first thread calls between phases, which it alone does.
 unsafe impl Sync for Together {}
 
 impl Together {
@@ -333,7 +365,8 @@ impl Together {
 }
 
 /// Does nobody hold the array's buffer but the one who lends it to this call? A pool does not count: it lends only what
-/// nobody else holds.
+/// nobody else holds. If so, all that others did with it has happened before, and it stays so while nobody else can reach
+/// the array.
 fn is_ours(array: &Array, pools: &Pools) -> bool {
     let is_pooled = || pools.iter().flatten().any(|b| b.is_same(array.buffer()));
     match array.buffer().handles() {
@@ -348,7 +381,7 @@ fn copy(i: usize, array: &Array) -> Result<Array> {
     let ty = array.ty();
     let mut copy = Buffer::zeroed(ty.bytes(), || format!("a copy of argument {i}, {ty}"))?;
     copy.bytes_mut().copy_from_slice(array.bytes());
-    // SAFETY: the bytes are those of an array of the type.
+    // SAFETY: the bytes are those of an array of the type; own memory is aligned for every element.
     Ok(unsafe { Array::new(ty.clone(), Shared::new(copy)) })
 }
 

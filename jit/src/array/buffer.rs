@@ -11,6 +11,7 @@ use super::Element;
 use super::guard::{Guarded, TooLarge};
 use super::room::refused;
 use crate::error::{Error, Result};
+use crate::types::TensorType;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -95,6 +96,12 @@ impl Buffer {
         self.len == 0
     }
 
+    /// Is it as large as an array of `ty`, and aligned for its elements?
+    pub(super) fn fits(&self, ty: &TensorType) -> bool {
+        let is_aligned = self.start.as_ptr().addr().is_multiple_of(ty.dtype.size());
+        is_aligned && ty.check_size().is_ok() && self.len >= ty.bytes()
+    }
+
     /// Where the bytes start. Writing through it needs exclusive access to the buffer.
     #[inline]
     pub fn start(&self) -> *mut u8 {
@@ -144,7 +151,20 @@ impl Drop for Buffer {
 }
 
 /// A handle to a buffer, of which there may be several. There are no weak ones, and none is made but from another, so
-/// that the owner of the only handle can know that nobody sees the buffer or will.
+/// that the owner of the only handle can know that nobody sees the buffer or will. It is no [`Arc`] to the outside, which
+/// could have weak ones:
+///
+/// ```compile_fail,E0308
+/// let x = fulgurite_jit::Array::scalar(1.0f32);
+/// let later = std::sync::Arc::downgrade(x.buffer());
+/// ```
+///
+/// Nor can what is in the buffer be read through it, or while it is a tensor's be written:
+///
+/// ```compile_fail,E0624
+/// let x = fulgurite_jit::Array::scalar(1.0f32);
+/// let bytes: &[u8] = unsafe { x.buffer().as_slice() };
+/// ```
 #[derive(Clone)]
 pub struct Shared(Arc<Buffer>);
 

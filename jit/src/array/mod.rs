@@ -53,7 +53,15 @@ impl Array {
     /// An array over a buffer of the right size.
     ///
     /// # Safety
-    /// Where the type is `bool`, every byte is 0 or 1, or will be before anybody reads it.
+    /// The type is one that memory [can hold](TensorType::check_size), and the buffer is aligned for its elements. Where
+    /// these are `bool`, every byte is 0 or 1, or will be before anybody reads it.
+    ///
+    /// ```compile_fail,E0133
+    /// use fulgurite_jit::array::{Buffer, Shared};
+    /// use fulgurite_jit::{Array, DType, TensorType};
+    ///
+    /// let truth = Array::new(TensorType::new(DType::Bool, &[1]), Shared::new(Buffer::from_vec(vec![7u32])));
+    /// ```
     #[inline]
     pub unsafe fn new(ty: impl Into<Arc<TensorType>>, buffer: Shared) -> Self {
         let ty = ty.into();
@@ -68,7 +76,7 @@ impl Array {
         if ty.elements() != data.len() {
             return Err(Error::new(format!("array: {} elements do not fill {ty}", data.len())));
         }
-        // SAFETY: the elements are those of the type.
+        // SAFETY: the elements are those of the type, which has been checked.
         Ok(unsafe { Array::new(ty, Shared::new(Buffer::from_vec(data))) })
     }
 
@@ -94,7 +102,7 @@ impl Array {
 
     /// A scalar.
     pub fn scalar<T: Element>(value: T) -> Self {
-        // SAFETY: the element is one of the type.
+        // SAFETY: the element is one of the type, which memory can hold.
         unsafe { Array::new(TensorType::scalar(T::DTYPE), Shared::new(Buffer::from_vec(vec![value]))) }
     }
 
@@ -105,16 +113,17 @@ impl Array {
     pub fn zeros(ty: &TensorType) -> Result<Self> {
         ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
         let buffer = Buffer::zeroed(ty.bytes(), || ty.to_string()).map_err(|e| e.context("array"))?;
-        // SAFETY: zero is `false`.
+        // SAFETY: the type has been checked, own memory is aligned for every element, and zero is `false`.
         Ok(unsafe { Array::new(ty.clone(), Shared::new(buffer)) })
     }
 
     /// The same elements as another type of as many: no copy.
     ///
     /// # Panics
-    /// Where the element types or their numbers differ.
+    /// Where the element types or their numbers differ, or memory cannot hold the other type.
     pub fn reshaped(&self, ty: impl Into<Arc<TensorType>>) -> Self {
         let ty = ty.into();
+        assert!(ty.check_size().is_ok(), "{ty}");
         assert!(ty.dtype == self.ty.dtype && ty.elements() == self.ty.elements(), "{} as {ty}", self.ty);
         Array { ty, buffer: self.buffer.clone() }
     }
@@ -131,17 +140,17 @@ impl Array {
         &self.buffer
     }
 
-    /// Is this the only handle to memory of so many bytes at least?
-    pub fn is_only(&self, bytes: usize) -> bool {
-        self.buffer.len() >= bytes && self.buffer.handles() == 1
+    /// Is this the only handle to memory that an array of `ty` fits into?
+    pub fn is_only(&self, ty: &TensorType) -> bool {
+        self.buffer.handles() == 1 && self.buffer.fits(ty)
     }
 
     /// Makes it an array of `ty` in the same memory, whose bytes `fill` writes, row-major (before, they are what they
-    /// were); of truth values all but 0 become 1. Gives whether it did: this must be the only handle to the memory, and
-    /// there must be as much as `ty` takes.
+    /// were); of truth values all but 0 become 1. Gives whether it did: this must be [the only handle](Array::is_only) to the
+    /// memory, into which such an array must fit.
     pub fn refill(&mut self, ty: &TensorType, fill: impl FnOnce(&mut [u8])) -> bool {
         let bytes = ty.bytes();
-        let Some(buffer) = self.buffer.get_mut().filter(|buffer| buffer.len() >= bytes) else { return false };
+        let Some(buffer) = self.buffer.get_mut().filter(|buffer| buffer.fits(ty)) else { return false };
         // Should `fill` panic, nothing is left that could be read.
         let before = std::mem::replace(&mut self.ty, Arc::new(TensorType::new(DType::F32, &[0])));
         let written = &mut buffer.bytes_mut()[..bytes];
@@ -164,7 +173,8 @@ impl Array {
     /// The elements, of which `T` is known to be the type.
     fn elements<T: Element>(&self) -> &[T] {
         debug_assert_eq!(T::DTYPE, self.ty.dtype);
-        // SAFETY: every way to make an array of truth values checks or promises them.
+        // SAFETY: every way to make an array checks or promises its truth values, and nothing but `refill`, which sees to
+        // them, and programs, which write 0 or 1, changes them.
         let all = unsafe { self.buffer.as_slice() };
         &all[..self.ty.elements()]
     }
@@ -198,7 +208,7 @@ impl Array {
         }
         let mut buffer = Buffer::zeroed(bytes.len(), || ty.to_string()).map_err(|e| e.context("array"))?;
         buffer.bytes_mut().copy_from_slice(bytes);
-        // SAFETY: truth values have been checked above.
+        // SAFETY: the type and truth values have been checked above; own memory is aligned for every element.
         Ok(unsafe { Array::new(ty.clone(), Shared::new(buffer)) })
     }
 

@@ -64,7 +64,7 @@ pub struct Code {
     module: ManuallyDrop<JITModule>,
     /// The driver, an [`Entry`].
     entry: *const u8,
-    /// The driver for one kernel, a [`Single`]; for timing.
+    /// The driver for one kernel, a [`Single`]; for timing, null otherwise.
     single: *const u8,
     /// The memory plan.
     pub plan: Plan,
@@ -156,18 +156,21 @@ impl Code {
         }
     }
 
-    /// The driver that runs the kernel with the given number only.
-    pub fn single(&self) -> Single {
-        // SAFETY: as above.
-        unsafe { std::mem::transmute::<*const u8, Single>(self.single) }
+    /// The driver that runs the kernel with the given number only, which is made where times are [wanted](Stage::Time).
+    pub fn single(&self) -> Option<Single> {
+        // SAFETY: as above; where it was not made, the address is null, which is `None`.
+        unsafe { std::mem::transmute::<*const u8, Option<Single>>(self.single) }
     }
 }
 
 /// Machine code for `kernels`. `donated` says which inputs may be overwritten.
 ///
 /// # Errors
-/// Only by a fault of the compiler, or when there is no executable memory to be had.
+/// When this machine has not got the target's vectors, or no executable memory; otherwise only by a fault of the compiler.
 pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result<Code> {
+    if !Isa::available().contains(&target.isa) {
+        return Err(Error::new(format!("compile: this machine has no {} vectors", target.isa.name())));
+    }
     let start = Instant::now();
     let mut compiler = Compiler::new(target.isa)?;
     // Equal but for the buffers' names, kernels share their loops and their code.

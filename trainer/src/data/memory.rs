@@ -19,7 +19,7 @@ impl Memory {
         }
         let place = self.next;
         // Memory that something still holds is left to it. A ragged last batch fits into the memory of a full one.
-        let free = self.arrays.get(place).is_some_and(|array| array.is_only(ty.bytes()));
+        let free = self.arrays.get(place).is_some_and(|array| array.is_only(&ty));
         if !free {
             let zeros = match Array::zeros(&ty) {
                 Ok(zeros) => zeros,

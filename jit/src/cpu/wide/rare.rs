@@ -126,10 +126,10 @@ impl Emitter<'_> {
 /// `function` of the lanes whose bits are set.
 ///
 /// # Safety
-/// `x` and `y` point to as many floats as there are bits, `result` to as many that nobody else holds.
+/// `x` and `y` point to a float for each lane up to the last whose bit is set, `result` to as many that nobody else holds.
 unsafe extern "C" fn each_single(function: Single, x: *const f32, y: *const f32, result: *mut f32, lanes: u32) {
     for lane in (0..16).filter(|lane| lanes >> lane & 1 == 1) {
-        // SAFETY: the caller gives pointers to as many floats as it has lanes.
+        // SAFETY: the caller's promise.
         unsafe { *result.add(lane) = function(*x.add(lane), *y.add(lane)) };
     }
 }
@@ -140,7 +140,7 @@ unsafe extern "C" fn each_single(function: Single, x: *const f32, y: *const f32,
 /// As [`each_single`].
 unsafe extern "C" fn each_double(function: Double, x: *const f64, y: *const f64, result: *mut f64, lanes: u32) {
     for lane in (0..16).filter(|lane| lanes >> lane & 1 == 1) {
-        // SAFETY: the caller gives pointers to as many floats as it has lanes.
+        // SAFETY: the caller's promise.
         unsafe { *result.add(lane) = function(*x.add(lane), *y.add(lane)) };
     }
 }
