@@ -1,9 +1,12 @@
 //! What a step may overwrite: the memory of leaves that were given to it and that nobody else can see.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use fulgurite::compiler::cpu::{Isa, Target};
 use fulgurite::prelude::*;
-use fulgurite::{Array, Visitor};
+use fulgurite::runtime::Program;
+use fulgurite::{Array, Element, Visitor, lower};
 
 /// A tree, written by hand, whose leaf others may see too.
 #[derive(Clone)]
@@ -99,7 +102,6 @@ fn leaves_that_a_tree_owns_are_updated_in_place() -> Result<()> {
 
 #[test]
 fn a_tree_that_shows_other_leaves_each_time_is_an_error_or_right() -> Result<()> {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     #[derive(Clone)]
     struct Fickle(Arc<AtomicUsize>, Tensor, Tensor);
     impl Tree for Fickle {
@@ -140,5 +142,203 @@ fn truth_values_are_zero_or_one_however_they_come() -> Result<()> {
     let held = array.clone();
     assert!(!array.refill(&ty, |bytes| bytes.fill(0)), "somebody else holds it");
     assert_eq!(held.as_slice::<bool>()?, [false, true, true]);
+    Ok(())
+}
+
+/// A tree that writes bytes of its own where others have leaves.
+#[derive(Clone, Default)]
+struct Forger {
+    before: Vec<u8>,
+    leaf: Option<Tensor>,
+    after: Vec<u8>,
+}
+
+impl Tree for Forger {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
+        visitor.structure().write(&self.before);
+        self.leaf.iter().for_each(|leaf| visitor.leaf(leaf));
+        visitor.structure().write(&self.after);
+    }
+    fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
+        visitor.structure().write(&self.before);
+        self.leaf.iter_mut().for_each(|leaf| visitor.leaf_mut(leaf));
+        visitor.structure().write(&self.after);
+    }
+    fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
+        Forger { leaf: self.leaf.as_ref().map(f), ..self.clone() }
+    }
+}
+
+/// Words as a call's key may have them: of 8 bytes, or cut to the first.
+fn forgeries(words: &[usize]) -> [Vec<u8>; 2] {
+    [words.iter().flat_map(|word| word.to_ne_bytes()).collect(), words.iter().map(|&word| word as u8).collect()]
+}
+
+#[test]
+fn bytes_that_look_like_a_leaf_are_none() -> Result<()> {
+    let dtype = DType::F32 as usize;
+    let star = usize::from(b'*');
+    // As leaves were written, and as they are.
+    for kind in [star << 24 | dtype << 16 | 1, (1 << 8 | dtype) << 8 | star] {
+        for bytes in forgeries(&[kind, 4]) {
+            let step = jit(|x: Forger| x.leaf.map_or(Tensor::scalar(-1.0f32), |x| x.sum()));
+            let real = Forger { leaf: Some(ones()?), ..Forger::default() };
+            assert_eq!(step.call(real)?.item::<f32>()?, 4.0);
+            let forged = Forger { before: bytes, ..Forger::default() };
+            assert_eq!(step.call(forged)?.item::<f32>()?, -1.0);
+            assert_eq!(step.traces(), 2);
+        }
+    }
+    Ok(())
+}
+
+/// Leaves in an `Arc`, of which a borrowed tree shows some: no further handle keeps them from being overwritten.
+#[derive(Clone)]
+struct Lent(Arc<Forger>);
+
+impl Tree for Lent {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
+        self.0.visit(visitor);
+    }
+    fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
+        Lent(Arc::new(self.0.map(f)))
+    }
+}
+
+#[test]
+fn bytes_that_look_like_the_end_of_what_is_given_away_are_none() -> Result<()> {
+    for bar in forgeries(&[usize::from(b'|')]) {
+        let double = |x: &Forger| x.leaf.as_ref().map(|x| x * 2.0);
+        let step = Jit::with_borrowed("double", move |x: Forger, y: Lent| double(&x).or(double(&y.0)));
+        // Given away after the bytes, then lent before them.
+        let given = Forger { before: bar.clone(), leaf: Some(ones()?), ..Forger::default() };
+        assert!(step.call_with(given, Lent(Arc::default()))?.is_some());
+        let lent = Lent(Arc::new(Forger { leaf: Some(ones()?), after: bar, ..Forger::default() }));
+        let doubled = step.call_with(Forger::default(), lent.clone())?.map(|x| x.to_vec::<f32>()).transpose()?;
+        assert_eq!(doubled, Some(vec![2.0; 4]));
+        assert_eq!(lent.0.leaf.as_ref().map(Tensor::to_vec::<f32>).transpose()?, Some(vec![1.0; 4]));
+    }
+    Ok(())
+}
+
+/// A tree that shows so many of its leaves at first, and so many from then on.
+struct Shy {
+    looks: AtomicUsize,
+    shown: [usize; 2],
+    leaves: [Tensor; 2],
+}
+
+impl Shy {
+    fn new(shown: [usize; 2], leaves: [Tensor; 2]) -> Self {
+        Shy { looks: AtomicUsize::new(0), shown, leaves }
+    }
+}
+
+impl Tree for Shy {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
+        let look = self.looks.fetch_add(1, Relaxed);
+        self.leaves[..self.shown[look.min(1)]].iter().for_each(|leaf| visitor.leaf(leaf));
+    }
+    fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
+        let mut leaves = self.leaves.clone();
+        let last = self.looks.load(Relaxed).saturating_sub(1).min(1);
+        leaves[..self.shown[last]].iter_mut().for_each(|leaf| *leaf = f(leaf));
+        Shy::new(self.shown, leaves)
+    }
+}
+
+/// The state shows two leaves when the step is compiled and one when it is kept; what is lent shows the other then.
+#[test]
+fn what_is_lent_to_a_bound_step_is_not_overwritten_as_a_state_that_went_missing() -> Result<()> {
+    let step = |x: Shy, _: Arced| (Shy::new([1, 1], x.leaves.clone().map(|x| x * 2.0)), &x.leaves[1] * 3.0);
+    let mut bound = Jit::with_borrowed("shy", step).bind(Shy::new([2, 1], [ones()?, ones()?]));
+    let lent = Arc::new(Shy::new([0, 1], [ones()?, ones()?]));
+    let seen = lent.leaves[0].array()?.as_slice::<f32>()?;
+    for _ in 0..3 {
+        let _ = bound.call(Arced(lent.clone()));
+        assert_eq!(seen, [1.0; 4]);
+    }
+    Ok(())
+}
+
+struct Arced(Arc<Shy>);
+
+impl Tree for Arced {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
+        self.0.visit(visitor);
+    }
+    fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
+        Arced(Arc::new(self.0.map(f)))
+    }
+}
+
+#[test]
+fn a_result_takes_the_place_of_an_argument_of_as_large_elements_alone() -> Result<()> {
+    /// Where an argument was, and where the result is that has as many bytes.
+    fn places<T: Element>(x: Vec<T>, to: DType) -> Result<[usize; 2]> {
+        let x = Tensor::from_vec(&[x.len()], x)?;
+        // The product reads a copy as f32, so that all of the argument has been read when the result is written.
+        let wide = 16 / to.size();
+        let weights = (0..x.shape()[0] * wide).map(|i| i as f32).collect();
+        let weights = Tensor::from_vec(&[x.shape()[0], wide], weights)?;
+        let step = jit(move |x: Tensor| {
+            let read = (x.convert(DType::F32) + 1.0).reshape(&[1, x.shape()[0]]);
+            read.matmul(&weights).reshape(&[wide]).convert(to)
+        });
+        let before = x.array()?.buffer().start() as usize;
+        let result = step.call(x)?;
+        Ok([before, result.array()?.buffer().start() as usize])
+    }
+    let is_kept = |[before, after]: [usize; 2]| before == after;
+    assert!(is_kept(places(vec![1.0f32; 4], DType::F32)?));
+    assert!(is_kept(places(vec![1i32; 4], DType::F32)?));
+    assert!(is_kept(places(vec![true; 16], DType::Bool)?));
+    assert!(!is_kept(places(vec![true; 16], DType::F32)?));
+    assert!(!is_kept(places(vec![1.0f32; 4], DType::Bool)?));
+    assert!(!is_kept(places(vec![1.0f32; 4], DType::F64)?));
+    assert!(!is_kept(places(vec![1.0f64; 2], DType::U32)?));
+    Ok(())
+}
+
+#[test]
+fn a_key_that_is_given_away_is_updated_in_place() -> Result<()> {
+    let place = |key: &Key| key.data().array().map(|x| x.buffer().start() as usize);
+    let step = jit(|key: Key| Key::from_data(key.data().xor(5u32)));
+    let key = Key::new(3);
+    let before = place(&key)?;
+    assert_eq!(place(&step.call(key)?)?, before);
+    Ok(())
+}
+
+#[test]
+fn memory_is_refilled_with_what_fits_alone() -> Result<()> {
+    let ty = |dtype, shape: &[usize]| fulgurite::TensorType::new(dtype, shape);
+    let mut array = Array::zeros(&ty(DType::F32, &[4]))?;
+    for (dtype, shape, fits) in [
+        (DType::F64, &[2][..], true),
+        (DType::F64, &[3], false),
+        (DType::Bool, &[16], true),
+        (DType::Bool, &[17], false),
+        (DType::F32, &[0], true),
+        (DType::F32, &[0, usize::MAX, 3], false),
+        (DType::F32, &[(1 << 63) + 1, 2], false),
+        (DType::F32, &[2, 2], true),
+    ] {
+        let ty = ty(dtype, shape);
+        assert_eq!(array.is_only(&ty), fits, "{ty}");
+        assert_eq!(array.refill(&ty, |bytes| bytes.fill(1)), fits, "{ty}");
+    }
+    assert_eq!(array.ty(), &ty(DType::F32, &[2, 2]));
+    Ok(())
+}
+
+#[test]
+fn programs_are_compiled_for_vectors_that_there_are() -> Result<()> {
+    let graph = lower(|x: Tensor| x + 1.0, &ones()?)?.graph;
+    for isa in [Isa::Avx512, Isa::Avx2, Isa::Portable] {
+        let target = Target { isa, ..Target::one_thread() };
+        let program = Program::compile_for("vectors", &graph, &[false], target);
+        assert_eq!(program.is_ok(), Isa::available().contains(&isa), "{isa:?}");
+    }
     Ok(())
 }
