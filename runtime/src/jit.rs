@@ -218,7 +218,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let mut key = KEY.take();
         key.0.clear();
         collect(|collector| donated.visit_mut(collector), &mut key, &mut inputs, Some(&mut held))?;
-        write_word(&mut key, b'|', 0);
+        key.write_usize(word(b'|', 0));
         collect(|collector| borrowed.visit(collector), &mut key, &mut inputs, None)?;
         let known = self.compiled().find(&key.0);
         KEY.set(key);
@@ -243,7 +243,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let (mut key, mut inputs) = (Bytes::default(), Inputs::new());
         collect(|collector| donated.visit(collector), &mut key, &mut inputs, None)?;
         let given = inputs.len();
-        write_word(&mut key, b'|', 0);
+        key.write_usize(word(b'|', 0));
         collect(|collector| borrowed.visit(collector), &mut key, &mut inputs, None)?;
         let known = self.compiled().find(&key.0);
         match known {
@@ -355,11 +355,11 @@ pub(crate) fn is_of_kind<'t>(borrowed: &'t impl Tree, known: &[u8], inputs: &mut
     Ok(is_known)
 }
 
-/// Begins a part of a key: what it is, and how long, or of which type. No part is the begin of another, so that two keys
-/// are equal only where all their parts are.
+/// How a part of a key begins: what it is, and how long, or of which type. No part is the begin of another, so that two
+/// keys are equal only where all their parts are.
 #[inline]
-fn write_word(key: &mut Bytes, what: u8, size: usize) {
-    key.0.extend_from_slice(&(size << 8 | usize::from(what)).to_ne_bytes());
+fn word(what: u8, size: usize) -> usize {
+    size << 8 | usize::from(what)
 }
 
 /// Writes the kind of what `visit` shows and collects its leaves; those of a donated tree that it does not own are `held`.
@@ -379,10 +379,11 @@ fn collect<'t>(
         #[inline]
         fn add(&mut self, tensor: &'t Tensor) {
             let ty = tensor.ty();
-            self.key.0.reserve(size_of::<usize>() * (1 + ty.rank()));
-            write_word(self.key, b'*', ty.rank() << 8 | ty.dtype as usize);
-            for extent in &ty.shape {
-                self.key.0.extend_from_slice(&extent.to_ne_bytes());
+            let kind = word(b'*', ty.rank() << 8 | ty.dtype as usize);
+            let key = &mut self.key.0;
+            key.reserve(size_of::<usize>() * (1 + ty.rank()));
+            for word in std::iter::once(&kind).chain(&ty.shape) {
+                key.extend_from_slice(&word.to_ne_bytes());
             }
             match tensor.concrete() {
                 Some(array) => self.inputs.push(array),
@@ -415,8 +416,10 @@ fn collect<'t>(
         }
         // What a static value writes is its own affair: it must not pass for a leaf.
         fn write(&mut self, bytes: &[u8]) {
-            write_word(self.key, b's', bytes.len());
-            self.key.0.extend_from_slice(bytes);
+            let key = &mut self.key.0;
+            key.reserve(size_of::<usize>() + bytes.len());
+            key.extend_from_slice(&word(b's', bytes.len()).to_ne_bytes());
+            key.extend_from_slice(bytes);
         }
     }
     let mut collector = Collector { key, inputs, held, error: None };
