@@ -5,11 +5,14 @@
 //! is written beside its place, under a name that no other writer has, synced, and renamed into it; so a full disk leaves
 //! the old one as it was, and of two runs that write one file each leaves a whole one. What is there and is no regular
 //! file (a link, a device, a pipe) is left alone.
+//!
+//! What a file says of itself is not believed: its header is read first, and nothing behind it before the sizes in it add
+//! up to the length of the file and there is memory for them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -44,9 +47,10 @@ pub fn save(path: impl AsRef<Path>, tree: &impl Tree) -> Result<()> {
 /// Reads a tree of tensors of the structure and types of `like`.
 ///
 /// # Errors
-/// When the file cannot be read, is no such file, or holds other leaves: the error names each and both types.
+/// When the file cannot be read, is no such file, or holds other leaves: the error names each and both types, and says
+/// what to call where the file is that of a run.
 pub fn load<T: Tree>(path: impl AsRef<Path>, like: &T) -> Result<T> {
-    Checkpoint::read(path)?.restore(like, "")
+    Checkpoint::read(path)?.restore(like, "", Reader::Load)
 }
 
 /// A checkpoint that was read.
@@ -55,6 +59,15 @@ pub struct Checkpoint {
     path: PathBuf,
     tensors: BTreeMap<String, Array>,
     host: HostState,
+}
+
+/// Who reads a checkpoint: what is to be called instead depends on it, where the file is of the other kind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Reader {
+    /// [`load`], for a tree that [`save`] wrote.
+    Load,
+    /// One that wants a part of a run, or all of it.
+    Run,
 }
 
 /// The host's part of a run.
@@ -81,7 +94,7 @@ impl Checkpoint {
     /// When there is no such file, or it is no checkpoint.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = bounded::read(path).map_err(|e| e.context(format!("checkpoint {}", path.display())))?;
+        let bytes = contents(path).map_err(|e| e.context(format!("checkpoint {}", path.display())))?;
         let (tensors, host) =
             parse(&bytes).map_err(|why| Error::new(format!("checkpoint {}: {why}", path.display())))?;
         Ok(Checkpoint { path: path.to_path_buf(), tensors, host })
@@ -92,7 +105,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`load`].
     pub fn model<M: Tree>(&self, like: &M) -> Result<M> {
-        self.restore(like, "model")
+        self.restore(like, "model", Reader::Run)
     }
 
     /// Steps that the run had taken.
@@ -120,7 +133,7 @@ impl Checkpoint {
     }
 
     /// The tensors whose names begin with `prefix` (all, where it is empty), in the structure of `like`.
-    pub(crate) fn restore<T: Tree>(&self, like: &T, prefix: &str) -> Result<T> {
+    pub(crate) fn restore<T: Tree>(&self, like: &T, prefix: &str, reader: Reader) -> Result<T> {
         let mut faults = Vec::new();
         let mut found = Vec::new();
         let wanted = named_leaves(like);
@@ -147,22 +160,22 @@ impl Checkpoint {
         let more = faults.len().saturating_sub(SHOWN);
         faults.truncate(SHOWN);
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        let hint = match (prefix, self.is_of_a_run()) {
-            ("", true) if !wanted.iter().any(|(name, _)| name.starts_with("model")) => {
-                ". It is the checkpoint of a run: its model is `Checkpoint::read(path)?.model(&like)`"
+        let hint = match (reader, self.is_of_a_run()) {
+            (Reader::Load, true) => {
+                ". It is the checkpoint of a run: its model is `Checkpoint::read(path)?.model(&like)`, and \
+                 `Trainer::ckpt_path` goes on from it"
             }
-            ("", false) if wanted.iter().any(|(name, _)| name.starts_with("opt_state")) => {
-                ". It holds a tree that `checkpoint::save` wrote, not a run to go on from: read it by `checkpoint::load`"
+            (Reader::Run, false) => {
+                ". It holds a tree alone, as `checkpoint::save` writes it, and no run: read it by `checkpoint::load`"
             }
-            ("model", false) => ". It holds a tree that `checkpoint::save` wrote: read it by `checkpoint::load`",
             _ => "",
         };
         Err(Error::new(format!("checkpoint {} does not fit: {}{more}{hint}", self.path.display(), faults.join("; "))))
     }
 
-    /// Was it written by a run?
+    /// Was it written by a run? [`save`] has nothing to say of the host.
     fn is_of_a_run(&self) -> bool {
-        self.tensors.contains_key("step") && self.tensors.keys().any(|name| name.starts_with("model"))
+        self.host != HostState::default()
     }
 }
 
@@ -204,16 +217,9 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, why));
     }
     remove_abandoned(folder, &name);
-    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
-    let own = format!("{}-{}", std::process::id(), WRITTEN.fetch_add(1, Relaxed));
-    let temporary = folder.join(format!(".{name}.{own}.tmp"));
-    let result = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| sync_folder(folder));
+    let (temporary, mut file) = create_own(folder, &name)?;
+    let result = file.write_all(bytes).and_then(|()| file.sync_all());
+    let result = result.and_then(|()| fs::rename(&temporary, path)).and_then(|()| sync_folder(folder));
     if result.is_err() {
         // Best effort: the error that matters is the one above.
         drop(fs::remove_file(&temporary));
@@ -221,8 +227,42 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     result
 }
 
-/// Removes what writers of this file have left that were killed: their process is no more. (Where processes cannot be
-/// looked up, nothing.)
+/// A new file beside `name` that nobody else writes to, and that is locked as long as it is open.
+fn create_own(folder: &Path, name: &str) -> std::io::Result<(PathBuf, File)> {
+    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+    loop {
+        let own = format!("{}-{}", std::process::id(), WRITTEN.fetch_add(1, Relaxed));
+        let temporary = folder.join(format!(".{name}.{own}.tmp"));
+        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+            Ok(file) => {
+                // Best effort: where files cannot be locked, none is taken for abandoned either.
+                drop(file.try_lock());
+                return Ok((temporary, file));
+            }
+            // Of a process elsewhere (in another container) that has the same number.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Puts the checkpoint `from` under the name `to`, too: without a copy where the disk can do that. What is at `to` already
+/// and is another regular file is replaced.
+pub(crate) fn take_along(from: &Path, to: &Path) -> Result<()> {
+    let context =
+        |e: std::io::Error| Error::from(e).context(format!("cannot take {} along to {}", from.display(), to.display()));
+    let folder = to.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(folder).map_err(context)?;
+    // A link to a link is a link: only of the file itself.
+    let is_linked = fs::symlink_metadata(from).is_ok_and(|there| there.is_file()) && fs::hard_link(from, to).is_ok();
+    if is_linked {
+        return sync_folder(folder).map_err(context);
+    }
+    replace(to, &contents(from)?).map_err(context)
+}
+
+/// Removes what writers of this file have left that were killed: their process is no more, and nobody (in another
+/// container, where processes have other numbers) holds the file. (Where processes cannot be looked up, nothing.)
 fn remove_abandoned(folder: &Path, name: &str) {
     let processes = Path::new("/proc");
     let Ok(entries) = fs::read_dir(folder) else { return };
@@ -237,6 +277,8 @@ fn remove_abandoned(folder: &Path, name: &str) {
         if let Some((process, _)) = own
             && process.parse::<u32>().is_ok()
             && !processes.join(process).exists()
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+            && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
         {
             // Best effort: it is only in the way.
             drop(fs::remove_file(entry.path()));
@@ -278,6 +320,55 @@ impl View for Stored {
 
 // ---- reading
 
+/// The most bytes that a header may have, as in all programs that read safetensors.
+const MOST_HEADER: u64 = 100_000_000;
+
+/// The first bytes of a file, as far as its header goes, and that header, once the sizes in it add up to `length`.
+fn header(file: &mut File, length: u64) -> std::result::Result<(Vec<u8>, Value), String> {
+    const COUNT: u64 = size_of::<u64>() as u64;
+    let no_file = |why: &dyn std::fmt::Display| format!("is no safetensors file ({why})");
+    let mut count = [0; COUNT as usize];
+    file.read_exact(&mut count).map_err(|e| no_file(&e))?;
+    let header = u64::from_le_bytes(count);
+    let rest = length.saturating_sub(COUNT);
+    if header > rest.min(MOST_HEADER) {
+        return Err(no_file(&format!("it says that its header has {header} bytes; {rest} follow")));
+    }
+    let mut bytes = count.to_vec();
+    file.take(header).read_to_end(&mut bytes).map_err(|e| no_file(&e))?;
+    let json: Value = serde_json::from_slice(&bytes[COUNT as usize..]).map_err(|e| no_file(&e))?;
+    let entries = json.as_object().ok_or_else(|| no_file(&"its header is no JSON object"))?;
+    let end = |(name, entry): (&String, &Value)| match entry.pointer("/data_offsets/1").and_then(Value::as_u64) {
+        _ if name == "__metadata__" => Ok(0),
+        Some(end) => Ok(end),
+        None => Err(no_file(&format!("it does not say where `{name}` is"))),
+    };
+    let ends: Vec<u64> = entries.iter().map(end).collect::<std::result::Result<_, _>>()?;
+    let (data, said) = (rest - header, ends.into_iter().max().unwrap_or(0));
+    if data != said {
+        return Err(format!("is damaged (its header speaks of {said} bytes of tensors, and {data} follow)"));
+    }
+    Ok((bytes, json))
+}
+
+/// All of a file that is what its header says.
+fn contents(path: &Path) -> Result<Vec<u8>> {
+    let (mut file, length) = bounded::open(path)?;
+    let (mut bytes, _) = header(&mut file, length).map_err(Error::new)?;
+    let more = usize::try_from(length).unwrap_or(usize::MAX) - bytes.len();
+    bytes.try_reserve_exact(more).map_err(|_| Error::new(format!("there is no memory for its {length} bytes")))?;
+    file.take(more as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The step that the run had taken which wrote this file; `None` where it cannot be read or is not of a run.
+pub(crate) fn step_of(path: &Path) -> Option<usize> {
+    let (mut file, length) = bounded::open(path).ok()?;
+    let (_, header) = header(&mut file, length).ok()?;
+    let host = serde_json::from_str(header.get("__metadata__")?.get(KEY)?.as_str()?).ok()?;
+    HostState::from_json(&host).filter(|host| *host != HostState::default()).map(|host| host.step)
+}
+
 type Parsed = (BTreeMap<String, Array>, HostState);
 
 fn parse(bytes: &[u8]) -> std::result::Result<Parsed, String> {
@@ -286,7 +377,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Parsed, String> {
     let host = match text {
         Some(text) => {
             let json = serde_json::from_str(text).map_err(|e| format!("has broken metadata ({e})"))?;
-            HostState::from_json(&json).ok_or("has metadata of another version of fulgurite")?
+            HostState::from_json(&json).ok_or("has metadata of another version of fulgurite, or that are damaged")?
         }
         // Written by another program: tensors only.
         None => HostState::default(),
@@ -331,7 +422,8 @@ impl HostState {
         if json.get("format")?.as_u64()? != FORMAT {
             return None;
         }
-        let count = |name: &str| Some(json.get(name)?.as_u64()? as usize);
+        // No run gets this far, and all that is counted on from them still fits.
+        let count = |name: &str| usize::try_from(json.get(name)?.as_i64()?).ok();
         let callback = |value: &Value| Some((value.get(0)?.as_str()?.to_string(), value.get(1)?.clone()));
         Some(HostState {
             step: count("step")?,

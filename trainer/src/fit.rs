@@ -14,7 +14,7 @@ use std::sync::Arc;
 use fulgurite_jit::{Error, Key, Result, Tensor, Tree, named_leaves, unflatten};
 
 use crate::callback::Callback;
-use crate::checkpoint::{self, Checkpoint, HostState};
+use crate::checkpoint::{self, Checkpoint, HostState, Reader};
 use crate::data::{Batches, DataLoader, DataModule};
 use crate::interrupt::Running;
 use crate::logger::Logger;
@@ -50,7 +50,8 @@ pub struct FitResult<M> {
     pub folder: Option<PathBuf>,
     /// The checkpoint written last.
     pub last_checkpoint: Option<PathBuf>,
-    /// The best checkpoint, where [`ModelCheckpoint::best`](crate::ModelCheckpoint::best) kept one.
+    /// The best checkpoint, where [`ModelCheckpoint::best`](crate::ModelCheckpoint::best) kept one; of several callbacks
+    /// that of the first. The file is there when the run ends.
     pub best_checkpoint: Option<PathBuf>,
 }
 
@@ -156,7 +157,6 @@ struct Fit<'a, M: LightningModule, O: Optimizer> {
     max_steps: usize,
     log_every: usize,
     val_every: usize,
-    writes: bool,
     last: Vec<Metric>,
     last_is_read: bool,
     last_save: Option<(PathBuf, usize)>,
@@ -183,6 +183,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             None => None,
         };
         run.validates = val.is_some();
+        run.writes = trainer.fast_dev_run.is_none();
         Ok(Fit {
             module,
             training,
@@ -194,7 +195,6 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             max_steps: trainer.max_steps.unwrap_or(usize::MAX),
             log_every: trainer.log_every_n_steps,
             val_every: trainer.check_val_every_n_epoch,
-            writes: trainer.fast_dev_run.is_none(),
             last: Vec::new(),
             last_is_read: true,
             last_save: None,
@@ -291,7 +291,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         self.module.on_fit_end(&self.training.state().model, &mut self.run)?;
         self.hooks(|callback, run| callback.on_fit_end(run))?;
         self.carry_out()?;
-        if self.run.interrupted && self.writes {
+        if self.run.interrupted && self.run.writes {
             self.save_interrupted()?;
         }
         self.loggers.iter_mut().try_for_each(|logger| logger.finish())?;
@@ -346,7 +346,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
 
     /// Takes over a checkpoint.
     fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        let state = checkpoint.restore(&self.training.state(), "")?;
+        let state = checkpoint.restore(&self.training.state(), "", Reader::Run)?;
         let host = checkpoint.host();
         let refuse = |why: String| Err(Error::new(format!("checkpoint {}: {why}", checkpoint.path().display())));
         let (epoch, batch) = host.position;
@@ -418,8 +418,9 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         }
         for request in std::mem::take(&mut self.run.requests) {
             match request {
-                _ if !self.writes => {}
+                _ if !self.run.writes => {}
                 Request::Save(path) => self.save(path)?,
+                Request::TakeAlong(from, to) => checkpoint::take_along(&from, &to)?,
                 Request::Remove(path) => match std::fs::remove_file(&path) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                         return Err(Error::from(e).context(format!("cannot remove {}", path.display())));

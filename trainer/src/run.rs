@@ -19,6 +19,8 @@ pub struct Run {
     pub(crate) batches: usize,
     pub(crate) epoch_over: bool,
     pub(crate) validates: bool,
+    /// Does it write files? A trial does not.
+    pub(crate) writes: bool,
     pub(crate) validations: usize,
     pub(crate) metrics: Metrics,
     pub(crate) stop: Option<String>,
@@ -40,6 +42,8 @@ pub(crate) enum Request {
     Save(PathBuf),
     /// Remove this one.
     Remove(PathBuf),
+    /// Have the first under the name of the second, too.
+    TakeAlong(PathBuf, PathBuf),
 }
 
 impl Run {
@@ -52,6 +56,7 @@ impl Run {
             batches: 0,
             epoch_over: false,
             validates: false,
+            writes: true,
             validations: 0,
             metrics: Metrics::default(),
             stop: None,
@@ -98,7 +103,8 @@ impl Run {
         self.logged.push((name, value));
     }
 
-    /// Ends the run after this moment's hooks.
+    /// Ends the run after this moment's hooks. A run that goes on from its checkpoint is ended again only by a callback that
+    /// has kept why in its [state](crate::Callback::state), as [`EarlyStopping`](crate::EarlyStopping) does.
     pub fn stop(&mut self, why: impl Into<String>) {
         self.stop.get_or_insert(why.into());
     }
@@ -127,8 +133,16 @@ impl Run {
         }
     }
 
+    /// Takes over a checkpoint of an earlier run under a name of this one, after this moment's hooks.
+    pub(crate) fn take_along(&mut self, from: PathBuf, to: PathBuf) {
+        self.requests.push(Request::TakeAlong(from, to));
+    }
+
     /// A file for one callback alone: `folder/STEM.safetensors`, or with `detail` and a number where another has that.
+    /// A folder that is there counts as one, by whatever name it is called.
     pub(crate) fn claim(&mut self, folder: &Path, stem: &str, detail: &str) -> String {
+        let folder = folder.canonicalize().or_else(|_| std::path::absolute(folder));
+        let folder = folder.unwrap_or_default();
         let with_detail = format!("{stem}-{detail}");
         let numbered = (1..).map(|i| format!("{with_detail}-v{i}"));
         let names = [stem.to_string(), with_detail.clone()].into_iter().chain(numbered);

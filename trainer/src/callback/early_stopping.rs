@@ -11,7 +11,9 @@ use crate::run::Run;
 
 /// Ends the run when a metric has not got better for a number of epochs (in which it was logged), or is not finite.
 ///
-/// A checkpoint of a run that was ended holds why; a run that goes on from it ends at once, for the same reason.
+/// A checkpoint of a run that was ended holds why; a run that goes on from it ends at once, for the same reason, and
+/// [`FitResult::stopped`](crate::FitResult::stopped) says so. To go on all the same, leave the callback out or give it other
+/// settings: what it remembers belongs to one metric, mode, patience, margin and threshold.
 ///
 /// ```
 /// use fulgurite_trainer::EarlyStopping;
@@ -73,8 +75,8 @@ impl EarlyStopping {
     }
 
     fn stop(&mut self, run: &mut Run, why: String) {
-        self.stopped = Some(why.clone());
-        run.stop(why);
+        run.stop(why.clone());
+        self.stopped.get_or_insert(why);
     }
 
     fn resolved_mode(&self) -> Result<Mode> {
@@ -85,7 +87,17 @@ impl EarlyStopping {
 impl Callback for EarlyStopping {
     fn name(&self) -> String {
         let mode = self.resolved_mode().map_or("", |mode| mode.name());
-        format!("EarlyStopping({} {mode}, patience {})", self.metric, self.patience)
+        let mut name = format!("EarlyStopping({} {mode}, patience {}", self.metric, self.patience);
+        if self.min_delta != 0.0 {
+            name += &format!(", better by {}", self.min_delta);
+        }
+        if let Some(threshold) = self.threshold {
+            name += &format!(", good enough at {threshold}");
+        }
+        if !self.check_finite {
+            name += ", finite or not";
+        }
+        name + ")"
     }
 
     fn on_fit_start(&mut self, run: &mut Run) -> Result<()> {
@@ -113,7 +125,7 @@ impl Callback for EarlyStopping {
             (self.best, self.waited) = (Some(value), 0);
             return Ok(());
         }
-        self.waited += 1;
+        self.waited = self.waited.saturating_add(1);
         if self.waited >= self.patience {
             let why = format!("`{metric}` has not got better for {} epochs", self.waited);
             self.stop(run, why);

@@ -6,6 +6,7 @@ use fulgurite_jit::Result;
 use serde_json::{Value, json};
 
 use super::{Callback, Mode, bad_state};
+use crate::checkpoint;
 use crate::metrics::{float_from_json, float_to_json};
 use crate::run::Run;
 
@@ -21,8 +22,14 @@ use crate::run::Run;
 /// | any of these `best` with `save_top_k(k)` | as it | as it | `epoch=E-step=S.safetensors` where the score is among the best `k`; the one that no longer is is removed |
 ///
 /// What it writes has the state of that moment. A score that is NaN is the worst of all. Where two of one run would write
-/// the same file, the second puts its metric behind the name: `best-val_acc.safetensors`. After a resumption the scores
-/// go on; files of the earlier run are never removed, and those that are gone do not count any more.
+/// the same file, the second puts its metric behind the name: `best-val_acc.safetensors`. Of a trial
+/// ([`fast_dev_run`](crate::Trainer::fast_dev_run)) nothing is written.
+///
+/// After a resumption the scores go on. The best files so far are looked for in the callback's own
+/// [`folder`](ModelCheckpoint::folder), if it has one, and beside the checkpoint that is resumed from; the new run takes
+/// them along into its folder (as links to the same files, where the disk has such), so that it can be resumed in turn.
+/// Files of the earlier run are never removed; those that are gone, or that have the state of another step by now, do not
+/// count any more.
 ///
 /// ```
 /// use fulgurite_trainer::ModelCheckpoint;
@@ -55,6 +62,10 @@ struct Watch {
 #[derive(Clone, Debug)]
 struct Kept {
     score: f64,
+    // The step whose state the file has.
+    step: usize,
+    name: String,
+    // Of that name, but where the checkpoint that a run goes on from is the best itself.
     file: PathBuf,
     // Files of the run that this one goes on from are left alone.
     ours: bool,
@@ -119,12 +130,12 @@ impl ModelCheckpoint {
             return Ok(());
         }
         let name = match self.top_k {
-            1 => format!("best{}.safetensors", self.suffix),
+            1 => self.best_name(),
             _ => format!("epoch={}-step={}{}.safetensors", run.epoch(), run.step(), self.suffix),
         };
-        let file = self.folder_in(run)?.join(name);
+        let file = self.folder_in(run)?.join(&name);
         run.save(&file);
-        self.kept.insert(place, Kept { score, file: file.clone(), ours: true });
+        self.kept.insert(place, Kept { score, step: run.step(), name, file: file.clone(), ours: true });
         for dropped in self.kept.split_off(self.top_k.min(self.kept.len())) {
             if dropped.ours && dropped.file != file {
                 run.remove(dropped.file);
@@ -137,13 +148,29 @@ impl ModelCheckpoint {
         let file = self.folder_in(run)?.join(format!("last{}.safetensors", self.suffix));
         run.save(&file);
         self.saved_at = Some((run.step(), run.position()));
-        self.kept = vec![Kept { score: f64::NAN, file, ours: true }];
         Ok(())
     }
 
-    /// The best file so far, or the last one where no metric is watched.
-    fn file(&self) -> Option<&Path> {
-        self.kept.first().map(|kept| kept.file.as_path())
+    fn best_name(&self) -> String {
+        format!("best{}.safetensors", self.suffix)
+    }
+
+    /// Has the best files of an earlier run in the folder of this one, too: it can be resumed in turn.
+    fn take_along(&mut self, run: &mut Run) -> Result<()> {
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        let folder = self.folder_in(run)?;
+        let best = self.best_name();
+        for kept in self.kept.iter_mut().filter(|kept| kept.file != folder.join(&kept.name)) {
+            if self.top_k == 1 {
+                kept.name.clone_from(&best);
+            }
+            let file = folder.join(&kept.name);
+            run.take_along(std::mem::replace(&mut kept.file, file.clone()), file);
+            kept.ours = true;
+        }
+        Ok(())
     }
 }
 
@@ -184,7 +211,7 @@ impl Callback for ModelCheckpoint {
         // Names are told apart within the folder that the user names; that of the run is made only when it is needed.
         let folder = self.folder.clone().unwrap_or_default();
         self.suffix = run.claim(&folder, stem, &detail)[stem.len()..].to_string();
-        Ok(())
+        if run.writes { self.take_along(run) } else { Ok(()) }
     }
 
     fn reads_metrics(&self, step: usize) -> bool {
@@ -192,7 +219,7 @@ impl Callback for ModelCheckpoint {
     }
 
     fn on_step_end(&mut self, run: &mut Run) -> Result<()> {
-        if self.every_n_steps.is_none_or(|n| !run.step().is_multiple_of(n)) {
+        if self.every_n_steps.is_none_or(|n| !run.step().is_multiple_of(n)) || !run.writes {
             return Ok(());
         }
         let Some(watch) = &self.watch else { return self.save_last(run) };
@@ -207,7 +234,7 @@ impl Callback for ModelCheckpoint {
 
     fn on_epoch_end(&mut self, run: &mut Run) -> Result<()> {
         let Some(watch) = &self.watch else {
-            return if self.every_n_steps.is_some() { Ok(()) } else { self.save_last(run) };
+            return if self.every_n_steps.is_some() || !run.writes { Ok(()) } else { self.save_last(run) };
         };
         let of_epoch = run.watched("ModelCheckpoint", &watch.metric)?;
         let score = match self.every_n_steps {
@@ -217,38 +244,51 @@ impl Callback for ModelCheckpoint {
         };
         let Some(score) = score else { return Ok(()) };
         self.is_due = false;
-        self.look(run, score)
+        if run.writes { self.look(run, score) } else { Ok(()) }
     }
 
     fn on_fit_end(&mut self, run: &mut Run) -> Result<()> {
-        if self.watch.is_none() && self.saved_at != Some((run.step(), run.position())) {
+        if self.watch.is_none() && run.writes && self.saved_at != Some((run.step(), run.position())) {
             self.save_last(run)?;
         }
-        if self.watch.is_some()
-            && let Some(file) = self.file()
-        {
-            run.best_checkpoint = Some(file.to_path_buf());
+        // All that was asked for is written by now; what somebody has removed since is not the best.
+        let best = self.kept.iter().map(|kept| &kept.file).find(|file| run.writes && file.is_file());
+        if let Some(file) = best {
+            run.best_checkpoint.get_or_insert_with(|| file.clone());
         }
         Ok(())
     }
 
     fn state(&self) -> Value {
         // Names without folders: equal runs in different folders save equal bytes.
-        let name = |file: &Path| file.file_name().map(|name| name.to_string_lossy().into_owned());
-        let kept: Vec<Value> = self.kept.iter().map(|k| json!([float_to_json(k.score), name(&k.file)])).collect();
+        let entry = |kept: &Kept| json!([float_to_json(kept.score), kept.name, kept.step]);
+        let kept: Vec<Value> = self.kept.iter().map(entry).collect();
         if self.watch.is_some() { json!({ "kept": kept, "due": self.is_due }) } else { json!({ "kept": [] }) }
     }
 
     fn load_state(&mut self, state: &Value, file: &Path) -> Result<()> {
-        let folder = file.parent().unwrap_or(Path::new(""));
         let read = |entry: &Value| {
-            let (score, name) = (float_from_json(entry.get(0)?)?, entry.get(1)?.as_str()?);
-            Some(Kept { score, file: folder.join(name), ours: false })
+            let (score, name) = (float_from_json(entry.get(0)?)?, entry.get(1)?.as_str()?.to_string());
+            // Older checkpoints do not have the step.
+            let step = entry.get(2).map_or(Some(None), |step| Some(Some(usize::try_from(step.as_u64()?).ok()?)))?;
+            // A path could name any file.
+            (Path::new(&name).file_name() == Some(name.as_ref())).then_some((score, name, step))
         };
         let kept = state.get("kept").and_then(Value::as_array).map(|kept| kept.iter().map(read).collect());
-        let kept: Vec<Kept> = kept.flatten().ok_or_else(|| bad_state("ModelCheckpoint", file))?;
-        // What is gone cannot be the best.
-        self.kept = kept.into_iter().filter(|kept| kept.file.is_file()).collect();
+        let kept: Vec<_> = Option::flatten(kept).ok_or_else(|| bad_state("ModelCheckpoint", file))?;
+        // What is gone, or has another state by now, cannot be the best. The checkpoint itself can.
+        let folders = [self.folder.as_deref(), file.parent()];
+        let find = |(score, name, step): (f64, String, Option<usize>)| {
+            let named = folders.into_iter().flatten().map(|folder| folder.join(&name));
+            let itself = step.map(|_| file.to_path_buf());
+            let is_it = |file: PathBuf| {
+                let found = checkpoint::step_of(&file)?;
+                (step.is_none() || step == Some(found)).then_some((file, found))
+            };
+            let (file, step) = named.chain(itself).find_map(is_it)?;
+            Some(Kept { score, step, name, file, ours: false })
+        };
+        self.kept = kept.into_iter().filter_map(find).collect();
         self.is_due = state.get("due").and_then(Value::as_bool).unwrap_or(false);
         Ok(())
     }

@@ -9,13 +9,19 @@ use fulgurite_jit::{Error, Result};
 /// The most bytes that a file of data may have, or become when it is decompressed: 16 GiB.
 pub(crate) const MOST_BYTES: u64 = 16 << 30;
 
-/// The contents of a regular file. A pipe would be waited for, and a device may have no end.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+/// A regular file and its length. A pipe would be waited for, and a device may have no end.
+pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(Error::new("is no regular file"));
     }
-    read_at_most(File::open(path)?, MOST_BYTES.min(metadata.len().saturating_add(1)))
+    Ok((File::open(path)?, metadata.len()))
+}
+
+/// The contents of a regular file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    let (file, length) = open(path)?;
+    read_at_most(file, MOST_BYTES.min(length.saturating_add(1)))
 }
 
 /// All that `from` gives.
