@@ -87,6 +87,14 @@ fn a_file_longer_than_the_memory_is_an_error() -> Result<()> {
     let path = folder.path().join("long.safetensors");
     let length = 1u64 << 42;
     let small = r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    // One that promises all of it: there is no such memory, where the system does not promise what it has not got.
+    let honest = format!(r#"{{"x":{{"dtype":"F32","shape":[{0}],"data_offsets":[0,{1}]}}}}"#, 1u64 << 40, 1u64 << 42);
+    let (length_of_honest, overcommit) = (length + 8 + honest.len() as u64, "/proc/sys/vm/overcommit_memory");
+    if std::fs::read_to_string(overcommit).is_ok_and(|how| how.trim() != "1") {
+        hostile(&path, &honest, &[], Some(length_of_honest))?;
+        let text = message(Checkpoint::read(&path));
+        assert!(text.contains(&format!("there is no memory for its {length_of_honest} bytes")), "{text}");
+    }
     for (header, data) in [("", &[][..]), (small, &[0; 8])] {
         hostile(&path, header, data, Some(length))?;
         let start = std::time::Instant::now();
