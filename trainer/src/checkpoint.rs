@@ -166,7 +166,7 @@ impl Checkpoint {
                  `Trainer::ckpt_path` goes on from it"
             }
             (Reader::Run, false) => {
-                ". It holds a tree alone, as `checkpoint::save` writes it, and no run: read it by `checkpoint::load`"
+                ". It holds a tree that `checkpoint::save` wrote, not a run to go on from: read it by `checkpoint::load`"
             }
             _ => "",
         };
