@@ -120,6 +120,7 @@ pub fn named_leaves(tree: &impl Tree) -> Vec<(String, Tensor)> {
 }
 
 /// The tree of `like`'s structure with `leaves` in order. Panics where there are fewer leaves than `like` has.
+#[inline]
 pub fn unflatten<T: Tree>(like: &T, leaves: impl IntoIterator<Item = Tensor>) -> T {
     let mut leaves = leaves.into_iter();
     like.map(&mut |_| leaves.next().expect("as many leaves as the structure has"))

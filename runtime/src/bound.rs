@@ -87,8 +87,7 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
         // In place of the one before: only what nobody else holds is overwritten.
         self.state = State::Tree(state);
         let State::Tree(state) = &mut self.state else { unreachable!("it was just put there") };
-        let (compiled, results) = self.jit.run(state, &borrowed)?;
-        let (state, results) = unflatten(&compiled.result, results.into_iter().map(Tensor::from));
+        let (state, results) = self.jit.run(state, &borrowed)?;
         self.state = State::Tree(state);
         Ok(results)
     }

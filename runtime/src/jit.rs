@@ -110,9 +110,6 @@ impl<O> Default for Programs<O> {
     }
 }
 
-/// A compiled function and the leaves of what it gave.
-pub(crate) type Ran<O> = (Arc<Compiled<O>>, Vec<Array>);
-
 pub(crate) struct Compiled<O> {
     pub(crate) program: Program,
     /// The result's structure; its leaves are stand-ins.
@@ -193,14 +190,13 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
             let _nested = Nested::enter(&self.name)?;
             return (self.function)(donated, borrowed);
         }
-        let (compiled, results) = self.run(&mut donated, &borrowed)?;
-        // What was written in place is the result's alone.
-        drop((donated, borrowed));
-        Ok(unflatten(&compiled.result, results.into_iter().map(Tensor::from)))
+        self.run(&mut donated, &borrowed)
     }
 
-    /// Runs the compiled function, which overwrites what `donated` owns; gives the leaves of the result.
-    pub(crate) fn run(&self, donated: &mut A, borrowed: &B) -> Result<Ran<O>> {
+    /// Runs the compiled function, which overwrites what `donated` owns. What was written in place is also the result's;
+    /// whoever owns `donated` drops it.
+    #[inline]
+    pub(crate) fn run(&self, donated: &mut A, borrowed: &B) -> Result<O> {
         if let Some(done) = self.run_known(donated, borrowed)? {
             return Ok(done);
         }
@@ -211,15 +207,15 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
     }
 
     /// [`Jit::run`], if the arguments are of a known kind.
-    fn run_known(&self, donated: &mut A, borrowed: &B) -> Result<Option<Ran<O>>> {
+    #[inline(always)]
+    fn run_known(&self, donated: &mut A, borrowed: &B) -> Result<Option<O>> {
         let mut inputs = Inputs::with_capacity(self.leaves.load(Relaxed));
         let mut held = Held::new();
         // Taken out, since a tree's own code may call compiled functions.
         let mut key = KEY.take();
         key.0.clear();
         collect(|collector| donated.visit_mut(collector), &mut key, &mut inputs, Some(&mut held))?;
-        key.write_usize(word(b'|', 0));
-        collect(|collector| borrowed.visit(collector), &mut key, &mut inputs, None)?;
+        collect_borrowed(borrowed, &mut key, &mut inputs)?;
         let known = self.compiled().find(&key.0);
         KEY.set(key);
         let Some(compiled) = known else { return Ok(None) };
@@ -229,7 +225,8 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         // its others a handle is held.
         let results = guarded("running a program", || unsafe { compiled.program.run_known(&inputs) });
         drop(held);
-        Ok(Some((compiled, results.map_err(|error| self.named(error))?)))
+        let results = results.map_err(|error| self.named(error))?;
+        Ok(Some(unflatten(&compiled.result, results.into_iter().map(Tensor::from))))
     }
 
     /// What went wrong while the function's program ran.
@@ -243,8 +240,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let (mut key, mut inputs) = (Bytes::default(), Inputs::new());
         collect(|collector| donated.visit(collector), &mut key, &mut inputs, None)?;
         let given = inputs.len();
-        key.write_usize(word(b'|', 0));
-        collect(|collector| borrowed.visit(collector), &mut key, &mut inputs, None)?;
+        collect_borrowed(borrowed, &mut key, &mut inputs)?;
         let known = self.compiled().find(&key.0);
         match known {
             Some(compiled) => Ok(compiled),
@@ -360,6 +356,12 @@ pub(crate) fn is_of_kind<'t>(borrowed: &'t impl Tree, known: &[u8], inputs: &mut
 #[inline]
 fn word(what: u8, size: usize) -> usize {
     size << 8 | usize::from(what)
+}
+
+/// The second half of a call's key, behind what is given away.
+fn collect_borrowed<'t>(borrowed: &'t impl Tree, key: &mut Bytes, inputs: &mut Inputs<'t>) -> Result<()> {
+    key.write_usize(word(b'|', 0));
+    collect(|collector| borrowed.visit(collector), key, inputs, None)
 }
 
 /// Writes the kind of what `visit` shows and collects its leaves; those of a donated tree that it does not own are `held`.
