@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Relaxed, fence};
 
 use super::Element;
-use super::guard::{Guarded, TooLarge};
+use super::guard::Guarded;
 use super::room::refused;
 use crate::error::{Error, Result};
 use crate::types::TensorType;
@@ -47,19 +47,14 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// `len` zero bytes, 64-byte aligned, for `what`.
+    /// `len` zero bytes for `what`, 64-byte aligned (but for those of tests with the feature `fence`).
     ///
     /// # Errors
     /// When there is no such memory, without the process being ended for it: see [`has_room`].
     pub fn zeroed(len: usize, what: impl Fn() -> String) -> Result<Self> {
         has_room(len, &what)?;
-        match Guarded::zeroed(len) {
-            Ok(Some(memory)) => {
-                Ok(Self::count(Buffer { start: memory.start, len, owner: Owner::Own { _memory: memory } }))
-            }
-            Ok(None) => Err(no_memory(len, what, "the system does not give it")),
-            Err(TooLarge) => Err(no_memory(len, what, "it is larger than memory can be")),
-        }
+        let memory = Guarded::zeroed(len).ok_or_else(|| no_memory(len, what, "the system does not give it"))?;
+        Ok(Self::count(Buffer { start: memory.start, len, owner: Owner::Own { _memory: memory } }))
     }
 
     /// Takes over a vector's memory.

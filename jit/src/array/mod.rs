@@ -4,8 +4,11 @@
 //! it is shared; whoever holds the only handle may hand its buffer on to be overwritten, which is how donation works.
 
 mod buffer;
+#[cfg_attr(feature = "fence", path = "fence.rs")]
 mod guard;
 mod room;
+#[cfg(all(test, unix, any(debug_assertions, feature = "fence")))]
+mod touch;
 
 use std::fmt;
 use std::sync::Arc;
