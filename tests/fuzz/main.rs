@@ -3,7 +3,8 @@
 //! Each program is run as it is and optimised, twice, with its inputs lent, given away, and given away but still held,
 //! with vectors of every width and on 1, 2 and 3 threads.
 //! Compiled results are compared with the interpreter's within the bound of `bound` (most are to be equal); among each
-//! other, those of one program are to be equal to the bit. A program that fails is made as small as possible and printed.
+//! other, those of one program are to be equal to the bit. The same is asked of what a transform makes of each program
+//! (`transform`), and a `Bound` is to give what calls give. A program that fails is made as small as possible and printed.
 //!
 //! The programs run in processes of their own, so that one that ends its process is named by its seed. Variables:
 //! - `FULGURITE_FUZZ_SEED`: the first seed (0);
@@ -16,6 +17,7 @@
 mod bound;
 mod program;
 mod shrink;
+mod transform;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -26,12 +28,14 @@ use fulgurite::compiler::graph::Graph;
 use fulgurite::compiler::interp::{interpret, interpret_each};
 use fulgurite::compiler::memory::Place;
 use fulgurite::compiler::opt::optimise;
+use fulgurite::compiler::trace::inline;
 use fulgurite::runtime::Program;
-use fulgurite::{Array, DType, Element, Error, Result};
+use fulgurite::{Array, DType, Element, Error, Jit, Result, Tensor};
 
 use bound::bounds;
 use program::program;
 use shrink::shrink;
+use transform::Transform;
 
 /// Programs that a run of the tests looks at.
 const PROGRAMS: u64 = 300;
@@ -105,31 +109,53 @@ fn run_part(part: &str) {
     for seed in (first..end).step_by(step as usize) {
         std::fs::write(at, seed.to_string()).expect("the file of the seed at work");
         let (graph, inputs) = program(seed);
-        let Err(why) = check(&graph, &inputs) else { continue };
-        println!("seed {seed}: {why}");
-        let (small, small_inputs) = shrink(&graph, &inputs, |graph, inputs| check(graph, inputs).is_err());
-        let now = check(&small, &small_inputs).err().unwrap_or_default();
-        println!("at its smallest: {now}\n{small}");
-        for (i, input) in small_inputs.iter().enumerate().filter(|(_, input)| input.ty().elements() <= 100) {
-            println!("input {i}: {input}");
+        let transform = Transform::of(seed);
+        let mut holds = reported(seed, "", &graph, &inputs, compare);
+        holds &= reported(seed, "bound", &graph, &inputs, |graph, inputs| bound_calls_are_calls(graph, inputs, seed));
+        // What a transform makes of a program is a program, too.
+        let of_transform = |graph: &Graph, inputs: &[Array]| transform.holds(graph, inputs);
+        holds &= reported(seed, &format!("{transform:?}"), &graph, &inputs, of_transform);
+        if let Ok(Ok((graph, inputs))) = caught(|| transform.apply(&graph, &inputs)) {
+            holds &= reported(seed, &format!("{transform:?}, as a program"), &graph, &inputs, compare);
         }
-        println!("kernels:\n{}", optimise(&small).map_or_else(|e| e.to_string(), |graph| fuse(&graph).to_string()));
-        failed.push(seed);
+        if !holds {
+            failed.push(seed);
+        }
     }
     std::fs::write(at, "done").expect("the file of the seed at work");
     assert!(failed.is_empty(), "seeds {failed:?} failed, see above");
 }
 
-/// Runs a program in all ways, and compares; what is wrong, if anything is. A panic is a fault like another.
-fn check(graph: &Graph, inputs: &[Array]) -> std::result::Result<(), String> {
-    let result = catch_unwind(AssertUnwindSafe(|| compare(graph, inputs)));
-    match result {
+/// Does the program stand the `test`? If it does not, it is printed at its smallest.
+fn reported(
+    seed: u64,
+    what: &str,
+    graph: &Graph,
+    inputs: &[Array],
+    test: impl Fn(&Graph, &[Array]) -> Result<()>,
+) -> bool {
+    let test = |graph: &Graph, inputs: &[Array]| match caught(|| test(graph, inputs)) {
         Ok(result) => result.map_err(|e| e.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            Err(format!("panic: {}", text.unwrap_or("?")))
-        }
+        Err(panic) => Err(panic),
+    };
+    let Err(why) = test(graph, inputs) else { return true };
+    println!("seed {seed}: {what} {why}");
+    let (small, small_inputs) = shrink(graph, inputs, |graph, inputs| test(graph, inputs).is_err());
+    let now = test(&small, &small_inputs).err().unwrap_or_default();
+    println!("at its smallest: {now}\n{small}");
+    for (i, input) in small_inputs.iter().enumerate().filter(|(_, input)| input.ty().elements() <= 100) {
+        println!("input {i}: {input}");
     }
+    println!("kernels:\n{}", optimise(&small).map_or_else(|e| e.to_string(), |graph| fuse(&graph).to_string()));
+    false
+}
+
+/// What `f` gives, or how it panicked: a fault like another.
+fn caught<R>(f: impl FnOnce() -> R) -> std::result::Result<R, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        format!("panic: {}", text.unwrap_or("?"))
+    })
 }
 
 fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
@@ -138,15 +164,17 @@ fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
         values.push(value.clone());
         Ok(())
     })?;
-    let Some(bounds) = bounds(graph, &values) else { return Ok(()) };
-    let bounds: Vec<f64> = graph.outputs.iter().map(|x| bounds[x.index()]).collect();
-
-    close("the optimised graph, interpreted", &interpret(&optimise(graph)?, inputs)?, &want, &bounds)?;
-    close("compiled without the optimiser", &run_as_it_is(graph, inputs)?, &want, &bounds)?;
+    let bounds = bounds(graph, &values);
+    let near = |what: &str, got: &[Array]| match &bounds {
+        Some(bounds) => close(what, got, &want, &graph.outputs.iter().map(|x| bounds[x.index()]).collect::<Vec<_>>()),
+        None => of_types(what, got, &want),
+    };
+    near("the optimised graph, interpreted", &interpret(&optimise(graph)?, inputs)?)?;
+    near("compiled without the optimiser", &run_as_it_is(graph, inputs)?)?;
 
     let lent = Program::compile("lent", graph, &vec![false; inputs.len()])?;
     let got = lent.run(inputs.to_vec())?;
-    close("compiled", &got, &want, &bounds)?;
+    near("compiled", &got)?;
     same("run again", &lent.run(inputs.to_vec())?, &got)?;
 
     // Two threads in one program, three in the next.
@@ -200,12 +228,61 @@ fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     Ok(outputs.iter().map(result).collect())
 }
 
+/// Calls of a [`Bound`](fulgurite::Bound), whose state goes round in place, give what calls of the same function give.
+fn bound_calls_are_calls(graph: &Graph, inputs: &[Array], seed: u64) -> Result<()> {
+    // The state is every other input of which there is a result of its type; what it becomes is the first such result.
+    let types = graph.output_types();
+    let next = |i: usize| types.iter().position(|ty| ty == inputs[i].ty());
+    let is_state = |i: usize| i as u64 % 2 == seed % 2 && next(i).is_some();
+    let (kept, lent): (Vec<usize>, Vec<usize>) = (0..inputs.len()).partition(|&i| is_state(i));
+    let step = {
+        let (graph, kept, lent) = (graph.clone(), kept.clone(), lent.clone());
+        let next: Vec<usize> = kept.iter().filter_map(|&i| next(i)).collect();
+        move |state: Vec<Tensor>, others: Vec<Tensor>| {
+            let mut all: Vec<(usize, Tensor)> =
+                kept.iter().copied().zip(state).chain(lent.iter().copied().zip(others)).collect();
+            all.sort_by_key(|(i, _)| *i);
+            let results = inline(&graph, &all.into_iter().map(|(_, x)| x).collect::<Vec<_>>());
+            (next.iter().map(|&o| results[o].clone()).collect::<Vec<_>>(), results)
+        }
+    };
+    let tensors = |of: &[usize]| -> Result<Vec<Tensor>> {
+        of.iter().map(|&i| Ok(Tensor::from(Array::from_bytes(inputs[i].ty(), inputs[i].bytes())?))).collect()
+    };
+    let arrays =
+        |tensors: &[Tensor]| -> Result<Vec<Array>> { tensors.iter().map(|x| x.clone().into_array()).collect() };
+    let mut bound = Jit::with_borrowed("bound", step.clone()).bind(tensors(&kept)?);
+    let jit = Jit::with_borrowed("called", step);
+    let mut state = tensors(&kept)?;
+    let mut held = Vec::new();
+    for call in 0..3 {
+        let others = tensors(&lent)?;
+        let (next, want) = jit.call_with(state, others.clone())?;
+        let got = bound.call(others.clone())?;
+        same(&format!("bound, call {call}"), &arrays(&got)?, &arrays(&want)?)?;
+        same("what was lent", &arrays(&others)?, &lent.iter().map(|&i| inputs[i].clone()).collect::<Vec<_>>())?;
+        same("its state", &arrays(&bound.state())?, &arrays(&next)?)?;
+        state = next;
+        // Held over the next call, which then must not write over it.
+        if call == 1 {
+            held = vec![(bound.state(), state.clone())];
+        }
+    }
+    held.iter().try_for_each(|(got, want)| same("state that was held", &arrays(got)?, &arrays(want)?))
+}
+
+/// Of the types of what is wanted?
+fn of_types(what: &str, got: &[Array], want: &[Array]) -> Result<()> {
+    match got.iter().zip(want).position(|(got, want)| got.ty() != want.ty()) {
+        None => Ok(()),
+        Some(o) => Err(Error::new(format!("{what}: result {o} is {}, not {}", got[o].ty(), want[o].ty()))),
+    }
+}
+
 /// Equal within the bounds?
 fn close(what: &str, got: &[Array], want: &[Array], bounds: &[f64]) -> Result<()> {
+    of_types(what, got, want)?;
     for (o, ((got, want), bound)) in got.iter().zip(want).zip(bounds).enumerate() {
-        if got.ty() != want.ty() {
-            return Err(Error::new(format!("{what}: result {o} is {}, not {}", got.ty(), want.ty())));
-        }
         for (i, (x, y)) in got.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
             let equal = x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 2.0 * bound;
             if !equal {

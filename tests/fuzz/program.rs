@@ -53,7 +53,7 @@ impl Random {
         items[self.below(items.len())]
     }
 
-    fn array(&mut self, ty: &TensorType, wild: bool) -> Array {
+    pub(crate) fn array(&mut self, ty: &TensorType, wild: bool) -> Array {
         let small = self.below(3) > 0;
         let n = ty.elements();
         // Multiples of 1/4 up to 4, whose sums and products are exact; wild ones are what rules and code trip over.
@@ -95,7 +95,7 @@ struct Maker {
 
 impl Maker {
     fn make(&mut self) {
-        let large = self.random.one_in(64);
+        let large = self.random.one_in(24);
         self.elements = if large { LARGE } else { ELEMENTS };
         let most = if large {
             self.random.one_of(&[64, 130, 300])
@@ -116,12 +116,18 @@ impl Maker {
             1 => vec![DType::F64, DType::F64, DType::F64, DType::I32, DType::U32, DType::Bool],
             _ => vec![DType::F32, DType::F64, DType::I32, DType::U32, DType::Bool],
         };
-        for _ in 0..1 + self.random.below(4) {
-            let ty = self.ty();
-            let array = self.random.array(&ty, self.wild);
-            self.graph.param(ty);
-            self.values.push(array);
-            self.bounds.push(0.0);
+        for i in 0..1 + self.random.below(4) {
+            let mut ty = self.ty();
+            // A program of large values begins with one.
+            for _ in 0..100 {
+                if large && i == 0 && ty.elements() <= ELEMENTS {
+                    ty = self.ty();
+                }
+            }
+            self.param(ty);
+        }
+        if self.random.one_in(12) {
+            self.product();
         }
         let size = self.graph.nodes.len() + if large { 2 + self.random.below(6) } else { 5 + self.random.below(36) };
         for _ in 0..400 {
@@ -131,6 +137,37 @@ impl Maker {
             self.op();
         }
         self.outputs();
+    }
+
+    fn param(&mut self, ty: TensorType) -> ValueId {
+        self.values.push(self.random.array(&ty, self.wild));
+        self.bounds.push(0.0);
+        self.graph.param(ty)
+    }
+
+    /// A product that is computed in blocks: of two matrices, or of several pairs, with their axes in any order.
+    fn product(&mut self) -> Option<ValueId> {
+        self.elements = LARGE;
+        let dtype = self.random.one_of(&[DType::F32, DType::F32, DType::F64]);
+        let pairs = self.random.one_of(&[1, 1, 1, 2, 3]);
+        let [mut m, mut n, mut k] = std::array::from_fn(|_| self.random.one_of(&[1, 5, 16, 31, 64, 97, 128, 200]));
+        while pairs * m * n * k > PRODUCTS {
+            (m, n, k) = (m.div_ceil(2), n.div_ceil(2), k.div_ceil(2));
+        }
+        // The extents of the pairs, of what is free and of what is summed over, in an order of their own.
+        let mut operand = |free: usize| {
+            let mut order = [0, 1, 2];
+            (0..3).for_each(|i| order.swap(i, self.random.below(i + 1)));
+            let shape: Shape = order.iter().map(|&i| [pairs, free, k][i]).collect();
+            let place = |what: usize| order.iter().position(|&i| i == what).expect("one of three");
+            (self.param(TensorType::new(dtype, &shape)), place(0), place(2))
+        };
+        let ((x, x_batch, x_sum), (y, y_batch, y_sum)) = (operand(m), operand(n));
+        let axes = DotAxes {
+            batch: [(x_batch, y_batch)].into_iter().collect(),
+            contract: [(x_sum, y_sum)].into_iter().collect(),
+        };
+        self.push(Op::Dot(axes), &[x, y])
     }
 
     /// What nobody uses, the last value, and any others: repeated ones, inputs, constants.
