@@ -10,9 +10,10 @@
 //! there are many elements, all rows together go from one element to the next, so that memory is walked through in its
 //! order, and what is known of each row so far waits in scratch memory. What is read across its rows is transposed first.
 //!
-//! **Invariant:** the order in which a reduction adds depends on extents and strides alone: 16 partial results by the
-//! position of the element in the innermost dimension modulo 16, combined as `p[i] + p[i + 8]`, `+ 4`, `+ 2`, `+ 1`; or
-//! ascending, one partial result per row, where rows are vectorised. Emitters may choose any vector width.
+//! **Invariant:** a reduction adds in the order that [`fuse`](mod@crate::fuse) has decided by its shape and axes alone: as
+//! columns, one partial result each, ascending; or in 16 partial results by the position of the element in the innermost
+//! dimension modulo 16, combined as `p[i] + p[i + 8]`, `+ 4`, `+ 2`, `+ 1`. How rows are walked through and how wide the
+//! vectors are may be chosen freely.
 
 mod schedule;
 mod stage;

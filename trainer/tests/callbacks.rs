@@ -2,50 +2,10 @@
 
 mod common;
 
-use common::{Curve, data, folder, loader, message, quiet};
-use fulgurite_jit::{Key, Result, Tensor, Tree};
+use common::{Curve, Script, data, folder, loader, message, one_batch, quiet};
+use fulgurite_jit::{Result, Tensor, Tree};
 use fulgurite_trainer::checkpoint::load;
-use fulgurite_trainer::optim::manual;
-use fulgurite_trainer::{
-    ArrayDataset, Callback, Checkpoint, DataLoader, EarlyStopping, LightningModule, Mode, ModelCheckpoint, Optimizer,
-    Run, StateOf, StepCx, TrainState,
-};
-
-/// Its only parameter counts epochs, and what it logs is a script over them.
-#[derive(Clone)]
-struct Script(Vec<f32>);
-
-impl LightningModule for Script {
-    type Model = Tensor;
-    type Batch = Tensor;
-
-    fn init(&self, _: Key) -> Tensor {
-        Tensor::zeros(&[])
-    }
-
-    fn configure_optimizers(&self) -> impl Optimizer {
-        manual()
-    }
-
-    fn training_step(&self, _: &Tensor, x: &Tensor, _: &mut StepCx) -> Tensor {
-        x.mean()
-    }
-
-    fn step<O: Optimizer>(&self, _: &O, state: StateOf<Self, O>, _: &Tensor, _: &mut StepCx) -> StateOf<Self, O> {
-        TrainState { model: state.model + 1.0, ..state }
-    }
-
-    fn validation_step(&self, epoch: &Tensor, _: &Tensor, cx: &mut StepCx) {
-        let script = Tensor::from_vec(&[self.0.len()], self.0.clone()).expect("a vector");
-        let place = Tensor::arange(fulgurite_jit::DType::F32, self.0.len()).equal(epoch - 1.0);
-        cx.log("score", place.select(&script, 0.0).sum());
-    }
-}
-
-fn one_batch() -> (DataLoader<Tensor>, DataLoader<Tensor>) {
-    let loader = DataLoader::new(ArrayDataset::new(ndarray::Array1::<f32>::ones(1)).expect("a dataset"));
-    (loader.clone(), loader)
-}
+use fulgurite_trainer::{Callback, Checkpoint, EarlyStopping, Mode, ModelCheckpoint, Run};
 
 fn epochs(script: &[f32], callback: EarlyStopping) -> Result<(usize, Option<String>)> {
     let folder = folder();

@@ -6,14 +6,10 @@ mod common;
 use std::fs::File;
 use std::path::Path;
 
-use common::{Curve, bytes, data, folder, message, quiet};
-use fulgurite_jit::{Error, Key, Result, Tensor};
+use common::{Curve, Script, bytes, data, folder, message, one_batch, quiet};
+use fulgurite_jit::{Error, Result, Tensor};
 use fulgurite_trainer::checkpoint::{load, save};
-use fulgurite_trainer::optim::manual;
-use fulgurite_trainer::{
-    ArrayDataset, Callback, Checkpoint, DataLoader, EarlyStopping, FitResult, LightningModule, Mode, ModelCheckpoint,
-    Optimizer, Run, StateOf, StepCx, TrainState,
-};
+use fulgurite_trainer::{Callback, Checkpoint, EarlyStopping, FitResult, Mode, ModelCheckpoint, Run};
 
 /// A safetensors file of a header, as many bytes of data as are given, and a length of the file (the rest is a hole).
 fn hostile(path: &Path, header: &str, data: &[u8], length: Option<u64>) -> Result<()> {
@@ -103,42 +99,6 @@ fn a_file_longer_than_the_memory_is_an_error() -> Result<()> {
         assert!(start.elapsed().as_secs() < 5, "it was read");
     }
     Ok(())
-}
-
-/// A run's only parameter counts its steps; the score of an epoch is what a script says.
-#[derive(Clone)]
-struct Script(Vec<f32>);
-
-impl LightningModule for Script {
-    type Model = Tensor;
-    type Batch = Tensor;
-
-    fn init(&self, _: Key) -> Tensor {
-        Tensor::zeros(&[])
-    }
-
-    fn configure_optimizers(&self) -> impl Optimizer {
-        manual()
-    }
-
-    fn training_step(&self, _: &Tensor, x: &Tensor, _: &mut StepCx) -> Tensor {
-        x.mean()
-    }
-
-    fn step<O: Optimizer>(&self, _: &O, state: StateOf<Self, O>, _: &Tensor, _: &mut StepCx) -> StateOf<Self, O> {
-        TrainState { model: state.model + 1.0, ..state }
-    }
-
-    fn validation_step(&self, epoch: &Tensor, _: &Tensor, cx: &mut StepCx) {
-        let script = Tensor::from_vec(&[self.0.len()], self.0.clone()).expect("a vector");
-        let place = Tensor::arange(fulgurite_jit::DType::F32, self.0.len()).equal(epoch - 1.0);
-        cx.log("score", place.select(&script, 0.0).sum());
-    }
-}
-
-fn one_batch() -> (DataLoader<Tensor>, DataLoader<Tensor>) {
-    let loader = DataLoader::new(ArrayDataset::new(ndarray::Array1::<f32>::ones(1)).expect("a dataset"));
-    (loader.clone(), loader)
 }
 
 fn best() -> ModelCheckpoint {

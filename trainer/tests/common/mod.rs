@@ -1,11 +1,11 @@
 //! What the tests share: comparisons, and a small module that trains in microseconds.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
-use fulgurite_jit::{Key, Result, Tensor, gelu, leaves};
+use fulgurite_jit::{DType, Key, Result, Tensor, gelu, leaves};
 use fulgurite_trainer::loss::mse;
 use fulgurite_trainer::nn::Mlp;
-use fulgurite_trainer::optim::{adam, cosine_decay};
-use fulgurite_trainer::{ArrayDataset, DataLoader, LightningModule, Optimizer, StepCx, Trainer};
+use fulgurite_trainer::optim::{adam, cosine_decay, manual};
+use fulgurite_trainer::{ArrayDataset, DataLoader, LightningModule, Optimizer, StateOf, StepCx, TrainState, Trainer};
 use ndarray::Array2;
 
 /// Panics where `|actual - expected| > atol + rtol |expected|`.
@@ -50,6 +50,43 @@ impl LightningModule for Curve {
     fn validation_step(&self, model: &Mlp, (x, y): &Self::Batch, cx: &mut StepCx) {
         cx.log("val_loss", mse(&model.call(x), y));
     }
+}
+
+/// Its only parameter counts steps; with one step to an epoch, the `score` of an epoch is what the script says.
+#[derive(Clone)]
+pub struct Script(pub Vec<f32>);
+
+impl LightningModule for Script {
+    type Model = Tensor;
+    type Batch = Tensor;
+
+    fn init(&self, _: Key) -> Tensor {
+        Tensor::zeros(&[])
+    }
+
+    fn configure_optimizers(&self) -> impl Optimizer {
+        manual()
+    }
+
+    fn training_step(&self, _: &Tensor, x: &Tensor, _: &mut StepCx) -> Tensor {
+        x.mean()
+    }
+
+    fn step<O: Optimizer>(&self, _: &O, state: StateOf<Self, O>, _: &Tensor, _: &mut StepCx) -> StateOf<Self, O> {
+        TrainState { model: state.model + 1.0, ..state }
+    }
+
+    fn validation_step(&self, epoch: &Tensor, _: &Tensor, cx: &mut StepCx) {
+        let script = Tensor::from_vec(&[self.0.len()], self.0.clone()).expect("a vector");
+        let place = Tensor::arange(DType::F32, self.0.len()).equal(epoch - 1.0);
+        cx.log("score", place.select(&script, 0.0).sum());
+    }
+}
+
+/// Training and validation data of one batch of one example.
+pub fn one_batch() -> (DataLoader<Tensor>, DataLoader<Tensor>) {
+    let loader = DataLoader::new(ArrayDataset::new(ndarray::Array1::<f32>::ones(1)).expect("a dataset"));
+    (loader.clone(), loader)
 }
 
 /// `n` points of a smooth function of two variables.
