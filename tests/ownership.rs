@@ -1,7 +1,7 @@
 //! What a step may overwrite: the memory of leaves that were given to it and that nobody else can see.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use fulgurite::compiler::cpu::{Isa, Target};
 use fulgurite::prelude::*;
@@ -329,6 +329,15 @@ fn memory_is_refilled_with_what_fits_alone() -> Result<()> {
         assert_eq!(array.refill(&ty, |bytes| bytes.fill(1)), fits, "{ty}");
     }
     assert_eq!(array.ty(), &ty(DType::F32, &[2, 2]));
+    // Behind the truth values there may be anything.
+    for (was, elements) in [(DType::U32, 8), (DType::F64, 1), (DType::U32, 0)] {
+        let mut array = Array::zeros(&ty(was, &[8]))?;
+        assert!(array.refill(&ty(was, &[8]), |bytes| bytes.fill(7)));
+        assert!(array.refill(&ty(DType::Bool, &[elements]), |bytes| bytes.fill(1)));
+        assert_eq!(array.as_slice::<bool>()?, vec![true; elements]);
+        assert_eq!(array.to_f64_vec(), vec![1.0; elements]);
+        assert_eq!(array.into_ndarray::<bool>()?.len(), elements);
+    }
     Ok(())
 }
 
@@ -340,5 +349,49 @@ fn programs_are_compiled_for_vectors_that_there_are() -> Result<()> {
         let program = Program::compile_for("vectors", &graph, &[false], target);
         assert_eq!(program.is_ok(), Isa::available().contains(&isa), "{isa:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn programs_are_compiled_for_threads_that_there_can_be() -> Result<()> {
+    // Rows that wait in scratch memory, which each thread has its own of.
+    let graph = lower(|x: Tensor| softmax(&x.exp(), 1), &Tensor::ones(&[300, 300]))?.graph;
+    let x = Array::zeros(&graph.param_types()[0])?;
+    for (threads, runs) in [(0, false), (1, true), (7, true), (1024, true), (1025, false), (usize::MAX, false)] {
+        let target = Target { threads, ..Target::one_thread() };
+        match Program::compile_for("threads", &graph, &[false], target) {
+            Ok(program) => {
+                assert!(runs, "{threads}");
+                assert_eq!(program.run(vec![x.clone()])?[0].to_f64_vec()[0], f64::from(1.0f32 / 300.0));
+            }
+            Err(error) => {
+                assert!(!runs, "{threads}: {error}");
+                assert!(error.to_string().contains("1 to 1024 threads"), "{error}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bound_function_that_reaches_into_a_trace_is_an_error() -> Result<()> {
+    let outer = Arc::new(Mutex::new(None::<Tensor>));
+    let inner = outer.clone();
+    let counter = Jit::with_borrowed("counter", move |n: Tensor, x: Tensor| {
+        let reached = inner.lock().ok().and_then(|x| x.clone()).unwrap_or_else(|| Tensor::scalar(1.0f32));
+        (n + &x * reached, x)
+    });
+    let counter = Mutex::new(counter.bind(Tensor::scalar(0.0f32)));
+    let (error, kept) = (Mutex::new(String::new()), outer.clone());
+    let traced = jit(move |x: Tensor| {
+        if let (Ok(mut outer), Ok(mut counter), Ok(mut error)) = (kept.lock(), counter.lock(), error.lock()) {
+            *outer = Some(x.clone());
+            drop(outer);
+            *error = counter.call(Tensor::scalar(2.0f32)).map_or_else(|e| e.to_string(), |_| String::new());
+            assert!(error.contains("uses a tensor of a function that is being traced"), "{error}");
+        }
+        x
+    });
+    assert_eq!(traced.call(Tensor::scalar(3.0f32))?.item::<f32>()?, 3.0);
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! Numbers below the smallest normal one count as zero while a program runs, as in XLA on a CPU
 //! (`ScopedFlushDenormal` in its `CpuExecutable`): arithmetic on them is many times slower, and a training run that has
 //! converged is full of them. The mode is the thread's, so it is set around each run and put back.
+//!
+//! Rust assumes the default mode. Between the two switches, neither of which is inlined, run our machine code, the
+//! microkernels of products, which are intrinsics of the machine, and calls of `lane::Rare` functions, to which a denormal
+//! that counts as zero is another argument and no more. Nothing else there computes with floats that a user sees.
 
 /// While it lives, this thread flushes denormal results and operands to zero.
 pub(crate) struct Flush(imp::Word);
@@ -40,9 +44,11 @@ mod imp {
         word
     }
 
+    #[inline(never)]
     pub(super) fn set(word: Word) {
-        // SAFETY: the word is one that was read from the register, with two bits that every x86-64 has.
-        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack, readonly, preserves_flags)) };
+        // SAFETY: the word is one that was read from the register, with two bits that every x86-64 has. What it does to the
+        // arithmetic of Rust code is said above.
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack, readonly)) };
     }
 }
 
@@ -62,9 +68,11 @@ mod imp {
         word
     }
 
+    #[inline(never)]
     pub(super) fn set(word: Word) {
-        // SAFETY: the word is one that was read from the register, with one bit that every AArch64 has.
-        unsafe { asm!("msr fpcr, {}", in(reg) word, options(nomem, nostack, preserves_flags)) };
+        // SAFETY: the word is one that was read from the register, with one bit that every AArch64 has. What it does to the
+        // arithmetic of Rust code is said above.
+        unsafe { asm!("msr fpcr, {}", in(reg) word, options(nostack)) };
     }
 }
 

@@ -273,6 +273,10 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
             result = Some(output);
             Ok(outputs)
         })?;
+        if !traced.captures.is_empty() {
+            let why = "it uses a tensor of a function that is being traced, which is no argument of it";
+            return Err(self.named(Error::new(why)));
+        }
         let donated: Vec<bool> = (0..types.len()).map(|i| i < given).collect();
         let program = Program::compile_paced(&self.name, &traced.graph, &donated)?;
         let result = result.expect("the function was traced");

@@ -13,6 +13,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use fulgurite_jit::cpu::MOST_THREADS;
+
 use crate::denormals::Flush;
 
 /// How long a helper waits awake for the next step.
@@ -31,8 +33,10 @@ pub fn threads() -> usize {
         let all = std::thread::available_parallelism().map_or(1, usize::from);
         match std::env::var("FULGURITE_THREADS") {
             Err(_) => all,
-            Ok(text) => text.trim().parse().ok().filter(|&n| (1..=1024).contains(&n)).unwrap_or_else(|| {
-                eprintln!("FULGURITE_THREADS: {text:?} is not a number of threads from 1 to 1024; there are {all}");
+            Ok(text) => text.trim().parse().ok().filter(|&n| (1..=MOST_THREADS).contains(&n)).unwrap_or_else(|| {
+                eprintln!(
+                    "FULGURITE_THREADS: {text:?} is not a number of threads from 1 to {MOST_THREADS}; there are {all}"
+                );
                 all
             }),
         }

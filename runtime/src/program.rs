@@ -341,7 +341,8 @@ impl Program {
             let (wait, team) = if thread == 0 { first } else { others };
             let scratch = memory.start().wrapping_add(self.code.memory(thread));
             let launch = Launch { parts: self.code.parts[thread].as_ptr(), scratch, wait, team, ..alone };
-            // SAFETY: the caller's promise; the threads write to different places, and each has its own scratch memory.
+            // SAFETY: the caller's promise; the threads write to different places, and each has its own scratch memory. No
+            // thread leaves before the others: nothing here panics, since there are parts for each of the team.
             unsafe { self.code.entry()(&launch) };
         });
     }

@@ -103,15 +103,16 @@ impl Buffer {
         self.start.as_ptr()
     }
 
-    /// The memory as elements.
+    /// The first `elements` elements.
     ///
     /// # Safety
-    /// Where `T` is `bool`, every byte is 0 or 1.
-    pub(super) unsafe fn as_slice<T: Plain>(&self) -> &[T] {
+    /// Where `T` is `bool`, so many bytes are 0 or 1.
+    pub(super) unsafe fn as_slice<T: Plain>(&self, elements: usize) -> &[T] {
         assert_eq!(self.start.as_ptr() as usize % align_of::<T>(), 0, "a buffer is aligned for its elements");
-        // SAFETY: the memory is `len` initialised bytes, aligned as asserted, and holds valid elements: any bits are a number
-        // (`Plain`), and the caller answers for truth values. Nobody writes to it while it is borrowed.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<T>(), self.len / size_of::<T>()) }
+        assert!(elements <= self.len / size_of::<T>(), "a buffer is as large as its elements");
+        // SAFETY: the memory is so many initialised bytes, aligned as asserted, and holds valid elements: any bits are a
+        // number (`Plain`), and the caller answers for truth values. Nobody writes to it while it is borrowed.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<T>(), elements) }
     }
 
     /// The bytes, to be written by the only owner.
@@ -135,7 +136,7 @@ impl Buffer {
             return Ok(std::mem::take(data));
         }
         // SAFETY: the caller's promise.
-        copied(&unsafe { self.as_slice::<T>() }[..elements], what)
+        copied(unsafe { self.as_slice::<T>(elements) }, what)
     }
 }
 
@@ -158,7 +159,7 @@ impl Drop for Buffer {
 ///
 /// ```compile_fail,E0624
 /// let x = fulgurite_jit::Array::scalar(1.0f32);
-/// let bytes: &[u8] = unsafe { x.buffer().as_slice() };
+/// let bytes: &[u8] = unsafe { x.buffer().as_slice(4) };
 /// ```
 #[derive(Clone)]
 pub struct Shared(Arc<Buffer>);

@@ -178,8 +178,7 @@ impl Array {
         debug_assert_eq!(T::DTYPE, self.ty.dtype);
         // SAFETY: every way to make an array checks or promises its truth values, and nothing but `refill`, which sees to
         // them, and programs, which write 0 or 1, changes them.
-        let all = unsafe { self.buffer.as_slice() };
-        &all[..self.ty.elements()]
+        unsafe { self.buffer.as_slice(self.ty.elements()) }
     }
 
     /// The elements as f64, whatever they are (`true` is 1).
@@ -196,8 +195,7 @@ impl Array {
     /// The bytes, row-major in the machine's order.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: these are bytes.
-        let all = unsafe { self.buffer.as_slice::<u8>() };
-        &all[..self.ty.bytes()]
+        unsafe { self.buffer.as_slice(self.ty.bytes()) }
     }
 
     /// An array of `ty` with a copy of `bytes`.
@@ -230,7 +228,7 @@ impl Array {
             // SAFETY: the elements are of the array's type, as `as_slice` has found above.
             Ok(buffer) => unsafe { buffer.into_vec::<T>(elements, || format!("a copy of {ty}")) },
             // SAFETY: as above.
-            Err(shared) => copied(&unsafe { shared.as_slice::<T>() }[..elements], || format!("a copy of {ty}")),
+            Err(shared) => copied(unsafe { shared.as_slice::<T>(elements) }, || format!("a copy of {ty}")),
         }?;
         ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&ty.shape), data).map_err(|e| Error::new(format!("array: {e}")))
     }

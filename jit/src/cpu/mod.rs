@@ -46,7 +46,7 @@ use wide::Width;
 pub struct Target {
     /// The vectors there are.
     pub isa: Isa,
-    /// How many threads share the work of a step.
+    /// How many threads share the work of a step: 1 to [`MOST_THREADS`].
     pub threads: usize,
     /// What they share.
     pub sharing: Sharing,
@@ -58,6 +58,9 @@ impl Target {
         Target { isa: Isa::detect(), threads: 1, sharing: Sharing::WherePays }
     }
 }
+
+/// The most threads that share a step.
+pub const MOST_THREADS: usize = 1024;
 
 /// Machine code of a program, and what must live as long as it does.
 pub struct Code {
@@ -124,7 +127,8 @@ pub type Entry = unsafe extern "C" fn(*const Launch);
 pub type Single = unsafe extern "C" fn(*const Launch, usize);
 
 impl Code {
-    /// The driver. It reads and writes through all the pointers it is given, as the plan says.
+    /// The driver. It reads and writes through all the pointers it is given, as the plan says. Whoever calls it keeps this
+    /// code, `kernels` as they are, and working memory of [`Code::memory`] bytes until it returns.
     pub fn entry(&self) -> Entry {
         // SAFETY: the address is that of a finished function of this signature, compiled below.
         unsafe { std::mem::transmute::<*const u8, Entry>(self.entry) }
@@ -139,7 +143,7 @@ impl Code {
     /// that number begins: after the arena and that of those before it.
     pub fn memory(&self, threads: usize) -> usize {
         let arena = self.plan.arena.checked_next_multiple_of(64).unwrap_or(usize::MAX);
-        arena.saturating_add(threads * self.scratch)
+        arena.saturating_add(threads.saturating_mul(self.scratch))
     }
 
     /// What one thread is given that runs everything; `memory` is [`Code::memory`] bytes of it.
@@ -166,10 +170,15 @@ impl Code {
 /// Machine code for `kernels`. `donated` says which inputs may be overwritten.
 ///
 /// # Errors
-/// When this machine has not got the target's vectors, or no executable memory; otherwise only by a fault of the compiler.
+/// When this machine has not got the target's vectors, when there are no threads or more than [`MOST_THREADS`], or when
+/// there is no executable memory; otherwise only by a fault of the compiler.
 pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result<Code> {
     if !Isa::available().contains(&target.isa) {
         return Err(Error::new(format!("compile: this machine has no {} vectors", target.isa.name())));
+    }
+    if !(1..=MOST_THREADS).contains(&target.threads) {
+        let threads = target.threads;
+        return Err(Error::new(format!("compile: a program runs on 1 to {MOST_THREADS} threads, not on {threads}")));
     }
     let start = Instant::now();
     let mut compiler = Compiler::new(target.isa)?;
@@ -350,6 +359,9 @@ fn host(quick: bool) -> Result<OwnedTargetIsa> {
         ("regalloc_algorithm", if quick { "single_pass" } else { "backtracking" }),
         ("enable_verifier", verify),
         ("unwind_info", "false"),
+        // A frame of more than a page touches each of its pages, so that none steps over the guard of the stack.
+        ("enable_probestack", "true"),
+        ("probestack_strategy", "inline"),
         ("is_pic", "false"),
         ("use_colocated_libcalls", "false"),
     ] {

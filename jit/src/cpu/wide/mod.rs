@@ -52,6 +52,9 @@ const MOST_ITERATIONS: usize = i32::MAX as usize - PARTIALS;
 /// What code and constants begin at multiples of.
 const ALIGNMENT: usize = 64;
 
+/// The smallest page of the machine, and so the least that guards a stack.
+const PAGE: i32 = 4096;
+
 /// The machine code of `loops`, if these instructions can do what it asks for.
 ///
 /// # Errors
@@ -265,7 +268,14 @@ impl<'a> Emitter<'a> {
             self.assembler.push(register)?;
         }
         self.assembler.mov(rax, rsp)?;
-        self.assembler.sub(rsp, self.frame.size)?;
+        // A frame of more than a page touches each of its pages, so that it does not step over the guard of the stack.
+        let mut rest = self.frame.size;
+        while rest + ALIGNMENT as i32 > PAGE {
+            self.assembler.sub(rsp, PAGE)?;
+            self.assembler.mov(qword_ptr(rsp), rax)?;
+            rest -= PAGE;
+        }
+        self.assembler.sub(rsp, rest)?;
         self.assembler.and(rsp, -(self.width.bytes() as i32))?;
         self.assembler.mov(qword_ptr(rsp), rax)?;
         self.arguments()?;
