@@ -198,3 +198,19 @@ fn matrix_products_of_integers_and_truth_values() {
     assert_eq!(both::<u32>(|x, y| y.t().matmul(&x.t()), &empty, &none), [0; 6]);
     assert_eq!(both::<u32>(|x, y| x.t().matmul(&x.matmul(y)), &empty, &none), [0; 0]);
 }
+
+/// A number that the type has not got wraps, as in JAX.
+#[test]
+fn negative_literals_of_unsigned_integers_wrap() -> Result<()> {
+    for f in [|x: Tensor| x + -1, |x: Tensor| x * -2, |x: Tensor| x.maximum(-5), |x: Tensor| x - (-1)] {
+        let x = vector(&[1u32, 2]);
+        assert_eq!(f(x.clone()).to_vec::<u32>()?, jit(f).call(x)?.to_vec::<u32>()?);
+    }
+    let x = vector(&[1u32, 2]);
+    assert_eq!((&x + -1).to_vec::<u32>()?, [0, 1]);
+    assert_eq!((&x * -2).to_vec::<u32>()?, [4_294_967_294, 4_294_967_292]);
+    assert_eq!(x.maximum(-5).to_vec::<u32>()?, [4_294_967_291; 2]);
+    assert_eq!((&x - -1).to_vec::<u32>()?, [2, 3]);
+    assert_eq!((vector(&[1i32]) + -1).to_vec::<i32>()?, [0]);
+    Ok(())
+}

@@ -414,6 +414,23 @@ fn programs_that_were_not_used_for_the_longest_time_are_dropped() {
     assert_eq!(default.programs(), 64);
 }
 
+/// Another thread's program may have taken the place of one's own before it is called.
+#[test]
+fn threads_that_share_a_small_cache_all_get_results() {
+    let sum = jit(|x: Tensor| x.sum()).keep_programs(1);
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let sum = &sum;
+            scope.spawn(move || {
+                for call in 0..40 {
+                    let n = 1 + (thread + call) % 5;
+                    assert_eq!(sum.call(Tensor::ones(&[n])).and_then(|x| x.item::<f32>()), Ok(n as f32));
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn a_bound_state_outlives_the_program_that_keeps_it() {
     let mut bound = Jit::with_borrowed("sum", |total: Tensor, x: Tensor| (total + x.sum(), x.sum()))

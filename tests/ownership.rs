@@ -373,6 +373,65 @@ fn programs_are_compiled_for_threads_that_there_can_be() -> Result<()> {
     Ok(())
 }
 
+/// Two leaves, of which the second is of another type each third time that it is shown.
+#[derive(Clone)]
+struct Toggle(Tensor, [Tensor; 2], Arc<AtomicUsize>);
+
+impl Tree for Toggle {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
+        visitor.leaf(&self.0);
+        visitor.leaf(&self.1[usize::from(self.2.fetch_add(1, Relaxed) % 3 == 2)]);
+    }
+    fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
+        Toggle(f(&self.0), [f(&self.1[0]), self.1[1].clone()], self.2.clone())
+    }
+}
+
+#[test]
+fn a_bound_function_of_a_tree_that_changes_ends() -> Result<()> {
+    let toggle = Toggle(Tensor::ones(&[1]), [Tensor::ones(&[1]), Tensor::ones(&[2])], Arc::default());
+    let step = Jit::with_borrowed("toggle", |s: Tensor, b: Toggle| (&s + b.0.sum(), s.sum()));
+    let mut bound = step.bind(Tensor::zeros(&[3]));
+    let mut sum = 0.0;
+    for _ in 0..12 {
+        if let Ok(before) = bound.call(toggle.clone()) {
+            assert_eq!(before.item::<f32>()?, 3.0 * sum);
+            sum += 1.0;
+        }
+    }
+    assert_eq!(bound.into_state().to_vec::<f32>()?, vec![sum; 3]);
+    Ok(())
+}
+
+/// Shows one leaf and has its `map` give two.
+#[derive(Clone)]
+struct Evil(Tensor);
+
+impl Tree for Evil {
+    fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>) {
+        visitor.leaf(&self.0);
+    }
+    fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self {
+        let first = f(&self.0);
+        Evil(first + f(&self.0))
+    }
+}
+
+#[test]
+fn a_tree_that_maps_more_leaves_than_it_shows_is_an_error() {
+    let says = |result: Result<Tensor>| {
+        let error = result.map_or_else(|e| e.to_string(), |_| "none".into());
+        assert!(error.contains("its `map` asks for more than its `visit` shows"), "{error}");
+    };
+    let read = |x: Tensor| x.to_vec::<f32>().map(|_| x);
+    says(jit(|e: Evil| e.0).call(Evil(Tensor::ones(&[2]))));
+    says(jit(Evil).call(Tensor::ones(&[2])).and_then(|e| read(e.0)));
+    says(read(grad(|e: &Evil| e.0.sum())(&Evil(Tensor::ones(&[2]))).0));
+    let bound =
+        Jit::with_borrowed("evil", |s: Evil, x: Tensor| (s, x)).bind(Evil(Tensor::ones(&[2]))).call(Tensor::ones(&[2]));
+    says(bound.and_then(read));
+}
+
 #[test]
 fn a_bound_function_that_reaches_into_a_trace_is_an_error() -> Result<()> {
     let outer = Arc::new(Mutex::new(None::<Tensor>));

@@ -294,6 +294,7 @@ fn conventions_are_jaxs() {
     assert_eq!(slope(|x| x.pow(2.0), 0.0), 0.0);
     assert_eq!(slope(|x| x.pow(0.0), 0.0), 0.0);
     assert_eq!(slope(|y| (y * 0.0).pow(y), 2.0), 0.0);
+    assert!(slope(|x| x.pow(x), 0.0).is_nan());
     assert_eq!(slope(|x| x.pow(3.0), -2.0), 12.0);
     // No number: none comes out.
     assert!(slope(|x| x.exp(), f64::NAN).is_nan());

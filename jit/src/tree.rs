@@ -6,7 +6,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::Tensor;
+use crate::{Error, Tensor};
 
 /// The name of a child in its parent: a field, or a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,18 +119,27 @@ pub fn named_leaves(tree: &impl Tree) -> Vec<(String, Tensor)> {
     visitor.0
 }
 
-/// The tree of `like`'s structure with `leaves` in order. Panics where there are fewer leaves than `like` has.
+/// The tree of `like`'s structure with `leaves` in order. Where there are fewer than `like` has, the others are tensors
+/// that poison what is made of them.
 #[inline]
 pub fn unflatten<T: Tree>(like: &T, leaves: impl IntoIterator<Item = Tensor>) -> T {
     let mut leaves = leaves.into_iter();
-    like.map(&mut |_| leaves.next().expect("as many leaves as the structure has"))
+    like.map(&mut |leaf| leaves.next().unwrap_or_else(|| missing(leaf)))
 }
 
-/// Leaf by leaf over two trees of one structure: `f(x, y)` in place of each leaf of `x`.
-/// Panics where `y` has fewer leaves than `x`.
+/// In place of a leaf that there is not.
+#[cold]
+fn missing(leaf: &Tensor) -> Tensor {
+    let why = "a tree has more leaves than were counted: its `map` asks for more than its `visit` shows, or the other tree \
+               has fewer";
+    Tensor::failed(leaf.ty().clone(), Error::new(why))
+}
+
+/// Leaf by leaf over two trees of one structure: `f(x, y)` in place of each leaf of `x`. Where `y` has fewer, the others
+/// are tensors that poison what is made of them.
 pub fn map2<T: Tree, U: Tree>(x: &T, y: &U, mut f: impl FnMut(&Tensor, &Tensor) -> Tensor) -> T {
     let mut others = leaves(y).into_iter();
-    x.map(&mut |leaf| f(leaf, &others.next().expect("as many leaves in both trees")))
+    x.map(&mut |leaf| f(leaf, &others.next().unwrap_or_else(|| missing(leaf))))
 }
 
 /// The structure of a tree: its static values and the shape of its containers, without its leaves.

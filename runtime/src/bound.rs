@@ -71,7 +71,7 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
         }
         drop(lent);
         let state = self.state();
-        let compiled = self.jit.find(&state, &borrowed)?;
+        let (_, compiled) = self.jit.find(&state, &borrowed)?;
         let arrays = leaves(&state).into_iter().map(Tensor::into_array).collect::<Result<Vec<Array>>>()?;
         let mut inputs = Inputs::new();
         let lent = kind(&borrowed, &mut inputs)?;
@@ -79,9 +79,12 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
             && compiled.program.keeps_in_place(arrays.len())
             && compiled.program.accepts(arrays.iter().chain(inputs.iter().copied()))
         {
-            drop((inputs, state));
-            self.state = State::Kept(Kept { arrays, compiled, lent });
-            return self.call(borrowed);
+            // What the tree held of the state would be copied.
+            drop(state);
+            let mut kept = Kept { arrays, compiled, lent };
+            let results = kept.call(&inputs);
+            self.state = State::Kept(kept);
+            return results.map_err(|error| self.jit.named(error));
         }
         drop((inputs, arrays));
         // In place of the one before: only what nobody else holds is overwritten.

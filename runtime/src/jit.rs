@@ -197,18 +197,29 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
     /// whoever owns `donated` drops it.
     #[inline]
     pub(crate) fn run(&self, donated: &mut A, borrowed: &B) -> Result<O> {
-        if let Some(done) = self.run_known(donated, borrowed)? {
-            return Ok(done);
+        match self.run_known(donated, borrowed, |key| self.compiled().find(key))? {
+            Some(done) => Ok(done),
+            None => self.run_new(donated, borrowed),
         }
-        self.find(donated, borrowed)?;
-        let changed =
-            || Error::new(format!("`{}`: an argument shows other leaves each time it is looked at", self.name));
-        self.run_known(donated, borrowed)?.ok_or_else(changed)
     }
 
-    /// [`Jit::run`], if the arguments are of a known kind.
+    /// [`Jit::run`] for arguments of a new kind.
+    #[cold]
+    fn run_new(&self, donated: &mut A, borrowed: &B) -> Result<O> {
+        let (found, compiled) = self.find(donated, borrowed)?;
+        let changed = || self.named(Error::new("an argument shows other leaves each time it is looked at"));
+        // Not looked up again: other threads' programs may have taken its place.
+        self.run_known(donated, borrowed, |key| (key == found).then_some(compiled))?.ok_or_else(changed)
+    }
+
+    /// [`Jit::run`], if `known` has the program for the arguments' key.
     #[inline(always)]
-    fn run_known(&self, donated: &mut A, borrowed: &B) -> Result<Option<O>> {
+    fn run_known(
+        &self,
+        donated: &mut A,
+        borrowed: &B,
+        known: impl FnOnce(&[u8]) -> Option<Arc<Compiled<O>>>,
+    ) -> Result<Option<O>> {
         let mut inputs = Inputs::with_capacity(self.leaves.load(Relaxed));
         let mut held = Held::new();
         // Taken out, since a tree's own code may call compiled functions.
@@ -216,7 +227,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         key.0.clear();
         collect(|collector| donated.visit_mut(collector), &mut key, &mut inputs, Some(&mut held))?;
         collect_borrowed(borrowed, &mut key, &mut inputs)?;
-        let known = self.compiled().find(&key.0);
+        let known = known(&key.0);
         KEY.set(key);
         let Some(compiled) = known else { return Ok(None) };
         self.leaves.store(inputs.len(), Relaxed);
@@ -235,21 +246,22 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         error.context(format_args!("`{}`", self.name))
     }
 
-    /// The compiled function for these arguments; traced and compiled if they are of a new kind.
-    pub(crate) fn find(&self, donated: &A, borrowed: &B) -> Result<Arc<Compiled<O>>> {
+    /// The arguments' key and the compiled function for them; traced and compiled if they are of a new kind.
+    pub(crate) fn find(&self, donated: &A, borrowed: &B) -> Result<(Vec<u8>, Arc<Compiled<O>>)> {
         let (mut key, mut inputs) = (Bytes::default(), Inputs::new());
         collect(|collector| donated.visit(collector), &mut key, &mut inputs, None)?;
         let given = inputs.len();
         collect_borrowed(borrowed, &mut key, &mut inputs)?;
         let known = self.compiled().find(&key.0);
-        match known {
-            Some(compiled) => Ok(compiled),
+        let compiled = match known {
+            Some(compiled) => compiled,
             None => {
                 // Those of the key, whatever the trees show when they are looked at again.
                 let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
-                self.compile(key.0.as_slice().into(), &types, given, donated, borrowed)
+                self.compile(key.0.as_slice().into(), &types, given, donated, borrowed)?
             }
-        }
+        };
+        Ok((key.0, compiled))
     }
 
     /// Traces and compiles without calling, for leaves of these types, of which so many are `given`.

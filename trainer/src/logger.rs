@@ -149,8 +149,10 @@ impl Table {
 
 /// The column of a metric: its name, where that is none of the table's own columns.
 fn column(name: &Arc<str>) -> Arc<str> {
-    match &**name {
-        "step" | "epoch" => format!("{name} (metric)").into(),
+    const METRIC: &str = " (metric)";
+    // Names that look like what this makes of them, too: each has a column of its own.
+    match name.trim_end_matches(METRIC) {
+        "step" | "epoch" => format!("{name}{METRIC}").into(),
         _ => name.clone(),
     }
 }

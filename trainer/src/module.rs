@@ -81,8 +81,8 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
     /// it yourself for what does not fit that form (Lightning's manual optimisation): several losses, updates in turn,
     /// no gradient at all. [`default_step`] is the one that stands here, to add to; [`StepCx::value_and_grad`] is its
     /// gradient, with the logs and keys of what it differentiates. Leaves of the model that are not trained (running
-    /// means, say) are set in the state that is returned. The counter `step` and the `key` are the trainer's; what you return in them is ignored.
-    #[track_caller]
+    /// means, say) are set in the state that is returned. The counter `step` and the `key` are the trainer's; what you
+    /// return in them is ignored.
     fn step<O: Optimizer>(
         &self,
         optimizer: &O,

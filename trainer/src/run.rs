@@ -138,9 +138,9 @@ impl Run {
         self.requests.push(Request::TakeAlong(from, to));
     }
 
-    /// A file for one callback alone: `folder/STEM.safetensors`, or with `detail` and a number where another has that.
-    /// A folder that is there counts as one, by whatever name it is called.
-    pub(crate) fn claim(&mut self, folder: &Path, stem: &str, detail: &str) -> String {
+    /// A file for one callback alone: `folder/STEM.safetensors`, or with `detail` and a number where another has that, or
+    /// where the name is `refused`. A folder that is there counts as one, by whatever name it is called.
+    pub(crate) fn claim(&mut self, folder: &Path, stem: &str, detail: &str, refused: impl Fn(&str) -> bool) -> String {
         let folder = folder.canonicalize().or_else(|_| std::path::absolute(folder));
         let folder = folder.unwrap_or_default();
         let with_detail = format!("{stem}-{detail}");
@@ -148,7 +148,7 @@ impl Run {
         let names = [stem.to_string(), with_detail.clone()].into_iter().chain(numbered);
         for name in names {
             let file = folder.join(&name);
-            if !self.claimed.contains(&file) {
+            if !self.claimed.contains(&file) && !refused(&name) {
                 self.claimed.push(file);
                 return name;
             }

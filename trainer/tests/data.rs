@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::{folder, message, points};
 use fulgurite_jit::{Array, DType, Result, Tensor, TensorType, Tree};
@@ -157,6 +158,38 @@ fn datasets_of_ones_own() -> Result<()> {
     assert_eq!(batches.next().expect("a batch")?.0.to_vec::<u32>()?, [0, 1, 4, 9]);
     let text = message(batches.nth(1).expect("a batch"));
     assert_eq!(text, "batch 2 of epoch 0: nine is missing");
+    Ok(())
+}
+
+/// Says another number of examples each time that it is asked.
+struct Changing(AtomicUsize, fn(usize) -> usize);
+
+impl Dataset for Changing {
+    type Batch = Tensor;
+
+    fn len(&self) -> usize {
+        self.1(self.0.fetch_add(1, Relaxed))
+    }
+
+    fn gather(&self, indices: &[u32], _: &mut Memory) -> Result<Tensor> {
+        Tensor::from_vec(&[indices.len()], indices.to_vec())
+    }
+}
+
+/// The epoch is of as many examples as there were when it began to be ordered.
+#[test]
+fn a_dataset_that_changes_its_length_does_not_change_an_epoch() -> Result<()> {
+    let sizes: [fn(usize) -> usize; 4] = [|n| 3 + n, |n| 100 - n, |n| 65_530 + n, |n| [5, 0][n % 2]];
+    for (size, shuffle) in sizes.into_iter().flat_map(|size| [(size, false), (size, true)]) {
+        let loader = DataLoader::new(Changing(0.into(), size)).batch_size(7).shuffle(shuffle);
+        let mut all = Vec::new();
+        let mut batches = loader.iter()?;
+        batches.by_ref().try_for_each(|batch| batch?.0.to_vec::<u32>().map(|batch| all.extend(batch)))?;
+        all.sort_unstable();
+        assert!(all.iter().copied().eq(0..all.len() as u32) && !all.is_empty());
+        batches.seek(1, 0);
+        assert_eq!(batches.map(|batch| batch.map(|(_, n)| n)).sum::<Result<usize>>()?, all.len());
+    }
     Ok(())
 }
 

@@ -407,6 +407,28 @@ fn two_of_a_run_write_files_of_their_own() -> Result<()> {
     Ok(())
 }
 
+/// Of two that share a folder, whichever is added first in the run that goes on, and even if it is new.
+#[test]
+fn the_best_of_another_callback_is_not_overwritten_after_a_resumption() -> Result<()> {
+    let module = Scripts { epochs: vec![9.0, 1.0, 2.0], ..scripts() };
+    for both_at_first in [false, true] {
+        let root = folder();
+        let own = root.path().join("own");
+        // `val` is best after epoch 0; `of_step` gets better in each epoch.
+        let (val, of_step) = (|| best("val").folder(&own), || best("of_step").folder(&own));
+        let trainer = |epochs| quiet(root.path()).max_epochs(epochs).log_every_n_steps(1);
+        let first = trainer(2).callback(val()).callback(ModelCheckpoint::last());
+        let first = if both_at_first { first.callback(of_step()) } else { first }.fit(&module, &data())?;
+        let from = first.last_checkpoint.expect("a last");
+        let from =
+            if from.starts_with(&own) { root.path().join("test/version_0/checkpoints/last.safetensors") } else { from };
+        trainer(3).callback(of_step()).callback(val()).fit_from(&from, &module, &data())?;
+        let step = |name: &str| Ok::<_, fulgurite_jit::Error>(Checkpoint::read(own.join(name))?.step());
+        assert_eq!((step("best.safetensors")?, step("best-of_step.safetensors")?), (3, 9), "{both_at_first}");
+    }
+    Ok(())
+}
+
 #[test]
 fn after_a_resumption_the_best_is_a_file_that_is_there() -> Result<()> {
     let root = folder();

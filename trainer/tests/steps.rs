@@ -253,6 +253,37 @@ impl LightningModule for VectorLoss {
     }
 }
 
+/// A module whose own step makes a mistake.
+#[derive(Clone)]
+struct Mistaken;
+
+impl LightningModule for Mistaken {
+    type Model = Tensor;
+    type Batch = (Tensor, Tensor);
+
+    fn init(&self, _: Key) -> Tensor {
+        Tensor::zeros(&[3])
+    }
+
+    fn configure_optimizers(&self) -> impl Optimizer {
+        adam(0.1)
+    }
+
+    fn training_step(&self, model: &Tensor, _: &Self::Batch, _: &mut StepCx) -> Tensor {
+        model.sum()
+    }
+
+    fn step<O: Optimizer>(&self, _: &O, state: StateOf<Self, O>, _: &Self::Batch, _: &mut StepCx) -> StateOf<Self, O> {
+        TrainState { model: state.model + Tensor::zeros(&[2]), ..state }
+    }
+}
+
+#[test]
+fn a_mistake_in_a_step_of_ones_own_is_named_with_the_users_line() {
+    let text = message(quiet(folder().path()).max_steps(1).fit(&Mistaken, &loader()));
+    assert!(text.contains("add: ") && text.contains("steps.rs:") && !text.contains("src/"), "{text}");
+}
+
 #[test]
 fn a_loss_that_is_no_float_scalar_is_named_with_the_users_line() {
     let folder = folder();

@@ -29,7 +29,16 @@ impl Arg {
     pub(super) fn into_tensor(self, dtype: DType) -> Tensor {
         match self {
             Arg::Tensor(x) => x,
-            Arg::Weak { value, float } => Tensor::literal(value, weak_dtype(dtype, float)),
+            Arg::Weak { value, float } => {
+                let dtype = weak_dtype(dtype, float);
+                // An integer that the type has not got wraps, as in JAX.
+                let value = match dtype {
+                    DType::I32 => f64::from(value as i64 as i32),
+                    DType::U32 => f64::from(value as i64 as u32),
+                    DType::Bool | DType::F32 | DType::F64 => value,
+                };
+                Tensor::literal(value, dtype)
+            }
         }
     }
 }

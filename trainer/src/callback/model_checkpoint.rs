@@ -162,13 +162,15 @@ impl ModelCheckpoint {
         }
         let folder = self.folder_in(run)?;
         let best = self.best_name();
-        for kept in self.kept.iter_mut().filter(|kept| kept.file != folder.join(&kept.name)) {
+        for kept in &mut self.kept {
             if self.top_k == 1 {
                 kept.name.clone_from(&best);
             }
             let file = folder.join(&kept.name);
-            run.take_along(std::mem::replace(&mut kept.file, file.clone()), file);
-            kept.ours = true;
+            if kept.file != file {
+                run.take_along(std::mem::replace(&mut kept.file, file.clone()), file);
+                kept.ours = true;
+            }
         }
         Ok(())
     }
@@ -210,7 +212,13 @@ impl Callback for ModelCheckpoint {
         };
         // Names are told apart within the folder that the user names; that of the run is made only when it is needed.
         let folder = self.folder.clone().unwrap_or_default();
-        self.suffix = run.claim(&folder, stem, &detail)[stem.len()..].to_string();
+        // In a folder that the user names, a run that goes on finds the best of other callbacks, which are not overwritten.
+        let goes_on = self.folder.is_some() && stem == "best" && run.step() > 0;
+        let is_anothers = |name: &str| {
+            let file = folder.join(format!("{name}.safetensors"));
+            goes_on && file.is_file() && !self.kept.iter().any(|kept| kept.file == file)
+        };
+        self.suffix = run.claim(&folder, stem, &detail, is_anothers)[stem.len()..].to_string();
         if run.writes { self.take_along(run) } else { Ok(()) }
     }
 

@@ -53,22 +53,26 @@ impl<B: Tree + Clone> DataLoader<B> {
 
     /// How many batches an epoch has.
     pub fn batches(&self) -> usize {
+        self.batches_of(self.examples())
+    }
+
+    fn batches_of(&self, examples: usize) -> usize {
         match (self.batch_size, self.drop_last) {
             (0, _) => 0,
-            (size, true) => self.examples() / size,
-            (size, false) => self.examples().div_ceil(size),
+            (size, true) => examples / size,
+            (size, false) => examples.div_ceil(size),
         }
     }
 
     /// The examples of an epoch in their order: a pure function of the seed and the epoch. A random order of at most 65,536
     /// examples is kept as a list (256 KiB); of any other, nothing is stored.
     pub fn order(&self, epoch: usize) -> impl ExactSizeIterator<Item = usize> + use<B> {
-        let order = self.order_of(epoch);
-        (0..self.examples()).map(move |place| order.at(place))
+        let order = self.order_of(self.examples(), epoch);
+        (0..order.examples()).map(move |place| order.at(place))
     }
 
-    fn order_of(&self, epoch: usize) -> Order {
-        Order::new(self.examples(), self.shuffle.then_some(self.seed), epoch)
+    fn order_of(&self, examples: usize, epoch: usize) -> Order {
+        Order::new(examples, self.shuffle.then_some(self.seed), epoch)
     }
 
     /// The batches of epoch 0; [`Batches::seek`] goes elsewhere.
@@ -82,12 +86,12 @@ impl<B: Tree + Clone> DataLoader<B> {
             "the dataset is empty".to_string()
         } else if self.batch_size == 0 {
             "the batch size is 0; set one with `.batch_size(n)`".to_string()
-        } else if self.batches() == 0 {
+        } else if self.batches_of(examples) == 0 {
             format!("{examples} examples do not fill a batch of {}, and `drop_last` drops it", self.batch_size)
         } else if u32::try_from(examples).is_err() {
             format!("{examples} examples are more than the 2³² - 1 that a loader can count")
         } else {
-            let order = self.order_of(0);
+            let order = self.order_of(examples, 0);
             let (indices, memory) = (Vec::new(), Memory::default());
             return Ok(Batches { loader: self.clone(), order, indices, epoch: 0, next: 0, memory });
         };
@@ -137,12 +141,14 @@ impl<B: Tree + Clone> Iterator for Batches<B> {
     type Item = Result<(B, usize)>;
 
     fn next(&mut self) -> Option<Result<(B, usize)>> {
-        if self.next >= self.loader.batches() {
+        // As many as there were at first, whatever the dataset says by now.
+        let examples = self.order.examples();
+        if self.next >= self.loader.batches_of(examples) {
             return None;
         }
         let size = self.loader.batch_size;
         let start = self.next * size;
-        let end = start.saturating_add(size).min(self.loader.examples());
+        let end = start.saturating_add(size).min(examples);
         self.indices.clear();
         self.indices.extend((start..end).map(|place| self.order.at(place) as u32));
         self.memory.start_batch();

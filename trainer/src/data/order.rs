@@ -44,6 +44,11 @@ impl Order {
         order
     }
 
+    /// How many examples it orders.
+    pub(super) fn examples(&self) -> usize {
+        self.examples
+    }
+
     /// Becomes that of another epoch.
     pub(super) fn go_to(&mut self, epoch: usize) {
         let state = start(self.seed, epoch);
@@ -60,8 +65,12 @@ impl Order {
     }
 
     /// The example at `place`, which is below their number.
+    ///
+    /// # Panics
+    /// Where it is not.
     #[inline]
     pub(super) fn at(&self, place: usize) -> usize {
+        assert!(place < self.examples, "example {place} of {}", self.examples);
         match &self.kind {
             Kind::Plain => place,
             Kind::Table(table) => table[place] as usize,
