@@ -93,14 +93,15 @@ impl Tensor {
         const MOST_PARTS: usize = 1 << 16;
         let extent = axis.into_axes(self.rank()).map(|axes| self.shape()[axes[0]]);
         match extent {
-            Some(extent) if parts > 0 && extent % parts == 0 && parts <= extent.max(MOST_PARTS) => {
+            Ok(extent) if parts > 0 && extent % parts == 0 && parts <= extent.max(MOST_PARTS) => {
                 let part = extent / parts;
                 (0..parts).map(|i| self.slice_axis(axis, i * part..(i + 1) * part)).collect()
             }
             _ => {
                 let why = format!("{} does not split into {parts} equal parts along axis {axis}", self.ty());
                 let error = Error::op("split", why, Location::caller());
-                vec![Tensor::failed(self.ty().clone(), error); parts.min(MOST_PARTS)]
+                // One at least, so that the error is not lost.
+                vec![Tensor::failed(self.ty().clone(), error); parts.clamp(1, MOST_PARTS)]
             }
         }
     }
@@ -109,7 +110,7 @@ impl Tensor {
     /// Negative shifts move towards the start, a negative axis counts from the end.
     #[track_caller]
     pub fn roll(&self, shift: isize, axis: isize) -> Tensor {
-        let Some(axes) = axis.into_axes(self.rank()) else {
+        let Ok(axes) = axis.into_axes(self.rank()) else {
             let why = format!("{} has no axis {axis}", self.ty());
             return Tensor::failed(self.ty().clone(), Error::op("roll", why, Location::caller()));
         };

@@ -30,6 +30,14 @@ fn early_stopping() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn thresholds_that_are_nan_are_errors() {
+    let stopping = || EarlyStopping::new("score").mode(Mode::Min);
+    for callback in [stopping().min_delta(f64::NAN), stopping().stopping_threshold(f64::NAN)] {
+        assert!(message(epochs(&[1.0], callback)).contains("no value is better than NaN"));
+    }
+}
+
 /// A run that was stopped early and is resumed stops again, and one that was killed while waiting goes on waiting.
 #[test]
 fn early_stopping_is_resumed() -> Result<()> {

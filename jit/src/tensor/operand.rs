@@ -194,38 +194,48 @@ pub(super) fn resolve(axis: isize, rank: usize) -> Option<usize> {
 
 /// A choice of axes: `..` for all, a number, or a list; negative numbers count from the end.
 pub trait IntoAxes {
-    /// The axes, ascending; `None` where one does not exist or is named twice.
-    fn into_axes(self, rank: usize) -> Option<Axes>;
+    /// The axes, ascending.
+    ///
+    /// # Errors
+    /// Which one does not exist or is named twice, as what a message says of the tensor: "has no axis 3".
+    fn into_axes(self, rank: usize) -> Result<Axes, String>;
 }
 
 impl IntoAxes for ops::RangeFull {
-    fn into_axes(self, rank: usize) -> Option<Axes> {
-        Some((0..rank).collect())
+    fn into_axes(self, rank: usize) -> Result<Axes, String> {
+        Ok((0..rank).collect())
     }
 }
 
 impl IntoAxes for isize {
-    fn into_axes(self, rank: usize) -> Option<Axes> {
+    fn into_axes(self, rank: usize) -> Result<Axes, String> {
         [self].into_axes(rank)
     }
 }
 
 impl IntoAxes for &[isize] {
-    fn into_axes(self, rank: usize) -> Option<Axes> {
-        let mut axes = self.iter().map(|&axis| resolve(axis, rank)).collect::<Option<Axes>>()?;
+    fn into_axes(self, rank: usize) -> Result<Axes, String> {
+        let found = |&axis: &isize| resolve(axis, rank).ok_or_else(|| format!("has no axis {axis}"));
+        let mut axes = self.iter().map(found).collect::<Result<Axes, String>>()?;
         axes.sort_unstable();
-        axes.windows(2).all(|w| w[0] < w[1]).then_some(axes)
+        match axes.windows(2).find(|w| w[0] == w[1]) {
+            Some(twice) => Err(format!("has axis {} once, and it is named twice", twice[0])),
+            None => Ok(axes),
+        }
     }
 }
 
 impl<const N: usize> IntoAxes for [isize; N] {
-    fn into_axes(self, rank: usize) -> Option<Axes> {
+    fn into_axes(self, rank: usize) -> Result<Axes, String> {
         self[..].into_axes(rank)
     }
 }
 
 impl IntoAxes for &Axes {
-    fn into_axes(self, rank: usize) -> Option<Axes> {
-        self.iter().all(|&axis| axis < rank).then(|| self.clone())
+    fn into_axes(self, rank: usize) -> Result<Axes, String> {
+        match self.iter().find(|&&axis| axis >= rank) {
+            Some(axis) => Err(format!("has no axis {axis}")),
+            None => Ok(self.clone()),
+        }
     }
 }

@@ -24,9 +24,9 @@ impl Tensor {
             ReduceOp::Min if self.dtype() == DType::Bool => ReduceOp::And,
             op => op,
         };
-        let Some(axes) = axes.into_axes(self.rank()) else {
-            let why = format!("{} has no such axis, or it is named twice", self.ty());
-            return self.refuse(op.name(), why, Location::caller());
+        let axes = match axes.into_axes(self.rank()) {
+            Ok(axes) => axes,
+            Err(why) => return self.refuse(op.name(), format!("{} {why}", self.ty()), Location::caller()),
         };
         if axes.is_empty() {
             return self.clone();

@@ -5,8 +5,8 @@ use std::panic::Location;
 
 use smallvec::SmallVec;
 
-use super::Tensor;
 use super::operand::{Operand, resolve};
+use super::{Tensor, refuse};
 use crate::error::Error;
 use crate::graph::Op;
 use crate::trace::{apply, poison};
@@ -152,9 +152,23 @@ impl Tensor {
     /// Tensors of one type along a new axis; negative counts from the end of the result.
     #[track_caller]
     pub fn stack(tensors: &[&Tensor], axis: isize) -> Self {
-        let expanded: Vec<Tensor> = tensors.iter().map(|x| x.expand_dims(axis)).collect();
-        let axis = if axis < 0 { axis + tensors.first().map_or(0, |x| x.rank() as isize + 1) } else { axis };
-        Tensor::concat(&expanded.iter().collect::<Vec<_>>(), axis)
+        let Some(first) = tensors.first() else {
+            let error = Error::op("stack", "takes at least one operand", Location::caller());
+            return poison(TensorType::scalar(DType::F32), error);
+        };
+        let Some(axis) = resolve(axis, first.rank() + 1) else {
+            let why = format!("tensors of {} have no axis {axis} once they are stacked", first.ty());
+            return refuse(tensors, Error::op("stack", why, Location::caller()));
+        };
+        if let Some(other) = tensors.iter().find(|x| x.shape() != first.shape()) {
+            let why = format!("{} and {} are not of one shape", first.ty(), other.ty());
+            return refuse(tensors, Error::op("stack", why, Location::caller()));
+        }
+        let mut expanded = Vec::with_capacity(tensors.len());
+        for x in tensors {
+            expanded.push(x.expand_dims(axis as isize));
+        }
+        Tensor::concat(&expanded.iter().collect::<Vec<_>>(), axis as isize)
     }
 
     /// The axes reversed.

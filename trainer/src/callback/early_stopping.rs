@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fulgurite_jit::Result;
+use fulgurite_jit::{Error, Result};
 use serde_json::{Value, json};
 
 use super::{Callback, Mode, bad_state};
@@ -102,6 +102,11 @@ impl Callback for EarlyStopping {
 
     fn on_fit_start(&mut self, run: &mut Run) -> Result<()> {
         self.mode = Some(self.resolved_mode().map_err(|e| e.context("EarlyStopping"))?);
+        if self.min_delta.is_nan() || self.threshold.is_some_and(f64::is_nan) {
+            return Err(Error::new(
+                "EarlyStopping: no value is better than NaN: `min_delta` or `stopping_threshold` is it",
+            ));
+        }
         // A run that had ended this way and is resumed has nothing left to do.
         if let Some(why) = &self.stopped {
             run.stop(format!("it had ended before: {why}"));
