@@ -184,13 +184,15 @@ fn binary(
             };
             add(dx.map(|dx| dx * share(x, y)), dy.map(|dy| dy * share(y, x)))
         }
-        // z = e^(y log x). ∂x: y x^(y-1). At x = y = 0 that is 0 · ∞: NaN, as in JAX, but 0 where the exponent is a
-        // constant, as in JAX's `integer_pow`; the base is replaced there. ∂y: z log x, which tends to 0 as x does; there
-        // the logarithm is replaced by log 1.
+        // z = e^(y log x). ∂x: y x^(y-1). At x = y = 0 that is 0 · ∞: NaN, as in JAX, but 0 where the exponent is not
+        // differentiated, as in JAX's `integer_pow`; the base is replaced there. ∂y: z log x, which tends to 0 as x does;
+        // there the logarithm is replaced by log 1.
         BinaryOp::Pow => {
             let by_x = || {
-                let origin = || x.equal(0.0).and(y.equal(0.0));
-                let base = if dy.is_none() { origin().select(1.0, x) } else { x.clone() };
+                let base = match dy {
+                    None => x.equal(0.0).and(y.equal(0.0)).select(1.0, x),
+                    Some(_) => x.clone(),
+                };
                 y * base.pow(y - 1.0)
             };
             let by_y = || x.equal(0.0).select(1.0, x).log() * z;

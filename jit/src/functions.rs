@@ -110,9 +110,12 @@ impl Tensor {
     /// Negative shifts move towards the start, a negative axis counts from the end.
     #[track_caller]
     pub fn roll(&self, shift: isize, axis: isize) -> Tensor {
-        let Ok(axes) = axis.into_axes(self.rank()) else {
-            let why = format!("{} has no axis {axis}", self.ty());
-            return Tensor::failed(self.ty().clone(), Error::op("roll", why, Location::caller()));
+        let axes = match axis.into_axes(self.rank()) {
+            Ok(axes) => axes,
+            Err(why) => {
+                let why = format!("{} {why}", self.ty());
+                return Tensor::failed(self.ty().clone(), Error::op("roll", why, Location::caller()));
+            }
         };
         let extent = self.shape()[axes[0]];
         let by = shift.rem_euclid(extent.max(1) as isize) as usize;

@@ -10,20 +10,23 @@ use crate::bound::bounds;
 use crate::close;
 use crate::program::Random;
 
-/// A transform, with the seed of what it adds to the inputs.
+/// A transform, perhaps of what another makes of a program.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Transform {
+pub(crate) struct Transform {
+    inner: Option<Step>,
+    outer: Step,
+    /// That of what is added to the inputs.
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
     /// Along tangents of the inputs.
-    Jvp(u64),
+    Jvp,
     /// Of cotangents of the results.
-    Vjp(u64),
+    Vjp,
     /// Over examples, so many: some inputs along some axis, others shared.
-    Vmap(u64, usize),
-    /// A derivative, forwards or backwards, of each example.
-    VmapOfVjp(u64, usize),
-    VmapOfJvp(u64, usize),
-    /// The derivative, forwards, of a derivative backwards.
-    JvpOfVjp(u64),
+    Vmap(usize),
 }
 
 impl Transform {
@@ -31,50 +34,47 @@ impl Transform {
     pub(crate) fn of(seed: u64) -> Self {
         let mut random = Random(seed ^ 0x7f);
         let examples = [0, 1, 2, 3, 3][random.below(5)];
-        match random.below(8) {
-            0 | 1 => Transform::Jvp(seed),
-            2 | 3 => Transform::Vjp(seed),
-            4 => Transform::Vmap(seed, examples),
-            5 => Transform::VmapOfVjp(seed, examples),
-            6 => Transform::VmapOfJvp(seed, examples),
-            _ => Transform::JvpOfVjp(seed),
-        }
+        let (inner, outer) = match random.below(8) {
+            0 | 1 => (None, Step::Jvp),
+            2 | 3 => (None, Step::Vjp),
+            4 => (None, Step::Vmap(examples)),
+            5 => (Some(Step::Vjp), Step::Vmap(examples)),
+            6 => (Some(Step::Jvp), Step::Vmap(examples)),
+            _ => (Some(Step::Vjp), Step::Jvp),
+        };
+        Transform { inner, outer, seed }
     }
 
     /// The transform of a program, and its inputs.
     pub(crate) fn apply(self, graph: &Graph, inputs: &[Array]) -> Result<(Graph, Vec<Array>)> {
-        match self {
-            Transform::Jvp(seed) => pushed_forward(graph, inputs, seed),
-            Transform::Vjp(seed) => pulled_back(graph, inputs, seed),
-            Transform::Vmap(seed, examples) => batched(graph, inputs, seed, examples),
-            Transform::VmapOfVjp(seed, examples) => {
-                let (graph, inputs) = pulled_back(graph, inputs, seed)?;
-                batched(&graph, &inputs, seed, examples)
-            }
-            Transform::VmapOfJvp(seed, examples) => {
-                let (graph, inputs) = pushed_forward(graph, inputs, seed)?;
-                batched(&graph, &inputs, seed, examples)
-            }
-            Transform::JvpOfVjp(seed) => {
-                let (graph, inputs) = pulled_back(graph, inputs, seed)?;
-                pushed_forward(&graph, &inputs, seed)
-            }
+        let (graph, inputs) = self.within(graph, inputs)?;
+        self.outer.apply(&graph, &inputs, self.seed)
+    }
+
+    /// Does the interpreter say of the outer transform what it is to mean?
+    pub(crate) fn holds(self, graph: &Graph, inputs: &[Array]) -> Result<()> {
+        let (graph, inputs) = self.within(graph, inputs)?;
+        match self.outer {
+            Step::Jvp | Step::Vjp => are_adjoint(&graph, &inputs, self.seed),
+            Step::Vmap(examples) => are_examples(&graph, &inputs, self.seed, examples),
         }
     }
 
-    /// Does the interpreter say of the transform what it is to mean?
-    pub(crate) fn holds(self, graph: &Graph, inputs: &[Array]) -> Result<()> {
+    /// What the outer transform is of.
+    fn within(self, graph: &Graph, inputs: &[Array]) -> Result<(Graph, Vec<Array>)> {
+        match self.inner {
+            Some(inner) => inner.apply(graph, inputs, self.seed),
+            None => Ok((graph.clone(), inputs.to_vec())),
+        }
+    }
+}
+
+impl Step {
+    fn apply(self, graph: &Graph, inputs: &[Array], seed: u64) -> Result<(Graph, Vec<Array>)> {
         match self {
-            Transform::Jvp(seed) | Transform::Vjp(seed) | Transform::JvpOfVjp(seed) => are_adjoint(graph, inputs, seed),
-            Transform::Vmap(seed, examples) => are_examples(graph, inputs, seed, examples),
-            Transform::VmapOfVjp(seed, examples) => {
-                let (graph, inputs) = pulled_back(graph, inputs, seed)?;
-                are_examples(&graph, &inputs, seed, examples)
-            }
-            Transform::VmapOfJvp(seed, examples) => {
-                let (graph, inputs) = pushed_forward(graph, inputs, seed)?;
-                are_examples(&graph, &inputs, seed, examples)
-            }
+            Step::Jvp => pushed_forward(graph, inputs, seed),
+            Step::Vjp => pulled_back(graph, inputs, seed),
+            Step::Vmap(examples) => batched(graph, inputs, seed, examples),
         }
     }
 }

@@ -5,8 +5,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use common::{folder, message, quiet};
-use fulgurite_jit::{DType, Key, Result, Tensor};
+use common::{at, folder, message, quiet};
+use fulgurite_jit::{Key, Result, Tensor};
 use fulgurite_trainer::optim::manual;
 use fulgurite_trainer::{
     ArrayDataset, Callback, Checkpoint, DataLoader, EarlyStopping, LightningModule, Mode, ModelCheckpoint, Optimizer,
@@ -29,12 +29,6 @@ fn scripts() -> Scripts {
 fn data() -> (DataLoader<Tensor>, DataLoader<Tensor>) {
     let loader = |n| DataLoader::new(ArrayDataset::new(ndarray::Array1::<f32>::ones(n)).expect("a dataset"));
     (loader(3).batch_size(1), loader(1))
-}
-
-fn at(script: &[f32], place: &Tensor) -> Tensor {
-    let script = Tensor::from_vec(&[script.len()], script.to_vec()).expect("a vector");
-    let places = Tensor::arange(DType::F32, script.shape()[0]);
-    places.equal(place).select(&script, 0.0).sum()
 }
 
 impl LightningModule for Scripts {

@@ -239,7 +239,7 @@ binary_methods! { binary BinaryOp:
     /// The smaller, elementwise; NaN if either is.
     minimum Min;
     /// `x^y`. As in JAX, its derivative by `y` is 0 at `x = 0`, and NaN below; that by `x` is NaN at
-    /// `x = y = 0`, and 0 there where the exponent is a constant.
+    /// `x = y = 0`, and 0 there where `y` is not differentiated.
     pow Pow;
     /// The angle of the point `(other, self)`.
     atan2 Atan2;

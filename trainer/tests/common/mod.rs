@@ -77,10 +77,14 @@ impl LightningModule for Script {
     }
 
     fn validation_step(&self, epoch: &Tensor, _: &Tensor, cx: &mut StepCx) {
-        let script = Tensor::from_vec(&[self.0.len()], self.0.clone()).expect("a vector");
-        let place = Tensor::arange(DType::F32, self.0.len()).equal(epoch - 1.0);
-        cx.log("score", place.select(&script, 0.0).sum());
+        cx.log("score", at(&self.0, &(epoch - 1.0)));
     }
+}
+
+/// What a script says of a place.
+pub fn at(script: &[f32], place: &Tensor) -> Tensor {
+    let numbers = Tensor::from_vec(&[script.len()], script.to_vec()).expect("a vector");
+    Tensor::arange(DType::F32, script.len()).equal(place).select(&numbers, 0.0).sum()
 }
 
 /// Training and validation data of one batch of one example.
