@@ -8,14 +8,15 @@
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::immediates::{Ieee32, Ieee64};
 use cranelift_codegen::ir::{
-    AbiParam, BlockArg, Endianness, Function, InstBuilder, MemFlagsData, Signature, StackSlot, StackSlotData,
-    StackSlotKind, Type, Value, types,
+    AbiParam, BlockArg, Endianness, ExtFuncData, ExternalName, Function, InstBuilder, MemFlagsData, Signature,
+    StackSlot, StackSlotData, StackSlotKind, Type, UserExternalName, Value, types,
 };
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use super::symbol::Symbol;
 use crate::fuse::Affine;
 use crate::lane::{
     LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, Rare, lower,
@@ -551,10 +552,12 @@ impl Emitter<'_, '_> {
         signature.params.extend([AbiParam::new(lane); 2]);
         signature.returns.push(AbiParam::new(lane));
         let signature = self.builder.import_signature(signature);
-        let address = if ty == LaneType::F64 { function.double() as usize } else { function.single() as usize };
-        let address = self.builder.ins().iconst(types::I64, address as i64);
+        let index = Symbol::Rare(function, ty).id().as_u32();
+        let name = self.builder.func.declare_imported_user_function(UserExternalName { namespace: 0, index });
+        let data = ExtFuncData { name: ExternalName::user(name), signature, colocated: false, patchable: false };
+        let callee = self.builder.import_function(data);
         let call = |e: &mut Self, x: Value, y: Value| {
-            let call = e.builder.ins().call_indirect(signature, address, &[x, y]);
+            let call = e.builder.ins().call(callee, &[x, y]);
             e.builder.inst_results(call)[0]
         };
         let called = self.each_lane(x, y, ty, width, call);

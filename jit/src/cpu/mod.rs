@@ -11,6 +11,7 @@ mod driver;
 mod emit;
 pub mod gemm;
 mod range;
+mod symbol;
 mod wide;
 
 use std::mem::ManuallyDrop;
@@ -31,6 +32,7 @@ use hashbrown::HashMap;
 use driver::{Driver, Job};
 pub use gemm::Isa;
 use range::Pending;
+use symbol::Symbol;
 
 use crate::dump::{Stage, dump, wants};
 use crate::error::{Error, Result};
@@ -39,7 +41,7 @@ use crate::loops::{Loops, schedule};
 use crate::memory::{Plan, plan};
 pub use crate::phases::Sharing;
 use crate::phases::{Phase, Slicing, Work, arrange, in_order};
-use wide::Width;
+use wide::{Emission, Width};
 
 /// What code is made for. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,7 +228,7 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
             && functions[*code].is_none()
         {
             dump(Stage::Loops, &format!("loops of k{k}"), &shapes[*code]);
-            functions[*code] = Some(compiler.kernel(k, &shapes[*code], codes[*code].as_deref())?);
+            functions[*code] = Some(compiler.kernel(k, &shapes[*code], codes[*code].as_ref())?);
         }
     }
     let lines: Vec<String> = phases.iter().map(ToString::to_string).collect();
@@ -254,7 +256,7 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
 const MANY_KERNELS: usize = 12;
 
 /// A kernel's loops, and its code where that comes from `wide`.
-type Prepared = (Loops, Option<Vec<u8>>);
+type Prepared = (Loops, Option<Emission>);
 
 /// The loops of each kernel, and the code where that comes from `wide`: pure functions of the kernel, so threads share
 /// them where there are many. (What is left to Cranelift goes through one module, one after the other.)
@@ -339,7 +341,7 @@ pub fn list(kernels: &Kernels, isa: Isa) -> Result<Vec<Listing>> {
         if let Kernel::Loop(kernel) = kernel {
             let (loops, code) = prepare_one(&canonical(kernel).0, compiler.wide)?;
             compiler.listing = Some((String::new(), String::new()));
-            compiler.kernel(k, &loops, code.as_deref())?;
+            compiler.kernel(k, &loops, code.as_ref())?;
             let (clif, asm) = compiler.listing.take().unwrap_or_default();
             listings.push(Listing { name: format!("k{k}"), loops: loops.to_string(), clif, asm });
         }
@@ -347,6 +349,44 @@ pub fn list(kernels: &Kernels, isa: Isa) -> Result<Vec<Listing>> {
     // SAFETY: none of the code was given out.
     unsafe { compiler.module.free_memory() };
     Ok(listings)
+}
+
+/// What a kernel becomes, as far as that is the same on every machine; see [`replay`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Replay {
+    /// Machine code, and at which bytes it holds the addresses of which functions.
+    Code(Vec<u8>, Vec<(u32, String)>),
+    /// Cranelift's code: what it makes of it depends on the machine.
+    Clif(String),
+    /// The plan of a product.
+    Product(gemm::Gemm),
+}
+
+/// What each kernel becomes for vectors of `isa`, whether or not this machine has them. Tests compare it with what they
+/// have stored: a refactoring changes none.
+///
+/// # Errors
+/// As [`compile`].
+pub fn replay(kernels: &Kernels, isa: Isa) -> Result<Vec<Replay>> {
+    let mut compiler = Compiler::new(isa)?;
+    let replays = kernels.kernels.iter().map(|kernel| {
+        let kernel = match kernel {
+            Kernel::Loop(kernel) => canonical(kernel).0,
+            Kernel::Gemm(gemm) => return Ok(Replay::Product(describe(gemm, isa, None))),
+        };
+        let (loops, code) = prepare_one(&kernel, Width::widest(isa))?;
+        if let Some(Emission { code, symbols }) = code {
+            return Ok(Replay::Code(code, symbols.iter().map(|(at, symbol)| (*at, symbol.name())).collect()));
+        }
+        compiler.write(&loops);
+        let clif = compiler.context.func.display().to_string();
+        compiler.module.clear_context(&mut compiler.context);
+        Ok(Replay::Clif(clif))
+    });
+    let replays = replays.collect();
+    // SAFETY: there is no code.
+    unsafe { compiler.module.free_memory() };
+    replays
 }
 
 /// What Cranelift compiles for: this machine. `quick` where there is much code that hardly anything is to be gained in.
@@ -391,7 +431,13 @@ impl Compiler {
         let pending = Pending::default();
         let mut builder = JITBuilder::with_isa(host(false)?, cranelift_module::default_libcall_names());
         builder.memory_provider(pending.range());
-        let module = JITModule::new(builder);
+        builder.symbols(Symbol::ALL.map(|symbol| (symbol.name(), symbol.address())));
+        let mut module = JITModule::new(builder);
+        let signature = module.make_signature();
+        for symbol in Symbol::ALL {
+            let id = module.declare_function(&symbol.name(), Linkage::Import, &signature);
+            debug_assert_eq!(id.map_err(|e| Error::compiler("emit", e))?, symbol.id());
+        }
         Ok(Compiler {
             pending,
             context: module.make_context(),
@@ -416,19 +462,25 @@ impl Compiler {
     }
 
     /// The function of a loop kernel; its code if `wide` has made it.
-    fn kernel(&mut self, number: usize, loops: &Loops, code: Option<&[u8]>) -> Result<FuncId> {
+    fn kernel(&mut self, number: usize, loops: &Loops, code: Option<&Emission>) -> Result<FuncId> {
         if let Some(code) = code {
             return self.install(number, loops, code);
         }
-        self.context.func.signature = self.signature_of(loops);
-        let config = self.module.target_config();
-        emit::emit(loops, &mut self.context.func, &mut self.frontend, config);
+        self.write(loops);
         self.define(&format!("k{number}"))
     }
 
+    /// Cranelift's code of a loop kernel.
+    fn write(&mut self, loops: &Loops) {
+        self.context.func.signature = self.signature_of(loops);
+        let config = self.module.target_config();
+        emit::emit(loops, &mut self.context.func, &mut self.frontend, config);
+    }
+
     /// Takes over the code of a kernel from `wide`.
-    fn install(&mut self, number: usize, loops: &Loops, code: &[u8]) -> Result<FuncId> {
+    fn install(&mut self, number: usize, loops: &Loops, emission: &Emission) -> Result<FuncId> {
         let name = format!("k{number}");
+        let Emission { code, symbols } = emission;
         let signature = self.signature_of(loops);
         if wants(Stage::Asm) {
             dump(Stage::Asm, &format!("asm of {name}"), &wide::disassemble(code));
@@ -439,7 +491,8 @@ impl Compiler {
         }
         let fault = |e: cranelift_module::ModuleError| Error::compiler("wide", format!("{name}: {e}"));
         let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(fault)?;
-        self.pending.push(id, 64, code.to_vec(), Vec::new());
+        let relocs = symbols.iter().map(|&(at, symbol)| symbol.reloc(at)).collect();
+        self.pending.push(id, 64, code.clone(), relocs);
         Ok(id)
     }
 

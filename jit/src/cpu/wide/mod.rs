@@ -27,14 +27,16 @@ mod transpose;
 mod truth;
 mod width;
 
-use iced_x86::IcedError;
 use iced_x86::code_asm::*;
+use iced_x86::{BlockEncoderOptions, IcedError};
 
+use super::symbol::Symbol;
 use crate::fuse::Affine;
 use crate::graph::ReduceOp;
 use crate::lane::{LaneBinary, LaneCompare, LaneInst, LaneOp, LaneProgram, LaneType, LaneUnary, lower};
 use crate::loops::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Stmt, Transpose};
 
+pub(super) use rare::{each_double, each_single};
 pub(super) use width::Width;
 use width::{Operand, YMM, ZMM, simd, with};
 
@@ -59,7 +61,7 @@ const PAGE: i32 = 4096;
 ///
 /// # Errors
 /// A fault of this emitter: an instruction that there is not.
-pub(super) fn emit(loops: &Loops, width: Width) -> Result<Option<Vec<u8>>, IcedError> {
+pub(super) fn emit(loops: &Loops, width: Width) -> Result<Option<Emission>, IcedError> {
     if !supported(&loops.body, None) {
         return Ok(None);
     }
@@ -68,7 +70,20 @@ pub(super) fn emit(loops: &Loops, width: Width) -> Result<Option<Vec<u8>>, IcedE
     dry.function()?;
     let mut emitter = Emitter::new(loops, width, dry.spills, dry.data.into_iter().map(|(datum, _)| datum).collect())?;
     emitter.function()?;
-    emitter.assembler.assemble(0).map(Some)
+    let options = BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS;
+    let inner = emitter.assembler.assemble_options(0, options)?.inner;
+    // The constant of `mov` follows its prefix and its opcode, a byte each.
+    let at = |instruction: usize| inner.new_instruction_offsets[instruction] + 2;
+    let symbols = emitter.symbols.iter().map(|&(instruction, symbol)| (at(instruction), symbol)).collect();
+    Ok(Some(Emission { code: inner.code_buffer, symbols }))
+}
+
+/// A function's code.
+#[derive(Debug)]
+pub(super) struct Emission {
+    pub(super) code: Vec<u8>,
+    /// At which byte the address of which function is to be put.
+    pub(super) symbols: Vec<(u32, Symbol)>,
 }
 
 /// The code as text, an instruction a line.
@@ -184,6 +199,8 @@ struct Emitter<'a> {
     spills: usize,
     /// What code jumps to, where a lane needs it.
     calls: Vec<rare::Call>,
+    /// The instructions whose constants are addresses, and of what.
+    symbols: Vec<(usize, Symbol)>,
     frame: Frame,
 }
 
@@ -258,6 +275,7 @@ impl<'a> Emitter<'a> {
             room,
             spills: 0,
             calls: vec![],
+            symbols: vec![],
             frame,
         })
     }

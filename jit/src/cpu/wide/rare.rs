@@ -5,6 +5,7 @@
 
 use iced_x86::code_asm::*;
 
+use super::super::symbol::Symbol;
 use super::registers::Registers;
 use super::width::{MASK, Width, YMM, ZMM, simd};
 use super::{Emitted, Emitter};
@@ -92,15 +93,11 @@ impl Emitter<'_> {
             (Width::Ymm, _) => self.assembler.vmovmskps(r8d, YMM[call.condition])?,
         }
         self.assembler.and(r8d, (1 << self.lanes) - 1)?;
-        let (each, function) = match call.ty {
-            LaneType::F64 => (each_double as *const () as u64, call.function.double() as *const () as u64),
-            _ => (each_single as *const () as u64, call.function.single() as *const () as u64),
-        };
-        self.assembler.mov(rdi, function)?;
+        self.address(rdi, Symbol::Rare(call.function, call.ty))?;
         self.assembler.lea(rsi, ptr(rsp + bytes * call.operands[0] as i32))?;
         self.assembler.lea(rdx, ptr(rsp + bytes * call.operands[1] as i32))?;
         self.assembler.lea(rcx, ptr(rsp + bytes * call.result as i32))?;
-        self.assembler.mov(rax, each)?;
+        self.address(rax, Symbol::Each(call.ty))?;
         self.assembler.vzeroupper()?;
         self.assembler.call(rax)?;
         for i in 0..count {
@@ -121,13 +118,25 @@ impl Emitter<'_> {
         }
         Ok(())
     }
+
+    /// The address of a precompiled function, which is filled in where the code is put.
+    fn address(&mut self, register: AsmRegister64, symbol: Symbol) -> Emitted {
+        self.symbols.push((self.assembler.instructions().len(), symbol));
+        self.assembler.mov(register, u64::MAX >> 1)
+    }
 }
 
 /// `function` of the lanes whose bits are set.
 ///
 /// # Safety
 /// `x` and `y` point to a float for each lane up to the last whose bit is set, `result` to as many that nobody else holds.
-unsafe extern "C" fn each_single(function: Single, x: *const f32, y: *const f32, result: *mut f32, lanes: u32) {
+pub(in crate::cpu) unsafe extern "C" fn each_single(
+    function: Single,
+    x: *const f32,
+    y: *const f32,
+    result: *mut f32,
+    lanes: u32,
+) {
     for lane in (0..16).filter(|lane| lanes >> lane & 1 == 1) {
         // SAFETY: the caller's promise.
         unsafe { *result.add(lane) = function(*x.add(lane), *y.add(lane)) };
@@ -138,7 +147,13 @@ unsafe extern "C" fn each_single(function: Single, x: *const f32, y: *const f32,
 ///
 /// # Safety
 /// As [`each_single`].
-unsafe extern "C" fn each_double(function: Double, x: *const f64, y: *const f64, result: *mut f64, lanes: u32) {
+pub(in crate::cpu) unsafe extern "C" fn each_double(
+    function: Double,
+    x: *const f64,
+    y: *const f64,
+    result: *mut f64,
+    lanes: u32,
+) {
     for lane in (0..16).filter(|lane| lanes >> lane & 1 == 1) {
         // SAFETY: the caller's promise.
         unsafe { *result.add(lane) = function(*x.add(lane), *y.add(lane)) };

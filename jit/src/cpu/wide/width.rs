@@ -22,15 +22,23 @@ impl Width {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
-            if isa == Isa::Avx512 && masks {
-                return Some(Width::Zmm);
-            }
-            if isa != Isa::Portable && Isa::available().contains(&Isa::Avx2) {
-                return Some(Width::Ymm);
+            match Width::widest(isa) {
+                Some(Width::Zmm) if masks => return Some(Width::Zmm),
+                Some(_) if Isa::available().contains(&Isa::Avx2) => return Some(Width::Ymm),
+                _ => {}
             }
         }
         let _ = isa;
         None
+    }
+
+    /// The widest that `isa` has.
+    pub(in crate::cpu) fn widest(isa: Isa) -> Option<Width> {
+        match isa {
+            Isa::Avx512 => Some(Width::Zmm),
+            Isa::Avx2 => Some(Width::Ymm),
+            Isa::Portable => None,
+        }
     }
 
     /// Bytes of a vector.

@@ -1,0 +1,66 @@
+//! The functions that emitted code calls by name: code holds no addresses, so it is the same in every process and can be
+//! stored and compared.
+//!
+//! [`Symbol::ALL`] is declared in a module before anything else, in this order, so the number of a symbol is the number
+//! of its function.
+
+use cranelift_codegen::binemit::Reloc;
+use cranelift_module::{FuncId, ModuleReloc, ModuleRelocTarget};
+
+use super::wide::{each_double, each_single};
+use crate::lane::{LaneType, Rare};
+
+/// A precompiled function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Symbol {
+    /// The function itself, for lanes of this type.
+    Rare(Rare, LaneType),
+    /// Calls one of those for each lane whose bit is set.
+    Each(LaneType),
+}
+
+impl Symbol {
+    /// All of them.
+    pub(super) const ALL: [Symbol; 10] = [
+        Symbol::Rare(Rare::Sin, LaneType::F32),
+        Symbol::Rare(Rare::Cos, LaneType::F32),
+        Symbol::Rare(Rare::Tan, LaneType::F32),
+        Symbol::Rare(Rare::Rem, LaneType::F32),
+        Symbol::Rare(Rare::Sin, LaneType::F64),
+        Symbol::Rare(Rare::Cos, LaneType::F64),
+        Symbol::Rare(Rare::Tan, LaneType::F64),
+        Symbol::Rare(Rare::Rem, LaneType::F64),
+        Symbol::Each(LaneType::F32),
+        Symbol::Each(LaneType::F64),
+    ];
+
+    /// A name for the linker.
+    pub(super) fn name(self) -> String {
+        match self {
+            Symbol::Rare(function, ty) => format!("{function:?}.{ty:?}"),
+            Symbol::Each(ty) => format!("each.{ty:?}"),
+        }
+    }
+
+    /// Where it lies in this process.
+    pub(super) fn address(self) -> *const u8 {
+        match self {
+            Symbol::Rare(function, LaneType::F64) => function.double() as *const u8,
+            Symbol::Rare(function, _) => function.single() as *const u8,
+            Symbol::Each(LaneType::F64) => each_double as *const u8,
+            Symbol::Each(_) => each_single as *const u8,
+        }
+    }
+
+    /// Its function in every module.
+    pub(super) fn id(self) -> FuncId {
+        let number = Symbol::ALL.iter().position(|&symbol| symbol == self).expect("all symbols are listed");
+        FuncId::from_u32(number as u32)
+    }
+
+    /// Its address goes to the eight bytes at `offset`.
+    pub(super) fn reloc(self, offset: u32) -> ModuleReloc {
+        let name = ModuleRelocTarget::user(0, self.id().as_u32());
+        ModuleReloc { offset, kind: Reloc::Abs8, name, addend: 0 }
+    }
+}

@@ -1,0 +1,32 @@
+//! Kernel replay: a hash of every kernel's code, for each workload and instruction set. A change that calls itself a
+//! refactoring changes none of them; one that is meant to change code says which kernels, why, and how fast they are.
+
+mod common;
+#[path = "../benches/workloads/mod.rs"]
+mod workloads;
+
+use std::hash::{Hash, Hasher};
+
+use fulgurite::Result;
+use fulgurite::compiler::cpu::{Isa, replay};
+use workloads::WORKLOADS;
+
+#[test]
+fn the_code_of_every_kernel() -> Result<()> {
+    let mut text = String::from("# workload, instruction set: a hash of the code of each kernel, in order\n");
+    for workload in WORKLOADS {
+        let kernels = (workload.lower)()?.kernels;
+        for isa in [Isa::Avx512, Isa::Avx2, Isa::Portable] {
+            let replayed = replay(&kernels, isa)?;
+            let hashes = replayed.iter().map(|code| {
+                let mut hasher = fnv::FnvHasher::default();
+                code.hash(&mut hasher);
+                let hash = hasher.finish();
+                format!(" {:08x}", (hash ^ (hash >> 32)) as u32)
+            });
+            text += &format!("{}, {}:{}\n", workload.name, isa.name(), hashes.collect::<String>());
+        }
+    }
+    common::golden("replay.txt", &text);
+    Ok(())
+}
