@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use fulgurite::compiler::array::allocations;
 use fulgurite::compiler::cpu::{Isa, Sharing, Target, compile};
 use fulgurite::compiler::fuse::Kernel;
-use fulgurite::compiler::memory::plan;
-use fulgurite::compiler::phases::Phase;
+use fulgurite::compiler::lower::memory::plan;
+use fulgurite::compiler::lower::parallel::Phase;
 use fulgurite::prelude::*;
 use fulgurite::{Lowered, lower};
 

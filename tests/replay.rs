@@ -2,6 +2,7 @@
 //! refactoring changes none of them; one that is meant to change code says which kernels, why, and how fast they are.
 
 mod common;
+#[allow(dead_code, reason = "nothing is run here")]
 #[path = "../benches/workloads/mod.rs"]
 mod workloads;
 

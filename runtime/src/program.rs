@@ -8,7 +8,7 @@ use fulgurite_jit::cpu::{self, Code, Isa, Launch, Sharing, Target};
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::fuse::{Kernels, Output, fuse};
 use fulgurite_jit::graph::Graph;
-use fulgurite_jit::memory::Place;
+use fulgurite_jit::lower::memory::Place;
 use fulgurite_jit::opt::optimise_with;
 use fulgurite_jit::panics::guarded;
 use fulgurite_jit::{Array, Result, TensorType};

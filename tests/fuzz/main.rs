@@ -26,7 +26,7 @@ use fulgurite::compiler::cpu::{self, Isa, Sharing, Target};
 use fulgurite::compiler::fuse::{Output, fuse};
 use fulgurite::compiler::graph::Graph;
 use fulgurite::compiler::interp::{interpret, interpret_each};
-use fulgurite::compiler::memory::Place;
+use fulgurite::compiler::lower::memory::Place;
 use fulgurite::compiler::opt::optimise;
 use fulgurite::compiler::trace::inline;
 use fulgurite::runtime::Program;

@@ -17,9 +17,9 @@ use hashbrown::HashMap;
 use super::{Compiler, Launch, gemm, host};
 use crate::error::Result;
 use crate::fuse::{BufferId, Kernels, Source};
-use crate::loops::Loops;
-use crate::memory::{Place, Plan};
-use crate::phases::{Group, Phase, Slices, Work, share};
+use crate::lower::loops::Loops;
+use crate::lower::memory::{Place, Plan};
+use crate::lower::parallel::{Group, Phase, Slices, Work, share};
 use crate::types::DType;
 
 /// A kernel on its way to a call.

@@ -7,12 +7,13 @@
 //!
 //! Nothing is run here. [`Code::entry`] is the address of the driver; `fulgurite-runtime` calls it.
 
+mod clif;
 mod driver;
-mod emit;
 pub mod gemm;
+mod isa;
 mod range;
+mod simd;
 mod symbol;
-mod wide;
 
 use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
@@ -30,18 +31,18 @@ use cranelift_module::{FuncId, Linkage, Module};
 use hashbrown::HashMap;
 
 use driver::{Driver, Job};
-pub use gemm::Isa;
+pub use isa::Isa;
 use range::Pending;
 use symbol::Symbol;
 
 use crate::dump::{Stage, dump, wants};
 use crate::error::{Error, Result};
 use crate::fuse::{BufferId, GemmKernel, Kernel, Kernels, LoopKernel};
-use crate::loops::{Loops, schedule};
-use crate::memory::{Plan, plan};
-pub use crate::phases::Sharing;
-use crate::phases::{Phase, Slicing, Work, arrange, in_order};
-use wide::{Emission, Width};
+use crate::lower::loops::{Loops, schedule};
+use crate::lower::memory::{Plan, plan};
+pub use crate::lower::parallel::Sharing;
+use crate::lower::parallel::{Phase, Slicing, Work, arrange, in_order};
+use simd::{Emission, Width};
 
 /// What code is made for. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,7 +284,7 @@ fn prepare(kernels: &[LoopKernel], wide: Option<Width>, threads: usize) -> Resul
 
 fn prepare_one(kernel: &LoopKernel, wide: Option<Width>) -> Result<Prepared> {
     let loops = schedule(kernel);
-    let code = wide.map_or(Ok(None), |width| wide::emit(&loops, width)).map_err(|e| Error::compiler("wide", e))?;
+    let code = wide.map_or(Ok(None), |width| simd::emit(&loops, width)).map_err(|e| Error::compiler("wide", e))?;
     Ok((loops, code))
 }
 
@@ -474,7 +475,7 @@ impl Compiler {
     fn write(&mut self, loops: &Loops) {
         self.context.func.signature = self.signature_of(loops);
         let config = self.module.target_config();
-        emit::emit(loops, &mut self.context.func, &mut self.frontend, config);
+        clif::emit(loops, &mut self.context.func, &mut self.frontend, config);
     }
 
     /// Takes over the code of a kernel from `wide`.
@@ -483,11 +484,11 @@ impl Compiler {
         let Emission { code, symbols } = emission;
         let signature = self.signature_of(loops);
         if wants(Stage::Asm) {
-            dump(Stage::Asm, &format!("asm of {name}"), &wide::disassemble(code));
+            dump(Stage::Asm, &format!("asm of {name}"), &simd::disassemble(code));
         }
         if let Some((clif, asm)) = &mut self.listing {
             *clif = "none: emitted without Cranelift, for vectors of 256 or 512 bits".into();
-            *asm = wide::disassemble(code);
+            *asm = simd::disassemble(code);
         }
         let fault = |e: cranelift_module::ModuleError| Error::compiler("wide", format!("{name}: {e}"));
         let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(fault)?;

@@ -7,7 +7,7 @@ use super::index::{Affine, Coords, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
-use super::store::{is_elementwise, is_movement, reshape_base, stored};
+use super::materialise::{is_elementwise, is_movement, reshape_base, stored};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, ReduceOp, ValueId};
 use crate::types::DType;
 
