@@ -80,12 +80,12 @@ pub(crate) fn team(threads: usize) -> Option<Team> {
 }
 
 /// What helpers are to run: a function of the number of the thread.
-type Job<'a> = &'a (dyn Fn(usize) + Sync);
+type Call<'a> = &'a (dyn Fn(usize) + Sync);
 
 struct Pool {
     threads: usize,
     /// The step at hand; valid while `left` is not 0.
-    job: AtomicPtr<Job<'static>>,
+    job: AtomicPtr<Call<'static>>,
     /// Counts steps.
     step: AtomicUsize,
     /// Helpers that are not done with the step.
@@ -126,7 +126,7 @@ impl Pool {
     }
 
     /// Gives all helpers a job, which is to be valid while `left` is not 0.
-    fn give(&self, job: *mut Job<'static>) {
+    fn give(&self, job: *mut Call<'static>) {
         self.job.store(job, Relaxed);
         self.left.store(self.helpers.len(), Relaxed);
         self.step.fetch_add(1, SeqCst);
@@ -177,9 +177,9 @@ impl Pool {
 impl Team {
     /// Runs `job` with each thread's number at once, and returns when all are done. When it panics on one of them, the
     /// others no longer wait for each other, and this panics when all are done.
-    pub(crate) fn run(&self, job: Job) {
+    pub(crate) fn run(&self, job: Call) {
         let pool = self.pool;
-        let job: *const Job = &job;
+        let job: *const Call = &job;
         pool.give(job.cast_mut().cast());
         // SAFETY: `job` is the reference of this call's argument.
         let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(0) }));
@@ -200,7 +200,7 @@ impl Team {
     /// Are all threads there within this time? One that other programs keep from running is not. The team is of no use
     /// then, until it has come.
     pub(crate) fn comes_within(&self, patience: Duration) -> bool {
-        static NOTHING: Job<'static> = &|_| {};
+        static NOTHING: Call<'static> = &|_| {};
         let pool = self.pool;
         pool.give((&raw const NOTHING).cast_mut());
         let since = Instant::now();

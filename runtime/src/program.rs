@@ -4,11 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fulgurite_jit::array::{Buffer, Shared};
-use fulgurite_jit::cpu::{self, Code, Isa, Launch, Sharing, Target};
+use fulgurite_jit::cpu::{self, Code, Isa, Launch, Parallelism, Target};
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::fuse::{Kernels, Output, fuse};
 use fulgurite_jit::graph::Graph;
-use fulgurite_jit::lower::memory::Place;
+use fulgurite_jit::lower::memory::Location;
 use fulgurite_jit::opt::optimise_with;
 use fulgurite_jit::panics::guarded;
 use fulgurite_jit::{Array, Result, TensorType};
@@ -172,10 +172,11 @@ impl Program {
         let Code { plan, kernels, .. } = &self.code;
         let is_kept = |(o, output): (usize, &Output)| match output {
             Output::Computed(b, _) if o < count => {
-                plan.in_place[o] == Some(o) && plan.places[b.index()] == Place::Output(o)
+                plan.in_place[o] == Some(o) && plan.places[b.index()] == Location::Output(o)
             }
             Output::Computed(b, _) => {
-                plan.in_place[o].is_none() && !matches!(plan.places[b.index()], Place::Output(first) if first < count)
+                plan.in_place[o].is_none()
+                    && !matches!(plan.places[b.index()], Location::Output(first) if first < count)
             }
             Output::Param(i, _) => {
                 if o < count {
@@ -236,7 +237,7 @@ impl Program {
                 Output::Computed(b, ty) => {
                     let buffer = match (plan.places[b.index()], plan.in_place[o]) {
                         // A value that is returned twice is two handles to one buffer.
-                        (Place::Output(same), _) if same != o => outputs[same - first].buffer().clone(),
+                        (Location::Output(same), _) if same != o => outputs[same - first].buffer().clone(),
                         (_, Some(i)) => {
                             let copied = copies.iter().find(|(copied, _)| *copied == i);
                             copied.map_or(inputs[i], |(_, copy)| copy).buffer().clone()
@@ -349,7 +350,7 @@ impl Program {
 }
 
 fn this_machine() -> Target {
-    Target { isa: Isa::detect(), threads: threads(), sharing: Sharing::WherePays }
+    Target { isa: Isa::detect(), threads: threads(), parallelism: Parallelism::Auto }
 }
 
 /// What all threads of a launch look at.

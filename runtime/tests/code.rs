@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use fulgurite_jit::cpu::{Isa, Sharing, Target};
+use fulgurite_jit::cpu::{Isa, Parallelism, Target};
 use fulgurite_jit::graph::parse;
 use fulgurite_jit::{Array, Result};
 use fulgurite_runtime::Program;
@@ -49,7 +49,7 @@ fn programs_are_made_while_large_mappings_lie_between() -> Result<()> {
     let results: Result<()> = std::thread::scope(|scope| {
         scope.spawn(|| reserve(&done, &reserved));
         let results = (0..20).flat_map(|_| Isa::available()).try_for_each(|&isa| {
-            let target = Target { isa, threads: 2, sharing: Sharing::Everything };
+            let target = Target { isa, threads: 2, parallelism: Parallelism::Always };
             let program = Program::compile_for("between", &graph, &[false], target)?;
             assert_eq!(program.run(vec![x.clone()])?[0].as_slice::<f32>()?, [expected]);
             Ok(())

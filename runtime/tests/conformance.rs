@@ -1,6 +1,6 @@
 //! Every op of the table, from its samples: compiled code against the reference interpreter.
 
-use fulgurite_jit::cpu::{Isa, Sharing, Target};
+use fulgurite_jit::cpu::{Isa, Parallelism, Target};
 use fulgurite_jit::graph::{Graph, Node, Op, ReduceOp, Sample, UnaryOp, infer, samples};
 use fulgurite_jit::interp::interpret;
 use fulgurite_jit::{Array, DType, Element, TensorType};
@@ -44,7 +44,7 @@ fn graph_of(sample: &Sample) -> Graph {
 fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
     let want = interpret(graph, inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
     let run = |isa: Isa, threads: usize| {
-        let target = Target { isa, threads, sharing: Sharing::Everything };
+        let target = Target { isa, threads, parallelism: Parallelism::Always };
         let program = Program::compile_for(name, graph, &vec![false; inputs.len()], target);
         let program = program.unwrap_or_else(|e| panic!("{name}: {e}"));
         (program.run(inputs.to_vec()).unwrap_or_else(|e| panic!("{name}: {e}")), program)

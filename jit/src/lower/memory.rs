@@ -20,7 +20,7 @@ const ALIGN: usize = 64;
 
 /// Where a buffer lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// In the memory of an input.
     Param(usize),
     /// In the memory of an output, by number among the program's outputs.
@@ -35,7 +35,7 @@ pub enum Place {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// For each buffer.
-    pub places: Vec<Place>,
+    pub places: Vec<Location>,
     /// For each output that is computed in the memory of a donated input: that input.
     pub in_place: Vec<Option<usize>>,
     /// Bytes of the arena.
@@ -54,7 +54,7 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
     for phase in phases {
         let all = phase.kernels();
         for k in all.clone() {
-            uses.when[k] = if phase.together { (all.start, all.end - 1) } else { (k, k) };
+            uses.when[k] = if phase.parallel { (all.start, all.end - 1) } else { (k, k) };
         }
     }
     for (k, kernel) in kernels.kernels.iter().enumerate() {
@@ -70,12 +70,12 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
         }
     }
 
-    let mut places: Vec<Option<Place>> = kernels
+    let mut places: Vec<Option<Location>> = kernels
         .buffers
         .iter()
         .map(|b| match b.source {
-            Source::Param(i) => Some(Place::Param(i)),
-            Source::Constant(_) => Some(Place::Constant),
+            Source::Param(i) => Some(Location::Param(i)),
+            Source::Constant(_) => Some(Location::Constant),
             Source::Computed => None,
         })
         .collect();
@@ -84,34 +84,34 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
             && places[b.index()].is_none()
         {
             // Where the same value is returned twice, the first has the memory.
-            places[b.index()] = Some(Place::Output(o));
+            places[b.index()] = Some(Location::Output(o));
         }
     }
     let in_place = replacements(kernels, donated, &places, &uses);
 
-    let lives: Vec<Life> = (0..n)
+    let lives: Vec<LiveRange> = (0..n)
         .filter(|&b| places[b].is_none() && first[b] != usize::MAX)
         .map(|b| {
             let bytes = kernels.buffers[b].ty.bytes().max(1).next_multiple_of(ALIGN);
-            Life { buffer: b, bytes, begin: first[b], end: last[b] }
+            LiveRange { buffer: b, bytes, begin: first[b], end: last[b] }
         })
         .collect();
     // From the first kernel to the last or from the last to the first, whichever takes less.
-    let turned = |life: &Life| {
+    let turned = |life: &LiveRange| {
         let (begin, end) = (kernels.kernels.len() - life.end, kernels.kernels.len() - life.begin);
-        Life { begin, end, ..*life }
+        LiveRange { begin, end, ..*life }
     };
     let [forwards, backwards] = [allocate(lives.clone()), allocate(lives.iter().map(turned).collect())];
     let Allocation { places: at, arena, peak } = if backwards.arena < forwards.arena { backwards } else { forwards };
     for (buffer, at) in at {
-        places[buffer] = Some(Place::Arena(at));
+        places[buffer] = Some(Location::Arena(at));
     }
-    let places = places.into_iter().map(|p| p.unwrap_or(Place::Arena(0))).collect();
+    let places = places.into_iter().map(|p| p.unwrap_or(Location::Arena(0))).collect();
     Plan { places, in_place, arena, peak }
 }
 
 /// For each output the donated input in whose memory it is computed, if any.
-fn replacements(kernels: &Kernels, donated: &[bool], places: &[Option<Place>], uses: &Uses) -> Vec<Option<usize>> {
+fn replacements(kernels: &Kernels, donated: &[bool], places: &[Option<Location>], uses: &Uses) -> Vec<Option<usize>> {
     // The inputs that may be overwritten, by the sizes of their elements and of themselves. Memory of smaller elements may
     // not be aligned for larger ones; and what was a truth value, which its tree may still show, stays one.
     let size = |ty: &TensorType| (ty.dtype.size(), ty.bytes());
@@ -138,7 +138,7 @@ fn replacements(kernels: &Kernels, donated: &[bool], places: &[Option<Place>], u
     for same in [true, false] {
         for (o, output) in kernels.outputs.iter().enumerate() {
             let Output::Computed(b, _) = output else { continue };
-            if places[b.index()] != Some(Place::Output(o)) || in_place[o].is_some() {
+            if places[b.index()] != Some(Location::Output(o)) || in_place[o].is_some() {
                 continue;
             }
             let Some(inputs) = inputs.get_mut(&size(&kernels.buffers[b.index()].ty)) else { continue };
@@ -155,7 +155,7 @@ fn replacements(kernels: &Kernels, donated: &[bool], places: &[Option<Place>], u
 
 /// A buffer that wants memory, and from which kernel to which.
 #[derive(Clone, Copy)]
-struct Life {
+struct LiveRange {
     buffer: usize,
     bytes: usize,
     begin: usize,
@@ -170,7 +170,7 @@ struct Allocation {
 }
 
 /// Gives each life a place in the order in which they begin, where it fits best at that time.
-fn allocate(mut lives: Vec<Life>) -> Allocation {
+fn allocate(mut lives: Vec<LiveRange>) -> Allocation {
     // Of those that begin together, the largest first.
     lives.sort_by_key(|life| (life.begin, Reverse(life.bytes)));
     let (mut places, mut arena, mut used, mut peak) = (Vec::with_capacity(lives.len()), 0, 0, 0);
@@ -286,13 +286,13 @@ impl fmt::Display for Plan {
         writeln!(f, "arena {} bytes (at least {})", self.arena, self.peak)?;
         for (b, place) in self.places.iter().enumerate() {
             match place {
-                Place::Param(i) => writeln!(f, "b{b}: input {i}")?,
-                Place::Output(o) => match self.in_place[*o] {
+                Location::Param(i) => writeln!(f, "b{b}: input {i}")?,
+                Location::Output(o) => match self.in_place[*o] {
                     Some(i) => writeln!(f, "b{b}: output {o}, in place of input {i}")?,
                     None => writeln!(f, "b{b}: output {o}")?,
                 },
-                Place::Constant => writeln!(f, "b{b}: constant")?,
-                Place::Arena(at) => writeln!(f, "b{b}: arena at {at}")?,
+                Location::Constant => writeln!(f, "b{b}: constant")?,
+                Location::Arena(at) => writeln!(f, "b{b}: arena at {at}")?,
             }
         }
         Ok(())
@@ -311,10 +311,10 @@ mod tests {
             (state >> 33) % below
         };
         for count in [0, 1, 2, 10, 100, 300] {
-            let lives: Vec<Life> = (0..count)
+            let lives: Vec<LiveRange> = (0..count)
                 .map(|buffer| {
                     let begin = draw(50);
-                    Life { buffer, bytes: ALIGN * (1 + draw(20)), begin, end: begin + draw(20) }
+                    LiveRange { buffer, bytes: ALIGN * (1 + draw(20)), begin, end: begin + draw(20) }
                 })
                 .collect();
             let Allocation { places, arena, peak } = allocate(lives.clone());

@@ -70,12 +70,12 @@ struct Emitter<'a, 'b> {
     counters: HashMap<usize, Value>,
     /// The values of the current row, and how many lanes they have.
     rows: HashMap<Row, (Value, usize)>,
-    accumulators: Vec<Place>,
+    accumulators: Vec<Location>,
 }
 
 /// Where a reduction's partial results are.
 #[derive(Clone, Copy)]
-enum Place {
+enum Location {
     /// [`PARTIALS`] of them, side by side in memory.
     Memory(StackSlot),
     /// One for each lane, in a register: for single lanes and for vectors.
@@ -83,11 +83,11 @@ enum Place {
 }
 
 impl Emitter<'_, '_> {
-    fn place(&mut self, accumulator: &Accumulator) -> Place {
+    fn place(&mut self, accumulator: &Accumulator) -> Location {
         let ty = accumulator.lane_type();
         if accumulator.interleaved.is_some() {
             let size = (PARTIALS * scalar_type(ty).bytes() as usize) as u32;
-            Place::Memory(self.builder.create_sized_stack_slot(StackSlotData::new(
+            Location::Memory(self.builder.create_sized_stack_slot(StackSlotData::new(
                 StackSlotKind::ExplicitSlot,
                 size,
                 4,
@@ -95,7 +95,7 @@ impl Emitter<'_, '_> {
         } else {
             let scalar = self.builder.declare_var(scalar_type(ty));
             let vector = self.builder.declare_var(if self.loops.wide { scalar_type(ty) } else { lane_type(ty, LANES) });
-            Place::Registers(scalar, vector)
+            Location::Registers(scalar, vector)
         }
     }
 
@@ -380,7 +380,7 @@ impl Emitter<'_, '_> {
         let inputs = block.inputs.clone();
         let values = self.program(&block.program, &roots, width, &mut |e, n| match &inputs[n as usize] {
             Input::Load { arg, index, dtype } => e.load(*arg, index, *dtype, width, vector),
-            Input::Counter(index) => e.counter(index, width, vector),
+            Input::Iota(index) => e.counter(index, width, vector),
             Input::Row(row, ty) => {
                 let (x, lanes) = e.rows[row];
                 if lanes == width { x } else { e.spread(x, *ty, width) }
@@ -424,11 +424,11 @@ impl Emitter<'_, '_> {
         let a = self.loops.accumulators[accumulator];
         let bits = from_op::identity(a.op, a.dtype);
         match self.accumulators[accumulator] {
-            Place::Registers(scalar, vector) => {
+            Location::Registers(scalar, vector) => {
                 let x = self.constant(a.lane_type(), bits, width);
                 self.builder.def_var(if width == 1 { scalar } else { vector }, x);
             }
-            Place::Memory(slot) => {
+            Location::Memory(slot) => {
                 let lanes = if self.loops.wide { 1 } else { LANES };
                 let x = self.constant(a.lane_type(), bits, lanes);
                 let size = scalar_type(a.lane_type()).bytes() as usize;
@@ -443,13 +443,13 @@ impl Emitter<'_, '_> {
     fn accumulate(&mut self, accumulator: usize, x: Value, width: usize) {
         let a = self.loops.accumulators[accumulator];
         match self.accumulators[accumulator] {
-            Place::Registers(scalar, vector) => {
+            Location::Registers(scalar, vector) => {
                 let variable = if width == 1 { scalar } else { vector };
                 let old = self.builder.use_var(variable);
                 let new = self.step(a, old, x, width);
                 self.builder.def_var(variable, new);
             }
-            Place::Memory(slot) => {
+            Location::Memory(slot) => {
                 // The element's position modulo the number of partial results.
                 let size = scalar_type(a.lane_type()).bytes() as i64;
                 let dim = a.interleaved.expect("partial results in memory are interleaved");
@@ -475,12 +475,12 @@ impl Emitter<'_, '_> {
     fn combine(&mut self, accumulator: usize, row: Row, width: usize) {
         let a = self.loops.accumulators[accumulator];
         let slot = match self.accumulators[accumulator] {
-            Place::Registers(scalar, vector) => {
+            Location::Registers(scalar, vector) => {
                 let x = self.builder.use_var(if width == 1 { scalar } else { vector });
                 self.rows.insert(row, (x, width));
                 return;
             }
-            Place::Memory(slot) => slot,
+            Location::Memory(slot) => slot,
         };
         let lanes = if self.loops.wide { 1 } else { LANES };
         let ty = lane_type(a.lane_type(), lanes);

@@ -210,7 +210,7 @@ impl Emitter<'_> {
                 let at = self.row(*row);
                 self.assembler.kmovw(MASK[register], word_ptr(at))?;
             }
-            Input::Counter(index) => {
+            Input::Iota(index) => {
                 let access = Access::of_input(input).expect("a counter has a pointer");
                 let base = self.pointer(&access)?;
                 let stride = self.vector.map_or(0, |dim| index.strides[dim]) as i32;

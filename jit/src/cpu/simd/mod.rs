@@ -618,7 +618,7 @@ impl Access {
             Input::Load { arg, index, dtype } => {
                 Some(Access { arg: Some(*arg), index: index.clone(), size: dtype.size() })
             }
-            Input::Counter(index) => Some(Access { arg: None, index: index.clone(), size: 1 }),
+            Input::Iota(index) => Some(Access { arg: None, index: index.clone(), size: 1 }),
             Input::Row(..) => None,
         }
     }

@@ -102,7 +102,7 @@ impl Straight {
 /// Does an input differ from vector to vector?
 fn varies(input: &Input, vector: Option<usize>) -> bool {
     match input {
-        Input::Load { index, .. } | Input::Counter(index) => vector.is_some_and(|dim| index.strides[dim] != 0),
+        Input::Load { index, .. } | Input::Iota(index) => vector.is_some_and(|dim| index.strides[dim] != 0),
         Input::Row(..) => false,
     }
 }

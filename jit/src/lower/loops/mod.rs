@@ -169,7 +169,7 @@ pub enum Input {
         dtype: DType,
     },
     /// An index, as i32.
-    Counter(Affine),
+    Iota(Affine),
     /// A row's value.
     Row(Row, LaneType),
 }
@@ -265,7 +265,7 @@ impl Input {
     fn is_gathered(&self, vector: Option<usize>) -> bool {
         match self {
             Input::Load { index, .. } => vector.is_some_and(|dim| !matches!(index.strides[dim], 0 | 1)),
-            Input::Counter(_) | Input::Row(..) => false,
+            Input::Iota(_) | Input::Row(..) => false,
         }
     }
 }
@@ -318,7 +318,7 @@ fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Resu
             },
             LaneOp::Input(n) => match &block.inputs[n as usize] {
                 Input::Load { arg, index, dtype } => format!("load {dtype} arg{arg}[{index}]"),
-                Input::Counter(index) => format!("counter {index}"),
+                Input::Iota(index) => format!("counter {index}"),
                 Input::Row(row, _) => format!("r{row}"),
             },
             LaneOp::Unary(op, x) => format!("{op:?} v{}", x.0),

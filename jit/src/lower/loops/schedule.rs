@@ -137,7 +137,7 @@ impl<'a> Scheduler<'a> {
         for value in &kernel.values {
             let last = value.operands.iter().map(|&x| ready[x as usize]).max().unwrap_or(0);
             let (is_element, at) = match &value.op {
-                KernelOp::Load(_, index) | KernelOp::Counter(index) => (changes(index), 0),
+                KernelOp::Load(_, index) | KernelOp::Iota(index) => (changes(index), 0),
                 KernelOp::Literal(_) => (false, 0),
                 KernelOp::Apply(_) => (value.operands.iter().any(|&x| element[x as usize]), last),
                 KernelOp::Reduce(_) => (false, last + 1),
@@ -145,7 +145,7 @@ impl<'a> Scheduler<'a> {
             element.push(is_element);
             ready.push(at);
         }
-        let args = kernel.touches();
+        let args = kernel.buffers();
         let parallel = shape.parallel(kernel);
         let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], wide: false, parallel };
         let (kept, rows, spread) = Default::default();
@@ -248,7 +248,7 @@ impl<'a> Scheduler<'a> {
                     self.apply(&mut p, value, &args);
                     p.insts.len() - before
                 }
-                KernelOp::Load(..) | KernelOp::Counter(_) | KernelOp::Literal(_) | KernelOp::Reduce(_) => 0,
+                KernelOp::Load(..) | KernelOp::Iota(_) | KernelOp::Literal(_) | KernelOp::Reduce(_) => 0,
             };
             cost.push(own + value.operands.iter().map(|&x| cost[x as usize]).max().unwrap_or(0));
         }
@@ -326,7 +326,7 @@ impl<'a> Scheduler<'a> {
             }
         }
         for (v, value) in kernel.values.iter().enumerate() {
-            let computed = matches!(value.op, KernelOp::Load(..) | KernelOp::Counter(_) | KernelOp::Apply(_));
+            let computed = matches!(value.op, KernelOp::Load(..) | KernelOp::Iota(_) | KernelOp::Apply(_));
             if needed[v] && self.ready[v] == pass && computed {
                 wanted.push(v as Slot);
             }
@@ -512,7 +512,7 @@ impl<'a> Scheduler<'a> {
                     let input = Input::Load { arg: self.arg(*buffer), index: index.clone(), dtype: value.dtype };
                     block.input(input, ty)
                 }
-                KernelOp::Counter(index) => block.input(Input::Counter(index.clone()), ty),
+                KernelOp::Iota(index) => block.input(Input::Iota(index.clone()), ty),
                 KernelOp::Literal(literal) => from_op::literal(&mut block.program, *literal),
                 KernelOp::Apply(_) => {
                     let args: Vec<LaneId> = value.operands.iter().map(|&x| self.lane(block, x)).collect();

@@ -15,8 +15,8 @@ use std::ops::Range;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use tiling::Links;
-pub use tiling::Slicing;
+pub use tiling::Tiling;
+use tiling::TilingCx;
 
 use crate::fuse::{BufferId, Kernels, Output, Source};
 
@@ -24,27 +24,27 @@ use crate::fuse::{BufferId, Kernels, Output, Source};
 const SMALL: f64 = 1_000.0;
 
 /// Nanoseconds of work that are worth a phase of all threads.
-const WORTH: f64 = 2_000.0;
+const PROFITABLE: f64 = 2_000.0;
 
 /// Nanoseconds that each meeting of the threads costs.
-const MEETING: f64 = 400.0;
+const BARRIER: f64 = 400.0;
 
 /// Nanoseconds that a phase takes longer because what it reads lies in other cores' caches.
-const CHANGE: f64 = 400.0;
+const CACHE_TRANSFER: f64 = 400.0;
 
 /// Nanoseconds that a step must gain for threads to be called at all.
-const CALL: f64 = 4_000.0;
+const WAKE: f64 = 4_000.0;
 
 /// How many kernels may wait while later ones are drawn forward.
 const WINDOW: usize = 256;
 
 /// What threads share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
+pub enum Parallelism {
     /// Phases that are worth more than calling the threads costs.
-    WherePays,
+    Auto,
     /// Every kernel, however small: for tests.
-    Everything,
+    Always,
 }
 
 /// What a kernel costs.
@@ -69,7 +69,7 @@ pub struct Phase {
     /// What runs, in order.
     pub groups: Vec<Group>,
     /// Do all threads take part? Else one runs everything.
-    pub together: bool,
+    pub parallel: bool,
 }
 
 /// Kernels that divide between threads as one.
@@ -78,12 +78,12 @@ pub struct Group {
     /// Which, by position in the order.
     pub kernels: Range<usize>,
     /// Into how many slices all of them are cut, if they are a chain.
-    pub chain: Option<Slices>,
+    pub chain: Option<Tiles>,
 }
 
 /// How a chain is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slices {
+pub struct Tiles {
     /// Into how many slices each kernel is cut.
     pub count: usize,
     /// How many slices go through all kernels at once.
@@ -92,8 +92,8 @@ pub struct Slices {
 
 impl Phase {
     /// One thread runs these kernels.
-    pub fn alone(kernels: Range<usize>) -> Self {
-        Phase { groups: kernels.map(Group::single).collect(), together: false }
+    pub fn serial(kernels: Range<usize>) -> Self {
+        Phase { groups: kernels.map(Group::single).collect(), parallel: false }
     }
 
     /// Its kernels, by position in the order.
@@ -119,9 +119,9 @@ impl Group {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kernels = self.kernels();
-        let who = if self.together { "all threads" } else { "one thread" };
+        let who = if self.parallel { "all threads" } else { "one thread" };
         write!(f, "k{}..k{}: {who}", kernels.start, kernels.end)?;
-        for (group, Slices { count, step }) in self.groups.iter().filter_map(|g| g.chain.map(|chain| (g, chain))) {
+        for (group, Tiles { count, step }) in self.groups.iter().filter_map(|g| g.chain.map(|chain| (g, chain))) {
             write!(f, ", k{}..k{} in {count} slices, {step} at once", group.kernels.start, group.kernels.end)?;
         }
         Ok(())
@@ -132,19 +132,19 @@ impl fmt::Display for Phase {
 pub fn arrange(
     kernels: &Kernels,
     work: &[Work],
-    slicing: &[Option<Slicing>],
+    tiling: &[Option<Tiling>],
     donated: &[bool],
     threads: usize,
-    sharing: Sharing,
+    parallelism: Parallelism,
 ) -> (Vec<usize>, Vec<Phase>) {
     let n = work.len();
-    let alone = || ((0..n).collect(), vec![Phase::alone(0..n)]);
-    let pays = sharing == Sharing::WherePays;
-    if threads <= 1 || (pays && work.iter().map(|w| w.nanoseconds).sum::<f64>() < CALL + WORTH) {
+    let alone = || ((0..n).collect(), vec![Phase::serial(0..n)]);
+    let pays = parallelism == Parallelism::Auto;
+    if threads <= 1 || (pays && work.iter().map(|w| w.nanoseconds).sum::<f64>() < WAKE + PROFITABLE) {
         return alone();
     }
     let (needs, overwritten) = dependences(kernels, donated);
-    let links = Links { kernels, work, slicing, needs: &needs, overwritten: &overwritten, threads, sharing };
+    let links = TilingCx { kernels, work, tiling, needs: &needs, overwritten: &overwritten, threads, parallelism };
     let mut order: Vec<usize> = Vec::with_capacity(n);
     let mut in_order: Vec<Work> = Vec::with_capacity(n);
     let mut phases: Vec<Phase> = Vec::new();
@@ -163,15 +163,16 @@ pub fn arrange(
         let sum = |of: &[usize]| of.iter().map(|&k| work[k].nanoseconds).sum::<f64>();
         let small: Vec<usize> = ready.iter().copied().filter(|&k| work[k].nanoseconds < SMALL).collect();
         let chain = ready.iter().find_map(|&k| links.chain(k, &window, &done));
-        let together = !pays || chain.is_some() || sum(&ready) >= WORTH && (small.is_empty() || sum(&small) >= WORTH);
+        let parallel =
+            !pays || chain.is_some() || sum(&ready) >= PROFITABLE && (small.is_empty() || sum(&small) >= PROFITABLE);
         let mut groups = Vec::new();
         let begin = order.len();
         if let Some(chain) = chain {
             order.extend(&chain.kernels);
-            let slices = Slices { count: chain.slices, step: chain.step };
+            let slices = Tiles { count: chain.slices, step: chain.step };
             groups.push(Group { kernels: begin..order.len(), chain: Some(slices) });
         }
-        let singles = if together {
+        let singles = if parallel {
             ready
         } else if small.is_empty() {
             ready[..1].to_vec()
@@ -190,20 +191,20 @@ pub fn arrange(
         }
         window.retain(|&k| !done[k]);
         in_order.extend(order[begin..].iter().map(|&k| work[k]));
-        if together {
+        if parallel {
             let work: Vec<Work> = groups.iter().map(|group| group.work(&in_order)).collect();
-            gain += sum(&order[begin..]) - share(&work, threads).busiest - 2.0 * MEETING;
+            gain += sum(&order[begin..]) - share(&work, threads).busiest - 2.0 * BARRIER;
         }
         match phases.last_mut() {
-            Some(last) if !last.together && !together => last.groups.extend(groups),
-            _ => phases.push(Phase { groups, together }),
+            Some(last) if !last.parallel && !parallel => last.groups.extend(groups),
+            _ => phases.push(Phase { groups, parallel }),
         }
     }
-    if pays && gain < CALL { alone() } else { (order, phases) }
+    if pays && gain < WAKE { alone() } else { (order, phases) }
 }
 
 /// Who runs what of a phase: for each group and thread a range of its units.
-pub struct Shares {
+pub struct Partition {
     /// For each group of the phase, for each thread.
     pub parts: Vec<Vec<Range<usize>>>,
     /// The time of the busiest thread, in nanoseconds.
@@ -213,13 +214,13 @@ pub struct Shares {
 /// Shares a phase's groups out, given the work of each. Neighbouring ones go to one thread where that is as even, because
 /// neighbouring memory then does: a core that reads ahead past the end of its own arrays takes the next one's lines away
 /// from another.
-pub fn share(work: &[Work], threads: usize) -> Shares {
-    let (even, runs) = (share_evenly(work, threads), share_in_runs(work, threads));
+pub fn share(work: &[Work], threads: usize) -> Partition {
+    let (even, runs) = (partition_evenly(work, threads), partition_in_runs(work, threads));
     if runs.busiest <= even.busiest * 1.02 { runs } else { even }
 }
 
 /// Each so that all threads are as far as each other as its parts allow, the coarsest first.
-fn share_evenly(work: &[Work], threads: usize) -> Shares {
+fn partition_evenly(work: &[Work], threads: usize) -> Partition {
     let mut loads = vec![0.0; threads];
     let mut parts = vec![vec![0..0; threads]; work.len()];
     let mut coarsest: Vec<usize> = (0..work.len()).collect();
@@ -248,11 +249,11 @@ fn share_evenly(work: &[Work], threads: usize) -> Shares {
             loads[thread] += count as f64 * unit;
         }
     }
-    Shares { parts, busiest: loads.into_iter().fold(0.0, f64::max) }
+    Partition { parts, busiest: loads.into_iter().fold(0.0, f64::max) }
 }
 
 /// What divides finely into equal parts, the rest one after the other to one thread after the other.
-fn share_in_runs(work: &[Work], threads: usize) -> Shares {
+fn partition_in_runs(work: &[Work], threads: usize) -> Partition {
     let mut loads = vec![0.0; threads];
     let mut parts = vec![vec![0..0; threads]; work.len()];
     let is_fine = |i: usize| work[i].units >= 8 * threads;
@@ -273,7 +274,7 @@ fn share_in_runs(work: &[Work], threads: usize) -> Shares {
         }
         before += if is_fine(i) { 0.0 } else { nanoseconds };
     }
-    Shares { parts, busiest: loads.into_iter().fold(0.0, f64::max) }
+    Partition { parts, busiest: loads.into_iter().fold(0.0, f64::max) }
 }
 
 /// For each kernel some others.
@@ -380,7 +381,7 @@ mod tests {
         let work = |nanoseconds: f64, units: usize| Work { nanoseconds, units };
         let all = [work(9_000.0, 3), work(4_000.0, 100), work(3_000.0, 1)];
         for threads in [1, 2, 3, 7] {
-            for Shares { parts, .. } in [share_evenly(&all, threads), share_in_runs(&all, threads)] {
+            for Partition { parts, .. } in [partition_evenly(&all, threads), partition_in_runs(&all, threads)] {
                 for (part, work) in parts.iter().zip(&all) {
                     assert_eq!(part.len(), threads);
                     assert_eq!((part[0].start, part[threads - 1].end), (0, work.units), "everything is run");

@@ -7,7 +7,7 @@
 
 use smallvec::SmallVec;
 
-use super::{CHANGE, MEETING, Sharing, WORTH, Work};
+use super::{BARRIER, CACHE_TRANSFER, PROFITABLE, Parallelism, Work};
 use crate::fuse::{BufferId, Kernel, Kernels};
 
 /// The most kernels in a chain: what waits for it to end, and the memory that this holds, are as large as it is long.
@@ -30,7 +30,7 @@ const LITTLE_IDLE: f64 = 1.1;
 
 /// How a kernel can be cut into slices, equal parts of its work that go with equal parts of its buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slicing {
+pub struct Tiling {
     /// Into how many; and into any divisor of it.
     pub slices: usize,
     /// Into how many at most.
@@ -39,10 +39,10 @@ pub struct Slicing {
     pub whole: SmallVec<[BufferId; 4]>,
 }
 
-impl Slicing {
+impl Tiling {
     /// How kernel `k` can be sliced along its outermost axis. `parallel` is the dimension along which a loop kernel is
     /// divided, and how many of its iterations stay together.
-    pub fn of(kernels: &Kernels, k: usize, parallel: Option<(usize, usize)>) -> Option<Slicing> {
+    pub fn of(kernels: &Kernels, k: usize, parallel: Option<(usize, usize)>) -> Option<Tiling> {
         let elements = |b: BufferId| kernels.buffers[b.index()].ty.elements() as isize;
         let mut whole: SmallVec<[BufferId; 4]> = SmallVec::new();
         let (slices, most) = match &kernels.kernels[k] {
@@ -78,7 +78,7 @@ impl Slicing {
                 }
             }
         };
-        (slices > 1).then_some(Slicing { slices, most, whole })
+        (slices > 1).then_some(Tiling { slices, most, whole })
     }
 }
 
@@ -100,35 +100,35 @@ pub(super) struct Chain {
 }
 
 /// What there is to make chains of.
-pub(super) struct Links<'a> {
+pub(super) struct TilingCx<'a> {
     pub(super) kernels: &'a Kernels,
     pub(super) work: &'a [Work],
-    pub(super) slicing: &'a [Option<Slicing>],
+    pub(super) tiling: &'a [Option<Tiling>],
     /// For each kernel those that must have run before it.
     pub(super) needs: &'a [SmallVec<[usize; 4]>],
     /// For each kernel those of them that must have because it overwrites what they read.
     pub(super) overwritten: &'a [SmallVec<[usize; 4]>],
     pub(super) threads: usize,
-    pub(super) sharing: Sharing,
+    pub(super) parallelism: Parallelism,
 }
 
-impl Links<'_> {
+impl TilingCx<'_> {
     /// The chain that begins with kernel `first`, if that is worth it. `waiting` are the kernels that have not run, in
     /// order; whether others have, `done` says.
     pub(super) fn chain(&self, first: usize, waiting: &[usize], done: &[bool]) -> Option<Chain> {
-        let &Slicing { mut slices, mut most, .. } = self.slicing[first].as_ref()?;
+        let &Tiling { mut slices, mut most, .. } = self.tiling[first].as_ref()?;
         let mut idle = self.least_idle(slices, most)?;
         let mut members = vec![first];
         for &k in waiting.iter().filter(|&&k| k > first) {
-            let Some(slicing) = &self.slicing[k] else { continue };
+            let Some(tiling) = &self.tiling[k] else { continue };
             if !self.needs[k].iter().any(|k| members.contains(k)) {
                 continue;
             }
             let (inside, outside): (Vec<usize>, Vec<usize>) = self.needs[k].iter().partition(|k| members.contains(k));
-            if !outside.iter().all(|&k| done[k]) || !self.slice_by_slice(k, slicing, &inside) {
+            if !outside.iter().all(|&k| done[k]) || !self.slice_by_slice(k, tiling, &inside) {
                 continue;
             }
-            let (fewer, most_of_both) = (gcd(slices, slicing.slices), most.min(slicing.most));
+            let (fewer, most_of_both) = (gcd(slices, tiling.slices), most.min(tiling.most));
             if let Some(of_both) = self.least_idle(fewer, most_of_both).filter(|&i| i <= idle.max(MOST_IDLE)) {
                 (slices, most, idle) = (fewer, most_of_both, of_both);
                 members.push(k);
@@ -142,9 +142,9 @@ impl Links<'_> {
         }
         let depth = self.depths(&members).into_iter().max()?;
         let sum: f64 = members.iter().map(|&k| self.work[k].nanoseconds).sum();
-        let saved = (depth - 1) as f64 * (MEETING + CHANGE);
+        let saved = (depth - 1) as f64 * (BARRIER + CACHE_TRANSFER);
         let lost = sum * (idle - 1.0) / self.threads as f64;
-        let pays = self.sharing == Sharing::Everything || sum >= WORTH && saved > lost;
+        let pays = self.parallelism == Parallelism::Always || sum >= PROFITABLE && saved > lost;
         let bytes = members.iter().map(|&k| self.kernels.bytes_moved(k)).max()?;
         let slices = self.cut(slices, most, idle, bytes)?;
         let step = if bytes > SLICE_BYTES * self.threads { 1 } else { slices };
@@ -152,14 +152,14 @@ impl Links<'_> {
     }
 
     /// Does a slice of `k` need no more than the same slice of `before`, and overwrite nothing that they read?
-    fn slice_by_slice(&self, k: usize, slicing: &Slicing, before: &[usize]) -> bool {
+    fn slice_by_slice(&self, k: usize, tiling: &Tiling, before: &[usize]) -> bool {
         let kernel = &self.kernels.kernels[k];
         before.iter().all(|&before| {
             let written = self.kernels.kernels[before].writes();
             let is_written = |b: &BufferId| written.contains(b);
             kernel.reads().iter().any(is_written)
                 && !kernel.writes().iter().any(is_written)
-                && !slicing.whole.iter().any(is_written)
+                && !tiling.whole.iter().any(is_written)
                 && !self.overwritten[k].contains(&before)
         })
     }
