@@ -23,15 +23,12 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
-mod batch;
+mod api;
 mod flat;
-mod grad;
-mod jacobian;
-mod jvp;
 mod linearize;
-mod transpose;
-mod vmap;
+mod rules;
 
-pub use grad::{grad, jvp, linearize, value_and_grad, value_and_grad_aux, vjp};
-pub use jacobian::{hessian, jacfwd, jacrev};
-pub use vmap::{InAxes, Parts, vmap, vmap_out};
+pub use api::{
+    InAxes, Parts, grad, hessian, jacfwd, jacrev, jvp, linearize, value_and_grad, value_and_grad_aux, vjp, vmap,
+    vmap_out,
+};

@@ -22,8 +22,8 @@ use fulgurite_jit::{Error, Tensor};
 use smallvec::SmallVec;
 
 use crate::flat::{Failed, FlatFn, add, at, needed, replay, trace_flat, types};
-use crate::jvp::{Dual, jvp};
-use crate::transpose::{Operand, transpose};
+use crate::rules::jvp::{Dual, jvp};
+use crate::rules::transpose::{Operand, transpose};
 
 /// The linear map from tangents of the inputs to tangents of the results, as a function of the residuals.
 pub(crate) struct Linear {

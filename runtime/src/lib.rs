@@ -9,20 +9,18 @@
 
 mod bound;
 mod cache;
-mod denormals;
+mod device;
 mod eager;
 mod jit;
-mod lowered;
+mod lower;
 mod nested;
-mod pace;
-mod pool;
+mod profile;
 mod program;
-mod timing;
 
 pub use bound::Bound;
+pub use device::cpu::threads;
 pub use jit::{Jit, jit};
-pub use lowered::{Lowered, lower};
-pub use pool::threads;
+pub use lower::{Lowered, lower};
 pub use program::Program;
 
 #[doc(no_inline)]

@@ -14,10 +14,10 @@ use fulgurite_jit::panics::guarded;
 use fulgurite_jit::{Array, Result, TensorType};
 use smallvec::SmallVec;
 
-use crate::denormals::Flush;
-use crate::pace::Pace;
-use crate::pool::{Meeting, Team, prepare, team, threads};
-use crate::timing::{Timing, Turn, Watch};
+use crate::device::cpu::denormals::Flush;
+use crate::device::cpu::policy::Pace;
+use crate::device::cpu::pool::{Meeting, Team, prepare, team, threads};
+use crate::profile::{Timing, Turn, Watch};
 
 /// How many buffers of one output are kept for later calls, while their arrays are alive.
 const POOL: usize = 8;

@@ -10,7 +10,7 @@ use fulgurite_jit::trace::staged;
 use fulgurite_jit::{Error, Result, Tensor, TensorType, Tree, leaves, named_leaves, unflatten};
 
 use crate::flat::{FlatFn, copy, failed, flat, trace_flat, types, unflat};
-use crate::jvp::Dual;
+use crate::rules::jvp::Dual;
 use crate::linearize::{Linear, LinearAt, Linearized, linearize_staged};
 
 /// The gradient of `f`, which gives a float scalar: for each leaf of its argument the derivative by that leaf, of the
@@ -185,7 +185,7 @@ fn jvp_flat(xs: &[Tensor], dxs: &[Tensor], mismatch: Option<Error>, f: &mut Flat
     let moving = |(x, dx): (&Tensor, &Tensor)| Dual { x: x.clone(), dx: x.dtype().is_float().then(|| dx.clone()) };
     let mut inputs: Vec<Dual> = xs.iter().zip(dxs).map(moving).collect();
     inputs.extend(traced.captures.into_iter().map(|x| Dual { x, dx: None }));
-    let duals = match guarded("differentiating", || Ok(crate::jvp::jvp(&traced.graph, &inputs))) {
+    let duals = match guarded("differentiating", || Ok(crate::rules::jvp::jvp(&traced.graph, &inputs))) {
         Ok(duals) => duals,
         Err(error) => return failed(&error, &twice(&traced.graph.output_types())),
     };

@@ -14,7 +14,7 @@ use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Error, Result, Shape, Tensor, TensorType};
 use smallvec::{SmallVec, smallvec};
 
-use crate::jvp::inverse;
+use crate::rules::jvp::inverse;
 
 /// An operand of a linear op.
 pub(crate) enum Operand<'a> {

@@ -10,7 +10,7 @@ use fulgurite_jit::trace::{Traced, staged};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::{Error, Name, Tensor, TensorType, Tree, Visitor, leaves, named_leaves, unflatten};
 
-use crate::batch::{Mapped, batch};
+use crate::rules::batch::{Mapped, batch};
 use crate::flat::{failed, flat, trace_flat, types};
 
 /// `f`, written for one example, for a batch of them.

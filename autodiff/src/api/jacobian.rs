@@ -8,8 +8,8 @@ use std::panic::Location;
 use fulgurite_jit::trace::staged;
 use fulgurite_jit::{DType, Error, Tensor, TensorType};
 
-use crate::grad::{linearize, vjp};
-use crate::vmap::vmap_out;
+use super::grad::{linearize, vjp};
+use super::vmap::vmap_out;
 
 /// The Jacobian, forward: costs about as much as `f` on a batch of as many examples as the *input* has elements. Its
 /// shape is the result's followed by the input's.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use fulgurite_jit::cpu::MOST_THREADS;
 
-use crate::denormals::Flush;
+use super::denormals::Flush;
 
 /// How long a helper waits awake for the next step.
 const AWAKE: Duration = Duration::from_micros(200);

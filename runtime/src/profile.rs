@@ -7,7 +7,7 @@ use fulgurite_jit::cpu::Code;
 use fulgurite_jit::dump::{Stage, dump};
 use fulgurite_jit::fuse::Kernel;
 
-use crate::pool::Meeting;
+use crate::device::cpu::pool::Meeting;
 
 /// So many calls run kernel by kernel, and then so many phase by phase; the first half of each warms up.
 const CALLS: u32 = 8;
