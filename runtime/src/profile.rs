@@ -1,4 +1,7 @@
-//! `FULGURITE_DUMP=time`: the time of each kernel by itself on one thread, and of each phase on all threads.
+//! `FULGURITE_DUMP=time`: the time of each kernel on one thread, and of each phase on all threads.
+//!
+//! Comes in: the times of kernels, and a timestamp per phase. Goes out: their means, printed once per program. Times of
+//! compiler passes are not here.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -7,54 +10,54 @@ use fulgurite_jit::cpu::Code;
 use fulgurite_jit::dump::{Stage, dump};
 use fulgurite_jit::fuse::Kernel;
 
-use crate::device::cpu::pool::Meeting;
+use crate::device::cpu::pool::BarrierCall;
 
-/// So many calls run kernel by kernel, and then so many phase by phase; the first half of each warms up.
+/// Calls per mode; the first half of them warms up.
 const CALLS: u32 = 8;
 
 /// The sums of times over calls.
 #[derive(Default)]
-pub(crate) struct Timing {
+pub(crate) struct Profile {
     calls: u32,
     kernels: Vec<Duration>,
     phases: Vec<Duration>,
 }
 
-/// How a call is timed.
+/// What a call measures.
 #[derive(PartialEq)]
-pub(crate) enum Turn {
-    /// Each kernel by itself, on one thread.
+pub(crate) enum Mode {
+    /// Each kernel separately, on one thread.
     Kernels,
-    /// As always, on all threads, with a look at the clock between phases.
+    /// Each phase, on all threads, with a timestamp at each barrier.
     Phases,
 }
 
-impl Timing {
-    /// Begins a call. Does it run kernel by kernel, or phase by phase?
-    pub(crate) fn begin(&mut self) -> Turn {
+impl Profile {
+    /// Begins a call and returns its mode.
+    pub(crate) fn begin_call(&mut self) -> Mode {
         self.calls += 1;
-        if self.calls <= CALLS { Turn::Kernels } else { Turn::Phases }
+        if self.calls <= CALLS { Mode::Kernels } else { Mode::Phases }
     }
 
-    fn counts(&self) -> bool {
+    fn is_counted(&self) -> bool {
         (self.calls - 1) % CALLS >= CALLS / 2 && self.calls <= 2 * CALLS
     }
 
-    /// Notes the times of the kernels of a call.
-    pub(crate) fn kernels(&mut self, took: &[Duration]) {
-        if self.counts() {
-            add(&mut self.kernels, took.iter().copied());
+    /// Records the times of the kernels of a call.
+    pub(crate) fn kernels(&mut self, times: &[Duration]) {
+        if self.is_counted() {
+            add(&mut self.kernels, times.iter().copied());
         }
     }
 
-    /// Notes when each phase of a call ended, after the begin.
-    pub(crate) fn phases(&mut self, marks: &[Instant]) {
-        if self.counts() {
-            add(&mut self.phases, marks.windows(2).map(|pair| pair[1] - pair[0]));
+    /// Records the begin of a call and the end of each phase.
+    pub(crate) fn phases(&mut self, timestamps: &[Instant]) {
+        if self.is_counted() {
+            add(&mut self.phases, timestamps.windows(2).map(|pair| pair[1] - pair[0]));
         }
     }
 
-    /// Prints everything, once, after the last call that counts.
+    /// Prints everything once, after the last call.
     pub(crate) fn print(&self, name: &str, code: &Code) {
         if self.calls != 2 * CALLS {
             return;
@@ -71,54 +74,54 @@ impl Timing {
         }
         let mut lines = String::new();
         for (phase, &sum) in code.phases.iter().zip(&self.phases) {
-            let alone: Duration = self.kernels[phase.kernels()].iter().sum();
-            lines += &format!("{:9.2} us, {:9.2} one by one  {phase}\n", micros(sum), micros(alone));
+            let serial: Duration = self.kernels[phase.kernels()].iter().sum();
+            lines += &format!("{:9.2} us, {:9.2} one by one  {phase}\n", micros(sum), micros(serial));
         }
         lines += &format!("{:9.2} us in all", micros(self.phases.iter().sum()));
         dump(Stage::Time, &format!("{name}: time per phase, on {} threads", code.parts.len()), &lines);
     }
 }
 
-fn add(sums: &mut Vec<Duration>, took: impl ExactSizeIterator<Item = Duration>) {
-    sums.resize(took.len(), Duration::ZERO);
-    for (sum, took) in sums.iter_mut().zip(took) {
-        *sum += took;
+fn add(sums: &mut Vec<Duration>, times: impl ExactSizeIterator<Item = Duration>) {
+    sums.resize(times.len(), Duration::ZERO);
+    for (sum, times) in sums.iter_mut().zip(times) {
+        *sum += times;
     }
 }
 
-/// Stands between the driver of one thread and the team's meetings, and notes when they end.
-pub(crate) struct Watch {
-    over: Meeting,
-    marks: RefCell<Vec<Instant>>,
+/// Wraps the barrier of one thread and records when it returns.
+pub(crate) struct PhaseTimer {
+    inner: BarrierCall,
+    timestamps: RefCell<Vec<Instant>>,
 }
 
-impl Watch {
-    /// A watch over these meetings, which begins now.
-    pub(crate) fn start(over: Meeting) -> Self {
-        Watch { over, marks: RefCell::new(vec![Instant::now()]) }
+impl PhaseTimer {
+    /// A timer around this barrier, which begins now.
+    pub(crate) fn start(inner: BarrierCall) -> Self {
+        PhaseTimer { inner, timestamps: RefCell::new(vec![Instant::now()]) }
     }
 
-    /// What the watched thread calls in place of the team's meeting.
-    pub(crate) fn meeting(&self) -> Meeting {
-        (watched, std::ptr::from_ref(self).cast())
+    /// The barrier that the timed thread calls.
+    pub(crate) fn barrier_call(&self) -> BarrierCall {
+        (timed_barrier, std::ptr::from_ref(self).cast())
     }
 
-    /// When each phase ended, after the begin; the last one now.
-    pub(crate) fn marks(&self) -> Vec<Instant> {
-        let mut marks = self.marks.borrow().clone();
-        marks.push(Instant::now());
-        marks
+    /// The begin, and the end of each phase; the last one ends now.
+    pub(crate) fn timestamps(&self) -> Vec<Instant> {
+        let mut timestamps = self.timestamps.borrow().clone();
+        timestamps.push(Instant::now());
+        timestamps
     }
 }
 
 /// # Safety
-/// `watch` is the second part of [`Watch::meeting`], of a watch that is still there, on the watched thread.
-unsafe extern "C" fn watched(watch: *const u8) {
-    // SAFETY: the caller's promise, and that of the meeting behind.
+/// `timer` is the argument of [`PhaseTimer::barrier_call`] of a live timer, on the timed thread.
+unsafe extern "C" fn timed_barrier(timer: *const u8) {
+    // SAFETY: the caller's promise, and that of the inner barrier.
     unsafe {
-        let watch = &*watch.cast::<Watch>();
-        (watch.over.0)(watch.over.1);
-        watch.marks.borrow_mut().push(Instant::now());
+        let timer = &*timer.cast::<PhaseTimer>();
+        (timer.inner.0)(timer.inner.1);
+        timer.timestamps.borrow_mut().push(Instant::now());
     }
 }
 

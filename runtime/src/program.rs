@@ -15,12 +15,12 @@ use fulgurite_jit::{Array, Result, TensorType};
 use smallvec::SmallVec;
 
 use crate::device::cpu::denormals::Flush;
-use crate::device::cpu::policy::Pace;
-use crate::device::cpu::pool::{Meeting, Team, prepare, team, threads};
-use crate::profile::{Timing, Turn, Watch};
+use crate::device::cpu::policy::ParallelPolicy;
+use crate::device::cpu::pool::{BarrierCall, Workers, lease, start_pool, threads};
+use crate::profile::{Mode, PhaseTimer, Profile};
 
 /// How many buffers of one output are kept for later calls, while their arrays are alive.
-const POOL: usize = 8;
+const MAX_REUSED: usize = 8;
 
 /// Pointers to inputs or outputs, which are few as a rule.
 type Pointers = SmallVec<[*mut u8; 32]>;
@@ -37,8 +37,8 @@ pub struct Program {
     /// For each output that is not written in place: the buffers given out before. One that nobody else holds any
     /// more is used again.
     pools: Mutex<Pools>,
-    pace: Mutex<Pace>,
-    timing: Mutex<Timing>,
+    policy: Mutex<ParallelPolicy>,
+    profile: Mutex<Profile>,
 }
 
 impl Program {
@@ -50,7 +50,7 @@ impl Program {
     /// # Errors
     /// A fault of the compiler (see [`fulgurite_jit::Error::compiler`]), a panic in it among them.
     pub fn compile(name: &str, graph: &Graph, donated: &[bool]) -> Result<Program> {
-        Program::compile_for(name, graph, donated, this_machine())
+        Program::compile_for(name, graph, donated, host_target())
     }
 
     /// As [`Program::compile`], for other vectors and threads; the results are the same to the bit for all.
@@ -59,12 +59,12 @@ impl Program {
     /// As [`Program::compile`].
     pub fn compile_for(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
         let program = guarded("compiling", || Program::build(name, graph, donated, target))?;
-        Ok(Program { pace: Mutex::new(Pace::together()), ..program })
+        Ok(Program { policy: Mutex::new(ParallelPolicy::always_parallel()), ..program })
     }
 
     /// As [`Program::compile`], of a program that begins on one thread and finds out what is faster.
-    pub(crate) fn compile_paced(name: &str, graph: &Graph, donated: &[bool]) -> Result<Program> {
-        guarded("compiling", || Program::build(name, graph, donated, this_machine()))
+    pub(crate) fn compile_tuned(name: &str, graph: &Graph, donated: &[bool]) -> Result<Program> {
+        guarded("compiling", || Program::build(name, graph, donated, host_target()))
     }
 
     fn build(name: &str, graph: &Graph, donated: &[bool], target: Target) -> Result<Program> {
@@ -91,7 +91,7 @@ impl Program {
             dump(Stage::Time, &format!("{name}: compile time"), &report);
         }
         if code.is_shared() {
-            prepare(code.parts.len());
+            start_pool(code.parts.len());
         }
         let pools = Mutex::new(vec![Vec::new(); code.kernels.outputs.len()]);
         Ok(Program {
@@ -99,8 +99,8 @@ impl Program {
             name: name.into(),
             arenas: Mutex::default(),
             pools,
-            pace: Mutex::default(),
-            timing: Mutex::default(),
+            policy: Mutex::default(),
+            profile: Mutex::default(),
         })
     }
 
@@ -128,7 +128,7 @@ impl Program {
     pub fn run(&self, inputs: Vec<Array>) -> Result<Vec<Array>> {
         assert!(self.accepts(inputs.iter()), "a program is called with the inputs it was compiled for");
         // SAFETY: they are, and this call owns them.
-        unsafe { self.run_known(&inputs.iter().collect::<Vec<_>>()) }
+        unsafe { self.run_unchecked(&inputs.iter().collect::<Vec<_>>()) }
     }
 
     /// Are these the types of the inputs that it was compiled for?
@@ -142,13 +142,13 @@ impl Program {
     /// # Safety
     /// The program [accepts](Program::accepts) them. To each that was donated there is a second handle while this runs, or
     /// nobody but the caller can reach it.
-    pub(crate) unsafe fn run_known(&self, inputs: &[&Array]) -> Result<Vec<Array>> {
+    pub(crate) unsafe fn run_unchecked(&self, inputs: &[&Array]) -> Result<Vec<Array>> {
         debug_assert!(self.accepts(inputs.iter().copied()));
         let mut pools = self.pools();
         // An output in the place of an input shares its buffer, or that of a copy.
         let mut copies: SmallVec<[(usize, Array); 2]> = SmallVec::new();
         for &i in self.code.plan.in_place.iter().flatten() {
-            if !is_ours(inputs[i], &pools) {
+            if !is_unique(inputs[i], &pools) {
                 copies.push((i, copy(i, inputs[i])?));
             }
         }
@@ -168,7 +168,7 @@ impl Program {
 
     /// Is each of the first `count` outputs written in the place of the input of the same number (or is that input), and
     /// does none of the others share their memory, or that of another input?
-    pub(crate) fn keeps_in_place(&self, count: usize) -> bool {
+    pub(crate) fn updates_in_place(&self, count: usize) -> bool {
         let Code { plan, kernels, .. } = &self.code;
         let is_kept = |(o, output): (usize, &Output)| match output {
             Output::Computed(b, _) if o < count => {
@@ -189,20 +189,20 @@ impl Program {
         kernels.outputs.len() >= count && kernels.outputs.iter().enumerate().all(is_kept)
     }
 
-    /// A call of a program that [keeps](Program::keeps_in_place) `state`, its first inputs and outputs, in place. Arrays
+    /// A call of a program that [keeps](Program::updates_in_place) `state`, its first inputs and outputs, in place. Arrays
     /// that somebody else holds are replaced by copies. Gives the other outputs; an error leaves the state as it was.
     ///
     /// # Safety
-    /// The program keeps so many in place, and [accepts](Program::accepts) the state followed by what is lent.
-    pub(crate) unsafe fn run_in_place(&self, state: &mut [Array], lent: &[&Array]) -> Result<Vec<Array>> {
-        debug_assert!(self.keeps_in_place(state.len()) && self.accepts(state.iter().chain(lent.iter().copied())));
+    /// The program keeps so many in place, and [accepts](Program::accepts) the state followed by what is borrowed.
+    pub(crate) unsafe fn run_in_place(&self, state: &mut [Array], borrowed: &[&Array]) -> Result<Vec<Array>> {
+        debug_assert!(self.updates_in_place(state.len()) && self.accepts(state.iter().chain(borrowed.iter().copied())));
         let mut pools = self.pools();
         for (i, (array, place)) in state.iter_mut().zip(&self.code.plan.in_place).enumerate() {
-            if place.is_some() && !is_ours(array, &pools) {
+            if place.is_some() && !is_unique(array, &pools) {
                 *array = copy(i, array)?;
             }
         }
-        let inputs: SmallVec<[&Array; 32]> = state.iter().chain(lent.iter().copied()).collect();
+        let inputs: SmallVec<[&Array; 32]> = state.iter().chain(borrowed.iter().copied()).collect();
         let outputs = self.outputs(state.len(), &inputs, &[], &mut pools)?;
         drop(pools);
         let arena = self.arena()?;
@@ -241,7 +241,7 @@ impl Program {
                             let copied = copies.iter().find(|(copied, _)| *copied == i);
                             copied.map_or(inputs[i], |(_, copy)| copy).buffer().clone()
                         }
-                        (_, None) => fresh(&mut pools[o], o, ty)?,
+                        (_, None) => allocate_output(&mut pools[o], o, ty)?,
                     };
                     // SAFETY: the type is that of a value of the graph, and the buffer was made for it, or for an input of
                     // as large elements. The program writes all before anybody sees it, truth values as 0 or 1.
@@ -279,10 +279,10 @@ impl Program {
     unsafe fn launch_in(&self, memory: &Buffer, params: &[*mut u8], results: &[*mut u8]) {
         let _flush = Flush::on();
         let alone = self.code.alone(params, results, memory.start());
-        let mut timing = if wants(Stage::Time) { self.timing.lock().ok() } else { None };
-        if let Some(timing) = &mut timing
+        let mut profile = if wants(Stage::Time) { self.profile.lock().ok() } else { None };
+        if let Some(profile) = &mut profile
             && let Some(single) = self.code.single()
-            && timing.begin() == Turn::Kernels
+            && profile.begin_call() == Mode::Kernels
         {
             let took = (0..self.code.kernels.kernels.len()).map(|k| {
                 let start = Instant::now();
@@ -290,53 +290,55 @@ impl Program {
                 unsafe { single(&alone, k) }
                 start.elapsed()
             });
-            return timing.kernels(&took.collect::<Vec<_>>());
+            return profile.kernels(&took.collect::<Vec<_>>());
         }
-        if !self.code.is_shared() && timing.is_none() {
+        if !self.code.is_shared() && profile.is_none() {
             // SAFETY: the caller's promise.
             return unsafe { self.code.entry()(&alone) };
         }
-        let (is_alone, patience) = match timing {
+        let (is_serial, worker_timeout) = match profile {
             Some(_) => (!self.code.is_shared(), None),
-            None => self.pace.lock().map_or((false, None), |pace| (pace.is_alone(), pace.patience())),
+            None => self.policy.lock().map_or((false, None), |policy| (policy.is_serial(), policy.worker_timeout())),
         };
-        let mut team = if is_alone { None } else { team(self.code.parts.len()) };
-        if patience.is_some_and(|patience| team.as_ref().is_some_and(|team| !team.comes_within(patience))) {
-            team = None;
-            if let Ok(mut pace) = self.pace.lock() {
-                pace.note_missing();
+        let mut workers = if is_serial { None } else { lease(self.code.parts.len()) };
+        if worker_timeout
+            .is_some_and(|worker_timeout| workers.as_ref().is_some_and(|workers| !workers.ready_within(worker_timeout)))
+        {
+            workers = None;
+            if let Ok(mut policy) = self.policy.lock() {
+                policy.record_absent();
             }
         }
         let start = Instant::now();
-        match &team {
+        match &workers {
             // SAFETY: the caller's promise.
             None => unsafe { self.code.entry()(&alone) },
-            Some(team) if timing.is_some() => {
-                let watch = Watch::start(team.meeting());
-                // SAFETY: the caller's promise; the watch is there until this thread is done.
-                unsafe { self.launch_together(team, alone, watch.meeting(), memory) };
-                timing.iter_mut().for_each(|timing| timing.phases(&watch.marks()));
+            Some(workers) if profile.is_some() => {
+                let timer = PhaseTimer::start(workers.barrier_call());
+                // SAFETY: the caller's promise; the timer is there until this thread is done.
+                unsafe { self.launch_parallel(workers, alone, timer.barrier_call(), memory) };
+                profile.iter_mut().for_each(|profile| profile.phases(&timer.timestamps()));
             }
             // SAFETY: the caller's promise.
-            Some(team) => unsafe { self.launch_together(team, alone, team.meeting(), memory) },
+            Some(workers) => unsafe { self.launch_parallel(workers, alone, workers.barrier_call(), memory) },
         }
         // A call that wanted the team and did not get it says nothing.
-        if is_alone == team.is_none()
-            && let Ok(mut pace) = self.pace.lock()
+        if is_serial == workers.is_none()
+            && let Ok(mut policy) = self.policy.lock()
         {
-            pace.note(start.elapsed());
+            policy.record(start.elapsed());
         }
-        timing.iter().for_each(|timing| timing.print(&self.name, &self.code));
+        profile.iter().for_each(|profile| profile.print(&self.name, &self.code));
     }
 
     /// [`Program::launch`] on all threads of the team; `first` is what the first of them calls between phases.
     ///
     /// # Safety
     /// As [`Program::launch_in`], whose `memory` it is, and of whose pointers `alone` is made. `first` may be called until
-    /// this returns, and lets the other threads go on as the team's own meeting does.
-    unsafe fn launch_together(&self, team: &Team, alone: Launch, first: Meeting, memory: &Buffer) {
-        let shared = Together((alone, first, team.meeting()));
-        team.run(&|thread| {
+    /// this returns, and lets the other threads go on as the team's own barrier_call does.
+    unsafe fn launch_parallel(&self, workers: &Workers, alone: Launch, first: BarrierCall, memory: &Buffer) {
+        let shared = ParallelLaunch((alone, first, workers.barrier_call()));
+        workers.run(&|thread| {
             let (alone, first, others) = *shared.get();
             let (wait, team) = if thread == 0 { first } else { others };
             let scratch = memory.start().wrapping_add(self.code.memory(thread));
@@ -348,19 +350,19 @@ impl Program {
     }
 }
 
-fn this_machine() -> Target {
+fn host_target() -> Target {
     Target { isa: Isa::detect(), threads: threads(), sharing: Sharing::WherePays }
 }
 
 /// What all threads of a launch look at.
-struct Together((Launch, Meeting, Meeting));
+struct ParallelLaunch((Launch, BarrierCall, BarrierCall));
 
 // SAFETY: the pointers are to memory that outlives the call, and what is behind them is written by machine code only,
 // which is given disjoint parts; but for what the first thread calls between phases, which it alone does.
-unsafe impl Sync for Together {}
+unsafe impl Sync for ParallelLaunch {}
 
-impl Together {
-    fn get(&self) -> &(Launch, Meeting, Meeting) {
+impl ParallelLaunch {
+    fn get(&self) -> &(Launch, BarrierCall, BarrierCall) {
         &self.0
     }
 }
@@ -368,7 +370,7 @@ impl Together {
 /// Does nobody hold the array's buffer but the one who lends it to this call? A pool does not count: it lends only what
 /// nobody else holds. If so, all that others did with it has happened before, and it stays so while nobody else can reach
 /// the array.
-fn is_ours(array: &Array, pools: &Pools) -> bool {
+fn is_unique(array: &Array, pools: &Pools) -> bool {
     let is_pooled = || pools.iter().flatten().any(|b| b.is_same(array.buffer()));
     match array.buffer().handles() {
         1 => true,
@@ -387,13 +389,13 @@ fn copy(i: usize, array: &Array) -> Result<Array> {
 }
 
 /// A buffer for output `o`, whose earlier buffers are in `pool`.
-fn fresh(pool: &mut Vec<Shared>, o: usize, ty: &TensorType) -> Result<Shared> {
+fn allocate_output(pool: &mut Vec<Shared>, o: usize, ty: &TensorType) -> Result<Shared> {
     // The pool's own handle is one; without another nobody can see the buffer any more.
     if let Some(free) = pool.iter().find(|b| b.handles() == 1) {
         return Ok(free.clone());
     }
     let buffer = Shared::new(Buffer::zeroed(ty.bytes(), || format!("result {o}, {ty}"))?);
-    if pool.len() < POOL {
+    if pool.len() < MAX_REUSED {
         pool.push(buffer.clone());
     }
     Ok(buffer)

@@ -1,11 +1,13 @@
-//! The threads that share the work of a step.
+//! The thread pool.
 //!
-//! One pool for the process, started when a step first wants it. [`team`] lends it to one step at a time; a step that
-//! finds it lent runs on its own thread alone, with the same results. Between steps the helpers spin for a moment, so
-//! that the next step of a tight loop finds them awake, and then sleep.
+//! Comes in: a task. Goes out: a run of it on all threads, which synchronise at barriers. Whether a program is parallel is
+//! decided in `policy`.
 //!
-//! `FULGURITE_THREADS` says how many threads there are, the caller's among them; by default as many as the machine runs
-//! at once.
+//! One pool for the process, started on first use. [`lease`] leases it to one call at a time; a call that finds it leased
+//! runs serially, with the same results. Between calls the workers spin for a moment, so that the next call of a tight
+//! loop finds them awake, and then sleep.
+//!
+//! `FULGURITE_THREADS` is the number of threads, the caller included; by default the machine's parallelism.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
@@ -17,16 +19,16 @@ use fulgurite_jit::cpu::MOST_THREADS;
 
 use super::denormals::Flush;
 
-/// How long a helper waits awake for the next step.
-const AWAKE: Duration = Duration::from_micros(200);
+/// How long a worker spins before it sleeps.
+const SPIN_TIME: Duration = Duration::from_micros(200);
 
-/// How often a waiting thread looks before it lets others run.
-const LOOKS: usize = 4_000;
+/// Spins of a waiting thread before it yields.
+const SPINS_PER_YIELD: usize = 4_000;
 
-/// How often one looks between two looks at the clock.
-const FEW_LOOKS: usize = 100;
+/// Spins between two reads of the clock.
+const SPINS_PER_CLOCK: usize = 100;
 
-/// How many threads share a step.
+/// The number of threads of a parallel call.
 pub fn threads() -> usize {
     static THREADS: OnceLock<usize> = OnceLock::new();
     *THREADS.get_or_init(|| {
@@ -43,28 +45,28 @@ pub fn threads() -> usize {
     })
 }
 
-/// What the driver calls between two phases, and what with.
-pub(crate) type Meeting = (unsafe extern "C" fn(*const u8), *const u8);
+/// What the driver calls between two phases: a function and its argument.
+pub(crate) type BarrierCall = (unsafe extern "C" fn(*const u8), *const u8);
 
-/// The pool, lent to one step.
-pub(crate) struct Team {
-    _lent: MutexGuard<'static, Vec<&'static Pool>>,
+/// The threads of the pool, leased to one call.
+pub(crate) struct Workers {
+    _lease: MutexGuard<'static, Vec<&'static Pool>>,
     pool: &'static Pool,
 }
 
-/// One for each number of threads that was ever asked for: in a program one, in tests several.
+/// One per number of threads: in a program one, in tests several.
 static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
 
-/// Starts the pool with `threads` threads, so that they are there when a step first wants them.
-pub(crate) fn prepare(threads: usize) {
-    drop(team(threads));
+/// Starts the pool with `threads` threads ahead of the first call.
+pub(crate) fn start_pool(threads: usize) {
+    drop(lease(threads));
 }
 
-/// The pool with `threads` threads, if no other step has it, and all of them are done with the last one.
-pub(crate) fn team(threads: usize) -> Option<Team> {
+/// The pool with `threads` threads, unless another call holds it or a worker has not finished its last task.
+pub(crate) fn lease(threads: usize) -> Option<Workers> {
     let mut pools = match POOLS.try_lock() {
         Ok(pools) => pools,
-        // A step has panicked; that says nothing about the pools.
+        // A task panicked; the pools are unaffected.
         Err(TryLockError::Poisoned(pools)) => pools.into_inner(),
         Err(TryLockError::WouldBlock) => return None,
     };
@@ -76,119 +78,118 @@ pub(crate) fn team(threads: usize) -> Option<Team> {
             pool
         }
     };
-    (pool.left.load(Acquire) == 0).then_some(Team { _lent: pools, pool })
+    (pool.pending.load(Acquire) == 0).then_some(Workers { _lease: pools, pool })
 }
 
-/// What helpers are to run: a function of the number of the thread.
-type Job<'a> = &'a (dyn Fn(usize) + Sync);
+/// What threads run: a function of the thread number.
+type Task<'a> = &'a (dyn Fn(usize) + Sync);
 
 struct Pool {
     threads: usize,
-    /// The step at hand; valid while `left` is not 0.
-    job: AtomicPtr<Job<'static>>,
-    /// Counts steps.
+    /// The current task; valid while `pending` is not 0.
+    task: AtomicPtr<Task<'static>>,
+    /// Counts tasks.
     step: AtomicUsize,
-    /// Helpers that are not done with the step.
-    left: AtomicUsize,
-    helpers: Vec<Helper>,
+    /// Workers that have not finished the task.
+    pending: AtomicUsize,
+    workers: Vec<Worker>,
     barrier: Barrier,
 }
 
-struct Helper {
+struct Worker {
     thread: OnceLock<Thread>,
-    asleep: AtomicBool,
+    is_asleep: AtomicBool,
 }
 
 impl Pool {
-    /// A pool of this many threads, for good; none where they cannot be started.
+    /// A pool of this many threads, which is never freed; `None` where they cannot be started.
     fn start(threads: usize) -> Option<&'static Pool> {
-        let helper = || Helper { thread: OnceLock::new(), asleep: AtomicBool::new(false) };
+        let worker = || Worker { thread: OnceLock::new(), is_asleep: AtomicBool::new(false) };
         let pool: &'static Pool = Box::leak(Box::new(Pool {
             threads,
-            job: AtomicPtr::default(),
+            task: AtomicPtr::default(),
             step: AtomicUsize::new(0),
-            left: AtomicUsize::new(0),
-            helpers: (1..threads).map(|_| helper()).collect(),
+            pending: AtomicUsize::new(0),
+            workers: (1..threads).map(|_| worker()).collect(),
             barrier: Barrier {
                 threads,
                 arrived: AtomicUsize::new(0),
                 round: AtomicUsize::new(0),
-                is_off: AtomicBool::new(false),
+                is_broken: AtomicBool::new(false),
             },
         }));
-        for (i, helper) in pool.helpers.iter().enumerate() {
+        for (i, worker) in pool.workers.iter().enumerate() {
             let name = format!("fulgurite-{}", i + 1);
-            // Without helpers there is no team, and steps run alone.
-            let started = std::thread::Builder::new().name(name).spawn(move || pool.help(i + 1)).ok()?;
-            let _ = helper.thread.set(started.thread().clone());
+            // Without workers calls are serial.
+            let started = std::thread::Builder::new().name(name).spawn(move || pool.run_worker(i + 1)).ok()?;
+            let _ = worker.thread.set(started.thread().clone());
         }
         Some(pool)
     }
 
-    /// Gives all helpers a job, which is to be valid while `left` is not 0.
-    fn give(&self, job: *mut Job<'static>) {
-        self.job.store(job, Relaxed);
-        self.left.store(self.helpers.len(), Relaxed);
+    /// Posts a task to all workers. It must be valid while `pending` is not 0.
+    fn post(&self, task: *mut Task<'static>) {
+        self.task.store(task, Relaxed);
+        self.pending.store(self.workers.len(), Relaxed);
         self.step.fetch_add(1, SeqCst);
-        for helper in &self.helpers {
-            if helper.asleep.load(SeqCst)
-                && let Some(thread) = helper.thread.get()
+        for worker in &self.workers {
+            if worker.is_asleep.load(SeqCst)
+                && let Some(thread) = worker.thread.get()
             {
                 thread.unpark();
             }
         }
     }
 
-    /// What a helper does for all its life.
-    fn help(&self, number: usize) {
-        let helper = &self.helpers[number - 1];
+    /// The loop of a worker.
+    fn run_worker(&self, number: usize) {
+        let worker = &self.workers[number - 1];
         let _flush = Flush::on();
         let mut seen = 0;
         loop {
             let mut since = Instant::now();
-            let mut looks = 0;
+            let mut spins = 0;
             while self.step.load(Acquire) == seen {
                 std::hint::spin_loop();
-                looks += 1;
-                if looks % LOOKS == 0 && since.elapsed() > AWAKE {
-                    helper.asleep.store(true, SeqCst);
-                    // Looked at again after the note, so that a step which did not see the note is not missed.
+                spins += 1;
+                if spins % SPINS_PER_YIELD == 0 && since.elapsed() > SPIN_TIME {
+                    worker.is_asleep.store(true, SeqCst);
+                    // Read again after the store, or a task whose poster did not see the store is missed.
                     while self.step.load(SeqCst) == seen {
                         std::thread::park();
                     }
-                    helper.asleep.store(false, Relaxed);
+                    worker.is_asleep.store(false, Relaxed);
                     since = Instant::now();
                 }
             }
             seen = self.step.load(Acquire);
-            let job = self.job.load(Relaxed);
-            // SAFETY: whoever counted the step up keeps the job alive until `left` is 0, and this thread has not yet
-            // counted itself out.
-            let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(number) }));
+            let task = self.task.load(Relaxed);
+            // SAFETY: the poster keeps the task alive until `pending` is 0, and this thread has not yet decremented it.
+            let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*task)(number) }));
             if done.is_err() {
-                // The thread lives on, nobody waits for it, and whoever gave the job hears of it.
-                self.barrier.is_off.store(true, Release);
+                // The thread stays alive, no barrier waits for it, and `Workers::run` panics.
+                self.barrier.is_broken.store(true, Release);
             }
-            self.left.fetch_sub(1, Release);
+            self.pending.fetch_sub(1, Release);
         }
     }
 }
 
-impl Team {
-    /// Runs `job` with each thread's number at once, and returns when all are done. When it panics on one of them, the
-    /// others no longer wait for each other, and this panics when all are done.
-    pub(crate) fn run(&self, job: Job) {
+impl Workers {
+    /// Runs `task` on all threads with their numbers, and returns when all are done. If it panics on one of them, the others
+    /// no longer wait at barriers, and this panics when all are done.
+    pub(crate) fn run(&self, task: Task) {
         let pool = self.pool;
-        let job: *const Job = &job;
-        pool.give(job.cast_mut().cast());
-        // SAFETY: `job` is the reference of this call's argument.
-        let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(0) }));
+        let task: *const Task = &task;
+        pool.post(task.cast_mut().cast());
+        // SAFETY: `task` is the reference of this call's argument.
+        let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*task)(0) }));
         if done.is_err() {
-            pool.barrier.is_off.store(true, Release);
+            pool.barrier.is_broken.store(true, Release);
         }
-        // Even after a panic: the others look at the job.
-        wait_until(|| pool.left.load(Acquire) == 0);
-        if pool.barrier.is_off.swap(false, AcqRel) {
+        // Even after a panic: the workers read the task.
+        wait_until(|| pool.pending.load(Acquire) == 0);
+        if pool.barrier.is_broken.swap(false, AcqRel) {
             pool.barrier.arrived.store(0, Relaxed);
             match done {
                 Ok(()) => panic!("a thread of the pool panicked"),
@@ -197,44 +198,43 @@ impl Team {
         }
     }
 
-    /// Are all threads there within this time? One that other programs keep from running is not. The team is of no use
-    /// then, until it has come.
-    pub(crate) fn comes_within(&self, patience: Duration) -> bool {
-        static NOTHING: Job<'static> = &|_| {};
+    /// Do all workers run within this time? One that is descheduled does not; the pool cannot be leased until it has run.
+    pub(crate) fn ready_within(&self, timeout: Duration) -> bool {
+        static NOTHING: Task<'static> = &|_| {};
         let pool = self.pool;
-        pool.give((&raw const NOTHING).cast_mut());
+        pool.post((&raw const NOTHING).cast_mut());
         let since = Instant::now();
-        let mut looks = 0;
-        while pool.left.load(Acquire) != 0 {
+        let mut spins = 0;
+        while pool.pending.load(Acquire) != 0 {
             std::hint::spin_loop();
-            looks += 1;
-            if looks % FEW_LOOKS == 0 && since.elapsed() > patience {
+            spins += 1;
+            if spins % SPINS_PER_CLOCK == 0 && since.elapsed() > timeout {
                 return false;
             }
         }
         true
     }
 
-    /// Where the threads of this team meet.
-    pub(crate) fn meeting(&self) -> Meeting {
-        (meet, (&raw const self.pool.barrier).cast())
+    /// Where the threads of this workers wait_at_barrier.
+    pub(crate) fn barrier_call(&self) -> BarrierCall {
+        (wait_at_barrier, (&raw const self.pool.barrier).cast())
     }
 }
 
-/// Where threads wait for each other.
+/// A spinning barrier.
 struct Barrier {
     threads: usize,
     arrived: AtomicUsize,
     round: AtomicUsize,
-    /// A thread has panicked and will not come.
-    is_off: AtomicBool,
+    /// A thread has panicked and will not arrive.
+    is_broken: AtomicBool,
 }
 
-/// Returns when all threads of the team have called it.
+/// Returns when all threads of the pool have called it.
 ///
 /// # Safety
-/// `barrier` is the second part of [`Team::meeting`], of a team that is running.
-unsafe extern "C" fn meet(barrier: *const u8) {
+/// `barrier` is the argument of [`Workers::barrier_call`] of a pool that is leased.
+unsafe extern "C" fn wait_at_barrier(barrier: *const u8) {
     // SAFETY: the caller's promise; pools are never freed.
     let barrier = unsafe { &*barrier.cast::<Barrier>() };
     let round = barrier.round.load(Relaxed);
@@ -242,16 +242,16 @@ unsafe extern "C" fn meet(barrier: *const u8) {
         barrier.arrived.store(0, Relaxed);
         barrier.round.store(round.wrapping_add(1), Release);
     } else {
-        wait_until(|| barrier.round.load(Acquire) != round || barrier.is_off.load(Relaxed));
+        wait_until(|| barrier.round.load(Acquire) != round || barrier.is_broken.load(Relaxed));
     }
 }
 
 fn wait_until(done: impl Fn() -> bool) {
-    let mut looks = 0;
+    let mut spins = 0;
     while !done() {
         std::hint::spin_loop();
-        looks += 1;
-        if looks % LOOKS == 0 {
+        spins += 1;
+        if spins % SPINS_PER_YIELD == 0 {
             // There may be fewer cores than threads.
             std::thread::yield_now();
         }
@@ -263,21 +263,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_threads_run_and_meet() {
+    fn all_threads_run_and_reach_the_barrier() {
         for threads in [1, 2, 3, 7] {
-            let team = loop {
-                if let Some(team) = team(threads) {
-                    break team;
+            let workers = loop {
+                if let Some(workers) = lease(threads) {
+                    break workers;
                 }
             };
             for _ in 0..200 {
                 let (first, second) = (AtomicUsize::new(0), AtomicUsize::new(0));
-                let (meet, barrier) = team.meeting();
+                let (wait_at_barrier, barrier) = workers.barrier_call();
                 let barrier = barrier as usize;
-                team.run(&|number| {
+                workers.run(&|number| {
                     first.fetch_add(number + 1, Relaxed);
-                    // SAFETY: as `meeting` asks.
-                    unsafe { meet(barrier as *const u8) };
+                    // SAFETY: as `barrier_call` asks.
+                    unsafe { wait_at_barrier(barrier as *const u8) };
                     let all = threads * (threads + 1) / 2;
                     second.fetch_add(usize::from(first.load(Relaxed) == all), Relaxed);
                 });
@@ -287,22 +287,22 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_on_a_thread_comes_to_the_caller_and_leaves_the_pool_usable() {
+    fn a_panic_on_a_thread_reaches_the_caller_and_leaves_the_pool_usable() {
         for (threads, bad) in [(1, 0), (2, 0), (2, 1), (5, 3)] {
-            let team = loop {
-                if let Some(team) = team(threads) {
-                    break team;
+            let workers = loop {
+                if let Some(workers) = lease(threads) {
+                    break workers;
                 }
             };
-            let (meet, barrier) = team.meeting();
+            let (wait_at_barrier, barrier) = workers.barrier_call();
             let barrier = barrier as usize;
             let done = AtomicUsize::new(0);
             let run = |bad: Option<usize>| {
                 catch_unwind(AssertUnwindSafe(|| {
-                    team.run(&|number| {
+                    workers.run(&|number| {
                         assert_ne!(Some(number), bad, "this thread is bad");
-                        // SAFETY: as `meeting` asks.
-                        unsafe { meet(barrier as *const u8) };
+                        // SAFETY: as `barrier_call` asks.
+                        unsafe { wait_at_barrier(barrier as *const u8) };
                         done.fetch_add(1, Relaxed);
                     });
                 }))
@@ -314,29 +314,29 @@ mod tests {
                 assert!(run(None).is_ok());
                 assert_eq!(done.load(Relaxed), 2 * threads - 1);
             }
-            // A panic that passes the lent pool by does not keep it from others.
+            // A panic that unwinds through the lease releases it.
             let passed = catch_unwind(AssertUnwindSafe(move || {
-                let team = team;
-                team.run(&|_| panic!("all are bad"));
+                let workers = workers;
+                workers.run(&|_| panic!("all are bad"));
             }));
             assert!(passed.is_err());
         }
     }
 
     #[test]
-    fn a_team_is_there_within_a_time_or_of_no_use_until_it_is() {
+    fn workers_are_ready_within_a_time_or_not_leased_until_they_are() {
         for threads in [1, 2, 4] {
-            let team = || loop {
-                if let Some(team) = team(threads) {
-                    break team;
+            let workers = || loop {
+                if let Some(workers) = lease(threads) {
+                    break workers;
                 }
             };
-            assert!(team().comes_within(Duration::from_secs(600)));
+            assert!(workers().ready_within(Duration::from_secs(600)));
             let ran = AtomicUsize::new(0);
             for i in 0..100 {
-                // Whether they come in no time is as it may be; the next one to ask gets them when they have.
-                let _ = team().comes_within(Duration::ZERO);
-                team().run(&|_| {
+                // They may or may not be ready in no time; the next lease succeeds once they have run.
+                let _ = workers().ready_within(Duration::ZERO);
+                workers().run(&|_| {
                     ran.fetch_add(1, Relaxed);
                 });
                 assert_eq!(ran.load(Relaxed), threads * (i + 1));
@@ -345,9 +345,9 @@ mod tests {
     }
 
     #[test]
-    fn a_second_step_does_not_wait() {
-        if let Some(_lent) = team(2) {
-            assert!(team(2).is_none());
+    fn a_second_call_does_not_wait() {
+        if let Some(_lease) = lease(2) {
+            assert!(lease(2).is_none());
         }
     }
 }
