@@ -10,10 +10,11 @@ use fulgurite_jit::panics::guarded;
 use fulgurite_jit::{Array, Result, TensorType};
 
 use crate::cache::Cache;
+use crate::device::Device;
 use crate::program::Program;
 
-/// What identifies a graph.
-type GraphKey = Arc<(Vec<(Op, Operands, TensorType)>, Vec<ValueId>)>;
+/// What identifies a program: its graph and its device.
+type GraphKey = Arc<(Device, Vec<(Op, Operands, TensorType)>, Vec<ValueId>)>;
 
 /// Bytes of cached programs: 4096 of one op, fewer with constants.
 const CACHE_BYTES: usize = 4096 * PROGRAM_BYTES;
@@ -33,14 +34,15 @@ fn install() {
 fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     guarded("evaluating an op", || {
         let nodes = graph.nodes.iter().map(|n| (n.op.clone(), n.operands.clone(), n.ty.clone())).collect();
-        let key = Arc::new((nodes, graph.outputs.clone()));
+        let device = Device::default();
+        let key = Arc::new((device, nodes, graph.outputs.clone()));
         // A panic cannot leave the cache inconsistent.
         let programs = || PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = programs().get(&key).cloned();
         let program = match cached {
             Some(program) => program,
             None => {
-                let program = Arc::new(Program::compile_tuned("op", graph, &vec![false; inputs.len()])?);
+                let program = Arc::new(Program::compile_tuned("op", graph, &vec![false; inputs.len()], device)?);
                 let evicted = programs().insert(key, program.clone(), weight(graph));
                 drop(evicted);
                 program

@@ -2,8 +2,8 @@
 //!
 //! Comes in: a function, and trees of arguments per call. Goes out: trees of results. How programs run is in `program`.
 //!
-//! The signature of a call is the structure of the argument trees, the types of their leaves and their static values, as a
-//! few hundred bytes. A call of a known signature costs one lookup and one call of machine code. The [`PROGRAMS`] most
+//! The signature of a call is the structure of the argument trees, the types of their leaves, their static values and the
+//! device, as a few hundred bytes. A call of a known signature costs one lookup and one call of machine code. The [`PROGRAMS`] most
 //! recently used programs are cached.
 
 use std::cell::Cell;
@@ -20,6 +20,7 @@ use fulgurite_jit::{Array, Error, Name, Output, Result, Tensor, TensorType, Tree
 use smallvec::SmallVec;
 
 use crate::cache::Cache;
+use crate::device::Device;
 use crate::nested::Nested;
 use crate::program::Program;
 
@@ -43,6 +44,8 @@ const PROGRAMS: usize = 64;
 /// ```
 pub struct Jit<A, B, O> {
     name: String,
+    /// Where it runs; part of the signature.
+    device: Device,
     function: Box<Function<A, B, O>>,
     compiled: Mutex<Programs<O>>,
     traces: AtomicUsize,
@@ -150,6 +153,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
     pub fn with_borrowed<R: Output<Tree = O>>(name: &str, f: impl Fn(A, B) -> R + Send + Sync + 'static) -> Self {
         Jit {
             name: name.into(),
+            device: Device::default(),
             function: Box::new(move |donated, borrowed| f(donated, borrowed).into_result()),
             compiled: Mutex::default(),
             traces: AtomicUsize::new(0),
@@ -227,7 +231,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let mut signature = SIGNATURE.take();
         signature.0.clear();
         collect(|collector| donated.visit_mut(collector), &mut signature, &mut inputs, Some(&mut held))?;
-        collect_borrowed(borrowed, &mut signature, &mut inputs)?;
+        collect_borrowed(self.device, borrowed, &mut signature, &mut inputs)?;
         let cached = cached(&signature.0);
         SIGNATURE.set(signature);
         let Some(compiled) = cached else { return Ok(None) };
@@ -251,7 +255,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let (mut signature, mut inputs) = (Bytes::default(), Inputs::new());
         collect(|collector| donated.visit(collector), &mut signature, &mut inputs, None)?;
         let donated_count = inputs.len();
-        collect_borrowed(borrowed, &mut signature, &mut inputs)?;
+        collect_borrowed(self.device, borrowed, &mut signature, &mut inputs)?;
         let cached = self.compiled().find(&signature.0);
         let compiled = match cached {
             Some(compiled) => compiled,
@@ -290,7 +294,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
             return Err(self.with_name(Error::new(reason)));
         }
         let donated: Vec<bool> = (0..types.len()).map(|i| i < donated_count).collect();
-        let program = Program::compile_tuned(&self.name, &traced.graph, &donated)?;
+        let program = Program::compile_tuned(&self.name, &traced.graph, &donated, self.device)?;
         let result = result.expect("the function was traced");
         let mut programs = self.compiled();
         let (compiled, evicted) = programs.insert(signature, Compiled { program, result });
@@ -350,7 +354,8 @@ pub(crate) type Inputs<'t> = SmallVec<[&'t Array; 32]>;
 /// Second handles to leaves that a donated tree does not own, so that they are not overwritten.
 type Held = SmallVec<[Array; 2]>;
 
-/// The signature of borrowed arguments; `inputs` become their leaves.
+/// The signature of borrowed arguments, without the device: that of a resident state does not change.
+/// `inputs` become their leaves.
 pub(crate) fn signature<'t>(borrowed: &'t impl Tree, inputs: &mut Inputs<'t>) -> Result<Vec<u8>> {
     let mut signature = Bytes::default();
     collect(|collector| borrowed.visit(collector), &mut signature, inputs, None)?;
@@ -374,9 +379,15 @@ fn header(tag: u8, size: usize) -> usize {
     size << 8 | usize::from(tag)
 }
 
-/// The second half of a signature, after the donated arguments.
-fn collect_borrowed<'t>(borrowed: &'t impl Tree, signature: &mut Bytes, inputs: &mut Inputs<'t>) -> Result<()> {
-    signature.write_usize(header(b'|', 0));
+/// The second half of a signature, after the donated arguments: the device, and the borrowed arguments.
+fn collect_borrowed<'t>(
+    device: Device,
+    borrowed: &'t impl Tree,
+    signature: &mut Bytes,
+    inputs: &mut Inputs<'t>,
+) -> Result<()> {
+    // The word that divides the halves, so that the device adds none.
+    signature.write_usize(header(b'|', device as usize));
     collect(|collector| borrowed.visit(collector), signature, inputs, None)
 }
 

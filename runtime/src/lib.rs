@@ -17,7 +17,7 @@ mod profile;
 mod program;
 
 pub use bound::Bound;
-pub use device::cpu::threads;
+pub use device::{Device, cpu::threads};
 pub use jit::{Jit, jit};
 pub use lower::{Lowered, lower};
 pub use program::Program;
