@@ -110,7 +110,8 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], ct: &Ten
         | Op::Compare(_)
         | Op::Bitcast(_)
         | Op::StopGradient
-        | Op::Threefry(_)
+        | Op::Threefry
+        | Op::Result(_)
         | Op::Reduce(..)
         | Op::ArgReduce(..) => nonlinear(node, operands),
     }

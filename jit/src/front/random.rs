@@ -4,7 +4,7 @@
 use std::panic::Location;
 
 use super::tensor::Tensor;
-use super::trace::{apply, staged, tracing};
+use super::trace::{apply_all, staged, tracing};
 use super::tree::{Tree, Visitor};
 use crate::error::Error;
 use crate::graph::{Literal, Op};
@@ -76,7 +76,8 @@ impl Key {
         let location = Location::caller();
         let word = |i: usize| self.0.slice_axis(0, i..i + 1).reshape(&[]).broadcast_to(count.shape());
         let (k0, k1, high) = (word(0), word(1), count.zeros_like());
-        [0, 1].map(|w| apply(Op::Threefry(w), &[&k0, &k1, &high, count], location))
+        let words = apply_all(Op::Threefry, &[&k0, &k1, &high, count], location);
+        <[Tensor; 2]>::try_from(words.into_vec()).expect("threefry has two results")
     }
 
     /// u32 of `shape`, all bits random.

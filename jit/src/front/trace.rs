@@ -14,12 +14,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hashbrown::HashMap;
+use smallvec::{SmallVec, smallvec};
 
 use super::panics::{self, Panic};
 use super::tensor::{Repr, Tensor, TraceId};
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::graph::{Constant, Graph, Literal, Node, Op, ValueId, infer};
+use crate::graph::{Constant, Env, Graph, Literal, Node, Op, Operands, Results, ValueId, results};
 use crate::types::{DType, TensorType};
 
 /// What a trace gives: the graph, and the tensors from around it that it used.
@@ -211,22 +212,26 @@ pub fn location(x: &Tensor) -> Option<&'static Location<'static>> {
     TRACES.with_borrow(|traces| traces.iter().find(|trace| trace.id == *id)?.graph.node(*value).location)
 }
 
-/// Applies a recorded op of `graph` to other operands.
-pub fn reapply(node: &Node, operands: &[&Tensor]) -> Tensor {
-    apply(node.op.clone(), operands, node.location.unwrap_or_else(|| Location::caller()))
+/// Applies a recorded op to other operands; its results.
+pub fn reapply(node: &Node, operands: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
+    apply_all(node.op.clone(), operands, node.location.unwrap_or_else(|| Location::caller()))
 }
 
 /// Records the values of `graph` here, with `inputs` in place of its inputs; gives its results.
 pub fn inline(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
-    let mut values: Vec<Tensor> = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        let value = match &node.op {
-            Op::Param(i) => inputs[*i].clone(),
-            _ => reapply(node, &node.operands.iter().map(|x| &values[x.index()]).collect::<Vec<_>>()),
-        };
-        values.push(value);
+    let mut env: Env<Tensor> = Env::new(graph);
+    for id in graph.ids() {
+        let node = graph.node(id);
+        if let Op::Param(i) = node.op {
+            env.set(id, inputs[i].clone());
+        } else if let Some(result) = env.projected(node) {
+            env.set(id, result.clone());
+        } else {
+            let operands: Vec<&Tensor> = node.operands.iter().map(|&x| env.get(x)).collect();
+            env.set_all(id, reapply(node, &operands));
+        }
     }
-    graph.outputs.iter().map(|x| values[x.index()].clone()).collect()
+    graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
 }
 
 /// How ops outside are evaluated: the runtime compiles and runs the one-op graph.
@@ -258,52 +263,78 @@ fn guess(op: &Op, first: Option<&TensorType>) -> TensorType {
     }
 }
 
-/// Applies `op`: records it in the innermost trace, or evaluates it where there is none.
+/// Applies `op`, which has one result: records it in the innermost trace, or evaluates it where there is none.
 pub fn apply(op: Op, operands: &[&Tensor], location: &'static Location<'static>) -> Tensor {
-    if let Some(poisoned) = operands.iter().find_map(|x| x.error()) {
-        return poison(guess(&op, Some(operands[0].ty())), poisoned.clone());
+    apply_all(op, operands, location).swap_remove(0)
+}
+
+/// Applies `op`: records it in the innermost trace, or evaluates it where there is none. Gives its results.
+pub fn apply_all(op: Op, operands: &[&Tensor], location: &'static Location<'static>) -> SmallVec<[Tensor; 1]> {
+    let count = op.results();
+    let poisoned = |ty: TensorType, error: Error| (0..count).map(|_| poison(ty.clone(), error.clone())).collect();
+    if let Some(error) = operands.iter().find_map(|x| x.error()) {
+        return poisoned(guess(&op, Some(operands[0].ty())), error.clone());
     }
-    let types: smallvec::SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
-    let inferred = panics::catch(|| infer(&op, &types).map_err(|why| Error::op(op.name(), why, location)));
-    let ty = match inferred.unwrap_or_else(|panic| Err(panic.error(op.name()))) {
-        Ok(ty) => ty,
+    let operand_types: SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
+    let inferred = panics::catch(|| results(&op, &operand_types).map_err(|why| Error::op(op.name(), why, location)));
+    let types = match inferred.unwrap_or_else(|panic| Err(panic.error(op.name()))) {
+        Ok(types) => types,
         Err(error) => {
-            return poison(guess(&op, types.first().copied()), error);
+            return poisoned(guess(&op, operand_types.first().copied()), error);
         }
     };
     if !tracing() {
-        return evaluate_op(op, operands, ty, location);
+        return evaluate_op(op, operands, types, location);
     }
-    let mut values = crate::graph::Operands::new();
+    let mut values = Operands::new();
     for x in operands {
         match lift_here(x) {
             Ok(value) => values.push(value),
-            Err(error) => return poison(ty, Error::op(op.name(), error, location)),
+            Err(error) => return poisoned(types[0].clone(), Error::op(op.name(), error, location)),
         }
     }
     TRACES.with_borrow_mut(|traces| {
         let trace = traces.last_mut().expect("a trace, since `tracing()`");
-        let value = trace.graph.push(Node { op, operands: values, ty: ty.clone(), location: Some(location) });
-        Tensor::traced(trace.id, value, ty)
+        let values = push(&mut trace.graph, op, values, &types, location);
+        values.into_iter().zip(types).map(|(value, ty)| Tensor::traced(trace.id, value, ty)).collect()
     })
 }
 
-fn evaluate_op(op: Op, operands: &[&Tensor], ty: TensorType, location: &'static Location<'static>) -> Tensor {
+/// Adds an op whose results have these types; gives the results.
+fn push(
+    graph: &mut Graph,
+    op: Op,
+    operands: Operands,
+    types: &Results,
+    location: &'static Location<'static>,
+) -> SmallVec<[ValueId; 1]> {
+    let id = graph.push(Node { op, operands, ty: types[0].clone(), location: Some(location) });
+    if types.len() == 1 { smallvec![id] } else { graph.project(id, types.clone()).into() }
+}
+
+fn evaluate_op(
+    op: Op,
+    operands: &[&Tensor],
+    types: Results,
+    location: &'static Location<'static>,
+) -> SmallVec<[Tensor; 1]> {
+    let poisoned = |types: Results, error: Error| -> SmallVec<[Tensor; 1]> {
+        types.into_iter().map(|ty| Tensor::poisoned(ty, error.clone())).collect()
+    };
     let mut arrays = Vec::new();
     for x in operands {
         match x.concrete() {
             Some(array) => arrays.push(array.clone()),
-            None => return Tensor::poisoned(ty, Error::op(op.name(), x.no_data(), location)),
+            None => return poisoned(types, Error::op(op.name(), x.no_data(), location)),
         }
     }
     let mut graph = Graph::new();
     let params = arrays.iter().map(|a| graph.param(a.ty().clone())).collect();
     let name = op.name();
-    let result = graph.push(Node { op, operands: params, ty: ty.clone(), location: Some(location) });
-    graph.outputs.push(result);
+    graph.outputs = push(&mut graph, op, params, &types, location).into_vec();
     match evaluate(&graph, &arrays) {
-        Ok(mut results) => Tensor::from(results.remove(0)),
-        Err(error) => Tensor::poisoned(ty, Error::op(name, error.message(), location)),
+        Ok(results) => results.into_iter().map(Tensor::from).collect(),
+        Err(error) => poisoned(types, Error::op(name, error.message(), location)),
     }
 }
 

@@ -8,11 +8,11 @@
 
 mod scalar;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::array::{Array, has_room};
 use crate::error::{Error, Result};
-use crate::graph::{ArgOp, BinaryOp, CompareOp, DotAxes, Graph, Literal, Node, Op, ReduceOp, ValueId, verify};
+use crate::graph::{ArgOp, BinaryOp, CompareOp, DotAxes, Env, Graph, Literal, Op, ReduceOp, ValueId, results, verify};
 use crate::types::{DType, Shape, TensorType, row_major_strides};
 
 /// The results of `graph` for these inputs.
@@ -43,37 +43,60 @@ pub fn interpret_each(
     }
     // Values are dropped after their last use, so that whole training steps fit into memory.
     let mut uses = graph.uses();
-    let mut values: Vec<Option<Array>> = vec![None; graph.nodes.len()];
+    let mut env: Env<Array> = Env::new(graph);
     for id in graph.ids() {
         let node = graph.node(id);
         // An element is eight bytes here.
         has_room(node.ty.elements().saturating_mul(8), || node.ty.to_string())
             .map_err(|e| e.context(node.op.name()))?;
-        let result = {
-            let get = |x: &ValueId| values[x.index()].as_ref().expect("a value is kept until its last use");
-            let operands: SmallVec<[&Array; 4]> = node.operands.iter().map(get).collect();
-            apply(node, &operands, inputs)?
+        let results: SmallVec<[Array; 1]> = match env.projected(node) {
+            Some(result) => smallvec![result.clone()],
+            None => {
+                let operands: SmallVec<[&Array; 4]> = node.operands.iter().map(|&x| env.get(x)).collect();
+                let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
+                match &node.op {
+                    Op::Param(i) => smallvec![inputs[*i].clone()],
+                    op if op.results() == 1 => smallvec![apply(op, &node.ty, &operands)?],
+                    op => several(op, &results(op, &types).map_err(Error::new)?, &operands)?,
+                }
+            }
         };
-        each(id, &result)?;
-        for x in &node.operands {
+        // Of several results, the first: each is shown where it is projected.
+        each(id, &results[0])?;
+        for &x in &node.operands {
             uses[x.index()] -= 1;
             if uses[x.index()] == 0 {
-                values[x.index()] = None;
+                env.forget(x);
             }
         }
-        values[id.index()] = (uses[id.index()] > 0).then_some(result);
+        if uses[id.index()] > 0 {
+            env.set_all(id, results);
+        }
     }
-    Ok(graph.outputs.iter().map(|x| values[x.index()].clone().expect("a result is used as such")).collect())
+    Ok(graph.outputs.iter().map(|&x| env.get(x).clone()).collect())
 }
 
-/// The value of one node. `inputs` are the graph's.
-fn apply(node: &Node, operands: &[&Array], inputs: &[Array]) -> Result<Array> {
-    let ty = &node.ty;
+/// The results, of these types, of an op that has several.
+fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVec<[Array; 1]>> {
+    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| bits_of(a.ty().dtype, a.bytes())).collect();
+    let results: SmallVec<[Vec<u64>; 2]> = match op {
+        Op::Threefry => {
+            let words = |i: usize| scalar::threefry([x[0][i], x[1][i]], [x[2][i], x[3][i]]);
+            let words: Vec<[u64; 2]> = (0..x[0].len()).map(words).collect();
+            [0, 1].map(|word| words.iter().map(|words| words[word]).collect()).into()
+        }
+        _ => unreachable!("{} has one result", op.name()),
+    };
+    types.iter().zip(&results).map(|(ty, bits)| array_of(ty, bits)).collect()
+}
+
+/// The result, of this type, of an op that has one.
+fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
     let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| bits_of(a.ty().dtype, a.bytes())).collect();
     let from = |i: usize| operands[i].ty();
     let count = ty.elements();
-    let bits: Vec<u64> = match &node.op {
-        Op::Param(i) => return Ok(inputs[*i].clone()),
+    let bits: Vec<u64> = match op {
+        Op::Param(_) | Op::Result(_) | Op::Threefry => unreachable!("{} is handled before", op.name()),
         Op::Constant(constant) => return Ok(constant.0.clone()),
         Op::Literal(literal) => vec![literal.bits],
         Op::Iota { dtype, axis, .. } => {
@@ -89,10 +112,6 @@ fn apply(node: &Node, operands: &[&Array], inputs: &[Array]) -> Result<Array> {
         Op::Convert(to) => x[0].iter().map(|&x| scalar::convert(from(0).dtype, *to, x)).collect(),
         // The same bits, row-major: as another element type, or as another shape.
         Op::Bitcast(_) | Op::StopGradient | Op::Reshape(_) => x[0].clone(),
-        Op::Threefry(word) => {
-            let words = |i: usize| scalar::threefry([x[0][i], x[1][i]], [x[2][i], x[3][i]]);
-            (0..count).map(|i| words(i)[usize::from(*word)]).collect()
-        }
         Op::Transpose(perm) => pick(ty, &x[0], from(0), |at, source| {
             for (i, &axis) in perm.iter().enumerate() {
                 source[axis] = at[i];
@@ -310,7 +329,7 @@ fn offset(at: &[usize], strides: &[usize]) -> usize {
 mod tests {
     use super::*;
     use crate::array::Element;
-    use crate::graph::{Operands, infer, parse, samples};
+    use crate::graph::{parse, samples};
 
     /// The result of the graph `text`, which has one.
     fn run<T: Element>(text: &str, inputs: &[Array]) -> Vec<T> {
@@ -324,13 +343,10 @@ mod tests {
     #[test]
     fn every_sample_evaluates() {
         for sample in samples() {
-            let mut graph = Graph::new();
-            let params: Operands = sample.operands.iter().map(|ty| graph.param(ty.clone())).collect();
-            let ty = infer(&sample.op, &sample.operands.iter().collect::<Vec<_>>()).unwrap();
-            let id = graph.push(Node { op: sample.op.clone(), operands: params, ty: ty.clone(), location: None });
-            graph.outputs.push(id);
+            let graph = sample.graph();
             let inputs: Vec<Array> = sample.operands.iter().map(|ty| Array::zeros(ty).unwrap()).collect();
-            assert_eq!(interpret(&graph, &inputs).unwrap()[0].ty(), &ty, "{graph}");
+            let types: Vec<_> = interpret(&graph, &inputs).unwrap().iter().map(|x| x.ty().clone()).collect();
+            assert_eq!(types, graph.output_types(), "{graph}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! broadcasts, which are done before broadcasting.
 
 use super::{Rewrite, Rule};
-use crate::graph::{Op, UnaryOp, ValueId};
+use crate::graph::{Op, OpClass, UnaryOp, ValueId};
 use crate::types::DType;
 
 type Rewritten = Option<ValueId>;
@@ -87,7 +87,13 @@ fn bitcast_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
 /// `f(broadcast x, broadcast y) = broadcast f(x, y)` for elementwise `f`, where the operands repeat along the same
 /// axes: done once instead of once per repetition. Scalars repeat along all axes, so they go with anything.
 fn broadcast_last(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
-    if !is_elementwise(op) || x.is_empty() {
+    // Of an op with several results, one.
+    let of = w.node(*x.first()?).clone();
+    let (op, index, x) = match op {
+        Op::Result(index) => (&of.op, Some(*index), &of.operands[..]),
+        _ => (op, None, x),
+    };
+    if op.class() != OpClass::Elementwise || op.results() > 1 && index.is_none() {
         return None;
     }
     let shape = w.shape(x[0]).clone();
@@ -111,30 +117,11 @@ fn broadcast_last(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
             None => w.operand(x),
         });
     }
-    let result = w.add(op.clone(), &operands)?;
-    w.broadcast(result, &shape, &dims)
-}
-
-/// Is an element of the result a function of the elements at the same place?
-fn is_elementwise(op: &Op) -> bool {
-    match op {
-        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select => true,
-        Op::Convert(_) | Op::Bitcast(_) | Op::StopGradient | Op::Threefry(_) => true,
-        Op::Param(_)
-        | Op::Literal(_)
-        | Op::Constant(_)
-        | Op::Iota { .. }
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Broadcast { .. }
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Concat(_)
-        | Op::Rev(_)
-        | Op::Reduce(..)
-        | Op::ArgReduce(..)
-        | Op::Dot(_) => false,
+    let mut result = w.add(op.clone(), &operands)?;
+    if let Some(index) = index {
+        result = w.add(Op::Result(index), &[result])?;
     }
+    w.broadcast(result, &shape, &dims)
 }
 
 /// An example of every rule: its name, the inputs, the value before, the value after.

@@ -11,10 +11,8 @@ mod contraction;
 mod elementwise;
 mod movement;
 
-use smallvec::SmallVec;
-
 use super::rebuild::{Rebuild, rebuild};
-use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId, infer};
+use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId};
 use crate::types::{Axes, DType, Shape, TensorType};
 
 /// The graph with every rule applied until none does.
@@ -75,10 +73,7 @@ impl Rewrite<'_> {
 
     /// The simplified value of an op. `None` only where a rule made an ill-typed op: then the rule does not apply.
     fn add(&mut self, op: Op, operands: &[ValueId]) -> Option<ValueId> {
-        let inferred = {
-            let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|&x| self.ty(x)).collect();
-            infer(&op, &types)
-        };
+        let inferred = self.new.graph().infer(&op, operands);
         match inferred {
             Ok(ty) => Some(self.simplified(&op, Operands::from_slice(operands), &ty)),
             Err(why) => {
