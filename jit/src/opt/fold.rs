@@ -170,7 +170,7 @@ mod tests {
         );
         // The first test vector of threefry2x32.
         check(
-            "%1: u32[] = literal 0\n%r: u32[] = threefry %1, %1, %1, %1 [word=1]",
+            "%1: u32[] = literal 0\n%2: u32[] = threefry %1, %1, %1, %1\n%r: u32[] = result %2 [index=1]",
             "u32[]",
             "%1: u32[] = literal 2579123966",
         );

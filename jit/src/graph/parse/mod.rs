@@ -256,6 +256,19 @@ mod tests {
             ),
             ("%1: f32[2] = neg %0 %0", "line 2: expected the end of the line, found `%0`"),
             ("%1: f32[2] neg %0", "line 2: expected `=`, found `neg %0`"),
+            (
+                "%2: u32[] = literal 1\n%1: u32[] = threefry %2, %2, %2, %2",
+                "line 4: %1 has several results, and is none",
+            ),
+            (
+                "%2: u32[] = literal 1\n%3: u32[] = threefry %2, %2, %2, %2\n%1: u32[] = not %3",
+                "line 4: not: of threefry, only its results can be used",
+            ),
+            (
+                "%2: u32[] = literal 1\n%3: u32[] = threefry %2, %2, %2, %2\n%1: u32[] = result %3 [index=2]",
+                "line 4: result: threefry has 2 results, not a number 2",
+            ),
+            ("%1: f32[2] = result %0 [index=0]", "line 2: result: param has one result, which is itself"),
             ("%1: f32[] = literal 1.0", "line 3: returns (f32[]), but the head says (f32[2])"),
         ];
         for (body, expected) in cases {
