@@ -17,7 +17,7 @@
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::graph::{Graph, ValueId};
 use fulgurite_jit::panics::guarded;
-use fulgurite_jit::trace::{Traced, staged, trace};
+use fulgurite_jit::trace::{Traced, as_one_program, trace};
 use fulgurite_jit::{Error, Tensor};
 use smallvec::SmallVec;
 
@@ -108,7 +108,7 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
 pub(crate) fn linearize_staged(xs: &[Tensor], f: &mut FlatFn<'_>) -> (Vec<Tensor>, Result<LinearAt, Error>) {
     let mut linear = None;
     let mut count = 0;
-    let mut results = staged(xs, |xs| match linearize(xs, f) {
+    let mut results = as_one_program(xs, |xs| match linearize(xs, f) {
         Ok(mut linearized) => {
             count = linearized.results.len();
             linear = Some(Ok(linearized.linear));
@@ -122,7 +122,7 @@ pub(crate) fn linearize_staged(xs: &[Tensor], f: &mut FlatFn<'_>) -> (Vec<Tensor
         }
     });
     let residuals = results.split_off(count);
-    let linear = linear.expect("`staged` always runs its function");
+    let linear = linear.expect("`as_one_program` always runs its function");
     (results, linear.map(|linear| (linear, residuals)))
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn transpose(node: &Node, operands: &[Operand<'_>], ct: &Tensor) -> R
             let part = |x: &Operand<'_>| {
                 let range = start..start + x.ty().shape[*axis];
                 start = range.end;
-                x.accept(|| ct.slice_axis(*axis as isize, range))
+                x.accept(|| ct.slice_in_dim(*axis as isize, range))
             };
             Ok(operands.iter().map(part).collect())
         }

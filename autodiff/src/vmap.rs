@@ -6,7 +6,7 @@ use std::hash::Hasher;
 use std::panic::Location;
 
 use fulgurite_jit::panics::guarded;
-use fulgurite_jit::trace::{Traced, staged};
+use fulgurite_jit::trace::{Traced, as_one_program};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::{Error, Name, Tensor, TensorType, Tree, Visitor, leaves, named_leaves, unflatten};
 
@@ -19,7 +19,7 @@ use crate::flat::{failed, flat, trace_flat, types};
 /// leaves that all examples share, or a tuple of such, one for each part of the argument. Negative numbers count from
 /// the end. The results have the examples along axis 0. Tensors that `f` takes from around it are shared.
 ///
-/// Random keys are mapped like any tensor: `Key::split_n` gives the rows, `Key::from_data` makes them one argument.
+/// Random keys are mapped like any tensor: `Key::split_n` gives the rows, `Key::wrap_key_data` makes them one argument.
 ///
 /// ```no_run
 /// use fulgurite_autodiff::{grad, vmap};
@@ -49,7 +49,7 @@ pub fn vmap_out<A: Tree, O: Tree>(f: impl Fn(A) -> O, in_axes: impl InAxes, out_
     move |args: A| {
         let mapping = Mapping::of(&args, &in_axes).map_err(|why| Error::op("vmap", why, location));
         let mut structure = None;
-        let results = staged(&leaves(&args), |xs| {
+        let results = as_one_program(&leaves(&args), |xs| {
             let examples = match &mapping {
                 Ok(mapping) => mapping.example_types(xs),
                 Err(_) => types(xs),
@@ -68,7 +68,7 @@ pub fn vmap_out<A: Tree, O: Tree>(f: impl Fn(A) -> O, in_axes: impl InAxes, out_
             });
             batched.unwrap_or_else(|error| failed(&error, &traced.graph.output_types()))
         });
-        unflatten(&structure.expect("`staged` always runs its function"), results)
+        unflatten(&structure.expect("`as_one_program` always runs its function"), results)
     }
 }
 

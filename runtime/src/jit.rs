@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::panics::guarded;
-use fulgurite_jit::trace::{keep, trace_call, tracing};
+use fulgurite_jit::trace::{record_error, trace_call, tracing};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::types::join;
 use fulgurite_jit::{Array, Error, Name, Output, Result, Tensor, TensorType, Tree, Visitor, leaves, unflatten};
@@ -446,7 +446,7 @@ fn collect<'t>(
         None => Ok(()),
         Some(error) => {
             // Within a trace: an argument that is not there yet.
-            keep(&error);
+            record_error(&error);
             Err(error)
         }
     }
