@@ -360,7 +360,7 @@ pub enum Replay {
     /// Cranelift's code: what it makes of it depends on the machine.
     Clif(String),
     /// The plan of a product.
-    Product(gemm::Gemm),
+    Product(Box<gemm::Gemm>),
 }
 
 /// What each kernel becomes for vectors of `isa`, whether or not this machine has them. Tests compare it with what they
@@ -373,7 +373,7 @@ pub fn replay(kernels: &Kernels, isa: Isa) -> Result<Vec<Replay>> {
     let replays = kernels.kernels.iter().map(|kernel| {
         let kernel = match kernel {
             Kernel::Loop(kernel) => canonical(kernel).0,
-            Kernel::Gemm(gemm) => return Ok(Replay::Product(describe(gemm, isa, None))),
+            Kernel::Gemm(gemm) => return Ok(Replay::Product(Box::new(describe(gemm, isa, None)))),
         };
         let (loops, code) = prepare_one(&kernel, Width::widest(isa))?;
         if let Some(Emission { code, symbols }) = code {

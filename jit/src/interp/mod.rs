@@ -180,7 +180,7 @@ fn pad(ty: &TensorType, x: &[u64], from: &TensorType, value: u64, low: &[isize],
             if position < 0 || position as usize >= ty.shape[axis] {
                 continue 'elements;
             }
-            at[axis] = place as usize;
+            at[axis] = position as usize;
         }
         result[flatten(&at, &ty.shape)] = x;
     }

@@ -1,11 +1,11 @@
-//! Backward through one linear op: from the cotangent of its result to those of its linear operands.
+//! Transposition rules: from the cotangent of the result of a linear op to those of its linear operands.
 //!
 //! Comes in: a node of the linear part of a graph, which of its operands are linear and what the others are, and the
 //! cotangent `ct` of its result. Goes out: for each linear operand a contribution to its cotangent, recorded in the
 //! current trace. If the op maps dx to A dx, the rule maps ct to Aᵀ ct, where ⟨A dx, ct⟩ = ⟨dx, Aᵀ ct⟩.
 //!
-//! Ops that are not linear have no rule: `jvp` never applies them to a tangent. If it did, that would be our mistake,
-//! and is reported as such.
+//! Ops that are not linear have no rule: `jvp` never applies them to a tangent. One that is found here is a compiler
+//! error.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -14,18 +14,18 @@ use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Error, Result, Shape, Tensor, TensorType};
 use smallvec::{SmallVec, smallvec};
 
-use crate::jvp::inverse;
+use crate::rules::jvp::inverse;
 
 /// An operand of a linear op.
-pub(crate) enum Operand<'a> {
-    /// It depends on a tangent: it has a cotangent, but no value here.
+pub(crate) enum TransposeOperand<'a> {
+    /// Depends on a tangent: has a cotangent, but no value here.
     Linear(&'a TensorType),
-    /// It does not: a coefficient.
+    /// A coefficient.
     Constant(&'a Tensor),
 }
-use Operand::{Constant, Linear};
+use TransposeOperand::{Constant, Linear};
 
-impl Operand<'_> {
+impl TransposeOperand<'_> {
     fn ty(&self) -> &TensorType {
         match self {
             Linear(ty) => ty,
@@ -33,8 +33,8 @@ impl Operand<'_> {
         }
     }
 
-    /// `ct` as the cotangent of this operand: nothing if it is a constant.
-    fn accept(&self, ct: impl FnOnce() -> Tensor) -> Option<Tensor> {
+    /// `ct` as the cotangent of this operand; `None` for a constant.
+    fn cotangent_if_linear(&self, ct: impl FnOnce() -> Tensor) -> Option<Tensor> {
         match self {
             Linear(_) => Some(ct()),
             Constant(_) => None,
@@ -48,13 +48,15 @@ pub(crate) type Cotangents = SmallVec<[Option<Tensor>; 4]>;
 /// The transpose of one op.
 ///
 /// # Errors
-/// A compiler error when the op is not linear in the operands that are said to be.
-pub(crate) fn transpose(node: &Node, operands: &[Operand<'_>], ct: &Tensor) -> Result<Cotangents> {
+/// A compiler error when the op is not linear in the `Linear` operands.
+pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) -> Result<Cotangents> {
     let one = |ct: Tensor| Ok(smallvec![Some(ct)]);
     match &node.op {
         Op::Unary(UnaryOp::Neg) => one(-ct),
-        Op::Binary(BinaryOp::Add) => Ok(operands.iter().map(|x| x.accept(|| ct.clone())).collect()),
-        Op::Binary(BinaryOp::Sub) => Ok(smallvec![operands[0].accept(|| ct.clone()), operands[1].accept(|| -ct)]),
+        Op::Binary(BinaryOp::Add) => Ok(operands.iter().map(|x| x.cotangent_if_linear(|| ct.clone())).collect()),
+        Op::Binary(BinaryOp::Sub) => {
+            Ok(smallvec![operands[0].cotangent_if_linear(|| ct.clone()), operands[1].cotangent_if_linear(|| -ct)])
+        }
         Op::Binary(BinaryOp::Mul) => match operands {
             [Linear(_), Constant(y)] => Ok(smallvec![Some(ct * *y), None]),
             [Constant(x), Linear(_)] => Ok(smallvec![None, Some(ct * *x)]),
@@ -65,9 +67,11 @@ pub(crate) fn transpose(node: &Node, operands: &[Operand<'_>], ct: &Tensor) -> R
             _ => nonlinear(node, operands),
         },
         Op::Select => match operands {
-            [Constant(pred), x, y] => {
-                Ok(smallvec![None, x.accept(|| pred.select(ct, 0.0)), y.accept(|| pred.select(0.0, ct)),])
-            }
+            [Constant(pred), x, y] => Ok(smallvec![
+                None,
+                x.cotangent_if_linear(|| pred.select(ct, 0.0)),
+                y.cotangent_if_linear(|| pred.select(0.0, ct)),
+            ]),
             _ => nonlinear(node, operands),
         },
         Op::Convert(_) => one(ct.convert(operands[0].ty().dtype)),
@@ -78,10 +82,10 @@ pub(crate) fn transpose(node: &Node, operands: &[Operand<'_>], ct: &Tensor) -> R
         Op::Pad { low, high, interior } => Ok(pad((low, high, interior), operands, ct)),
         Op::Concat(axis) => {
             let mut start = 0;
-            let part = |x: &Operand<'_>| {
+            let part = |x: &TransposeOperand<'_>| {
                 let range = start..start + x.ty().shape[*axis];
                 start = range.end;
-                x.accept(|| ct.slice_in_dim(*axis as isize, range))
+                x.cotangent_if_linear(|| ct.slice_in_dim(*axis as isize, range))
             };
             Ok(operands.iter().map(part).collect())
         }
@@ -112,8 +116,8 @@ pub(crate) fn transpose(node: &Node, operands: &[Operand<'_>], ct: &Tensor) -> R
     }
 }
 
-fn nonlinear(node: &Node, operands: &[Operand<'_>]) -> Result<Cotangents> {
-    let show = |x: &Operand<'_>| match x {
+fn nonlinear(node: &Node, operands: &[TransposeOperand<'_>]) -> Result<Cotangents> {
+    let show = |x: &TransposeOperand<'_>| match x {
         Linear(ty) => format!("{ty} (linear)"),
         Constant(x) => x.ty().to_string(),
     };
@@ -122,48 +126,48 @@ fn nonlinear(node: &Node, operands: &[Operand<'_>]) -> Result<Cotangents> {
     Err(Error::compiler("linearize", message))
 }
 
-/// Repetition is summed up again: over new axes, and over those that had extent 1.
+/// Sums over new axes, and over those that had extent 1.
 fn broadcast(dims: &[usize], x: &TensorType, ct: &Tensor) -> Tensor {
     let stays = |axis: usize| dims.iter().position(|&dim| dim == axis).is_some_and(|i| x.shape[i] == ct.shape()[axis]);
     let summed: Axes = (0..ct.rank()).filter(|&axis| !stays(axis)).collect();
     ct.sum_axes(&summed).reshape(&x.shape)
 }
 
-/// Elements that were left out have cotangent zero.
+/// Elements outside of the slice have cotangent zero.
 fn slice(start: &[usize], stride: &[usize], x: &TensorType, ct: &Tensor) -> Tensor {
     let low: SmallVec<[isize; 4]> = start.iter().map(|&n| n as isize).collect();
     let interior: Shape = stride.iter().map(|n| n - 1).collect();
     let high = (0..x.rank()).map(|axis| {
         let extent = ct.shape()[axis] as isize;
-        let spread = extent + (extent - 1).max(0) * interior[axis] as isize;
-        x.shape[axis] as isize - low[axis] - spread
+        let padded = extent + (extent - 1).max(0) * interior[axis] as isize;
+        x.shape[axis] as isize - low[axis] - padded
     });
     ct.pad(0.0, &low, &high.collect::<SmallVec<[isize; 4]>>(), &interior)
 }
 
-/// The operand gets what lies where its elements went, the padding value the sum of all else.
-fn pad(config: (&[isize], &[isize], &[usize]), operands: &[Operand<'_>], ct: &Tensor) -> Cotangents {
+/// The operand gets the elements at its positions, the padding value the sum of all others.
+fn pad(config: (&[isize], &[isize], &[usize]), operands: &[TransposeOperand<'_>], ct: &Tensor) -> Cotangents {
     let (low, high, interior) = config;
     let of_operand = || {
-        // Undo the edges first: what was cut off has cotangent zero, and a negative padding puts zeros there.
+        // Undo the edges first: elements that were cut off have cotangent zero, which negative padding inserts.
         let negate = |edge: &[isize]| edge.iter().map(|n| -n).collect::<SmallVec<[isize; 4]>>();
-        let spread = ct.pad(0.0, &negate(low), &negate(high), &Axes::from_elem(0, low.len()));
+        let padded = ct.pad(0.0, &negate(low), &negate(high), &Axes::from_elem(0, low.len()));
         let stride: Shape = interior.iter().map(|n| n + 1).collect();
-        let limit = Shape::from_slice(spread.shape());
-        spread.slice(&Axes::from_elem(0, low.len()), &limit, &stride)
+        let limit = Shape::from_slice(padded.shape());
+        padded.slice(&Axes::from_elem(0, low.len()), &limit, &stride)
     };
     let of_value = || {
         let inside = Tensor::full(&operands[0].ty().shape, 0.0, DType::Bool);
         inside.pad(true, low, high, interior).select(ct, 0.0).sum()
     };
-    smallvec![operands[0].accept(of_operand), operands[1].accept(of_value)]
+    smallvec![operands[0].cotangent_if_linear(of_operand), operands[1].cotangent_if_linear(of_value)]
 }
 
 /// The contraction of `ct` with the constant operand `other`, for the operand on `side` (0 left, 1 right) of type `x`.
 ///
-/// The axes of `ct` are those of the batch, the free ones of the left and those of the right. It goes together with
-/// `other` along the batch, and is contracted along the free axes of `other`; the free axes of `x` stay. Of `other`,
-/// those axes stay that were contracted with `x`. So the result has all axes of `x`, if perhaps not in order.
+/// The axes of `ct` are the batch axes, the free axes of the left and those of the right operand. `ct` and `other` share
+/// the batch axes and are contracted along the free axes of `other`. What remains are the free axes of `x` and those that
+/// were contracted with `x`: all axes of `x`, in some order.
 fn dot(axes: &DotAxes, side: usize, x: &TensorType, other: &Tensor, ct: &Tensor) -> Tensor {
     // Pairs as (axis of x, axis of other).
     let pair = |&(left, right): &(usize, usize)| if side == 0 { (left, right) } else { (right, left) };
@@ -174,10 +178,10 @@ fn dot(axes: &DotAxes, side: usize, x: &TensorType, other: &Tensor, ct: &Tensor)
     let free_other = axes.free(1 - side, other.rank());
     let other_starts = batch.len() + if side == 0 { free.len() } else { 0 };
 
-    // Either order of the two gives the same numbers. Take the one that has the axes in the order of `x`, if one has.
-    let batch_places = batch.iter().enumerate().map(|(i, &(_, of_other))| (i, of_other));
+    // Both operand orders give the same values. Use the one whose result has the axes in the order of `x`, if any.
+    let batch_pairs = batch.iter().enumerate().map(|(i, &(_, of_other))| (i, of_other));
     let contracted = free_other.iter().enumerate().map(|(i, &of_other)| (other_starts + i, of_other));
-    let ct_first = DotAxes { batch: batch_places.collect(), contract: contracted.collect() };
+    let ct_first = DotAxes { batch: batch_pairs.collect(), contract: contracted.collect() };
     let order = |free_first: bool| -> Axes {
         let batch = batch.iter().map(|&(of_x, _)| of_x);
         let contracted = contract.iter().map(|&(of_x, _)| of_x);

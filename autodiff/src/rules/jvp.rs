@@ -2,10 +2,10 @@
 //!
 //! Comes in: a graph, and for each of its inputs a tensor and, unless it is zero, a tangent. Goes out: the results and
 //! their tangents, recorded in the current trace. In the rules `x, y` are operands, `z` is the op's result, `dx, dy`
-//! are tangents; `None` is a tangent that is zero whatever the values are, and costs nothing. Only floats have tangents.
+//! are tangents; `None` is a tangent that is zero for all values. Only floats have tangents.
 //!
-//! Every rule is linear in the tangents and uses nothing but the ops that `transpose` knows to apply to them, which is
-//! what makes reverse mode follow from this file. Conventions where a derivative is not defined are JAX's.
+//! Every rule is linear in the tangents and applies only ops to them that `transpose` has a rule for, so reverse mode
+//! needs no further derivatives. Where a derivative is not defined, the value is that of JAX.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -17,7 +17,7 @@ use fulgurite_jit::trace::reapply;
 use fulgurite_jit::types::Axes;
 use smallvec::SmallVec;
 
-use crate::flat::{add, needed};
+use crate::flat::{add, live};
 
 /// A tensor and its tangent.
 #[derive(Clone, Debug)]
@@ -34,18 +34,18 @@ impl Dual {
 
 /// Records `graph` and its tangents in the current trace.
 pub(crate) fn jvp(graph: &Graph, inputs: &[Dual]) -> Vec<Dual> {
-    let needed = needed(graph, graph.outputs.iter().copied());
+    let live = live(graph, graph.outputs.iter().copied());
     let mut duals: Vec<Option<Dual>> = vec![None; graph.nodes.len()];
     let get = |duals: &[Option<Dual>], i: usize| duals[i].clone().expect("operands come first");
-    for id in graph.ids().filter(|id| needed[id.index()]) {
+    for id in graph.ids().filter(|id| live[id.index()]) {
         let node = graph.node(id);
         let dual = if let Op::Param(i) = node.op {
             inputs[i].clone()
         } else {
             let operands: SmallVec<[Dual; 4]> = node.operands.iter().map(|x| get(&duals, x.index())).collect();
             let x = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
-            let moves = operands.iter().any(|operand| operand.dx.is_some());
-            let dx = if moves { tangent(node, &operands, &x) } else { None };
+            let has_tangent = operands.iter().any(|operand| operand.dx.is_some());
+            let dx = if has_tangent { tangent(node, &operands, &x) } else { None };
             Dual { x, dx }
         };
         duals[id.index()] = Some(dual);
@@ -56,7 +56,7 @@ pub(crate) fn jvp(graph: &Graph, inputs: &[Dual]) -> Vec<Dual> {
 /// The tangent of `z`, the result of a node some of whose operands have tangents.
 fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
     match &node.op {
-        // These have no operands, or are constant wherever they are differentiable, or by definition.
+        // No operands, or constant where differentiable, or constant by definition.
         Op::Param(_)
         | Op::Literal(_)
         | Op::Constant(_)
@@ -67,7 +67,7 @@ fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry(_)
         | Op::StopGradient => None,
 
-        // These are linear: the tangent goes the way of the value.
+        // Linear: the op applies to the tangent.
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {
             Some(reapply(node, &[operands[0].dx.as_ref()?]))
         }
@@ -97,15 +97,14 @@ fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
     }
 }
 
-/// Elementwise ops of one operand: `dx` times the derivative at `x`, written with the result `z` where that is less to
-/// compute.
+/// Elementwise ops of one operand: `dx` times the derivative at `x`, written with the result `z` where that is cheaper.
 fn unary(op: UnaryOp, x: &Tensor, dx: &Tensor, z: &Tensor) -> Option<Tensor> {
     Some(match op {
         UnaryOp::Sign | UnaryOp::Not | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::IsFinite => {
             return None;
         }
         UnaryOp::Neg => -dx,
-        // 1 at 0, and -1 at NaN, as JAX has it; the sign has no slope of its own.
+        // 1 at 0, and -1 at NaN, as in JAX.
         UnaryOp::Abs => dx * x.greater_equal(0.0).select(Tensor::literal(1.0, x.dtype()), -1.0),
         UnaryOp::Exp => dx * z,
         UnaryOp::Exp2 => dx * (z * LN_2),
@@ -173,16 +172,16 @@ fn binary(
             (None, Some(dy)) => Some(dy * -(z / y)),
             (None, None) => None,
         },
-        // z = x - y q with a whole q, constant between its jumps. Not the quotient cut off: near a jump it may round to
+        // z = x - y q with a whole q, constant between its jumps. Not the truncated quotient: near a jump it may round to
         // the next q.
         BinaryOp::Rem => add(dx.cloned(), dy.map(|dy| dy * -((x - z) / y).round())),
-        // The whole tangent of the chosen operand, half of each where they are equal.
+        // The tangent of the selected operand, half of each where they are equal.
         BinaryOp::Max | BinaryOp::Min => {
-            let share = |x: &Tensor, y: &Tensor| {
+            let weight = |x: &Tensor, y: &Tensor| {
                 let of_x = y.equal(z).select(Tensor::literal(0.5, x.dtype()), 1.0);
                 x.equal(z).select(of_x, 0.0)
             };
-            add(dx.map(|dx| dx * share(x, y)), dy.map(|dy| dy * share(y, x)))
+            add(dx.map(|dx| dx * weight(x, y)), dy.map(|dy| dy * weight(y, x)))
         }
         // z = e^(y log x). ∂x: y x^(y-1). At x = y = 0 that is 0 · ∞: NaN, as in JAX, but 0 where the exponent is not
         // differentiated, as in JAX's `integer_pow`; the base is replaced there. ∂y: z log x, which tends to 0 as x does;
@@ -224,8 +223,8 @@ fn reduce(op: ReduceOp, node: &Node, axes: &[usize], x: &Tensor, dx: &Tensor, z:
     }
 }
 
-/// The tangent of the product over `axes`: one half of the elements times the other, again and again, by the rule of the
-/// product, which does not divide by an element that may be 0. As in JAX, whose roundings matter where terms cancel.
+/// The tangent of the product over `axes`: the elements are halved and multiplied repeatedly, by the product rule, which
+/// does not divide by an element that may be 0. As in JAX, whose roundings matter where terms cancel.
 fn tangent_of_product(x: &Tensor, dx: &Tensor, axes: &[usize]) -> Tensor {
     // The reduced axes become one, in front.
     let kept: Axes = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();

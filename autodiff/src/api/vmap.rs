@@ -1,6 +1,7 @@
 //! The public `vmap`: a function on one example becomes a function on a batch.
 //!
-//! Here in_axes and out_axes are matched with trees and checked; the rules are in `batch`.
+//! Comes in: a function, `in_axes` and `out_axes`, which are matched with trees and checked. Goes out: a function on
+//! batches. The rules are in `rules::batch`.
 
 use std::hash::Hasher;
 use std::panic::Location;
@@ -10,14 +11,14 @@ use fulgurite_jit::trace::{Traced, as_one_program};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::{Error, Name, Tensor, TensorType, Tree, Visitor, leaves, named_leaves, unflatten};
 
-use crate::batch::{Mapped, batch};
 use crate::flat::{failed, flat, trace_flat, types};
+use crate::rules::batch::{Batched, batch};
 
-/// `f`, written for one example, for a batch of them.
+/// Vectorises `f`, written for one example, over a batch.
 ///
-/// `in_axes` says along which axis of each leaf of the argument the examples lie: a number for all leaves, `None` for
-/// leaves that all examples share, or a tuple of such, one for each part of the argument. Negative numbers count from
-/// the end. The results have the examples along axis 0. Tensors that `f` takes from around it are shared.
+/// `in_axes` is the mapped axis of each leaf of the argument: a number for all leaves, `None` for leaves that all
+/// examples share, or a tuple of such, one for each child of the argument. Negative numbers count from the end. The
+/// mapped axis of the results is 0. Tensors that `f` captures are shared.
 ///
 /// Random keys are mapped like any tensor: `Key::split_n` gives the rows, `Key::wrap_key_data` makes them one argument.
 ///
@@ -41,13 +42,13 @@ pub fn vmap<A: Tree, O: Tree>(f: impl Fn(A) -> O, in_axes: impl InAxes) -> impl 
     vmap_out(f, in_axes, 0)
 }
 
-/// As [`vmap`], with the examples along `out_axes` of the results: written as `in_axes` are, for the parts of the
-/// result. `None` is for results that are the same for all examples; it is an error if they are not.
+/// As [`vmap`], with the mapped axes of the results, `out_axes`, written as `in_axes` are for the children of the
+/// result. `None` is for results that are the same for all examples; others are an error.
 #[track_caller]
 pub fn vmap_out<A: Tree, O: Tree>(f: impl Fn(A) -> O, in_axes: impl InAxes, out_axes: impl InAxes) -> impl Fn(A) -> O {
     let location = Location::caller();
     move |args: A| {
-        let mapping = Mapping::of(&args, &in_axes).map_err(|why| Error::op("vmap", why, location));
+        let mapping = Mapping::of(&args, &in_axes).map_err(|reason| Error::op("vmap", reason, location));
         let mut structure = None;
         let results = as_one_program(&leaves(&args), |xs| {
             let examples = match &mapping {
@@ -55,50 +56,52 @@ pub fn vmap_out<A: Tree, O: Tree>(f: impl Fn(A) -> O, in_axes: impl InAxes, out_
                 Err(_) => types(xs),
             };
             let traced = trace_flat(&examples, &mut flat(&f, &args, &mut structure));
-            // The first mistake is told: that in the mapping, if there is one.
+            // An error of the mapping comes before those of `f`.
             let (mapping, traced) = match (&mapping, traced) {
                 (Ok(mapping), Ok(traced)) => (mapping, traced),
                 (Err(error), Ok(traced)) => return failed(error, &traced.graph.output_types()),
-                (Err(error), Err(why)) => return failed(error, &why.types),
-                (Ok(_), Err(why)) => return why.results(),
+                (Err(error), Err(reason)) => return failed(error, &reason.types),
+                (Ok(_), Err(reason)) => return reason.results(),
             };
-            let parts = structure.as_ref().map(Parts::of).unwrap_or_default();
+            let def = structure.as_ref().map(TreeDef::of).unwrap_or_default();
             let batched = guarded("batching", || {
-                mapping.batch(&traced, xs, leaf_axes(&out_axes, &parts)).map_err(|why| Error::op("vmap", why, location))
+                mapping
+                    .batch(&traced, xs, leaf_axes(&out_axes, &def))
+                    .map_err(|reason| Error::op("vmap", reason, location))
             });
             batched.unwrap_or_else(|error| failed(&error, &traced.graph.output_types()))
         });
-        unflatten(&structure.expect("`as_one_program` always runs its function"), results)
+        unflatten(&structure.expect("the function has run"), results)
     }
 }
 
-/// Along which axes examples lie; see [`vmap`]. A number, `None`, or a tuple of these.
+/// The mapped axes of a tree; see [`vmap`]. A number, `None`, or a tuple of these.
 pub trait InAxes {
-    /// The axis of every leaf, in order: [`Parts::leaves`] of them.
+    /// The axis of every leaf, in order: [`TreeDef::num_leaves`] of them.
     ///
     /// # Errors
-    /// What does not fit, when the tree has not the parts that are named.
-    fn axes(&self, parts: &Parts) -> Result<Vec<Option<isize>>, String>;
+    /// The mismatch, when the tree does not have these children.
+    fn axes(&self, def: &TreeDef) -> Result<Vec<Option<isize>>, String>;
 }
 
 impl InAxes for isize {
-    fn axes(&self, parts: &Parts) -> Result<Vec<Option<isize>>, String> {
-        Some(*self).axes(parts)
+    fn axes(&self, def: &TreeDef) -> Result<Vec<Option<isize>>, String> {
+        Some(*self).axes(def)
     }
 }
 
 impl InAxes for Option<isize> {
-    fn axes(&self, parts: &Parts) -> Result<Vec<Option<isize>>, String> {
-        Ok(vec![*self; parts.leaves()])
+    fn axes(&self, def: &TreeDef) -> Result<Vec<Option<isize>>, String> {
+        Ok(vec![*self; def.num_leaves()])
     }
 }
 
 macro_rules! tuples {
     ($($n:literal: $($t:ident $i:tt),*;)*) => { $(
         impl<$($t: InAxes),*> InAxes for ($($t,)*) {
-            fn axes(&self, parts: &Parts) -> Result<Vec<Option<isize>>, String> {
-                let parts = parts.exactly($n)?;
-                Ok([$(self.$i.axes(parts[$i])?),*].concat())
+            fn axes(&self, def: &TreeDef) -> Result<Vec<Option<isize>>, String> {
+                let children = def.exactly($n)?;
+                Ok([$(self.$i.axes(children[$i])?),*].concat())
             }
         }
     )* };
@@ -114,66 +117,66 @@ tuples! {
     8: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7;
 }
 
-/// How the leaves of a tree nest.
+/// The structure of a tree: how its leaves nest.
 #[derive(Debug, Default)]
-pub struct Parts(Vec<Part>);
+pub struct TreeDef(Vec<Child>);
 
 #[derive(Debug)]
-enum Part {
+enum Child {
     Leaf,
-    Child(Parts),
+    Tree(TreeDef),
 }
 
-impl Parts {
-    /// The parts of `tree`.
+impl TreeDef {
+    /// The structure of `tree`.
     pub fn of(tree: &impl Tree) -> Self {
-        struct Collect(Vec<Parts>, Bytes);
+        struct Collect(Vec<TreeDef>, Bytes);
         impl Visitor<'_> for Collect {
             fn leaf(&mut self, _: &Tensor) {
-                self.push(Part::Leaf);
+                self.push(Child::Leaf);
             }
             fn enter(&mut self, _: Name) {
-                self.0.push(Parts::default());
+                self.0.push(TreeDef::default());
             }
             fn leave(&mut self) {
                 let child = self.0.pop().unwrap_or_default();
-                self.push(Part::Child(child));
+                self.push(Child::Tree(child));
             }
             fn structure(&mut self) -> &mut dyn Hasher {
                 &mut self.1
             }
         }
         impl Collect {
-            fn push(&mut self, part: Part) {
+            fn push(&mut self, child: Child) {
                 if let Some(parent) = self.0.last_mut() {
-                    parent.0.push(part);
+                    parent.0.push(child);
                 }
             }
         }
-        let mut visitor = Collect(vec![Parts::default()], Bytes::default());
+        let mut visitor = Collect(vec![TreeDef::default()], Bytes::default());
         tree.visit(&mut visitor);
         visitor.0.pop().unwrap_or_default()
     }
 
-    /// How many leaves there are, at any depth.
-    pub fn leaves(&self) -> usize {
-        let count = |part: &Part| match part {
-            Part::Leaf => 1,
-            Part::Child(child) => child.leaves(),
+    /// The number of leaves at any depth.
+    pub fn num_leaves(&self) -> usize {
+        let count = |child: &Child| match child {
+            Child::Leaf => 1,
+            Child::Tree(child) => child.num_leaves(),
         };
         self.0.iter().map(count).sum()
     }
 
-    /// The `n` children; a message when there are not so many.
+    /// The `n` children; a message when there are fewer or more.
     ///
     /// # Errors
     /// When there are more or fewer, or a single leaf.
-    pub fn exactly(&self, n: usize) -> Result<Vec<&Parts>, String> {
-        let child = |part| match part {
-            &Part::Leaf => Err(format!("a tuple of {n} axes is given for a single tensor")),
-            Part::Child(child) => Ok(child),
+    pub fn exactly(&self, n: usize) -> Result<Vec<&TreeDef>, String> {
+        let tree = |child| match child {
+            &Child::Leaf => Err(format!("a tuple of {n} axes is given for a single tensor")),
+            Child::Tree(child) => Ok(child),
         };
-        let children: Vec<&Parts> = self.0.iter().map(child).collect::<Result<_, _>>()?;
+        let children: Vec<&TreeDef> = self.0.iter().map(tree).collect::<Result<_, _>>()?;
         if children.len() != n {
             return Err(format!("a tuple of {n} axes is given for a tree of {} parts", children.len()));
         }
@@ -189,7 +192,7 @@ struct Mapping {
 
 impl Mapping {
     fn of(args: &impl Tree, in_axes: &impl InAxes) -> Result<Self, String> {
-        let axes = leaf_axes(in_axes, &Parts::of(args))?;
+        let axes = leaf_axes(in_axes, &TreeDef::of(args))?;
         let leaves = named_leaves(args);
         let name = |path: &str| if path.is_empty() { "the argument".into() } else { format!("argument {path}") };
         let mut mapping = Mapping { axes: Vec::new(), extent: 0 };
@@ -226,18 +229,18 @@ impl Mapping {
         types
     }
 
-    /// The results of a traced function for the whole batch, with the examples along `out_axes`.
+    /// The results of a traced function for the whole batch, with their mapped axes at `out_axes`.
     fn batch(
         &self,
         traced: &Traced,
         xs: &[Tensor],
         out_axes: Result<Vec<Option<isize>>, String>,
     ) -> Result<Vec<Tensor>, String> {
-        let out_axes = out_axes.map_err(|why| format!("out_axes: {why}"))?;
-        let mapped = xs.iter().zip(&self.axes).map(|(x, &axis)| Mapped { x: x.clone(), axis });
-        let shared = traced.captures.iter().map(|x| Mapped { x: x.clone(), axis: None });
+        let out_axes = out_axes.map_err(|reason| format!("out_axes: {reason}"))?;
+        let mapped = xs.iter().zip(&self.axes).map(|(x, &axis)| Batched { x: x.clone(), axis });
+        let shared = traced.captures.iter().map(|x| Batched { x: x.clone(), axis: None });
         let results = batch(&traced.graph, &mapped.chain(shared).collect::<Vec<_>>(), self.extent);
-        let place = |(result, axis): (&Mapped, &Option<isize>)| match (axis, result.axis) {
+        let to_out_axis = |(result, axis): (&Batched, &Option<isize>)| match (axis, result.axis) {
             (None, None) => Ok(result.x.clone()),
             (None, Some(_)) => Err("out_axes is None for a result that differs between examples".into()),
             (&Some(axis), mapped) => {
@@ -247,20 +250,20 @@ impl Mapping {
                 Ok(result.at(axis, self.extent))
             }
         };
-        results.iter().zip(&out_axes).map(place).collect()
+        results.iter().zip(&out_axes).map(to_out_axis).collect()
     }
 }
 
 /// The axis of every leaf; an error when there are more or fewer axes than leaves.
-fn leaf_axes(axes: &impl InAxes, parts: &Parts) -> Result<Vec<Option<isize>>, String> {
-    let axes = axes.axes(parts)?;
-    if axes.len() != parts.leaves() {
-        return Err(format!("{} axes are given for {} tensors", axes.len(), parts.leaves()));
+fn leaf_axes(axes: &impl InAxes, def: &TreeDef) -> Result<Vec<Option<isize>>, String> {
+    let axes = axes.axes(def)?;
+    if axes.len() != def.num_leaves() {
+        return Err(format!("{} axes are given for {} tensors", axes.len(), def.num_leaves()));
     }
     Ok(axes)
 }
 
-/// The axis that a possibly negative number means.
+/// The axis of a possibly negative number.
 fn resolve(axis: isize, rank: usize) -> Option<usize> {
     let axis = if axis < 0 { axis + rank as isize } else { axis };
     usize::try_from(axis).ok().filter(|&axis| axis < rank)

@@ -1,21 +1,22 @@
 //! Whole Jacobians and Hessians of functions from one tensor to one tensor.
 //!
-//! A linear map is applied to every vector of the standard basis at once, with `vmap`: forward there is one column per
-//! element of the input, backward one row per element of the result.
+//! Comes in: a function. Goes out: the matrix of its derivative. A linear map is applied to all vectors of the standard
+//! basis with `vmap`: forward one column per element of the input, backward one row per element of the result. Sparsity
+//! is not used.
 
 use std::panic::Location;
 
 use fulgurite_jit::trace::as_one_program;
 use fulgurite_jit::{DType, Error, Tensor, TensorType};
 
-use crate::grad::{linearize, vjp};
-use crate::vmap::vmap_out;
+use super::grad::{linearize, vjp};
+use super::vmap::vmap_out;
 
-/// The Jacobian, forward: costs about as much as `f` on a batch of as many examples as the *input* has elements. Its
+/// The Jacobian, forward: costs about `f` on a batch with one example per element of the *input*. Its
 /// shape is the result's followed by the input's.
 ///
 /// # Errors
-/// When input or result are no floats, the Jacobian is poisoned with the error.
+/// When input or result are not floats, the Jacobian is poisoned with the error.
 #[track_caller]
 pub fn jacfwd(f: impl Fn(&Tensor) -> Tensor) -> impl Fn(&Tensor) -> Tensor {
     let location = Location::caller();
@@ -30,11 +31,11 @@ pub fn jacfwd(f: impl Fn(&Tensor) -> Tensor) -> impl Fn(&Tensor) -> Tensor {
     }
 }
 
-/// The Jacobian, backward: costs about as much as `f` on a batch of as many examples as the *result* has elements. Its
+/// The Jacobian, backward: costs about `f` on a batch with one example per element of the *result*. Its
 /// shape is the result's followed by the input's.
 ///
 /// # Errors
-/// When input or result are no floats, the Jacobian is poisoned with the error.
+/// When input or result are not floats, the Jacobian is poisoned with the error.
 #[track_caller]
 pub fn jacrev(f: impl Fn(&Tensor) -> Tensor) -> impl Fn(&Tensor) -> Tensor {
     let location = Location::caller();

@@ -1,12 +1,12 @@
-//! Numbers below the smallest normal one count as zero while a program runs, as in XLA on a CPU
-//! (`ScopedFlushDenormal` in its `CpuExecutable`): arithmetic on them is many times slower, and a training run that has
-//! converged is full of them. The mode is the thread's, so it is set around each run and put back.
+//! Flushing of denormals to zero while a program runs, as in XLA on a CPU (`ScopedFlushDenormal` in its `CpuExecutable`).
+//! Arithmetic on denormals is many times slower, and converged training runs produce many. The mode is per thread: it is
+//! set around each run and restored.
 //!
-//! Rust assumes the default mode. Between the two switches, neither of which is inlined, run our machine code, the
-//! microkernels of products, which are intrinsics of the machine, and calls of `lane::Rare` functions, to which a denormal
-//! that counts as zero is another argument and no more. Nothing else there computes with floats that a user sees.
+//! Rust assumes the default mode. Between the two switches, neither of which is inlined, run generated code, the
+//! microkernels of products, which are intrinsics, and calls of `lane::Rare` functions, to which a flushed denormal is an
+//! ordinary argument. No other code there computes with floats of a user.
 
-/// While it lives, this thread flushes denormal results and operands to zero.
+/// A guard: while it lives, this thread flushes denormal results and operands to zero.
 pub(crate) struct Flush(imp::Word);
 
 impl Flush {
@@ -39,15 +39,15 @@ mod imp {
 
     pub(super) fn get() -> Word {
         let mut word: Word = 0;
-        // SAFETY: stores the register to the given place.
+        // SAFETY: stores the register to `word`.
         unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut word, options(nostack, preserves_flags)) };
         word
     }
 
     #[inline(never)]
     pub(super) fn set(word: Word) {
-        // SAFETY: the word is one that was read from the register, with two bits that every x86-64 has. What it does to the
-        // arithmetic of Rust code is said above.
+        // SAFETY: the word is one that was read from the register, with two bits that every x86-64 has. The module's
+        // documentation has its effect on Rust code.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack, readonly)) };
     }
 }
@@ -70,8 +70,8 @@ mod imp {
 
     #[inline(never)]
     pub(super) fn set(word: Word) {
-        // SAFETY: the word is one that was read from the register, with one bit that every AArch64 has. What it does to the
-        // arithmetic of Rust code is said above.
+        // SAFETY: the word is one that was read from the register, with one bit that every AArch64 has. The module's
+        // documentation has its effect on Rust code.
         unsafe { asm!("msr fpcr, {}", in(reg) word, options(nostack)) };
     }
 }

@@ -1,4 +1,6 @@
-//! Every stage of a function as values that print, for the curious and for tests.
+//! Every stage of a function as printable values, for inspection and tests.
+//!
+//! Comes in: a function and arguments. Goes out: [`Lowered`]. Nothing runs here.
 
 use std::fmt;
 
@@ -10,7 +12,7 @@ use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::trace_call;
 use fulgurite_jit::{Output, Result, Tree, leaves, unflatten};
 
-/// A function at every stage on its way to machine code.
+/// A function at every stage of compilation.
 pub struct Lowered {
     /// As traced.
     pub graph: Graph,
@@ -25,7 +27,7 @@ pub struct Lowered {
 /// Traces `f` with arguments like `args` and lowers it, without running it.
 ///
 /// # Errors
-/// The first mistake that tracing met, or what `f` returned, where it gives a [`Result`].
+/// The first error of tracing, or that of `f`, where it returns a [`Result`].
 pub fn lower<A: Tree, R: Output>(f: impl Fn(A) -> R, args: &A) -> Result<Lowered> {
     let types: Vec<_> = leaves(args).iter().map(|x| x.ty().clone()).collect();
     let traced = trace_call(&types, |params| Ok(leaves(&f(unflatten(args, params.iter().cloned())).into_result()?)))?;

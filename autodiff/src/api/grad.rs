@@ -1,7 +1,7 @@
-//! The public derivatives of functions on trees: `grad` and its kin, `jvp`, `vjp`, `linearize`.
+//! The public derivatives: `grad`, `value_and_grad`, `jvp`, `vjp`, `linearize`.
 //!
-//! Here trees become lists of leaves and the other way round, and the user's mistakes are found; what there is to
-//! compute is in `jvp`, `linearize` and `transpose`.
+//! Comes in: a function on trees. Goes out: its derivatives, as trees, or poisoned tensors for a user error. The rules
+//! are not here: see `linearize` and `rules`.
 
 use std::panic::Location;
 
@@ -10,11 +10,11 @@ use fulgurite_jit::trace::as_one_program;
 use fulgurite_jit::{Error, Result, Tensor, TensorType, Tree, leaves, named_leaves, unflatten};
 
 use crate::flat::{FlatFn, copy, failed, flat, trace_flat, types, unflat};
-use crate::jvp::Dual;
-use crate::linearize::{Linear, LinearAt, Linearized, linearize_staged};
+use crate::linearize::{LinearMap, LinearMapAt, Linearized, linearize_as_one_program};
+use crate::rules::jvp::Dual;
 
-/// The gradient of `f`, which gives a float scalar: for each leaf of its argument the derivative by that leaf, of the
-/// leaf's type. Leaves that are not floats get zeros.
+/// The gradient of `f`, which returns a float scalar: for each leaf of the argument the derivative by that leaf, of the
+/// leaf's type. It is zero for leaves that are not floats.
 ///
 /// ```no_run
 /// use fulgurite_autodiff::grad;
@@ -25,7 +25,7 @@ use crate::linearize::{Linear, LinearAt, Linearized, linearize_staged};
 /// ```
 ///
 /// # Errors
-/// When `f` gives anything but a float scalar, or fails itself, the results are poisoned with the error.
+/// When `f` returns anything but a float scalar, or fails, the results are poisoned with the error.
 #[track_caller]
 pub fn grad<T: Tree>(f: impl Fn(&T) -> Tensor) -> impl Fn(&T) -> T {
     let location = Location::caller();
@@ -42,7 +42,7 @@ pub fn value_and_grad<T: Tree>(f: impl Fn(&T) -> Tensor) -> impl Fn(&T) -> (Tens
     }
 }
 
-/// As [`value_and_grad`] for a function that gives something else besides its value, which is passed on:
+/// As [`value_and_grad`] for a function that returns auxiliary data with its value:
 /// `((value, aux), gradient)`.
 #[track_caller]
 pub fn value_and_grad_aux<T: Tree, A: Tree>(f: impl Fn(&T) -> (Tensor, A)) -> impl Fn(&T) -> ((Tensor, A), T) {
@@ -50,10 +50,10 @@ pub fn value_and_grad_aux<T: Tree, A: Tree>(f: impl Fn(&T) -> (Tensor, A)) -> im
     move |x: &T| loss_and_gradients("value_and_grad_aux", location, |x: T| f(&x), x)
 }
 
-/// The value of `f` and its derivative in the direction of `tangents`, forward: about as costly as computing `f` twice.
+/// The value of `f` and its derivative in the direction of `tangents`, forward: costs about two evaluations of `f`.
 ///
 /// `tangents` has the structure and types of `primals`; its leaves that are not floats are ignored. Results that are
-/// not floats have tangents that are zeros of their type.
+/// not floats have zeros of their type as tangents.
 ///
 /// ```no_run
 /// use fulgurite_autodiff::jvp;
@@ -64,7 +64,7 @@ pub fn value_and_grad_aux<T: Tree, A: Tree>(f: impl Fn(&T) -> (Tensor, A)) -> im
 /// ```
 ///
 /// # Errors
-/// When a tangent has not the type of its primal, the results are poisoned with the error.
+/// When the type of a tangent is not that of its primal, the results are poisoned with the error.
 #[track_caller]
 pub fn jvp<T: Tree, O: Tree>(f: impl Fn(&T) -> O, primals: &T, tangents: &T) -> (O, O) {
     let location = Location::caller();
@@ -80,7 +80,7 @@ pub fn jvp<T: Tree, O: Tree>(f: impl Fn(&T) -> O, primals: &T, tangents: &T) -> 
     });
     drop(flat_f);
     let tangents = results.split_off(results.len() / 2);
-    let structure = structure.expect("`as_one_program` always runs its function");
+    let structure = structure.expect("the function has run");
     (unflatten(&structure, results), unflatten(&structure, tangents))
 }
 
@@ -93,13 +93,13 @@ pub fn jvp<T: Tree, O: Tree>(f: impl Fn(&T) -> O, primals: &T, tangents: &T) -> 
 pub fn linearize<T: Tree, O: Tree, F: Fn(&T) -> O>(f: F, x: &T) -> (O, impl Fn(&T) -> O + use<T, O, F>) {
     let location = Location::caller();
     let mut structure = None;
-    let (results, linear) = linearize_staged(&leaves(x), &mut flat(|x: T| f(&x), x, &mut structure));
+    let (results, linear) = linearize_as_one_program(&leaves(x), &mut flat(|x: T| f(&x), x, &mut structure));
     let y: O = unflat(structure, results);
     let (like, x) = (copy(&y), copy(x));
     let pushforward = move |dx: &T| {
         let mismatch = mismatch("linearize", "tangent", &named_leaves(&x), &leaves(dx), location);
         let types = types(&leaves(&like));
-        unflatten(&like, run_linear(&linear, mismatch, &leaves(dx), &types, Linear::forward))
+        unflatten(&like, run_linear(&linear, mismatch, &leaves(dx), &types, LinearMap::forward))
     };
     (y, pushforward)
 }
@@ -107,8 +107,8 @@ pub fn linearize<T: Tree, O: Tree, F: Fn(&T) -> O>(f: F, x: &T) -> (O, impl Fn(&
 /// The value of `f` at `x`, and its derivative there backwards as a function: from a cotangent of the result to the
 /// cotangent of `x` (a vector-Jacobian product). What depends on `x` alone is computed once.
 ///
-/// The cotangent has the structure and types of the result; its leaves that are not floats are ignored. Leaves of `x`
-/// that are not floats get zeros.
+/// The cotangent has the structure and types of the result; its leaves that are not floats are ignored. The
+/// cotangent of a leaf of `x` that is not a float is zero.
 ///
 /// ```no_run
 /// use fulgurite_autodiff::vjp;
@@ -119,23 +119,23 @@ pub fn linearize<T: Tree, O: Tree, F: Fn(&T) -> O>(f: F, x: &T) -> (O, impl Fn(&
 /// ```
 ///
 /// # Errors
-/// When a cotangent has not the type of its result, the results are poisoned with the error.
+/// When the type of a cotangent is not that of its result, the results are poisoned with the error.
 #[track_caller]
 pub fn vjp<T: Tree, O: Tree, F: Fn(&T) -> O>(f: F, x: &T) -> (O, impl Fn(&O) -> T + use<T, O, F>) {
     let location = Location::caller();
     let mut structure = None;
-    let (results, linear) = linearize_staged(&leaves(x), &mut flat(|x: T| f(&x), x, &mut structure));
+    let (results, linear) = linearize_as_one_program(&leaves(x), &mut flat(|x: T| f(&x), x, &mut structure));
     let y: O = unflat(structure, results);
     let (like, x) = (copy(&y), copy(x));
     let pullback = move |ct: &O| {
         let mismatch = mismatch("vjp", "cotangent", &named_leaves(&like), &leaves(ct), location);
         let types = types(&leaves(&x));
-        unflatten(&x, run_linear(&linear, mismatch, &leaves(ct), &types, Linear::backward))
+        unflatten(&x, run_linear(&linear, mismatch, &leaves(ct), &types, LinearMap::backward))
     };
     (y, pullback)
 }
 
-/// `f(x)`, whose first part is the loss, and the gradients of the loss by the leaves of `x`.
+/// `f(x)`, that is the loss and auxiliary data, and the gradients of the loss by the leaves of `x`.
 fn loss_and_gradients<T: Tree, A: Tree>(
     name: &str,
     location: &'static Location<'static>,
@@ -156,12 +156,12 @@ fn gradients_flat(name: &str, location: &'static Location<'static>, xs: &[Tensor
     let fail = |error: &Error, results: &[TensorType]| failed(error, results.iter().chain(&types(xs)));
     let Linearized { mut results, linear, residuals } = match crate::linearize::linearize(xs, f) {
         Ok(linearized) => linearized,
-        Err(why) => return fail(&why.error, &why.types),
+        Err(reason) => return fail(&reason.error, &reason.types),
     };
     let loss = results[0].ty();
     if loss.rank() > 0 || !loss.dtype.is_float() {
-        let why = format!("the function must give a float scalar, not {loss}");
-        return fail(&Error::op(name, why, location), &types(&results));
+        let reason = format!("the function must give a float scalar, not {loss}");
+        return fail(&Error::op(name, reason, location), &types(&results));
     }
     let mut cts = vec![None; results.len()];
     cts[0] = Some(results[0].ones_like());
@@ -177,15 +177,15 @@ fn jvp_flat(xs: &[Tensor], dxs: &[Tensor], mismatch: Option<Error>, f: &mut Flat
     let twice = |types: &[TensorType]| [types, types].concat();
     let traced = match trace_flat(&types(xs), f) {
         Ok(traced) => traced,
-        Err(why) => return failed(&why.error, &twice(&why.types)),
+        Err(reason) => return failed(&reason.error, &twice(&reason.types)),
     };
     if let Some(error) = mismatch {
         return failed(&error, &twice(&traced.graph.output_types()));
     }
-    let moving = |(x, dx): (&Tensor, &Tensor)| Dual { x: x.clone(), dx: x.dtype().is_float().then(|| dx.clone()) };
-    let mut inputs: Vec<Dual> = xs.iter().zip(dxs).map(moving).collect();
+    let dual = |(x, dx): (&Tensor, &Tensor)| Dual { x: x.clone(), dx: x.dtype().is_float().then(|| dx.clone()) };
+    let mut inputs: Vec<Dual> = xs.iter().zip(dxs).map(dual).collect();
     inputs.extend(traced.captures.into_iter().map(|x| Dual { x, dx: None }));
-    let duals = match guarded("differentiating", || Ok(crate::jvp::jvp(&traced.graph, &inputs))) {
+    let duals = match guarded("differentiating", || Ok(crate::rules::jvp::jvp(&traced.graph, &inputs))) {
         Ok(duals) => duals,
         Err(error) => return failed(&error, &twice(&traced.graph.output_types())),
     };
@@ -194,13 +194,13 @@ fn jvp_flat(xs: &[Tensor], dxs: &[Tensor], mismatch: Option<Error>, f: &mut Flat
     [ys, dys].concat()
 }
 
-/// Runs a linear map on `inputs`, outside of a trace as one program, and gives results of these types.
+/// Runs a linear map on `inputs`, outside of a trace as one program; its results have these types.
 fn run_linear(
-    linear: &Result<LinearAt>,
+    linear: &Result<LinearMapAt>,
     mismatch: Option<Error>,
     inputs: &[Tensor],
     types: &[TensorType],
-    run: impl Fn(&Linear, &[Tensor], &[Tensor]) -> Result<Vec<Option<Tensor>>>,
+    run: impl Fn(&LinearMap, &[Tensor], &[Tensor]) -> Result<Vec<Option<Tensor>>>,
 ) -> Vec<Tensor> {
     let (linear, residuals) = match (linear, mismatch) {
         (Ok((linear, residuals)), None) => (linear, residuals),
@@ -216,7 +216,7 @@ fn run_linear(
     })
 }
 
-impl Linear {
+impl LinearMap {
     fn forward(&self, residuals: &[Tensor], dxs: &[Tensor]) -> Result<Vec<Option<Tensor>>> {
         guarded("differentiating", || Ok(self.apply(residuals, dxs)))
     }
@@ -226,13 +226,13 @@ impl Linear {
     }
 }
 
-/// Zeros of these types in place of what is missing.
+/// The tensors, with zeros of these types for `None`.
 fn or_zeros(tensors: Vec<Option<Tensor>>, types: &[TensorType]) -> Vec<Tensor> {
     let zeros = |ty: &TensorType| Tensor::full(&ty.shape, 0.0, ty.dtype);
     tensors.into_iter().zip(types).map(|(x, ty)| x.unwrap_or_else(|| zeros(ty))).collect()
 }
 
-/// What is wrong with (co)tangents for these tensors, if something is.
+/// The error if the types of (co)tangents do not match these tensors.
 fn mismatch(
     name: &str,
     kind: &str,
@@ -241,14 +241,14 @@ fn mismatch(
     location: &'static Location<'static>,
 ) -> Option<Error> {
     if of.len() != tangents.len() {
-        let why = format!("{} {kind}s for {} tensors", tangents.len(), of.len());
-        return Some(Error::op(name, why, location));
+        let reason = format!("{} {kind}s for {} tensors", tangents.len(), of.len());
+        return Some(Error::op(name, reason, location));
     }
     let wrong = |((path, x), dx): &(&(String, Tensor), &Tensor)| {
         (x.dtype().is_float() && x.ty() != dx.ty() && x.error().is_none() && dx.error().is_none()).then(|| {
             let at = if path.is_empty() { String::new() } else { format!(" {path}") };
-            let why = format!("the {kind} of{at} {} must have its type, not {}", x.ty(), dx.ty());
-            Error::op(name, why, location)
+            let reason = format!("the {kind} of{at} {} must have its type, not {}", x.ty(), dx.ty());
+            Error::op(name, reason, location)
         })
     };
     of.iter().zip(tangents).find_map(|pair| wrong(&pair))
