@@ -1,5 +1,5 @@
-//! The error type. A user error names the op, the operand types and the source location; a compiler error names the pass
-//! and the value. Nothing here panics.
+//! The error type. A user error names the op, the operand types and the source location; a compiler error names the
+//! pass and the value. Nothing here panics.
 
 use std::fmt;
 use std::panic::Location;

@@ -8,8 +8,8 @@
 //! fn ─trace─▶ Graph ─autodiff─▶ Graph ─opt─▶ Graph ─fuse─▶ Kernels ─lower─▶ Plan ─cpu─▶ code
 //! ```
 //!
-//! **Invariant:** except for the reference interpreter [`interp`], nothing here runs a program, opens a device or does I/O
-//! other than printing dumps. **Invariant:** no stage panics on a verified graph.
+//! **Invariant:** except for the reference interpreter [`interp`], nothing here runs a program, opens a device or does
+//! I/O other than printing dumps. **Invariant:** no stage panics on a verified graph.
 
 pub mod array;
 pub mod cpu;

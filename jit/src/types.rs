@@ -116,13 +116,13 @@ impl TensorType {
         self.elements().saturating_mul(self.dtype.size())
     }
 
-    /// Checks the size against the limit of the address space. The type of every tensor, array and graph value passes this
-    /// check, so products of extents, strides, offsets and sizes in bytes do not overflow an `isize`. Allocation checks
-    /// the memory of the machine.
+    /// Checks the size against the limit of the address space. The type of every tensor, array and graph value passes
+    /// this check, so products of extents, strides, offsets and sizes in bytes do not overflow an `isize`. Allocation
+    /// checks the memory of the machine.
     ///
     /// # Errors
-    /// If the tensor takes more than [`MAX_BYTES`]. Extents of 0 count as 1, since the strides must fit too. The message
-    /// is the reason alone; the caller adds the op and the source location.
+    /// If the tensor takes more than [`MAX_BYTES`]. Extents of 0 count as 1, since the strides must fit too. The
+    /// message is the reason alone; the caller adds the op and the source location.
     #[inline]
     pub fn check_size(&self) -> Result<(), String> {
         let bytes = self.shape.iter().try_fold(self.dtype.size(), |n, &extent| n.checked_mul(extent.max(1)));

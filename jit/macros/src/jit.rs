@@ -13,8 +13,8 @@
 //! }
 //! ```
 //!
-//! The body keeps its tokens, so errors have source locations in the user's file. The names of the two items are visible
-//! in the body, so they are unlikely identifiers.
+//! The body keeps its tokens, so errors have source locations in the user's file. The names of the two items are
+//! visible in the body, so they are unlikely identifiers.
 //!
 //! Not done here: tracing, caching and calling, which `Jit` does. The spelling of a parameter determines whether it is
 //! donated, borrowed or static.
@@ -218,8 +218,8 @@ fn check(sig: &Signature) -> Result<()> {
     }
 }
 
-/// The tree that the step returns, and the return type of the function that calls it: `Result` of the declared type (`()`
-/// by default), or the declared type if it is a `Result`.
+/// The tree that the step returns, and the return type of the function that calls it: `Result` of the declared type
+/// (`()` by default), or the declared type if it is a `Result`.
 fn output(sig: &Signature, krate: &TokenStream) -> Result<(TokenStream, TokenStream)> {
     let ReturnType::Type(_, ty) = &sig.output else {
         return Ok((quote!(()), quote!(#krate::Result<()>)));

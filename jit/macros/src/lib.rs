@@ -1,11 +1,12 @@
 //! The two macros of fulgurite: [`derive(Tree)`](macro@Tree) and [`jit`](macro@jit).
 //!
-//! The tokens of a type or of a step function come in. The tokens of an `impl`, or of a function that calls the compiled
-//! step, go out. Each macro is one file with one function from tokens to tokens. This file resolves the path of fulgurite
-//! in the caller's crate.
+//! The tokens of a type or of a step function come in. The tokens of an `impl`, or of a function that calls the
+//! compiled step, go out. Each macro is one file with one function from tokens to tokens. This file resolves the path
+//! of fulgurite in the caller's crate.
 //!
 //! Not done here: tracing and type checking. The kind of a field or parameter is determined syntactically (`&T` or `T`,
-//! `#[tree(static)]`, `#[jit(static)]`). The compiler checks that its type is a `Tree`, at the span of the user's tokens.
+//! `#[tree(static)]`, `#[jit(static)]`). The compiler checks that its type is a `Tree`, at the span of the user's
+//! tokens.
 
 mod jit;
 mod tree;
@@ -20,8 +21,8 @@ use quote::{format_ident, quote};
 /// Fields are visited in the order in which they are declared, and each must be a `Tree` itself: a tensor, another
 /// derived type, or a container of those. A field marked `#[tree(static)]` is not visited: its value is part of the
 /// *structure* of the tree, so a step is compiled again for another value. Static fields need `Hash + Clone`. A type
-/// that is spelled with `f32` or `f64` (`f64`, `Option<f32>`, `(f64, usize)`) needs `StaticValue` instead, and is compared
-/// by its bits.
+/// that is spelled with `f32` or `f64` (`f64`, `Option<f32>`, `(f64, usize)`) needs `StaticValue` instead, and is
+/// compared by its bits.
 ///
 /// ```ignore
 /// #[derive(Tree, Clone)]
@@ -48,10 +49,10 @@ pub fn derive_tree(input: Tokens) -> Tokens {
 
 /// Compiles a step: a pure function from trees to a tree.
 ///
-/// The first call traces the body with the shapes of its arguments and compiles it. A later call with the same shapes is
-/// one call of machine code. The function returns `Result` of the declared type: a shape error in the body is returned,
-/// with its source location. A function that is declared to return `Result<T>` keeps that type: `?` works inside, and the
-/// call returns the first error of an op, or else the error of the body.
+/// The first call traces the body with the shapes of its arguments and compiles it. A later call with the same shapes
+/// is one call of machine code. The function returns `Result` of the declared type: a shape error in the body is
+/// returned, with its source location. A function that is declared to return `Result<T>` keeps that type: `?` works
+/// inside, and the call returns the first error of an op, or else the error of the body.
 ///
 /// ```ignore
 /// #[jit]
@@ -100,8 +101,8 @@ fn root(candidates: &[&str]) -> TokenStream {
     quote!(::fulgurite)
 }
 
-/// The path of a library inside its own package: `crate` in the library, its name in examples, tests, benches and doctests.
-/// For the facade it is always the name, since its library uses no macro.
+/// The path of a library inside its own package: `crate` in the library, its name in examples, tests, benches and
+/// doctests. For the facade it is always the name, since its library uses no macro.
 fn itself(library: &str) -> TokenStream {
     // rustdoc sets this variable for doctests, whose CARGO_CRATE_NAME is that of the library.
     let is_doctest = std::env::var_os("UNSTABLE_RUSTDOC_TEST_PATH").is_some();

@@ -1,9 +1,10 @@
 //! `#[derive(Tree)]`.
 //!
-//! A struct or an enum comes in, its `impl Tree` goes out, with `visit`, `visit_mut` and `map`. A struct is treated as an
-//! enum with one variant, so each method is one `match` with one arm per variant.
+//! A struct or an enum comes in, its `impl Tree` goes out, with `visit`, `visit_mut` and `map`. A struct is treated as
+//! an enum with one variant, so each method is one `match` with one arm per variant.
 //!
-//! Not done here: resolution of field types. A type is only searched for floats and for type parameters, for the bounds.
+//! Not done here: resolution of field types. A type is only searched for floats and for type parameters, for the
+//! bounds.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
@@ -160,8 +161,8 @@ fn where_clause(generics: &Generics, variants: &[Variant], krate: &TokenStream) 
         if !field.is_static {
             predicates.extend(mentioned.iter().map(|ty| quote!(#ty: #krate::Tree)));
         } else if !mentioned.is_empty() {
-            // A bound on the type of the field, which is exact. A static field cannot contain the type itself, so the bound
-            // is not recursive, as it could be above.
+            // A bound on the type of the field, which is exact. A static field cannot contain the type itself, so the
+            // bound is not recursive, as it could be above.
             let ty = field.ty;
             predicates.push(match has_floats(ty) {
                 true => quote!(#ty: #krate::StaticValue),
@@ -224,8 +225,8 @@ fn is_static(attributes: &[Attribute]) -> Result<bool> {
     Ok(is_static)
 }
 
-/// Whether the type is spelled as a float, or as a container of the standard library with one. Such a static value is not
-/// `Hash` and is compared by its bits.
+/// Whether the type is spelled as a float, or as a container of the standard library with one. Such a static value is
+/// not `Hash` and is compared by its bits.
 pub(crate) fn has_floats(ty: &Type) -> bool {
     let Type::Path(TypePath { path, .. }) = ty else {
         return match ty {

@@ -56,14 +56,14 @@ impl Array {
     /// An array over a buffer.
     ///
     /// # Safety
-    /// The type must [pass the size check](TensorType::check_size), and the buffer must fit it in size and alignment. For
-    /// `bool`, every byte must be 0 or 1 before it is read.
+    /// The type must [pass the size check](TensorType::check_size), and the buffer must fit it in size and alignment.
+    /// For `bool`, every byte must be 0 or 1 before it is read.
     ///
     /// ```compile_fail,E0133
     /// use fulgurite_jit::array::{Buffer, Shared};
     /// use fulgurite_jit::{Array, DType, TensorType};
     ///
-    /// let truth = Array::new(TensorType::new(DType::Bool, &[1]), Shared::new(Buffer::from_vec(vec![7u32])));
+    /// let mask = Array::new(TensorType::new(DType::Bool, &[1]), Shared::new(Buffer::from_vec(vec![7u32])));
     /// ```
     #[inline]
     pub unsafe fn new(ty: impl Into<Arc<TensorType>>, buffer: Shared) -> Self {
@@ -86,7 +86,8 @@ impl Array {
     /// Takes over the memory of a row-major array; copies any other layout into row-major order.
     ///
     /// # Errors
-    /// If the type does not pass the size check, which an extent of 0 makes possible; if memory for the copy is not available.
+    /// If the type does not pass the size check, which an extent of 0 makes possible; if memory for the copy is not
+    /// available.
     pub fn from_ndarray<T: Element, D: ndarray::Dimension>(a: ndarray::Array<T, D>) -> Result<Self> {
         let ty = TensorType::new(T::DTYPE, a.shape());
         let a = if a.is_standard_layout() {
@@ -218,8 +219,8 @@ impl Array {
         ndarray::ArrayViewD::from_shape(shape, self.as_slice()?).map_err(|e| Error::new(format!("array: {e}")))
     }
 
-    /// Converts to an owned `ndarray`. Moves the memory if this is the only handle to a buffer that came from `ndarray` or
-    /// a `Vec`; copies otherwise.
+    /// Converts to an owned `ndarray`. Moves the memory if this is the only handle to a buffer that came from `ndarray`
+    /// or a `Vec`; copies otherwise.
     pub fn into_ndarray<T: Element>(self) -> Result<ndarray::ArrayD<T>> {
         let elements = self.as_slice::<T>()?.len();
         let Array { ty, buffer } = self;

@@ -25,8 +25,8 @@ impl Tensor {
     /// The data.
     ///
     /// # Errors
-    /// If the tensor is poisoned or traced. A tracer has no data, and what the function computes from the `Err` must not
-    /// become part of the program: the trace records the error, and the call of the traced function returns it.
+    /// If the tensor is poisoned or traced. A tracer has no data, and what the function computes from the `Err` must
+    /// not become part of the program: the trace records the error, and the call of the traced function returns it.
     #[inline]
     #[track_caller]
     pub fn array(&self) -> Result<&Array> {
@@ -98,8 +98,8 @@ impl Tensor {
         }
     }
 
-    /// A poisoned tensor, as the result of a failed op. Every result computed from it is poisoned; the compiled function,
-    /// or the method that reads the data, returns `error`. `ty` is the type that the result would have had.
+    /// A poisoned tensor, as the result of a failed op. Every result computed from it is poisoned; the compiled
+    /// function, or the method that reads the data, returns `error`. `ty` is the type that the result would have had.
     pub fn failed(ty: TensorType, error: Error) -> Self {
         poison(ty, error)
     }

@@ -11,8 +11,8 @@ use crate::graph::DotAxes;
 use crate::types::{Axes, DType, TensorType, join};
 
 /// A sum of products in index notation, as `jax.numpy.einsum`: `spec` has a letter for each axis of each operand, then
-/// `->` and the letters of the result. Without `->` the result has the letters that occur once, in alphabetical order. A
-/// repeated letter within an operand takes its diagonal.
+/// `->` and the letters of the result. Without `->` the result has the letters that occur once, in alphabetical order.
+/// A repeated letter within an operand takes its diagonal.
 ///
 /// ```no_run
 /// use fulgurite_jit::{Tensor, einsum};
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn errors_are_reported() {
         for (spec, shapes, message) in [
             ("ij->k", &[&[2, 3][..]][..], "k is twice in the result, or in no operand"),
             ("ij,j->i", &[&[2, 3], &[4]], "j has two extents"),

@@ -16,8 +16,8 @@ impl Tensor {
         apply(Op::Unary(op), &[self], Location::caller())
     }
 
-    /// Applies a binary op after promotion and broadcasting. As in `jax.numpy`, `add` and `max` of bools are `or`, `mul`
-    /// and `min` are `and`.
+    /// Applies a binary op after promotion and broadcasting. As in `jax.numpy`, `add` and `max` of bools are `or`,
+    /// `mul` and `min` are `and`.
     #[track_caller]
     pub fn binary(&self, op: BinaryOp, other: impl Operand) -> Self {
         let (x, y) = promote(op.name(), self.operand(), other.operand());
@@ -44,8 +44,8 @@ impl Tensor {
         x.inexact().binary(BinaryOp::Div, y.inexact())
     }
 
-    /// `floor(x / y)`, as `jax.numpy.floor_divide` (Python's `//`). Bools are converted to i32. Division of an integer by 0
-    /// gives the result of [`BinaryOp::Div`], less 1 where the signs differ.
+    /// `floor(x / y)`, as `jax.numpy.floor_divide` (Python's `//`). Bools are converted to i32. Division of an integer
+    /// by 0 gives the result of [`BinaryOp::Div`], less 1 where the signs differ.
     #[track_caller]
     pub fn floor_divide(&self, other: impl Operand) -> Self {
         let (x, y) = promote_numbers("floor_divide", self.operand(), other.operand());
@@ -65,8 +65,9 @@ impl Tensor {
         below.select(&quotient - 1, &quotient)
     }
 
-    /// The remainder of [`Tensor::floor_divide`], with the sign of `y`, as `jax.numpy.remainder` (Python's `%`). Bools are
-    /// converted to i32. The remainder by 0 is 0 for integers and NaN for floats. The operator `%` has the sign of `x`.
+    /// The remainder of [`Tensor::floor_divide`], with the sign of `y`, as `jax.numpy.remainder` (Python's `%`). Bools
+    /// are converted to i32. The remainder by 0 is 0 for integers and NaN for floats. The operator `%` has the sign of
+    /// `x`.
     ///
     /// ```
     /// # use fulgurite_jit::Tensor;
@@ -346,12 +347,12 @@ operators!(
     Sub sub Sub,
     /// The product. Integers wrap. For bools, as in `jax.numpy`, logical and.
     Mul mul Mul,
-    /// The quotient. For integers it is rounded towards zero, as in Rust, but never panics: as in `jax.lax.div`, `x / 0`
-    /// has all bits set, and `MIN / -1` is `MIN`. [`Tensor::true_divide`] and [`Tensor::floor_divide`] are `/` and `//` of
-    /// `jax.numpy`.
+    /// The quotient. For integers it is rounded towards zero, as in Rust, but never panics: as in `jax.lax.div`, `x /
+    /// 0` has all bits set, and `MIN / -1` is `MIN`. [`Tensor::true_divide`] and [`Tensor::floor_divide`] are `/` and
+    /// `//` of `jax.numpy`.
     Div div Div,
-    /// The remainder of `/`, with the sign of `x`, as in Rust, but never panics: as in `jax.lax.rem`, the remainder of an
-    /// integer by 0 is `x`. Exact for floats. [`Tensor::remainder`] is `%` of `jax.numpy`.
+    /// The remainder of `/`, with the sign of `x`, as in Rust, but never panics: as in `jax.lax.rem`, the remainder of
+    /// an integer by 0 is `x`. Exact for floats. [`Tensor::remainder`] is `%` of `jax.numpy`.
     Rem rem Rem
 );
 

@@ -274,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
-        let message = |f: fn(&Tensor) -> Vec<Tensor>| of_matrix(f).expect_err("a mistake").to_string();
+    fn errors_are_reported() {
+        let message = |f: fn(&Tensor) -> Vec<Tensor>| of_matrix(f).expect_err("an error").to_string();
         assert!(message(|x| x.split(2, 1)).contains("split: f32[2,3] does not split into 2 equal parts along axis 1"));
         assert!(message(|x| x.split(0, 1)).contains("0 equal parts"));
         assert!(message(|x| vec![x.roll(1, 2)]).contains("roll: f32[2,3] has no axis 2"));

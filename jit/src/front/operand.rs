@@ -144,8 +144,8 @@ pub(super) fn promote(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
     }
 }
 
-/// Checks that a result of this type fits into memory. Called before the operands are broadcast, so that the error names
-/// the operator.
+/// Checks that a result of this type fits into memory. Called before the operands are broadcast, so that the error
+/// names the operator.
 fn fits(ty: &TensorType) -> Result<(), String> {
     ty.check_size()?;
     if tracing() {

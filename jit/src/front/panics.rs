@@ -1,9 +1,9 @@
 //! Internal panics become errors; panics of the user's functions are propagated.
 //!
-//! A panic in the code of these crates is a bug and never crosses a call: it becomes an [`Error::compiler`]. In a trace,
-//! where user code runs too, the source location of the panic tells the two apart. Only the panic hook sees the location,
-//! so the first trace installs a hook that records it per thread and then calls the previous hook. If the hook is replaced
-//! later, a panic in a trace counts as the user's.
+//! A panic in the code of these crates is a bug and never crosses a call: it becomes an [`Error::compiler`]. In a
+//! trace, where user code runs too, the source location of the panic tells the two apart. Only the panic hook sees the
+//! location, so the first trace installs a hook that records it per thread and then calls the previous hook. If the
+//! hook is replaced later, a panic in a trace counts as the user's.
 //!
 //! Not done here: cleanup after unwinding. Each guard (the stack of traces, borrowed memory, locks) does its own.
 

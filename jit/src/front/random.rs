@@ -50,8 +50,8 @@ impl Key {
         std::array::from_fn(|i| Key(keys.index_in_dim(i, 0)))
     }
 
-    /// The words of `n` new keys as the rows of `u32[n,2]`: the key data of `jax.random.split(key, n)`, for a number of keys
-    /// that is not a constant, or for `vmap`. [`Key::wrap_key_data`] makes a key of each row.
+    /// The words of `n` new keys as the rows of `u32[n,2]`: the key data of `jax.random.split(key, n)`, for a number of
+    /// keys that is not a constant, or for `vmap`. [`Key::wrap_key_data`] makes a key of each row.
     #[track_caller]
     pub fn split_n(&self, n: usize) -> Tensor {
         // Key i is threefry of the 64-bit counter i.
@@ -87,8 +87,8 @@ impl Key {
         a.xor(&b)
     }
 
-    /// Both random words of each element. JAX's 64 random bits are the two words; its 32 random bits are their exclusive
-    /// or.
+    /// Both random words of each element. JAX's 64 random bits are the two words; its 32 random bits are their
+    /// exclusive or.
     #[track_caller]
     fn words(&self, shape: &[usize]) -> [Tensor; 2] {
         if let Some(error) = check_count("bits", shape, Location::caller()) {
@@ -106,8 +106,8 @@ impl Key {
         self.uniform_as(shape, low.into(), high.into(), DType::F32)
     }
 
-    /// Floats of `shape`, uniform in `low..high`. f64 has the bits that JAX draws with `jax_enable_x64`, which differ from
-    /// those of f32.
+    /// Floats of `shape`, uniform in `low..high`. f64 has the bits that JAX draws with `jax_enable_x64`, which differ
+    /// from those of f32.
     ///
     /// ```
     /// # use fulgurite_jit::{DType, Key};
@@ -167,7 +167,8 @@ impl Key {
         self.truncated_normal_as(shape, low.into(), high.into(), DType::F32)
     }
 
-    /// Floats of `shape`, standard normal truncated to the open interval (`low`, `high`); see [`Key::uniform_as`] for f64.
+    /// Floats of `shape`, standard normal truncated to the open interval (`low`, `high`); see [`Key::uniform_as`] for
+    /// f64.
     #[track_caller]
     pub fn truncated_normal_as(&self, shape: &[usize], low: f64, high: f64, dtype: DType) -> Tensor {
         if !tracing() {
@@ -215,7 +216,8 @@ impl Key {
         -(-self.uniform_as(shape, least, 1.0, dtype).log()).log()
     }
 
-    /// A class index for each vector of unnormalised log-probabilities: logits `[…, classes]` (f32 or f64) give i32 `[…]`.
+    /// A class index for each vector of unnormalised log-probabilities: logits `[…, classes]` (f32 or f64) give i32
+    /// `[…]`.
     #[track_caller]
     pub fn categorical(&self, logits: &Tensor) -> Tensor {
         // The Gumbel-max trick: class i has the largest logit plus noise with probability softmax(logits)[i].
@@ -229,8 +231,8 @@ impl Key {
         self.uniform(shape, 0.0, 1.0).less(p)
     }
 
-    /// i32 of `shape`, uniform in `low..high`; `low` if `high <= low`. Bounds are clamped to the range of i32: `i32::MIN` and
-    /// `1_i64 << 31` draw from all values.
+    /// i32 of `shape`, uniform in `low..high`; `low` if `high <= low`. Bounds are clamped to the range of i32:
+    /// `i32::MIN` and `1_i64 << 31` draw from all values.
     ///
     /// ```
     /// # use fulgurite_jit::Key;
@@ -268,8 +270,8 @@ impl Key {
         offset.convert(dtype) + Tensor::literal(low as f64, dtype)
     }
 
-    /// Draws outside of any trace. The ops run as one program, as inside a compiled function, so that both give the same
-    /// bits.
+    /// Draws outside of any trace. The ops run as one program, as inside a compiled function, so that both give the
+    /// same bits.
     #[track_caller]
     fn draw_eagerly(&self, draw: impl FnOnce(&Key) -> Tensor) -> Tensor {
         let drawn = as_one_program(std::slice::from_ref(&self.0), |key| vec![draw(&Key(key[0].clone()))]);

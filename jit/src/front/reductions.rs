@@ -12,8 +12,8 @@ use crate::graph::{ArgOp, DotAxes, Op, ReduceOp, infer};
 use crate::types::{Axes, DType, Shape};
 
 impl Tensor {
-    /// Reduces over axes and removes them. As in `jax.numpy`, sums and products of bools are i32, the maximum of bools is
-    /// `any` and the minimum is `all`.
+    /// Reduces over axes and removes them. As in `jax.numpy`, sums and products of bools are i32, the maximum of bools
+    /// is `any` and the minimum is `all`.
     #[track_caller]
     pub fn reduce(&self, op: ReduceOp, axes: impl IntoAxes) -> Self {
         let op = match op {
@@ -65,8 +65,8 @@ impl Tensor {
         }
     }
 
-    /// A contraction; see [`DotAxes`]. Integers wrap. For bools, as in `jax.lax.dot_general`, products are `and` and sums
-    /// are `or`.
+    /// A contraction; see [`DotAxes`]. Integers wrap. For bools, as in `jax.lax.dot_general`, products are `and` and
+    /// sums are `or`.
     #[track_caller]
     pub fn dot_general(&self, other: &Tensor, axes: DotAxes) -> Self {
         if self.dtype() == other.dtype() && !self.dtype().is_float() && self.error().or(other.error()).is_none() {
@@ -102,8 +102,8 @@ impl Tensor {
         products.reduce(sum, &contracted)
     }
 
-    /// The matrix product, as `jax.numpy.matmul`: contracts the last axis of this with the second-to-last axis of `other`
-    /// (the only axis of a vector). Leading axes are batch axes and broadcast.
+    /// The matrix product, as `jax.numpy.matmul`: contracts the last axis of this with the second-to-last axis of
+    /// `other` (the only axis of a vector). Leading axes are batch axes and broadcast.
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Self {
         let (m, n) = (self.rank(), other.rank());

@@ -213,3 +213,58 @@ impl Tensor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::array::Array;
+    use crate::front::trace::trace;
+    use crate::front::where_;
+    use crate::interp::interpret;
+
+    /// Types and elements of the results of `f` on i32 `[[1, 2, 3], [4, 5, 0]]`, by the reference interpreter.
+    fn of_matrix(f: impl FnOnce(&Tensor) -> Vec<Tensor>) -> crate::Result<Vec<(String, Vec<f64>)>> {
+        let x = Array::from_vec(&[2, 3], vec![1i32, 2, 3, 4, 5, 0])?;
+        let traced = trace(&[x.ty().clone()], |xs| f(&xs[0]))?;
+        let results = interpret(&traced.graph, &[x])?;
+        Ok(results.iter().map(|x| (x.ty().to_string(), x.to_f64_vec())).collect())
+    }
+
+    #[test]
+    fn names_of_jax_numpy_behave_as_there() {
+        let results = of_matrix(|x| {
+            assert_eq!((x.ndim(), x.size()), (2, 6));
+            vec![
+                x.flip(-1),
+                x.flip(..),
+                x.moveaxis(-1, 0),
+                x.index_in_dim(1, -1),
+                Tensor::concatenate(&[x, &Tensor::ones(&[1, 3])], 0),
+                where_(x, 1.5, 0),
+                x.logical_not(),
+                x.bitwise_not(),
+                x.index_in_dim(0, 0).reciprocal(),
+                x.clip(1, 3).astype(DType::U32),
+            ]
+        });
+        let expected: [(&str, &[f64]); 10] = [
+            ("i32[2,3]", &[3., 2., 1., 0., 5., 4.]),
+            ("i32[2,3]", &[0., 5., 4., 3., 2., 1.]),
+            ("i32[3,2]", &[1., 4., 2., 5., 3., 0.]),
+            ("i32[2]", &[2., 5.]),
+            ("f32[3,3]", &[1., 2., 3., 4., 5., 0., 1., 1., 1.]),
+            ("f32[2,3]", &[1.5, 1.5, 1.5, 1.5, 1.5, 0.]),
+            ("bool[2,3]", &[0., 0., 0., 0., 0., 1.]),
+            ("i32[2,3]", &[-2., -3., -4., -5., -6., -1.]),
+            ("f32[3]", &[1., 0.5, f64::from(1.0f32 / 3.0)]),
+            ("u32[2,3]", &[1., 2., 3., 3., 3., 1.]),
+        ];
+        for ((ty, elements), (expected_ty, expected)) in results.expect("ten results").iter().zip(expected) {
+            assert_eq!((ty.as_str(), &elements[..]), (expected_ty, expected));
+        }
+        let message = |f: fn(&Tensor) -> Tensor| of_matrix(|x| vec![f(x)]).expect_err("an error").to_string();
+        assert!(message(|x| x.flip(2)).contains("flip: i32[2,3] has no axis 2"));
+        assert!(message(|x| x.moveaxis(0, -3)).contains("moveaxis: i32[2,3] has no axis -3"));
+        assert!(message(|x| x.index_in_dim(0, 2)).contains("index_in_dim: i32[2,3] has no axis 2"));
+    }
+}

@@ -6,8 +6,8 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// A value that is compared by the bytes it writes: floats, `Hash` types of the standard library, and options, lists and
-/// tuples of these.
+/// A value that is compared by the bytes it writes: floats, `Hash` types of the standard library, and options, lists
+/// and tuples of these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a static value with floats in it",
     label = "not compared by its bits",

@@ -4,9 +4,9 @@
 //! tensors, which become inputs of the inner graph ([`Traced::captures`]). An op is recorded in the innermost trace.
 //! Outside of any trace the runtime evaluates it immediately.
 //!
-//! [`trace`] returns the first error of a trace. The result of the failed op is poisoned, and so is every result computed
-//! from it, without another message: the user sees one error, at the line that caused it. Reading the data of a tracer is
-//! such an error too: the call returns it, whatever the function does with the `Err`.
+//! [`trace`] returns the first error of a trace. The result of the failed op is poisoned, and so is every result
+//! computed from it, without another message: the user sees one error, at the line that caused it. Reading the data of
+//! a tracer is such an error too: the call returns it, whatever the function does with the `Err`.
 
 use std::cell::RefCell;
 use std::panic::Location;
@@ -88,8 +88,8 @@ pub fn trace(inputs: &[TensorType], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) ->
 /// As [`trace`], for a function that returns a `Result`.
 ///
 /// # Errors
-/// As [`trace`]; the error of `f`, if no op failed; a compiler error for an internal panic. If `f` panics with a recorded
-/// error, as `unwrap` does, the first recorded error is returned. Other panics are propagated.
+/// As [`trace`]; the error of `f`, if no op failed; a compiler error for an internal panic. If `f` panics with a
+/// recorded error, as `unwrap` does, the first recorded error is returned. Other panics are propagated.
 pub fn trace_call(inputs: &[TensorType], f: impl FnOnce(&[Tensor]) -> Result<Vec<Tensor>>) -> Result<Traced> {
     match record(inputs, f) {
         Ok(traced) => traced,

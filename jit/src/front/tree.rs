@@ -1,8 +1,8 @@
 //! Trees (JAX's pytrees): structs, vectors, tuples and options of tensors, as arguments and results of steps.
 //!
-//! A model, an optimiser's state and a batch are [`Tree`]s whose leaves are [`Tensor`]s. `#[derive(Tree)]` implements the
-//! trait for a struct. A field marked `#[tree(static)]` is part of the structure, not a leaf: a step is traced again when
-//! it changes.
+//! A model, an optimiser's state and a batch are [`Tree`]s whose leaves are [`Tensor`]s. `#[derive(Tree)]` implements
+//! the trait for a struct. A field marked `#[tree(static)]` is part of the structure, not a leaf: a step is traced
+//! again when it changes.
 
 use std::hash::{Hash, Hasher};
 
@@ -39,8 +39,8 @@ pub trait Visitor<'t> {
     fn enter(&mut self, name: Name);
     /// End of the child.
     fn leave(&mut self);
-    /// The hasher for static values and sizes of containers. Two trees have equal structure if and only if they write the
-    /// same bytes and visit leaves at the same positions.
+    /// The hasher for static values and sizes of containers. Two trees have equal structure if and only if they write
+    /// the same bytes and visit leaves at the same positions.
     fn structure(&mut self) -> &mut dyn Hasher;
 }
 
@@ -69,9 +69,9 @@ pub trait Tree: Sized {
 
     /// As [`Tree::visit`], with [`Visitor::leaf_mut`] for the leaves that the tree owns.
     ///
-    /// A step can overwrite the memory of such leaves only. A shared leaf, in an `Arc` or behind a `&'static Tensor`, is
-    /// visited with [`Visitor::leaf`], and copied if the step would overwrite it. The default implementation treats all
-    /// leaves as shared.
+    /// A step can overwrite the memory of such leaves only. A shared leaf, in an `Arc` or behind a `&'static Tensor`,
+    /// is visited with [`Visitor::leaf`], and copied if the step would overwrite it. The default implementation treats
+    /// all leaves as shared.
     fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
         self.visit(visitor);
     }

@@ -1,10 +1,10 @@
 //! The reference interpreter: it defines the semantics of a graph.
 //!
 //! A graph and its inputs come in, its results go out, computed one element at a time. Compiled code is tested against
-//! it, constant folding uses it, and anomaly detection runs a step in it again. It is simple rather than fast. An element
-//! is represented by its bits. Float math is done in f64 and rounded once; sums and products of floats accumulate in f64.
-//! For integers, bools, data movement and random bits the results are bit-identical to those of compiled code. For floats
-//! they are *not*: compiled code accumulates in f32, in another order.
+//! it, constant folding uses it, and anomaly detection runs a step in it again. It is simple rather than fast. An
+//! element is represented by its bits. Float math is done in f64 and rounded once; sums and products of floats
+//! accumulate in f64. For integers, bools, data movement and random bits the results are bit-identical to those of
+//! compiled code. For floats they are *not*: compiled code accumulates in f32, in another order.
 
 mod scalar;
 
@@ -294,8 +294,8 @@ fn dot(ty: &TensorType, x: &[Vec<u64>], from: [&TensorType; 2], axes: &DotAxes) 
     (0..ty.elements()).map(element).collect()
 }
 
-/// An operand of a contraction: its elements, the strides of its batch and free axes, and the offsets of the elements that
-/// are summed for one element of the result.
+/// An operand of a contraction: its elements, the strides of its batch and free axes, and the offsets of the elements
+/// that are summed for one element of the result.
 struct Side {
     values: Vec<f64>,
     batch: Shape,

@@ -1,9 +1,9 @@
 //! Elementwise ops on one element, with JAX's semantics: bit-identical for integers and bools.
 //!
-//! Elements come in and go out as the low bits of a `u64`, as in [`Literal`]. Floats are computed in f64 and rounded once,
-//! with `libm` rather than the platform's functions, so that constants fold to the same bits on every platform. For f32
-//! this rounds `+ - * /` and `sqrt` correctly, since f64 has at least 2p + 2 bits of precision. A NaN result is the
-//! canonical quiet NaN, since processors differ in the NaN they produce.
+//! Elements come in and go out as the low bits of a `u64`, as in [`Literal`]. Floats are computed in f64 and rounded
+//! once, with `libm` rather than the platform's functions, so that constants fold to the same bits on every platform.
+//! For f32 this rounds `+ - * /` and `sqrt` correctly, since f64 has at least 2p + 2 bits of precision. A NaN result is
+//! the canonical quiet NaN, since processors differ in the NaN they produce.
 
 use crate::graph::{BinaryOp, CompareOp, Literal, UnaryOp};
 use crate::types::DType;
@@ -215,8 +215,8 @@ fn int_unary(op: UnaryOp, x: u32) -> u32 {
     }
 }
 
-/// Integer math by XLA's rules. Signed and unsigned results differ only for division, remainder, max, min and arithmetic
-/// shift.
+/// Integer math by XLA's rules. Signed and unsigned results differ only for division, remainder, max, min and
+/// arithmetic shift.
 fn int_binary(op: BinaryOp, signed: bool, x: u32, y: u32) -> u32 {
     let (sx, sy) = (x as i32, y as i32);
     match op {

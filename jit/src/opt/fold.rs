@@ -1,9 +1,9 @@
 //! Constant folding: ops on constants are evaluated at compile time, bit-identical to compiled code.
 //!
-//! Scalars and arrays of up to [`Constant::SMALL`] bytes are folded. Not folded: `iota` and broadcasts, which are cheaper
-//! to compute than to load, and sums and products of several floats, whose order of evaluation the schedule defines.
-//! Elementwise ops run their lane program. The interpreter evaluates data movement, and reductions that are exact in any
-//! order.
+//! Scalars and arrays of up to [`Constant::SMALL`] bytes are folded. Not folded: `iota` and broadcasts, which are
+//! cheaper to compute than to load, and sums and products of several floats, whose order of evaluation the schedule
+//! defines. Elementwise ops run their lane program. The interpreter evaluates data movement, and reductions that are
+//! exact in any order.
 
 use smallvec::SmallVec;
 
@@ -75,7 +75,7 @@ fn known(graph: &Graph, x: ValueId) -> Option<Array> {
     }
 }
 
-/// May an op that gives a `dtype` be replaced by its result?
+/// Whether an op with a result of type `dtype` can be folded.
 fn is_foldable(op: &Op, dtype: DType) -> bool {
     match op {
         Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Broadcast { .. } => false,

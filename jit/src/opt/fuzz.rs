@@ -1,6 +1,6 @@
-//! Fuzzing: optimisation preserves the results of random programs. The programs consist of the patterns that rules match
-//! (zeros, ones, broadcasts, unit axes, repeated ops). Their floats are small multiples of powers of two, so that sums are
-//! exact in every order.
+//! Fuzzing: optimisation preserves the results of random programs. The programs consist of the patterns that rules
+//! match (zeros, ones, broadcasts, unit axes, repeated ops). Their floats are small multiples of powers of two, so that
+//! sums are exact in every order.
 
 use crate::array::Array;
 use crate::graph::{
@@ -170,9 +170,9 @@ impl Maker {
                 let mut to: Shape = shape.iter().map(|&n| if n == 1 { self.one_of(&[1, 2]) } else { n }).collect();
                 let mut dims: Axes = (0..rank).collect();
                 for _ in 0..self.below(3) {
-                    let place = self.below(to.len() + 1);
-                    to.insert(place, self.one_of(&[1, 2, 3]));
-                    dims.iter_mut().filter(|dim| **dim >= place).for_each(|dim| *dim += 1);
+                    let position = self.below(to.len() + 1);
+                    to.insert(position, self.one_of(&[1, 2, 3]));
+                    dims.iter_mut().filter(|dim| **dim >= position).for_each(|dim| *dim += 1);
                 }
                 (Op::Broadcast { shape: to, dims }, vec![x])
             }

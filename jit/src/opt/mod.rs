@@ -1,9 +1,9 @@
 //! Graph optimisation: passes that rewrite a graph to an equivalent, cheaper one, until a fixed point.
 //!
-//! A graph from tracing and autodiff comes in, one with the same inputs and results goes out. Each pass is a pure function
-//! in its own file; this file is the pass manager. Passes are independent of the target. Not done here: materialisation
-//! and fusion. Results are bit-identical, with three exceptions, which are documented at their rules: the sign of a zero,
-//! a power with a constant exponent, and the order of sums.
+//! A graph from tracing and autodiff comes in, one with the same inputs and results goes out. Each pass is a pure
+//! function in its own file; this file is the pass manager. Passes are independent of the target. Not done here:
+//! materialisation and fusion. Results are bit-identical, with three exceptions, which are documented at their rules:
+//! the sign of a zero, a power with a constant exponent, and the order of sums.
 
 mod cse;
 mod dce;
@@ -29,7 +29,8 @@ type Pass = fn(&Graph) -> Graph;
 /// The passes by name, in the order of a round. Simplification comes first, since it exposes constants.
 const PASSES: [(&str, Pass); 4] = [("simplify", simplify), ("fold", fold), ("cse", cse), ("dce", dce)];
 
-/// The limit on rounds. Most graphs reach the fixed point after three; the limit guards against rules that undo each other.
+/// The limit on rounds. Most graphs reach the fixed point after three; the limit guards against rules that undo each
+/// other.
 const MAX_ROUNDS: usize = 16;
 
 /// Optimises a graph.

@@ -1,7 +1,7 @@
 //! Rebuilds a graph value by value, with hash-consing.
 //!
-//! A pass walks over the old graph and maps each value to a value of the new graph. Values with the same op and operands
-//! are merged. Not done: values without users are not removed; `dce` removes them.
+//! A pass walks over the old graph and maps each value to a value of the new graph. Values with the same op and
+//! operands are merged. Not done: values without users are not removed; `dce` removes them.
 
 use std::hash::BuildHasher;
 use std::panic::Location;

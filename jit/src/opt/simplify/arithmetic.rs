@@ -1,4 +1,5 @@
-//! Rules for arithmetic: identity and absorbing operands, reassociation of literals, signs, powers, and splat constants.
+//! Rules for arithmetic: identity and absorbing operands, reassociation of literals, signs, powers, and splat
+//! constants.
 
 use super::{Rewrite, Rule};
 use crate::graph::{BinaryOp, Literal, Op, UnaryOp, ValueId};
@@ -77,7 +78,8 @@ fn literals_together(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
 /// `x + 0 = x - 0 = x * 1 = x / 1 = x`, `x & ~0 = x | 0 = x ^ 0 = x`, `x << 0 = x >> 0 = x`, `x^1 = x`,
 /// `max(x, least) = min(x, greatest) = x`.
 ///
-/// For floats `-0 + 0` is `+0` and so is `-0 - -0`: as in XLA, the sign of that zero is not preserved. All else is exact.
+/// For floats `-0 + 0` is `+0` and so is `-0 - -0`: as in XLA, the sign of that zero is not preserved. All else is
+/// exact.
 fn neutral(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Binary(binary) = op else { return None };
     let right = w.literal(x[1])?;
@@ -230,8 +232,8 @@ fn negated_factors(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
 
 /// `x^2 = x·x`, `x^-1 = 1/x` (both rounded once, as the power is) and `x^0.5 = √x`.
 ///
-/// The square root differs from the power at -0 and -∞, where it gives -0 and NaN instead of +0 and +∞. NumPy and PyTorch
-/// do the same.
+/// The square root differs from the power at -0 and -∞, where it gives -0 and NaN instead of +0 and +∞. NumPy and
+/// PyTorch do the same.
 fn power(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     if *op != Op::Binary(BinaryOp::Pow) {
         return None;

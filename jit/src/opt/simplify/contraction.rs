@@ -1,5 +1,5 @@
-//! Rules for reductions over no axes, over unit axes, of broadcasts and of reductions; and for contractions of transposed
-//! operands. Not done: contractions over a broadcast batch.
+//! Rules for reductions over no axes, over unit axes, of broadcasts and of reductions; and for contractions of
+//! transposed operands. Not done: contractions over a broadcast batch.
 
 use super::{Rewrite, Rule};
 use crate::graph::{BinaryOp, DotAxes, Literal, Op, ReduceOp, ValueId};
@@ -31,8 +31,8 @@ fn reduce_units(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.reshape(x[0], &shape)
 }
 
-/// A reduction of a reduction by the same op is one over the axes of both, if the inner result has no other use. Sums and
-/// products of floats are excluded: their order of evaluation would depend on the rest of the program.
+/// A reduction of a reduction by the same op is one over the axes of both, if the inner result has no other use. Sums
+/// and products of floats are excluded: their order of evaluation would depend on the rest of the program.
 fn reduce_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Reduce(reduction, axes) = op else { return None };
     let Op::Reduce(first, first_axes) = w.op(x[0]) else { return None };
@@ -48,9 +48,9 @@ fn reduce_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.add(Op::Reduce(*reduction, all), &[inner])
 }
 
-/// `reduce (broadcast x) = broadcast (reduce x)` over the axes of `x`, which has fewer elements. The other
-/// reduced axes repeat every element `n` times: a sum is multiplied by `n`; max, min, and, or do not change. `n` is not 0.
-/// A product would be a power and is excluded.
+/// `reduce (broadcast x) = broadcast (reduce x)` over the axes of `x`, which has fewer elements. The other reduced axes
+/// repeat every element `n` times: a sum is multiplied by `n`; max, min, and, or do not change. `n` is not 0. A product
+/// would be a power and is excluded.
 ///
 /// The multiplication by `n` rounds once, the sum up to `n` times: the result can differ in the last bits.
 fn reduce_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
@@ -90,8 +90,8 @@ fn reduce_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.broadcast(result, &kept_shape, &kept_dims)
 }
 
-/// A contraction of a transposed operand is a contraction of the operand with permuted axes, if the free axes keep their
-/// order. The products and the order of the sum do not change.
+/// A contraction of a transposed operand is a contraction of the operand with permuted axes, if the free axes keep
+/// their order. The products and the order of the sum do not change.
 fn dot_transpose(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Dot(axes) = op else { return None };
     for side in [0, 1] {

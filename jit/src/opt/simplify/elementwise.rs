@@ -57,8 +57,8 @@ fn convert_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
 }
 
 /// `to C (to B x) = to C x` where `B` represents every value of `x`, and the conversion to `C` does not depend on `B`:
-/// bool through any type, f32 through f64, integers through f64 to themselves, f32 or bool. (Conversions between i32 and
-/// u32 wrap, those from floats saturate.)
+/// bool through any type, f32 through f64, integers through f64 to themselves, f32 or bool. (Conversions between i32
+/// and u32 wrap, those from floats saturate.)
 fn convert_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Convert(to) = *op else { return None };
     let Op::Convert(by) = *w.op(x[0]) else { return None };

@@ -1,9 +1,9 @@
 //! Algebraic simplification: named peephole rules, applied while the graph is rebuilt.
 //!
 //! A rule matches an op and its simplified operands and may return a replacement for the result. The ops of the
-//! replacement are simplified in turn. Requirements on a rule: the replacement is never more expensive, whatever the other
-//! uses of the operands; no rule undoes another; results are bit-identical, or the rule documents the difference. The
-//! rules are grouped into `arithmetic`, `elementwise`, `movement` and `contraction`. This pass runs after autodiff.
+//! replacement are simplified in turn. Requirements on a rule: the replacement is never more expensive, whatever the
+//! other uses of the operands; no rule undoes another; results are bit-identical, or the rule documents the difference.
+//! The rules are grouped into `arithmetic`, `elementwise`, `movement` and `contraction`. This pass runs after autodiff.
 
 mod arithmetic;
 mod contraction;

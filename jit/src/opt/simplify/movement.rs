@@ -77,8 +77,8 @@ fn reshape_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     if applies { w.add(op.clone(), &[w.operand(x[0])]) } else { None }
 }
 
-/// A reshape of a broadcast that only inserts or removes unit axes is a broadcast to the new shape. The operand loses the
-/// unit axes that are unit axes of the broadcast too.
+/// A reshape of a broadcast that only inserts or removes unit axes is a broadcast to the new shape. The operand loses
+/// the unit axes that are unit axes of the broadcast too.
 fn reshape_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Reshape(to) = op else { return None };
     let Op::Broadcast { shape, dims } = w.op(x[0]) else { return None };
