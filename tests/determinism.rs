@@ -65,7 +65,7 @@ impl LightningModule for Regression {
 
     fn training_step(&self, layers: &Self::Model, (x, y): &Self::Batch, cx: &mut StepCx) -> Tensor {
         let net = |key: Tensor| {
-            let keys: [Key; 5] = Key::from_data(key).split();
+            let keys: [Key; 5] = Key::wrap_key_data(key).split();
             let mut h = x.clone();
             for (n, (layer, key)) in layers.iter().zip(&keys).enumerate() {
                 h = layer.draw(key).call(&if n > 0 { gelu(&h) } else { h });

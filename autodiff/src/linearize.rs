@@ -18,7 +18,7 @@
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::graph::{Env, Graph, ValueId};
 use fulgurite_jit::panics::guarded;
-use fulgurite_jit::trace::{Traced, staged, trace};
+use fulgurite_jit::trace::{Traced, as_one_program, trace};
 use fulgurite_jit::{Error, Tensor};
 use smallvec::SmallVec;
 
@@ -110,7 +110,7 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
 pub(crate) fn linearize_as_one_program(xs: &[Tensor], f: &mut FlatFn<'_>) -> (Vec<Tensor>, Result<LinearMapAt, Error>) {
     let mut linear = None;
     let mut count = 0;
-    let mut results = staged(xs, |xs| match linearize(xs, f) {
+    let mut results = as_one_program(xs, |xs| match linearize(xs, f) {
         Ok(mut linearized) => {
             count = linearized.results.len();
             linear = Some(Ok(linearized.linear));

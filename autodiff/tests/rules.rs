@@ -214,7 +214,7 @@ fn choice(mapping: &[(Option<usize>, TensorType)]) -> Choice {
 /// Example `k` of the operands.
 fn example(xs: &[Tensor], mapping: &[(Option<usize>, TensorType)], k: usize) -> Vec<Tensor> {
     let one = |(x, (axis, _)): (&Tensor, &(Option<usize>, TensorType))| match *axis {
-        Some(axis) => x.slice_axis(axis as isize, k..k + 1).squeeze(axis as isize),
+        Some(axis) => x.slice_in_dim(axis as isize, k..k + 1).squeeze(axis as isize),
         None => x.clone(),
     };
     xs.iter().zip(mapping).map(one).collect()
@@ -329,7 +329,7 @@ fn conventions_are_jaxs() {
 #[test]
 fn powers_have_second_derivatives_where_they_have_first_ones() {
     let second = |xs: [f64; 2]| {
-        let power = |v: &Tensor| v.index(0).pow(v.index(1));
+        let power = |v: &Tensor| v.index_in_dim(0, 0).pow(v.index_in_dim(1, 0));
         let inputs = [f64s(&[2], &xs)];
         let modes = [
             run1(&inputs, |v| hessian(power)(&v[0])),

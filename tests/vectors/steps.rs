@@ -109,11 +109,11 @@ fn bayesian_net(params: &Params, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let keys = key.split_n(model.len());
         model.iter().enumerate().fold(x, |x, (i, layer)| {
             let x = if i > 0 { gelu(&x) } else { x };
-            layer.call(&x, &Key::from_data(keys.index(i)))
+            layer.call(&x, &Key::wrap_key_data(keys.index_in_dim(i, 0)))
         })
     };
     let loss = move |model: &Vec<Layer>, x: &Tensor, y: &Tensor, key: &Key| {
-        let keys = Key::from_data(key.split_n(draws));
+        let keys = Key::wrap_key_data(key.split_n(draws));
         let predictions = vmap(net, (None, None, 0))((model.clone(), x.clone(), keys));
         let variance = predictions.std_axes(0).stop_gradient().square();
         let error = (y - predictions.mean_axes(0)).square();
@@ -121,7 +121,7 @@ fn bayesian_net(params: &Params, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         (error * 0.5 / variance).sum() * examples + divergence
     };
 
-    let mut state = (model.clone(), optimizer.init(&model), Key::from_data(key.clone()));
+    let mut state = (model.clone(), optimizer.init(&model), Key::wrap_key_data(key.clone()));
     let step = Jit::with_borrowed("bayesian_net", move |(model, state, key), (x, y): (Tensor, Tensor)| {
         let key: Key = key;
         let [key, draw] = key.split();

@@ -314,7 +314,7 @@ impl LightningModule for Faulty {
     fn training_step(&self, model: &Linear, (x, y): &Self::Batch, cx: &mut StepCx) -> Tensor {
         let prediction = model.call(x);
         match self.0 {
-            "shapes" => mse(&prediction, &y.index(0)),
+            "shapes" => mse(&prediction, &y.index_in_dim(0, 0)),
             "vector" => (prediction - y).square(),
             "logs a vector" => {
                 cx.log("all", &prediction);
@@ -331,7 +331,7 @@ impl LightningModule for Faulty {
 
     fn validation_step(&self, model: &Linear, (x, y): &Self::Batch, cx: &mut StepCx) {
         if self.0 == "validation" {
-            cx.log("val_loss", mse(&model.call(x), &y.index(0)));
+            cx.log("val_loss", mse(&model.call(x), &y.index_in_dim(0, 0)));
         }
     }
 }

@@ -129,7 +129,7 @@ fn leaves_keep_their_types() -> Result<()> {
         });
         let (after, _) = step.call(params)?;
         assert_eq!(after.counter.item::<i32>()?, 7);
-        assert_eq!(after.key.data().to_vec::<u32>()?, [0, 5]);
+        assert_eq!(after.key.key_data().to_vec::<u32>()?, [0, 5]);
         assert_eq!(after.weight.dtype(), DType::F32);
         assert_eq!(after.double.dtype(), DType::F64);
         assert!(after.weight.to_vec::<f32>()?[0] < 1.0 && after.double.to_vec::<f64>()?[1] < 1.0);

@@ -254,13 +254,13 @@ fn tangent_of_product(x: &Tensor, dx: &Tensor, axes: &[usize]) -> Tensor {
     while x.shape()[0] > 1 {
         let (count, half) = (x.shape()[0], x.shape()[0].div_ceil(2));
         let halves = |x: &Tensor, neutral: f64| {
-            let mut rest = x.slice_axis(0, half..count);
+            let mut rest = x.slice_in_dim(0, half..count);
             if rest.shape()[0] < half {
                 let mut high = vec![0; x.rank()];
                 high[0] = 1;
                 rest = rest.pad(neutral, &vec![0; x.rank()], &high, &vec![0; x.rank()]);
             }
-            (x.slice_axis(0, 0..half), rest)
+            (x.slice_in_dim(0, 0..half), rest)
         };
         let ((x1, x2), (dx1, dx2)) = (halves(&x, 1.0), halves(&dx, 0.0));
         dx = dx1 * &x2 + &x1 * dx2;

@@ -1,12 +1,12 @@
-//! Tracing: running a function on stand-ins and recording what it does as a [`Graph`].
+//! Tracing: a function runs on tracers, and its ops are recorded as a [`Graph`].
 //!
-//! Traces nest: a function under `grad` or `vmap` is traced inside the trace of the function around it, and may use
-//! its tensors, which become inputs of the inner graph ([`Traced::captures`]). An op is always recorded in the
-//! innermost trace. Outside of any trace an op is evaluated at once, by the runtime.
+//! Traces nest. A function under `grad` or `vmap` is traced inside the trace of the enclosing function and may use its
+//! tensors, which become inputs of the inner graph ([`Traced::captures`]). An op is recorded in the innermost trace.
+//! Outside of any trace the runtime evaluates it immediately.
 //!
-//! The first error of a trace is kept and returned by [`trace`]; the tensor in its place is poisoned and silently
-//! poisons whatever is made of it, so that a user sees one error, at the line where it happened. To read a value that
-//! is not there yet is such an error too: whatever the function makes of the refusal, its call returns it.
+//! [`trace`] returns the first error of a trace. The result of the failed op is poisoned, and so is every result
+//! computed from it, without another message: the user sees one error, at the line that caused it. Reading the data of
+//! a tracer is such an error too: the call returns it, whatever the function does with the `Err`.
 
 use std::cell::RefCell;
 use std::panic::Location;
@@ -23,12 +23,12 @@ use crate::error::{Error, Result};
 use crate::graph::{Constant, Env, Graph, Literal, Node, Op, Operands, Results, ValueId, results};
 use crate::types::{DType, TensorType};
 
-/// What a trace gives: the graph, and the tensors from around it that it used.
+/// The result of a trace: the graph, and the tensors of enclosing traces that it uses.
 #[derive(Debug)]
 pub struct Traced {
-    /// The graph. Its inputs are the arguments in order, then one for each capture.
+    /// The graph. Its inputs are the arguments in order, followed by one for each capture.
     pub graph: Graph,
-    /// The tensors of traces around this one that stand for the last inputs.
+    /// The tensors of enclosing traces that are passed as the last inputs.
     pub captures: Vec<Tensor>,
 }
 
@@ -38,22 +38,22 @@ struct Trace {
     captures: Vec<Tensor>,
     captured: HashMap<(TraceId, ValueId), ValueId>,
     constants: HashMap<usize, ValueId>,
-    mistakes: Option<Mistakes>,
+    errors: Option<Errors>,
 }
 
 /// The errors of a trace.
-struct Mistakes {
-    /// The first, which is the trace's.
+struct Errors {
+    /// The first one, which `trace` returns.
     first: Error,
-    /// The latest: what an `unwrap` panics with.
+    /// The latest one, which an `unwrap` panics with.
     last: Error,
 }
 
-impl Mistakes {
-    fn add(all: &mut Option<Mistakes>, error: &Error) {
+impl Errors {
+    fn add(all: &mut Option<Errors>, error: &Error) {
         match all {
-            Some(mistakes) => mistakes.last = error.clone(),
-            None => *all = Some(Mistakes { first: error.clone(), last: error.clone() }),
+            Some(errors) => errors.last = error.clone(),
+            None => *all = Some(Errors { first: error.clone(), last: error.clone() }),
         }
     }
 }
@@ -62,44 +62,43 @@ thread_local! {
     static TRACES: RefCell<Vec<Trace>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A panic out of a traced function, and the mistakes that were made before.
+/// A panic of a traced function, and the errors recorded before it.
 struct Unwound {
     panic: Panic,
-    mistakes: Option<Mistakes>,
+    errors: Option<Errors>,
 }
 
-/// Runs `f` on stand-ins of these types and records what it does. A panic passes through.
+/// Runs `f` on tracers of these types and records its ops. A panic is propagated.
 ///
 /// # Errors
-/// The first error that an op met inside, or that a result is a leaked tensor of a trace that has ended.
+/// The first error recorded in the trace; a result that is a leaked tensor of a trace that has ended.
 pub fn trace(inputs: &[TensorType], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Result<Traced> {
     match record(inputs, |params| Ok(f(params))) {
         Ok(traced) => traced,
-        Err(Unwound { panic, mistakes }) => {
-            // What the function around makes of the panic, it does after a mistake: see `trace_call`.
-            if let Some(Mistakes { first, last }) = mistakes {
-                keep(&first);
-                keep(&last);
+        Err(Unwound { panic, errors }) => {
+            // The enclosing trace takes over the errors, for `trace_call` to match the panic against.
+            if let Some(Errors { first, last }) = errors {
+                record_error(&first);
+                record_error(&last);
             }
             panic.resume()
         }
     }
 }
 
-/// As [`trace`], of a function that may fail, for a call that returns its error.
+/// As [`trace`], for a function that returns a `Result`.
 ///
 /// # Errors
-/// As [`trace`]; where no op met an error, that of `f`; in place of a panic that is a bug of ours, a fault of the
-/// compiler. Where `f` panics with the error of an op, of a read, or of a poisoned tensor, as `unwrap` does, the first
-/// of these is what the call returns. All other panics pass through.
+/// As [`trace`]; the error of `f`, if no op failed; a compiler error for an internal panic. If `f` panics with a
+/// recorded error, as `unwrap` does, the first recorded error is returned. Other panics are propagated.
 pub fn trace_call(inputs: &[TensorType], f: impl FnOnce(&[Tensor]) -> Result<Vec<Tensor>>) -> Result<Traced> {
     match record(inputs, f) {
         Ok(traced) => traced,
-        Err(Unwound { panic, mistakes }) => match mistakes {
-            Some(Mistakes { first, last }) if panic.is_ours() || panic.is_of(&first) || panic.is_of(&last) => {
+        Err(Unwound { panic, errors }) => match errors {
+            Some(Errors { first, last }) if panic.is_internal() || panic.is_of(&first) || panic.is_of(&last) => {
                 Err(first)
             }
-            None if panic.is_ours() => Err(panic.error("tracing")),
+            None if panic.is_internal() => Err(panic.error("tracing")),
             _ => panic.resume(),
         },
     }
@@ -110,7 +109,7 @@ fn record(
     f: impl FnOnce(&[Tensor]) -> Result<Vec<Tensor>>,
 ) -> std::result::Result<Result<Traced>, Unwound> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    panics::watch();
+    panics::install_hook();
     if let Some(why) = inputs.iter().find_map(|ty| ty.check_size().err()) {
         return Ok(Err(Error::new(format!("trace: the argument {why}"))));
     }
@@ -124,58 +123,59 @@ fn record(
             captures: Vec::new(),
             captured: HashMap::new(),
             constants: HashMap::new(),
-            mistakes: None,
+            errors: None,
         });
         traces.len() - 1
     });
     let outputs: std::result::Result<Result<Vec<ValueId>>, _> =
-        panics::catch(|| f(&params)?.iter().map(lift_here).collect());
+        panics::catch(|| f(&params)?.iter().map(capture).collect());
     let trace = TRACES.with_borrow_mut(|traces| traces.drain(depth..).next()).expect("the trace that was pushed above");
     let outputs = match outputs {
         Ok(outputs) => outputs,
-        Err(panic) => return Err(Unwound { panic, mistakes: trace.mistakes }),
+        Err(panic) => return Err(Unwound { panic, errors: trace.errors }),
     };
-    Ok(match trace.mistakes {
-        Some(mistakes) => Err(mistakes.first),
+    Ok(match trace.errors {
+        Some(errors) => Err(errors.first),
         None => outputs.map(|outputs| Traced { graph: Graph { outputs, ..trace.graph }, captures: trace.captures }),
     })
 }
 
-/// Is a function being traced on this thread?
+/// Whether a trace is active on this thread.
 pub fn tracing() -> bool {
     TRACES.with_borrow(|traces| !traces.is_empty())
 }
 
-/// Keeps `error` as the current trace's, if there is one and it is its first.
-pub fn keep(error: &Error) {
+/// Records `error` in the innermost trace, if there is one.
+pub fn record_error(error: &Error) {
     TRACES.with_borrow_mut(|traces| {
         if let Some(trace) = traces.last_mut() {
-            Mistakes::add(&mut trace.mistakes, error);
+            Errors::add(&mut trace.errors, error);
         }
     });
 }
 
-/// [Keeps](keep) `error` and gives a poisoned tensor in place of the result.
+/// [Records](record_error) `error` and returns a poisoned tensor as the result.
 pub fn poison(ty: TensorType, error: Error) -> Tensor {
-    keep(&error);
+    record_error(&error);
     Tensor::poisoned(ty, error)
 }
 
-/// Is this one of the traces that are going on, on this thread?
-pub(crate) fn goes_on(id: TraceId) -> bool {
+/// Whether this trace is active on this thread.
+pub(crate) fn is_active(id: TraceId) -> bool {
     TRACES.with_borrow(|traces| traces.iter().any(|trace| trace.id == id))
 }
 
-/// What is wrong with a tensor whose trace is none of those that are going on.
-pub(crate) const ENDED: &str = "a tensor of a traced function was used after the trace had ended, or on another thread";
+/// The message for a tensor whose trace is not active.
+pub(crate) const TRACE_ENDED: &str =
+    "a tensor of a traced function was used after the trace had ended, or on another thread";
 
 impl Tensor {
-    /// Why [`Tensor::concrete`] gives nothing.
+    /// The reason that [`Tensor::concrete`] is `None`.
     #[cold]
     pub fn no_data(&self) -> Error {
         match self.repr() {
             Repr::Poisoned { error, .. } => (**error).clone(),
-            Repr::Traced { trace, .. } if !goes_on(*trace) => Error::new(ENDED),
+            Repr::Traced { trace, .. } if !is_active(*trace) => Error::new(TRACE_ENDED),
             Repr::Traced { ty, .. } => Error::new(format!(
                 "a traced {ty} has no data yet: return it from the compiled function, and read it there; to choose by \
                  its value inside, use `select`"
@@ -185,14 +185,14 @@ impl Tensor {
     }
 }
 
-/// Runs `f` on `inputs`: as it is while a function is being traced; outside of any trace as one program, rather than
-/// op by op. This is how the transformations behave well when they are called on concrete tensors.
-pub fn staged(inputs: &[Tensor], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Vec<Tensor> {
+/// Runs `f` on `inputs`. Inside a trace `f` is called directly. Outside of one it is traced, compiled and run as one
+/// program, rather than op by op. The transformations use this for calls on concrete tensors.
+pub fn as_one_program(inputs: &[Tensor], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Vec<Tensor> {
     if tracing() {
         return f(inputs);
     }
     let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
-    // Should there be an error, the results are still as many as `f` gave.
+    // After an error the number of results is still that of `f`.
     let mut guesses = Vec::new();
     let result = trace(&types, |params| {
         let outputs = f(params);
@@ -206,7 +206,7 @@ pub fn staged(inputs: &[Tensor], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Ve
     }
 }
 
-/// Where the op was called that gave this value of a program being traced.
+/// The source location of the op that computed this traced value.
 pub fn location(x: &Tensor) -> Option<&'static Location<'static>> {
     let Repr::Traced { trace: id, value, .. } = x.repr() else { return None };
     TRACES.with_borrow(|traces| traces.iter().find(|trace| trace.id == *id)?.graph.node(*value).location)
@@ -217,7 +217,7 @@ pub fn reapply(node: &Node, operands: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
     apply_all(node.op.clone(), operands, node.location.unwrap_or_else(|| Location::caller()))
 }
 
-/// Records the values of `graph` here, with `inputs` in place of its inputs; gives its results.
+/// Inlines `graph` into the innermost trace, with `inputs` for its inputs. Returns its results.
 pub fn inline(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
     let mut env: Env<Tensor> = Env::new(graph);
     for id in graph.ids() {
@@ -234,12 +234,13 @@ pub fn inline(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
     graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
 }
 
-/// How ops outside are evaluated: the runtime compiles and runs the one-op graph.
+/// Evaluates a graph outside of any trace. The runtime compiles and runs it.
 pub type Evaluator = fn(&Graph, &[Array]) -> Result<Vec<Array>>;
 
 static EVALUATOR: OnceLock<Evaluator> = OnceLock::new();
 
-/// Installs the evaluator of ops outside of a trace. The runtime does so when the program is loaded; the first wins.
+/// Installs the evaluator of ops outside of a trace. The runtime calls this when the program is loaded. The first call
+/// takes effect.
 pub fn set_evaluator(evaluator: Evaluator) {
     EVALUATOR.get_or_init(|| evaluator);
 }
@@ -252,9 +253,9 @@ pub fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     }
 }
 
-/// The type of a result that could not be had. Its element type is the one asked for: whoever converts, then looks
-/// whether to convert, would do so for ever.
-fn guess(op: &Op, first: Option<&TensorType>) -> TensorType {
+/// The type of the poisoned result of `op`. The element type of a conversion is the requested one: code that converts
+/// until the types are equal must terminate.
+fn guess_type(op: &Op, first: Option<&TensorType>) -> TensorType {
     let ty = first.cloned().unwrap_or(TensorType::scalar(DType::F32));
     match op {
         Op::Convert(dtype) | Op::Bitcast(dtype) => ty.with_dtype(*dtype),
@@ -273,14 +274,14 @@ pub fn apply_all(op: Op, operands: &[&Tensor], location: &'static Location<'stat
     let count = op.results();
     let poisoned = |ty: TensorType, error: Error| (0..count).map(|_| poison(ty.clone(), error.clone())).collect();
     if let Some(error) = operands.iter().find_map(|x| x.error()) {
-        return poisoned(guess(&op, Some(operands[0].ty())), error.clone());
+        return poisoned(guess_type(&op, Some(operands[0].ty())), error.clone());
     }
     let operand_types: SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
     let inferred = panics::catch(|| results(&op, &operand_types).map_err(|why| Error::op(op.name(), why, location)));
     let types = match inferred.unwrap_or_else(|panic| Err(panic.error(op.name()))) {
         Ok(types) => types,
         Err(error) => {
-            return poisoned(guess(&op, operand_types.first().copied()), error);
+            return poisoned(guess_type(&op, operand_types.first().copied()), error);
         }
     };
     if !tracing() {
@@ -288,7 +289,7 @@ pub fn apply_all(op: Op, operands: &[&Tensor], location: &'static Location<'stat
     }
     let mut values = Operands::new();
     for x in operands {
-        match lift_here(x) {
+        match capture(x) {
             Ok(value) => values.push(value),
             Err(error) => return poisoned(types[0].clone(), Error::op(op.name(), error, location)),
         }
@@ -338,14 +339,14 @@ fn evaluate_op(
     }
 }
 
-/// The value of the innermost trace that stands for `x`.
-fn lift_here(x: &Tensor) -> Result<ValueId> {
-    TRACES.with_borrow_mut(|traces| lift(x, traces))
+/// The value of `x` in the innermost trace, captured from an enclosing one if necessary.
+fn capture(x: &Tensor) -> Result<ValueId> {
+    TRACES.with_borrow_mut(|traces| capture_in(x, traces))
 }
 
-fn lift(x: &Tensor, traces: &mut [Trace]) -> Result<ValueId> {
+fn capture_in(x: &Tensor, traces: &mut [Trace]) -> Result<ValueId> {
     let Some((trace, around)) = traces.split_last_mut() else {
-        return Err(Error::new(ENDED));
+        return Err(Error::new(TRACE_ENDED));
     };
     match x.repr() {
         Repr::Poisoned { error, .. } => Err((**error).clone()),
@@ -357,8 +358,8 @@ fn lift(x: &Tensor, traces: &mut [Trace]) -> Result<ValueId> {
             if let Some(&param) = trace.captured.get(&(*id, *value)) {
                 return Ok(param);
             }
-            // It must be known around here, or it is a leak.
-            lift(x, around)?;
+            // An enclosing trace must have the value; otherwise it is leaked.
+            capture_in(x, around)?;
             let param = trace.graph.param(TensorType::clone(ty));
             trace.captured.insert((*id, *value), param);
             trace.captures.push(x.clone());
@@ -378,7 +379,7 @@ impl Trace {
                 location: None,
             });
         }
-        // The graph's constant keeps the buffer alive, so its address stays its own.
+        // The constant keeps the buffer alive, so no other buffer gets its address.
         let key = std::ptr::from_ref(&**array.buffer()) as usize;
         if let Some(&value) = self.constants.get(&key)
             && self.graph.ty(value) == array.ty()

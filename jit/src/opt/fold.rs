@@ -1,9 +1,9 @@
-//! Constant folding: values of constants are computed here, to the bits that compiled code would have given.
+//! Constant folding: ops on constants are evaluated at compile time, bit-identical to compiled code.
 //!
-//! Only scalars and arrays up to [`Constant::SMALL`] bytes are folded, and never an `iota` or a broadcast, which are
-//! cheaper computed than loaded. An op of one element runs its lane program; what moves elements, and reductions that
-//! are exact in any order, the interpreter evaluates. Sums and products of several floats are left to the program, which
-//! knows in which order they add.
+//! Scalars and arrays of up to [`Constant::SMALL`] bytes are folded. Not folded: `iota` and broadcasts, which are
+//! cheaper to compute than to load, and sums and products of several floats, whose order of evaluation the schedule
+//! defines. Elementwise ops run their lane program. The interpreter evaluates data movement, and reductions that are
+//! exact in any order.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -15,7 +15,7 @@ use crate::lower::lane::from_op::lower;
 use crate::lower::lane::{LaneId, LaneProgram, LaneType, run};
 use crate::types::{DType, TensorType};
 
-/// The graph with every value of constants computed, where that makes it smaller.
+/// Replaces ops on constants by their results.
 pub fn fold(graph: &Graph) -> Graph {
     rebuild(graph, |new, node, operands| {
         let op = folded(new.graph(), node, &operands);
@@ -26,7 +26,7 @@ pub fn fold(graph: &Graph) -> Graph {
     })
 }
 
-/// The constant that `node` is on these operands, if it is one.
+/// The result of `node` on these operands, if it is a constant.
 fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
     if !is_foldable(&node.op, node.ty.dtype) || !is_small(&node.ty) || operands.is_empty() {
         return None;
@@ -49,7 +49,7 @@ fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
     Some(if node.ty.rank() == 0 { Op::Literal(literal(&result)?) } else { Op::Constant(Constant(result)) })
 }
 
-/// The elements of `x`, if they are known and few.
+/// The value of `x`, if it is a small constant.
 fn known(graph: &Graph, x: ValueId) -> Option<Array> {
     let node = graph.node(x);
     if !is_small(&node.ty) {
@@ -63,7 +63,7 @@ fn known(graph: &Graph, x: ValueId) -> Option<Array> {
     }
 }
 
-/// May an op that gives a `dtype` be replaced by its result?
+/// Whether an op with a result of type `dtype` can be folded.
 fn is_foldable(op: &Op, dtype: DType) -> bool {
     match op.class() {
         OpClass::Leaf => false,
@@ -81,7 +81,7 @@ fn is_small(ty: &TensorType) -> bool {
     ty.bytes() <= Constant::SMALL
 }
 
-/// A scalar op on literals.
+/// Evaluates a scalar op on literals.
 pub(super) fn on_literals(op: &Op, x: &[Literal], dtype: DType) -> Option<Literal> {
     let scalars: Option<Vec<Array>> =
         x.iter().map(|x| evaluate(&Op::Literal(*x), 0, &[], &TensorType::scalar(x.dtype))).collect();
@@ -92,7 +92,7 @@ pub(super) fn on_literals(op: &Op, x: &[Literal], dtype: DType) -> Option<Litera
 fn evaluate(op: &Op, index: u32, inputs: &[Array], ty: &TensorType) -> Option<Array> {
     if let Some((program, result)) = lanes(op, index, inputs) {
         let elements: SmallVec<[Vec<u64>; 4]> = inputs.iter().map(|x| bits_of(x.ty().dtype, x.bytes())).collect();
-        // Programs run with numbers below the smallest normal one as zeros, and nothing here does.
+        // Programs flush subnormal numbers to zero; the evaluation here does not.
         let flushed = |bits: &[u64], dtype: DType| bits.iter().any(|&bits| is_subnormal(dtype, bits));
         if elements.iter().zip(inputs).any(|(bits, x)| flushed(bits, x.ty().dtype)) {
             return None;
@@ -132,7 +132,7 @@ fn is_subnormal(dtype: DType, bits: u64) -> bool {
     }
 }
 
-/// The element, any NaN as the usual quiet one: which NaN a processor gives is not the same everywhere.
+/// Canonicalises NaN, since processors differ in the NaN they produce.
 fn one_nan(dtype: DType, bits: u64) -> u64 {
     match dtype {
         DType::F32 if f32::from_bits(bits as u32).is_nan() => u64::from(f32::NAN.to_bits()),
