@@ -13,7 +13,7 @@ use fulgurite_trainer::loss::mse;
 use fulgurite_trainer::nn::Mlp;
 use fulgurite_trainer::optim::{Adam, adam};
 use fulgurite_trainer::{
-    ArrayDataset, Callback, CsvLogger, DataLoader, EarlyStopping, LightningModule, ModelCheckpoint, Optimizer, Run,
+    ArrayDataset, Callback, CsvLogger, DataLoader, EarlyStopping, HookCx, LightningModule, ModelCheckpoint, Optimizer,
     StepCx, Trainer, apply_updates,
 };
 use ndarray::Array2;
@@ -93,13 +93,15 @@ fn least_time(mut step: impl FnMut() -> Result<()>) -> Result<f64> {
 }
 
 /// The least time of so many steps in a row, in seconds.
+#[derive(Clone)]
 struct Clock {
     start: Instant,
     least: Arc<Mutex<f64>>,
 }
 
 impl Callback for Clock {
-    fn on_step_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_batch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         if run.step().is_multiple_of(CHUNK) {
             let mut least = self.least.lock().expect("one thread");
             *least = least.min(self.start.elapsed().as_secs_f64());
@@ -118,7 +120,7 @@ fn trained(width: usize, everything: bool) -> Result<f64> {
     if everything {
         trainer = trainer
             .logger(CsvLogger::new())
-            .callback(ModelCheckpoint::last().every_n_steps(STEPS))
+            .callback(ModelCheckpoint::last().every_n_train_steps(STEPS))
             .callback(EarlyStopping::new("loss").patience(usize::MAX));
     } else {
         trainer = trainer.enable_progress_bar(false);

@@ -18,32 +18,29 @@
 
 pub mod callback;
 pub mod checkpoint;
+mod config;
 pub mod data;
 mod fit;
-pub mod interrupt;
 pub mod logger;
 pub mod loss;
 mod metrics;
 mod module;
 pub mod nn;
 pub mod optim;
-mod programs;
-mod progress;
-mod run;
 mod state;
 mod trainer;
-mod validation;
 
-pub use callback::{Callback, EarlyStopping, Mode, ModelCheckpoint};
+pub use callback::{Callback, EarlyStopping, HookCx, Mode, ModelCheckpoint, ProgressBar, StateDict};
 pub use checkpoint::Checkpoint;
+pub use config::Limit;
 pub use data::{ArrayDataset, DataLoader, DataModule, Dataset};
-pub use fit::FitResult;
+pub use fit::run::Run;
+pub use fit::{FitResult, interrupt};
 pub use logger::{CsvLogger, Logger};
 pub use metrics::Metrics;
 pub use module::{LightningModule, StateOf, StepCx, default_step};
-// What interfaces here speak of: host arrays, and the state of callbacks.
 pub use optim::{Optimizer, apply_updates};
-pub use run::Run;
 pub use state::TrainState;
-pub use trainer::{Limit, Trainer};
+pub use trainer::Trainer;
+// Types in interfaces here: host arrays, and the states of callbacks.
 pub use {ndarray, serde_json};

@@ -1,4 +1,4 @@
-//! What a user writes: the model, the loss, the optimiser. [`Trainer::fit`](crate::Trainer::fit) makes a step of it.
+//! What a user defines: the model, the loss, the optimiser. [`Trainer::fit`](crate::Trainer::fit) makes a step of them.
 //!
 //! Not done here: compiling and calling that step (`fit`), and everything on the host.
 
@@ -11,8 +11,9 @@ use fulgurite_jit::random::Key;
 use fulgurite_jit::trace::location;
 use fulgurite_jit::{DType, Error, Result, Tensor, TensorType, Tree};
 
+use crate::fit::run::Run;
+use crate::metrics::Metric;
 use crate::optim::{Optimizer, apply_updates};
-use crate::run::Run;
 use crate::state::TrainState;
 
 /// The state of a run of module `M` with optimiser `O`.
@@ -28,7 +29,7 @@ pub type StateOf<M, O> =
 /// use fulgurite_jit::{Key, Tensor, gelu};
 /// use fulgurite_trainer::loss::{accuracy, cross_entropy};
 /// use fulgurite_trainer::nn::Mlp;
-/// use fulgurite_trainer::optim::{adam, clip_by_global_norm, cosine_decay};
+/// use fulgurite_trainer::optim::{adam, clip_by_global_norm, schedule::cosine_decay};
 /// use fulgurite_trainer::{LightningModule, Optimizer, StepCx, chain};
 ///
 /// #[derive(Clone)]
@@ -93,13 +94,21 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
         default_step(self, optimizer, state, batch, cx)
     }
 
-    /// Before the first step, on the host: the model as it starts (or as the checkpoint had it).
+    /// The parts of the state that callbacks may set ([`HookCx::set_leaf`](crate::HookCx::set_leaf)): names of leaves, or of
+    /// parts that hold them, such as `model`, `model.layers.0.weight` or `opt_state.learning_rate`; `*` stands for any one
+    /// component. None, unless defined. The step count and the key cannot be set.
+    fn changeable(&self) -> &[&str] {
+        &[]
+    }
+
+    /// Before the first step, on the host: the initial model, or that of the checkpoint.
     fn on_fit_start(&self, model: &Self::Model, run: &mut Run) -> Result<()> {
         let _ = (model, run);
         Ok(())
     }
 
-    /// After each validation, on the host: for samples, plots, scores that need more than a step.
+    /// After each validation, on the host, with the model that was validated: for samples, plots, and scores that need
+    /// more than a step.
     fn on_validation_end(&self, model: &Self::Model, run: &mut Run) -> Result<()> {
         let _ = (model, run);
         Ok(())
@@ -163,14 +172,6 @@ pub struct StepCx {
     metrics: Vec<Metric>,
 }
 
-/// A logged scalar. The name is structure: it comes back with each call of the program that was traced with it.
-#[derive(Clone, Debug, Tree)]
-pub(crate) struct Metric {
-    #[tree(static)]
-    pub(crate) name: Arc<str>,
-    pub(crate) value: Tensor,
-}
-
 impl StepCx {
     pub(crate) fn new(key: Key, step: Tensor) -> Self {
         StepCx { key, step, metrics: Vec::new() }
@@ -213,12 +214,12 @@ impl StepCx {
     ) -> ((Tensor, A), M) {
         let here = Location::caller();
         // What is logged and drawn inside the gradient's trace leaves it as a result beside the loss.
-        let ((loss, (aux, drawn)), grads) = value_and_grad_aux(|model: &M| {
+        let ((loss, (aux, outputs)), grads) = value_and_grad_aux(|model: &M| {
             let mut inner = self.clone();
             let (loss, aux) = loss(model, &mut inner);
-            (checked_loss(loss, here), (aux, inner.into_drawn()))
+            (checked_loss(loss, here), (aux, inner.into_outputs()))
         })(model);
-        self.set_drawn(drawn);
+        self.set_outputs(outputs);
         ((loss, aux), grads)
     }
 
@@ -250,11 +251,11 @@ impl StepCx {
     }
 
     /// What the step has logged, and the key that is left.
-    pub(crate) fn into_drawn(self) -> (Vec<Metric>, Key) {
+    pub(crate) fn into_outputs(self) -> (Vec<Metric>, Key) {
         (self.metrics, self.key)
     }
 
-    pub(crate) fn set_drawn(&mut self, (metrics, key): (Vec<Metric>, Key)) {
+    pub(crate) fn set_outputs(&mut self, (metrics, key): (Vec<Metric>, Key)) {
         (self.metrics, self.key) = (metrics, key);
     }
 }

@@ -12,8 +12,8 @@ use fulgurite_trainer::loss::mse;
 use fulgurite_trainer::nn::Linear;
 use fulgurite_trainer::optim::{manual, sgd};
 use fulgurite_trainer::{
-    ArrayDataset, Callback, CsvLogger, DataLoader, LightningModule, Optimizer, Run, StateOf, StepCx, TrainState,
-    Trainer, apply_updates,
+    ArrayDataset, Callback, CsvLogger, DataLoader, HookCx, LightningModule, Optimizer, Run, StateOf, StepCx,
+    TrainState, Trainer, apply_updates,
 };
 
 #[test]
@@ -45,7 +45,7 @@ fn scores_are_weighted_by_examples() -> Result<()> {
     assert_close(&whole, &[result.metrics.get("val_loss").expect("a score")], 1e-5, 1e-7);
     let metrics = quiet(folder.path()).validate(&Curve, &result.model, &data())?;
     assert_eq!(metrics.get("val_loss"), result.metrics.get("val_loss"));
-    assert!(message(quiet(folder.path()).validate(&Curve, &result.model, &loader())).contains("val_loader"));
+    assert!(message(quiet(folder.path()).validate(&Curve, &result.model, &loader())).contains("val_dataloader"));
     Ok(())
 }
 
@@ -109,19 +109,24 @@ impl Diary {
 }
 
 impl Callback for Diary {
-    fn on_fit_start(&mut self, run: &mut Run) -> Result<()> {
+    fn on_fit_start(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.note("start", run)
     }
-    fn on_step_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_batch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.note("step", run)
     }
-    fn on_validation_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_validation_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.note("validation", run)
     }
-    fn on_epoch_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_epoch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.note("epoch", run)
     }
-    fn on_fit_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_fit_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.note("end", run)
     }
 }
@@ -368,7 +373,7 @@ fn mistakes_in_settings_are_explained() {
     let fit = |trainer: Trainer| message(trainer.fit(&Curve, &data()));
     assert!(fit(trainer().log_every_n_steps(0)).contains("`log_every_n_steps` is 0"));
     assert!(fit(trainer().check_val_every_n_epoch(0)).contains("`check_val_every_n_epoch` is 0"));
-    assert!(fit(trainer().limit_train_batches(1.5)).contains("a share lies in"));
+    assert!(fit(trainer().limit_train_batches(1.5)).contains("a fraction lies in"));
     assert!(fit(trainer().limit_train_batches(-1)).contains("cannot be negative"));
     assert!(fit(trainer().limit_train_batches(0)).contains("no batch to train on"));
     let empty = DataLoader::new(points(0));

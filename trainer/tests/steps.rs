@@ -133,7 +133,7 @@ fn state_that_is_not_trained_is_what_the_step_returns() -> Result<()> {
 fn the_optimisers_state_can_be_had_and_goes_on() -> Result<()> {
     let folder = folder();
     let result = quiet(folder.path()).max_epochs(2).fit(&Curve, &loader())?;
-    let optimizer = adam(cosine_decay(1e-2, 200));
+    let optimizer = adam(schedule::cosine_decay(1e-2, 200));
     let state = result.opt_state_as(&optimizer.init(&result.model))?;
     assert_eq!(state.count.item::<i32>()?, 10);
     assert_eq!(state.mu.layers.len(), result.model.layers.len());

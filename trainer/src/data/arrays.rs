@@ -2,7 +2,7 @@
 
 use fulgurite_jit::{Array, Element, Error, Result, Tensor, TensorType, Tree, named_leaves};
 
-use super::{Dataset, Memory};
+use super::{BatchBuffers, Dataset};
 
 /// Arrays that make a dataset: an `ndarray`, or a tuple of such.
 ///
@@ -122,7 +122,7 @@ impl<B: Tree + Clone + Send + Sync> ArrayDataset<B> {
         let index =
             |i: usize| u32::try_from(i).map_err(|_| Error::new(format!("dataset: example {i} is beyond 2³² - 1")));
         let indices: Vec<u32> = range.map(index).collect::<Result<_>>()?;
-        Self::from_tree(self.gather(&indices, &mut Memory::default())?)
+        Self::from_tree(self.gather(&indices, &mut BatchBuffers::default())?)
     }
 }
 
@@ -133,7 +133,7 @@ impl<B: Tree + Clone + Send + Sync> Dataset for ArrayDataset<B> {
         self.len
     }
 
-    fn gather(&self, indices: &[u32], memory: &mut Memory) -> Result<B> {
+    fn gather(&self, indices: &[u32], memory: &mut BatchBuffers) -> Result<B> {
         match indices.iter().find(|&&i| i as usize >= self.len) {
             None => Ok(gather(&self.arrays, indices, memory)),
             Some(i) => Err(Error::new(format!("dataset: there is no example {i}, there are {}", self.len))),
@@ -141,14 +141,14 @@ impl<B: Tree + Clone + Send + Sync> Dataset for ArrayDataset<B> {
     }
 }
 
-fn gather<B: Tree>(arrays: &B, indices: &[u32], memory: &mut Memory) -> B {
+fn gather<B: Tree>(arrays: &B, indices: &[u32], memory: &mut BatchBuffers) -> B {
     arrays.map(&mut |leaf| match leaf.array() {
         Ok(array) => gather_rows(array, indices, memory),
         Err(_) => leaf.clone(), // `from_tree` has looked: there is none
     })
 }
 
-fn gather_rows(array: &Array, indices: &[u32], memory: &mut Memory) -> Tensor {
+fn gather_rows(array: &Array, indices: &[u32], memory: &mut BatchBuffers) -> Tensor {
     let mut ty = TensorType::new(array.ty().dtype, &array.ty().shape);
     ty.shape[0] = indices.len();
     let row = ty.bytes().checked_div(indices.len()).unwrap_or(0);

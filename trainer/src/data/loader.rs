@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fulgurite_jit::{Error, Result, Tree};
 
 use super::order::{Order, TABLE};
-use super::{Dataset, Memory};
+use super::{BatchBuffers, Dataset};
 
 /// Gives the examples of a dataset in batches. Cloning is cheap, the data is shared.
 ///
@@ -92,14 +92,14 @@ impl<B: Tree + Clone> DataLoader<B> {
             format!("{examples} examples are more than the 2³² - 1 that a loader can count")
         } else {
             let order = self.order_of(examples, 0);
-            let (indices, memory) = (Vec::new(), Memory::default());
+            let (indices, memory) = (Vec::new(), BatchBuffers::default());
             return Ok(Batches { loader: self.clone(), order, indices, epoch: 0, next: 0, memory });
         };
         Err(Error::new(format!("data loader: {why}")))
     }
 
     /// What the batches depend on: two loaders that describe themselves alike give the same ones.
-    pub(crate) fn describe(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         let DataLoader { batch_size, shuffle, drop_last, seed, .. } = self;
         let examples = self.examples();
         let how = if *shuffle && examples > TABLE { " (by a network)" } else { "" };
@@ -123,7 +123,7 @@ pub struct Batches<B> {
     indices: Vec<u32>,
     epoch: usize,
     next: usize,
-    memory: Memory,
+    memory: BatchBuffers,
 }
 
 impl<B: Tree + Clone> Batches<B> {

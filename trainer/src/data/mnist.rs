@@ -85,7 +85,7 @@ fn missing(folder: &Path, name: &str) -> Error {
 impl DataModule for MnistData {
     type Batch = (Tensor, Tensor);
 
-    fn train_loader(&self) -> Result<DataLoader<Self::Batch>> {
+    fn train_dataloader(&self) -> Result<DataLoader<Self::Batch>> {
         let digits = if self.has_training_files() {
             self.read("train")?
         } else {
@@ -97,7 +97,7 @@ impl DataModule for MnistData {
         Ok(loader.seed(self.seed).drop_last(self.drop_last))
     }
 
-    fn val_loader(&self) -> Result<Option<DataLoader<Self::Batch>>> {
+    fn val_dataloader(&self) -> Result<Option<DataLoader<Self::Batch>>> {
         let all = self.read("t10k")?;
         let examples = all.len();
         let digits = if self.has_training_files() { all } else { all.slice(examples / 10 * 9..examples)? };

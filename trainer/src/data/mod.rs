@@ -6,18 +6,18 @@
 
 mod arrays;
 pub(crate) mod bounded;
+mod buffers;
 mod idx;
 mod loader;
-mod memory;
 mod mnist;
 mod order;
 
 use fulgurite_jit::{Result, Tree};
 
 pub use arrays::{ArrayDataset, HostArrays};
+pub use buffers::BatchBuffers;
 pub use idx::read_idx;
 pub use loader::{Batches, DataLoader};
-pub use memory::Memory;
 pub use mnist::MnistData;
 
 /// Examples that can be gathered into batches.
@@ -41,7 +41,7 @@ pub trait Dataset: Send + Sync {
     ///
     /// # Errors
     /// What goes wrong, such as a file that cannot be read; the run ends with it.
-    fn gather(&self, indices: &[u32], memory: &mut Memory) -> Result<Self::Batch>;
+    fn gather(&self, indices: &[u32], memory: &mut BatchBuffers) -> Result<Self::Batch>;
 }
 
 /// The data of a run: a loader for training, and perhaps one for validation.
@@ -55,13 +55,13 @@ pub trait DataModule {
     ///
     /// # Errors
     /// When the data cannot be had; say what is missing and where it is to be put.
-    fn train_loader(&self) -> Result<DataLoader<Self::Batch>>;
+    fn train_dataloader(&self) -> Result<DataLoader<Self::Batch>>;
 
     /// The batches to validate on, if any. Called once, at the start of a run.
     ///
     /// # Errors
-    /// As [`DataModule::train_loader`].
-    fn val_loader(&self) -> Result<Option<DataLoader<Self::Batch>>> {
+    /// As [`DataModule::train_dataloader`].
+    fn val_dataloader(&self) -> Result<Option<DataLoader<Self::Batch>>> {
         Ok(None)
     }
 }
@@ -69,7 +69,7 @@ pub trait DataModule {
 impl<B: Tree + Clone> DataModule for DataLoader<B> {
     type Batch = B;
 
-    fn train_loader(&self) -> Result<DataLoader<B>> {
+    fn train_dataloader(&self) -> Result<DataLoader<B>> {
         Ok(self.clone())
     }
 }
@@ -77,11 +77,11 @@ impl<B: Tree + Clone> DataModule for DataLoader<B> {
 impl<B: Tree + Clone> DataModule for (DataLoader<B>, DataLoader<B>) {
     type Batch = B;
 
-    fn train_loader(&self) -> Result<DataLoader<B>> {
+    fn train_dataloader(&self) -> Result<DataLoader<B>> {
         Ok(self.0.clone())
     }
 
-    fn val_loader(&self) -> Result<Option<DataLoader<B>>> {
+    fn val_dataloader(&self) -> Result<Option<DataLoader<B>>> {
         Ok(Some(self.1.clone()))
     }
 }

@@ -60,4 +60,8 @@ impl Optimizer for AdaDelta {
         let updates = map_floats(&steps, [], |step, []| descend(&rate, step.clone()));
         (updates, AdaDeltaState { count, squared_grads, squared_steps })
     }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdaDeltaState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
+    }
 }

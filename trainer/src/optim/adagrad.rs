@@ -57,4 +57,8 @@ impl Optimizer for AdaGrad {
         });
         (updates, AdaGradState { count, sum })
     }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdaGradState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
+    }
 }

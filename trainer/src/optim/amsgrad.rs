@@ -21,9 +21,14 @@ pub struct AmsGrad {
 }
 
 impl AmsGrad {
-    /// The decay rates of the running means.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        AmsGrad { b1, b2, ..self }
+    /// The decay rate of the first moment.
+    pub fn b1(self, b1: f64) -> Self {
+        AmsGrad { b1, ..self }
+    }
+
+    /// The decay rate of the second moment.
+    pub fn b2(self, b2: f64) -> Self {
+        AmsGrad { b2, ..self }
     }
 
     /// What is added to the root.
@@ -63,5 +68,9 @@ impl Optimizer for AmsGrad {
         let updates =
             map_floats(&grads, [&mu, &nu_max], |_, [mu, max]| descend(&rate, mu * c1.of(mu) / (max.sqrt() + self.eps)));
         (updates, AmsGradState { count, mu, nu, nu_max })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AmsGradState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

@@ -1,6 +1,6 @@
 //! Chains: a tuple of optimisers is an optimiser whose links each get the updates of the one before.
 
-use fulgurite_jit::Tree;
+use fulgurite_jit::{Tensor, Tree};
 
 use super::Optimizer;
 
@@ -40,6 +40,10 @@ macro_rules! tuples {
                     let (updates, $link) = self.$i.update(updates, state.$i, params);
                 )+
                 (updates, ($($link,)+))
+            }
+
+            fn learning_rate<Params: Tree + Clone>(&self, state: &Self::State<Params>) -> Option<Tensor> {
+                None$(.or_else(|| self.$i.learning_rate(&state.$i)))+
             }
         }
     )+ };

@@ -1,6 +1,6 @@
 //! LAMB (You et al. 2020), as `optax.lamb` 0.2.8 computes it: Adam whose update of each leaf is as long as the leaf itself.
 
-use fulgurite_jit::Tree;
+use fulgurite_jit::{Tensor, Tree};
 
 use super::leaves::{map_floats, zeros_like};
 use super::moments::{correction, decayed, descend, mean, mean_square};
@@ -22,9 +22,14 @@ pub struct Lamb {
 }
 
 impl Lamb {
-    /// The decay rates of the running means.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        Lamb { b1, b2, ..self }
+    /// The decay rate of the first moment.
+    pub fn b1(self, b1: f64) -> Self {
+        Lamb { b1, ..self }
+    }
+
+    /// The decay rate of the second moment.
+    pub fn b2(self, b2: f64) -> Self {
+        Lamb { b2, ..self }
     }
 
     /// What is added to the root.
@@ -60,5 +65,9 @@ impl Optimizer for Lamb {
             descend(&rate, direction * ratio)
         });
         (updates, AdamState { count, mu, nu })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdamState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

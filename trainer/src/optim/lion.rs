@@ -21,9 +21,14 @@ pub struct Lion {
 }
 
 impl Lion {
-    /// The decay rates of the step's mean and of the one remembered.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        Lion { b1, b2, ..self }
+    /// The decay rate that the update is computed with.
+    pub fn b1(self, b1: f64) -> Self {
+        Lion { b1, ..self }
+    }
+
+    /// The decay rate of the running mean.
+    pub fn b2(self, b2: f64) -> Self {
+        Lion { b2, ..self }
     }
 
     /// The decoupled weight decay.
@@ -58,5 +63,9 @@ impl Optimizer for Lion {
         });
         let mu = mean(self.b2, &state.mu, &grads);
         (updates, LionState { count, mu })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &LionState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

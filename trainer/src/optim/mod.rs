@@ -4,7 +4,7 @@
 //! and the new state. Optimisers chain ([`chain!`](crate::chain)); formulas and defaults are those of Optax 0.2.8, so
 //! that a run ported from JAX takes the same path. Leaves that are not floats (keys, counters) are left alone.
 //!
-//! A learning rate is a number or a [`Schedule`] of the step count, which is part of the state: no value of it is
+//! A learning rate is a number or a [`Schedule`](schedule::Schedule) of the step count, which is part of the state: no value of it is
 //! baked into the program, so nothing is compiled again when it changes. Rates and bias corrections are computed in the
 //! type of the parameter that they are for: f64 parameters train as in Optax with `jax_enable_x64`.
 
@@ -23,11 +23,12 @@ mod moments;
 mod multi_steps;
 mod radam;
 mod rmsprop;
-mod schedule;
+pub mod schedule;
 mod sgd;
 mod yogi;
 
 use fulgurite_jit::{DType, Tensor, Tree};
+use schedule::Schedule;
 
 pub use adabelief::{AdaBelief, adabelief};
 pub use adadelta::{AdaDelta, AdaDeltaState, adadelta};
@@ -42,10 +43,6 @@ pub use lion::{Lion, LionState, lion};
 pub use multi_steps::{MultiSteps, MultiStepsState, multi_steps};
 pub use radam::{RAdam, radam};
 pub use rmsprop::{RmsProp, RmsPropState, rmsprop};
-pub use schedule::{
-    Schedule, constant, cosine_decay, cosine_decay_to, exponential_decay, join_schedules, linear, one_cycle,
-    piecewise_constant, polynomial, warmup_cosine,
-};
 pub use sgd::{Sgd, SgdState, sgd};
 pub use yogi::{Yogi, yogi};
 
@@ -54,7 +51,7 @@ pub use yogi::{Yogi, yogi};
 /// Both methods are pure functions on trees and run inside the traced step.
 ///
 /// ```
-/// use fulgurite_trainer::optim::{Optimizer, adam, cosine_decay};
+/// use fulgurite_trainer::optim::{Optimizer, adam, schedule::cosine_decay};
 /// use fulgurite_trainer::apply_updates;
 /// use fulgurite_jit::Tensor;
 ///
@@ -78,6 +75,14 @@ pub trait Optimizer: Send + Sync + 'static {
     /// trees of another structure or other shapes are an error of the step.
     #[track_caller]
     fn update<P: Tree + Clone>(&self, grads: P, state: Self::State<P>, params: &P) -> (P, Self::State<P>);
+
+    /// The learning rate of the next update, an f32 scalar; `None` where there is none. Chains give that of their first
+    /// link that has one.
+    #[track_caller]
+    fn learning_rate<P: Tree + Clone>(&self, state: &Self::State<P>) -> Option<Tensor> {
+        let _ = state;
+        None
+    }
 }
 
 /// `params + updates`, leaf by leaf, in the type of the parameter; leaves that are not floats stay as they are. Trees of another structure or other

@@ -61,4 +61,8 @@ impl<O: Optimizer> Optimizer for MultiSteps<O> {
         let count = due.select(next_count(&state.count), state.count);
         (updates, MultiStepsState { mini_step, count, inner, mean })
     }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &Self::State<P>) -> Option<Tensor> {
+        self.inner.learning_rate(&state.inner)
+    }
 }

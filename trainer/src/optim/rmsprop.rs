@@ -67,4 +67,8 @@ impl Optimizer for RmsProp {
         let trace = state.trace.map(|_| updates.clone());
         (updates, RmsPropState { count, nu, trace })
     }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &RmsPropState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
+    }
 }

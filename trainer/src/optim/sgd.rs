@@ -68,4 +68,8 @@ impl Optimizer for Sgd {
         let updates = map_floats(&direction, [], |d, []| descend(&rate, d.clone()));
         (updates, SgdState { count, trace })
     }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &SgdState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
+    }
 }

@@ -4,12 +4,12 @@ use fulgurite_jit::{Array, Error, Tensor, TensorType};
 
 /// Lends memory for the tensors of a batch, in the order in which they are asked for.
 #[derive(Default)]
-pub struct Memory {
+pub struct BatchBuffers {
     arrays: Vec<Array>,
     next: usize,
 }
 
-impl Memory {
+impl BatchBuffers {
     /// A tensor of type `ty` whose bytes `fill` writes, row-major; all of them, since they hold what an earlier batch
     /// left there. Of truth values, every byte but 0 is `true`. Where there is no memory for it, the tensor is poisoned
     /// with that error.
@@ -18,7 +18,7 @@ impl Memory {
             return Tensor::failed(ty, Error::new(format!("batch: {why}")));
         }
         let place = self.next;
-        // Memory that something still holds is left to it. A ragged last batch fits into the memory of a full one.
+        // BatchBuffers that something still holds is left to it. A ragged last batch fits into the memory of a full one.
         let free = self.arrays.get(place).is_some_and(|array| array.is_only(&ty));
         if !free {
             let zeros = match Array::zeros(&ty) {
