@@ -58,8 +58,8 @@ pub type StateOf<M, O> =
 pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
     /// The parameters, and whatever else of tensors is to live from step to step.
     type Model: Tree + Clone + 'static;
-    /// What the data loader gives.
-    type Batch: Tree + Clone + 'static;
+    /// The batches of the data loader.
+    type Batch: Tree + Clone + Send + 'static;
 
     /// The model before training. Traced and compiled, as the steps are.
     fn init(&self, key: Key) -> Self::Model;

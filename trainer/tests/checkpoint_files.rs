@@ -266,8 +266,8 @@ fn numbers_in_the_metadata_that_lie_are_errors() -> Result<()> {
     std::fs::write(&file, &good)?;
     with_metadata(&file, |host| {
         for callback in host["callbacks"].as_array_mut().expect("callbacks") {
-            if callback[1].get("waited").is_some() {
-                callback[1]["waited"] = u64::MAX.into();
+            if callback[1].get("wait_count").is_some() {
+                callback[1]["wait_count"] = u64::MAX.into();
             }
         }
     })?;

@@ -1,8 +1,8 @@
-//! The memory of batches, used again: once a step is done with a batch, the next one is gathered into its place.
+//! The memory of batches, which is reused: once a step has dropped a batch, the next one is gathered into its memory.
 
 use fulgurite_jit::{Array, Error, Tensor, TensorType};
 
-/// Lends memory for the tensors of a batch, in the order in which they are asked for.
+/// Memory for the tensors of a batch, in the order in which they are requested.
 #[derive(Default)]
 pub struct BatchBuffers {
     arrays: Vec<Array>,
@@ -10,28 +10,27 @@ pub struct BatchBuffers {
 }
 
 impl BatchBuffers {
-    /// A tensor of type `ty` whose bytes `fill` writes, row-major; all of them, since they hold what an earlier batch
-    /// left there. Of truth values, every byte but 0 is `true`. Where there is no memory for it, the tensor is poisoned
-    /// with that error.
+    /// A tensor of type `ty` whose bytes `fill` writes, row-major. It must write all of them: they hold values of an
+    /// earlier batch. A byte of a bool other than 0 is `true`. Without memory for it, the tensor is poisoned with the error.
     pub fn tensor(&mut self, ty: TensorType, fill: impl FnOnce(&mut [u8])) -> Tensor {
         if let Err(why) = ty.check_size() {
             return Tensor::failed(ty, Error::new(format!("batch: {why}")));
         }
-        let place = self.next;
-        // BatchBuffers that something still holds is left to it. A ragged last batch fits into the memory of a full one.
-        let free = self.arrays.get(place).is_some_and(|array| array.is_only(&ty));
+        let index = self.next;
+        // Memory that is still in use is not reused. A smaller last batch fits into the memory of a full one.
+        let free = self.arrays.get(index).is_some_and(|array| array.is_only(&ty));
         if !free {
             let zeros = match Array::zeros(&ty) {
                 Ok(zeros) => zeros,
                 Err(e) => return Tensor::failed(ty, e.context("batch")),
             };
-            match self.arrays.get_mut(place) {
+            match self.arrays.get_mut(index) {
                 Some(array) => *array = zeros,
                 None => self.arrays.push(zeros),
             }
         }
         self.next += 1;
-        let array = &mut self.arrays[place];
+        let array = &mut self.arrays[index];
         let filled = array.refill(&ty, fill);
         debug_assert!(filled, "the memory is free and large enough");
         array.clone().into()
