@@ -1,20 +1,23 @@
 //! The trainer of fulgurite: layers, losses, optimisers, data, and the loop.
 //!
 //! A user writes a [`LightningModule`] (a model, its loss, its optimiser) and a [`DataModule`] (host arrays in
-//! batches); [`Trainer::fit`] traces the step, compiles it once per batch shape, and calls it once per batch. All that
-//! is inside the step ([`nn`], [`loss`], [`optim`], [`StepCx`]) is traced; all that is outside ([`data`], [`callback`],
-//! [`logger`], [`checkpoint`]) is host code.
+//! batches); [`Trainer::fit`] traces the step, compiles it once per batch shape, and calls it once per batch.
+//! Code inside the step ([`nn`], [`loss`], [`optim`], [`StepCx`]) is traced; code outside of it ([`data`], [`callback`],
+//! [`logger`], [`checkpoint`]) runs on the host.
 //!
 //! ```text
 //!            Dataset ─▶ DataLoader ─ batch ─┐
 //!                                           ▼
-//!  init(key) ─▶ TrainState ──────▶ one compiled step ──▶ TrainState, metrics ─▶ callbacks, loggers, progress
+//!  init(key) ─▶ TrainState ──────▶ one compiled step ──▶ TrainState, metrics ─▶ callbacks, loggers
 //!                   ▲                                        │
 //!                   └────────────────────────────────────────┘
 //! ```
 //!
 //! **Invariant:** the state of a run is the [`TrainState`], the position in the data and the states of the callbacks;
 //! a checkpoint holds all three, so a run that was killed and resumed ends with the same bits as one that was not.
+//!
+//! Callbacks get a [`HookCx`]: the run, and the state by the names of its leaves. They may set what the module declares
+//! [`changeable`](LightningModule::changeable).
 
 pub mod callback;
 pub mod checkpoint;

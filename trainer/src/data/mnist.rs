@@ -11,8 +11,8 @@ use super::{ArrayDataset, DataLoader, DataModule, Dataset, read_idx};
 ///
 /// The folder holds the four files of the data set, plain or with `.gz`: `train-images-idx3-ubyte`,
 /// `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`. Training is on the 60,000, shuffled,
-/// validation on the 10,000. Where only the two `t10k` files are there, training is on the first nine tenths of those,
-/// validation on the last.
+/// validation on the 10,000. Where there are only the two `t10k` files, training is on the first nine tenths of those,
+/// validation on the rest.
 ///
 /// ```
 /// use fulgurite_trainer::data::MnistData;
@@ -44,7 +44,7 @@ impl MnistData {
         MnistData { seed, ..self }
     }
 
-    /// Leave out the smaller last batch of a training epoch?
+    /// Whether the last batch of a training epoch is dropped where it is smaller.
     pub fn drop_last(self, drop_last: bool) -> Self {
         MnistData { drop_last, ..self }
     }

@@ -33,12 +33,12 @@ impl AdaBelief {
         AdaBelief { b2, ..self }
     }
 
-    /// What is added to the root.
+    /// Added to the root.
     pub fn eps(self, eps: f64) -> Self {
         AdaBelief { eps, ..self }
     }
 
-    /// What is added to the variance in every step.
+    /// Added to the variance in every step.
     pub fn eps_root(self, eps_root: f64) -> Self {
         AdaBelief { eps_root, ..self }
     }

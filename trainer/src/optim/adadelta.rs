@@ -25,13 +25,13 @@ impl AdaDelta {
         AdaDelta { rho, ..self }
     }
 
-    /// What is added to both means, under the roots.
+    /// Added to both means, under the roots.
     pub fn eps(self, eps: f64) -> Self {
         AdaDelta { eps, ..self }
     }
 }
 
-/// What AdaDelta remembers.
+/// The state of AdaDelta.
 #[derive(Clone, Debug, Tree)]
 pub struct AdaDeltaState<P> {
     /// Steps taken, i32.

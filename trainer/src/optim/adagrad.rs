@@ -20,18 +20,18 @@ pub struct AdaGrad {
 }
 
 impl AdaGrad {
-    /// Where the sum of squares begins.
+    /// The initial sum of squares.
     pub fn initial(self, initial: f64) -> Self {
         AdaGrad { initial, ..self }
     }
 
-    /// What is added to the sum, under the root.
+    /// Added to the sum, under the root.
     pub fn eps(self, eps: f64) -> Self {
         AdaGrad { eps, ..self }
     }
 }
 
-/// What AdaGrad remembers.
+/// The state of AdaGrad.
 #[derive(Clone, Debug, Tree)]
 pub struct AdaGradState<P> {
     /// Steps taken, i32.

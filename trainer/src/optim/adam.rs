@@ -54,12 +54,12 @@ impl Adam {
         Adam { b2, ..self }
     }
 
-    /// What is added to the root of the second moment.
+    /// Added to the root of the second moment.
     pub fn eps(self, eps: f64) -> Self {
         Adam { eps, ..self }
     }
 
-    /// What is added under the root, for derivatives through the optimiser (0 otherwise).
+    /// Added under the root, for derivatives through the optimiser. 0, unless set.
     pub fn eps_root(self, eps_root: f64) -> Self {
         Adam { eps_root, ..self }
     }
@@ -75,7 +75,7 @@ impl Adam {
     }
 }
 
-/// What Adam remembers.
+/// The state of Adam.
 #[derive(Clone, Debug, Tree)]
 pub struct AdamState<P> {
     /// Steps taken, i32.

@@ -31,13 +31,13 @@ impl AmsGrad {
         AmsGrad { b2, ..self }
     }
 
-    /// What is added to the root.
+    /// Added to the root.
     pub fn eps(self, eps: f64) -> Self {
         AmsGrad { eps, ..self }
     }
 }
 
-/// What AMSGrad remembers.
+/// The state of AMSGrad.
 #[derive(Clone, Debug, Tree)]
 pub struct AmsGradState<P> {
     /// Steps taken, i32.

@@ -1,4 +1,4 @@
-//! LAMB (You et al. 2020), as `optax.lamb` 0.2.8 computes it: Adam whose update of each leaf is as long as the leaf itself.
+//! LAMB (You et al. 2020), as `optax.lamb` 0.2.8 computes it: Adam with the update of each leaf scaled to the norm of the leaf.
 
 use fulgurite_jit::{Tensor, Tree};
 
@@ -32,7 +32,7 @@ impl Lamb {
         Lamb { b2, ..self }
     }
 
-    /// What is added to the root.
+    /// Added to the root.
     pub fn eps(self, eps: f64) -> Self {
         Lamb { eps, ..self }
     }
@@ -59,9 +59,9 @@ impl Optimizer for Lamb {
         let updates = map_floats(&grads, [&mu, &nu, params], |_, [mu, nu, p]| {
             let root = (nu * c2.of(nu)).sqrt() + self.eps;
             let direction = decayed(mu * c1.of(mu) / root, p, self.weight_decay);
-            // Where one of the lengths is 0 their ratio says nothing.
-            let (long, wide) = (p.square().sum().sqrt(), direction.square().sum().sqrt());
-            let ratio = long.equal(0.0).or(wide.equal(0.0)).select(1.0, &long / &wide);
+            // 1 where one of the norms is 0.
+            let (norm, step) = (p.square().sum().sqrt(), direction.square().sum().sqrt());
+            let ratio = norm.equal(0.0).or(step.equal(0.0)).select(1.0, &norm / &step);
             descend(&rate, direction * ratio)
         });
         (updates, AdamState { count, mu, nu })

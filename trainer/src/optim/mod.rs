@@ -2,11 +2,11 @@
 //!
 //! In: gradients, the optimiser's state, the parameters. Out: updates, which [`apply_updates`] adds to the parameters,
 //! and the new state. Optimisers chain ([`chain!`](crate::chain)); formulas and defaults are those of Optax 0.2.8, so
-//! that a run ported from JAX takes the same path. Leaves that are not floats (keys, counters) are left alone.
+//! that a run ported from JAX takes the same path. Leaves that are not floats (keys, counters) are not changed.
 //!
-//! A learning rate is a number or a [`Schedule`](schedule::Schedule) of the step count, which is part of the state: no value of it is
-//! baked into the program, so nothing is compiled again when it changes. Rates and bias corrections are computed in the
-//! type of the parameter that they are for: f64 parameters train as in Optax with `jax_enable_x64`.
+//! A learning rate is a number or a [`Schedule`](schedule::Schedule) of the step count, which is part of the state, so that no
+//! step is compiled again when it changes. Rates and bias corrections are computed in the type of the parameter: f64
+//! parameters train as in Optax with `jax_enable_x64`.
 
 mod adabelief;
 mod adadelta;
@@ -64,7 +64,7 @@ pub use yogi::{Yogi, yogi};
 /// }
 /// ```
 pub trait Optimizer: Send + Sync + 'static {
-    /// What is remembered from step to step, for parameters of the structure `P`.
+    /// The state of the optimiser, for parameters of the structure `P`.
     type State<P: Tree + Clone>: Tree + Clone;
 
     /// The state before the first step.
@@ -85,8 +85,8 @@ pub trait Optimizer: Send + Sync + 'static {
     }
 }
 
-/// `params + updates`, leaf by leaf, in the type of the parameter; leaves that are not floats stay as they are. Trees of another structure or other
-/// shapes are an error of the step.
+/// `params + updates`, leaf by leaf, in the type of the parameter. Leaves that are not floats are not changed. Trees of
+/// another structure or other shapes are an error of the step.
 #[track_caller]
 pub fn apply_updates<P: Tree>(params: P, updates: P) -> P {
     leaves::map_floats(&params, [&updates], |p, [u]| (p + u).convert(p.dtype()))
@@ -97,7 +97,7 @@ fn first_count() -> Tensor {
     Tensor::literal(0.0, DType::I32)
 }
 
-/// The counter after one more step. It stays at the largest i32 rather than wrap to a negative step.
+/// The counter after one more step. It saturates at the largest i32.
 #[track_caller]
 fn next_count(count: &Tensor) -> Tensor {
     count.less(i32::MAX).select(count + 1, count)

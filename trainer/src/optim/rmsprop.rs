@@ -37,7 +37,7 @@ impl RmsProp {
     }
 }
 
-/// What RMSProp remembers.
+/// The state of RMSProp.
 #[derive(Clone, Debug, Tree)]
 pub struct RmsPropState<P> {
     /// Steps taken, i32.

@@ -32,7 +32,7 @@ impl Yogi {
         Yogi { b2, ..self }
     }
 
-    /// What is added to the root.
+    /// Added to the root.
     pub fn eps(self, eps: f64) -> Self {
         Yogi { eps, ..self }
     }
