@@ -96,7 +96,7 @@ impl Checkpoint {
         let path = path.as_ref();
         let bytes = contents(path).map_err(|e| e.context(format!("checkpoint {}", path.display())))?;
         let (tensors, host) =
-            parse(&bytes).map_err(|why| Error::new(format!("checkpoint {}: {why}", path.display())))?;
+            parse(&bytes).map_err(|reason| Error::new(format!("checkpoint {}: {reason}", path.display())))?;
         Ok(Checkpoint { path: path.to_path_buf(), tensors, host })
     }
 
@@ -359,7 +359,7 @@ const MAX_HEADER: u64 = 100_000_000;
 /// The first bytes of a file, up to the end of its header, and the header, whose sizes add up to `length`.
 fn header(file: &mut File, length: u64) -> std::result::Result<(Vec<u8>, Value), String> {
     const COUNT: u64 = size_of::<u64>() as u64;
-    let no_file = |why: &dyn std::fmt::Display| format!("is no safetensors file ({why})");
+    let no_file = |reason: &dyn std::fmt::Display| format!("is no safetensors file ({reason})");
     let mut count = [0; COUNT as usize];
     file.read_exact(&mut count).map_err(|e| no_file(&e))?;
     let header = u64::from_le_bytes(count);

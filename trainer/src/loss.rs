@@ -74,7 +74,7 @@ pub fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
 }
 
 fn check_labels(op: &str, logits: &Tensor, labels: &Tensor, at: &'static Location<'static>) -> Result<(), Tensor> {
-    let why = match logits.shape() {
+    let reason = match logits.shape() {
         _ if logits.error().or(labels.error()).is_some() => return Ok(()),
         _ if !logits.dtype().is_float() => "the logits are not floats".to_string(),
         [] => "the logits have no axis of classes".to_string(),
@@ -84,7 +84,7 @@ fn check_labels(op: &str, logits: &Tensor, labels: &Tensor, at: &'static Locatio
         _ if labels.dtype().is_int() => return Ok(()),
         _ => "the labels are to be integers (i32 or u32)".to_string(),
     };
-    Err(failed(op, logits, labels, &why, at))
+    Err(failed(op, logits, labels, &reason, at))
 }
 
 fn check_shapes(op: &str, x: &Tensor, y: &Tensor, at: &'static Location<'static>) -> Result<(), Tensor> {
@@ -95,6 +95,6 @@ fn check_shapes(op: &str, x: &Tensor, y: &Tensor, at: &'static Location<'static>
 }
 
 /// A poisoned scalar in place of a loss that cannot be computed.
-fn failed(op: &str, x: &Tensor, y: &Tensor, why: &str, at: &'static Location<'static>) -> Tensor {
-    Tensor::failed(TensorType::scalar(DType::F32), Error::op(op, format!("{} and {}: {why}", x.ty(), y.ty()), at))
+fn failed(op: &str, x: &Tensor, y: &Tensor, reason: &str, at: &'static Location<'static>) -> Tensor {
+    Tensor::failed(TensorType::scalar(DType::F32), Error::op(op, format!("{} and {}: {reason}", x.ty(), y.ty()), at))
 }

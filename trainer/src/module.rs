@@ -266,7 +266,7 @@ fn checked_loss(loss: Tensor, otherwise: &'static Location<'static>) -> Tensor {
         return loss;
     }
     let what = if loss.rank() > 0 { ": take its mean() or sum()" } else { "" };
-    let why = format!("the module's loss: it must give a float scalar, not {}{what}", loss.ty());
+    let reason = format!("the module's loss: it must give a float scalar, not {}{what}", loss.ty());
     let at = location(&loss).unwrap_or(otherwise);
-    Tensor::failed(TensorType::scalar(DType::F32), Error::op("training_step", why, at))
+    Tensor::failed(TensorType::scalar(DType::F32), Error::op("training_step", reason, at))
 }

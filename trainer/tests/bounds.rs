@@ -73,7 +73,7 @@ fn batches_larger_than_the_dataset() -> Result<()> {
     Ok(())
 }
 
-/// A run over more examples than are listed goes on in the middle of an epoch with the same bits.
+/// A run over more examples than a table holds is resumed in the middle of an epoch with the same bits.
 #[test]
 fn many_examples_are_resumed_exactly() -> Result<()> {
     let folder = folder();
@@ -154,7 +154,7 @@ fn what_is_read_of_a_file_has_a_bound() -> Result<()> {
     Ok(())
 }
 
-/// A device without an end and a pipe that nobody writes to are not waited for.
+/// Devices without an end and pipes without a writer are rejected, and not read.
 #[cfg(unix)]
 #[test]
 fn data_are_read_of_regular_files_alone() -> Result<()> {

@@ -38,7 +38,7 @@ fn thresholds_that_are_nan_are_errors() {
     }
 }
 
-/// A run that was stopped early and is resumed stops again, and one that was killed while waiting goes on waiting.
+/// A run that was stopped early stops again when it is resumed; one that was killed earlier keeps its wait count.
 #[test]
 fn early_stopping_is_resumed() -> Result<()> {
     let folder = folder();

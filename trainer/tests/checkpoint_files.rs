@@ -159,7 +159,7 @@ fn the_best_of_another_folder_is_not_taken_for_ones_own() -> Result<()> {
     Ok(())
 }
 
-/// A run that goes on from before the best of then: the file has the state of another step by now.
+/// A run resumed from before the best: the file holds the state of another step by now.
 #[test]
 fn a_file_that_was_replaced_since_does_not_count() -> Result<()> {
     let root = folder();

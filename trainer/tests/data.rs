@@ -50,7 +50,7 @@ fn shuffles_are_functions_of_seed_and_epoch() -> Result<()> {
     for from in 0..loader.batches() {
         assert_eq!(epoch(&loader, 3, from)?, third[from..]);
     }
-    // One iterator that goes on from epoch to epoch, and back.
+    // One iterator over several epochs, and back.
     let mut batches = loader.iter()?;
     for e in [0, 1, 3, 0] {
         batches.seek(e, 0);

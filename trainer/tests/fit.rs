@@ -26,7 +26,7 @@ fn a_curve_is_learnt() -> Result<()> {
     let val_loss = result.metrics.get("val_loss").expect("a score");
     assert!(loss < 0.1 && val_loss < 0.1, "{loss} {val_loss}");
     assert!(result.metrics.get("size").is_some(), "what the step has logged");
-    assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "nothing is written that was not asked for");
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "only loggers and callbacks write files");
 
     let again = quiet(folder.path()).max_epochs(40).fit(&Curve, &data())?;
     assert_eq!(bytes(&again.model), bytes(&result.model), "one seed, one result");
@@ -185,7 +185,7 @@ fn metrics_as_csv() -> Result<()> {
     let read =
         |version: usize| std::fs::read_to_string(folder.path().join(format!("test/version_{version}/metrics.csv")));
     let text = read(0)?;
-    assert_eq!(text, read(1)?, "the same run, a version of its own");
+    assert_eq!(text, read(1)?, "the same run, another version");
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(rows[0], ["step", "epoch", "loss", "size", "val_loss"]);
     let places: Vec<_> = rows[1..].iter().map(|row| (row[0], row[1], row[4].is_empty())).collect();
@@ -387,7 +387,7 @@ fn mistakes_in_settings_are_explained() {
     assert!(text.contains("cannot make the run's folder") && text.contains("default_root_dir"), "{text}");
 }
 
-/// Looks at its model on the host.
+/// Reads its model on the host.
 #[derive(Clone)]
 struct Watched;
 

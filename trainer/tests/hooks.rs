@@ -193,7 +193,7 @@ fn averages_are_resumed_with_the_same_bits() -> Result<()> {
     Ok(())
 }
 
-/// A run that is interrupted while the averages are validated saves the weights.
+/// A checkpoint before a failing validation of the averages holds the weights.
 #[test]
 fn an_error_in_a_validation_with_averages_leaves_the_checkpoint() -> Result<()> {
     #[derive(Clone)]
@@ -421,9 +421,9 @@ fn one_trainer_fits_twice() -> Result<()> {
     Ok(())
 }
 
-/// A progress bar of one's own takes the place of the default one.
+/// A custom progress bar replaces the default one.
 #[test]
-fn a_progress_bar_of_ones_own() -> Result<()> {
+fn a_custom_progress_bar() -> Result<()> {
     #[derive(Clone, Default)]
     struct Dots(Arc<Mutex<String>>);
     impl Callback for Dots {

@@ -1,4 +1,4 @@
-//! Ctrl-C, in a process of its own.
+//! Ctrl-C, in a separate process.
 
 mod common;
 
@@ -31,9 +31,9 @@ fn ctrl_c_ends_a_run_that_can_go_on() -> Result<()> {
         let folder = folder();
         let result = quiet(folder.path()).max_epochs(3).callback(PressAt(step)).fit(&Curve, &data())?;
         assert!(result.interrupted);
-        // The request of step 10 comes before the validation of its epoch, which is left to the run that goes on.
+        // The request of step 10 comes before the validation of its epoch, which the resumed run does.
         assert_eq!((result.step, result.epoch), (step, (step - 1) / 5));
-        let path = result.last_checkpoint.expect("a checkpoint is written, though nobody asked for one");
+        let path = result.last_checkpoint.expect("a checkpoint is written without a callback");
         assert!(path.ends_with("test/version_0/checkpoints/last.safetensors"));
         let rest = quiet(folder.path()).max_epochs(3).ckpt_path(path).fit(&Curve, &data())?;
         assert!(!rest.interrupted);

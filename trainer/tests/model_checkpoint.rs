@@ -78,7 +78,7 @@ impl Watcher {
         files.sort();
         if files != self.seen {
             let note = format!("{}: {}", self.moment, files.join(", "));
-            self.notes.lock().expect("nobody has panicked").push(note);
+            self.notes.lock().expect("no thread has panicked").push(note);
             self.seen = files;
         }
         self.moment = next;
@@ -123,14 +123,14 @@ fn written_in(
     let notes = Arc::<Mutex<Vec<String>>>::default();
     let mut watcher = Watcher { folder: own.clone(), moment: String::new(), seen: Vec::new(), notes: notes.clone() };
     watcher.look("start".into())?;
-    notes.lock().expect("nobody has panicked").clear();
+    notes.lock().expect("no thread has panicked").clear();
     let trainer = set(quiet(root).max_epochs(3)).callback(watcher).callback(callback.dirpath(&own));
     trainer.fit(module, &data())?;
     // After the run, once more.
-    let seen = notes.lock().expect("nobody has panicked").last().cloned().unwrap_or_default();
+    let seen = notes.lock().expect("no thread has panicked").last().cloned().unwrap_or_default();
     let mut last = Watcher { folder: own, moment: "run".into(), seen: Vec::new(), notes: notes.clone() };
     last.look(String::new())?;
-    let mut notes = notes.lock().expect("nobody has panicked").clone();
+    let mut notes = notes.lock().expect("no thread has panicked").clone();
     // Nothing new at the end of the run is no note.
     let files = |note: &str| note.split_once(": ").map(|(_, files)| files.to_string());
     if notes.last().is_some_and(|note| note.starts_with("run: ") && files(note) == files(&seen)) {
@@ -174,7 +174,7 @@ fn best_is_scored_at_the_end_of_each_epoch_after_its_validation() -> Result<()> 
 fn best_does_not_look_in_an_epoch_without_a_value() -> Result<()> {
     let notes = written(best("val"), &scripts(), |trainer| trainer.check_val_every_n_epoch(2))?;
     assert_eq!(notes, ["epoch 1: best of 6"]);
-    // The value of epoch 1 is not taken for one of epoch 2.
+    // The value of epoch 1 does not count in epoch 2.
     let module = Scripts { epochs: vec![0.0, 1.0, 5.0], ..scripts() };
     let notes = written(best("val").save_top_k(3), &module, |trainer| trainer.check_val_every_n_epoch(2))?;
     assert_eq!(notes, ["epoch 1: epoch=1-step=6 of 6"]);
@@ -212,7 +212,7 @@ fn best_of_validation_every_n_steps_is_scored_at_the_next_validation() -> Result
     Ok(())
 }
 
-/// Between the step and the validation the run is stopped, and goes on.
+/// The run is stopped between the step and the validation, and resumed.
 #[test]
 fn what_waits_for_a_validation_waits_after_a_resumption() -> Result<()> {
     let root = folder();
@@ -301,7 +301,7 @@ fn files_of_an_earlier_run_are_never_removed() -> Result<()> {
     Ok(())
 }
 
-/// Whatever ended it: not a number, good enough, no better for long.
+/// For every reason: NaN, the threshold, the patience.
 #[test]
 fn a_run_that_was_ended_for_any_reason_is_over_when_it_is_resumed() -> Result<()> {
     let stopping = || EarlyStopping::new("val").mode(Mode::Max);
@@ -315,7 +315,7 @@ fn a_run_that_was_ended_for_any_reason_is_over_when_it_is_resumed() -> Result<()
         let root = folder();
         let module = Scripts { epochs, ..scripts() };
         let trainer = || {
-            // It is asked for before there is a reason, and has it all the same.
+            // The checkpoint is requested before there is a reason, and holds it.
             quiet(root.path()).max_epochs(3).callback(ModelCheckpoint::last()).callback(callback.clone())
         };
         let first = trainer().fit(&module, &data())?;
@@ -328,7 +328,7 @@ fn a_run_that_was_ended_for_any_reason_is_over_when_it_is_resumed() -> Result<()
             assert_eq!(text, format!("it had ended before: {}", first.stopped.clone().expect("a reason")));
             from = again.last_checkpoint.expect("a last");
         }
-        // Without it, or with other settings, the run goes on.
+        // Without it, or with other settings, the run continues.
         let rest = quiet(root.path()).max_epochs(3).ckpt_path(&from).fit(&module, &data())?;
         assert_eq!((rest.epoch, rest.stopped), (3, None));
         let other = callback.clone().patience(9).check_finite(false).stopping_threshold(100.0);
@@ -405,7 +405,7 @@ fn two_of_a_run_write_files_of_their_own() -> Result<()> {
     Ok(())
 }
 
-/// Of two that share a folder, whichever is added first in the run that goes on, and even if it is new.
+/// Two callbacks share a folder, in either order in the resumed run, and where one of them is new.
 #[test]
 fn the_best_of_another_callback_is_not_overwritten_after_a_resumption() -> Result<()> {
     let module = Scripts { epochs: vec![9.0, 1.0, 2.0], ..scripts() };

@@ -113,7 +113,7 @@ struct Mixed {
     key: Key,
 }
 
-/// Integer leaves stay as they are, f64 leaves stay f64, whatever the optimiser.
+/// Integer leaves stay as they are, f64 leaves stay f64, for every optimiser.
 #[test]
 fn leaves_keep_their_types() -> Result<()> {
     fn run(optimizer: impl Optimizer) -> Result<()> {

@@ -28,7 +28,7 @@ pub fn read_idx(path: impl AsRef<Path>) -> Result<ArrayD<u8>> {
     } else {
         stored
     };
-    parse(&bytes).map_err(|why| context(Error::new(why)))
+    parse(&bytes).map_err(|reason| context(Error::new(reason)))
 }
 
 fn parse(bytes: &[u8]) -> std::result::Result<ArrayD<u8>, String> {

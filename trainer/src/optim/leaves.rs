@@ -28,7 +28,7 @@ pub(super) fn map_floats<P: Tree, const N: usize>(
     tree.map(&mut |x| {
         i += 1;
         match &fault {
-            Some(why) => Tensor::failed(x.ty().clone(), Error::op("optimizer", why, location)),
+            Some(reason) => Tensor::failed(x.ty().clone(), Error::op("optimizer", reason, location)),
             None if !x.dtype().is_float() => x.clone(),
             None => f(x, std::array::from_fn(|k| &all[k][i - 1])),
         }
