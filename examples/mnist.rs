@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use fulgurite::prelude::*;
 use fulgurite::trainer::data::MnistData;
-use fulgurite::trainer::optim::cosine_decay;
+use fulgurite::trainer::optim::schedule::cosine_decay;
 
 /// Trains a classifier of handwritten digits.
 #[derive(Parser)]
@@ -88,7 +88,7 @@ fn main() -> Result<()> {
         trainer = trainer.ckpt_path(path);
     }
     let data = MnistData::new(args.data).batch_size(args.batch_size);
-    let digits = Digits { steps: args.epochs * data.train_loader()?.batches() };
+    let digits = Digits { steps: args.epochs * data.train_dataloader()?.batches() };
     let fit = trainer.fit(&digits, &data)?;
     println!("{}", fit.metrics);
     if let Some(path) = fit.best_checkpoint {

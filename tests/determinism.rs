@@ -94,7 +94,7 @@ fn train(folder: &Path, steps: usize, from: Option<&Path>) -> Result<PathBuf> {
         .seed(7)
         .max_steps(steps)
         .enable_progress_bar(false)
-        .callback(ModelCheckpoint::last().every_n_steps(50));
+        .callback(ModelCheckpoint::last().every_n_train_steps(50));
     if let Some(path) = from {
         trainer = trainer.ckpt_path(path);
     }

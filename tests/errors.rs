@@ -267,7 +267,7 @@ fn host_mistakes() -> Vec<(&'static str, Error)> {
     add("a checkpoint of other shapes", checkpoint::load(&file, &(zeros::<f32>(&[3, 2]), zeros::<i32>(&[]))).map(drop));
     add("a checkpoint of more", checkpoint::load(&file, &(saved.0.clone(),)).map(drop));
     add("a checkpoint of less", checkpoint::load(&file, &(saved.clone(), saved.0.clone())).map(drop));
-    add("a checkpoint of another model", trainer().fit_from(&file, &GOOD, &loader()).map(drop));
+    add("a checkpoint of another model", trainer().ckpt_path(&file).fit(&GOOD, &loader()).map(drop));
     std::fs::write(&file, "not a checkpoint").expect("it can be written");
     add("a checkpoint that is none", checkpoint::load(&file, &saved).map(drop));
 

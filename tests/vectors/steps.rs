@@ -1,10 +1,11 @@
 //! Ops of the vectors that are trainings: one compiled step, called in a loop, as the trainer calls it. And the
 //! learning rates of their schedules.
 
-use fulgurite::trainer::optim::{
-    self, Optimizer, Schedule, adam, adamw, apply_updates, clip, clip_by_global_norm, cosine_decay, cosine_decay_to,
-    exponential_decay, linear, piecewise_constant, polynomial, sgd, warmup_cosine,
+use fulgurite::trainer::optim::schedule::{
+    Schedule, cosine_decay, cosine_decay_to, exponential_decay, join_schedules, linear, piecewise_constant, polynomial,
+    warmup_cosine,
 };
+use fulgurite::trainer::optim::{Optimizer, adam, adamw, apply_updates, clip, clip_by_global_norm, sgd};
 use fulgurite::{Error, Jit, Key, Result, Tensor, Tree, gelu, value_and_grad, vmap};
 
 use crate::case::Params;
@@ -32,7 +33,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
         "schedule_sgdr",
         Unary(|count| {
             let cycle = warmup_cosine(0.0, 0.1, 2, 8, 0.0);
-            rates(optim::join_schedules([cycle.clone(), cycle], [8]), count)
+            rates(join_schedules([cycle.clone(), cycle], [8]), count)
         }),
     ),
     ("bnn_30_steps", Loop(bayesian_net)),

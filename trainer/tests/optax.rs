@@ -6,6 +6,7 @@ use common::assert_close;
 use fulgurite_autodiff::grad;
 use fulgurite_jit::{Result, Tensor};
 use fulgurite_runtime::jit;
+use fulgurite_trainer::optim::schedule::*;
 use fulgurite_trainer::optim::*;
 use fulgurite_trainer::{apply_updates, chain};
 
