@@ -122,9 +122,7 @@ fn axes(list: &Value) -> Axes {
 pub(crate) fn folders() -> Vec<PathBuf> {
     match std::env::var_os("FULGURITE_VECTORS") {
         Some(folder) => vec![folder.into()],
-        None => {
-            ["jax", "jax-edge"].map(|set| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(set)).into()
-        }
+        None => ["jax", "jax-edge"].map(|set| Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(set)).into(),
     }
 }
 
