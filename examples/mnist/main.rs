@@ -1,11 +1,17 @@
-//! Handwritten digits: `cargo run --release --example mnist -- --data ../shared/data/mnist`.
+//! Handwritten digits: `cargo run --release --example mnist -- --data FOLDER_OF_MNIST`.
 //!
 //! A 784-128-10 classifier with validation, checkpoints and resumption. Ctrl-C ends it with a checkpoint; go on with
-//! `--resume runs/mnist/version_0/checkpoints/last.safetensors`.
+//! `--resume runs/mnist/version_0/checkpoints/last.safetensors`. Writes `runs/mnist/<version>/`: `metrics.csv`, the last
+//! and the best checkpoint, and `digits.png`, the accuracy over the steps and what the net reads.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod plot;
 
 use std::path::PathBuf;
 
 use clap::Parser;
+use common::RunArgs;
 use fulgurite::prelude::*;
 use fulgurite::trainer::data::MnistData;
 use fulgurite::trainer::optim::cosine_decay;
@@ -22,9 +28,8 @@ struct Args {
     /// Digits per step.
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
-    /// Continue from this checkpoint.
-    #[arg(long)]
-    resume: Option<PathBuf>,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 #[derive(Tree, Clone)]
@@ -78,21 +83,28 @@ impl LightningModule for Digits {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let mut trainer = Trainer::new()
-        .name("mnist")
-        .max_epochs(args.epochs)
-        .logger(CsvLogger::new())
-        .callback(ModelCheckpoint::last())
-        .callback(ModelCheckpoint::best("val_acc"));
-    if let Some(path) = args.resume {
-        trainer = trainer.ckpt_path(path);
-    }
-    let data = MnistData::new(args.data).batch_size(args.batch_size);
+    let data = MnistData::new(args.data).batch_size(args.batch_size).seed(args.run.seed);
     let digits = Digits { steps: args.epochs * data.train_loader()?.batches() };
+    let trainer = args
+        .run
+        .trainer("mnist")
+        .max_epochs(args.epochs)
+        .log_every_n_steps(10)
+        .callback(ModelCheckpoint::best("val_acc"));
     let fit = trainer.fit(&digits, &data)?;
     println!("{}", fit.metrics);
     if let Some(path) = fit.best_checkpoint {
         println!("best: {}", path.display());
     }
-    Ok(())
+    let (Some(folder), Some(val)) = (fit.folder, data.val_loader()?) else { return Ok(()) };
+    let read = jit(|(model, x): (Classifier, Tensor)| model.call(&x).argmax(-1));
+    let mut seen = Vec::new();
+    for batch in val.iter()? {
+        let ((x, y), _) = batch?;
+        let guesses = read.call((fit.model.clone(), x.clone()))?.to_vec::<i32>()?;
+        let images = x.to_vec::<f32>()?;
+        let digits = images.chunks(images.len() / guesses.len()).zip(y.to_vec::<i32>()?).zip(guesses);
+        seen.extend(digits.map(|((pixels, label), guess)| plot::Digit { pixels: pixels.to_vec(), label, guess }));
+    }
+    plot::digits(&folder, &seen)
 }
