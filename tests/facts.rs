@@ -5,10 +5,10 @@ mod common;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fulgurite::compiler::array::allocations;
-use fulgurite::compiler::cpu::{Isa, Sharing, Target, compile};
+use fulgurite::compiler::cpu::{Isa, Parallelism, Target, compile};
 use fulgurite::compiler::fuse::Kernel;
-use fulgurite::compiler::memory::plan;
-use fulgurite::compiler::phases::Phase;
+use fulgurite::compiler::lower::memory::plan;
+use fulgurite::compiler::lower::parallel::Phase;
 use fulgurite::prelude::*;
 use fulgurite::{Lowered, lower};
 use fulgurite_benches::{Run, WORKLOADS};
@@ -138,13 +138,13 @@ fn kernels_of_the_workloads() -> Result<()> {
                 Kernel::Gemm(_) => gemms += 1,
             }
         }
-        let phase = Phase::alone(0..kernels.kernels.len());
+        let phase = Phase::serial(0..kernels.kernels.len());
         let donated = vec![false; kernels.params.len()];
         let arena = plan(&kernels, &donated, &[phase]).arena;
         let name = workload.name;
         text += &format!("{name}: {loops} loops, {gemms} gemms, {stores} stores, {values} values; ");
         text += &format!("{bytes} moved, {operations} operations, {arena} in the arena; ");
-        let target = Target { isa: Isa::Portable, threads: 2, sharing: Sharing::WherePays };
+        let target = Target { isa: Isa::Portable, threads: 2, parallelism: Parallelism::Auto };
         let phases = &compile(kernels, &donated, target)?.phases;
         let chains = phases.iter().flat_map(|phase| &phase.groups).filter(|group| group.chain.is_some()).count();
         text += &format!("{} phases, {chains} chains on two threads\n", phases.len());

@@ -1,7 +1,7 @@
 //! Arguments that hardly any lane has: trigonometry of large numbers, remainders of large quotients. Each vector takes the
 //! branch where one of its lanes asks for it, and only that lane is changed.
 
-use fulgurite::compiler::cpu::{Isa, Sharing, Target};
+use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::graph::{BinaryOp, Graph, Node, Op, UnaryOp};
 use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
@@ -19,7 +19,7 @@ fn everywhere(ops: &[Op], inputs: &[Array]) -> Vec<Array> {
     }
     let mut results: Option<Vec<Array>> = None;
     for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 2)]) {
-        let target = Target { isa, threads, sharing: Sharing::Everything };
+        let target = Target { isa, threads, parallelism: Parallelism::Always };
         let program = Program::compile_for("large", &graph, &vec![false; inputs.len()], target).expect("compiles");
         let got = program.run(inputs.to_vec()).expect("memory");
         let first = results.get_or_insert_with(|| got.clone());

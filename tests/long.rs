@@ -3,7 +3,7 @@
 //! That compiling takes time in proportion is seen in what is counted here and in the passes' own tests;
 //! `cargo bench --bench compile` measures it.
 
-use fulgurite::compiler::cpu::{Isa, Sharing, Target};
+use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::fuse::{Kernel, fuse};
 use fulgurite::compiler::graph::Graph;
 use fulgurite::compiler::interp::interpret;
@@ -109,19 +109,22 @@ fn training(steps: usize) -> Result<Graph> {
 fn long_steps_are_the_same_on_any_number_of_threads() -> Result<()> {
     let graph = training(60)?;
     let inputs: Vec<Array> = graph.param_types().iter().map(sample).collect::<Result<_>>()?;
-    let run = |isa: Isa, threads: usize, sharing: Sharing| -> Result<(Vec<Array>, usize)> {
-        let program = Program::compile_for("long", &graph, &[true], Target { isa, threads, sharing })?;
+    let run = |isa: Isa, threads: usize, parallelism: Parallelism| -> Result<(Vec<Array>, usize)> {
+        let program = Program::compile_for("long", &graph, &[true], Target { isa, threads, parallelism })?;
         Ok((program.run(inputs.clone())?, program.kernels().kernels.len()))
     };
-    let (alone, kernels) = run(Isa::detect(), 1, Sharing::WherePays)?;
+    let (alone, kernels) = run(Isa::detect(), 1, Parallelism::Auto)?;
     assert!(kernels > 500, "the driver of {kernels} kernels is in pieces");
     for threads in [2, 3] {
-        for sharing in [Sharing::WherePays, Sharing::Everything] {
-            assert!(run(Isa::detect(), threads, sharing)?.0 == alone, "{threads} threads, sharing {sharing:?}");
+        for parallelism in [Parallelism::Auto, Parallelism::Always] {
+            assert!(
+                run(Isa::detect(), threads, parallelism)?.0 == alone,
+                "{threads} threads, parallelism {parallelism:?}"
+            );
         }
     }
     for &isa in Isa::available() {
-        assert!(run(isa, 3, Sharing::Everything)?.0 == alone, "{isa:?}");
+        assert!(run(isa, 3, Parallelism::Always)?.0 == alone, "{isa:?}");
     }
     check("a long step", &graph)
 }

@@ -1,7 +1,7 @@
 //! Sizes that no memory has, and memory that this machine does not have: errors of the call that asked for them, eager and
 //! compiled, with the op, the type and the user's line. Nothing here takes much memory.
 
-use fulgurite::compiler::cpu::{Isa, Sharing, Target};
+use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::graph::{DotAxes, parse};
 use fulgurite::compiler::trace::trace;
 use fulgurite::prelude::*;
@@ -331,7 +331,7 @@ fn elements_more_than_2_gib_apart_are_read_where_they_are() -> Result<()> {
     })?;
     for &isa in Isa::available() {
         for threads in [1, 3] {
-            let target = Target { isa, threads, sharing: Sharing::Everything };
+            let target = Target { isa, threads, parallelism: Parallelism::Always };
             let results = Program::compile_for("far", &traced.graph, &[false], target)?.run(vec![far.clone()])?;
             let backwards: Vec<f32> = (0..16).rev().map(|i| i as f32).collect();
             assert_eq!(results[0].as_slice::<f32>()?, backwards, "{isa:?}");

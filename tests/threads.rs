@@ -1,6 +1,6 @@
 //! The same bits on any number of threads and with any vectors, for whole training steps.
 
-use fulgurite::compiler::cpu::{Isa, Sharing, Target};
+use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::{Array, DType, TensorType};
 use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
@@ -27,21 +27,21 @@ fn steps_are_the_same_on_any_number_of_threads() -> Result<()> {
         let Lowered { graph, .. } = (workload.lower)()?;
         let inputs: Vec<Array> =
             graph.param_types().iter().enumerate().map(|(i, ty)| sample(ty, i)).collect::<Result<_>>()?;
-        let run = |isa: Isa, threads: usize, sharing: Sharing| -> Result<Vec<Array>> {
-            let target = Target { isa, threads, sharing };
+        let run = |isa: Isa, threads: usize, parallelism: Parallelism| -> Result<Vec<Array>> {
+            let target = Target { isa, threads, parallelism };
             let program = Program::compile_for(workload.name, &graph, &vec![false; inputs.len()], target)?;
             program.run(inputs.clone())
         };
-        let alone = run(Isa::detect(), 1, Sharing::WherePays)?;
+        let alone = run(Isa::detect(), 1, Parallelism::Auto)?;
         assert!(alone.iter().all(|x| x.to_f64_vec().iter().all(|x| x.is_finite())), "{}", workload.name);
         for threads in [2, 3, 7] {
-            for sharing in [Sharing::WherePays, Sharing::Everything] {
-                let shared = run(Isa::detect(), threads, sharing)?;
-                assert!(shared == alone, "{}: {threads} threads, sharing {sharing:?}", workload.name);
+            for parallelism in [Parallelism::Auto, Parallelism::Always] {
+                let shared = run(Isa::detect(), threads, parallelism)?;
+                assert!(shared == alone, "{}: {threads} threads, parallelism {parallelism:?}", workload.name);
             }
         }
         for &isa in Isa::available() {
-            assert!(run(isa, 3, Sharing::Everything)? == alone, "{}: {isa:?}", workload.name);
+            assert!(run(isa, 3, Parallelism::Always)? == alone, "{}: {isa:?}", workload.name);
         }
     }
     Ok(())
@@ -67,7 +67,7 @@ fn what_is_read_across_its_rows_is_right() -> Result<()> {
         assert_eq!(is_staged, batch >= 4 && rows >= 8, "{batch}x{rows}x{lanes}");
         let mut results = Vec::new();
         for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 3)]) {
-            let target = Target { isa, threads, sharing: Sharing::Everything };
+            let target = Target { isa, threads, parallelism: Parallelism::Always };
             let program = Program::compile_for("across", &lowered.graph, &[false], target)?;
             let result = program.run(vec![x.array()?.clone()])?.remove(0);
             for (at, &y) in result.as_slice::<f32>()?.iter().enumerate() {

@@ -1,15 +1,17 @@
-//! From functions on trees to functions on lists of leaves, which the transformations work on, and back; and what the
-//! transformations share: running a graph, and failing.
+//! What the transformations share.
+//!
+//! Comes in: a function on trees, or a graph with values. Goes out: a function on lists of leaves and back, the trace of
+//! such a function, the recorded values of a graph. No rule of an op is here.
 
 use fulgurite_jit::graph::{Graph, Op, ValueId};
 use fulgurite_jit::trace::{Traced, reapply, trace};
 use fulgurite_jit::{Error, Tensor, TensorType, Tree, leaves, unflatten};
 
-/// A function on leaves. It leaves the structure of its results behind, see [`flat`].
+/// A function on leaves. The structure of its results is stored by [`flat`].
 pub(crate) type FlatFn<'a> = dyn FnMut(&[Tensor]) -> Vec<Tensor> + 'a;
 
-/// `f`, which takes a tree like `like`, as a function on leaves. When it has run, its result is in `structure`; only
-/// the structure of that is of use, as the leaves belong to a trace that has ended.
+/// `f`, which takes a tree like `like`, as a function on leaves. A run stores its result in
+/// `structure`. Only the structure is valid: the leaves belong to a trace that has ended.
 pub(crate) fn flat<'a, T: Tree, O: Tree>(
     mut f: impl FnMut(T) -> O + 'a,
     like: &'a T,
@@ -23,17 +25,17 @@ pub(crate) fn flat<'a, T: Tree, O: Tree>(
     }
 }
 
-/// Results in the structure that a function called through [`flat`] has left behind.
+/// Results in the structure that [`flat`] stored.
 pub(crate) fn unflat<O: Tree>(structure: Option<O>, ys: impl IntoIterator<Item = Tensor>) -> O {
-    unflatten(&structure.expect("a transformation always runs its function"), ys)
+    unflatten(&structure.expect("a transformation runs its function"), ys)
 }
 
-/// The same tree again; its leaves are handles to the same data.
+/// A copy of the tree whose leaves are handles to the same data.
 pub(crate) fn copy<T: Tree>(tree: &T) -> T {
     tree.map(&mut |leaf| leaf.clone())
 }
 
-/// Why a function could not be transformed, and the types that its results would have had.
+/// An error of a transformation, and the types of the results it replaces.
 pub(crate) struct Failed {
     pub(crate) error: Error,
     pub(crate) types: Vec<TensorType>,
@@ -56,7 +58,7 @@ pub(crate) fn types(tensors: &[Tensor]) -> Vec<TensorType> {
     tensors.iter().map(|x| x.ty().clone()).collect()
 }
 
-/// Traces `f` on stand-ins of these types.
+/// Traces `f` on tracers of these types.
 pub(crate) fn trace_flat(inputs: &[TensorType], f: &mut FlatFn<'_>) -> Result<Traced, Failed> {
     let mut guesses = Vec::new();
     let traced = trace(inputs, |params| {
@@ -67,20 +69,20 @@ pub(crate) fn trace_flat(inputs: &[TensorType], f: &mut FlatFn<'_>) -> Result<Tr
     traced.map_err(|error| Failed { error, types: guesses })
 }
 
-/// Which values do `roots` depend on? They themselves are among them.
-pub(crate) fn needed(graph: &Graph, roots: impl IntoIterator<Item = ValueId>) -> Vec<bool> {
-    let mut needed = vec![false; graph.nodes.len()];
+/// The values that `roots` depend on, `roots` included.
+pub(crate) fn live(graph: &Graph, roots: impl IntoIterator<Item = ValueId>) -> Vec<bool> {
+    let mut live = vec![false; graph.nodes.len()];
     for root in roots {
-        needed[root.index()] = true;
+        live[root.index()] = true;
     }
     for id in graph.ids().rev() {
-        if needed[id.index()] {
+        if live[id.index()] {
             for x in &graph.node(id).operands {
-                needed[x.index()] = true;
+                live[x.index()] = true;
             }
         }
     }
-    needed
+    live
 }
 
 /// The sum of two tangents or cotangents, where `None` is zero.
@@ -92,21 +94,21 @@ pub(crate) fn add(x: Option<Tensor>, y: Option<Tensor>) -> Option<Tensor> {
     }
 }
 
-/// Records the chosen values of `graph` in the current trace. Those that `values` holds already (the inputs, at the
-/// least) are left as they are.
-pub(crate) fn replay(graph: &Graph, chosen: &[bool], values: &mut [Option<Tensor>]) {
-    for id in graph.ids().filter(|id| chosen[id.index()]) {
+/// Records the selected values of `graph` in the current trace, except those that `values` holds already. It holds the
+/// inputs.
+pub(crate) fn replay(graph: &Graph, selected: &[bool], values: &mut [Option<Tensor>]) {
+    for id in graph.ids().filter(|id| selected[id.index()]) {
         if values[id.index()].is_some() {
             continue;
         }
         let node = graph.node(id);
-        debug_assert!(!matches!(node.op, Op::Param(_)), "inputs are given");
+        debug_assert!(!matches!(node.op, Op::Param(_)), "`values` holds the inputs");
         let operands: Vec<&Tensor> = node.operands.iter().map(|x| at(values, *x)).collect();
         values[id.index()] = Some(reapply(node, &operands));
     }
 }
 
-/// The tensor that stands for a value that has been recorded.
+/// The tensor of a recorded value.
 pub(crate) fn at(values: &[Option<Tensor>], id: ValueId) -> &Tensor {
-    values[id.index()].as_ref().expect("operands come before what is made of them, and are needed if it is")
+    values[id.index()].as_ref().expect("operands precede their users, and are live if these are")
 }

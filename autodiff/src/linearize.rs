@@ -1,18 +1,19 @@
-//! A function at a point, split into its value and a linear map: what reverse mode is made of.
+//! Linearisation: a function at a point, split into its value and a linear map. Reverse mode is built on it.
 //!
 //! Comes in: a function on leaves, and a point. It is traced, then traced again with the tangent rules of `jvp`, the
-//! tangents of its float inputs being further inputs. In the graph that results,
+//! tangents of its float inputs being further inputs. In the resulting graph
 //!
 //! ```text
 //! (x, dx) → (y, dy)
 //! ```
 //!
 //! the values that depend on dx are the linear part: linear in dx, since every tangent rule is. All others depend on x
-//! alone; they are recorded in the current trace, and those that the linear part uses, the *residuals*, are kept. Goes
-//! out: y, and the linear part as a [`Linear`], to be run forward on a dx or backward on a cotangent of y, any number
-//! of times. What no result depends on is left out on both sides.
+//! alone; they are recorded in the current trace, and those that the linear part uses, the *residuals*, are kept.
 //!
-//! `FULGURITE_DUMP=grad` prints the graph (x, dx) → (y, dy), and what its linear part becomes when it is transposed.
+//! Goes out: y, and the linear part as a [`LinearMap`], which runs forward on a dx or backward on a cotangent of y, any
+//! number of times. Values that no result depends on are left out of both. The rules of ops are in `rules`.
+//!
+//! `FULGURITE_DUMP=grad` prints the graph (x, dx) → (y, dy), and the transpose of its linear part.
 
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::graph::{Graph, ValueId};
@@ -21,31 +22,31 @@ use fulgurite_jit::trace::{Traced, staged, trace};
 use fulgurite_jit::{Error, Tensor};
 use smallvec::SmallVec;
 
-use crate::flat::{Failed, FlatFn, add, at, needed, replay, trace_flat, types};
-use crate::jvp::{Dual, jvp};
-use crate::transpose::{Operand, transpose};
+use crate::flat::{Failed, FlatFn, add, at, live, replay, trace_flat, types};
+use crate::rules::jvp::{Dual, jvp};
+use crate::rules::transpose::{TransposeOperand, transpose};
 
 /// The linear map from tangents of the inputs to tangents of the results, as a function of the residuals.
-pub(crate) struct Linear {
+pub(crate) struct LinearMap {
     /// The whole graph (x, dx) → (y, dy).
     graph: Graph,
-    /// Per input the value that stands for its tangent; only floats have one.
+    /// Per input the value of its tangent; only floats have one.
     inputs: Vec<Option<ValueId>>,
     /// Per result the value that is its tangent; `None` where that is zero.
     outputs: Vec<Option<ValueId>>,
-    /// Does the value depend on dx, and dy on it?
+    /// Per value: it depends on dx, and dy depends on it.
     linear: Vec<bool>,
-    /// Other values that the linear ones use.
+    /// Nonlinear values that the linear ones use.
     residuals: Vec<ValueId>,
 }
 
 /// A linear map and its residuals at a point.
-pub(crate) type LinearAt = (Linear, Vec<Tensor>);
+pub(crate) type LinearMapAt = (LinearMap, Vec<Tensor>);
 
 /// A function's results and its linear map with the residuals.
 pub(crate) struct Linearized {
     pub(crate) results: Vec<Tensor>,
-    pub(crate) linear: Linear,
+    pub(crate) linear: LinearMap,
     pub(crate) residuals: Vec<Tensor>,
 }
 
@@ -64,7 +65,7 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
     let primal_params = params.len();
     params.extend(floats.iter().map(|&i| inputs[i].clone()));
 
-    let mut moves = Vec::new();
+    let mut has_tangent = Vec::new();
     let traced = trace(&params, |params| {
         let (xs, dxs) = params.split_at(primal_params);
         let mut duals: Vec<Dual> = xs.iter().map(|x| Dual { x: x.clone(), dx: None }).collect();
@@ -72,7 +73,7 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
             duals[i].dx = Some(dx.clone());
         }
         let results = jvp(&primal, &duals);
-        moves = results.iter().map(|result| result.dx.is_some()).collect();
+        has_tangent = results.iter().map(|result| result.dx.is_some()).collect();
         let tangents = results.iter().filter_map(|result| result.dx.clone());
         results.iter().map(|result| result.x.clone()).chain(tangents).collect()
     });
@@ -85,9 +86,10 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
     for (&i, &param) in floats.iter().zip(tangent_params) {
         tangents[i] = Some(param);
     }
-    let (results, moving) = graph.outputs.split_at(moves.len());
-    let mut moving = moving.iter().copied();
-    let outputs: Vec<Option<ValueId>> = moves.iter().map(|&moves| if moves { moving.next() } else { None }).collect();
+    let (results, result_tangents) = graph.outputs.split_at(has_tangent.len());
+    let mut result_tangents = result_tangents.iter().copied();
+    let outputs: Vec<Option<ValueId>> =
+        has_tangent.iter().map(|&has| if has { result_tangents.next() } else { None }).collect();
     let linear = linear_part(&graph, tangent_params, &outputs);
     let residuals = residuals(&graph, &linear);
 
@@ -95,17 +97,17 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
     for (param, x) in graph.params.iter().zip(xs.iter().chain(&captures)) {
         values[param.index()] = Some(x.clone());
     }
-    replay(&graph, &needed(&graph, results.iter().chain(&residuals).copied()), &mut values);
+    replay(&graph, &live(&graph, results.iter().chain(&residuals).copied()), &mut values);
     let pick = |ids: &[ValueId]| ids.iter().map(|&id| at(&values, id).clone()).collect();
     Ok(Linearized {
         results: pick(results),
         residuals: pick(&residuals),
-        linear: Linear { inputs: tangents, outputs, linear, residuals, graph },
+        linear: LinearMap { inputs: tangents, outputs, linear, residuals, graph },
     })
 }
 
 /// [`linearize`] outside of a trace as one program. On an error the results are poisoned.
-pub(crate) fn linearize_staged(xs: &[Tensor], f: &mut FlatFn<'_>) -> (Vec<Tensor>, Result<LinearAt, Error>) {
+pub(crate) fn linearize_as_one_program(xs: &[Tensor], f: &mut FlatFn<'_>) -> (Vec<Tensor>, Result<LinearMapAt, Error>) {
     let mut linear = None;
     let mut count = 0;
     let mut results = staged(xs, |xs| match linearize(xs, f) {
@@ -122,12 +124,12 @@ pub(crate) fn linearize_staged(xs: &[Tensor], f: &mut FlatFn<'_>) -> (Vec<Tensor
         }
     });
     let residuals = results.split_off(count);
-    let linear = linear.expect("`staged` always runs its function");
+    let linear = linear.expect("the function has run");
     (results, linear.map(|linear| (linear, residuals)))
 }
 
-impl Linear {
-    /// Forward: the tangents of the results. `dxs` has one tensor per input; those of inputs that are no floats are
+impl LinearMap {
+    /// Forward: the tangents of the results. `dxs` has one tensor per input; those of non-float inputs are
     /// ignored. `None` is zero.
     pub(crate) fn apply(&self, residuals: &[Tensor], dxs: &[Tensor]) -> Vec<Option<Tensor>> {
         let mut values = self.values(residuals);
@@ -164,14 +166,13 @@ impl Linear {
             if node.operands.is_empty() {
                 continue;
             }
-            // A value that is used in several places gets the sum of what each of them gives; it is complete here,
-            // since all its uses come later in the graph.
+            // The cotangent of a value is the sum over its uses. It is complete here: all uses come later in the graph.
             let Some(ct) = totals[id.index()].take() else { continue };
             let operand = |x: &ValueId| match self.linear[x.index()] {
-                true => Operand::Linear(self.graph.ty(*x)),
-                false => Operand::Constant(at(&values, *x)),
+                true => TransposeOperand::Linear(self.graph.ty(*x)),
+                false => TransposeOperand::Constant(at(&values, *x)),
             };
-            let operands: SmallVec<[Operand<'_>; 4]> = node.operands.iter().map(operand).collect();
+            let operands: SmallVec<[TransposeOperand<'_>; 4]> = node.operands.iter().map(operand).collect();
             for (x, ct) in node.operands.iter().zip(transpose(node, &operands, &ct)?) {
                 totals[x.index()] = add(totals[x.index()].take(), ct);
             }
@@ -179,7 +180,7 @@ impl Linear {
         Ok(self.inputs.iter().map(|id| id.and_then(|id| totals[id.index()].clone())).collect())
     }
 
-    /// Transposes once more, into a graph of its own, to print it.
+    /// Transposes again into a separate graph, to print it.
     fn dump_transposed(&self, residuals: &[Tensor], cts: &[Option<Tensor>]) {
         let given: Vec<Tensor> = cts.iter().flatten().cloned().collect();
         let traced = trace(&types(&[residuals, &given].concat()), |params| {
@@ -202,9 +203,9 @@ impl Linear {
     }
 }
 
-/// Which values depend on a tangent and have a tangent of a result depend on them?
+/// The values that depend on a tangent and that the tangent of a result depends on.
 fn linear_part(graph: &Graph, tangents: &[ValueId], outputs: &[Option<ValueId>]) -> Vec<bool> {
-    let needed = needed(graph, outputs.iter().flatten().copied());
+    let live = live(graph, outputs.iter().flatten().copied());
     let mut depends = vec![false; graph.nodes.len()];
     for tangent in tangents {
         depends[tangent.index()] = true;
@@ -212,10 +213,10 @@ fn linear_part(graph: &Graph, tangents: &[ValueId], outputs: &[Option<ValueId>])
     for id in graph.ids() {
         depends[id.index()] |= graph.node(id).operands.iter().any(|x| depends[x.index()]);
     }
-    depends.iter().zip(needed).map(|(&depends, needed)| depends && needed).collect()
+    depends.iter().zip(live).map(|(&depends, live)| depends && live).collect()
 }
 
-/// The values that are not linear themselves and that linear ones use, each once.
+/// The nonlinear values that linear ones use, each once.
 fn residuals(graph: &Graph, linear: &[bool]) -> Vec<ValueId> {
     let mut used = vec![false; graph.nodes.len()];
     for id in graph.ids().filter(|id| linear[id.index()]) {

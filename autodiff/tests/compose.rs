@@ -1,4 +1,4 @@
-//! Transformations of transformations, trees, captures, and the user's mistakes.
+//! Transformations of transformations, trees, captures, and user errors.
 
 mod common;
 
@@ -187,7 +187,7 @@ fn axes_in_and_out() {
             vmap(|x: Tensor| x.sum(), -1)(x.clone()),
             vmap_out(|x: Tensor| x, 0, 1)(x.clone()),
             vmap_out(|x: Tensor| x, 1, -1)(x.clone()),
-            // A result that is not mapped is repeated, or not.
+            // A result that is not mapped is broadcast, or returned as it is.
             vmap(|_: Tensor| Tensor::scalar(7.0f64), 0)(x.clone()),
             vmap_out(|_: Tensor| Tensor::scalar(7.0f64), 0, None)(x.clone()),
         ]
@@ -214,7 +214,7 @@ fn a_reshape_across_the_mapped_axis() {
         });
         assert_eq!(results[0], results[1], "{shape:?}");
     }
-    // Without elements every place would do.
+    // Without elements every position is valid.
     for shape in [&[0][..], &[3, 0], &[0, 3]] {
         let results = run(&inputs, |xs| vec![vmap(|x: Tensor| x.reshape(shape), 1)(xs[1].clone())]);
         assert_eq!(results[0].ty().shape[..], [&[4], shape].concat());
@@ -333,7 +333,7 @@ fn what_is_not_used_costs_nothing() {
     use fulgurite_jit::graph::Op;
     use fulgurite_jit::trace::trace;
 
-    // The tangent of the first part is not asked for, and the second is linear: no sine, no cosine.
+    // The tangent of the first part is not used, and the second is linear: no sine, no cosine.
     let f = |x: &Tensor| (x.sin(), x * 2.0);
     let traced = trace(&[TensorType::new(DType::F32, &[3])], |xs| {
         let (_, pullback) = vjp(|x: &Tensor| f(x).1, &xs[0]);
@@ -362,7 +362,7 @@ fn matrix_products_need_no_transpositions() {
     assert_eq!(count(|op| matches!(op, Op::Transpose(_))), 0);
 }
 
-// ---- mistakes
+// ---- user errors
 
 #[test]
 fn errors_name_what_is_wrong_and_where() {

@@ -25,7 +25,7 @@ fn derivatives_at_concrete_tensors() {
     assert_eq!(data(&hessian(f)(&x)), [6.0, 0.0, 0.0, 0.0, 12.0, 0.0, 0.0, 0.0, 18.0]);
     let (y, dy) = jvp(|x: &Tensor| x.square(), &x, &x);
     assert_eq!((data(&y), data(&dy)), (vec![1.0, 4.0, 9.0], vec![2.0, 8.0, 18.0]));
-    // Residuals are concrete too, and kept.
+    // Residuals are concrete too.
     let (y, pullback) = vjp(|x: &Tensor| x.square(), &x);
     let (_, pushforward) = linearize(|x: &Tensor| x.square(), &x);
     for map in [&pullback as &dyn Fn(&Tensor) -> Tensor, &pushforward] {

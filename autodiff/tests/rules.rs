@@ -33,7 +33,7 @@ fn differentiable() -> Vec<Sample> {
     samples().into_iter().filter(|sample| sample.operands.iter().any(float) && float(&result_type(sample))).collect()
 }
 
-/// The sample with f64 in place of f32, for the sake of finite differences.
+/// The sample with f64 in place of f32, for finite differences.
 fn in_f64(mut sample: Sample) -> Sample {
     for ty in &mut sample.operands {
         if ty.dtype == DType::F32 {
@@ -87,7 +87,7 @@ fn tangents_are_finite_differences() {
         let [y, dy] = tangent_of(&sample.op, &xs, &vs);
         assert!(dy.to_f64_vec().iter().all(|dy| dy.is_finite()), "{}", describe(&sample));
         assert_eq!(y.to_f64_vec(), value(&xs), "{}", describe(&sample));
-        // The one op whose tangent is not what its values say.
+        // The one op whose tangent does not follow from its values.
         let want = if sample.op == Op::StopGradient { vec![0.0; difference.len()] } else { difference };
         assert_close(&describe(&sample), &dy.to_f64_vec(), &want, 1e-6);
     }
@@ -155,7 +155,7 @@ fn second_derivatives_are_finite_differences() {
 struct Choice(Vec<Option<isize>>);
 
 impl InAxes for Choice {
-    fn axes(&self, _: &fulgurite_autodiff::Parts) -> Result<Vec<Option<isize>>, String> {
+    fn axes(&self, _: &fulgurite_autodiff::TreeDef) -> Result<Vec<Option<isize>>, String> {
         Ok(self.0.clone())
     }
 }
@@ -271,7 +271,7 @@ fn transposes_of_batched_ops_are_adjoint() {
     }
 }
 
-/// The derivative of a function of one number, f64.
+/// The derivative of a function of one f64.
 fn slope(f: impl Fn(&Tensor) -> Tensor, x: f64) -> f64 {
     run1(&[f64s(&[], &[x]), f64s(&[], &[1.0])], |xs| jvp(&f, &xs[0], &xs[1]).1)[0]
 }
@@ -296,7 +296,7 @@ fn conventions_are_jaxs() {
     assert_eq!(slope(|y| (y * 0.0).pow(y), 2.0), 0.0);
     assert!(slope(|x| x.pow(x), 0.0).is_nan());
     assert_eq!(slope(|x| x.pow(3.0), -2.0), 12.0);
-    // No number: none comes out.
+    // NaN propagates.
     assert!(slope(|x| x.exp(), f64::NAN).is_nan());
 }
 
@@ -367,7 +367,7 @@ fn the_derivative_of_an_extreme_nan_is_nan_both_ways() {
         let reverse = run1(std::slice::from_ref(&xs), |v| grad(|x: &Tensor| f(x).sum())(&v[0]));
         assert_close("backwards", &reverse, &rows(row), 0.0);
     }
-    // Over all axes one NaN is enough; over none nothing is chosen; one element is chosen, whatever it is.
+    // Over all axes one NaN is enough; over none nothing is selected; a single element is always selected.
     for f in [Tensor::max as fn(&Tensor) -> Tensor, Tensor::min] {
         assert!(run1(std::slice::from_ref(&xs), |v| grad(f)(&v[0])).iter().all(|x| x.is_nan()));
         assert_eq!(run1(&[f64s(&[], &[nan])], |v| grad(f)(&v[0])), [1.0]);

@@ -1,8 +1,11 @@
-//! `Bound`: a compiled function together with the state that goes round with it.
+//! `Bound`: a compiled function with its state, for a loop of calls.
 //!
-//! A call of a [`Jit`] takes a state apart and puts the next one together, leaf by leaf: some 25 ns for each. Where the
-//! program writes every leaf of the next state in the place of the one before, there is nothing to take apart: here the
-//! arrays stay where they are, and a call costs what its batch and its other results do.
+//! Comes in: a [`Jit`], a state, and borrowed arguments per call. Goes out: the other results per call, and the last state.
+//! Nothing is traced here.
+//!
+//! A call of a [`Jit`] flattens and rebuilds the state: some 25 ns per leaf. Where the program updates every leaf of the
+//! state in place, the state is resident: the arrays stay where they are, and a call costs only its borrowed arguments and
+//! other results.
 
 use std::sync::Arc;
 
@@ -10,9 +13,9 @@ use fulgurite_jit::panics::guarded;
 use fulgurite_jit::tree::Structure;
 use fulgurite_jit::{Array, Result, Tensor, Tree, leaves, unflatten};
 
-use crate::jit::{Compiled, Inputs, Jit, is_of_kind, kind};
+use crate::jit::{Compiled, Inputs, Jit, has_signature, signature};
 
-/// A function of a state and something borrowed, and its state: [`Jit::bind`].
+/// A function of a state and borrowed arguments, with its state: [`Jit::bind`].
 ///
 /// ```
 /// use fulgurite_jit::Tensor;
@@ -36,75 +39,74 @@ pub struct Bound<S, B, R> {
 }
 
 enum State<S, R> {
-    /// As a tree: before the first call, and where a program cannot keep it in place.
+    /// A tree: before the first call, and where the program does not update it in place.
     Tree(S),
-    /// As arrays that stay where they are.
-    Kept(Kept<S, R>),
+    /// Arrays that the program updates in place.
+    Resident(Resident<S, R>),
 }
 
-struct Kept<S, R> {
+struct Resident<S, R> {
     arrays: Vec<Array>,
-    /// What keeps them, for borrowed arguments of the kind `lent`.
+    /// The program, for borrowed arguments of this signature.
     compiled: Arc<Compiled<(S, R)>>,
-    lent: Vec<u8>,
+    borrowed_signature: Vec<u8>,
 }
 
 impl<S: Tree, B: Tree, R: Tree> Jit<S, B, (S, R)> {
-    /// Keeps `state` for a loop of calls, each of which takes the state that the last one left: the fastest way to run
-    /// a training step again and again.
+    /// Binds `state` for a loop of calls, each of which starts from the state of the last: the fastest way to run a
+    /// training step repeatedly.
     pub fn bind(self, state: S) -> Bound<S, B, R> {
         Bound { jit: self, state: State::Tree(state) }
     }
 }
 
 impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
-    /// Calls the function with the state; the next state takes its place.
+    /// Calls the function with the state, and replaces the state by the next.
     ///
     /// # Errors
-    /// As [`Jit::call_with`]; the state is then what it was.
+    /// As [`Jit::call_with`]; the state is then unchanged.
     pub fn call(&mut self, borrowed: B) -> Result<R> {
-        let mut lent = Inputs::new();
-        if let State::Kept(kept) = &mut self.state
-            && is_of_kind(&borrowed, &kept.lent, &mut lent)?
+        let mut inputs = Inputs::new();
+        if let State::Resident(resident) = &mut self.state
+            && has_signature(&borrowed, &resident.borrowed_signature, &mut inputs)?
         {
-            return kept.call(&lent).map_err(|error| self.jit.named(error));
+            return resident.call(&inputs).map_err(|error| self.jit.with_name(error));
         }
-        drop(lent);
+        drop(inputs);
         let state = self.state();
-        let (_, compiled) = self.jit.find(&state, &borrowed)?;
+        let (_, compiled) = self.jit.find_or_compile(&state, &borrowed)?;
         let arrays = leaves(&state).into_iter().map(Tensor::into_array).collect::<Result<Vec<Array>>>()?;
         let mut inputs = Inputs::new();
-        let lent = kind(&borrowed, &mut inputs)?;
-        if is_alike(&state, &compiled.result.0)
-            && compiled.program.keeps_in_place(arrays.len())
+        let borrowed_signature = signature(&borrowed, &mut inputs)?;
+        if has_same_types(&state, &compiled.result.0)
+            && compiled.program.updates_in_place(arrays.len())
             && compiled.program.accepts(arrays.iter().chain(inputs.iter().copied()))
         {
-            // What the tree held of the state would be copied.
+            // A second handle would cause a copy.
             drop(state);
-            let mut kept = Kept { arrays, compiled, lent };
-            let results = kept.call(&inputs);
-            self.state = State::Kept(kept);
-            return results.map_err(|error| self.jit.named(error));
+            let mut resident = Resident { arrays, compiled, borrowed_signature };
+            let results = resident.call(&inputs);
+            self.state = State::Resident(resident);
+            return results.map_err(|error| self.jit.with_name(error));
         }
         drop((inputs, arrays));
-        // In place of the one before: only what nobody else holds is overwritten.
+        // The state owns its arrays: those without other handles are overwritten.
         self.state = State::Tree(state);
-        let State::Tree(state) = &mut self.state else { unreachable!("it was just put there") };
+        let State::Tree(state) = &mut self.state else { unreachable!("it was assigned above") };
         let (state, results) = self.jit.run(state, &borrowed)?;
         self.state = State::Tree(state);
         Ok(results)
     }
 
-    /// The state after the last call. It is left alone by later ones, which then begin with a copy of what is still held
-    /// of it.
+    /// The state after the last call. Later calls do not change it: they copy the leaves that are still held.
     pub fn state(&self) -> S {
         match &self.state {
             State::Tree(state) => state.map(&mut Tensor::clone),
-            State::Kept(kept) => kept.tree(),
+            State::Resident(resident) => resident.tree(),
         }
     }
 
-    /// Goes on from another state.
+    /// Replaces the state.
     pub fn set_state(&mut self, state: S) {
         self.state = State::Tree(state);
     }
@@ -114,18 +116,18 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
         self.state()
     }
 
-    /// How often the function has been traced.
+    /// The number of times the function has been traced.
     pub fn traces(&self) -> usize {
         self.jit.traces()
     }
 }
 
-impl<S: Tree, R: Tree> Kept<S, R> {
-    fn call(&mut self, lent: &[&Array]) -> Result<R> {
-        let Kept { arrays, compiled, .. } = self;
-        // SAFETY: when the arrays were taken over, the program kept so many in place, and accepted them and borrowed ones of
-        // the kind that these are.
-        let results = guarded("running a program", || unsafe { compiled.program.run_in_place(arrays, lent) })?;
+impl<S: Tree, R: Tree> Resident<S, R> {
+    fn call(&mut self, borrowed: &[&Array]) -> Result<R> {
+        let Resident { arrays, compiled, .. } = self;
+        // SAFETY: when the state became resident, the program was found to update these arrays in place and to accept them
+        // with borrowed ones of this signature.
+        let results = guarded("running a program", || unsafe { compiled.program.run_in_place(arrays, borrowed) })?;
         Ok(unflatten(&compiled.result.1, results.into_iter().map(Tensor::from)))
     }
 
@@ -134,8 +136,8 @@ impl<S: Tree, R: Tree> Kept<S, R> {
     }
 }
 
-/// Are two trees of one structure, with leaves of the same types?
-fn is_alike<S: Tree>(x: &S, y: &S) -> bool {
+/// Have the trees the same structure and leaf types?
+fn has_same_types<S: Tree>(x: &S, y: &S) -> bool {
     let types = |tree: &S| leaves(tree).iter().map(|leaf| leaf.ty().clone()).collect::<Vec<_>>();
     Structure::of(x) == Structure::of(y) && types(x) == types(y)
 }

@@ -1,12 +1,14 @@
-//! A bounded cache: what was used last stays.
+//! A bounded cache with least-recently-used eviction.
+//!
+//! Comes in: keys, values and weights. Goes out: values, and those that were evicted. It has no lock.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
 
 use hashbrown::HashMap;
 
-/// Values by their keys. Each has a weight; when they weigh more than `bound` together, those go that were not used for
-/// the longest time. The newest always stays.
+/// Values by their keys. Each has a weight; when their sum exceeds `bound`, the least recently used are evicted. The
+/// newest always stays.
 pub(crate) struct Cache<K, V> {
     entries: HashMap<K, Entry<V>>,
     bound: usize,
@@ -26,7 +28,7 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> {
         Cache { entries: HashMap::new(), bound, weight: 0, now: 0 }
     }
 
-    /// The value of `key`, which is used now.
+    /// The value of `key`, marked as used.
     pub(crate) fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -37,19 +39,18 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> {
         Some(&entry.value)
     }
 
-    /// Keeps `value` under `key`, in place of what may be there. Gives what had to go, for the caller to drop where
-    /// that is harmless.
+    /// Inserts or replaces the value of `key`. Returns the evicted values, for the caller to drop outside of a lock.
     pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) -> Vec<V> {
         self.now += 1;
         self.weight += weight;
         let before = self.entries.insert(key, Entry { value, weight, used: self.now });
         self.weight -= before.as_ref().map_or(0, |entry| entry.weight);
-        let mut gone = self.shrink();
-        gone.extend(before.map(|entry| entry.value));
-        gone
+        let mut evicted = self.shrink();
+        evicted.extend(before.map(|entry| entry.value));
+        evicted
     }
 
-    /// Keeps at most `bound` from now on. Gives what had to go.
+    /// Sets the bound. Returns the evicted values.
     pub(crate) fn set_bound(&mut self, bound: usize) -> Vec<V> {
         self.bound = bound;
         self.shrink()
@@ -64,15 +65,15 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> {
     }
 
     fn shrink(&mut self) -> Vec<V> {
-        let mut gone = Vec::new();
+        let mut evicted = Vec::new();
         while self.weight > self.bound && self.entries.len() > 1 {
-            // Looked for one by one: this happens beside a compilation, which takes a thousand times as long.
+            // Linear search: it happens next to a compilation, which takes a thousand times as long.
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
             let Some(entry) = oldest.and_then(|key| self.entries.remove(&key)) else { break };
             self.weight -= entry.weight;
-            gone.push(entry.value);
+            evicted.push(entry.value);
         }
-        gone
+        evicted
     }
 }
 
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_recently_used_goes() {
+    fn the_least_recently_used_is_evicted() {
         let mut cache = Cache::new(2);
         assert!(cache.insert("a", 1, 1).is_empty() && cache.insert("b", 2, 1).is_empty());
         assert_eq!(cache.get("a"), Some(&1));
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn heavy_entries_push_several_out_and_the_newest_stays() {
+    fn heavy_entries_evict_several_and_the_newest_stays() {
         let mut cache = Cache::new(10);
         for i in 0..10 {
             assert!(cache.insert(i, i, 1).is_empty());
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_takes_the_place_of_one_with_its_key() {
+    fn an_entry_replaces_one_with_its_key() {
         let mut cache = Cache::new(3);
         assert!(cache.insert(1, "old", 2).is_empty());
         assert_eq!(cache.insert(1, "new", 3), ["old"]);

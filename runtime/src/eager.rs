@@ -1,4 +1,7 @@
-//! Ops outside of a traced function: each graph is compiled once and kept.
+//! Ops outside of a traced function.
+//!
+//! Comes in: a graph and arrays. Goes out: the results of its program, which is compiled once and cached. Recording of the
+//! graph is in `fulgurite-jit`.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -7,21 +10,21 @@ use fulgurite_jit::panics::guarded;
 use fulgurite_jit::{Array, Result, TensorType};
 
 use crate::cache::Cache;
+use crate::device::Device;
 use crate::program::Program;
 
-/// What makes two graphs the same.
-type Key = Arc<(Vec<(Op, Operands, TensorType)>, Vec<ValueId>)>;
+/// What identifies a program: its graph and its device.
+type GraphKey = Arc<(Device, Vec<(Op, Operands, TensorType)>, Vec<ValueId>)>;
 
-/// Bytes that the programs may take: 4096 of one op, fewer where they hold constants. Those go that were not used for
-/// the longest time.
-const KEPT: usize = 4096 * PROGRAM;
+/// Bytes of cached programs: 4096 of one op, fewer with constants.
+const CACHE_BYTES: usize = 4096 * PROGRAM_BYTES;
 
-/// What a program of one op is taken to weigh, in bytes.
-const PROGRAM: usize = 1 << 16;
+/// The assumed bytes of a program of one op.
+const PROGRAM_BYTES: usize = 1 << 16;
 
-static PROGRAMS: LazyLock<Mutex<Cache<Key, Arc<Program>>>> = LazyLock::new(|| Mutex::new(Cache::new(KEPT)));
+static PROGRAMS: LazyLock<Mutex<Cache<GraphKey, Arc<Program>>>> = LazyLock::new(|| Mutex::new(Cache::new(CACHE_BYTES)));
 
-/// Makes the runtime known to the compiler's `Tensor`, before `main`.
+/// Registers the evaluator with `fulgurite-jit`, before `main`.
 #[ctor::ctor]
 fn install() {
     fulgurite_jit::trace::set_evaluator(evaluate);
@@ -31,16 +34,17 @@ fn install() {
 fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     guarded("evaluating an op", || {
         let nodes = graph.nodes.iter().map(|n| (n.op.clone(), n.operands.clone(), n.ty.clone())).collect();
-        let key = Arc::new((nodes, graph.outputs.clone()));
-        // No panic leaves the cache half changed.
+        let device = Device::default();
+        let key = Arc::new((device, nodes, graph.outputs.clone()));
+        // A panic cannot leave the cache inconsistent.
         let programs = || PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = programs().get(&key).cloned();
-        let program = match known {
+        let cached = programs().get(&key).cloned();
+        let program = match cached {
             Some(program) => program,
             None => {
-                let program = Arc::new(Program::compile_paced("op", graph, &vec![false; inputs.len()])?);
-                let gone = programs().insert(key, program.clone(), weight(graph));
-                drop(gone);
+                let program = Arc::new(Program::compile_tuned("op", graph, &vec![false; inputs.len()], device)?);
+                let evicted = programs().insert(key, program.clone(), weight(graph));
+                drop(evicted);
                 program
             }
         };
@@ -48,8 +52,8 @@ fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     })
 }
 
-/// What a program keeps alive, in bytes.
+/// Bytes that a program keeps alive.
 fn weight(graph: &Graph) -> usize {
     let constant = |op: &Op| if let Op::Constant(constant) = op { constant.0.bytes().len() } else { 0 };
-    PROGRAM + graph.nodes.iter().map(|node| constant(&node.op)).sum::<usize>()
+    PROGRAM_BYTES + graph.nodes.iter().map(|node| constant(&node.op)).sum::<usize>()
 }

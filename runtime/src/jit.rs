@@ -1,8 +1,10 @@
-//! `Jit`: a function that is traced and compiled when it is first called with arguments of a new kind.
+//! `Jit`: a function that is traced and compiled for each new signature of its arguments.
 //!
-//! The kind of a call is the structure of the argument trees, the types of their leaves and their static values. It is
-//! written into a few hundred bytes and looked up; a call of a known kind costs that, and one call of machine code. The
-//! programs of the kinds that were used last are kept, [`PROGRAMS`] of them.
+//! Comes in: a function, and trees of arguments per call. Goes out: trees of results. How programs run is in `program`.
+//!
+//! The signature of a call is the structure of the argument trees, the types of their leaves, their static values and the
+//! device, as a few hundred bytes. A call of a known signature costs one lookup and one call of machine code. The [`PROGRAMS`] most
+//! recently used programs are cached.
 
 use std::cell::Cell;
 use std::hash::Hasher;
@@ -18,16 +20,17 @@ use fulgurite_jit::{Array, Error, Name, Output, Result, Tensor, TensorType, Tree
 use smallvec::SmallVec;
 
 use crate::cache::Cache;
+use crate::device::Device;
 use crate::nested::Nested;
 use crate::program::Program;
 
-/// Programs that a function keeps, unless [`Jit::keep_programs`] says otherwise.
+/// Cached programs of a function, unless set by [`Jit::keep_programs`].
 const PROGRAMS: usize = 64;
 
 /// A compiled function of donated arguments `A` and borrowed arguments `B`.
 ///
-/// What is passed in `A` may be overwritten: a leaf whose last handle is given away gets its memory reused for a result
-/// (a leaf that the caller still holds is copied first). What is passed in `B` is never overwritten.
+/// Donated arguments may be overwritten: the memory of a leaf whose last handle is donated is reused for a result (a leaf
+/// that the caller still holds is copied first). Borrowed arguments are never overwritten.
 ///
 /// ```
 /// use fulgurite_jit::Tensor;
@@ -41,61 +44,63 @@ const PROGRAMS: usize = 64;
 /// ```
 pub struct Jit<A, B, O> {
     name: String,
+    /// Where it runs; part of the signature.
+    device: Device,
     function: Box<Function<A, B, O>>,
     compiled: Mutex<Programs<O>>,
     traces: AtomicUsize,
-    /// How many leaves the last call had.
+    /// The number of leaves of the last call.
     leaves: AtomicUsize,
     last: Mutex<Option<Vec<String>>>,
 }
 
 type Function<A, B, O> = dyn Fn(A, B) -> Result<O> + Send + Sync;
 
-/// Compiled functions by the kind of call, and the one that was called last, which mostly is the next again.
+/// Compiled functions by signature, and the last one called, which is usually the next.
 struct Programs<O> {
-    all: Cache<Key, Known<O>>,
-    last: Option<Known<O>>,
-    /// How many have been dropped again.
+    all: Cache<Signature, Cached<O>>,
+    last: Option<Cached<O>>,
+    /// How many have been dropped.
     dropped: usize,
 }
 
-/// The kind of a call, as bytes.
-type Key = Arc<[u8]>;
+/// The signature of a call, as bytes.
+type Signature = Arc<[u8]>;
 
-/// What was compiled for a kind of call.
-type Known<O> = (Key, Arc<Compiled<O>>);
+/// What was compiled for a signature.
+type Cached<O> = (Signature, Arc<Compiled<O>>);
 
 impl<O> Programs<O> {
-    fn find(&mut self, key: &[u8]) -> Option<Arc<Compiled<O>>> {
+    fn find(&mut self, signature: &[u8]) -> Option<Arc<Compiled<O>>> {
         if let Some((last, compiled)) = &self.last
-            && **last == *key
+            && **last == *signature
         {
             return Some(compiled.clone());
         }
-        self.last = Some(self.all.get(key)?.clone());
+        self.last = Some(self.all.get(signature)?.clone());
         self.last.as_ref().map(|(_, compiled)| compiled.clone())
     }
 
-    /// Keeps what was compiled, unless another thread was faster. Gives it, and what was dropped for it.
-    fn insert(&mut self, key: Key, compiled: Compiled<O>) -> (Arc<Compiled<O>>, Vec<Known<O>>) {
-        if let Some((_, known)) = self.all.get(&key) {
-            return (known.clone(), Vec::new());
+    /// Inserts what was compiled, unless another thread was faster. Returns what is cached, and what was evicted.
+    fn insert(&mut self, signature: Signature, compiled: Compiled<O>) -> (Arc<Compiled<O>>, Vec<Cached<O>>) {
+        if let Some((_, cached)) = self.all.get(&signature) {
+            return (cached.clone(), Vec::new());
         }
         let compiled = Arc::new(compiled);
-        let gone = self.all.insert(key.clone(), (key.clone(), compiled.clone()), 1);
-        self.dropped += gone.len();
-        self.last = Some((key, compiled.clone()));
-        (compiled, gone)
+        let evicted = self.all.insert(signature.clone(), (signature.clone(), compiled.clone()), 1);
+        self.dropped += evicted.len();
+        self.last = Some((signature, compiled.clone()));
+        (compiled, evicted)
     }
 
-    /// What to tell the user, once: as many programs have been dropped as are kept, so this is not one odd batch.
+    /// A warning, once, when as many programs have been dropped as are cached: more than one odd batch.
     fn warning(&self, name: &str, dropped_now: usize) -> Option<String> {
         let bound = self.all.bound();
         let is_new = (self.dropped - dropped_now..self.dropped).contains(&(bound.max(1) - 1));
         is_new.then(|| {
             format!(
-                "fulgurite: `{name}` was traced and compiled for {} kinds of arguments (shapes, element types, static \
-                 values) and keeps the programs of the last {bound}; each that comes again is compiled again. Bring batches \
+                "fulgurite: `{name}` was traced and compiled for {} argument signatures (shapes, element types, \
+                 static values) and keeps the programs of the last {bound}; others are compiled again. Bring batches \
                  to a few sizes, pass what changes from call to call as a tensor, or keep more (`keep_programs`, \
                  `#[jit(programs = N)]`). FULGURITE_DUMP=cache says what changes.",
                 self.dropped + self.all.len()
@@ -112,12 +117,12 @@ impl<O> Default for Programs<O> {
 
 pub(crate) struct Compiled<O> {
     pub(crate) program: Program,
-    /// The result's structure; its leaves are stand-ins.
+    /// The result's structure; its leaves are tracers.
     pub(crate) result: O,
 }
 
-/// Compiles `f`, all of whose arguments are donated. It gives a tree, or a [`Result`] of one, so that `?` works inside;
-/// a call gives one `Result` in both cases.
+/// Compiles `f`, all of whose arguments are donated. It returns a tree, or a [`Result`] of one, so that `?` works inside;
+/// a call returns one `Result` in both cases.
 ///
 /// ```
 /// use fulgurite_jit::{Result, Tensor};
@@ -143,11 +148,12 @@ impl<A: Tree, O: Tree> Jit<A, (), O> {
 }
 
 impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
-    /// Compiles `f` of donated and borrowed arguments, which gives a tree or a [`Result`] of one. `name` is what dumps
-    /// call it.
+    /// Compiles `f` of donated and borrowed arguments, which returns a tree or a [`Result`] of one. Dumps and errors use
+    /// `name`.
     pub fn with_borrowed<R: Output<Tree = O>>(name: &str, f: impl Fn(A, B) -> R + Send + Sync + 'static) -> Self {
         Jit {
             name: name.into(),
+            device: Device::default(),
             function: Box::new(move |donated, borrowed| f(donated, borrowed).into_result()),
             compiled: Mutex::default(),
             traces: AtomicUsize::new(0),
@@ -156,32 +162,31 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         }
     }
 
-    /// Keeps the programs of the `count` kinds of arguments that were used last (at least one), in place of 64. A kind
-    /// whose program has been dropped is traced and compiled again when it comes again.
+    /// Caches the programs of the `count` most recently used signatures (at least one), in place of 64. A function is traced
+    /// and compiled again for a signature whose program has been dropped.
     pub fn keep_programs(mut self, count: usize) -> Self {
         let programs = self.compiled.get_mut().unwrap_or_else(PoisonError::into_inner);
         programs.dropped += programs.all.set_bound(count).len();
         self
     }
 
-    /// How many programs are kept at present.
+    /// The number of cached programs.
     pub fn programs(&self) -> usize {
         self.compiled().all.len()
     }
 
-    /// No panic leaves the programs half changed.
+    /// The cache; a panic cannot leave it inconsistent.
     fn compiled(&self) -> MutexGuard<'_, Programs<O>> {
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls the function: traced and compiled if the arguments are of a new kind, as one machine-code call otherwise.
-    /// Inside of another traced function it becomes part of that.
+    /// Calls the function: traces and compiles it for a new signature, else makes one call of machine code. Inside of
+    /// another traced function it becomes part of that.
     ///
     /// # Errors
-    /// The first mistake that tracing met (wrong shapes, element types, axes, a value read that is not there yet), with
-    /// the op and the user's line; an argument that is the result of such a mistake; the function's own error, where it
-    /// gives a [`Result`]; a call of itself without end; memory that there is not, with what it was for, its type and
-    /// bytes; a bug of fulgurite, in place of a panic.
+    /// The first error of tracing (wrong shapes, element types, axes, a read of a traced value), with the op and the user's
+    /// line; a poisoned argument; the function's own error, where it returns a [`Result`]; unbounded recursion; an
+    /// allocation that fails, with its purpose, type and bytes; a bug of fulgurite, in place of a panic.
     ///
     /// # Panics
     /// When the function does, in its own code.
@@ -193,91 +198,90 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         self.run(&mut donated, &borrowed)
     }
 
-    /// Runs the compiled function, which overwrites what `donated` owns. What was written in place is also the result's;
-    /// whoever owns `donated` drops it.
+    /// Runs the compiled function, which overwrites what `donated` owns. Leaves written in place are also the result's; the
+    /// caller drops `donated`.
     #[inline]
     pub(crate) fn run(&self, donated: &mut A, borrowed: &B) -> Result<O> {
-        match self.run_known(donated, borrowed, |key| self.compiled().find(key))? {
+        match self.run_cached(donated, borrowed, |signature| self.compiled().find(signature))? {
             Some(done) => Ok(done),
-            None => self.run_new(donated, borrowed),
+            None => self.compile_and_run(donated, borrowed),
         }
     }
 
-    /// [`Jit::run`] for arguments of a new kind.
+    /// [`Jit::run`] for a new signature.
     #[cold]
-    fn run_new(&self, donated: &mut A, borrowed: &B) -> Result<O> {
-        let (found, compiled) = self.find(donated, borrowed)?;
-        let changed = || self.named(Error::new("an argument shows other leaves each time it is looked at"));
-        // Not looked up again: other threads' programs may have taken its place.
-        self.run_known(donated, borrowed, |key| (key == found).then_some(compiled))?.ok_or_else(changed)
+    fn compile_and_run(&self, donated: &mut A, borrowed: &B) -> Result<O> {
+        let (found, compiled) = self.find_or_compile(donated, borrowed)?;
+        let changed = || self.with_name(Error::new("an argument shows other leaves each time it is looked at"));
+        // Not looked up again: it may have been evicted.
+        self.run_cached(donated, borrowed, |signature| (signature == found).then_some(compiled))?.ok_or_else(changed)
     }
 
-    /// [`Jit::run`], if `known` has the program for the arguments' key.
+    /// [`Jit::run`], if `cached` returns the program for the signature.
     #[inline(always)]
-    fn run_known(
+    fn run_cached(
         &self,
         donated: &mut A,
         borrowed: &B,
-        known: impl FnOnce(&[u8]) -> Option<Arc<Compiled<O>>>,
+        cached: impl FnOnce(&[u8]) -> Option<Arc<Compiled<O>>>,
     ) -> Result<Option<O>> {
         let mut inputs = Inputs::with_capacity(self.leaves.load(Relaxed));
         let mut held = Held::new();
-        // Taken out, since a tree's own code may call compiled functions.
-        let mut key = KEY.take();
-        key.0.clear();
-        collect(|collector| donated.visit_mut(collector), &mut key, &mut inputs, Some(&mut held))?;
-        collect_borrowed(borrowed, &mut key, &mut inputs)?;
-        let known = known(&key.0);
-        KEY.set(key);
-        let Some(compiled) = known else { return Ok(None) };
+        // Taken: the code of a tree may call compiled functions.
+        let mut signature = SIGNATURE.take();
+        signature.0.clear();
+        collect(|collector| donated.visit_mut(collector), &mut signature, &mut inputs, Some(&mut held))?;
+        collect_borrowed(self.device, borrowed, &mut signature, &mut inputs)?;
+        let cached = cached(&signature.0);
+        SIGNATURE.set(signature);
+        let Some(compiled) = cached else { return Ok(None) };
         self.leaves.store(inputs.len(), Relaxed);
-        // SAFETY: the program was found by the types of these leaves and by how many of them are given away, which the key
-        // tells whatever trees write into it. Those that the tree given away owns are borrowed by this call alone, and of
-        // its others a handle is held.
-        let results = guarded("running a program", || unsafe { compiled.program.run_known(&inputs) });
+        // SAFETY: the signature determines the types of these leaves and how many are donated, whatever trees write into it.
+        // Leaves that the donated tree owns are borrowed by this call alone; of its others a handle is held.
+        let results = guarded("running a program", || unsafe { compiled.program.run_unchecked(&inputs) });
         drop(held);
-        let results = results.map_err(|error| self.named(error))?;
+        let results = results.map_err(|error| self.with_name(error))?;
         Ok(Some(unflatten(&compiled.result, results.into_iter().map(Tensor::from))))
     }
 
-    /// What went wrong while the function's program ran.
+    /// An error of the function's program.
     #[cold]
-    pub(crate) fn named(&self, error: Error) -> Error {
+    pub(crate) fn with_name(&self, error: Error) -> Error {
         error.context(format_args!("`{}`", self.name))
     }
 
-    /// The arguments' key and the compiled function for them; traced and compiled if they are of a new kind.
-    pub(crate) fn find(&self, donated: &A, borrowed: &B) -> Result<(Vec<u8>, Arc<Compiled<O>>)> {
-        let (mut key, mut inputs) = (Bytes::default(), Inputs::new());
-        collect(|collector| donated.visit(collector), &mut key, &mut inputs, None)?;
-        let given = inputs.len();
-        collect_borrowed(borrowed, &mut key, &mut inputs)?;
-        let known = self.compiled().find(&key.0);
-        let compiled = match known {
+    /// The signature, and its compiled function, which is traced and compiled if the signature is new.
+    pub(crate) fn find_or_compile(&self, donated: &A, borrowed: &B) -> Result<(Vec<u8>, Arc<Compiled<O>>)> {
+        let (mut signature, mut inputs) = (Bytes::default(), Inputs::new());
+        collect(|collector| donated.visit(collector), &mut signature, &mut inputs, None)?;
+        let donated_count = inputs.len();
+        collect_borrowed(self.device, borrowed, &mut signature, &mut inputs)?;
+        let cached = self.compiled().find(&signature.0);
+        let compiled = match cached {
             Some(compiled) => compiled,
             None => {
-                // Those of the key, whatever the trees show when they are looked at again.
+                // Those of the signature: a tree may show others when it is visited again.
                 let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
-                self.compile(key.0.as_slice().into(), &types, given, donated, borrowed)?
+                self.compile(signature.0.as_slice().into(), &types, donated_count, donated, borrowed)?
             }
         };
-        Ok((key.0, compiled))
+        Ok((signature.0, compiled))
     }
 
-    /// Traces and compiles without calling, for leaves of these types, of which so many are `given`.
+    /// Traces and compiles for leaves of these types, the first `donated_count` of which are donated.
     fn compile(
         &self,
-        key: Key,
+        signature: Signature,
         types: &[TensorType],
-        given: usize,
+        donated_count: usize,
         donated: &A,
         borrowed: &B,
     ) -> Result<Arc<Compiled<O>>> {
-        self.explain(&types.iter().map(ToString::to_string).collect::<Vec<_>>());
+        self.dump_change(&types.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.traces.fetch_add(1, Relaxed);
         let mut result = None;
         let traced = trace_call(types, |params| {
-            let (first, second) = params.split_at(given);
+            let (first, second) = params.split_at(donated_count);
             let donated = unflatten(donated, first.iter().cloned());
             let borrowed = unflatten(borrowed, second.iter().cloned());
             let output = (self.function)(donated, borrowed)?;
@@ -286,20 +290,20 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
             Ok(outputs)
         })?;
         if !traced.captures.is_empty() {
-            let why = "it uses a tensor of a function that is being traced, which is no argument of it";
-            return Err(self.named(Error::new(why)));
+            let reason = "it uses a tensor of a function that is being traced, which is not an argument of it";
+            return Err(self.with_name(Error::new(reason)));
         }
-        let donated: Vec<bool> = (0..types.len()).map(|i| i < given).collect();
-        let program = Program::compile_paced(&self.name, &traced.graph, &donated)?;
+        let donated: Vec<bool> = (0..types.len()).map(|i| i < donated_count).collect();
+        let program = Program::compile_tuned(&self.name, &traced.graph, &donated, self.device)?;
         let result = result.expect("the function was traced");
         let mut programs = self.compiled();
-        let (compiled, gone) = programs.insert(key, Compiled { program, result });
-        let warning = if gone.is_empty() { None } else { programs.warning(&self.name, gone.len()) };
+        let (compiled, evicted) = programs.insert(signature, Compiled { program, result });
+        let warning = if evicted.is_empty() { None } else { programs.warning(&self.name, evicted.len()) };
         drop(programs);
-        if !gone.is_empty() {
+        if !evicted.is_empty() {
             dump(
                 Stage::Cache,
-                &format!("{}: {} of its programs dropped", self.name, gone.len()),
+                &format!("{}: {} of its programs dropped", self.name, evicted.len()),
                 &"least recently used",
             );
         }
@@ -309,13 +313,13 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         Ok(compiled)
     }
 
-    /// How often the function has been traced.
+    /// The number of times the function has been traced.
     pub fn traces(&self) -> usize {
         self.traces.load(Relaxed)
     }
 
-    /// `FULGURITE_DUMP=cache`: which argument made this call of a new kind.
-    fn explain(&self, types: &[String]) {
+    /// `FULGURITE_DUMP=cache`: which argument changed the signature.
+    fn dump_change(&self, types: &[String]) {
         if !wants(Stage::Cache) {
             return;
         }
@@ -340,55 +344,62 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
 }
 
 thread_local! {
-    /// The key of the call being made, so that a call allocates none.
-    static KEY: Cell<Bytes> = const { Cell::new(Bytes(Vec::new())) };
+    /// The buffer of the current signature, so that a call does not allocate one.
+    static SIGNATURE: Cell<Bytes> = const { Cell::new(Bytes(Vec::new())) };
 }
 
 /// The leaves of a call.
 pub(crate) type Inputs<'t> = SmallVec<[&'t Array; 32]>;
 
-/// Further handles to leaves that a tree was given with but does not own: while they are held, nothing overwrites these.
+/// Second handles to leaves that a donated tree does not own, so that they are not overwritten.
 type Held = SmallVec<[Array; 2]>;
 
-/// The kind of borrowed arguments, alone; `inputs` become their leaves.
-pub(crate) fn kind<'t>(borrowed: &'t impl Tree, inputs: &mut Inputs<'t>) -> Result<Vec<u8>> {
-    let mut key = Bytes::default();
-    collect(|collector| borrowed.visit(collector), &mut key, inputs, None)?;
-    Ok(key.0)
+/// The signature of borrowed arguments, without the device: that of a resident state does not change.
+/// `inputs` become their leaves.
+pub(crate) fn signature<'t>(borrowed: &'t impl Tree, inputs: &mut Inputs<'t>) -> Result<Vec<u8>> {
+    let mut signature = Bytes::default();
+    collect(|collector| borrowed.visit(collector), &mut signature, inputs, None)?;
+    Ok(signature.0)
 }
 
-/// Are borrowed arguments of the kind `known`? `inputs` become their leaves.
-pub(crate) fn is_of_kind<'t>(borrowed: &'t impl Tree, known: &[u8], inputs: &mut Inputs<'t>) -> Result<bool> {
-    let mut key = KEY.take();
-    key.0.clear();
-    collect(|collector| borrowed.visit(collector), &mut key, inputs, None)?;
-    let is_known = key.0 == known;
-    KEY.set(key);
-    Ok(is_known)
+/// Have borrowed arguments the signature `expected`? `inputs` become their leaves.
+pub(crate) fn has_signature<'t>(borrowed: &'t impl Tree, expected: &[u8], inputs: &mut Inputs<'t>) -> Result<bool> {
+    let mut signature = SIGNATURE.take();
+    signature.0.clear();
+    collect(|collector| borrowed.visit(collector), &mut signature, inputs, None)?;
+    let is_same = signature.0 == expected;
+    SIGNATURE.set(signature);
+    Ok(is_same)
 }
 
-/// How a part of a key begins: what it is, and how long, or of which type. No part is the begin of another, so that two
-/// keys are equal only where all their parts are.
+/// The first word of a part of a signature: its tag, and its length or type. No part is a prefix of another, so that two
+/// signatures are equal only if all their parts are.
 #[inline]
-fn word(what: u8, size: usize) -> usize {
-    size << 8 | usize::from(what)
+fn header(tag: u8, size: usize) -> usize {
+    size << 8 | usize::from(tag)
 }
 
-/// The second half of a call's key, behind what is given away.
-fn collect_borrowed<'t>(borrowed: &'t impl Tree, key: &mut Bytes, inputs: &mut Inputs<'t>) -> Result<()> {
-    key.write_usize(word(b'|', 0));
-    collect(|collector| borrowed.visit(collector), key, inputs, None)
+/// The second half of a signature, after the donated arguments: the device, and the borrowed arguments.
+fn collect_borrowed<'t>(
+    device: Device,
+    borrowed: &'t impl Tree,
+    signature: &mut Bytes,
+    inputs: &mut Inputs<'t>,
+) -> Result<()> {
+    // The word that divides the halves, so that the device adds none.
+    signature.write_usize(header(b'|', device as usize));
+    collect(|collector| borrowed.visit(collector), signature, inputs, None)
 }
 
-/// Writes the kind of what `visit` shows and collects its leaves; those of a donated tree that it does not own are `held`.
+/// Appends the signature of what `visit` shows and collects its leaves; leaves that a donated tree does not own are `held`.
 fn collect<'t>(
     visit: impl FnOnce(&mut dyn Visitor<'t>),
-    key: &mut Bytes,
+    signature: &mut Bytes,
     inputs: &mut Inputs<'t>,
     held: Option<&mut Held>,
 ) -> Result<()> {
     struct Collector<'c, 't> {
-        key: &'c mut Bytes,
+        signature: &'c mut Bytes,
         inputs: &'c mut Inputs<'t>,
         held: Option<&'c mut Held>,
         error: Option<Error>,
@@ -397,11 +408,11 @@ fn collect<'t>(
         #[inline]
         fn add(&mut self, tensor: &'t Tensor) {
             let ty = tensor.ty();
-            let kind = word(b'*', ty.rank() << 8 | ty.dtype as usize);
-            let key = &mut self.key.0;
-            key.reserve(size_of::<usize>() * (1 + ty.rank()));
-            for word in std::iter::once(&kind).chain(&ty.shape) {
-                key.extend_from_slice(&word.to_ne_bytes());
+            let first = header(b'*', ty.rank() << 8 | ty.dtype as usize);
+            let signature = &mut self.signature.0;
+            signature.reserve(size_of::<usize>() * (1 + ty.rank()));
+            for word in std::iter::once(&first).chain(&ty.shape) {
+                signature.extend_from_slice(&word.to_ne_bytes());
             }
             match tensor.concrete() {
                 Some(array) => self.inputs.push(array),
@@ -418,7 +429,7 @@ fn collect<'t>(
                 held.push(array.clone());
             }
         }
-        // Borrowed by this call alone, for as long as the inputs are.
+        // Borrowed exclusively, for as long as the inputs.
         fn leaf_mut(&mut self, tensor: &'t mut Tensor) {
             self.add(tensor);
         }
@@ -432,20 +443,20 @@ fn collect<'t>(
         fn finish(&self) -> u64 {
             0
         }
-        // What a static value writes is its own affair: it must not pass for a leaf.
+        // The length keeps the bytes of a static value apart from leaves.
         fn write(&mut self, bytes: &[u8]) {
-            let key = &mut self.key.0;
-            key.reserve(size_of::<usize>() + bytes.len());
-            key.extend_from_slice(&word(b's', bytes.len()).to_ne_bytes());
-            key.extend_from_slice(bytes);
+            let signature = &mut self.signature.0;
+            signature.reserve(size_of::<usize>() + bytes.len());
+            signature.extend_from_slice(&header(b's', bytes.len()).to_ne_bytes());
+            signature.extend_from_slice(bytes);
         }
     }
-    let mut collector = Collector { key, inputs, held, error: None };
+    let mut collector = Collector { signature, inputs, held, error: None };
     visit(&mut collector);
     match collector.error {
         None => Ok(()),
         Some(error) => {
-            // Within a trace: an argument that is not there yet.
+            // Within a trace: an argument without data.
             keep(&error);
             Err(error)
         }
@@ -458,34 +469,34 @@ mod tests {
     use fulgurite_jit::graph::Graph;
 
     #[test]
-    fn a_function_of_ever_new_kinds_is_warned_of_once() {
+    fn a_function_of_many_signatures_is_warned_of_once() {
         for bound in [0, 1, 2, 7] {
             let mut programs = Programs::<()>::default();
             programs.all.set_bound(bound);
             let mut warnings = Vec::new();
-            for kind in 0..40u8 {
+            for id in 0..40u8 {
                 let program = Program::compile("empty", &Graph::new(), &[]).expect("nothing to compile");
-                let (_, gone) = programs.insert([kind].as_slice().into(), Compiled { program, result: () });
-                warnings.extend(programs.warning("step", gone.len()).filter(|_| !gone.is_empty()));
+                let (_, evicted) = programs.insert([id].as_slice().into(), Compiled { program, result: () });
+                warnings.extend(programs.warning("step", evicted.len()).filter(|_| !evicted.is_empty()));
             }
             assert_eq!(warnings.len(), 1, "{warnings:?}");
             let bound = bound.max(1);
             assert!(
-                warnings[0].contains(&format!("`step` was traced and compiled for {} kinds", 2 * bound)),
+                warnings[0].contains(&format!("`step` was traced and compiled for {} argument signatures", 2 * bound)),
                 "{warnings:?}"
             );
         }
     }
 
     #[test]
-    fn a_kind_that_two_threads_compile_is_kept_once() {
+    fn a_signature_that_two_threads_compile_is_cached_once() {
         let mut programs = Programs::<()>::default();
         let compiled = || Compiled {
             program: Program::compile("empty", &Graph::new(), &[]).expect("nothing to compile"),
             result: (),
         };
         let (first, _) = programs.insert([1].as_slice().into(), compiled());
-        let (second, gone) = programs.insert([1].as_slice().into(), compiled());
-        assert!(Arc::ptr_eq(&first, &second) && gone.is_empty() && programs.all.len() == 1);
+        let (second, evicted) = programs.insert([1].as_slice().into(), compiled());
+        assert!(Arc::ptr_eq(&first, &second) && evicted.is_empty() && programs.all.len() == 1);
     }
 }

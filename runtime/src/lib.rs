@@ -1,28 +1,25 @@
-//! The runtime of fulgurite: keeps compiled functions, gives them memory, calls them.
+//! The runtime of fulgurite: caches compiled functions, allocates their memory, calls them.
 //!
 //! Comes in: a function on trees of tensors. Goes out: [`Jit`], which traces and compiles it on the first call with
 //! given structure, types and static values, and makes one machine-code call of every later one; [`Bound`], which keeps
-//! a state in place between them. Ops on tensors outside of a traced function run here too, each as a small program of
-//! its own.
+//! a state resident between calls. Ops on tensors outside of a traced function run here too, each as a small program.
 //!
-//! **Invariant:** nothing here looks at an op; what a program does is known to `fulgurite-jit` only.
+//! **Invariant:** nothing here inspects an op; the meaning of a program is known to `fulgurite-jit` only.
 
 mod bound;
 mod cache;
-mod denormals;
+mod device;
 mod eager;
 mod jit;
-mod lowered;
+mod lower;
 mod nested;
-mod pace;
-mod pool;
+mod profile;
 mod program;
-mod timing;
 
 pub use bound::Bound;
+pub use device::{Device, cpu::threads};
 pub use jit::{Jit, jit};
-pub use lowered::{Lowered, lower};
-pub use pool::threads;
+pub use lower::{Lowered, lower};
 pub use program::Program;
 
 #[doc(no_inline)]

@@ -1,8 +1,8 @@
-//! Compiled functions that are called within compiled functions, while they are traced: how deep that goes.
+//! The depth limit of compiled functions that call compiled functions while they are traced.
 //!
-//! Such a call becomes part of the trace around it, so a function that calls itself without end would do so until the
-//! stack is full, which ends the process. Here it ends before, with an error. What counts is the stack that the calls
-//! take, since a recursion with an end may be as deep as it likes while it fits.
+//! Comes in: the name of each nested call. Goes out: an error when they use too much stack, in place of the overflow that
+//! an unbounded recursion ends in. The stack is measured, not the number of calls: a bounded recursion may be as deep as
+//! it fits. Calls outside of a trace do not nest.
 
 use std::cell::RefCell;
 
@@ -10,18 +10,18 @@ use fulgurite_jit::trace::keep;
 use fulgurite_jit::types::join;
 use fulgurite_jit::{Error, Result};
 
-/// Bytes of stack that calls within calls may take: half of what a thread has unless it was given more.
-const DEEP: usize = 1 << 20;
+/// Bytes of stack for nested calls: half of the default stack of a thread.
+const STACK_LIMIT: usize = 1 << 20;
 
-/// Names at the end of the chain of calls that an error tells.
-const TOLD: usize = 4;
+/// Names of the innermost calls in the error.
+const SHOWN_NAMES: usize = 4;
 
 #[derive(Default)]
 struct Calls {
-    /// Where the stack was at the first.
+    /// The stack address at the outermost call.
     base: usize,
     names: Vec<String>,
-    /// Once it was too deep no call goes deep again, or one that calls itself twice would go on for ever.
+    /// Set until the outermost call returns: a function that calls itself twice would otherwise recurse again.
     error: Option<Error>,
 }
 
@@ -29,14 +29,14 @@ thread_local! {
     static CALLS: RefCell<Calls> = const { RefCell::new(Calls { base: 0, names: Vec::new(), error: None }) };
 }
 
-/// A call within another; until it is dropped.
+/// A guard: one nested call.
 pub(crate) struct Nested(());
 
 impl Nested {
-    /// Notes that the function `name` is called.
+    /// Enters the function `name`.
     ///
     /// # Errors
-    /// When calls are nested too deep; the trace keeps it.
+    /// When calls are nested too deep; the trace records it.
     pub(crate) fn enter(name: &str) -> Result<Nested> {
         let here = 0u8;
         let here = (&raw const here).addr();
@@ -44,7 +44,7 @@ impl Nested {
             if calls.names.is_empty() {
                 calls.base = here;
             }
-            if calls.error.is_none() && calls.base.abs_diff(here) > DEEP {
+            if calls.error.is_none() && calls.base.abs_diff(here) > STACK_LIMIT {
                 calls.error = Some(too_deep(name, &calls.names));
             }
             match &calls.error {
@@ -76,7 +76,7 @@ fn too_deep(name: &str, names: &[String]) -> Error {
     let depth = names.len();
     let mut chain: Vec<&str> = Vec::new();
     for name in names.iter().rev().map(String::as_str).chain([name]) {
-        if !chain.contains(&name) && chain.len() < TOLD {
+        if !chain.contains(&name) && chain.len() < SHOWN_NAMES {
             chain.push(name);
         }
     }

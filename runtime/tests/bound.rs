@@ -1,4 +1,4 @@
-//! A state that is kept in place from call to call is what it would be if it were handed round.
+//! A resident state has the values that calls with a state argument give.
 
 use fulgurite_jit::{Result, Tensor};
 use fulgurite_runtime::Jit;
@@ -9,14 +9,14 @@ fn vector(n: usize, first: f32) -> Result<Tensor> {
 
 type Pair = (Tensor, Tensor);
 
-/// A running sum, how many it has seen, and what came last.
+/// A running sum and a count; the results are the sum and twice the input.
 fn sums((total, count): Pair, x: Tensor) -> (Pair, Pair) {
     let next = &total + x.sum();
     ((next.clone(), count + 1), (next, x * 2.0))
 }
 
 #[test]
-fn it_agrees_with_calls() -> Result<()> {
+fn bound_calls_agree_with_calls() -> Result<()> {
     let step = Jit::with_borrowed("sums", sums);
     let start = || Ok::<_, fulgurite_jit::Error>((vector(40, 0.5)?, Tensor::scalar(0i32)));
     let mut state = start()?;
@@ -38,24 +38,24 @@ fn it_agrees_with_calls() -> Result<()> {
 }
 
 #[test]
-fn a_state_stays_where_it_is() -> Result<()> {
+fn a_resident_state_is_not_moved() -> Result<()> {
     let mut bound = Jit::with_borrowed("sums", sums).bind((vector(40, 0.5)?, Tensor::scalar(0i32)));
-    let mut place = |size: usize| {
+    let mut address = |size: usize| {
         bound.call(vector(size, 1.0)?)?;
         Ok::<_, fulgurite_jit::Error>(bound.state().0.array()?.buffer().start())
     };
-    let first = place(8)?;
+    let first = address(8)?;
     for size in [8, 3, 3, 8] {
-        assert_eq!(place(size)?, first);
+        assert_eq!(address(size)?, first);
     }
     Ok(())
 }
 
 #[test]
-fn what_was_handed_out_stays_as_it_was() -> Result<()> {
+fn held_states_are_not_overwritten() -> Result<()> {
     let shared = vector(40, 0.0)?;
     let double = |(x, y): Pair, by: Tensor| ((&x * &by, &y + &by), x.sum());
-    // Two leaves with one buffer, which somebody else holds too.
+    // Two leaves with one buffer, which the test holds too.
     let mut bound = Jit::with_borrowed("double", double).bind((shared.clone(), shared.clone()));
     let mut seen = vec![];
     for step in 0..4 {
@@ -72,8 +72,8 @@ fn what_was_handed_out_stays_as_it_was() -> Result<()> {
 }
 
 #[test]
-fn states_that_cannot_stay_in_place_go_round() -> Result<()> {
-    // Leaves change places; one is made anew from nothing; a result is the state itself.
+fn states_that_cannot_be_resident_are_passed_as_trees() -> Result<()> {
+    // Leaves are swapped; one is new; a result is the state itself.
     let turn = |(x, y): Pair, (): ()| ((y.clone(), &x + &y), x);
     let mut bound = Jit::with_borrowed("fibonacci", turn).bind((Tensor::scalar(0i32), Tensor::scalar(1i32)));
     let numbers = (0..10).map(|_| bound.call(())?.item::<i32>()).collect::<Result<Vec<_>>>()?;
@@ -89,7 +89,7 @@ fn states_that_cannot_stay_in_place_go_round() -> Result<()> {
 }
 
 #[test]
-fn a_mistake_leaves_the_state() -> Result<()> {
+fn an_error_leaves_the_state() -> Result<()> {
     let step = |x: Tensor, y: Tensor| (&x + &y, x.sum());
     let mut bound = Jit::with_borrowed("step", step).bind(vector(3, 0.0)?);
     assert!(bound.call(vector(2, 0.0)?).is_err());

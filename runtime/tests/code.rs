@@ -1,34 +1,34 @@
-//! Where a program's code lies: all of it near itself, however the memory around is taken.
+//! The location of a program's code: within reach of its calls, however fragmented the address space is.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use fulgurite_jit::cpu::{Isa, Sharing, Target};
+use fulgurite_jit::cpu::{Isa, Parallelism, Target};
 use fulgurite_jit::graph::parse;
 use fulgurite_jit::{Array, Result};
 use fulgurite_runtime::Program;
 
-/// More than a call reaches.
-const FAR: usize = 3 << 30;
+/// More than the range of a call.
+const BEYOND_CALL_RANGE: usize = 3 << 30;
 
-/// Reserves memory and gives it back again and again, a few pieces at a time; nothing of it is ever touched.
+/// Reserves and frees memory repeatedly, a few pieces at a time, without touching it.
 fn reserve(done: &AtomicBool, reserved: &AtomicUsize) {
     let mut pieces: Vec<Vec<u8>> = vec![Vec::new(); 16];
     for i in (0..pieces.len()).cycle() {
         if done.load(Relaxed) {
             return;
         }
-        // The compiler is not to see that nobody uses them.
+        // Keeps the compiler from removing the unused pieces.
         pieces[i] = std::hint::black_box(Vec::new());
-        // A system that promises no more than it has may refuse; then there is nothing between.
-        if std::hint::black_box(&mut pieces[i]).try_reserve_exact(FAR).is_ok() {
+        // Without overcommit this may fail; then there are no mappings between.
+        if std::hint::black_box(&mut pieces[i]).try_reserve_exact(BEYOND_CALL_RANGE).is_ok() {
             reserved.fetch_add(1, Relaxed);
         }
     }
 }
 
 #[test]
-fn programs_are_made_while_large_mappings_lie_between() -> Result<()> {
-    // Each sum is a kernel of its own, the one over rows, the other over columns, so that none are alike.
+fn programs_compile_between_large_mappings() -> Result<()> {
+    // Each sum is a separate kernel, over rows or columns in turn, so that no two are equal.
     let mut text = String::from("fn f(%x: f32[8,9]) -> (f32[]) {\n%s0: f32[] = literal 0.0\n");
     const KERNELS: usize = 24;
     for i in 0..KERNELS {
@@ -49,7 +49,7 @@ fn programs_are_made_while_large_mappings_lie_between() -> Result<()> {
     let results: Result<()> = std::thread::scope(|scope| {
         scope.spawn(|| reserve(&done, &reserved));
         let results = (0..20).flat_map(|_| Isa::available()).try_for_each(|&isa| {
-            let target = Target { isa, threads: 2, sharing: Sharing::Everything };
+            let target = Target { isa, threads: 2, parallelism: Parallelism::Always };
             let program = Program::compile_for("between", &graph, &[false], target)?;
             assert_eq!(program.run(vec![x.clone()])?[0].as_slice::<f32>()?, [expected]);
             Ok(())

@@ -1,12 +1,12 @@
 //! Every op of the table, from its samples: compiled code against the reference interpreter.
 
-use fulgurite_jit::cpu::{Isa, Sharing, Target};
+use fulgurite_jit::cpu::{Isa, Parallelism, Target};
 use fulgurite_jit::graph::{Graph, Node, Op, ReduceOp, Sample, UnaryOp, infer, samples};
 use fulgurite_jit::interp::interpret;
 use fulgurite_jit::{Array, DType, Element, TensorType};
 use fulgurite_runtime::Program;
 
-/// A small generator (xorshift): the tests need numbers, not good ones.
+/// A small generator (xorshift).
 pub struct Numbers(u64);
 
 impl Numbers {
@@ -44,13 +44,13 @@ fn graph_of(sample: &Sample) -> Graph {
 fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
     let want = interpret(graph, inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
     let run = |isa: Isa, threads: usize| {
-        let target = Target { isa, threads, sharing: Sharing::Everything };
+        let target = Target { isa, threads, parallelism: Parallelism::Always };
         let program = Program::compile_for(name, graph, &vec![false; inputs.len()], target);
         let program = program.unwrap_or_else(|e| panic!("{name}: {e}"));
         (program.run(inputs.to_vec()).unwrap_or_else(|e| panic!("{name}: {e}")), program)
     };
     let (got, program) = run(Isa::detect(), 1);
-    // Vectors of any width and any number of threads give the same bits (but for which NaN a NaN is).
+    // All vector widths and numbers of threads give the same bits (except those of a NaN).
     let others = Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 3)]);
     for (isa, threads) in others.chain([(Isa::detect(), 2), (Isa::detect(), 7)]) {
         for (first, other) in got.iter().zip(run(isa, threads).0) {
@@ -139,9 +139,9 @@ fn conversions(input: Array) {
     }
 }
 
-/// Numbers on both sides of what a float, and the other integer, has exactly; more than one vector of them.
+/// Numbers on both sides of what a float and the other integer represent exactly; more than one vector of them.
 #[test]
-fn large_integers_are_converted_right() {
+fn large_integers_are_converted_exactly() {
     let numbers = [0, 1, 2, 0x00ff_ffff, 0x0100_0001, 0x0100_0003, 0x7fff_ffbf, 0x7fff_ffff, 0x8000_0000, 0x8000_0081];
     let unsigned: Vec<u32> = numbers.into_iter().chain((0..32).map(|bit| u32::MAX - (1 << bit))).collect();
     let signed: Vec<i32> = unsigned.iter().map(|&x| x as i32).collect();

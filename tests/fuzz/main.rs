@@ -22,11 +22,11 @@ mod transform;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fulgurite::compiler::array::{Buffer, Shared};
-use fulgurite::compiler::cpu::{self, Isa, Sharing, Target};
+use fulgurite::compiler::cpu::{self, Isa, Parallelism, Target};
 use fulgurite::compiler::fuse::{Output, fuse};
 use fulgurite::compiler::graph::Graph;
 use fulgurite::compiler::interp::{interpret, interpret_each};
-use fulgurite::compiler::memory::Place;
+use fulgurite::compiler::lower::memory::Location;
 use fulgurite::compiler::opt::optimise;
 use fulgurite::compiler::trace::inline;
 use fulgurite::runtime::Program;
@@ -180,7 +180,7 @@ fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
     // Two threads in one program, three in the next.
     let several = 2 + graph.nodes.len() % 2;
     for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, several)]) {
-        let target = Target { isa, threads, sharing: Sharing::Everything };
+        let target = Target { isa, threads, parallelism: Parallelism::Always };
         let other = Program::compile_for("other", graph, &vec![false; inputs.len()], target)?;
         let title = format!("with vectors of {isa:?} and {threads} threads");
         same(&title, &one_nan(&other.run(inputs.to_vec())?)?, &one_nan(&got)?)?;
@@ -221,8 +221,10 @@ fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
         Output::Constant(array) => array.clone(),
         Output::Computed(b, ty) => match code.plan.places[b.index()] {
             // SAFETY: the code has written all of it.
-            Place::Output(o) => unsafe { Array::new(ty.clone(), memory[o].clone()) },
-            Place::Param(_) | Place::Constant | Place::Arena(_) => panic!("an output lies in an output's memory"),
+            Location::Output(o) => unsafe { Array::new(ty.clone(), memory[o].clone()) },
+            Location::Param(_) | Location::Constant | Location::Arena(_) => {
+                panic!("an output lies in an output's memory")
+            }
         },
     };
     Ok(outputs.iter().map(result).collect())

@@ -1,6 +1,6 @@
 //! Programs that the transforms make of a program: derivatives forwards and backwards, batches, and these of each other.
 
-use fulgurite::autodiff::{InAxes, Parts};
+use fulgurite::autodiff::{InAxes, TreeDef};
 use fulgurite::compiler::graph::Graph;
 use fulgurite::compiler::interp::{interpret, interpret_each};
 use fulgurite::compiler::trace::{inline, trace};
@@ -123,7 +123,7 @@ fn batched(graph: &Graph, inputs: &[Array], seed: u64, examples: usize) -> Resul
 struct Axes(Vec<Option<isize>>);
 
 impl InAxes for Axes {
-    fn axes(&self, _: &Parts) -> std::result::Result<Vec<Option<isize>>, String> {
+    fn axes(&self, _: &TreeDef) -> std::result::Result<Vec<Option<isize>>, String> {
         Ok(self.0.clone())
     }
 }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use fulgurite::autodiff::{InAxes, Parts};
+use fulgurite::autodiff::{InAxes, TreeDef};
 use fulgurite::{Tensor, jit, jvp, vjp, vmap};
 
 use case::{Arrays, Case};
@@ -186,7 +186,7 @@ fn batch(case: &Case, op: Op, arrays: &Arrays) -> Result<(), String> {
 struct Each(Vec<Option<isize>>);
 
 impl InAxes for Each {
-    fn axes(&self, _: &Parts) -> Result<Vec<Option<isize>>, String> {
+    fn axes(&self, _: &TreeDef) -> Result<Vec<Option<isize>>, String> {
         Ok(self.0.clone())
     }
 }

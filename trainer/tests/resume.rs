@@ -151,7 +151,7 @@ fn what_cannot_be_resumed_is_refused() -> Result<()> {
 }
 
 #[derive(Clone, Tree)]
-struct Everything {
+struct Always {
     floats: Vec<Tensor>,
     flags: Tensor,
     none: Option<Tensor>,
@@ -159,8 +159,8 @@ struct Everything {
     empty: Tensor,
 }
 
-fn everything() -> Result<Everything> {
-    Ok(Everything {
+fn everything() -> Result<Always> {
+    Ok(Always {
         floats: vec![Tensor::from_vec(&[2], vec![f32::NAN, -0.0])?, Tensor::full(&[], 0.1, DType::F64)],
         flags: Tensor::from_vec(&[3], vec![true, false, true])?,
         none: None,

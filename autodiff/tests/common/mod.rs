@@ -1,6 +1,6 @@
 //! What the tests share: running a traced function in the reference interpreter, drawing numbers, comparing arrays.
 
-// Each test file uses a part of this.
+// Each test file uses some of these.
 #![allow(dead_code)]
 
 use fulgurite_jit::graph::verify;
@@ -17,7 +17,7 @@ pub(crate) fn try_run(inputs: &[Array], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>
     interpret(&traced.graph, inputs)
 }
 
-/// As [`try_run`], for what has no errors.
+/// As [`try_run`], for functions without errors.
 #[track_caller]
 pub(crate) fn run(inputs: &[Array], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Vec<Array> {
     match try_run(inputs, f) {
@@ -32,7 +32,7 @@ pub(crate) fn run1(inputs: &[Array], f: impl FnOnce(&[Tensor]) -> Tensor) -> Vec
     run(inputs, |xs| vec![f(xs)])[0].to_f64_vec()
 }
 
-/// The message of the error that `f` ends with.
+/// The message of the error of `f`.
 #[track_caller]
 pub(crate) fn error_of(inputs: &[Array], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> String {
     match try_run(inputs, f) {

@@ -17,13 +17,13 @@ use hashbrown::HashMap;
 use super::{Compiler, Launch, gemm, host};
 use crate::error::Result;
 use crate::fuse::{BufferId, Kernels, Source};
-use crate::loops::Loops;
-use crate::memory::{Place, Plan};
-use crate::phases::{Group, Phase, Slices, Work, share};
+use crate::lower::loops::Loops;
+use crate::lower::memory::{Location, Plan};
+use crate::lower::parallel::{Group, Phase, Tiles, Work, share};
 use crate::types::DType;
 
 /// A kernel on its way to a call.
-pub(super) enum Job {
+pub(super) enum Call {
     /// Code by number among the distinct loops, and its arguments.
     Loop { code: usize, args: Vec<BufferId> },
     /// A product, boxed, since the code points to it; the buffers of its operands and its result, and the bytes at which
@@ -31,15 +31,15 @@ pub(super) enum Job {
     Gemm { gemm: Box<gemm::Gemm>, dtype: DType, args: [(BufferId, i64); 3] },
 }
 
-impl Job {
+impl Call {
     pub(super) fn work(&self, shapes: &[Loops]) -> Work {
         // A vector instruction takes about a quarter of a nanosecond, which also does 8 multiplications and additions.
         match self {
-            Job::Loop { code, .. } => {
+            Call::Loop { code, .. } => {
                 let loops = &shapes[*code];
                 Work { nanoseconds: 20.0 + loops.instructions() as f64 * 0.25, units: self.units(shapes) }
             }
-            Job::Gemm { gemm, .. } => {
+            Call::Gemm { gemm, .. } => {
                 Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, units: self.units(shapes) }
             }
         }
@@ -48,34 +48,34 @@ impl Job {
     /// Into how many parts it divides.
     fn units(&self, shapes: &[Loops]) -> usize {
         match self {
-            Job::Loop { code, .. } => shapes[*code].parallel.map_or(1, |parallel| parallel.units()),
-            Job::Gemm { gemm, .. } => gemm.tasks(),
+            Call::Loop { code, .. } => shapes[*code].parallel.map_or(1, |parallel| parallel.units()),
+            Call::Gemm { gemm, .. } => gemm.tasks(),
         }
     }
 
     /// The dimension along which a loop divides, and how many of its iterations stay together.
     pub(super) fn outermost(&self, shapes: &[Loops]) -> Option<(usize, usize)> {
         match self {
-            Job::Loop { code, .. } => shapes[*code].parallel.map(|parallel| (parallel.dim, parallel.grain)),
-            Job::Gemm { .. } => None,
+            Call::Loop { code, .. } => shapes[*code].parallel.map(|parallel| (parallel.dim, parallel.grain)),
+            Call::Gemm { .. } => None,
         }
     }
 
     pub(super) fn scratch(&self, shapes: &[Loops]) -> usize {
         match self {
-            Job::Loop { code, .. } => shapes[*code].scratch,
-            Job::Gemm { gemm, .. } => gemm.scratch_bytes(),
+            Call::Loop { code, .. } => shapes[*code].scratch,
+            Call::Gemm { gemm, .. } => gemm.scratch_bytes(),
         }
     }
 
     /// Units of work as the begin and end that the code is called with.
     fn part(&self, shapes: &[Loops], units: Range<usize>) -> [usize; 2] {
         match self {
-            Job::Loop { code, .. } => match shapes[*code].parallel {
+            Call::Loop { code, .. } => match shapes[*code].parallel {
                 Some(p) => [(units.start * p.grain).min(p.extent), (units.end * p.grain).min(p.extent)],
                 None => [units.start, units.end],
             },
-            Job::Gemm { .. } => [units.start, units.end],
+            Call::Gemm { .. } => [units.start, units.end],
         }
     }
 
@@ -89,13 +89,13 @@ impl Job {
 pub(super) fn parts(
     threads: usize,
     phases: &[Phase],
-    jobs: &[Job],
+    jobs: &[Call],
     work: &[Work],
     shapes: &[Loops],
 ) -> Vec<Vec<usize>> {
     let mut words = vec![Vec::new(); threads];
     for phase in phases {
-        if phase.together {
+        if phase.parallel {
             let all: Vec<Work> = phase.groups.iter().map(|group| group.work(work)).collect();
             for (group, parts) in phase.groups.iter().zip(share(&all, threads).parts) {
                 for (words, part) in words.iter_mut().zip(parts) {
@@ -162,7 +162,7 @@ fn items(kernels: usize, phases: &[Phase], single: bool, most: usize) -> Vec<Ite
         let begins = kernels.clone().step_by(most);
         items.extend(begins.map(|k| Item::Alone(k..k.saturating_add(most).min(kernels.end), word)));
     };
-    if single || phases.iter().all(|phase| !phase.together) {
+    if single || phases.iter().all(|phase| !phase.parallel) {
         alone(&mut items, 0..kernels, None);
         return items;
     }
@@ -171,7 +171,7 @@ fn items(kernels: usize, phases: &[Phase], single: bool, most: usize) -> Vec<Ite
         if i > 0 {
             items.push(Item::Meet);
         }
-        if phase.together {
+        if phase.parallel {
             for group in &phase.groups {
                 items.push(Item::Shared(group, word));
                 word += 2;
@@ -286,7 +286,7 @@ pub(super) struct Driver<'a> {
     pub(super) kernels: &'a Kernels,
     pub(super) plan: &'a Plan,
     pub(super) phases: &'a [Phase],
-    pub(super) jobs: &'a [Job],
+    pub(super) jobs: &'a [Call],
     pub(super) shapes: &'a [Loops],
     pub(super) functions: Vec<Option<FuncId>>,
 }
@@ -352,16 +352,16 @@ impl Calls<'_, '_> {
     /// The address so many bytes after the begin of a buffer.
     fn address(&mut self, b: BufferId, offset: i64) -> Value {
         let (from, offset) = match self.driver.plan.places[b.index()] {
-            Place::Param(i) => {
+            Location::Param(i) => {
                 let table = self.field(offset_of!(Launch, params));
                 (self.word(table, i * 8), offset)
             }
-            Place::Output(i) => {
+            Location::Output(i) => {
                 let table = self.field(offset_of!(Launch, outputs));
                 (self.word(table, i * 8), offset)
             }
-            Place::Arena(at) => (self.field(offset_of!(Launch, arena)), at as i64 + offset),
-            Place::Constant => {
+            Location::Arena(at) => (self.field(offset_of!(Launch, arena)), at as i64 + offset),
+            Location::Constant => {
                 let Source::Constant(array) = &self.driver.kernels.buffers[b.index()].source else {
                     unreachable!("the plan says constant for constants only")
                 };
@@ -373,7 +373,7 @@ impl Calls<'_, '_> {
     }
 
     /// Calls all kernels of a chain for the slices from `begin` to `end`, so many slices at once.
-    fn chain(&mut self, kernels: Range<usize>, slices: Slices, (begin, end): (Value, Value)) {
+    fn chain(&mut self, kernels: Range<usize>, slices: Tiles, (begin, end): (Value, Value)) {
         let (head, body, after) =
             (self.builder.create_block(), self.builder.create_block(), self.builder.create_block());
         let slice = self.builder.append_block_param(head, types::I64);
@@ -400,14 +400,14 @@ impl Calls<'_, '_> {
         let driver = self.driver;
         let job = &driver.jobs[k];
         let (mut arguments, needs_scratch, needs_part): (Vec<Value>, bool, bool) = match job {
-            Job::Gemm { gemm, args, .. } => {
+            Call::Gemm { gemm, args, .. } => {
                 let mut list = vec![self.builder.ins().iconst(types::I64, std::ptr::from_ref(&**gemm) as usize as i64)];
                 for &(b, offset) in args {
                     list.push(self.address(b, offset));
                 }
                 (list, true, true)
             }
-            Job::Loop { code, args } => {
+            Call::Loop { code, args } => {
                 let loops = &driver.shapes[*code];
                 let list = args.iter().map(|&b| self.address(b, 0)).collect();
                 (list, loops.scratch > 0, loops.parallel.is_some())
@@ -425,7 +425,7 @@ impl Calls<'_, '_> {
             arguments.extend([begin, end]);
         }
         match job {
-            Job::Loop { code, .. } => {
+            Call::Loop { code, .. } => {
                 let Calls { builder, module, functions, .. } = self;
                 let function = *functions.entry(*code).or_insert_with(|| {
                     let id = driver.functions[*code].expect("every kernel was compiled");
@@ -433,7 +433,7 @@ impl Calls<'_, '_> {
                 });
                 self.builder.ins().call(function, &arguments);
             }
-            Job::Gemm { dtype, .. } => {
+            Call::Gemm { dtype, .. } => {
                 let f64 = *dtype == DType::F64;
                 let entry = if f64 { gemm::gemm_range_f64 as *const () } else { gemm::gemm_range_f32 as *const () };
                 let callee = self.builder.ins().iconst(types::I64, entry as usize as i64);
@@ -454,10 +454,10 @@ mod tests {
             let (mut phases, mut begin): (Vec<Phase>, _) = (Vec::new(), 0);
             for length in [1, 3, 200, 8, 64, 65].into_iter().cycle() {
                 let all = begin..(begin + length).min(kernels);
-                let mut phase = Phase::alone(all.clone());
-                phase.together = phases.len() % 2 == 1;
-                if length == 8 && phase.together {
-                    phase.groups = vec![Group { kernels: all.clone(), chain: Some(Slices { count: 4, step: 1 }) }];
+                let mut phase = Phase::serial(all.clone());
+                phase.parallel = phases.len() % 2 == 1;
+                if length == 8 && phase.parallel {
+                    phase.groups = vec![Group { kernels: all.clone(), chain: Some(Tiles { count: 4, step: 1 }) }];
                 }
                 phases.push(phase);
                 begin = all.end;
@@ -468,7 +468,7 @@ mod tests {
             phases
         };
         for kernels in [1, WHOLE, WHOLE + 1, 1_000] {
-            for phases in [vec![Phase::alone(0..kernels)], phases(kernels)] {
+            for phases in [vec![Phase::serial(0..kernels)], phases(kernels)] {
                 for single in [false, true] {
                     let pieces = pieces(kernels, &phases, single);
                     let run: Vec<usize> = pieces.iter().flatten().flat_map(Item::kernels).collect();
@@ -478,7 +478,7 @@ mod tests {
                 }
                 let pieces = pieces(kernels, &phases, false);
                 let meetings = pieces.iter().flatten().filter(|item| matches!(item, Item::Meet)).count();
-                let is_shared = phases.iter().any(|phase| phase.together);
+                let is_shared = phases.iter().any(|phase| phase.parallel);
                 assert_eq!(meetings, if is_shared { phases.len() - 1 } else { 0 });
                 let words = pieces.iter().flatten().map(|item| match item {
                     Item::Meet | Item::Alone(_, None) => 0,
@@ -486,7 +486,7 @@ mod tests {
                     Item::Shared(_, word) => word + 2,
                 });
                 let count: usize =
-                    phases.iter().map(|phase| if phase.together { 2 * phase.groups.len() } else { 1 }).sum();
+                    phases.iter().map(|phase| if phase.parallel { 2 * phase.groups.len() } else { 1 }).sum();
                 assert_eq!(words.max(), Some(if is_shared { count } else { 0 }), "as many words as threads are given");
             }
         }

@@ -7,12 +7,13 @@
 //!
 //! Nothing is run here. [`Code::entry`] is the address of the driver; `fulgurite-runtime` calls it.
 
+mod clif;
 mod driver;
-mod emit;
 pub mod gemm;
+mod isa;
 mod range;
+mod simd;
 mod symbol;
-mod wide;
 
 use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
@@ -29,19 +30,19 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module};
 use hashbrown::HashMap;
 
-use driver::{Driver, Job};
-pub use gemm::Isa;
+use driver::{Call, Driver};
+pub use isa::Isa;
 use range::Pending;
 use symbol::Symbol;
 
 use crate::dump::{Stage, dump, wants};
 use crate::error::{Error, Result};
 use crate::fuse::{BufferId, GemmKernel, Kernel, Kernels, LoopKernel};
-use crate::loops::{Loops, schedule};
-use crate::memory::{Plan, plan};
-pub use crate::phases::Sharing;
-use crate::phases::{Phase, Slicing, Work, arrange, in_order};
-use wide::{Emission, Width};
+use crate::lower::loops::{Loops, schedule};
+use crate::lower::memory::{Plan, plan};
+pub use crate::lower::parallel::Parallelism;
+use crate::lower::parallel::{Phase, Tiling, Work, arrange, in_order};
+use simd::{Emission, Width};
 
 /// What code is made for. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +52,13 @@ pub struct Target {
     /// How many threads share the work of a step: 1 to [`MOST_THREADS`].
     pub threads: usize,
     /// What they share.
-    pub sharing: Sharing,
+    pub parallelism: Parallelism,
 }
 
 impl Target {
     /// One thread of this machine.
     pub fn one_thread() -> Self {
-        Target { isa: Isa::detect(), threads: 1, sharing: Sharing::WherePays }
+        Target { isa: Isa::detect(), threads: 1, parallelism: Parallelism::Auto }
     }
 }
 
@@ -84,7 +85,7 @@ pub struct Code {
     /// The same for one thread that runs everything.
     all_parts: Vec<usize>,
     /// The code points to the descriptions of matrix products in these.
-    _jobs: Vec<Job>,
+    _jobs: Vec<Call>,
     /// How long each stage took.
     pub times: Vec<(&'static str, Duration)>,
 }
@@ -138,7 +139,7 @@ impl Code {
 
     /// Is there anything that all threads run?
     pub fn is_shared(&self) -> bool {
-        self.phases.iter().any(|phase| phase.together)
+        self.phases.iter().any(|phase| phase.parallel)
     }
 
     /// Bytes of working memory that a call on `threads` threads needs; also where the scratch memory of the thread of
@@ -187,7 +188,7 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
     // Equal but for the buffers' names, kernels share their loops and their code.
     let mut known: HashMap<LoopKernel, usize> = HashMap::new();
     let mut distinct: Vec<LoopKernel> = Vec::new();
-    let mut jobs: Vec<Job> = Vec::with_capacity(kernels.kernels.len());
+    let mut jobs: Vec<Call> = Vec::with_capacity(kernels.kernels.len());
     for kernel in &kernels.kernels {
         jobs.push(match kernel {
             Kernel::Loop(kernel) => {
@@ -196,26 +197,26 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
                     distinct.push(shape.clone());
                     distinct.len() - 1
                 });
-                Job::Loop { code, args }
+                Call::Loop { code, args }
             }
             Kernel::Gemm(g) => {
                 let byte = |offset: isize| offset as i64 * g.dtype.size() as i64;
                 let args = [(g.a.0, byte(g.a.1)), (g.b.0, byte(g.b.1)), (g.c, 0)];
-                Job::Gemm { gemm: Box::new(describe(g, target.isa, None)), dtype: g.dtype, args }
+                Call::Gemm { gemm: Box::new(describe(g, target.isa, None)), dtype: g.dtype, args }
             }
         });
     }
     let (shapes, codes): (Vec<Loops>, Vec<_>) = prepare(&distinct, compiler.wide, target.threads)?.into_iter().unzip();
     let work: Vec<Work> = jobs.iter().map(|job| job.work(&shapes)).collect();
-    let slicing: Vec<Option<Slicing>> =
-        jobs.iter().enumerate().map(|(k, job)| Slicing::of(&kernels, k, job.outermost(&shapes))).collect();
-    let (order, phases) = arrange(&kernels, &work, &slicing, donated, target.threads, target.sharing);
+    let tiling: Vec<Option<Tiling>> =
+        jobs.iter().enumerate().map(|(k, job)| Tiling::of(&kernels, k, job.outermost(&shapes))).collect();
+    let (order, phases) = arrange(&kernels, &work, &tiling, donated, target.threads, target.parallelism);
     kernels.kernels = in_order(kernels.kernels, &order);
     let (mut jobs, work) = (in_order(jobs, &order), in_order(work, &order));
     for group in phases.iter().flat_map(|phase| &phase.groups) {
         let Some(slices) = group.chain else { continue };
         for k in group.kernels.clone() {
-            if let (Job::Gemm { gemm, .. }, Kernel::Gemm(g)) = (&mut jobs[k], &kernels.kernels[k]) {
+            if let (Call::Gemm { gemm, .. }, Kernel::Gemm(g)) = (&mut jobs[k], &kernels.kernels[k]) {
                 **gemm = describe(g, target.isa, Some(slices.count));
             }
         }
@@ -224,7 +225,7 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
 
     let mut functions: Vec<Option<FuncId>> = vec![None; shapes.len()];
     for (k, job) in jobs.iter().enumerate() {
-        if let Job::Loop { code, .. } = job
+        if let Call::Loop { code, .. } = job
             && functions[*code].is_none()
         {
             dump(Stage::Loops, &format!("loops of k{k}"), &shapes[*code]);
@@ -283,7 +284,7 @@ fn prepare(kernels: &[LoopKernel], wide: Option<Width>, threads: usize) -> Resul
 
 fn prepare_one(kernel: &LoopKernel, wide: Option<Width>) -> Result<Prepared> {
     let loops = schedule(kernel);
-    let code = wide.map_or(Ok(None), |width| wide::emit(&loops, width)).map_err(|e| Error::compiler("wide", e))?;
+    let code = wide.map_or(Ok(None), |width| simd::emit(&loops, width)).map_err(|e| Error::compiler("wide", e))?;
     Ok((loops, code))
 }
 
@@ -303,7 +304,7 @@ fn describe(g: &GemmKernel, isa: Isa, slices: Option<usize>) -> gemm::Gemm {
 
 /// The kernel with its buffers numbered in the order of its arguments, and the buffers in that order.
 fn canonical(kernel: &LoopKernel) -> (LoopKernel, Vec<BufferId>) {
-    let args = kernel.touches();
+    let args = kernel.buffers();
     let number = |b: BufferId| BufferId(args.iter().position(|&a| a == b).expect("all are listed") as u32);
     let mut kernel = kernel.clone();
     for value in &mut kernel.values {
@@ -359,7 +360,7 @@ pub enum Replay {
     /// Cranelift's code: what it makes of it depends on the machine.
     Clif(String),
     /// The plan of a product.
-    Product(gemm::Gemm),
+    Product(Box<gemm::Gemm>),
 }
 
 /// What each kernel becomes for vectors of `isa`, whether or not this machine has them. Tests compare it with what they
@@ -372,7 +373,7 @@ pub fn replay(kernels: &Kernels, isa: Isa) -> Result<Vec<Replay>> {
     let replays = kernels.kernels.iter().map(|kernel| {
         let kernel = match kernel {
             Kernel::Loop(kernel) => canonical(kernel).0,
-            Kernel::Gemm(gemm) => return Ok(Replay::Product(describe(gemm, isa, None))),
+            Kernel::Gemm(gemm) => return Ok(Replay::Product(Box::new(describe(gemm, isa, None)))),
         };
         let (loops, code) = prepare_one(&kernel, Width::widest(isa))?;
         if let Some(Emission { code, symbols }) = code {
@@ -474,7 +475,7 @@ impl Compiler {
     fn write(&mut self, loops: &Loops) {
         self.context.func.signature = self.signature_of(loops);
         let config = self.module.target_config();
-        emit::emit(loops, &mut self.context.func, &mut self.frontend, config);
+        clif::emit(loops, &mut self.context.func, &mut self.frontend, config);
     }
 
     /// Takes over the code of a kernel from `wide`.
@@ -483,11 +484,11 @@ impl Compiler {
         let Emission { code, symbols } = emission;
         let signature = self.signature_of(loops);
         if wants(Stage::Asm) {
-            dump(Stage::Asm, &format!("asm of {name}"), &wide::disassemble(code));
+            dump(Stage::Asm, &format!("asm of {name}"), &simd::disassemble(code));
         }
         if let Some((clif, asm)) = &mut self.listing {
             *clif = "none: emitted without Cranelift, for vectors of 256 or 512 bits".into();
-            *asm = wide::disassemble(code);
+            *asm = simd::disassemble(code);
         }
         let fault = |e: cranelift_module::ModuleError| Error::compiler("wide", format!("{name}: {e}"));
         let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(fault)?;

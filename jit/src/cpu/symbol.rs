@@ -7,8 +7,8 @@
 use cranelift_codegen::binemit::Reloc;
 use cranelift_module::{FuncId, ModuleReloc, ModuleRelocTarget};
 
-use super::wide::{each_double, each_single};
-use crate::lane::{LaneType, Rare};
+use super::simd::{each_double, each_single};
+use crate::lower::lane::{LaneType, Rare};
 
 /// A precompiled function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

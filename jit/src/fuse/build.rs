@@ -7,7 +7,7 @@ use super::index::{Affine, Coords, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
-use super::store::{is_elementwise, is_movement, reshape_base, stored};
+use super::materialise::{is_elementwise, is_movement, reshape_base, stored};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, ReduceOp, ValueId};
 use crate::types::DType;
 
@@ -203,7 +203,7 @@ impl<'a> Builder<'a> {
             Op::Literal(literal) => body.push(KernelOp::Literal(*literal), &[], literal.dtype),
             Op::Iota { dtype, axis, .. } => {
                 let counter = coords[*axis].clone();
-                let count = body.push(KernelOp::Counter(counter), &[], DType::I32);
+                let count = body.push(KernelOp::Iota(counter), &[], DType::I32);
                 self.convert(body, count, DType::I32, *dtype)
             }
             Op::StopGradient => self.read(body, node.operands[0], coords),
@@ -360,7 +360,7 @@ impl<'a> Builder<'a> {
         let equal = body.push(KernelOp::Apply(Op::Compare(CompareOp::Eq)), &[element, extreme], DType::Bool);
         let nan = body.push(KernelOp::Apply(Op::Compare(CompareOp::Ne)), &[element, element], DType::Bool);
         let found = body.push(KernelOp::Apply(Op::Binary(BinaryOp::Or)), &[equal, nan], DType::Bool);
-        let position = body.push(KernelOp::Counter(coords[axis].clone()), &[], DType::I32);
+        let position = body.push(KernelOp::Iota(coords[axis].clone()), &[], DType::I32);
         let none = body.literal(DType::I32, f64::from(i32::MAX));
         let candidate = body.push(KernelOp::Apply(Op::Select), &[found, position, none], DType::I32);
         let value = body.push(KernelOp::Reduce(ReduceOp::Min), &[candidate], DType::I32);

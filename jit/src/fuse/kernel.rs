@@ -99,7 +99,7 @@ pub enum KernelOp {
     /// An element of a buffer.
     Load(BufferId, Affine),
     /// An index as an element (iota).
-    Counter(Affine),
+    Iota(Affine),
     /// A constant.
     Literal(Literal),
     /// An elementwise op.
@@ -234,7 +234,7 @@ impl LoopKernel {
     pub fn loads(&self) -> impl Iterator<Item = (BufferId, &Affine)> {
         self.values.iter().filter_map(|value| match &value.op {
             KernelOp::Load(buffer, index) => Some((*buffer, index)),
-            KernelOp::Counter(_) | KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => None,
+            KernelOp::Iota(_) | KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => None,
         })
     }
 
@@ -244,7 +244,7 @@ impl LoopKernel {
     }
 
     /// The buffers that are read or stored to, each once: the arguments of the kernel's code, in their order.
-    pub fn touches(&self) -> Vec<BufferId> {
+    pub fn buffers(&self) -> Vec<BufferId> {
         distinct(self.loads().map(|(buffer, _)| buffer).chain(self.stores.iter().map(|store| store.buffer)))
     }
 }
@@ -289,7 +289,7 @@ impl Kernels {
                 let mut sum = 0usize;
                 for value in &kernel.values {
                     let (is_element, operations) = match &value.op {
-                        KernelOp::Load(_, index) | KernelOp::Counter(index) => (kernel.varies_inside(index), 0),
+                        KernelOp::Load(_, index) | KernelOp::Iota(index) => (kernel.varies_inside(index), 0),
                         KernelOp::Literal(_) => (false, 0),
                         KernelOp::Apply(_) => {
                             let is_element = value.operands.iter().any(|&x| inside[x as usize]);
@@ -383,7 +383,7 @@ impl fmt::Display for LoopKernel {
             let operands: Vec<String> = value.operands.iter().map(|x| format!("%{x}")).collect();
             let what = match &value.op {
                 KernelOp::Load(buffer, index) => format!("load {buffer}[{index}]"),
-                KernelOp::Counter(index) => format!("counter {index}"),
+                KernelOp::Iota(index) => format!("counter {index}"),
                 KernelOp::Literal(literal) => format!("literal {}", literal.value()),
                 KernelOp::Apply(op) => format!("{} {}", op.name(), operands.join(", ")),
                 KernelOp::Reduce(op) => format!("{} {}", op.name(), operands.join(", ")),

@@ -163,7 +163,7 @@ struct LoopGroup {
 impl LoopGroup {
     fn new(kernel: LoopKernel) -> Self {
         let stored = kernel.stores.iter().map(|s| (s.buffer, (s.value, s.index.clone()))).collect();
-        let touched = kernel.touches().into_iter().collect();
+        let touched = kernel.buffers().into_iter().collect();
         LoopGroup { kernel, known: HashMap::new(), stored, touched }
     }
 
@@ -192,7 +192,7 @@ impl LoopGroup {
         }
         let Some((map, dims)) = match_dims(&self.kernel, other) else { return false };
         if product(dims.iter().map(|d| d.extent)) >= LONG {
-            let new = other.touches().iter().filter(|&b| !self.touched.contains(b)).count();
+            let new = other.buffers().iter().filter(|&b| !self.touched.contains(b)).count();
             if new > 0 && self.touched.len() + new > STREAMS {
                 return false;
             }
@@ -212,7 +212,7 @@ impl LoopGroup {
         if self.known.is_empty() {
             self.known = self.kernel.values.iter().enumerate().map(|(i, v)| (v.clone(), i as Slot)).collect();
         }
-        self.touched.extend(other.touches());
+        self.touched.extend(other.buffers());
         self.kernel.dims = dims;
         let mut moved: Vec<Slot> = Vec::with_capacity(other.values.len());
         for value in &other.values {
@@ -224,9 +224,7 @@ impl LoopGroup {
             }
             let mut value = value.clone();
             match &mut value.op {
-                KernelOp::Load(_, index) | KernelOp::Counter(index) => {
-                    *index = index.remap(&map, self.kernel.dims.len())
-                }
+                KernelOp::Load(_, index) | KernelOp::Iota(index) => *index = index.remap(&map, self.kernel.dims.len()),
                 KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => {}
             }
             for x in &mut value.operands {
@@ -302,7 +300,7 @@ fn divided(kernel: &LoopKernel, dims: &[Dim]) -> Option<LoopKernel> {
     let mut result = kernel.clone();
     result.dims = dims.iter().map(|d| Dim { reduced: false, ..*d }).collect();
     for value in &mut result.values {
-        if let KernelOp::Load(_, index) | KernelOp::Counter(index) = &mut value.op {
+        if let KernelOp::Load(_, index) | KernelOp::Iota(index) = &mut value.op {
             divide(index);
         }
     }
@@ -324,7 +322,7 @@ pub(super) fn drop_unit_dims(mut kernel: LoopKernel) -> LoopKernel {
         index.strides = strides;
     };
     for value in &mut kernel.values {
-        if let KernelOp::Load(_, index) | KernelOp::Counter(index) = &mut value.op {
+        if let KernelOp::Load(_, index) | KernelOp::Iota(index) = &mut value.op {
             squeeze(index);
         }
     }
@@ -345,14 +343,14 @@ fn fuse_dims(kernel: &mut LoopKernel) {
         let same_kind = kernel.dims[d].reduced == inner.reduced
             && (!inner.reduced || Order::of(&kernel.dims).may_join(d, inner.extent));
         let indices = kernel.values.iter().filter_map(|v| match &v.op {
-            KernelOp::Load(_, index) | KernelOp::Counter(index) => Some(index),
+            KernelOp::Load(_, index) | KernelOp::Iota(index) => Some(index),
             KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => None,
         });
         if same_kind && indices.chain(kernel.stores.iter().map(|s| &s.index)).all(one) {
             kernel.dims[d].extent *= inner.extent;
             kernel.dims.remove(d + 1);
             for value in &mut kernel.values {
-                if let KernelOp::Load(_, index) | KernelOp::Counter(index) = &mut value.op {
+                if let KernelOp::Load(_, index) | KernelOp::Iota(index) = &mut value.op {
                     index.strides.remove(d);
                 }
             }

@@ -9,19 +9,19 @@
 //! Not done here: memory (`memory`), loop order and vectors (`loops`).
 
 mod build;
-mod dots;
+mod canonicalise;
 mod index;
 mod kernel;
+mod materialise;
 mod merge;
 mod normalise;
 mod reductions;
-mod store;
 
 pub use index::Affine;
 pub use kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
-pub use reductions::Order;
+pub use reductions::{Order, PARTIALS};
 
 use crate::graph::Graph;
 

@@ -11,10 +11,11 @@
 
 use super::kernel::Dim;
 use super::normalise::Emit;
-use crate::graph::{BinaryOp, Literal, Op, ReduceOp, ValueId};
-use crate::lane::lower::identity;
-use crate::loops::PARTIALS;
-use crate::types::{Axes, DType, product};
+use crate::graph::{BinaryOp, Op, ReduceOp, ValueId};
+use crate::types::{Axes, product};
+
+/// How many partial results an interleaved reduction keeps.
+pub const PARTIALS: usize = 16;
 
 /// From so many elements behind the last reduced axis on they are columns.
 const COLUMNS: usize = 4;
@@ -73,9 +74,7 @@ impl Emit<'_> {
         let ty = self.ty(x);
         let kept: Axes = (0..ty.rank()).filter(|axis| !axes.contains(axis)).map(|axis| ty.shape[axis]).collect();
         if axes.iter().any(|&axis| ty.shape[axis] == 0) {
-            let bits = identity(op, ty.dtype);
-            let bits = if ty.dtype == DType::Bool { u64::from(bits != 0) } else { bits };
-            return self.full(Literal { dtype: ty.dtype, bits }, &kept);
+            return self.full(op.identity(ty.dtype), &kept);
         }
         let shape = Shape::new(&ty.shape, axes);
         // Unit axes are in the way of nothing, but of reading this.

@@ -250,6 +250,19 @@ pub struct Literal {
     pub bits: u64,
 }
 
+impl ReduceOp {
+    /// What it gives for no elements.
+    pub fn identity(self, dtype: DType) -> Literal {
+        match self {
+            ReduceOp::Sum | ReduceOp::Or => Literal::new(dtype, 0.0),
+            ReduceOp::Prod => Literal::new(dtype, 1.0),
+            ReduceOp::Max => Literal::least(dtype),
+            ReduceOp::Min => Literal::greatest(dtype),
+            ReduceOp::And => Literal::ones(dtype),
+        }
+    }
+}
+
 impl Literal {
     /// `value` as an element of `dtype`: rounded to nearest for f32, towards zero (saturating) for integers,
     /// `value != 0` for bool.
@@ -260,6 +273,37 @@ impl Literal {
             DType::U32 => (value as u32) as u64,
             DType::F32 => (value as f32).to_bits() as u64,
             DType::F64 => value.to_bits(),
+        };
+        Literal { dtype, bits }
+    }
+
+    /// The least element of a type.
+    pub fn least(dtype: DType) -> Self {
+        let value = match dtype {
+            DType::Bool | DType::U32 => 0.0,
+            DType::I32 => f64::from(i32::MIN),
+            DType::F32 | DType::F64 => f64::NEG_INFINITY,
+        };
+        Literal::new(dtype, value)
+    }
+
+    /// The greatest element of a type.
+    pub fn greatest(dtype: DType) -> Self {
+        let value = match dtype {
+            DType::Bool => 1.0,
+            DType::I32 => f64::from(i32::MAX),
+            DType::U32 => f64::from(u32::MAX),
+            DType::F32 | DType::F64 => f64::INFINITY,
+        };
+        Literal::new(dtype, value)
+    }
+
+    /// All bits set; of bool, true.
+    pub fn ones(dtype: DType) -> Self {
+        let bits = match dtype {
+            DType::Bool => 1,
+            DType::I32 | DType::U32 | DType::F32 => u64::from(u32::MAX),
+            DType::F64 => u64::MAX,
         };
         Literal { dtype, bits }
     }

@@ -11,8 +11,8 @@ use super::rebuild::rebuild;
 use crate::array::Array;
 use crate::graph::{Constant, Graph, Literal, Node, Op, Operands, ReduceOp, ValueId};
 use crate::interp::{array_of, bits_of, interpret};
-use crate::lane::lower::lower;
-use crate::lane::{LaneId, LaneProgram, LaneType, run};
+use crate::lower::lane::from_op::lower;
+use crate::lower::lane::{LaneId, LaneProgram, LaneType, run};
 use crate::types::{DType, TensorType};
 
 /// The graph with every value of constants computed, where that makes it smaller.

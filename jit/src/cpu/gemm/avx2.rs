@@ -5,9 +5,10 @@
 //! one broadcast in 16.
 
 use super::Gemm;
+use super::lanes::{Kernel, Lanes, Source, Tile};
 use super::nest;
-use super::pack::{self, Source};
-use super::tile::{self, Kernel, Lanes, Tile};
+use super::pack;
+use super::tile;
 use core::arch::x86_64::*;
 
 /// The tallest tile of each width, 1 to 4 vectors.

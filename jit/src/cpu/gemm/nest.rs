@@ -10,8 +10,7 @@
 //! what a tile describes is read or written.
 
 use super::Gemm;
-use super::pack::Source;
-use super::tile::{Kernel, Lanes, Term, Tile};
+use super::lanes::{Kernel, Lanes, Source, Term, Tile};
 
 /// A plain product is a batch-reduce of one term.
 const ONE_TERM: Term = Term { x: 0, y: 0 };

@@ -3,15 +3,7 @@
 //! In comes a part of x or y, by strides; out comes a panel: for each k, one row of whole vectors
 //! of lanes.  Which operand is worth a copy is the plan's choice.
 
-use super::tile::Lanes;
-
-/// Where a panel comes from.
-#[derive(Clone, Copy)]
-pub(super) struct Source<S> {
-    pub(super) at: *const S,
-    pub(super) lane: isize,
-    pub(super) k: isize,
-}
+use super::lanes::{Lanes, Source};
 
 /// Packs `lanes` in panels of `panel` lanes, the last one cut to as many whole vectors as it needs.
 /// Within the panel at lane p, `to[p * depth + i * width + l] = from[(p + l) * lane + i * k]`

@@ -5,8 +5,9 @@
 //! result. The numbers were measured on Zen 4 and chosen to be sane elsewhere.  Not done here:
 //! anything at run time, and any look at the machine beyond its [`Isa`].
 
+use super::super::isa::Isa;
+use super::Gemm;
 use super::tile::MOST_STRIDED_ROWS;
-use super::{Gemm, Isa};
 
 /// Bytes of y that a block of lanes spans for one block of k: half of a small second-level cache.
 const BLOCK_BYTES: usize = 512 << 10;
@@ -58,7 +59,7 @@ pub(super) fn plan(
     let strided = y[2] != 1 && y[1] == 1 && rows <= MOST_STRIDED_ROWS;
 
     let tile_vectors = if strided { 1 } else { choose_vectors(isa, rows, lanes.div_ceil(width), k) };
-    let most_rows = if strided { MOST_STRIDED_ROWS } else { isa.most_rows()[tile_vectors - 1] };
+    let most_rows = if strided { MOST_STRIDED_ROWS } else { most_rows(isa)[tile_vectors - 1] };
     let row_tiles = rows.div_ceil(most_rows);
     let tile_rows = rows.div_ceil(row_tiles.max(1)).max(1);
     let panel = tile_vectors * width;
@@ -194,7 +195,7 @@ fn swap_pays(product: &Folded, k: usize, width: usize, element: usize) -> bool {
 /// The width of a full panel, in vectors, that wastes the least.
 fn choose_vectors(isa: Isa, rows: usize, vectors: usize, k: usize) -> usize {
     let cost = |panel: usize| {
-        let most = isa.most_rows()[panel - 1];
+        let most = most_rows(isa)[panel - 1];
         let tiles = rows.div_ceil(most).max(1);
         let height = rows.div_ceil(tiles);
         let tile = |width: usize| {
@@ -208,4 +209,15 @@ fn choose_vectors(isa: Isa, rows: usize, vectors: usize, k: usize) -> usize {
         tiles as u128 * ((vectors / panel) as u128 * tile(panel) + if edge > 0 { tile(edge) } else { 0 })
     };
     (1..=4).min_by_key(|&panel| cost(panel)).unwrap_or(1)
+}
+
+/// The tallest tile of each width, 1 to 4 vectors, that stays in registers.
+fn most_rows(isa: Isa) -> [usize; 4] {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => super::avx512::MOST_ROWS,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => super::avx2::MOST_ROWS,
+        _ => super::portable::MOST_ROWS,
+    }
 }

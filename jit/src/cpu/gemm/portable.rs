@@ -8,9 +8,10 @@
 //! (plain x86-64), `mul_add` is a library call: correct, and slow.
 
 use super::Gemm;
+use super::lanes::{Kernel, Lanes, Source, Tile};
 use super::nest;
-use super::pack::{self, Source};
-use super::tile::{self, Kernel, Lanes, Tile};
+use super::pack;
+use super::tile;
 
 /// The tallest tile of each width, 1 to 4 vectors: 32 registers, as on AArch64.
 pub(super) const MOST_ROWS: [usize; 4] = [8, 8, 6, 5];

@@ -273,17 +273,17 @@ fn large_cases_take_every_path() {
 /// A kernel given several terms goes through them in order, without leaving its registers.
 #[test]
 fn batch_reduce() {
-    fn check_terms<V: tile::Lanes<Scalar = f32>>() {
+    fn check_terms<V: lanes::Lanes<Scalar = f32>>() {
         let mut seed = 3;
         let (rows, k, last) = (3, 5, V::WIDTH - 1);
         let lanes = V::WIDTH + last;
         let x: Vec<f32> = (0..200).map(|_| f32::noise(&mut seed)).collect();
         let y: Vec<f32> = (0..900).map(|_| f32::noise(&mut seed)).collect();
-        let terms = [(40, 300), (0, 0), (17, 420)].map(|(x, y)| tile::Term { x, y });
+        let terms = [(40, 300), (0, 0), (17, 420)].map(|(x, y)| lanes::Term { x, y });
         let mut d = vec![0.0; rows * lanes];
         // SAFETY: the offsets stay within the vectors; `isas` has this instruction set.
         unsafe {
-            V::kernel(rows, 2)(&tile::Tile {
+            V::kernel(rows, 2)(&lanes::Tile {
                 k,
                 x: x.as_ptr(),
                 x_row: 7,

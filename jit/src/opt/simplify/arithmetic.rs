@@ -87,9 +87,9 @@ fn neutral(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
         BinaryOp::Add | BinaryOp::Sub => is(0.0),
         BinaryOp::Mul | BinaryOp::Div | BinaryOp::Pow => is(1.0),
         BinaryOp::Or | BinaryOp::Xor | BinaryOp::Shl | BinaryOp::Shr | BinaryOp::Sar => right.bits == 0,
-        BinaryOp::And => right.bits == all_bits(right.dtype),
-        BinaryOp::Max => is(least(right.dtype)),
-        BinaryOp::Min => is(greatest(right.dtype)),
+        BinaryOp::And => right.bits == Literal::ones(right.dtype).bits,
+        BinaryOp::Max => is(Literal::least(right.dtype).value()),
+        BinaryOp::Min => is(Literal::greatest(right.dtype).value()),
         BinaryOp::Rem | BinaryOp::Atan2 => false,
     };
     is_neutral.then_some(x[0])
@@ -102,7 +102,7 @@ fn absorbing(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let is_absorbing = match binary {
         BinaryOp::Mul => !right.dtype.is_float() && right.bits == 0,
         BinaryOp::And => right.bits == 0,
-        BinaryOp::Or => right.bits == all_bits(right.dtype),
+        BinaryOp::Or => right.bits == Literal::ones(right.dtype).bits,
         BinaryOp::Pow if right.value() == 0.0 => {
             return w.full(Literal::new(right.dtype, 1.0), &w.shape(x[0]).clone());
         }
@@ -247,34 +247,6 @@ fn power(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
         w.add(Op::Unary(UnaryOp::Sqrt), &[x[0]])
     } else {
         None
-    }
-}
-
-/// The bits of an element that has all of them set.
-fn all_bits(dtype: DType) -> u64 {
-    match dtype {
-        DType::Bool => 1,
-        DType::I32 | DType::U32 | DType::F32 => u64::from(u32::MAX),
-        DType::F64 => u64::MAX,
-    }
-}
-
-/// The least element of a type.
-fn least(dtype: DType) -> f64 {
-    match dtype {
-        DType::Bool | DType::U32 => 0.0,
-        DType::I32 => f64::from(i32::MIN),
-        DType::F32 | DType::F64 => f64::NEG_INFINITY,
-    }
-}
-
-/// The greatest element of a type.
-fn greatest(dtype: DType) -> f64 {
-    match dtype {
-        DType::Bool => 1.0,
-        DType::I32 => f64::from(i32::MAX),
-        DType::U32 => f64::from(u32::MAX),
-        DType::F32 | DType::F64 => f64::INFINITY,
     }
 }
 

@@ -1,0 +1,183 @@
+//! Batching rules: the op on a batch for each op on one example.
+//!
+//! Comes in: a graph over single examples, and for each input a tensor with its mapped axis, or none if all examples
+//! share it. Goes out: the results, likewise, recorded in the current trace. Trees and axes of users are not handled
+//! here.
+//!
+//! The mapped axis is moved only where operands disagree: moving costs a transposition of data unless it is fused away.
+//! Shared operands are broadcast only where an op needs it; a contraction of mapped with shared operands does not.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use fulgurite_jit::graph::{DotAxes, Graph, Node, Op};
+use fulgurite_jit::trace::{apply, reapply};
+use fulgurite_jit::types::Axes;
+use fulgurite_jit::{DType, Shape, Tensor};
+use smallvec::SmallVec;
+
+/// A tensor and its mapped axis; `None` if all examples share the tensor.
+#[derive(Clone, Debug)]
+pub(crate) struct Batched {
+    pub(crate) x: Tensor,
+    pub(crate) axis: Option<usize>,
+}
+
+/// Records `graph` for a batch of `extent` examples in the current trace.
+pub(crate) fn batch(graph: &Graph, inputs: &[Batched], extent: usize) -> Vec<Batched> {
+    let mut values: Vec<Batched> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let operands: Vec<&Batched> = node.operands.iter().map(|x| &values[x.index()]).collect();
+        let value = if let Op::Param(i) = node.op {
+            inputs[i].clone()
+        } else if operands.iter().any(|operand| operand.axis.is_some()) {
+            batch_op(node, &operands, extent)
+        } else {
+            Batched { x: reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>()), axis: None }
+        };
+        values.push(value);
+    }
+    graph.outputs.iter().map(|x| values[x.index()].clone()).collect()
+}
+
+impl Batched {
+    /// The tensor with the mapped axis at `axis`; broadcast along a new one if it is not mapped.
+    pub(crate) fn at(&self, axis: usize, extent: usize) -> Tensor {
+        match self.axis {
+            Some(from) if from == axis => self.x.clone(),
+            Some(from) => self.x.move_axis(from, axis),
+            None => {
+                let mut shape = Shape::from_slice(self.x.shape());
+                shape.insert(axis, extent);
+                let dims: Axes = (0..shape.len()).filter(|&dim| dim != axis).collect();
+                self.x.broadcast_in_dim(&shape, &dims)
+            }
+        }
+    }
+}
+
+/// One op with at least one mapped operand. The axes of the op are those of one example: axis `i` of an example is axis
+/// `i` of the batch if it precedes the mapped axis, and `i + 1` otherwise.
+fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
+    let location = node.location.unwrap_or_else(|| std::panic::Location::caller());
+    let record =
+        |op: Op, operands: &[&Tensor], axis: usize| Batched { x: apply(op, operands, location), axis: Some(axis) };
+    // For ops of one operand, which is mapped.
+    let x = &operands[0].x;
+    let axis = operands.iter().find_map(|operand| operand.axis).unwrap_or(0);
+    let shifted = |i: usize| if i < axis { i } else { i + 1 };
+
+    match &node.op {
+        // Not mapped: `batch` does not come here without operands.
+        Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } => {
+            Batched { x: apply(node.op.clone(), &[], location), axis: None }
+        }
+
+        Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Compare(_)
+        | Op::Select
+        | Op::Convert(_)
+        | Op::Bitcast(_)
+        | Op::StopGradient
+        | Op::Threefry(_) => record(node.op.clone(), &refs(&aligned(operands, axis, extent)), axis),
+
+        Op::Reshape(shape) => {
+            // The mapped axis can stay if some leading axes of the new shape have as many elements as the axes before
+            // it.
+            let before: usize = x.shape()[..axis].iter().product();
+            let position = (0..=shape.len()).find(|&i| shape[..i].iter().product::<usize>() == before);
+            let to = if before == 0 { None } else { position };
+            let x = if to.is_some() { x.clone() } else { x.move_axis(axis, 0) };
+            let mut batched = shape.clone();
+            batched.insert(to.unwrap_or(0), extent);
+            record(Op::Reshape(batched), &[&x], to.unwrap_or(0))
+        }
+        Op::Transpose(perm) => {
+            let perm = std::iter::once(axis).chain(perm.iter().map(|&i| shifted(i)));
+            record(Op::Transpose(perm.collect()), &[x], 0)
+        }
+        Op::Broadcast { shape, dims } => {
+            // The dims of a broadcast ascend: the mapped axis goes behind the axis before it.
+            let to = if axis == 0 { 0 } else { dims[axis - 1] + 1 };
+            let mut dims: Axes = dims.iter().map(|&dim| if dim < to { dim } else { dim + 1 }).collect();
+            dims.insert(axis, to);
+            let mut shape = shape.clone();
+            shape.insert(to, extent);
+            record(Op::Broadcast { shape, dims }, &[x], to)
+        }
+        Op::Slice { start, limit, stride } => {
+            let (mut start, mut limit, mut stride) = (start.clone(), limit.clone(), stride.clone());
+            start.insert(axis, 0);
+            limit.insert(axis, extent);
+            stride.insert(axis, 1);
+            record(Op::Slice { start, limit, stride }, &[x], axis)
+        }
+        Op::Pad { low, high, interior } => pad(low, high, interior, operands[0], operands[1], extent),
+        Op::Concat(along) => record(Op::Concat(shifted(*along)), &refs(&aligned(operands, axis, extent)), axis),
+        Op::Rev(axes) => record(Op::Rev(axes.iter().map(|&i| shifted(i)).collect()), &[x], axis),
+        Op::Reduce(op, axes) => {
+            let removed = axes.iter().filter(|&&i| i < axis).count();
+            record(Op::Reduce(*op, axes.iter().map(|&i| shifted(i)).collect()), &[x], axis - removed)
+        }
+        Op::ArgReduce(op, along) => {
+            record(Op::ArgReduce(*op, shifted(*along)), &[x], if *along < axis { axis - 1 } else { axis })
+        }
+        Op::Dot(axes) => {
+            let (axes, axis) = dot(axes, operands[0], operands[1]);
+            record(Op::Dot(axes), &[x, &operands[1].x], axis)
+        }
+    }
+}
+
+/// All operands with the mapped axis at `axis`.
+fn aligned(operands: &[&Batched], axis: usize, extent: usize) -> Vec<Tensor> {
+    operands.iter().map(|operand| operand.at(axis, extent)).collect()
+}
+
+fn refs(tensors: &[Tensor]) -> Vec<&Tensor> {
+    tensors.iter().collect()
+}
+
+fn pad(low: &[isize], high: &[isize], interior: &[usize], x: &Batched, value: &Batched, extent: usize) -> Batched {
+    // No padding along the mapped axis.
+    let grown = |x: &Tensor, axis: usize, value: &Tensor| {
+        let (mut low, mut high): (SmallVec<[isize; 4]>, SmallVec<[isize; 4]>) = (low.into(), high.into());
+        let mut interior = Shape::from_slice(interior);
+        low.insert(axis, 0);
+        high.insert(axis, 0);
+        interior.insert(axis, 0);
+        x.pad(value, &low, &high, &interior)
+    };
+    let axis = x.axis.unwrap_or(0);
+    let data = x.at(axis, extent);
+    if value.axis.is_none() {
+        return Batched { x: grown(&data, axis, &value.x), axis: Some(axis) };
+    }
+    // The padding value is mapped, and an op pads with one scalar: pad with 0, and select by a mask.
+    let padded = grown(&data, axis, &Tensor::literal(0.0, data.dtype()));
+    let shape = Shape::from_slice(data.shape());
+    let outside = grown(&Tensor::full(&shape, 0.0, DType::Bool), axis, &Tensor::scalar(true));
+    let values = value.x.broadcast_in_dim(padded.shape(), &[axis]);
+    Batched { x: outside.select(values, padded), axis: Some(axis) }
+}
+
+/// The axes of the contraction for the batch, and the mapped axis of its result: a batch axis if both operands are
+/// mapped, a free one if one is.
+fn dot(axes: &DotAxes, x: &Batched, y: &Batched) -> (DotAxes, usize) {
+    let shift = |i: usize, axis: Option<usize>| if axis.is_some_and(|axis| i >= axis) { i + 1 } else { i };
+    let both = |&(i, j): &(usize, usize)| (shift(i, x.axis), shift(j, y.axis));
+    let mut batched =
+        DotAxes { batch: axes.batch.iter().map(both).collect(), contract: axes.contract.iter().map(both).collect() };
+    let position = |free: &[usize], axis: usize| free.iter().position(|&i| i == axis).unwrap_or(0);
+    let (left, right) = (batched.free(0, x.x.rank()), batched.free(1, y.x.rank()));
+    let axis = match (x.axis, y.axis) {
+        (Some(i), Some(j)) => {
+            batched.batch.insert(0, (i, j));
+            0
+        }
+        (Some(i), None) => batched.batch.len() + position(&left, i),
+        (None, Some(j)) => batched.batch.len() + left.len() + position(&right, j),
+        (None, None) => 0,
+    };
+    (batched, axis)
+}

@@ -1,0 +1,265 @@
+//! Forward mode: the tangent of every op.
+//!
+//! Comes in: a graph, and for each of its inputs a tensor and, unless it is zero, a tangent. Goes out: the results and
+//! their tangents, recorded in the current trace. In the rules `x, y` are operands, `z` is the op's result, `dx, dy`
+//! are tangents; `None` is a tangent that is zero for all values. Only floats have tangents.
+//!
+//! Every rule is linear in the tangents and applies only ops to them that `transpose` has a rule for, so reverse mode
+//! needs no further derivatives. Where a derivative is not defined, the value is that of JAX.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
+
+use fulgurite_jit::Tensor;
+use fulgurite_jit::graph::{BinaryOp, Graph, Node, Op, ReduceOp, UnaryOp};
+use fulgurite_jit::trace::reapply;
+use fulgurite_jit::types::Axes;
+use smallvec::SmallVec;
+
+use crate::flat::{add, live};
+
+/// A tensor and its tangent.
+#[derive(Clone, Debug)]
+pub(crate) struct Dual {
+    pub(crate) x: Tensor,
+    pub(crate) dx: Option<Tensor>,
+}
+
+impl Dual {
+    fn tangent(&self) -> Tensor {
+        self.dx.clone().unwrap_or_else(|| self.x.zeros_like())
+    }
+}
+
+/// Records `graph` and its tangents in the current trace.
+pub(crate) fn jvp(graph: &Graph, inputs: &[Dual]) -> Vec<Dual> {
+    let live = live(graph, graph.outputs.iter().copied());
+    let mut duals: Vec<Option<Dual>> = vec![None; graph.nodes.len()];
+    let get = |duals: &[Option<Dual>], i: usize| duals[i].clone().expect("operands come first");
+    for id in graph.ids().filter(|id| live[id.index()]) {
+        let node = graph.node(id);
+        let dual = if let Op::Param(i) = node.op {
+            inputs[i].clone()
+        } else {
+            let operands: SmallVec<[Dual; 4]> = node.operands.iter().map(|x| get(&duals, x.index())).collect();
+            let x = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
+            let has_tangent = operands.iter().any(|operand| operand.dx.is_some());
+            let dx = if has_tangent { tangent(node, &operands, &x) } else { None };
+            Dual { x, dx }
+        };
+        duals[id.index()] = Some(dual);
+    }
+    graph.outputs.iter().map(|x| get(&duals, x.index())).collect()
+}
+
+/// The tangent of `z`, the result of a node some of whose operands have tangents.
+fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
+    match &node.op {
+        // No operands, or constant where differentiable, or constant by definition.
+        Op::Param(_)
+        | Op::Literal(_)
+        | Op::Constant(_)
+        | Op::Iota { .. }
+        | Op::Compare(_)
+        | Op::ArgReduce(..)
+        | Op::Bitcast(_)
+        | Op::Threefry(_)
+        | Op::StopGradient => None,
+
+        // Linear: the op applies to the tangent.
+        Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {
+            Some(reapply(node, &[operands[0].dx.as_ref()?]))
+        }
+        Op::Concat(_) | Op::Pad { .. } => {
+            let tangents: Vec<Tensor> = operands.iter().map(Dual::tangent).collect();
+            Some(reapply(node, &tangents.iter().collect::<Vec<_>>()))
+        }
+        Op::Select => {
+            let (on_true, on_false) = (operands[1].tangent(), operands[2].tangent());
+            Some(reapply(node, &[&operands[0].x, &on_true, &on_false]))
+        }
+        Op::Convert(dtype) => dtype.is_float().then_some(operands[0].dx.as_ref()?.convert(*dtype)),
+
+        Op::Unary(op) => unary(*op, &operands[0].x, operands[0].dx.as_ref()?, z),
+        Op::Binary(op) => {
+            let ([Dual { x, dx }, Dual { x: y, dx: dy }], []) = operands.split_first_chunk()? else { return None };
+            binary(*op, x, y, dx.as_ref(), dy.as_ref(), z)
+        }
+        Op::Reduce(op, axes) => reduce(*op, node, axes, &operands[0].x, operands[0].dx.as_ref()?, z),
+        Op::Dot(axes) => {
+            // (x + dx)·(y + dy) = x·y + dx·y + x·dy + higher.
+            let (x, y) = (&operands[0], &operands[1]);
+            let left = x.dx.as_ref().map(|dx| dx.dot_general(&y.x, axes.clone()));
+            let right = y.dx.as_ref().map(|dy| x.x.dot_general(dy, axes.clone()));
+            add(left, right)
+        }
+    }
+}
+
+/// Elementwise ops of one operand: `dx` times the derivative at `x`, written with the result `z` where that is cheaper.
+fn unary(op: UnaryOp, x: &Tensor, dx: &Tensor, z: &Tensor) -> Option<Tensor> {
+    Some(match op {
+        UnaryOp::Sign | UnaryOp::Not | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::IsFinite => {
+            return None;
+        }
+        UnaryOp::Neg => -dx,
+        // 1 at 0, and -1 at NaN, as in JAX.
+        UnaryOp::Abs => dx * x.greater_equal(0.0).select(Tensor::literal(1.0, x.dtype()), -1.0),
+        UnaryOp::Exp => dx * z,
+        UnaryOp::Exp2 => dx * (z * LN_2),
+        UnaryOp::Expm1 => dx * (z + 1.0),
+        UnaryOp::Log => dx / x,
+        UnaryOp::Log1p => dx / (x + 1.0),
+        UnaryOp::Sin => dx * x.cos(),
+        UnaryOp::Cos => dx * -x.sin(),
+        // tan' = 1 / cos² = (cos² + sin²) / cos².
+        UnaryOp::Tan => dx * (z.square() + 1.0),
+        // From x = sin z: dx = cos z dz, cos z = √(1 - x²).
+        UnaryOp::Asin => dx * one_minus_square(x).rsqrt(),
+        UnaryOp::Acos => dx * -one_minus_square(x).rsqrt(),
+        UnaryOp::Atan => dx / (x.square() + 1.0),
+        UnaryOp::Sinh => dx * x.cosh(),
+        UnaryOp::Cosh => dx * x.sinh(),
+        UnaryOp::Tanh => dx * one_minus_square(z),
+        // From x = sinh z: dx = cosh z dz, cosh z = √(x² + 1); and so on.
+        UnaryOp::Asinh => dx * (x.square() + 1.0).rsqrt(),
+        UnaryOp::Acosh => dx * ((x - 1.0) * (x + 1.0)).rsqrt(),
+        UnaryOp::Atanh => dx / one_minus_square(x),
+        // z = 1 / (1 + e⁻ˣ): z' = e⁻ˣ z² = z (1 - z).
+        UnaryOp::Sigmoid => dx * (z * (1.0_f64 - z)),
+        // log(1 + eˣ)' = eˣ / (1 + eˣ).
+        UnaryOp::Softplus => dx * x.sigmoid(),
+        UnaryOp::Sqrt => dx * (0.5_f64 / z),
+        // (x^-½)' = -½ x^-½ / x.
+        UnaryOp::Rsqrt => dx * (z / x * -0.5),
+        // From x = z³: dx = 3 z² dz.
+        UnaryOp::Cbrt => dx / (z.square() * 3.0),
+        UnaryOp::Erf => dx * ((-x.square()).exp() * FRAC_2_SQRT_PI),
+        UnaryOp::Erfc => dx * ((-x.square()).exp() * -FRAC_2_SQRT_PI),
+        // From x = erf z: dx = 2/√π e^(-z²) dz.
+        UnaryOp::ErfInv => dx * (z.square().exp() * (PI.sqrt() / 2.0)),
+    })
+}
+
+/// `1 - x²` as a product, which stays exact near ±1.
+fn one_minus_square(x: &Tensor) -> Tensor {
+    (1.0_f64 - x) * (x + 1.0)
+}
+
+/// Elementwise ops of two operands.
+fn binary(
+    op: BinaryOp,
+    x: &Tensor,
+    y: &Tensor,
+    dx: Option<&Tensor>,
+    dy: Option<&Tensor>,
+    z: &Tensor,
+) -> Option<Tensor> {
+    match op {
+        BinaryOp::And | BinaryOp::Or | BinaryOp::Xor | BinaryOp::Shl | BinaryOp::Shr | BinaryOp::Sar => None,
+        BinaryOp::Add => add(dx.cloned(), dy.cloned()),
+        BinaryOp::Sub => match (dx, dy) {
+            (Some(dx), Some(dy)) => Some(dx - dy),
+            (dx, None) => dx.cloned(),
+            (None, Some(dy)) => Some(-dy),
+        },
+        BinaryOp::Mul => add(dx.map(|dx| dx * y), dy.map(|dy| dy * x)),
+        BinaryOp::Div => match (dx, dy) {
+            // From z y = x: dz y + z dy = dx.
+            (Some(dx), Some(dy)) => Some((dx - dy * z) / y),
+            (Some(dx), None) => Some(dx / y),
+            (None, Some(dy)) => Some(dy * -(z / y)),
+            (None, None) => None,
+        },
+        // z = x - y q with a whole q, constant between its jumps. Not the truncated quotient: near a jump it may round to
+        // the next q.
+        BinaryOp::Rem => add(dx.cloned(), dy.map(|dy| dy * -((x - z) / y).round())),
+        // The tangent of the selected operand, half of each where they are equal.
+        BinaryOp::Max | BinaryOp::Min => {
+            let weight = |x: &Tensor, y: &Tensor| {
+                let of_x = y.equal(z).select(Tensor::literal(0.5, x.dtype()), 1.0);
+                x.equal(z).select(of_x, 0.0)
+            };
+            add(dx.map(|dx| dx * weight(x, y)), dy.map(|dy| dy * weight(y, x)))
+        }
+        // z = e^(y log x). ∂x: y x^(y-1). At x = y = 0 that is 0 · ∞: NaN, as in JAX, but 0 where the exponent is not
+        // differentiated, as in JAX's `integer_pow`; the base is replaced there. ∂y: z log x, which tends to 0 as x does;
+        // there the logarithm is replaced by log 1.
+        BinaryOp::Pow => {
+            let by_x = || {
+                let base = match dy {
+                    None => x.equal(0.0).and(y.equal(0.0)).select(1.0, x),
+                    Some(_) => x.clone(),
+                };
+                y * base.pow(y - 1.0)
+            };
+            let by_y = || x.equal(0.0).select(1.0, x).log() * z;
+            add(dx.map(|dx| dx * by_x()), dy.map(|dy| dy * by_y()))
+        }
+        // The angle of the point (y, x): (y dx - x dy) / (x² + y²).
+        BinaryOp::Atan2 => {
+            let norm = x.square() + y.square();
+            add(dx.map(|dx| dx * (y / &norm)), dy.map(|dy| dy * -(x / &norm)))
+        }
+    }
+}
+
+/// Reductions over `axes`.
+fn reduce(op: ReduceOp, node: &Node, axes: &[usize], x: &Tensor, dx: &Tensor, z: &Tensor) -> Option<Tensor> {
+    match op {
+        ReduceOp::And | ReduceOp::Or => None,
+        ReduceOp::Sum => Some(reapply(node, &[dx])),
+        ReduceOp::Prod => Some(tangent_of_product(x, dx, axes)),
+        // The tangent of the extreme element; of several equal ones, the mean of theirs. Where NaN is the extreme, no
+        // element equals it, and the tangent (times 0, over 0) and every cotangent (over 0, times 0) is NaN.
+        ReduceOp::Max | ReduceOp::Min => {
+            let axes = Axes::from_slice(axes);
+            let kept: Axes = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
+            let extreme = x.equal(z.broadcast_in_dim(x.shape(), &kept)).convert(x.dtype());
+            let count = extreme.sum_axes(&axes);
+            Some((dx * extreme).sum_axes(&axes) / count)
+        }
+    }
+}
+
+/// The tangent of the product over `axes`: the elements are halved and multiplied repeatedly, by the product rule, which
+/// does not divide by an element that may be 0. As in JAX, whose roundings matter where terms cancel.
+fn tangent_of_product(x: &Tensor, dx: &Tensor, axes: &[usize]) -> Tensor {
+    // The reduced axes become one, in front.
+    let kept: Axes = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
+    let perm: Axes = axes.iter().chain(&kept).copied().collect();
+    let kept: Vec<usize> = kept.iter().map(|&axis| x.shape()[axis]).collect();
+    let mut shape = vec![axes.iter().map(|&axis| x.shape()[axis]).product()];
+    shape.extend(&kept);
+    if shape[0] == 0 {
+        return Tensor::full(&kept, 0.0, x.dtype());
+    }
+    let flat = |x: &Tensor| x.transpose(&perm).reshape(&shape);
+    let (mut x, mut dx) = (flat(x), flat(dx));
+    while x.shape()[0] > 1 {
+        let (count, half) = (x.shape()[0], x.shape()[0].div_ceil(2));
+        let halves = |x: &Tensor, neutral: f64| {
+            let mut rest = x.slice_axis(0, half..count);
+            if rest.shape()[0] < half {
+                let mut high = vec![0; x.rank()];
+                high[0] = 1;
+                rest = rest.pad(neutral, &vec![0; x.rank()], &high, &vec![0; x.rank()]);
+            }
+            (x.slice_axis(0, 0..half), rest)
+        };
+        let ((x1, x2), (dx1, dx2)) = (halves(&x, 1.0), halves(&dx, 0.0));
+        dx = dx1 * &x2 + &x1 * dx2;
+        x = x1 * x2;
+    }
+    dx.reshape(&kept)
+}
+
+/// The permutation that undoes `perm`.
+pub(crate) fn inverse(perm: &[usize]) -> Axes {
+    let mut inverse = Axes::from_elem(0, perm.len());
+    for (i, &axis) in perm.iter().enumerate() {
+        inverse[axis] = i;
+    }
+    inverse
+}

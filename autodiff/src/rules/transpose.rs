@@ -1,0 +1,200 @@
+//! Transposition rules: from the cotangent of the result of a linear op to those of its linear operands.
+//!
+//! Comes in: a node of the linear part of a graph, which of its operands are linear and what the others are, and the
+//! cotangent `ct` of its result. Goes out: for each linear operand a contribution to its cotangent, recorded in the
+//! current trace. If the op maps dx to A dx, the rule maps ct to Aᵀ ct, where ⟨A dx, ct⟩ = ⟨dx, Aᵀ ct⟩.
+//!
+//! Ops that are not linear have no rule: `jvp` never applies them to a tangent. One that is found here is a compiler
+//! error.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use fulgurite_jit::graph::{BinaryOp, DotAxes, Node, Op, ReduceOp, UnaryOp};
+use fulgurite_jit::types::Axes;
+use fulgurite_jit::{DType, Error, Result, Shape, Tensor, TensorType};
+use smallvec::{SmallVec, smallvec};
+
+use crate::rules::jvp::inverse;
+
+/// An operand of a linear op.
+pub(crate) enum TransposeOperand<'a> {
+    /// Depends on a tangent: has a cotangent, but no value here.
+    Linear(&'a TensorType),
+    /// A coefficient.
+    Constant(&'a Tensor),
+}
+use TransposeOperand::{Constant, Linear};
+
+impl TransposeOperand<'_> {
+    fn ty(&self) -> &TensorType {
+        match self {
+            Linear(ty) => ty,
+            Constant(x) => x.ty(),
+        }
+    }
+
+    /// `ct` as the cotangent of this operand; `None` for a constant.
+    fn cotangent_if_linear(&self, ct: impl FnOnce() -> Tensor) -> Option<Tensor> {
+        match self {
+            Linear(_) => Some(ct()),
+            Constant(_) => None,
+        }
+    }
+}
+
+/// Contributions to the cotangents, one per operand; `None` for the constant ones.
+pub(crate) type Cotangents = SmallVec<[Option<Tensor>; 4]>;
+
+/// The transpose of one op.
+///
+/// # Errors
+/// A compiler error when the op is not linear in the `Linear` operands.
+pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) -> Result<Cotangents> {
+    let one = |ct: Tensor| Ok(smallvec![Some(ct)]);
+    match &node.op {
+        Op::Unary(UnaryOp::Neg) => one(-ct),
+        Op::Binary(BinaryOp::Add) => Ok(operands.iter().map(|x| x.cotangent_if_linear(|| ct.clone())).collect()),
+        Op::Binary(BinaryOp::Sub) => {
+            Ok(smallvec![operands[0].cotangent_if_linear(|| ct.clone()), operands[1].cotangent_if_linear(|| -ct)])
+        }
+        Op::Binary(BinaryOp::Mul) => match operands {
+            [Linear(_), Constant(y)] => Ok(smallvec![Some(ct * *y), None]),
+            [Constant(x), Linear(_)] => Ok(smallvec![None, Some(ct * *x)]),
+            _ => nonlinear(node, operands),
+        },
+        Op::Binary(BinaryOp::Div) => match operands {
+            [Linear(_), Constant(y)] => Ok(smallvec![Some(ct / *y), None]),
+            _ => nonlinear(node, operands),
+        },
+        Op::Select => match operands {
+            [Constant(pred), x, y] => Ok(smallvec![
+                None,
+                x.cotangent_if_linear(|| pred.select(ct, 0.0)),
+                y.cotangent_if_linear(|| pred.select(0.0, ct)),
+            ]),
+            _ => nonlinear(node, operands),
+        },
+        Op::Convert(_) => one(ct.convert(operands[0].ty().dtype)),
+        Op::Reshape(_) => one(ct.reshape(&operands[0].ty().shape)),
+        Op::Transpose(perm) => one(ct.transpose(&inverse(perm))),
+        Op::Broadcast { dims, .. } => one(broadcast(dims, operands[0].ty(), ct)),
+        Op::Slice { start, limit: _, stride } => one(slice(start, stride, operands[0].ty(), ct)),
+        Op::Pad { low, high, interior } => Ok(pad((low, high, interior), operands, ct)),
+        Op::Concat(axis) => {
+            let mut start = 0;
+            let part = |x: &TransposeOperand<'_>| {
+                let range = start..start + x.ty().shape[*axis];
+                start = range.end;
+                x.cotangent_if_linear(|| ct.slice_axis(*axis as isize, range))
+            };
+            Ok(operands.iter().map(part).collect())
+        }
+        Op::Rev(axes) => one(ct.rev(axes)),
+        Op::Reduce(ReduceOp::Sum, axes) => {
+            let x = operands[0].ty();
+            let kept: Axes = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
+            one(ct.broadcast_in_dim(&x.shape, &kept))
+        }
+        Op::Dot(axes) => match operands {
+            [Linear(x), Constant(y)] => Ok(smallvec![Some(dot(axes, 0, x, y, ct)), None]),
+            [Constant(x), Linear(y)] => Ok(smallvec![None, Some(dot(axes, 1, y, x, ct))]),
+            _ => nonlinear(node, operands),
+        },
+
+        Op::Param(_)
+        | Op::Literal(_)
+        | Op::Constant(_)
+        | Op::Iota { .. }
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Compare(_)
+        | Op::Bitcast(_)
+        | Op::StopGradient
+        | Op::Threefry(_)
+        | Op::Reduce(..)
+        | Op::ArgReduce(..) => nonlinear(node, operands),
+    }
+}
+
+fn nonlinear(node: &Node, operands: &[TransposeOperand<'_>]) -> Result<Cotangents> {
+    let show = |x: &TransposeOperand<'_>| match x {
+        Linear(ty) => format!("{ty} (linear)"),
+        Constant(x) => x.ty().to_string(),
+    };
+    let operands: Vec<String> = operands.iter().map(show).collect();
+    let message = format!("cannot transpose {} of {}", node.op.name(), operands.join(", "));
+    Err(Error::compiler("linearize", message))
+}
+
+/// Sums over new axes, and over those that had extent 1.
+fn broadcast(dims: &[usize], x: &TensorType, ct: &Tensor) -> Tensor {
+    let stays = |axis: usize| dims.iter().position(|&dim| dim == axis).is_some_and(|i| x.shape[i] == ct.shape()[axis]);
+    let summed: Axes = (0..ct.rank()).filter(|&axis| !stays(axis)).collect();
+    ct.sum_axes(&summed).reshape(&x.shape)
+}
+
+/// Elements outside of the slice have cotangent zero.
+fn slice(start: &[usize], stride: &[usize], x: &TensorType, ct: &Tensor) -> Tensor {
+    let low: SmallVec<[isize; 4]> = start.iter().map(|&n| n as isize).collect();
+    let interior: Shape = stride.iter().map(|n| n - 1).collect();
+    let high = (0..x.rank()).map(|axis| {
+        let extent = ct.shape()[axis] as isize;
+        let padded = extent + (extent - 1).max(0) * interior[axis] as isize;
+        x.shape[axis] as isize - low[axis] - padded
+    });
+    ct.pad(0.0, &low, &high.collect::<SmallVec<[isize; 4]>>(), &interior)
+}
+
+/// The operand gets the elements at its positions, the padding value the sum of all others.
+fn pad(config: (&[isize], &[isize], &[usize]), operands: &[TransposeOperand<'_>], ct: &Tensor) -> Cotangents {
+    let (low, high, interior) = config;
+    let of_operand = || {
+        // Undo the edges first: elements that were cut off have cotangent zero, which negative padding inserts.
+        let negate = |edge: &[isize]| edge.iter().map(|n| -n).collect::<SmallVec<[isize; 4]>>();
+        let padded = ct.pad(0.0, &negate(low), &negate(high), &Axes::from_elem(0, low.len()));
+        let stride: Shape = interior.iter().map(|n| n + 1).collect();
+        let limit = Shape::from_slice(padded.shape());
+        padded.slice(&Axes::from_elem(0, low.len()), &limit, &stride)
+    };
+    let of_value = || {
+        let inside = Tensor::full(&operands[0].ty().shape, 0.0, DType::Bool);
+        inside.pad(true, low, high, interior).select(ct, 0.0).sum()
+    };
+    smallvec![operands[0].cotangent_if_linear(of_operand), operands[1].cotangent_if_linear(of_value)]
+}
+
+/// The contraction of `ct` with the constant operand `other`, for the operand on `side` (0 left, 1 right) of type `x`.
+///
+/// The axes of `ct` are the batch axes, the free axes of the left and those of the right operand. `ct` and `other` share
+/// the batch axes and are contracted along the free axes of `other`. What remains are the free axes of `x` and those that
+/// were contracted with `x`: all axes of `x`, in some order.
+fn dot(axes: &DotAxes, side: usize, x: &TensorType, other: &Tensor, ct: &Tensor) -> Tensor {
+    // Pairs as (axis of x, axis of other).
+    let pair = |&(left, right): &(usize, usize)| if side == 0 { (left, right) } else { (right, left) };
+    let batch: SmallVec<[(usize, usize); 2]> = axes.batch.iter().map(pair).collect();
+    let mut contract: SmallVec<[(usize, usize); 2]> = axes.contract.iter().map(pair).collect();
+    contract.sort_unstable_by_key(|&(_, of_other)| of_other);
+    let free = axes.free(side, x.rank());
+    let free_other = axes.free(1 - side, other.rank());
+    let other_starts = batch.len() + if side == 0 { free.len() } else { 0 };
+
+    // Both operand orders give the same values. Use the one whose result has the axes in the order of `x`, if any.
+    let batch_pairs = batch.iter().enumerate().map(|(i, &(_, of_other))| (i, of_other));
+    let contracted = free_other.iter().enumerate().map(|(i, &of_other)| (other_starts + i, of_other));
+    let ct_first = DotAxes { batch: batch_pairs.collect(), contract: contracted.collect() };
+    let order = |free_first: bool| -> Axes {
+        let batch = batch.iter().map(|&(of_x, _)| of_x);
+        let contracted = contract.iter().map(|&(of_x, _)| of_x);
+        match free_first {
+            true => batch.chain(free.iter().copied()).chain(contracted).collect(),
+            false => batch.chain(contracted).chain(free.iter().copied()).collect(),
+        }
+    };
+    let other_first = order(false);
+    if other_first.iter().enumerate().all(|(i, &axis)| i == axis) {
+        let swap = |pairs: &[(usize, usize)]| pairs.iter().map(|&(a, b)| (b, a)).collect();
+        let axes = DotAxes { batch: swap(&ct_first.batch), contract: swap(&ct_first.contract) };
+        return other.dot_general(ct, axes);
+    }
+    ct.dot_general(other, ct_first).transpose(&inverse(&order(true)))
+}

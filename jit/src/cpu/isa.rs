@@ -1,0 +1,64 @@
+//! The instruction sets that code is made for, and which of them this machine has.
+
+use std::sync::OnceLock;
+
+/// An instruction set that code is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// 512-bit vectors and masks (AVX-512F).
+    Avx512,
+    /// 256-bit vectors and fused multiply-add (AVX2, FMA).
+    Avx2,
+    /// Whatever the target's baseline is.
+    Portable,
+}
+
+impl Isa {
+    /// The best that this machine has, or the one of these that the environment variable `FULGURITE_ISA` names: to see
+    /// what others get.
+    pub fn detect() -> Isa {
+        static CHOSEN: OnceLock<Isa> = OnceLock::new();
+        *CHOSEN.get_or_init(|| {
+            let all = Isa::available();
+            let Ok(text) = std::env::var("FULGURITE_ISA") else { return all[0] };
+            all.iter().copied().find(|isa| isa.name() == text.trim()).unwrap_or_else(|| {
+                let names: Vec<&str> = all.iter().map(|isa| isa.name()).collect();
+                eprintln!("FULGURITE_ISA: {text:?} is none that this machine has: {}", names.join(", "));
+                all[0]
+            })
+        })
+    }
+
+    /// As `FULGURITE_ISA` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Portable => "portable",
+        }
+    }
+
+    /// All that this machine has, the best first.
+    pub fn available() -> &'static [Isa] {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
+            if avx2 && std::arch::is_x86_feature_detected!("avx512f") {
+                return &[Isa::Avx512, Isa::Avx2, Isa::Portable];
+            }
+            if avx2 {
+                return &[Isa::Avx2, Isa::Portable];
+            }
+        }
+        &[Isa::Portable]
+    }
+
+    /// Bytes in a vector.
+    pub(super) fn vector_bytes(self) -> usize {
+        match self {
+            Isa::Avx512 => 64,
+            Isa::Avx2 => 32,
+            Isa::Portable => 16,
+        }
+    }
+}

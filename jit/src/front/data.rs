@@ -1,0 +1,115 @@
+//! Data into tensors and out of them.
+
+use std::panic::Location;
+
+use super::tensor::{Repr, Tensor};
+use super::trace::{keep, poison};
+use crate::array::{Array, Element, copied};
+use crate::error::{Error, Result};
+use crate::types::TensorType;
+
+impl Tensor {
+    /// A scalar.
+    pub fn scalar<T: Element>(value: T) -> Self {
+        Array::scalar(value).into()
+    }
+
+    /// A tensor of `shape` with these elements, row-major; takes over the vector's memory.
+    ///
+    /// # Errors
+    /// When the number of elements is not the shape's.
+    pub fn from_vec<T: Element>(shape: &[usize], data: Vec<T>) -> Result<Self> {
+        Array::from_vec(shape, data).map(Tensor::from)
+    }
+
+    /// The data.
+    ///
+    /// # Errors
+    /// When the tensor stands for an error, or for a value of a program being traced: there is nothing to read yet, and
+    /// what the function would do next with the refusal must not become part of the program. So the trace keeps it, and
+    /// the call of the traced function returns it.
+    #[inline]
+    #[track_caller]
+    pub fn array(&self) -> Result<&Array> {
+        self.read("array")
+    }
+
+    #[inline]
+    #[track_caller]
+    fn read(&self, how: &str) -> Result<&Array> {
+        match &self.0 {
+            Repr::Concrete(array) => Ok(array),
+            Repr::Traced { .. } | Repr::Poisoned { .. } => Err(self.refuse_to_read(how, Location::caller())),
+        }
+    }
+
+    #[cold]
+    fn refuse_to_read(&self, how: &str, location: &'static Location<'static>) -> Error {
+        let error = match &self.0 {
+            Repr::Poisoned { error, .. } => (**error).clone(),
+            Repr::Concrete(_) | Repr::Traced { .. } => Error::op(how, self.no_data(), location),
+        };
+        keep(&error);
+        error
+    }
+
+    /// The data, taken out. See [`Tensor::array`].
+    ///
+    /// # Errors
+    /// As [`Tensor::array`].
+    #[track_caller]
+    pub fn into_array(self) -> Result<Array> {
+        match self.0 {
+            Repr::Concrete(array) => Ok(array),
+            Repr::Traced { .. } | Repr::Poisoned { .. } => self.read("into_array").cloned(),
+        }
+    }
+
+    /// The elements, row-major.
+    ///
+    /// # Errors
+    /// As [`Tensor::array`], when `T` is not the element type, and when there is no memory for the copy.
+    #[track_caller]
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        copied(self.read("to_vec")?.as_slice::<T>()?, || format!("a copy of {}", self.ty()))
+            .map_err(|e| e.context("to_vec"))
+    }
+
+    /// The only element of a tensor with one element.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_vec`], and when there is not exactly one element.
+    #[track_caller]
+    pub fn item<T: Element>(&self) -> Result<T> {
+        match self.read("item")?.as_slice::<T>()? {
+            [item] => Ok(*item),
+            items => Err(Error::new(format!("item: {} has {} elements, not one", self.ty(), items.len()))),
+        }
+    }
+
+    /// As `ndarray`, moved where possible; see [`Array::into_ndarray`].
+    ///
+    /// # Errors
+    /// As [`Tensor::to_vec`].
+    #[track_caller]
+    pub fn into_ndarray<T: Element>(self) -> Result<ndarray::ArrayD<T>> {
+        match self.0 {
+            Repr::Concrete(array) => array.into_ndarray(),
+            Repr::Traced { .. } | Repr::Poisoned { .. } => self.read("into_ndarray")?.clone().into_ndarray(),
+        }
+    }
+
+    /// A tensor in place of a result that could not be had: it poisons what is made of it, and the compiled function
+    /// (or whoever reads the data) returns `error`. `ty` is the best guess of the result's type.
+    pub fn failed(ty: TensorType, error: Error) -> Self {
+        poison(ty, error)
+    }
+}
+
+impl<T: Element, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Tensor {
+    /// Takes over the memory of a row-major array.
+    fn from(array: ndarray::Array<T, D>) -> Self {
+        let ty = TensorType::new(T::DTYPE, array.shape());
+        Array::from_ndarray(array).map_or_else(|error| Tensor::failed(ty, error), Tensor::from)
+    }
+}

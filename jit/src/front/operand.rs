@@ -1,0 +1,241 @@
+//! What stands beside a tensor: operands, with promotion of their types and broadcasting of their shapes as in
+//! `jax.numpy`, and choices of axes.
+
+use std::ops;
+use std::panic::Location;
+
+use super::tensor::Tensor;
+use super::trace::{poison, tracing};
+use crate::array::has_room;
+use crate::error::Error;
+use crate::types::{Axes, DType, Shape, TensorType};
+
+/// An operand as it was written: a tensor, or a number that takes on the type of what it meets.
+#[derive(Clone, Debug)]
+pub enum Arg {
+    /// A tensor.
+    Tensor(Tensor),
+    /// A number without a fixed type; a float makes integers it meets f32.
+    Weak {
+        /// Its value.
+        value: f64,
+        /// Was it written as a float?
+        float: bool,
+    },
+}
+
+impl Arg {
+    /// As a tensor, in the company of `dtype`.
+    pub(super) fn into_tensor(self, dtype: DType) -> Tensor {
+        match self {
+            Arg::Tensor(x) => x,
+            Arg::Weak { value, float } => {
+                let dtype = weak_dtype(dtype, float);
+                // An integer that the type has not got wraps, as in JAX.
+                let value = match dtype {
+                    DType::I32 => f64::from(value as i64 as i32),
+                    DType::U32 => f64::from(value as i64 as u32),
+                    DType::Bool | DType::F32 | DType::F64 => value,
+                };
+                Tensor::literal(value, dtype)
+            }
+        }
+    }
+}
+
+/// What may stand on the right of an operator: tensors and numbers.
+pub trait Operand {
+    /// As an operand.
+    fn operand(self) -> Arg;
+}
+
+impl Operand for Tensor {
+    fn operand(self) -> Arg {
+        Arg::Tensor(self)
+    }
+}
+
+impl Operand for &Tensor {
+    fn operand(self) -> Arg {
+        Arg::Tensor(self.clone())
+    }
+}
+
+macro_rules! weak {
+    ($($t:ty: $float:literal),*) => { $(
+        impl Operand for $t {
+            fn operand(self) -> Arg {
+                Arg::Weak { value: self as f64, float: $float }
+            }
+        }
+    )* };
+}
+weak!(f32: true, f64: true, i32: false, u32: false, usize: false);
+
+impl Operand for bool {
+    fn operand(self) -> Arg {
+        Arg::Tensor(Tensor::scalar(self))
+    }
+}
+
+/// The type that a number gets in the company of `dtype`.
+fn weak_dtype(dtype: DType, float: bool) -> DType {
+    match (dtype, float) {
+        (DType::Bool, false) => DType::I32,
+        (DType::Bool | DType::I32 | DType::U32, true) => DType::F32,
+        (other, _) => other,
+    }
+}
+
+/// The type of the result of an op on these two: bool < u32, i32 < f32 < f64; u32 with i32 is i32 (JAX without x64).
+pub(super) fn promoted_dtype(x: DType, y: DType) -> DType {
+    use DType::{Bool, F32, F64, I32, U32};
+    match (x, y) {
+        (F64, _) | (_, F64) => F64,
+        (F32, _) | (_, F32) => F32,
+        (I32, _) | (_, I32) => I32,
+        (U32, _) | (_, U32) => U32,
+        (Bool, Bool) => Bool,
+    }
+}
+
+#[track_caller]
+pub(super) fn promote_types(x: Arg, y: Arg) -> (Tensor, Tensor) {
+    let (x, y) = match (x, y) {
+        (Arg::Tensor(x), y) => {
+            let y = y.into_tensor(x.dtype());
+            (x, y)
+        }
+        (x, Arg::Tensor(y)) => (x.into_tensor(y.dtype()), y),
+        (x, y) => {
+            let float = matches!(x, Arg::Weak { float: true, .. }) || matches!(y, Arg::Weak { float: true, .. });
+            let dtype = if float { DType::F32 } else { DType::I32 };
+            (x.into_tensor(dtype), y.into_tensor(dtype))
+        }
+    };
+    let dtype = promoted_dtype(x.dtype(), y.dtype());
+    (x.convert(dtype), y.convert(dtype))
+}
+
+impl Tensor {
+    /// Both at their common element type, as operands of an operator or of [`Tensor::matmul`] are.
+    #[track_caller]
+    pub fn promoted(&self, other: &Tensor) -> (Tensor, Tensor) {
+        promote_types(self.operand(), other.operand())
+    }
+}
+
+/// Both operands at their common type and shape.
+#[track_caller]
+pub(super) fn promote(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
+    let (x, y) = promote_types(x, y);
+    match broadcast_shape(x.shape(), y.shape()) {
+        Some(shape) if shape[..] == *x.shape() && shape[..] == *y.shape() => (x, y),
+        Some(shape) => match fits(&TensorType::new(x.dtype(), &shape)) {
+            Ok(()) => (x.broadcast_to(&shape), y.broadcast_to(&shape)),
+            Err(why) => {
+                let bad = refuse(&[&x, &y], Error::op(op, why, Location::caller()));
+                (bad.clone(), bad)
+            }
+        },
+        None => {
+            let bad = refuse(&[&x, &y], mismatch(op, x.ty(), y.ty(), Location::caller()));
+            (bad.clone(), bad)
+        }
+    }
+}
+
+/// May a result be of this type? Asked before operands are made as large as it, so that the error is the operator's.
+fn fits(ty: &TensorType) -> Result<(), String> {
+    ty.check_size()?;
+    if tracing() {
+        return Ok(());
+    }
+    has_room(ty.bytes(), || format!("the result, {ty}")).map_err(|e| e.message().into())
+}
+
+/// As [`promote`], truth values as i32.
+#[track_caller]
+pub(super) fn promote_numbers(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
+    let (x, y) = promote(op, x, y);
+    if x.dtype() == DType::Bool { (x.convert(DType::I32), y.convert(DType::I32)) } else { (x, y) }
+}
+
+/// In place of the result of an op that cannot be applied to `operands`. If one of them already stands for an error,
+/// that is passed on: it came first.
+pub(super) fn refuse(operands: &[&Tensor], error: Error) -> Tensor {
+    let first = operands.iter().find_map(|x| x.error()).cloned();
+    poison(operands[0].ty().clone(), first.unwrap_or(error))
+}
+
+pub(super) fn mismatch(op: &str, x: &TensorType, y: &TensorType, location: &'static Location<'static>) -> Error {
+    Error::op(op, format!("cannot broadcast {x} and {y} to one shape"), location)
+}
+
+/// The shape that both broadcast to, as NumPy has it; `None` when there is none.
+pub(super) fn broadcast_shape(x: &[usize], y: &[usize]) -> Option<Shape> {
+    let rank = x.len().max(y.len());
+    let extent = |s: &[usize], axis: usize| (axis + s.len()).checked_sub(rank).map_or(1, |a| s[a]);
+    (0..rank)
+        .map(|axis| match (extent(x, axis), extent(y, axis)) {
+            (a, b) if a == b => Some(a),
+            (1, b) => Some(b),
+            (a, 1) => Some(a),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The axis that a possibly negative number means.
+pub(super) fn resolve(axis: isize, rank: usize) -> Option<usize> {
+    let axis = if axis < 0 { axis + rank as isize } else { axis };
+    usize::try_from(axis).ok().filter(|&a| a < rank)
+}
+
+/// A choice of axes: `..` for all, a number, or a list; negative numbers count from the end.
+pub trait IntoAxes {
+    /// The axes, ascending.
+    ///
+    /// # Errors
+    /// Which one does not exist or is named twice, as what a message says of the tensor: "has no axis 3".
+    fn into_axes(self, rank: usize) -> Result<Axes, String>;
+}
+
+impl IntoAxes for ops::RangeFull {
+    fn into_axes(self, rank: usize) -> Result<Axes, String> {
+        Ok((0..rank).collect())
+    }
+}
+
+impl IntoAxes for isize {
+    fn into_axes(self, rank: usize) -> Result<Axes, String> {
+        [self].into_axes(rank)
+    }
+}
+
+impl IntoAxes for &[isize] {
+    fn into_axes(self, rank: usize) -> Result<Axes, String> {
+        let found = |&axis: &isize| resolve(axis, rank).ok_or_else(|| format!("has no axis {axis}"));
+        let mut axes = self.iter().map(found).collect::<Result<Axes, String>>()?;
+        axes.sort_unstable();
+        match axes.windows(2).find(|w| w[0] == w[1]) {
+            Some(twice) => Err(format!("has axis {} once, and it is named twice", twice[0])),
+            None => Ok(axes),
+        }
+    }
+}
+
+impl<const N: usize> IntoAxes for [isize; N] {
+    fn into_axes(self, rank: usize) -> Result<Axes, String> {
+        self[..].into_axes(rank)
+    }
+}
+
+impl IntoAxes for &Axes {
+    fn into_axes(self, rank: usize) -> Result<Axes, String> {
+        match self.iter().find(|&&axis| axis >= rank) {
+            Some(axis) => Err(format!("has no axis {axis}")),
+            None => Ok(self.clone()),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Reductions and contractions.
+
+use std::panic::Location;
+
+use smallvec::SmallVec;
+
+use super::operand::{IntoAxes, Operand, broadcast_shape, mismatch, promote_types, refuse, resolve};
+use super::tensor::Tensor;
+use super::trace::apply;
+use crate::error::Error;
+use crate::graph::{ArgOp, DotAxes, Op, ReduceOp, infer};
+use crate::types::{Axes, DType, Shape};
+
+impl Tensor {
+    /// Reduces over axes, which vanish. As in `jax.numpy`, sums and products of truth values are i32, their largest is
+    /// whether any is true, their smallest whether all are.
+    #[track_caller]
+    pub fn reduce(&self, op: ReduceOp, axes: impl IntoAxes) -> Self {
+        let op = match op {
+            ReduceOp::Sum | ReduceOp::Prod if self.dtype() == DType::Bool => {
+                return self.convert(DType::I32).reduce(op, axes);
+            }
+            ReduceOp::Max if self.dtype() == DType::Bool => ReduceOp::Or,
+            ReduceOp::Min if self.dtype() == DType::Bool => ReduceOp::And,
+            op => op,
+        };
+        let axes = match axes.into_axes(self.rank()) {
+            Ok(axes) => axes,
+            Err(why) => return self.refuse(op.name(), format!("{} {why}", self.ty()), Location::caller()),
+        };
+        if axes.is_empty() {
+            return self.clone();
+        }
+        apply(Op::Reduce(op, axes), &[self], Location::caller())
+    }
+
+    /// Reduces over axes, which stay with extent 1.
+    #[track_caller]
+    pub fn reduce_keep(&self, op: ReduceOp, axes: impl IntoAxes + Clone) -> Self {
+        let result = self.reduce(op, axes.clone());
+        let mut shape = self.ty().shape.clone();
+        for axis in axes.into_axes(self.rank()).unwrap_or_default() {
+            shape[axis] = 1;
+        }
+        result.reshape(&shape)
+    }
+
+    /// The position of the largest element along an axis, i32; negative counts from the end.
+    #[track_caller]
+    pub fn argmax(&self, axis: isize) -> Self {
+        self.arg_reduce(ArgOp::Max, axis)
+    }
+
+    /// The position of the smallest element along an axis, i32; negative counts from the end.
+    #[track_caller]
+    pub fn argmin(&self, axis: isize) -> Self {
+        self.arg_reduce(ArgOp::Min, axis)
+    }
+
+    #[track_caller]
+    fn arg_reduce(&self, op: ArgOp, axis: isize) -> Self {
+        match resolve(axis, self.rank()) {
+            Some(axis) => apply(Op::ArgReduce(op, axis), &[self], Location::caller()),
+            None => self.no_axis(op.name(), axis, Location::caller()),
+        }
+    }
+
+    /// A contraction; see [`DotAxes`]. Of integers it wraps; of truth values, as in `jax.lax.dot_general`, it is whether
+    /// both are true anywhere.
+    #[track_caller]
+    pub fn dot_general(&self, other: &Tensor, axes: DotAxes) -> Self {
+        if self.dtype() == other.dtype() && !self.dtype().is_float() && self.error().or(other.error()).is_none() {
+            return self.dot_of_integers(other, &axes);
+        }
+        apply(Op::Dot(axes), &[self, other], Location::caller())
+    }
+
+    /// The op `dot_general` takes floats. Of others all products are written down, and summed in the same kernel.
+    #[track_caller]
+    fn dot_of_integers(&self, other: &Tensor, axes: &DotAxes) -> Self {
+        // What is wrong with floats of these shapes is wrong with these.
+        let as_floats = [self, other].map(|x| x.ty().with_dtype(DType::F32));
+        if let Err(why) = infer(&Op::Dot(axes.clone()), &[&as_floats[0], &as_floats[1]]) {
+            let why = why.replace("f32[", &format!("{}[", self.dtype()));
+            return refuse(&[self, other], Error::op("dot_general", why, Location::caller()));
+        }
+        let free = [axes.free(0, self.rank()), axes.free(1, other.rank())];
+        // Both as [batch, free axes of the left, free axes of the right, contracted].
+        let spread = |x: &Tensor, side: usize| {
+            let of = |&(left, right): &(usize, usize)| if side == 0 { left } else { right };
+            let (batch, contracted) = (axes.batch.iter().map(of), axes.contract.iter().map(of));
+            let perm: Axes = batch.chain(free[side].iter().copied()).chain(contracted).collect();
+            let mut shape: Shape = perm.iter().map(|&axis| x.shape()[axis]).collect();
+            let place = axes.batch.len() + if side == 0 { free[0].len() } else { 0 };
+            shape.insert_many(place, std::iter::repeat_n(1, free[1 - side].len()));
+            x.transpose(&perm).reshape(&shape)
+        };
+        let products = spread(self, 0) * spread(other, 1);
+        let contracted: Axes = (products.rank() - axes.contract.len()..products.rank()).collect();
+        let sum = if self.dtype() == DType::Bool { ReduceOp::Or } else { ReduceOp::Sum };
+        products.reduce(sum, &contracted)
+    }
+
+    /// The matrix product as NumPy has it: the last axis of this with the last but one of `other` (its only one, if
+    /// it has one); the axes before are batch axes and broadcast.
+    #[track_caller]
+    pub fn matmul(&self, other: &Tensor) -> Self {
+        let (m, n) = (self.rank(), other.rank());
+        if m == 0 || n == 0 {
+            let why = format!("takes matrices or vectors, not {} and {}", self.ty(), other.ty());
+            return refuse(&[self, other], Error::op("matmul", why, Location::caller()));
+        }
+        let (x, y) = promote_types(self.operand(), other.operand());
+        let contract = (m - 1, n.saturating_sub(2));
+        if m <= 2 && n <= 2 {
+            return x.dot_general(&y, DotAxes { batch: SmallVec::new(), contract: SmallVec::from_slice(&[contract]) });
+        }
+        if n <= 2 {
+            // A matrix for all batches: the batch axes of the left are more rows.
+            return x.dot_general(&y, DotAxes { batch: SmallVec::new(), contract: SmallVec::from_slice(&[contract]) });
+        }
+        let left = &x.shape()[..m.saturating_sub(2)];
+        let right = &y.shape()[..n - 2];
+        let Some(batch) = broadcast_shape(left, right) else {
+            let error = mismatch("matmul", x.ty(), y.ty(), Location::caller());
+            return refuse(&[&x, &y], error);
+        };
+        let grow = |t: &Tensor, keep: usize| {
+            let mut shape = batch.clone();
+            shape.extend_from_slice(&t.shape()[t.rank() - keep..]);
+            t.broadcast_to(&shape)
+        };
+        let rows = if m == 1 { 1 } else { 2 };
+        let (x, y) = (grow(&x, rows), grow(&y, 2));
+        let pairs = (0..batch.len()).map(|axis| (axis, axis)).collect();
+        let axes = DotAxes { batch: pairs, contract: SmallVec::from_slice(&[(batch.len() + rows - 1, batch.len())]) };
+        x.dot_general(&y, axes)
+    }
+}
+
+macro_rules! reduce_methods {
+    ($($(#[$doc:meta])* $all:ident $axes:ident $keep:ident $op:ident;)*) => {
+        impl Tensor { $(
+            $(#[$doc])* #[doc = "\n\nOf all elements."] #[track_caller]
+            pub fn $all(&self) -> Self { self.reduce(ReduceOp::$op, ..) }
+            $(#[$doc])* #[doc = "\n\nOver axes, which vanish."] #[track_caller]
+            pub fn $axes(&self, axes: impl IntoAxes) -> Self { self.reduce(ReduceOp::$op, axes) }
+            $(#[$doc])* #[doc = "\n\nOver axes, which stay with extent 1."] #[track_caller]
+            pub fn $keep(&self, axes: impl IntoAxes + Clone) -> Self { self.reduce_keep(ReduceOp::$op, axes) }
+        )* }
+    };
+}
+reduce_methods! {
+    /// The sum; of truth values how many are true, i32.
+    sum sum_axes sum_keep Sum;
+    /// The product; of truth values 0 or 1, i32.
+    prod prod_axes prod_keep Prod;
+    /// The largest; NaN if any is, and so is then its derivative. Equals share the derivative.
+    max max_axes max_keep Max;
+    /// The smallest; NaN if any is, and so is then its derivative. Equals share the derivative.
+    min min_axes min_keep Min;
+    /// Are all true?
+    all all_axes all_keep And;
+    /// Is any true?
+    any any_axes any_keep Or;
+}

@@ -1,0 +1,406 @@
+//! The reference interpreter: what a graph means.
+//!
+//! A graph and its inputs come in, its results go out, computed one element at a time. Compiled code is tested against
+//! this, constants are folded with it, and anomaly detection re-runs a step in it. It is plain and obviously right
+//! rather than fast: an element is its bits, float math is done in f64 and rounded once, sums and products of floats
+//! are accumulated in f64. It does *not* promise the bits of compiled code for floats (which accumulates in f32, in
+//! another order), but it does for integers, truth values, movement and random bits.
+
+mod scalar;
+
+use smallvec::SmallVec;
+
+use crate::array::{Array, has_room};
+use crate::error::{Error, Result};
+use crate::graph::{ArgOp, BinaryOp, CompareOp, DotAxes, Graph, Literal, Node, Op, ReduceOp, ValueId, verify};
+use crate::types::{DType, Shape, TensorType, row_major_strides};
+
+/// The results of `graph` for these inputs.
+///
+/// # Errors
+/// Inputs of other numbers or types than the graph takes, a graph that does not verify, a value there is no memory for.
+pub fn interpret(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
+    interpret_each(graph, inputs, &mut |_, _| Ok(()))
+}
+
+/// As [`interpret`], and shows every value to `each` as soon as it is known. An error of `each` ends the evaluation.
+///
+/// # Errors
+/// As [`interpret`], or that of `each`.
+pub fn interpret_each(
+    graph: &Graph,
+    inputs: &[Array],
+    each: &mut dyn FnMut(ValueId, &Array) -> Result<()>,
+) -> Result<Vec<Array>> {
+    verify(graph, "building the graph to interpret")?;
+    if inputs.len() != graph.params.len() {
+        return Err(Error::new(format!("interpret: {} inputs for a graph of {}", inputs.len(), graph.params.len())));
+    }
+    for (i, (input, &param)) in inputs.iter().zip(&graph.params).enumerate() {
+        if input.ty() != graph.ty(param) {
+            return Err(Error::new(format!("interpret: input {i} is {}, not {}", input.ty(), graph.ty(param))));
+        }
+    }
+    // Values are dropped after their last use, so that whole training steps fit into memory.
+    let mut uses = graph.uses();
+    let mut values: Vec<Option<Array>> = vec![None; graph.nodes.len()];
+    for id in graph.ids() {
+        let node = graph.node(id);
+        // An element is eight bytes here.
+        has_room(node.ty.elements().saturating_mul(8), || node.ty.to_string())
+            .map_err(|e| e.context(node.op.name()))?;
+        let result = {
+            let get = |x: &ValueId| values[x.index()].as_ref().expect("a value is kept until its last use");
+            let operands: SmallVec<[&Array; 4]> = node.operands.iter().map(get).collect();
+            apply(node, &operands, inputs)?
+        };
+        each(id, &result)?;
+        for x in &node.operands {
+            uses[x.index()] -= 1;
+            if uses[x.index()] == 0 {
+                values[x.index()] = None;
+            }
+        }
+        values[id.index()] = (uses[id.index()] > 0).then_some(result);
+    }
+    Ok(graph.outputs.iter().map(|x| values[x.index()].clone().expect("a result is used as such")).collect())
+}
+
+/// The value of one node. `inputs` are the graph's.
+fn apply(node: &Node, operands: &[&Array], inputs: &[Array]) -> Result<Array> {
+    let ty = &node.ty;
+    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| bits_of(a.ty().dtype, a.bytes())).collect();
+    let from = |i: usize| operands[i].ty();
+    let count = ty.elements();
+    let bits: Vec<u64> = match &node.op {
+        Op::Param(i) => return Ok(inputs[*i].clone()),
+        Op::Constant(constant) => return Ok(constant.0.clone()),
+        Op::Literal(literal) => vec![literal.bits],
+        Op::Iota { dtype, axis, .. } => {
+            (0..count).map(|i| Literal::new(*dtype, unflatten(i, &ty.shape)[*axis] as f64).bits).collect()
+        }
+        Op::Unary(op) => x[0].iter().map(|&x| scalar::unary(*op, from(0).dtype, x)).collect(),
+        Op::Binary(op) => x[0].iter().zip(&x[1]).map(|(&x, &y)| scalar::binary(*op, ty.dtype, x, y)).collect(),
+        Op::Compare(op) => {
+            let dtype = from(0).dtype;
+            x[0].iter().zip(&x[1]).map(|(&x, &y)| u64::from(scalar::compare(*op, dtype, x, y))).collect()
+        }
+        Op::Select => (0..count).map(|i| if x[0][i] != 0 { x[1][i] } else { x[2][i] }).collect(),
+        Op::Convert(to) => x[0].iter().map(|&x| scalar::convert(from(0).dtype, *to, x)).collect(),
+        // The same bits, row-major: as another element type, or as another shape.
+        Op::Bitcast(_) | Op::StopGradient | Op::Reshape(_) => x[0].clone(),
+        Op::Threefry(word) => {
+            let words = |i: usize| scalar::threefry([x[0][i], x[1][i]], [x[2][i], x[3][i]]);
+            (0..count).map(|i| words(i)[usize::from(*word)]).collect()
+        }
+        Op::Transpose(perm) => pick(ty, &x[0], from(0), |at, source| {
+            for (i, &axis) in perm.iter().enumerate() {
+                source[axis] = at[i];
+            }
+        }),
+        Op::Broadcast { dims, .. } => pick(ty, &x[0], from(0), |at, source| {
+            for (axis, &dim) in dims.iter().enumerate() {
+                source[axis] = if from(0).shape[axis] == 1 { 0 } else { at[dim] };
+            }
+        }),
+        Op::Slice { start, stride, .. } => pick(ty, &x[0], from(0), |at, source| {
+            for axis in 0..at.len() {
+                source[axis] = start[axis] + at[axis] * stride[axis];
+            }
+        }),
+        Op::Rev(axes) => pick(ty, &x[0], from(0), |at, source| {
+            for axis in 0..at.len() {
+                source[axis] = if axes.contains(&axis) { ty.shape[axis] - 1 - at[axis] } else { at[axis] };
+            }
+        }),
+        Op::Pad { low, interior, .. } => pad(ty, &x[0], from(0), x[1][0], low, interior),
+        Op::Concat(axis) => concat(ty, &x, operands, *axis),
+        Op::Reduce(op, axes) => reduce(ty, &x[0], from(0), *op, axes),
+        Op::ArgReduce(op, axis) => arg_reduce(ty, &x[0], from(0), *op, *axis),
+        Op::Dot(axes) => dot(ty, &x, [from(0), from(1)], axes),
+    };
+    array_of(ty, &bits)
+}
+
+/// The elements of this memory as their bits.
+pub(crate) fn bits_of(dtype: DType, bytes: &[u8]) -> Vec<u64> {
+    match dtype {
+        DType::Bool => bytes.iter().map(|&b| u64::from(b)).collect(),
+        DType::I32 | DType::U32 | DType::F32 => {
+            let words = bytes.as_chunks::<4>().0;
+            words.iter().map(|&word| u64::from(u32::from_ne_bytes(word))).collect()
+        }
+        DType::F64 => bytes.as_chunks::<8>().0.iter().map(|&word| u64::from_ne_bytes(word)).collect(),
+    }
+}
+
+/// The array of these elements.
+pub(crate) fn array_of(ty: &TensorType, bits: &[u64]) -> Result<Array> {
+    let bytes: Vec<u8> = match ty.dtype {
+        DType::Bool => bits.iter().map(|&x| x as u8).collect(),
+        DType::I32 | DType::U32 | DType::F32 => bits.iter().flat_map(|&x| (x as u32).to_ne_bytes()).collect(),
+        DType::F64 => bits.iter().flat_map(|&x| x.to_ne_bytes()).collect(),
+    };
+    Array::from_bytes(ty, &bytes)
+}
+
+/// The index along each axis of element `i` of a row-major shape.
+fn unflatten(mut i: usize, shape: &[usize]) -> Shape {
+    let mut at = Shape::from_elem(0, shape.len());
+    for axis in (0..shape.len()).rev() {
+        at[axis] = i % shape[axis];
+        i /= shape[axis];
+    }
+    at
+}
+
+/// The inverse of [`unflatten`].
+fn flatten(at: &[usize], shape: &[usize]) -> usize {
+    at.iter().zip(shape).fold(0, |i, (&at, &extent)| i * extent + at)
+}
+
+/// Every element of the result is some element of the operand: `find` fills in its index from the result's.
+fn pick(ty: &TensorType, x: &[u64], from: &TensorType, find: impl Fn(&[usize], &mut [usize])) -> Vec<u64> {
+    let mut source = Shape::from_elem(0, from.rank());
+    let element = |i| {
+        find(&unflatten(i, &ty.shape), &mut source);
+        x[flatten(&source, &from.shape)]
+    };
+    (0..ty.elements()).map(element).collect()
+}
+
+fn pad(ty: &TensorType, x: &[u64], from: &TensorType, value: u64, low: &[isize], interior: &[usize]) -> Vec<u64> {
+    let mut result = vec![value; ty.elements()];
+    'elements: for (i, &x) in x.iter().enumerate() {
+        let mut at = unflatten(i, &from.shape);
+        for axis in 0..at.len() {
+            // Negative padding moves elements out of the result: those are cut off.
+            let place = low[axis] + (at[axis] * (interior[axis] + 1)) as isize;
+            if place < 0 || place as usize >= ty.shape[axis] {
+                continue 'elements;
+            }
+            at[axis] = place as usize;
+        }
+        result[flatten(&at, &ty.shape)] = x;
+    }
+    result
+}
+
+fn concat(ty: &TensorType, x: &[Vec<u64>], operands: &[&Array], axis: usize) -> Vec<u64> {
+    let mut result = vec![0; ty.elements()];
+    let mut start = 0;
+    for (x, operand) in x.iter().zip(operands) {
+        let shape = &operand.ty().shape;
+        for (i, &x) in x.iter().enumerate() {
+            let mut at = unflatten(i, shape);
+            at[axis] += start;
+            result[flatten(&at, &ty.shape)] = x;
+        }
+        start += shape[axis];
+    }
+    result
+}
+
+/// The two-operand op that a reduction repeats, and the value that it gives for no elements.
+fn folding(op: ReduceOp, dtype: DType) -> (BinaryOp, f64) {
+    let binary = match op {
+        ReduceOp::Sum => BinaryOp::Add,
+        ReduceOp::Prod => BinaryOp::Mul,
+        ReduceOp::Max => BinaryOp::Max,
+        ReduceOp::Min => BinaryOp::Min,
+        ReduceOp::And => BinaryOp::And,
+        ReduceOp::Or => BinaryOp::Or,
+    };
+    (binary, op.identity(dtype).value())
+}
+
+fn reduce(ty: &TensorType, x: &[u64], from: &TensorType, op: ReduceOp, axes: &[usize]) -> Vec<u64> {
+    let place = |i: usize| {
+        let at = unflatten(i, &from.shape);
+        let kept: Shape = (0..at.len()).filter(|axis| !axes.contains(axis)).map(|axis| at[axis]).collect();
+        flatten(&kept, &ty.shape)
+    };
+    let (op, start) = folding(op, ty.dtype);
+    if ty.dtype.is_float() {
+        let mut result = vec![start; ty.elements()];
+        for (i, &x) in x.iter().enumerate() {
+            let result = &mut result[place(i)];
+            *result = scalar::float_binary(op, *result, scalar::value(ty.dtype, x));
+        }
+        return result.into_iter().map(|x| scalar::round(ty.dtype, x)).collect();
+    }
+    let mut result = vec![Literal::new(ty.dtype, start).bits; ty.elements()];
+    for (i, &x) in x.iter().enumerate() {
+        let result = &mut result[place(i)];
+        *result = scalar::binary(op, ty.dtype, *result, x);
+    }
+    result
+}
+
+fn arg_reduce(ty: &TensorType, x: &[u64], from: &TensorType, op: ArgOp, axis: usize) -> Vec<u64> {
+    let better = match op {
+        ArgOp::Max => CompareOp::Gt,
+        ArgOp::Min => CompareOp::Lt,
+    };
+    let dtype = from.dtype;
+    let best = |i: usize| {
+        let mut at = unflatten(i, &ty.shape);
+        at.insert(axis, 0);
+        let mut along = |k: usize| {
+            at[axis] = k;
+            x[flatten(&at, &from.shape)]
+        };
+        let mut best = 0;
+        for k in 1..from.shape[axis] {
+            let (x, y) = (along(k), along(best));
+            // The first of equals stays, and so does the first NaN.
+            let wins = scalar::value(dtype, x).is_nan() || scalar::compare(better, dtype, x, y);
+            if wins && !scalar::value(dtype, y).is_nan() {
+                best = k;
+            }
+        }
+        best as u64
+    };
+    (0..ty.elements()).map(best).collect()
+}
+
+fn dot(ty: &TensorType, x: &[Vec<u64>], from: [&TensorType; 2], axes: &DotAxes) -> Vec<u64> {
+    let side = |side: usize| -> Side {
+        let pick = |&(a, b): &(usize, usize)| if side == 0 { a } else { b };
+        let strides = row_major_strides(&from[side].shape);
+        let stride = |pair| strides[pick(pair)];
+        let extents: Shape = axes.contract.iter().map(|pair| from[side].shape[pick(pair)]).collect();
+        let contracted = axes.contract.iter().map(stride).collect::<Shape>();
+        Side {
+            values: x[side].iter().map(|&x| scalar::value(ty.dtype, x)).collect(),
+            batch: axes.batch.iter().map(stride).collect(),
+            free: axes.free(side, from[side].rank()).iter().map(|&axis| strides[axis]).collect(),
+            along: (0..extents.iter().product()).map(|k| offset(&unflatten(k, &extents), &contracted)).collect(),
+        }
+    };
+    let (left, right) = (side(0), side(1));
+    let element = |i: usize| {
+        // The result's axes: batch, free axes of the left, free axes of the right.
+        let at = unflatten(i, &ty.shape);
+        let (batch, free) = at.split_at(left.batch.len());
+        let (free_left, free_right) = free.split_at(left.free.len());
+        let start_left = offset(batch, &left.batch) + offset(free_left, &left.free);
+        let start_right = offset(batch, &right.batch) + offset(free_right, &right.free);
+        let product = |(&a, &b): (&usize, &usize)| left.values[start_left + a] * right.values[start_right + b];
+        let sum = left.along.iter().zip(&right.along).map(product).fold(0.0, |sum, product| sum + product);
+        scalar::round(ty.dtype, sum)
+    };
+    (0..ty.elements()).map(element).collect()
+}
+
+/// One operand of a contraction: its elements, the strides of its batch and free axes, and the offsets of the elements
+/// that one element of the result runs over.
+struct Side {
+    values: Vec<f64>,
+    batch: Shape,
+    free: Shape,
+    along: Vec<usize>,
+}
+
+fn offset(at: &[usize], strides: &[usize]) -> usize {
+    at.iter().zip(strides).map(|(&at, &stride)| at * stride).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::array::Element;
+    use crate::graph::{Operands, infer, parse, samples};
+
+    /// The result of the graph `text`, which has one.
+    fn run<T: Element>(text: &str, inputs: &[Array]) -> Vec<T> {
+        interpret(&parse(text).unwrap(), inputs).unwrap()[0].as_slice::<T>().unwrap().to_vec()
+    }
+
+    fn array<T: Element>(shape: &[usize], data: &[T]) -> Array {
+        Array::from_vec(shape, data.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn every_sample_evaluates() {
+        for sample in samples() {
+            let mut graph = Graph::new();
+            let params: Operands = sample.operands.iter().map(|ty| graph.param(ty.clone())).collect();
+            let ty = infer(&sample.op, &sample.operands.iter().collect::<Vec<_>>()).unwrap();
+            let id = graph.push(Node { op: sample.op.clone(), operands: params, ty: ty.clone(), location: None });
+            graph.outputs.push(id);
+            let inputs: Vec<Array> = sample.operands.iter().map(|ty| Array::zeros(ty).unwrap()).collect();
+            assert_eq!(interpret(&graph, &inputs).unwrap()[0].ty(), &ty, "{graph}");
+        }
+    }
+
+    #[test]
+    fn movement() {
+        let x = array(&[2, 3], &[0, 1, 2, 3, 4, 5]);
+        let one = |op: &str, ty: &str| {
+            run::<i32>(
+                &format!("fn f(%0: i32[2,3]) -> ({ty}) {{\n%1: {ty} = {op}\nreturn %1\n}}"),
+                std::slice::from_ref(&x),
+            )
+        };
+        assert_eq!(one("transpose %0 [perm=1,0]", "i32[3,2]"), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(one("reshape %0 [shape=3,2]", "i32[3,2]"), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(one("slice %0 [start=0,0, limit=2,3, stride=1,2]", "i32[2,2]"), [0, 2, 3, 5]);
+        assert_eq!(one("rev %0 [axes=1]", "i32[2,3]"), [2, 1, 0, 5, 4, 3]);
+        assert_eq!(one("concatenate %0, %0 [axis=1]", "i32[2,6]"), [0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5]);
+        assert_eq!(
+            one("broadcast_in_dim %0 [shape=2,2,3, dims=1,2]", "i32[2,2,3]"),
+            [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
+        );
+        assert_eq!(one("reduce_sum %0 [axes=0]", "i32[3]"), [3, 5, 7]);
+        assert_eq!(one("reduce_max %0 [axes=0,1]", "i32[]"), [5]);
+        assert_eq!(one("argmax %0 [axis=1]", "i32[2]"), [2, 2]);
+        let padded = run::<i32>(
+            "fn f(%0: i32[3], %1: i32[]) -> (i32[6]) {\n%2: i32[6] = pad %0, %1 [low=-1, high=2, interior=1]\nreturn %2\n}",
+            &[array(&[3], &[1, 2, 3]), Array::scalar(9)],
+        );
+        assert_eq!(padded, [9, 2, 9, 3, 9, 9]);
+    }
+
+    #[test]
+    fn contractions() {
+        let x = array(&[2, 3], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let y = array(&[3, 2], &[1.0f32, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        let product = run::<f32>(
+            "fn f(%0: f32[2,3], %1: f32[3,2]) -> (f32[2,2]) {\n\
+             %2: f32[2,2] = dot_general %0, %1 [batch=, contract=1:0]\nreturn %2\n}",
+            &[x.clone(), y.clone()],
+        );
+        assert_eq!(product, [4.0, 5.0, 10.0, 11.0]);
+        let batched = run::<f32>(
+            "fn f(%0: f32[2,3], %1: f32[3,2]) -> (f32[2]) {\n\
+             %2: f32[2] = dot_general %0, %1 [batch=0:1, contract=1:0]\nreturn %2\n}",
+            &[x, y],
+        );
+        assert_eq!(batched, [4.0, 11.0]);
+    }
+
+    #[test]
+    fn nan_wins_and_nothing_has_an_identity() {
+        let x = array(&[2, 2], &[1.0f32, f32::NAN, -0.0, 0.0]);
+        let one = |op: &str, ty: &str| format!("fn f(%0: f32[2,2]) -> ({ty}) {{\n%1: {ty} = {op}\nreturn %1\n}}");
+        assert_eq!(run::<i32>(&one("argmax %0 [axis=1]", "i32[2]"), std::slice::from_ref(&x)), [1, 0]);
+        assert_eq!(run::<i32>(&one("argmin %0 [axis=1]", "i32[2]"), std::slice::from_ref(&x)), [1, 0]);
+        let max = run::<f32>(&one("reduce_max %0 [axes=1]", "f32[2]"), &[x]);
+        assert!(max[0].is_nan() && max[1].is_sign_positive());
+        let none = |op: &str| {
+            let text = format!("fn f(%0: i32[2,0]) -> (i32[2]) {{\n%1: i32[2] = {op} %0 [axes=1]\nreturn %1\n}}");
+            run::<i32>(&text, &[array::<i32>(&[2, 0], &[])])[0]
+        };
+        let names = ["reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or"];
+        assert_eq!(names.map(none), [0, 1, i32::MIN, i32::MAX, -1, 0]);
+    }
+
+    #[test]
+    fn wrong_inputs_are_errors() {
+        let graph = parse("fn f(%0: f32[2]) -> (f32[2]) {\nreturn %0\n}").unwrap();
+        assert_eq!(interpret(&graph, &[]).unwrap_err().to_string(), "interpret: 0 inputs for a graph of 1");
+        let error = interpret(&graph, &[Array::scalar(1.0f32)]).unwrap_err();
+        assert_eq!(error.to_string(), "interpret: input 0 is f32[], not f32[2]");
+    }
+}

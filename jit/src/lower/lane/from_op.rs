@@ -1,0 +1,223 @@
+//! Elementwise ops as lane instructions: one exhaustive match over the scalar families.
+
+use super::{
+    LaneBinary as B, LaneCompare as C, LaneConvert as V, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary as U, math,
+};
+use crate::graph::{BinaryOp, CompareOp, Literal, Op, ReduceOp, UnaryOp};
+use crate::types::DType;
+
+impl LaneType {
+    /// The lane that an element becomes in a register.
+    pub fn of(dtype: DType) -> LaneType {
+        match dtype {
+            DType::Bool => LaneType::Bool,
+            DType::I32 | DType::U32 => LaneType::I32,
+            DType::F32 => LaneType::F32,
+            DType::F64 => LaneType::F64,
+        }
+    }
+}
+
+/// A constant of an element type.
+pub fn literal(p: &mut LaneProgram, literal: Literal) -> LaneId {
+    p.bits(LaneType::of(literal.dtype), literal.bits)
+}
+
+/// The instructions of the elementwise `op` on operands of element type `dtype` (that of the first operand; of the
+/// second for a select). `None` when `op` is not elementwise.
+pub fn lower(p: &mut LaneProgram, op: &Op, dtype: DType, args: &[LaneId]) -> Option<LaneId> {
+    Some(match op {
+        Op::Unary(op) => unary(p, *op, dtype, args[0]),
+        Op::Binary(op) => binary(p, *op, dtype, args[0], args[1]),
+        Op::Compare(op) => compare(p, *op, dtype, args[0], args[1]),
+        Op::Select => p.select(args[0], args[1], args[2]),
+        Op::Convert(to) => convert(p, dtype, *to, args[0]),
+        Op::Bitcast(to) => match (LaneType::of(dtype), LaneType::of(*to)) {
+            (LaneType::F32, LaneType::I32) => p.convert(V::F32Bits, args[0]),
+            (LaneType::I32, LaneType::F32) => p.convert(V::F32FromBits, args[0]),
+            _ => args[0],
+        },
+        Op::StopGradient => args[0],
+        Op::Threefry(word) => {
+            let (a, b) = math::threefry2x32(p, args[0], args[1], args[2], args[3]);
+            if *word == 0 { a } else { b }
+        }
+        Op::Param(_)
+        | Op::Literal(_)
+        | Op::Constant(_)
+        | Op::Iota { .. }
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Broadcast { .. }
+        | Op::Slice { .. }
+        | Op::Pad { .. }
+        | Op::Concat(_)
+        | Op::Rev(_)
+        | Op::Reduce(..)
+        | Op::ArgReduce(..)
+        | Op::Dot(_) => return None,
+    })
+}
+
+/// One step of a reduction: what `x` makes of the partial result `acc`. Truth values are reduced as integers.
+pub fn accumulate(p: &mut LaneProgram, op: ReduceOp, dtype: DType, acc: LaneId, x: LaneId) -> LaneId {
+    let op = match op {
+        ReduceOp::Sum => return p.add(acc, x),
+        ReduceOp::Prod => BinaryOp::Mul,
+        ReduceOp::Max => BinaryOp::Max,
+        ReduceOp::Min => BinaryOp::Min,
+        ReduceOp::And => BinaryOp::And,
+        ReduceOp::Or => BinaryOp::Or,
+    };
+    binary(p, op, if dtype == DType::Bool { DType::I32 } else { dtype }, acc, x)
+}
+
+/// What a reduction of nothing gives, as the bits of a lane. Truth values are reduced as integers 0 and 1.
+pub fn identity(op: ReduceOp, dtype: DType) -> u64 {
+    match (op, dtype) {
+        // Truth values are reduced as integers.
+        (ReduceOp::Min, DType::Bool) => u64::from(u32::MAX),
+        _ => op.identity(dtype).bits,
+    }
+}
+
+fn unary(p: &mut LaneProgram, op: UnaryOp, dtype: DType, x: LaneId) -> LaneId {
+    match op {
+        UnaryOp::Neg => p.unary(U::Neg, x),
+        UnaryOp::Abs => p.unary(U::Abs, x),
+        UnaryOp::Sign if dtype.is_float() => math::sign(p, x),
+        UnaryOp::Sign => {
+            // max(-1, min(1, x))
+            let (one, minus) = (p.i32(1), p.i32(-1));
+            let below = p.binary(B::SMin, x, one);
+            p.binary(B::SMax, below, minus)
+        }
+        UnaryOp::Not => p.unary(U::Not, x),
+        UnaryOp::Floor => p.unary(U::Floor, x),
+        UnaryOp::Ceil => p.unary(U::Ceil, x),
+        UnaryOp::Round => p.unary(U::Nearest, x),
+        UnaryOp::IsFinite => math::is_finite(p, x),
+        UnaryOp::Exp => math::exp(p, x),
+        UnaryOp::Exp2 => math::exp2(p, x),
+        UnaryOp::Expm1 => math::expm1(p, x),
+        UnaryOp::Log => math::log(p, x),
+        UnaryOp::Log1p => math::log1p(p, x),
+        UnaryOp::Sin => math::sin(p, x),
+        UnaryOp::Cos => math::cos(p, x),
+        UnaryOp::Tan => math::tan(p, x),
+        UnaryOp::Asin => math::asin(p, x),
+        UnaryOp::Acos => math::acos(p, x),
+        UnaryOp::Atan => math::atan(p, x),
+        UnaryOp::Sinh => math::sinh(p, x),
+        UnaryOp::Cosh => math::cosh(p, x),
+        UnaryOp::Tanh => math::tanh(p, x),
+        UnaryOp::Asinh => math::asinh(p, x),
+        UnaryOp::Acosh => math::acosh(p, x),
+        UnaryOp::Atanh => math::atanh(p, x),
+        UnaryOp::Sigmoid => math::sigmoid(p, x),
+        UnaryOp::Softplus => math::softplus(p, x),
+        UnaryOp::Sqrt => p.unary(U::Sqrt, x),
+        UnaryOp::Rsqrt => math::rsqrt(p, x),
+        UnaryOp::Cbrt => math::cbrt(p, x),
+        UnaryOp::Erf => math::erf(p, x),
+        UnaryOp::Erfc => math::erfc(p, x),
+        UnaryOp::ErfInv => math::erf_inv(p, x),
+    }
+}
+
+fn binary(p: &mut LaneProgram, op: BinaryOp, dtype: DType, x: LaneId, y: LaneId) -> LaneId {
+    let unsigned = dtype == DType::U32;
+    let pick = |signed: B, other: B| if unsigned { other } else { signed };
+    match op {
+        BinaryOp::Add if dtype.is_float() => contracted(p, x, y),
+        BinaryOp::Add => p.add(x, y),
+        BinaryOp::Sub => p.sub(x, y),
+        BinaryOp::Mul => p.mul(x, y),
+        BinaryOp::Div if dtype.is_float() => p.div(x, y),
+        BinaryOp::Div => p.binary(pick(B::SDiv, B::UDiv), x, y),
+        BinaryOp::Rem if dtype.is_float() => math::rem(p, x, y),
+        BinaryOp::Rem => p.binary(pick(B::SRem, B::URem), x, y),
+        BinaryOp::Max if dtype.is_float() => math::max_nan(p, x, y),
+        BinaryOp::Max => p.binary(pick(B::SMax, B::UMax), x, y),
+        BinaryOp::Min if dtype.is_float() => math::min_nan(p, x, y),
+        BinaryOp::Min => p.binary(pick(B::SMin, B::UMin), x, y),
+        BinaryOp::Pow => math::pow(p, x, y),
+        BinaryOp::Atan2 => math::atan2(p, x, y),
+        BinaryOp::And => p.binary(B::And, x, y),
+        BinaryOp::Or => p.binary(B::Or, x, y),
+        BinaryOp::Xor => p.binary(B::Xor, x, y),
+        BinaryOp::Shl => shift(p, B::Shl, x, y),
+        BinaryOp::Shr => shift(p, B::Shr, x, y),
+        BinaryOp::Sar => {
+            // Beyond 31 as by 31: the sign everywhere. The amount is unsigned.
+            let most = p.i32(31);
+            let amount = p.binary(B::UMin, y, most);
+            p.binary(B::Sar, x, amount)
+        }
+    }
+}
+
+/// `x + y`, where one is a product as `fma(a, b, c)`: one rounding less, as XLA has LLVM do it.
+fn contracted(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
+    let product = |v: LaneId| match p.insts[v.index()].op {
+        LaneOp::Binary(B::Mul, a, b) => Some((a, b)),
+        _ => None,
+    };
+    match (product(x), product(y)) {
+        (Some((a, b)), _) => p.fma(a, b, y),
+        (None, Some((a, b))) => p.fma(a, b, x),
+        (None, None) => p.add(x, y),
+    }
+}
+
+/// A shift that gives 0 when the amount is 32 or more.
+fn shift(p: &mut LaneProgram, op: B, x: LaneId, y: LaneId) -> LaneId {
+    let (width, mask, zero) = (p.i32(32), p.i32(31), p.i32(0));
+    let fits = p.compare(C::ULt, y, width);
+    let amount = p.binary(B::And, y, mask);
+    let shifted = p.binary(op, x, amount);
+    p.select(fits, shifted, zero)
+}
+
+fn compare(p: &mut LaneProgram, op: CompareOp, dtype: DType, x: LaneId, y: LaneId) -> LaneId {
+    let (x, y) = if dtype == DType::Bool { (p.convert(V::BoolToI32, x), p.convert(V::BoolToI32, y)) } else { (x, y) };
+    let unsigned = dtype == DType::U32;
+    match op {
+        CompareOp::Eq => p.compare(C::Eq, x, y),
+        CompareOp::Ne => p.compare(C::Ne, x, y),
+        CompareOp::Lt => p.compare(if unsigned { C::ULt } else { C::Lt }, x, y),
+        CompareOp::Le => p.compare(if unsigned { C::ULe } else { C::Le }, x, y),
+        CompareOp::Gt => p.compare(if unsigned { C::ULt } else { C::Lt }, y, x),
+        CompareOp::Ge => p.compare(if unsigned { C::ULe } else { C::Le }, y, x),
+    }
+}
+
+fn convert(p: &mut LaneProgram, from: DType, to: DType, x: LaneId) -> LaneId {
+    use DType::{Bool, F32, F64, I32, U32};
+    match (from, to) {
+        (Bool, Bool) | (F32, F32) | (F64, F64) | (I32 | U32, I32 | U32) => x,
+        (Bool, I32 | U32) => p.convert(V::BoolToI32, x),
+        (Bool, F32) => {
+            let (one, zero) = (p.f32(1.0), p.f32(0.0));
+            p.select(x, one, zero)
+        }
+        (Bool, F64) => {
+            let (one, zero) = (p.f64(1.0), p.f64(0.0));
+            p.select(x, one, zero)
+        }
+        (F32 | F64 | I32 | U32, Bool) => {
+            let zero = p.bits(LaneType::of(from), 0);
+            p.compare(C::Ne, x, zero)
+        }
+        (I32, F32) => p.convert(V::I32ToF32, x),
+        (U32, F32) => p.convert(V::U32ToF32, x),
+        (I32, F64) => p.convert(V::I32ToF64, x),
+        (U32, F64) => p.convert(V::U32ToF64, x),
+        (F32, F64) => p.convert(V::F32ToF64, x),
+        (F64, F32) => p.convert(V::F64ToF32, x),
+        (F32, I32) => p.convert(V::F32ToI32, x),
+        (F32, U32) => p.convert(V::F32ToU32, x),
+        (F64, I32) => p.convert(V::F64ToI32, x),
+        (F64, U32) => p.convert(V::F64ToU32, x),
+    }
+}

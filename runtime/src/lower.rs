@@ -1,0 +1,55 @@
+//! Every stage of a function as printable values, for inspection and tests.
+//!
+//! Comes in: a function and arguments. Goes out: [`Lowered`]. Nothing runs here.
+
+use std::fmt;
+
+use fulgurite_jit::cpu;
+use fulgurite_jit::fuse::{Kernels, fuse};
+use fulgurite_jit::graph::Graph;
+use fulgurite_jit::opt::optimise;
+use fulgurite_jit::panics::guarded;
+use fulgurite_jit::trace::trace_call;
+use fulgurite_jit::{Output, Result, Tree, leaves, unflatten};
+
+/// A function at every stage of compilation.
+pub struct Lowered {
+    /// As traced.
+    pub graph: Graph,
+    /// After the passes.
+    pub optimised: Graph,
+    /// Fused.
+    pub kernels: Kernels,
+    /// The loops, Cranelift's code and the machine code of each kernel.
+    pub listing: Vec<cpu::Listing>,
+}
+
+/// Traces `f` with arguments like `args` and lowers it, without running it.
+///
+/// # Errors
+/// The first error of tracing, or that of `f`, where it returns a [`Result`].
+pub fn lower<A: Tree, R: Output>(f: impl Fn(A) -> R, args: &A) -> Result<Lowered> {
+    let types: Vec<_> = leaves(args).iter().map(|x| x.ty().clone()).collect();
+    let traced = trace_call(&types, |params| Ok(leaves(&f(unflatten(args, params.iter().cloned())).into_result()?)))?;
+    guarded("compiling", || {
+        let graph = traced.graph;
+        let optimised = optimise(&graph)?;
+        let kernels = fuse(&optimised);
+        let listing = cpu::list(&kernels, cpu::Isa::detect())?;
+        Ok(Lowered { graph, optimised, kernels, listing })
+    })
+}
+
+impl fmt::Display for Lowered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "-- graph\n{}", self.graph)?;
+        writeln!(f, "-- optimised graph\n{}", self.optimised)?;
+        writeln!(f, "-- kernels\n{}", self.kernels)?;
+        for kernel in &self.listing {
+            writeln!(f, "-- {}: loops\n{}", kernel.name, kernel.loops)?;
+            writeln!(f, "-- {}: clif\n{}", kernel.name, kernel.clif)?;
+            writeln!(f, "-- {}: machine code\n{}", kernel.name, kernel.asm)?;
+        }
+        Ok(())
+    }
+}
