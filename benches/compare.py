@@ -12,7 +12,7 @@ written to benches/results/<date>-<cpu>.md; a run of some (`compare.py bnn mlp`)
     --gemm         matrix products on one thread beside PyTorch's on one thread, GFLOP/s (benches/gemm.rs)
     --throughput   elementwise functions likewise, elements per ns and GB/s (benches/throughput.rs)
 
-What the steps are is in `peers.py` and `benches/workloads/mod.rs`, how to read the result in benches/README.md.
+What the steps are is in `benches/peers/peers.py` and `benches/workloads/mod.rs`, how to read the result in benches/README.md.
 Needs Python 3.9 and nothing else; JAX and PyTorch are those of `--python`, and one that is missing is a missing column.
 """
 import argparse
@@ -656,7 +656,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"workloads (or shapes, or functions); all unless given: {', '.join(WORKLOADS)}")
     parser.add_argument("--python", default="python3", help="the Python that has JAX and PyTorch (a venv's bin/python)")
-    parser.add_argument("--peers", type=Path, default=ROOT / "../shared/peers/peers.py", help="the peers' workloads")
+    parser.add_argument("--peers", type=Path, default=HERE / "peers/peers.py", help="the peers' workloads")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each workload (3)")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--gemm", action="store_true", help="matrix products beside PyTorch's, on one thread")

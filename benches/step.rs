@@ -6,12 +6,10 @@
 //! (`instructions.py`). `--first=N` times the N calls after the one that compiles, one by one: what a program costs while
 //! it is not yet known whether all threads pay; compare with `FULGURITE_THREADS=1`.
 
-mod workloads;
-
 use std::time::{Duration, Instant};
 
 use fulgurite::Result;
-use workloads::{Run, WORKLOADS, mlp_with_batch};
+use fulgurite_benches::{Run, WORKLOADS, mlp_with_batch};
 
 fn time(run: &mut Run, least: Duration) -> Result<f64> {
     run()?;

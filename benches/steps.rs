@@ -4,10 +4,8 @@
 // The macros at the end make functions without documentation.
 #![allow(missing_docs)]
 
-mod workloads;
-
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use workloads::WORKLOADS;
+use fulgurite_benches::WORKLOADS;
 
 fn steps(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("step");

@@ -3,11 +3,13 @@
 //! Write a pure step function on tensors; the first call traces it, differentiates, fuses and compiles it; every later
 //! call is one call of machine code. A thin trainer in the manner of PyTorch Lightning calls it once per batch.
 //!
-//! This crate re-exports the parts; see the README for a tour, and `fulgurite_jit` for how it works.
+//! This crate re-exports the parts; see the README for a tour, and `fulgurite_jit` for how it works. The trainer is the
+//! feature `trainer`, on by default.
 
 pub use fulgurite_autodiff as autodiff;
 pub use fulgurite_jit as compiler;
 pub use fulgurite_runtime as runtime;
+#[cfg(feature = "trainer")]
 pub use fulgurite_trainer as trainer;
 
 pub use fulgurite_autodiff::{
@@ -19,16 +21,18 @@ pub use fulgurite_jit::{
     named_leaves, one_hot, one_hot_as, relu, relu6, select, silu, soft_sign, softmax, where_,
 };
 pub use fulgurite_runtime::{Bound, Jit, Lowered, jit, lower};
+#[cfg(feature = "trainer")]
 pub use fulgurite_trainer::{ndarray, serde_json};
 
 /// All that a training program usually needs.
 pub mod prelude {
-    pub use crate::trainer::loss::{accuracy, cross_entropy, mse};
-    pub use crate::trainer::nn::{Linear, Mlp};
-    pub use crate::trainer::optim::{Optimizer, adam, adamw, apply_updates, sgd};
+    #[cfg(feature = "trainer")]
     pub use crate::trainer::{
         ArrayDataset, Callback, CsvLogger, DataLoader, DataModule, EarlyStopping, LightningModule, Mode,
         ModelCheckpoint, StepCx, TrainState, Trainer,
+        loss::{accuracy, cross_entropy, mse},
+        nn::{Linear, Mlp},
+        optim::{Optimizer, adam, adamw, apply_updates, sgd},
     };
     pub use crate::{
         DType, Error, Jit, Key, Result, Static, Tensor, Tree, gelu, grad, jit, jvp, leaves, log_softmax, one_hot, relu,
@@ -37,6 +41,6 @@ pub mod prelude {
 }
 
 /// The README's program, so that it compiles and runs.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "trainer"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,8 +1,6 @@
 //! Facts about performance that do not depend on the clock: traces, kernels, memory.
 
 mod common;
-#[path = "../benches/workloads/mod.rs"]
-mod workloads;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,8 +11,7 @@ use fulgurite::compiler::lower::memory::plan;
 use fulgurite::compiler::lower::parallel::Phase;
 use fulgurite::prelude::*;
 use fulgurite::{Lowered, lower};
-
-use workloads::{Run, WORKLOADS};
+use fulgurite_benches::{Run, WORKLOADS};
 
 /// Tests that count what the whole process does run one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -173,7 +170,7 @@ fn a_step_allocates_nothing() -> Result<()> {
         }
         assert_eq!(allocations() - before, 0, "{name}");
     }
-    let mut other = workloads::mlp_with_batch(4);
+    let mut other = fulgurite_benches::mlp_with_batch(4);
     other()
 }
 

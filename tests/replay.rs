@@ -2,15 +2,12 @@
 //! refactoring changes none of them; one that is meant to change code says which kernels, why, and how fast they are.
 
 mod common;
-#[allow(dead_code, reason = "nothing is run here")]
-#[path = "../benches/workloads/mod.rs"]
-mod workloads;
 
 use std::hash::{Hash, Hasher};
 
 use fulgurite::Result;
 use fulgurite::compiler::cpu::{Isa, replay};
-use workloads::WORKLOADS;
+use fulgurite_benches::WORKLOADS;
 
 #[test]
 fn the_code_of_every_kernel() -> Result<()> {

@@ -1,9 +1,9 @@
 //! One function through every stage that does not depend on the machine, and its gradient: the text of all of them.
 
-mod common;
-
 use fulgurite::prelude::*;
 use fulgurite::{Lowered, lower};
+
+use crate::common;
 
 /// The function of `examples/hello.rs`.
 fn f(x: &Tensor) -> Tensor {

@@ -1,16 +1,11 @@
 //! The same bits on any number of threads and with any vectors, for whole training steps.
 
-#[allow(dead_code, reason = "only what the steps are made of is looked at here")]
-#[path = "../benches/workloads/mod.rs"]
-mod workloads;
-
 use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::{Array, DType, TensorType};
 use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
 use fulgurite::{Lowered, lower};
-
-use workloads::WORKLOADS;
+use fulgurite_benches::WORKLOADS;
 
 /// An array of `ty`: small numbers, among them what a label or a key may be.
 fn sample(ty: &TensorType, seed: usize) -> Result<Array> {

@@ -1,4 +1,4 @@
-//! The workloads of `../shared/peers/peers.py`, each one training step: forward, backward, Adam. Shared by the
+//! The workloads of `benches/peers/peers.py`, each one training step: forward, backward, Adam. Shared by the
 //! measurements in `benches/` and by the tests that count kernels.
 
 // A model that is a vector is a `Vec` wherever it goes, and steps have the types they have.
@@ -10,20 +10,20 @@ use fulgurite::trainer::optim::{Adam, AdamState, Optimizer, adam, apply_updates}
 use fulgurite::{gelu, relu};
 
 /// A step and its state: each call runs it once.
-pub(crate) type Run = Box<dyn FnMut() -> Result<()>>;
+pub type Run = Box<dyn FnMut() -> Result<()>>;
 
 /// What a workload needs to be run and looked at.
-pub(crate) struct Workload {
+pub struct Workload {
     /// The name in `peers.py`.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Makes the state and the compiled step.
-    pub(crate) start: fn() -> Run,
+    pub start: fn() -> Run,
     /// Every stage of the step, without running it.
-    pub(crate) lower: fn() -> Result<Lowered>,
+    pub lower: fn() -> Result<Lowered>,
     /// Floating point operations of a step (matrix products only, or elementwise where there are none).
-    pub(crate) flops: f64,
+    pub flops: f64,
     /// Bytes that a step must move at least: state read and written once, inputs read.
-    pub(crate) bytes: f64,
+    pub bytes: f64,
 }
 
 use fulgurite::{Lowered, lower};
@@ -186,7 +186,7 @@ fn mlp_state(sizes: &[usize], batch: usize) -> MlpState {
 }
 
 /// The `mlp` workload with another batch size.
-pub(crate) fn mlp_with_batch(batch: usize) -> Run {
+pub fn mlp_with_batch(batch: usize) -> Run {
     let (params, data) = mlp_state(&[784, 128, 64, 10], batch);
     start(params, data, 1e-3, mlp_loss)
 }
@@ -386,7 +386,7 @@ fn elementwise_lower(rows: usize, columns: usize) -> Result<Lowered> {
 }
 
 /// All workloads, in the order of `peers.py`. FLOPs and bytes are derived in `benches/README.md`.
-pub(crate) const WORKLOADS: &[Workload] = &[
+pub const WORKLOADS: &[Workload] = &[
     Workload { name: "dispatch", start: dispatch_start, lower: dispatch_lower, flops: 4.0, bytes: 32.0 },
     Workload { name: "bnn", start: bnn_start, lower: bnn_lower, flops: 3.79e6, bytes: 390e3 },
     Workload { name: "mlp_tiny", start: mlp_tiny_start, lower: mlp_tiny_lower, flops: 145.4e3, bytes: 40.8e3 },

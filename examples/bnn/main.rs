@@ -4,9 +4,12 @@
 //! `vmap`, and follows the gradient of the evidence bound. Writes `runs/bnn/<version>/`: `metrics.csv`, a checkpoint,
 //! and `fit.png`, the functions it believes in before and after.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod plot;
 
 use clap::Parser;
+use common::RunArgs;
 use fulgurite::prelude::*;
 
 /// Trains a Bayesian neural network on 200 points.
@@ -15,15 +18,8 @@ struct Args {
     /// Training steps.
     #[arg(long, default_value_t = 4_000)]
     steps: usize,
-    /// Continue from this checkpoint.
-    #[arg(long)]
-    resume: Option<std::path::PathBuf>,
-    /// Seed of weights, data order and sampling.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Where runs are kept.
-    #[arg(long, default_value = "runs")]
-    out: std::path::PathBuf,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// Monte Carlo samples per step, and points of data.
@@ -144,27 +140,15 @@ fn main() -> Result<()> {
         let x = Tensor::arange(DType::F32, plot::GRID) / (plot::GRID - 1) * 8.0 - 4.0;
         draws(&layers, &x.reshape(&[plot::GRID, 1]), key.split_n(201)).squeeze(-1)
     });
-    let start = jit(|key: Key| Regression.init(key)).call(Key::new(args.seed))?;
+    let start = jit(|key: Key| Regression.init(key)).call(Key::new(args.run.seed))?;
     let before = grid.call((start, Key::new(2)))?.into_ndarray::<f32>()?;
 
-    let mut trainer = Trainer::new()
-        .name("bnn")
-        .default_root_dir(&args.out)
-        .seed(args.seed)
-        .max_steps(args.steps)
-        .log_every_n_steps(10)
-        .logger(CsvLogger::new())
-        .callback(ModelCheckpoint::last());
-    if let Some(path) = args.resume {
-        trainer = trainer.ckpt_path(path);
-    }
+    let trainer = args.run.trainer("bnn").max_steps(args.steps).log_every_n_steps(10);
     let fit = trainer.fit(&Regression, &loader)?;
 
     let after = grid.call((fit.model, Key::new(2)))?.into_ndarray::<f32>()?;
     if let Some(folder) = fit.folder {
-        let path = folder.join("fit.png");
-        plot::fit(&path, &points, &before, &after).map_err(|e| Error::new(format!("{}: {e}", path.display())))?;
-        println!("{}", path.display());
+        plot::fit(&folder.join("fit.png"), &points, &before, &after)?;
     }
     Ok(())
 }

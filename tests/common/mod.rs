@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Compares `text` with `tests/golden/NAME`, or rewrites that where `UPDATE` is 1.
 #[track_caller]
 pub(crate) fn golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
     if std::env::var("UPDATE").is_ok_and(|update| update == "1") {
         std::fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         return;

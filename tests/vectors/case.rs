@@ -15,7 +15,7 @@ use serde_json::Value;
 /// One case.
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// What to compute. A case of an element type that fulgurite has not got is an op of its own: `convert u8`.
+    /// What to compute.
     pub(crate) op: String,
     pub(crate) params: Params,
     /// `value`, `jvp`, `vjp`, `vmap`.
@@ -55,6 +55,26 @@ pub(crate) struct Params(Value);
 impl Params {
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.get(name).is_some()
+    }
+
+    /// Is it Python's `None`, or missing?
+    pub(crate) fn is_none(&self, name: &str) -> bool {
+        self.0.get(name).is_none_or(Value::is_null)
+    }
+
+    /// A parameter that is of no one type.
+    pub(crate) fn json(&self, name: &str) -> &Value {
+        self.get(name)
+    }
+
+    /// A truth value, false where it is missing.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        !self.is_none(name) && self.get(name).as_bool().expect("a truth value")
+    }
+
+    pub(crate) fn texts(&self, name: &str) -> Vec<&str> {
+        let list = self.get(name).as_array().expect("a list");
+        list.iter().map(|x| x.as_str().expect("a string")).collect()
     }
 
     pub(crate) fn axes(&self, name: &str) -> Axes {
@@ -98,46 +118,44 @@ fn axes(list: &Value) -> Axes {
     list.iter().map(|x| x.as_u64().expect("a natural number") as usize).collect()
 }
 
-/// The folder of the vectors: `FULGURITE_VECTORS`, or `../shared/vectors`, or the project's own few.
-pub(crate) fn folder() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+/// The folders of the vectors: that of `FULGURITE_VECTORS`, or the repository's.
+pub(crate) fn folders() -> Vec<PathBuf> {
     match std::env::var_os("FULGURITE_VECTORS") {
-        Some(folder) => folder.into(),
-        None => [root.join("../shared/vectors"), root.join("tests/vectors-small")]
-            .into_iter()
-            .find(|folder| folder.is_dir())
-            .expect("tests/vectors-small is part of the project"),
+        Some(folder) => vec![folder.into()],
+        None => ["jax", "jax-edge"].map(|set| Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(set)).into(),
     }
 }
 
-/// The names of the groups in the folder.
+/// Are they the repository's?
+pub(crate) fn is_ours() -> bool {
+    std::env::var_os("FULGURITE_VECTORS").is_none()
+}
+
+/// The names of the groups in the folders.
 pub(crate) fn groups() -> Vec<String> {
-    let folder = folder();
-    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let json = files
-        .map(|file| file.expect("an entry of the folder").path())
-        .filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let files = |folder: PathBuf| {
+        let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        files.map(|file| file.expect("an entry of the folder").path())
+    };
+    let json = folders().into_iter().flat_map(files).filter(|path| path.extension().is_some_and(|e| e == "json"));
     json.map(|path| path.file_stem().expect("a file has a name").to_string_lossy().into_owned()).collect()
 }
 
-/// The cases of a group and their arrays by name.
-pub(crate) fn read(group: &str) -> (Vec<Case>, Arrays) {
+/// The cases of a group and their arrays by name. `None` where no folder has the group.
+pub(crate) fn read(group: &str) -> Option<(Vec<Case>, Arrays)> {
+    let folder = folders().into_iter().find(|folder| folder.join(format!("{group}.json")).exists())?;
     let open = |extension| {
-        let path = folder().join(format!("{group}.{extension}"));
+        let path = folder.join(format!("{group}.{extension}"));
         fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     };
     let arrays = Arrays::read(open("npz"));
     let cases: Vec<Value> = serde_json::from_slice(&open("json")).expect("a list of cases");
     let case = |json: Value| {
         let text = |field: &str| json[field].as_str().expect("a string").to_string();
-        let (name, mut op) = (text("name"), text("op"));
-        if arrays.0.get(&format!("{name}/in0")).is_some_and(Option::is_none) {
-            op += " u8";
-        }
         let checks = json["check"].as_array().expect("a list of checks");
         Case {
-            name,
-            op,
+            name: text("name"),
+            op: text("op"),
             params: Params(json["params"].clone()),
             checks: checks.iter().map(|check| check.as_str().expect("a string").into()).collect(),
             rtol: json["rtol"].as_f64().expect("a tolerance"),
@@ -145,17 +163,18 @@ pub(crate) fn read(group: &str) -> (Vec<Case>, Arrays) {
             json,
         }
     };
-    (cases.into_iter().map(case).collect(), arrays)
+    Some((cases.into_iter().map(case).collect(), arrays))
 }
 
-/// Arrays by name; `None` for those of u8.
+/// Arrays by name; `None` for those of an element type that fulgurite has not got.
 pub(crate) struct Arrays(HashMap<String, Option<Tensor>>);
 
 impl Arrays {
     /// The array `CASE/KINDi` (`exp/in0`).
     pub(crate) fn get(&self, case: &Case, kind: &str, i: usize) -> Tensor {
         let name = format!("{}/{kind}{i}", case.name);
-        self.0.get(&name).and_then(Clone::clone).unwrap_or_else(|| panic!("there is no array {name}"))
+        let array = self.0.get(&name).unwrap_or_else(|| panic!("there is no array {name}"));
+        array.clone().unwrap_or_else(|| panic!("the array {name} is of an element type that fulgurite has not got"))
     }
 
     /// The arrays `CASE/KINDi` of these numbers.
@@ -177,7 +196,8 @@ impl Arrays {
 }
 
 /// The array of a `.npy` file, format 1.0: magic, version, the header's length as u16, the header, the elements
-/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>). `None` for an array of u8.
+/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>). `None` for an
+/// array of another element type.
 fn npy(file: &[u8]) -> Option<Tensor> {
     assert_eq!(file[..8], *b"\x93NUMPY\x01\x00", "a .npy file of version 1.0");
     let length = u16::from_le_bytes([file[8], file[9]]) as usize;
@@ -208,7 +228,7 @@ fn npy(file: &[u8]) -> Option<Tensor> {
         "<i4" => elements(data, shape, column_major, i32::from_le_bytes),
         "<u4" => elements(data, shape, column_major, u32::from_le_bytes),
         "|b1" => elements(data, shape, column_major, |[byte]| byte != 0),
-        "|u1" => None,
+        "|u1" | "|i1" | "<i8" | "<u8" => None,
         other => panic!("no elements of type {other} are expected in the vectors"),
     }
 }

@@ -8,7 +8,7 @@ use fulgurite::{
 };
 
 use crate::case::Params;
-use crate::{models, steps};
+use crate::{edge, models, steps};
 
 /// What computes an op: a function of the inputs, which is compiled as a whole.
 #[derive(Clone, Copy)]
@@ -41,69 +41,9 @@ impl Op {
 
 /// The op called `name`.
 pub(crate) fn find(name: &str) -> Option<Op> {
-    let tables = [OPS, models::OPS, steps::OPS];
+    let tables = [OPS, edge::OPS, models::OPS, steps::OPS];
     tables.into_iter().flatten().find(|(op, _)| *op == name).map(|&(_, op)| op)
 }
-
-/// Ops of the vectors that fulgurite has not got, and why not.
-pub(crate) const NOT_YET: &[(&str, &str)] = &[
-    ("convert u8", "no 8-bit integers"),
-    ("lgamma", "no primitive"),
-    ("digamma", "no primitive"),
-    ("cumsum", "no cumulative ops"),
-    ("cumprod", "no cumulative ops"),
-    ("cummax", "no cumulative ops"),
-    ("cummin", "no cumulative ops"),
-    ("cumlogsumexp", "no cumulative ops"),
-    ("sort", "no sorting"),
-    ("argsort", "no sorting"),
-    ("top_k", "no sorting"),
-    ("permutation", "no sorting"),
-    ("dynamic_slice", "no indexing by values"),
-    ("dynamic_update_slice", "no indexing by values"),
-    ("take", "no indexing by values"),
-    ("take_along_axis", "no indexing by values"),
-    ("scatter_add", "no indexing by values"),
-    ("scatter_set", "no indexing by values"),
-    ("conv", "no convolutions"),
-    ("max_pool", "no windows"),
-    ("sum_pool", "no windows"),
-    ("cholesky", "no linear algebra"),
-    ("triangular_solve", "no linear algebra"),
-    ("solve", "no linear algebra"),
-    ("inv", "no linear algebra"),
-    ("slogdet", "no linear algebra"),
-    ("eigvalsh", "no linear algebra"),
-    ("scan_rnn", "no control flow"),
-    ("scan_reverse", "no control flow"),
-    ("fori_power", "no control flow"),
-    ("while_newton", "no control flow"),
-    ("cond", "no control flow"),
-    ("switch", "no control flow"),
-    ("checkpoint_mlp", "no checkpointing"),
-    ("custom_vjp", "no custom rules"),
-    ("adabelief", "not among the optimisers"),
-    ("rmsprop", "not among the optimisers"),
-    ("adagrad", "not among the optimisers"),
-    ("adamax", "not among the optimisers"),
-    ("radam", "not among the optimisers"),
-    ("lion", "not among the optimisers"),
-    ("lamb", "not among the optimisers"),
-    ("adadelta", "not among the optimisers"),
-    ("amsgrad", "not among the optimisers"),
-    ("yogi", "not among the optimisers"),
-    ("adam_every_3", "not among the optimisers"),
-    ("schedule_onecycle", "not among the schedules"),
-    ("fixed_euler", "no solvers"),
-    ("fixed_heun", "no solvers"),
-    ("fixed_midpoint", "no solvers"),
-    ("fixed_bosh3", "no solvers"),
-    ("fixed_tsit5", "no solvers"),
-    ("fixed_dopri5", "no solvers"),
-    ("fixed_dopri8", "no solvers"),
-    ("adaptive_tsit5", "no solvers"),
-    ("reverse_time_tsit5", "no solvers"),
-];
 
 const OPS: &[(&str, Op)] = &[
     // ---- elementwise, one operand

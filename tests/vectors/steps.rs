@@ -2,10 +2,13 @@
 //! learning rates of their schedules.
 
 use fulgurite::trainer::optim::schedule::{
-    Schedule, cosine_decay, cosine_decay_to, exponential_decay, join_schedules, linear, piecewise_constant, polynomial,
+    Schedule, cosine_decay, cosine_decay_to, exponential_decay, linear, one_cycle, piecewise_constant, polynomial,
     warmup_cosine,
 };
-use fulgurite::trainer::optim::{Optimizer, adam, adamw, apply_updates, clip, clip_by_global_norm, sgd};
+use fulgurite::trainer::optim::{
+    Optimizer, adabelief, adadelta, adagrad, adam, adamax, adamw, amsgrad, apply_updates, clip, clip_by_global_norm,
+    lamb, lion, multi_steps, radam, rmsprop, sgd, yogi,
+};
 use fulgurite::{Error, Jit, Key, Result, Tensor, Tree, gelu, value_and_grad, vmap};
 
 use crate::case::Params;
@@ -18,6 +21,17 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ("adam", Loop(|p, x| descend(adam(0.1), p, x))),
     ("adamw", Loop(|p, x| descend(adamw(0.1).weight_decay(1e-2), p, x))),
     ("nadam", Loop(|p, x| descend(adam(0.1).nesterov(true), p, x))),
+    ("adabelief", Loop(|p, x| descend(adabelief(0.1), p, x))),
+    ("rmsprop", Loop(|p, x| descend(rmsprop(0.05).decay(0.9), p, x))),
+    ("adagrad", Loop(|p, x| descend(adagrad(0.3), p, x))),
+    ("adamax", Loop(|p, x| descend(adamax(0.1), p, x))),
+    ("radam", Loop(|p, x| descend(radam(0.1), p, x))),
+    ("lion", Loop(|p, x| descend(lion(0.02), p, x))),
+    ("lamb", Loop(|p, x| descend(lamb(0.1), p, x))),
+    ("adadelta", Loop(|p, x| descend(adadelta(1.0), p, x))),
+    ("amsgrad", Loop(|p, x| descend(amsgrad(0.1), p, x))),
+    ("yogi", Loop(|p, x| descend(yogi(0.1), p, x))),
+    ("adam_every_3", Loop(|p, x| descend(multi_steps(adam(0.1), 3), p, x))),
     ("clip_global_norm_adam", Loop(|p, x| descend((clip_by_global_norm(1.0), adam(0.1)), p, x))),
     ("clip_value_sgd", Loop(|p, x| descend((clip(0.5), sgd(0.05)), p, x))),
     ("adam_cosine", Loop(|p, x| descend(adam(cosine_decay(0.1, 10)), p, x))),
@@ -28,6 +42,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ("schedule_linear", Unary(|count| rates(linear(0.1, 0.01, 8), count))),
     ("schedule_exponential", Unary(|count| rates(exponential_decay(0.1, 5, 0.5), count))),
     ("schedule_warmup_cosine", Unary(|count| rates(warmup_cosine(0.0, 0.1, 4, 12, 0.01), count))),
+    ("schedule_onecycle", Unary(|count| rates(one_cycle(0.1, 20), count))),
     ("schedule_polynomial", Unary(|count| rates(polynomial(0.1, 0.01, 2, 9), count))),
     (
         "schedule_sgdr",
@@ -40,7 +55,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
 ];
 
 /// The schedule at each of these counts.
-fn rates(schedule: Schedule, counts: &Tensor) -> Tensor {
+pub(crate) fn rates(schedule: Schedule, counts: &Tensor) -> Tensor {
     vmap(|count: Tensor| schedule.at(&count), 0)(counts.clone())
 }
 

@@ -9,7 +9,7 @@ use fulgurite_runtime::jit;
 use fulgurite_trainer::loss::{accuracy, binary_cross_entropy, cross_entropy, huber, mse};
 use fulgurite_trainer::nn::{Linear, Mlp};
 
-/// `eqx.nn.Linear(5, 3, key=jr.PRNGKey(7))`, from `shared/vectors/layers`.
+/// `eqx.nn.Linear(5, 3, key=jr.PRNGKey(7))`, from the case `linear_init` of `tests/vectors/jax`.
 #[test]
 fn linear_starts_as_in_equinox() -> Result<()> {
     let weight = [

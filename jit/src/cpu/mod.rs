@@ -12,6 +12,10 @@ mod driver;
 pub mod gemm;
 mod isa;
 mod range;
+#[cfg(feature = "simd")]
+mod simd;
+#[cfg(not(feature = "simd"))]
+#[path = "no_simd.rs"]
 mod simd;
 mod symbol;
 

@@ -7,8 +7,7 @@
 use cranelift_codegen::binemit::Reloc;
 use cranelift_module::{FuncId, ModuleReloc, ModuleRelocTarget};
 
-use super::simd::{each_double, each_single};
-use crate::lower::lane::{LaneType, Rare};
+use crate::lower::lane::{Double, LaneType, Rare, Single};
 
 /// A precompiled function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,5 +61,27 @@ impl Symbol {
     pub(super) fn reloc(self, offset: u32) -> ModuleReloc {
         let name = ModuleRelocTarget::user(0, self.id().as_u32());
         ModuleReloc { offset, kind: Reloc::Abs8, name, addend: 0 }
+    }
+}
+
+/// `function` of the lanes whose bits are set.
+///
+/// # Safety
+/// `x` and `y` point to a float for each lane up to the last whose bit is set, `result` to as many that nobody else holds.
+unsafe extern "C" fn each_single(function: Single, x: *const f32, y: *const f32, result: *mut f32, lanes: u32) {
+    for lane in (0..16).filter(|lane| lanes >> lane & 1 == 1) {
+        // SAFETY: the caller's promise.
+        unsafe { *result.add(lane) = function(*x.add(lane), *y.add(lane)) };
+    }
+}
+
+/// The same of f64.
+///
+/// # Safety
+/// As [`each_single`].
+unsafe extern "C" fn each_double(function: Double, x: *const f64, y: *const f64, result: *mut f64, lanes: u32) {
+    for lane in (0..16).filter(|lane| lanes >> lane & 1 == 1) {
+        // SAFETY: the caller's promise.
+        unsafe { *result.add(lane) = function(*x.add(lane), *y.add(lane)) };
     }
 }

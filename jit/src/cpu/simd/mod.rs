@@ -36,7 +36,6 @@ use crate::graph::ReduceOp;
 use crate::lower::lane::{LaneBinary, LaneCompare, LaneInst, LaneOp, LaneProgram, LaneType, LaneUnary, from_op};
 use crate::lower::loops::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Stmt, Transpose};
 
-pub(super) use rare::{each_double, each_single};
 pub(super) use width::Width;
 use width::{Operand, YMM, ZMM, simd, with};
 

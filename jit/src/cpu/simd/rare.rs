@@ -9,7 +9,7 @@ use super::super::symbol::Symbol;
 use super::regalloc::Registers;
 use super::width::{MASK, Width, YMM, ZMM, simd};
 use super::{Emitted, Emitter};
-use crate::lower::lane::{Double, LaneId, LaneType, Rare, Single};
+use crate::lower::lane::{LaneId, LaneType, Rare};
 
 /// The general registers that a called function may change and code here uses; the last one is for the place of the
 /// others.
@@ -123,39 +123,5 @@ impl Emitter<'_> {
     fn address(&mut self, register: AsmRegister64, symbol: Symbol) -> Emitted {
         self.symbols.push((self.assembler.instructions().len(), symbol));
         self.assembler.mov(register, u64::MAX >> 1)
-    }
-}
-
-/// `function` of the lanes whose bits are set.
-///
-/// # Safety
-/// `x` and `y` point to a float for each lane up to the last whose bit is set, `result` to as many that nobody else holds.
-pub(in crate::cpu) unsafe extern "C" fn each_single(
-    function: Single,
-    x: *const f32,
-    y: *const f32,
-    result: *mut f32,
-    lanes: u32,
-) {
-    for lane in (0..16).filter(|lane| lanes >> lane & 1 == 1) {
-        // SAFETY: the caller's promise.
-        unsafe { *result.add(lane) = function(*x.add(lane), *y.add(lane)) };
-    }
-}
-
-/// The same of f64.
-///
-/// # Safety
-/// As [`each_single`].
-pub(in crate::cpu) unsafe extern "C" fn each_double(
-    function: Double,
-    x: *const f64,
-    y: *const f64,
-    result: *mut f64,
-    lanes: u32,
-) {
-    for lane in (0..16).filter(|lane| lanes >> lane & 1 == 1) {
-        // SAFETY: the caller's promise.
-        unsafe { *result.add(lane) = function(*x.add(lane), *y.add(lane)) };
     }
 }

@@ -1,0 +1,255 @@
+"""Times one training step of each workload in JAX (jit), PyTorch (eager) and torch.compile on this CPU.
+
+    python -m venv .venv && .venv/bin/pip install jax optax equinox torch
+    .venv/bin/python benches/peers/peers.py --jax --torch [WORKLOAD ...]     # default: all workloads
+    .venv/bin/python benches/peers/peers.py --compile bnn mlp                # torch.compile
+
+`benches/compare.py` times the same steps beside ours, in turn.
+Prints a row per workload: microseconds per step (median), and compile seconds.
+Each step is forward + backward + optimiser update, results fetched (block_until_ready).
+"""
+import json, os, sys, time, functools
+import numpy as np
+
+def timeit(step, min_s=1.5):
+    step(); t0 = time.perf_counter(); step(); one = time.perf_counter() - t0
+    n = max(3, min(20000, int(min_s / 5 / max(one, 1e-7))))
+    reps = []
+    for _ in range(5):
+        t0 = time.perf_counter()
+        for _ in range(n): step()
+        reps.append((time.perf_counter() - t0) / n)
+    return float(np.median(reps)) * 1e6
+
+# ---------------------------------------------------------------- JAX
+def jax_workloads():
+    import jax, jax.numpy as jnp, optax, equinox as eqx, jax.random as jr
+    W = {}
+    def adam_step(loss_fn, params, lr=1e-3):
+        opt = optax.adam(lr); st = opt.init(params)
+        @functools.partial(jax.jit, donate_argnums=(0, 1))
+        def step(params, st, *batch):
+            loss, g = jax.value_and_grad(loss_fn)(params, *batch)
+            up, st = opt.update(g, st); return optax.apply_updates(params, up), st, loss
+        return step, params, st
+    def runner(step, params, st, batches):
+        state = [params, st, 0]
+        def run():
+            p, s, l = step(state[0], state[1], *batches)
+            l.block_until_ready(); state[0], state[1], state[2] = p, s, l
+        return run
+
+    def dispatch():
+        f = jax.jit(lambda x: x + 1.0); x = jnp.ones(4)
+        return lambda: f(x).block_until_ready()
+    W['dispatch'] = dispatch
+
+    def bnn():
+        def lin_init(k, i, o):
+            a, b = jr.split(k)
+            return dict(wm=jr.normal(a, (o, i)) / (i + o) ** .5, wr=jnp.full((o, i), -3.), bm=jr.normal(b, (o,)) * .1, br=jnp.full((o,), -3.))
+        sizes = [1, 51, 51, 51, 51, 1]
+        ks = jr.split(jr.PRNGKey(0), 5)
+        params = [lin_init(k, i, o) for k, i, o in zip(ks, sizes, sizes[1:])]
+        def lin(p, x, key):
+            w = p['wm'] + jax.nn.softplus(p['wr']) * jr.normal(key, p['wm'].shape)
+            b = p['bm'] + jax.nn.softplus(p['br']) * jr.normal(key, p['bm'].shape)
+            return x @ w.T + b
+        def net(ps, x, key):
+            for n, p in enumerate(ps):
+                x = lin(p, x, jr.fold_in(key, n))
+                if n < 4: x = jax.nn.gelu(x)
+            return x
+        def kl(p):
+            s = jax.nn.softplus(p['wr']); return (-jnp.log(s) + (s ** 2 + p['wm'] ** 2) / 2 - .5).sum()
+        def loss(ps, x, y, keys):
+            pred = jax.vmap(net, in_axes=(None, 0, 0))(ps, x, keys)
+            std = jax.lax.stop_gradient(pred.std(axis=0))
+            mse = (y - pred.mean(axis=0)) ** 2
+            return (.5 * mse / std ** 2).sum() * 200 + sum(kl(p) for p in ps)
+        step, p, s = adam_step(loss, params)
+        x = jr.normal(jr.PRNGKey(1), (5, 16, 1)); y = jr.normal(jr.PRNGKey(2), (16, 1)); keys = jr.split(jr.PRNGKey(3), 5)
+        return runner(step, p, s, (x, y, keys))
+    W['bnn'] = bnn
+
+    def mlp(sizes=(784, 128, 64, 10), B=32):
+        ks = jr.split(jr.PRNGKey(0), len(sizes))
+        params = [(jr.normal(k, (i, o)) / i ** .5, jnp.zeros(o)) for k, i, o in zip(ks, sizes, sizes[1:])]
+        def loss(ps, x, y):
+            for n, (w, b) in enumerate(ps):
+                x = x @ w + b
+                if n < len(ps) - 1: x = jax.nn.gelu(x)
+            return optax.softmax_cross_entropy_with_integer_labels(x, y).mean()
+        step, p, s = adam_step(loss, params)
+        return runner(step, p, s, (jr.normal(jr.PRNGKey(1), (B, sizes[0])), jr.randint(jr.PRNGKey(2), (B,), 0, 10)))
+    W['mlp'] = mlp
+    W['mlp_tiny'] = lambda: mlp((8, 32, 32, 10), 16)
+
+    def mixer(B=64):
+        sys.path.insert(0, os.path.dirname(__file__))
+        C, P, H, PS = 64, 49, 512, 4
+        k = iter(jr.split(jr.PRNGKey(0), 100))
+        n = lambda *s: jr.normal(next(k), s) * .05
+        params = dict(cin=n(C, 2, 4, 4), cinb=jnp.zeros((C, 1, 1)), cout=n(1, C, 4, 4), coutb=jnp.zeros((1, 1, 1)), ng=jnp.ones((C, P)), nb=jnp.zeros((C, P)),
+            blocks=[dict(p1=n(P, H), pb1=jnp.zeros(H), p2=n(H, P), pb2=jnp.zeros(P), h1=n(C, H), hb1=jnp.zeros(H), h2=n(H, C), hb2=jnp.zeros(C),
+                g1=jnp.ones((C, P)), b1=jnp.zeros((C, P)), g2=jnp.ones((P, C)), b2=jnp.zeros((P, C))) for _ in range(4)])
+        def ln(x, g, b):
+            m = x.mean(); v = x.var(); return (x - m) * jax.lax.rsqrt(v + 1e-5) * g + b
+        def model(ps, t, y):
+            t = jnp.broadcast_to(t / 10., (1, 28, 28)); y = jnp.concatenate([y, t])
+            y = jax.lax.conv_general_dilated(y[None], ps['cin'], (4, 4), 'VALID')[0] + ps['cinb']
+            y = y.reshape(C, P)
+            for b in ps['blocks']:
+                h = ln(y, b['g1'], b['b1']); y = y + jax.nn.relu(h @ b['p1'] + b['pb1']) @ b['p2'] + b['pb2']
+                y = y.T
+                h = ln(y, b['g2'], b['b2']); y = y + jax.nn.relu(h @ b['h1'] + b['hb1']) @ b['h2'] + b['hb2']
+                y = y.T
+            y = ln(y, ps['ng'], ps['nb']).reshape(C, 7, 7)
+            y = jax.lax.conv_transpose(y[None], ps['cout'], (4, 4), 'VALID', dimension_numbers=('NCHW', 'OIHW', 'NCHW'))[0] + ps['coutb']
+            return y
+        def single(ps, data, t, key):
+            mean = data * jnp.exp(-.5 * t); var = jnp.maximum(1 - jnp.exp(-t), 1e-5); std = jnp.sqrt(var)
+            noise = jr.normal(key, data.shape); pred = model(ps, t, mean + std * noise)
+            return (1 - jnp.exp(-t)) * jnp.mean((pred + noise / std) ** 2)
+        def loss(ps, data, key):
+            tk, lk = jr.split(key); t = jr.uniform(tk, (B,), maxval=10. / B) + (10. / B) * jnp.arange(B)
+            return jnp.mean(jax.vmap(single, in_axes=(None, 0, 0, 0))(ps, data, t, jr.split(lk, B)))
+        step, p, s = adam_step(loss, params, 3e-4)
+        return runner(step, p, s, (jr.normal(jr.PRNGKey(1), (B, 1, 28, 28)), jr.PRNGKey(5)))
+    W['mixer'] = mixer
+    W['mixer_b4'] = lambda: mixer(4)
+
+    def cnn(B=16, ch=(16, 32, 64), hw=32):
+        k = iter(jr.split(jr.PRNGKey(0), 20)); params = []; cin = 3
+        for c in ch:
+            params.append((jr.normal(next(k), (c, cin, 3, 3)) / (9 * cin) ** .5, jnp.ones(c), jnp.zeros(c))); cin = c
+        head = (jr.normal(next(k), (cin, 10)) / cin ** .5, jnp.zeros(10))
+        def loss(ps, x, y):
+            convs, (w, b) = ps
+            for i, (kw, g, bb) in enumerate(convs):
+                x = jax.lax.conv_general_dilated(x, kw, (1, 1) if i == 0 else (2, 2), 'SAME')
+                m = x.mean((0, 2, 3), keepdims=True); v = x.var((0, 2, 3), keepdims=True)
+                x = jax.nn.relu((x - m) * jax.lax.rsqrt(v + 1e-5) * g[None, :, None, None] + bb[None, :, None, None])
+            x = x.mean((2, 3)) @ w + b
+            return optax.softmax_cross_entropy_with_integer_labels(x, y).mean()
+        step, p, s = adam_step(loss, (params, head))
+        return runner(step, p, s, (jr.normal(jr.PRNGKey(1), (B, 3, hw, hw)), jr.randint(jr.PRNGKey(2), (B,), 0, 10)))
+    W['cnn'] = cnn
+
+    def elementwise(shape=(64, 512)):
+        def f(x, g, b):
+            m = x.mean(-1, keepdims=True); v = x.var(-1, keepdims=True)
+            y = (x - m) * jax.lax.rsqrt(v + 1e-5) * g + b
+            y = jax.nn.gelu(y); y = jnp.tanh(y) + jax.nn.sigmoid(y) * y
+            return jax.nn.softmax(y, -1)
+        g = jax.jit(f); a = (jr.normal(jr.PRNGKey(0), shape), jnp.ones(shape[-1]), jnp.zeros(shape[-1]))
+        return lambda: g(*a).block_until_ready()
+    W['elementwise'] = elementwise
+    W['elementwise_big'] = lambda: elementwise((4096, 1024))
+
+    def adam_many(n=100, size=1000):
+        params = [jr.normal(jr.PRNGKey(i), (size,)) for i in range(n)]
+        def loss(ps): return sum((p ** 2).sum() for p in ps)
+        step, p, s = adam_step(loss, params)
+        return runner(step, p, s, ())
+    W['adam_many'] = adam_many
+
+    return W
+
+# ---------------------------------------------------------------- PyTorch
+def torch_workloads(compiled=False):
+    import torch, torch.nn as nn, torch.nn.functional as F
+    torch.manual_seed(0)
+    wrap = (lambda f: torch.compile(f)) if compiled else (lambda f: f)
+    W = {}
+    def trainer(model, lossf, lr=1e-3):
+        opt = torch.optim.Adam(model.parameters(), lr=lr, fused=True)  # the fastest Adam that PyTorch has on a CPU
+        lf = wrap(lossf)
+        def step():
+            opt.zero_grad(); l = lf(); l.backward(); opt.step(); return l.item()
+        return step
+    def dispatch():
+        x = torch.ones(4); f = wrap(lambda x: x + 1.0); return lambda: f(x)
+    W['dispatch'] = dispatch
+    class BL(nn.Module):
+        def __init__(s, i, o):
+            super().__init__(); s.wm = nn.Parameter(torch.randn(o, i) / (i + o) ** .5); s.wr = nn.Parameter(torch.full((o, i), -3.)); s.bm = nn.Parameter(torch.randn(o) * .1); s.br = nn.Parameter(torch.full((o,), -3.))
+        def forward(s, x):  # x: [MC,B,F]; one weight sample per MC
+            w = s.wm + F.softplus(s.wr) * torch.randn(x.shape[0], *s.wm.shape); b = s.bm + F.softplus(s.br) * torch.randn(x.shape[0], 1, s.bm.shape[0])
+            return torch.bmm(x, w.transpose(1, 2)) + b
+        def kl(s):
+            sc = F.softplus(s.wr); return (-torch.log(sc) + (sc ** 2 + s.wm ** 2) / 2 - .5).sum()
+    def bnn():
+        sizes = [1, 51, 51, 51, 51, 1]; ls = nn.ModuleList([BL(i, o) for i, o in zip(sizes, sizes[1:])]); x = torch.randn(5, 16, 1); y = torch.randn(16, 1)
+        def loss():
+            h = x
+            for n, l in enumerate(ls):
+                h = l(h)
+                if n < 4: h = F.gelu(h, approximate='tanh')
+            std = h.std(0, unbiased=False).detach(); mse = (y - h.mean(0)) ** 2
+            return (.5 * mse / std ** 2).sum() * 200 + sum(l.kl() for l in ls)
+        return trainer(ls, loss)
+    W['bnn'] = bnn
+    def mlp(sizes=(784, 128, 64, 10), B=32):
+        m = nn.Sequential(*[z for n, (i, o) in enumerate(zip(sizes, sizes[1:])) for z in ([nn.Linear(i, o), nn.GELU('tanh')] if n < len(sizes) - 2 else [nn.Linear(i, o)])])
+        x = torch.randn(B, sizes[0]); y = torch.randint(0, 10, (B,))
+        return trainer(m, lambda: F.cross_entropy(m(x), y))
+    W['mlp'] = mlp
+    W['mlp_tiny'] = lambda: mlp((8, 32, 32, 10), 16)
+    class MB(nn.Module):
+        def __init__(s, C, P, H):
+            super().__init__(); s.n1 = nn.LayerNorm((C, P)); s.n2 = nn.LayerNorm((P, C)); s.p = nn.Sequential(nn.Linear(P, H), nn.ReLU(), nn.Linear(H, P)); s.h = nn.Sequential(nn.Linear(C, H), nn.ReLU(), nn.Linear(H, C))
+        def forward(s, y):
+            y = y + s.p(s.n1(y)); y = y.transpose(1, 2); y = y + s.h(s.n2(y)); return y.transpose(1, 2)
+    class Mixer(nn.Module):
+        def __init__(s):
+            super().__init__(); s.ci = nn.Conv2d(2, 64, 4, 4); s.co = nn.ConvTranspose2d(64, 1, 4, 4); s.b = nn.ModuleList([MB(64, 49, 512) for _ in range(4)]); s.n = nn.LayerNorm((64, 49))
+        def forward(s, t, y):
+            y = torch.cat([y, (t / 10).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)], 1); y = s.ci(y).flatten(2)
+            for b in s.b: y = b(y)
+            return s.co(s.n(y).view(-1, 64, 7, 7))
+    def mixer(B=64):
+        m = Mixer(); data = torch.randn(B, 1, 28, 28)
+        def loss():
+            t = torch.rand(B) * (10. / B) + (10. / B) * torch.arange(B); tt = t.view(-1, 1, 1, 1)
+            std = (1 - torch.exp(-tt)).clamp_min(1e-5).sqrt(); noise = torch.randn_like(data); pred = m(t, data * torch.exp(-.5 * tt) + std * noise)
+            return ((1 - torch.exp(-t)) * ((pred + noise / std) ** 2).mean((1, 2, 3))).mean()
+        return trainer(m, loss, 3e-4)
+    W['mixer'] = mixer
+    W['mixer_b4'] = lambda: mixer(4)
+    def cnn(B=16, ch=(16, 32, 64)):
+        ls = []; ci = 3
+        for i, c in enumerate(ch): ls += [nn.Conv2d(ci, c, 3, 1 if i == 0 else 2, 1, bias=False), nn.BatchNorm2d(c), nn.ReLU()]; ci = c
+        m = nn.Sequential(*ls, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(ci, 10)); x = torch.randn(B, 3, 32, 32); y = torch.randint(0, 10, (B,))
+        return trainer(m, lambda: F.cross_entropy(m(x), y))
+    W['cnn'] = cnn
+    def elementwise(shape=(64, 512)):
+        x = torch.randn(shape); g = torch.ones(shape[-1]); b = torch.zeros(shape[-1])
+        def f(x, g, b):
+            y = F.layer_norm(x, (x.shape[-1],), g, b); y = F.gelu(y, approximate='tanh'); y = torch.tanh(y) + torch.sigmoid(y) * y; return torch.softmax(y, -1)
+        ff = wrap(f)
+        def run():
+            with torch.no_grad(): return ff(x, g, b)
+        return run
+    W['elementwise'] = elementwise
+    W['elementwise_big'] = lambda: elementwise((4096, 1024))
+    def adam_many(n=100, size=1000):
+        ps = nn.ParameterList([nn.Parameter(torch.randn(size)) for _ in range(n)])
+        return trainer(ps, lambda: sum((p ** 2).sum() for p in ps))
+    W['adam_many'] = adam_many
+    return W
+
+if __name__ == '__main__':
+    names = [a for a in sys.argv[1:] if not a.startswith('--')]
+    which = [a[2:] for a in sys.argv[1:] if a.startswith('--')] or ['jax', 'torch']
+    rows = {}
+    for w in which:
+        W = jax_workloads() if w == 'jax' else torch_workloads(w == 'compile')
+        for name in (names or W):
+            t0 = time.perf_counter()
+            try:
+                run = W[name](); run(); c = time.perf_counter() - t0; us = timeit(run)
+                rows.setdefault(name, {})[w] = us; print(f'{w:8s} {name:18s} {us:12.1f} us/step   first call {c:6.2f} s', flush=True)
+            except Exception as e:
+                print(f'{w:8s} {name:18s} failed: {type(e).__name__}: {str(e)[:200]}', flush=True)
+    print(json.dumps(rows))

@@ -1,0 +1,13 @@
+//! What needs no process of its own, as one program. Each module says what it tests.
+
+mod arithmetic;
+mod calls;
+mod common;
+mod draws;
+mod large;
+mod long;
+mod ownership;
+mod rounding;
+mod sizes;
+mod stages;
+mod sums;
