@@ -149,7 +149,7 @@ fn kernels_of_the_workloads() -> Result<()> {
         text += &format!("{bytes} moved, {operations} operations, {arena} in the arena; ");
         let target = Target { isa: Isa::Portable, threads: 2, parallelism: Parallelism::Auto };
         let phases = &compile(kernels, &donated, target)?.phases;
-        let chains = phases.iter().flat_map(|phase| &phase.groups).filter(|group| group.chain.is_some()).count();
+        let chains = phases.iter().flat_map(|phase| &phase.groups).filter(|group| group.tiles.is_some()).count();
         text += &format!("{} phases, {chains} chains on two threads\n", phases.len());
     }
     common::golden("kernels.txt", &text);

@@ -147,7 +147,7 @@ impl Program {
         let mut pools = self.pools();
         // An output in the place of an input shares its buffer, or that of a copy.
         let mut copies: SmallVec<[(usize, Array); 2]> = SmallVec::new();
-        for &i in self.code.plan.in_place.iter().flatten() {
+        for &i in self.code.plan.aliases.iter().flatten() {
             if !is_ours(inputs[i], &pools) {
                 copies.push((i, copy(i, inputs[i])?));
             }
@@ -172,11 +172,11 @@ impl Program {
         let Code { plan, kernels, .. } = &self.code;
         let is_kept = |(o, output): (usize, &Output)| match output {
             Output::Computed(b, _) if o < count => {
-                plan.in_place[o] == Some(o) && plan.places[b.index()] == Location::Output(o)
+                plan.aliases[o] == Some(o) && plan.locations[b.index()] == Location::Output(o)
             }
             Output::Computed(b, _) => {
-                plan.in_place[o].is_none()
-                    && !matches!(plan.places[b.index()], Location::Output(first) if first < count)
+                plan.aliases[o].is_none()
+                    && !matches!(plan.locations[b.index()], Location::Output(first) if first < count)
             }
             Output::Param(i, _) => {
                 if o < count {
@@ -198,7 +198,7 @@ impl Program {
     pub(crate) unsafe fn run_in_place(&self, state: &mut [Array], lent: &[&Array]) -> Result<Vec<Array>> {
         debug_assert!(self.keeps_in_place(state.len()) && self.accepts(state.iter().chain(lent.iter().copied())));
         let mut pools = self.pools();
-        for (i, (array, place)) in state.iter_mut().zip(&self.code.plan.in_place).enumerate() {
+        for (i, (array, place)) in state.iter_mut().zip(&self.code.plan.aliases).enumerate() {
             if place.is_some() && !is_ours(array, &pools) {
                 *array = copy(i, array)?;
             }
@@ -235,7 +235,7 @@ impl Program {
                 Output::Param(i, ty) => inputs[*i].reshaped(ty.clone()),
                 Output::Constant(array) => array.clone(),
                 Output::Computed(b, ty) => {
-                    let buffer = match (plan.places[b.index()], plan.in_place[o]) {
+                    let buffer = match (plan.locations[b.index()], plan.aliases[o]) {
                         // A value that is returned twice is two handles to one buffer.
                         (Location::Output(same), _) if same != o => outputs[same - first].buffer().clone(),
                         (_, Some(i)) => {
