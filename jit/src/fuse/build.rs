@@ -116,8 +116,8 @@ impl<'a> KernelBuilder<'a> {
         }
     }
 
-    /// Adds the values that those in `must_materialise` need in memory in turn, so that a chain of reshapes does not take a
-    /// round for each.
+    /// Adds the values that those in `must_materialise` need in memory in turn, so that a chain of reshapes does not
+    /// take a round for each.
     fn extend_must_materialise(&mut self) {
         let mut known: HashSet<ValueId> = HashSet::new();
         let mut next = 0;
@@ -290,8 +290,8 @@ impl<'a> KernelBuilder<'a> {
         }
     }
 
-    /// The element at `coords` of a reshape of `id` to `shape` whose coordinates are not affine. A reshape of an elementwise
-    /// op is the op of reshapes; a reshape of a materialised value is a view.
+    /// The element at `coords` of a reshape of `id` to `shape` whose coordinates are not affine. A reshape of an
+    /// elementwise op is the op of reshapes; a reshape of a materialised value is a view.
     fn read_reshaped(&mut self, body: &mut Body, id: ValueId, shape: &[usize], coords: &Coords) -> Slot {
         let id = reshape_base(self.graph, id);
         let node = self.graph.node(id);
@@ -343,8 +343,8 @@ impl<'a> KernelBuilder<'a> {
 
     fn store_reduced(&mut self, id: ValueId, body: Body, value: Slot, coords: &Coords, axes: &[usize]) {
         let shape = &self.graph.ty(id).shape;
-        let kept: Coords = (0..coords.len()).filter(|a| !axes.contains(a)).map(|a| coords[a].clone()).collect();
-        let index = flatten(&kept, shape, coords.len());
+        let free: Coords = (0..coords.len()).filter(|a| !axes.contains(a)).map(|a| coords[a].clone()).collect();
+        let index = flatten(&free, shape, coords.len());
         let buffer = self.buffer(id, Source::Computed);
         self.finish(body, value, buffer, index);
     }
@@ -448,11 +448,11 @@ impl<'a> KernelBuilder<'a> {
         }
     }
 
-    /// The matrix `x` (rank 3) as buffer, offset and strides. `None` if it is not such a view yet: then a value that has to
-    /// be materialised is noted.
+    /// The matrix `x` (rank 3) as buffer, offset and strides. `None` if it is not such a view yet: then a value that
+    /// has to be materialised is noted.
     ///
-    /// `x` may be a reshape of a value with more axes, its base. The base is read along its own axes, and each run of them
-    /// that makes an axis of `x` must be contiguous.
+    /// `x` may be a reshape of a value with more axes, its base. The base is read along its own axes, and each run of
+    /// them that makes an axis of `x` must be contiguous.
     fn view(&mut self, x: ValueId) -> Option<(BufferId, isize, [isize; 3])> {
         let node = self.graph.node(x);
         let base = match node.op {
@@ -481,8 +481,8 @@ impl<'a> KernelBuilder<'a> {
     }
 }
 
-/// The strides of the axes of `merged`, each of which is a run of axes of `shape`; `None` if a run is not contiguous, or
-/// runs do not match.
+/// The strides of the axes of `merged`, each of which is a run of axes of `shape`; `None` if a run is not contiguous,
+/// or runs do not match.
 fn merge_axes(shape: &[usize], strides: &[isize], merged: &[usize]) -> Option<SmallVec<[isize; 3]>> {
     let mut axis = 0;
     let mut result = SmallVec::new();

@@ -11,8 +11,8 @@ use super::normalise::Emit;
 use crate::graph::{BinaryOp, DotAxes, Op, ReduceOp, ValueId};
 use crate::types::{Axes, Shape};
 
-/// The longest k of one product, and the shortest piece of a longer one. The results of the pieces have a quarter of the
-/// elements of the operands.
+/// The longest k of one product, and the shortest piece of a longer one. The results of the pieces have a quarter of
+/// the elements of the operands.
 const LONGEST: usize = 1 << 12;
 const PIECE: usize = 1 << 7;
 

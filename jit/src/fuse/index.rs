@@ -1,9 +1,9 @@
 //! Affine indices: the position of an element as a constant plus a multiple of each induction variable.
 //!
 //! Comes in: the coordinates of an element and a shape. Goes out: its index, or its coordinates through a reshape.
-//! Movement ops (broadcast, transpose, reshape, slice, reverse) are never executed: they change the coordinates at which
-//! their operand is read. All of them are affine but for a reshape that needs a division. The operand of such a reshape
-//! is materialised; a reshape of it is a view of the same memory.
+//! Movement ops (broadcast, transpose, reshape, slice, reverse) are never executed: they change the coordinates at
+//! which their operand is read. All of them are affine but for a reshape that needs a division. The operand of such a
+//! reshape is materialised; a reshape of it is a view of the same memory.
 
 use smallvec::SmallVec;
 
@@ -108,8 +108,8 @@ pub(super) fn reshape(coords: &[Affine], to: &[usize], from: &[usize], extents: 
     Some(result)
 }
 
-/// Splits a flat index into coordinates of `shape`: each term goes to the outermost axis whose stride divides it. `None`
-/// if a coordinate could then exceed its extent.
+/// Splits a flat index into coordinates of `shape`: each term goes to the outermost axis whose stride divides it.
+/// `None` if a coordinate could then exceed its extent.
 fn unflatten(flat: &Affine, shape: &[usize], extents: &[usize], coords: &mut [Affine]) -> Option<()> {
     let axes: SmallVec<[usize; 4]> = (0..shape.len()).filter(|&a| shape[a] > 1).collect();
     match axes[..] {

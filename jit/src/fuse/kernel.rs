@@ -133,8 +133,8 @@ pub struct Store {
 }
 
 /// A loop nest around a straight-line program of one element, with reductions. A value that does not depend on reduced
-/// dimensions is loop-invariant in them and computed once per row, an iteration of the other dimensions. The result of a
-/// reduction is such a value.
+/// dimensions is loop-invariant in them and computed once per row, an iteration of the other dimensions. The result of
+/// a reduction is such a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoopKernel {
     /// The loops, outermost first.
@@ -184,8 +184,8 @@ impl LoopKernel {
         index.strides.iter().zip(&self.dims).any(|(&s, d)| s != 0 && d.reduced && d.extent > 1)
     }
 
-    /// Whether one sweep over the reduced dimensions suffices: no reduction and no store of a varying element depends on
-    /// the result of a reduction.
+    /// Whether one sweep over the reduced dimensions suffices: no reduction and no store of a varying element depends
+    /// on the result of a reduction.
     pub fn is_one_sweep(&self) -> bool {
         let after = self.after_reductions();
         let needs_one = |value: &KernelValue| value.operands.iter().any(|&x| after[x as usize]);
@@ -280,8 +280,8 @@ impl Kernels {
         buffers.iter().map(|b| self.buffers[b.index()].ty.bytes()).fold(0, usize::saturating_add)
     }
 
-    /// Arithmetic operations of kernel `k`: a multiplication and an addition of a product count as one each, as does each
-    /// elementwise op and each step of a reduction, at any cost.
+    /// Arithmetic operations of kernel `k`: a multiplication and an addition of a product count as one each, as does
+    /// each elementwise op and each step of a reduction, at any cost.
     pub fn operations(&self, k: usize) -> usize {
         match &self.kernels[k] {
             Kernel::Gemm(gemm) => product(gemm.extents).saturating_mul(2),

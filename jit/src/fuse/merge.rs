@@ -1,11 +1,12 @@
 //! Fuses kernels over the same loops.
 //!
 //! Comes in: a kernel per materialised value. Goes out: fewer kernels. Each kernel in order joins the latest group that
-//! it can and that it shares memory with: it reads what the group stores, at the same element (vertical fusion), or both
-//! read the same buffer (horizontal fusion). A value is then passed in a register, and a store without other readers is
-//! dead. Loops match if they are equal up to unit dimensions. A kernel without reductions also matches the outer loops of
-//! a kernel with reductions, and a group with reductions accepts a kernel that computes all its elements, or one element
-//! per row. Where a reduction is split into chunks, the dimensions of the elementwise kernel are split in the same way.
+//! it can and that it shares memory with: it reads what the group stores, at the same element (vertical fusion), or
+//! both read the same buffer (horizontal fusion). A value is then passed in a register, and a store without other
+//! readers is dead. Loops match if they are equal up to unit dimensions. A kernel without reductions also matches the
+//! outer loops of a kernel with reductions, and a group with reductions accepts a kernel that computes all its
+//! elements, or one element per row. Where a reduction is split into chunks, the dimensions of the elementwise kernel
+//! are split in the same way.
 
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
@@ -169,7 +170,8 @@ impl LoopGroup {
         LoopGroup { kernel, known: HashMap::new(), stores, buffers }
     }
 
-    /// Joins `other` if its loops match, if necessary after the dimensions of one kernel are split as those of the other.
+    /// Joins `other` if its loops match, if necessary after the dimensions of one kernel are split as those of the
+    /// other.
     fn join(&mut self, other: &LoopKernel, partial: &HashSet<BufferId>) -> bool {
         if self.join_matching(other, partial) {
             return true;
@@ -264,8 +266,8 @@ fn match_dims(group: &LoopKernel, other: &LoopKernel) -> Option<(SmallVec<[usize
                 None
             }
         }
-        // The group takes the reduced dimensions, and its values become elements. (If its loops match the outer loops only,
-        // its dimensions would have to be renumbered; this case is rare and is not fused.)
+        // The group takes the reduced dimensions, and its values become elements. (If its loops match the outer loops
+        // only, its dimensions would have to be renumbered; this case is rare and is not fused.)
         (false, true) => (extents == others).then(|| (all, other.dims.clone())),
     }
 }

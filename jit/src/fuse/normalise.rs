@@ -1,5 +1,6 @@
 //! Brings a graph into the form that kernels are built from. Contractions become batched matrix products
-//! (`canonicalise`), long reductions become several short ones (`reductions`), and values without elements are constants.
+//! (`canonicalise`), long reductions become several short ones (`reductions`), and values without elements are
+//! constants.
 //!
 //! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with.
 

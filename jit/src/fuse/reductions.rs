@@ -6,8 +6,8 @@
 //! order, and then they are combined. `loops` keeps this order in every kernel.
 //!
 //! The error of a sum grows with the length of the chain of additions. So a long reduction is split: it reduces each
-//! piece, then the results of the pieces, and so on. A large reduction is split too, so that it is parallel over chunks.
-//! Both splits depend on the shape alone.
+//! piece, then the results of the pieces, and so on. A large reduction is split too, so that it is parallel over
+//! chunks. Both splits depend on the shape alone.
 
 use super::kernel::Dim;
 use super::normalise::Emit;
@@ -52,8 +52,8 @@ pub enum Order {
 }
 
 impl Order {
-    /// The order for the dimensions of a kernel, outermost first. Unit dimensions and the merging of adjacent dimensions
-    /// that are not reduced do not change it.
+    /// The order for the dimensions of a kernel, outermost first. Unit dimensions and the merging of adjacent
+    /// dimensions that are not reduced do not change it.
     pub fn of(dims: &[Dim]) -> Order {
         let last = dims.iter().rposition(|d| d.reduced && d.extent != 1);
         let last = last.or(dims.iter().rposition(|d| d.reduced)).unwrap_or(0);
@@ -71,15 +71,16 @@ impl Emit<'_> {
     /// A reduction as one or several.
     pub(super) fn reduce(&mut self, op: ReduceOp, axes: &[usize], x: ValueId) -> ValueId {
         let ty = self.ty(x);
-        let kept: Axes = (0..ty.rank()).filter(|axis| !axes.contains(axis)).map(|axis| ty.shape[axis]).collect();
+        let result_shape: Axes =
+            (0..ty.rank()).filter(|axis| !axes.contains(axis)).map(|axis| ty.shape[axis]).collect();
         if axes.iter().any(|&axis| ty.shape[axis] == 0) {
-            return self.full(op.identity(ty.dtype), &kept);
+            return self.full(op.identity(ty.dtype), &result_shape);
         }
         let shape = ReductionShape::new(&ty.shape, axes);
         // Unit axes do not matter to the result; without them the rules below are shorter.
         let plain = self.reshape(x, &shape.extents());
         let result = self.reduce_plain(op, plain, shape, LONGEST);
-        self.reshape(result, &kept)
+        self.reshape(result, &result_shape)
     }
 
     /// A reduction whose operand has the axes of `shape`, and whose accumulators add at most `longest` elements.
@@ -225,8 +226,8 @@ impl ReductionShape {
         self.adds_from(0)
     }
 
-    /// The chunks of a parallel reduction: an axis, and the number of chunks along it. Each position along the reduced axes
-    /// before it is a chunk too.
+    /// The chunks of a parallel reduction: an axis, and the number of chunks along it. Each position along the reduced
+    /// axes before it is a chunk too.
     fn chunks(&self) -> Option<(usize, usize)> {
         let (elements, per_result) = (self.product(|_, _| true), self.product(|_, d| d.reduced));
         let large = match Order::of(&self.0) {

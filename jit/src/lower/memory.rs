@@ -1,9 +1,9 @@
 //! Memory planning: the location of each buffer of a program.
 //!
-//! Comes in: kernels, and which inputs are donated. Goes out: for each buffer the memory of an input, of an output or of
-//! a constant, or an offset in one arena, in which buffers with disjoint live ranges share memory. An output aliases a
-//! donated input if the kernel that writes it reads the input at most at the element that it writes, and no later kernel
-//! reads the input: then the update is in place.
+//! Comes in: kernels, and which inputs are donated. Goes out: for each buffer the memory of an input, of an output or
+//! of a constant, or an offset in one arena, in which buffers with disjoint live ranges share memory. An output aliases
+//! a donated input if the kernel that writes it reads the input at most at the element that it writes, and no later
+//! kernel reads the input: then the update is in place.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -118,8 +118,8 @@ fn input_output_aliases(
     locations: &[Option<Location>],
     liveness: &Liveness,
 ) -> Vec<Option<usize>> {
-    // The donated inputs, by element size and size. An output of another element size may need a larger alignment; and a
-    // leaf that was of type bool may be read as one by its owner, so it stays one.
+    // The donated inputs, by element size and size. An output of another element size may need a larger alignment; and
+    // a leaf that was of type bool may be read as one by its owner, so it stays one.
     let size = |ty: &TensorType| (ty.dtype.size(), ty.bytes());
     let mut inputs: HashMap<(usize, usize), BTreeMap<usize, BufferId>> = HashMap::new();
     for (b, buffer) in kernels.buffers.iter().enumerate() {

@@ -1,7 +1,8 @@
 //! The semantics of each instruction, to the bit.
 //!
-//! In: an instruction, the type of its first operand, the bits of its operands. Out: the bits of its result. The builder
-//! folds constants with it, and the tests compare every emitter with it. Values of fewer than 64 bits are zero-extended.
+//! In: an instruction, the type of its first operand, the bits of its operands. Out: the bits of its result. The
+//! builder folds constants with it, and the tests compare every emitter with it. Values of fewer than 64 bits are
+//! zero-extended.
 //!
 //! Not specified: the payload of a NaN that arithmetic produces (machines differ), and shifts by the width or more.
 

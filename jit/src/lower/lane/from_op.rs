@@ -1,7 +1,7 @@
 //! Lowers elementwise ops to lane instructions: one exhaustive match over the scalar families.
 //!
-//! In: an op, the element type and the operands. Out: the result, after its instructions. Movement ops and reductions are
-//! not lowered here.
+//! In: an op, the element type and the operands. Out: the result, after its instructions. Movement ops and reductions
+//! are not lowered here.
 
 use super::{
     LaneBinary as B, LaneCompare as C, LaneConvert as V, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary as U, math,

@@ -1,9 +1,9 @@
 //! Lanes: the IR of the straight-line program of one element.
 //!
-//! A lane program computes one element ("lane") from scalars: loaded values, indices and constants. This module holds the
-//! instructions, the builder (which does value numbering and constant folding), and [`eval`], the semantics of each
-//! instruction to the bit. `math` expands `exp`, `tanh`, `threefry` and the like once into polynomials and integer steps
-//! over these instructions, so every emitter gives the same bits.
+//! A lane program computes one element ("lane") from scalars: loaded values, indices and constants. This module holds
+//! the instructions, the builder (which does value numbering and constant folding), and [`eval`], the semantics of each
+//! instruction to the bit. `math` expands `exp`, `tanh`, `threefry` and the like once into polynomials and integer
+//! steps over these instructions, so every emitter gives the same bits.
 //!
 //! **Invariant:** an operand is an earlier instruction. **Invariant:** nothing here depends on the number of lanes of a
 //! vector; an emitter maps an instruction to one or a few machine instructions of its own width.
@@ -209,8 +209,8 @@ pub enum LaneOp {
     Select(LaneId, LaneId, LaneId),
     /// See [`LaneConvert`].
     Convert(LaneConvert, LaneId),
-    /// `c ? function(x, y) : z`, of `c, x, y, z`, where `c` is rarely true: the code branches around the function unless a
-    /// lane needs it. A function of one operand takes it twice.
+    /// `c ? function(x, y) : z`, of `c, x, y, z`, where `c` is rarely true: the code branches around the function
+    /// unless a lane needs it. A function of one operand takes it twice.
     Rare(Rare, [LaneId; 4]),
 }
 

@@ -1,5 +1,5 @@
-//! Slow paths of functions that few arguments take: sines beyond the range of the vectorised reduction, remainders whose
-//! quotient has more digits than a float.
+//! Slow paths of functions that few arguments take: sines beyond the range of the vectorised reduction, remainders
+//! whose quotient has more digits than a float.
 //!
 //! In: one or two floats. Out: the correct result. These functions run on one lane at a time, on every machine and in
 //! [`eval`](super::eval()); code branches around them unless a lane needs them. Results are those of `libm`, the same

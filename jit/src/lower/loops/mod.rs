@@ -4,12 +4,12 @@
 //! vectorised dimension, the sweeps over the reduced dimensions and the accumulators written out.
 //!
 //! A kernel without reductions vectorises its last dimension. In a kernel with reductions, an iteration of the outer
-//! loops (a row) runs one or more sweeps over the reduced dimensions. Each sweep feeds the reductions whose operands are
-//! available; loop-invariant values are computed between sweeps, once per row. Values that are expensive and used in two
-//! sweeps are spilled to scratch memory. Where elements of a row are strided and the rows contiguous, vectors hold
-//! elements of several rows. Where such rows have many elements, the loops are interchanged, so that memory is read in
-//! its order, and loop-invariant values and accumulators are per-row arrays in scratch memory. Arrays that are read with
-//! strided lanes are packed first (see `pack`).
+//! loops (a row) runs one or more sweeps over the reduced dimensions. Each sweep feeds the reductions whose operands
+//! are available; loop-invariant values are computed between sweeps, once per row. Values that are expensive and used
+//! in two sweeps are spilled to scratch memory. Where elements of a row are strided and the rows contiguous, vectors
+//! hold elements of several rows. Where such rows have many elements, the loops are interchanged, so that memory is
+//! read in its order, and loop-invariant values and accumulators are per-row arrays in scratch memory. Arrays that are
+//! read with strided lanes are packed first (see `pack`).
 //!
 //! **Invariant:** a reduction adds in the order that [`fuse`](mod@crate::fuse) derives from its shape and axes: with one
 //! accumulator per column, in ascending order; or with 16 accumulators, by the position of the element in the innermost
@@ -91,7 +91,8 @@ pub type RowId = u32;
 /// A statement.
 #[derive(Clone, Debug)]
 pub enum Stmt {
-    /// A loop over a dimension. A vector loop runs its body for several lanes at once, and for the remainder lane by lane.
+    /// A loop over a dimension. A vector loop runs its body for several lanes at once, and for the remainder lane by
+    /// lane.
     For {
         /// The dimension.
         dim: usize,
@@ -217,7 +218,8 @@ impl Loops {
         self.parallel.is_some_and(|p| p.dim == dim || p.collapsed.is_some_and(|(inner, _)| inner == dim))
     }
 
-    /// An estimate of the vector instructions of a run. A vector has [`PARTIALS`] lanes of 32 bits or half as many of 64.
+    /// An estimate of the vector instructions of a run. A vector has [`PARTIALS`] lanes of 32 bits or half as many of
+    /// 64.
     pub fn instructions(&self) -> usize {
         fn count(stmts: &[Stmt], vector: Option<usize>, lanes: usize) -> usize {
             stmts

@@ -83,8 +83,8 @@ impl LoopNest {
 
     /// The parallel loop: the first outer loop that is long, or else the loop with the most chunks.
     fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
-        // Two short outer loops are collapsed into one, for instance the rows of a batch of products; the first alone if
-        // loads that are strided along the second can then be packed.
+        // Two short outer loops are collapsed into one, for instance the rows of a batch of products; the first alone
+        // if loads that are strided along the second can then be packed.
         if let [first, second, ..] = self.outer[..self.outer.len() - self.interchanged]
             && self.vector != Some(second)
             && kernel.dims[first].extent < MIN_EXTENT
@@ -124,7 +124,8 @@ struct Scheduler<'a> {
     spilled: HashMap<Slot, (usize, Affine)>,
     rows: HashMap<Slot, RowId>,
     row_count: RowId,
-    /// The index in scratch memory of each loop-invariant value of interchanged rows, an array with one element per row.
+    /// The index in scratch memory of each loop-invariant value of interchanged rows, an array with one element per
+    /// row.
     per_row: HashMap<Slot, Affine>,
     loops: Loops,
 }
@@ -426,9 +427,9 @@ impl<'a> Scheduler<'a> {
         self.per_row.extend(reduced_here);
     }
 
-    /// Hoists the loop-invariant instructions of a sweep: `block` takes their results from the block that is returned. (An
-    /// op whose operands are all loop-invariant is not in a sweep at all. This finds the invariant instructions inside of
-    /// an op, as the key schedule of threefry.)
+    /// Hoists the loop-invariant instructions of a sweep: `block` takes their results from the block that is returned.
+    /// (An op whose operands are all loop-invariant is not in a sweep at all. This finds the invariant instructions
+    /// inside of an op, as the key schedule of threefry.)
     fn hoist(&mut self, block: &mut BlockBuilder) -> Option<Block> {
         let program = &block.program;
         let mut fixed: Vec<bool> = Vec::with_capacity(program.insts.len());

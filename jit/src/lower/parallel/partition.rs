@@ -1,7 +1,7 @@
 //! The partition of a phase between threads.
 //!
-//! Comes in: the work of each group. Goes out: for each group and thread a range of chunks. Which groups make a phase is
-//! decided in the parent module.
+//! Comes in: the work of each group. Goes out: for each group and thread a range of chunks. Which groups make a phase
+//! is decided in the parent module.
 
 use std::ops::Range;
 

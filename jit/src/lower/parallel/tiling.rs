@@ -23,8 +23,8 @@ const MIN_ROWS: usize = 128;
 /// The most bytes of the second operand of a product, which every tile reads in full.
 const MAX_BROADCAST_BYTES: usize = 512 << 10;
 
-/// The imbalance of a group is the time of the busiest thread over the average. The most that one more kernel may cause;
-/// and from where on kernels that the group can do without are partitioned on their own.
+/// The imbalance of a group is the time of the busiest thread over the average. The most that one more kernel may
+/// cause; and from where on kernels that the group can do without are partitioned on their own.
 const MAX_IMBALANCE: f64 = 1.25;
 const LOW_IMBALANCE: f64 = 1.1;
 
@@ -41,8 +41,8 @@ pub struct Tiling {
 }
 
 impl Tiling {
-    /// The tiling of kernel `k` along its outermost axis. `parallel` is the dimension and the grain of the parallel loop of
-    /// a loop kernel.
+    /// The tiling of kernel `k` along its outermost axis. `parallel` is the dimension and the grain of the parallel
+    /// loop of a loop kernel.
     pub fn of(kernels: &Kernels, k: usize, parallel: Option<(usize, usize)>) -> Option<Tiling> {
         let elements = |b: BufferId| kernels.buffers[b.index()].ty.elements() as isize;
         let mut broadcast: SmallVec<[BufferId; 4]> = SmallVec::new();
@@ -112,8 +112,8 @@ pub(super) struct TilingCx<'a> {
 }
 
 impl TilingCx<'_> {
-    /// The profitable group that begins with kernel `first`, if any. `waiting` are the kernels that are not scheduled, in
-    /// order; `done` marks the scheduled ones.
+    /// The profitable group that begins with kernel `first`, if any. `waiting` are the kernels that are not scheduled,
+    /// in order; `done` marks the scheduled ones.
     pub(super) fn tiled_group(&self, first: usize, waiting: &[usize], done: &[bool]) -> Option<TiledGroup> {
         let &Tiling { mut tiles, mut max, .. } = self.tiling[first].as_ref()?;
         let mut imbalance = self.least_imbalance(tiles, max)?;
@@ -151,7 +151,8 @@ impl TilingCx<'_> {
         (depth > 1 && is_profitable).then_some(TiledGroup { kernels: members, tiles: Tiles { count, step } })
     }
 
-    /// Whether a tile of `k` reads only the same tile of each kernel in `before`, and overwrites nothing that they read.
+    /// Whether a tile of `k` reads only the same tile of each kernel in `before`, and overwrites nothing that they
+    /// read.
     fn is_tile_local(&self, k: usize, tiling: &Tiling, before: &[usize]) -> bool {
         let kernel = &self.kernels.kernels[k];
         before.iter().all(|&before| {
@@ -164,8 +165,8 @@ impl TilingCx<'_> {
         })
     }
 
-    /// Drops kernels that no member depends on, that end before the group does, and that divide into many chunks on their
-    /// own: they need not inherit the imbalance of the group.
+    /// Drops kernels that no member depends on, that end before the group does, and that divide into many chunks on
+    /// their own: they need not inherit the imbalance of the group.
     fn drop_independent_tails(&self, members: &mut Vec<usize>) {
         let depths = self.depths(members);
         let most = depths.iter().max().copied().unwrap_or(0);

@@ -11,13 +11,14 @@ pub fn sign(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.select(positive, 1.0, y)
 }
 
-/// The larger operand; NaN if either is NaN; `max(-0, 0) = 0`. Exact. One instruction if an operand is a constant other than
-/// `0`, two for `0`, six otherwise.
+/// The larger operand; NaN if either is NaN; `max(-0, 0) = 0`. Exact. One instruction if an operand is a constant other
+/// than `0`, two for `0`, six otherwise.
 pub fn max_nan(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     extremum(p, x, y, LaneBinary::Max)
 }
 
-/// The smaller operand; NaN if either is NaN; `min(0, -0) = -0`. Exact. The cost is that of [`max_nan`], with `-0` for `0`.
+/// The smaller operand; NaN if either is NaN; `min(0, -0) = -0`. Exact. The cost is that of [`max_nan`], with `-0` for
+/// `0`.
 pub fn min_nan(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     extremum(p, x, y, LaneBinary::Min)
 }
@@ -28,8 +29,8 @@ fn extremum(p: &mut LaneProgram, x: LaneId, y: LaneId, op: LaneBinary) -> LaneId
     }
     let m = &mut Math::of(p, x);
     for (x, bound) in [(x, y), (y, x)] {
-        // The instruction returns the second operand of an unordered pair and of two zeros. So it returns a NaN in `x`, and
-        // a zero in `x`, which is wrong only if the bound is the zero of the other sign.
+        // The instruction returns the second operand of an unordered pair and of two zeros. So it returns a NaN in `x`,
+        // and a zero in `x`, which is wrong only if the bound is the zero of the other sign.
         let Some(value) = m.constant(bound) else { continue };
         let winning_zero = value == 0.0 && value.is_sign_negative() == (op == LaneBinary::Min);
         if !value.is_nan() && !winning_zero {
@@ -41,8 +42,8 @@ fn extremum(p: &mut LaneProgram, x: LaneId, y: LaneId, op: LaneBinary) -> LaneId
             return m.add(y, 0.0);
         }
     }
-    // Both operand orders agree except for zeros of different signs, whose `and` (`or`) is the positive (negative) zero,
-    // and for an unordered pair, whose sum is NaN.
+    // Both operand orders agree except for zeros of different signs, whose `and` (`or`) is the positive (negative)
+    // zero, and for an unordered pair, whose sum is NaN.
     let one = m.binary(op, x, y);
     let other = m.binary(op, y, x);
     let (a, b) = (m.bits(one), m.bits(other));
@@ -53,7 +54,8 @@ fn extremum(p: &mut LaneProgram, x: LaneId, y: LaneId, op: LaneBinary) -> LaneId
     m.select(ordered, joined, nan)
 }
 
-/// The remainder of `x / y` with the sign of `x`, as C's `fmod`. Exact; quotients beyond 2^46 (f64: 2^104) take the slow path.
+/// The remainder of `x / y` with the sign of `x`, as C's `fmod`. Exact; quotients beyond 2^46 (f64: 2^104) take the
+/// slow path.
 ///
 /// A quotient `q` rounded to nearest leaves a remainder `x - q y` that is a float, so that the `fma` is exact; what it
 /// leaves is at most half a unit in the last place of `q` times `y`. So a second round reaches within `y` of zero.

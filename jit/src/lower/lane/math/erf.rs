@@ -35,9 +35,9 @@ const ERFC_ROOT: [f32; 9] = [
     0.6297695,
 ];
 
-/// `(a + K) e^(a^2) erfc(a)` in `(a - K) / (a + K)`, `K` = 1 (f64: 3), from 0.78 to 10.2 (f64: 0.9 to 27.5). The form is
-/// that of Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x" (1981), less a factor; our
-/// fit, relative errors 2.5e-9 and 1.3e-16.
+/// `(a + K) e^(a^2) erfc(a)` in `(a - K) / (a + K)`, `K` = 1 (f64: 3), from 0.78 to 10.2 (f64: 0.9 to 27.5). The form
+/// is that of Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x" (1981), less a factor;
+/// our fit, relative errors 2.5e-9 and 1.3e-16.
 const ERFC: [f32; 10] = [
     0.0052572414,
     -0.011552742,
@@ -235,7 +235,7 @@ pub fn erfc(p: &mut LaneProgram, x: LaneId) -> LaneId {
 }
 
 /// The inverse of [`erf`]: infinite at ±1, NaN beyond. 4.2 ulp (f64: 3), most of it that of Giles' polynomials. JAX's
-/// values differ by up to 5e-6 of themselves, as it rounds `x^2`.
+/// values have relative differences of up to 5e-6, since it rounds `x^2`.
 pub fn erf_inv(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     // 1 - x^2, rounded once: 0 at ±1 and normal within, so that its logarithm needs no care.

@@ -1,8 +1,8 @@
 //! The exponential and functions of it.
 //!
-//! All use `e^x = 2^n e^r` with `n` the integer nearest to `x / ln 2` and `r = x - n ln 2`, a polynomial for `e^r`, and an
-//! integer shift for `2^n`. `ln 2` is subtracted in two parts: `n` times the high part is exact inside the first `fma`,
-//! and so is its difference from `x`.
+//! All use `e^x = 2^n e^r` with `n` the integer nearest to `x / ln 2` and `r = x - n ln 2`, a polynomial for `e^r`, and
+//! an integer shift for `2^n`. `ln 2` is subtracted in two parts: `n` times the high part is exact inside the first
+//! `fma`, and so is its difference from `x`.
 
 use std::f32::consts::LN_2 as LN_2_F32;
 use std::f64::consts::{LN_2, LOG2_E};
@@ -165,8 +165,8 @@ pub(super) fn scale_twice(m: &mut Math, y: LaneId, half: LaneId) -> LaneId {
     m.mul(y, half)
 }
 
-/// `e^(x + low) = y s / 2^shift`, with `s` a power of two, for `x` where that exists: with `n` from `-bias - shift` (where
-/// it is 0) to `bias + 1 - shift` (where it is infinite).
+/// `e^(x + low) = y s / 2^shift`, with `s` a power of two, for `x` where that exists: with `n` from `-bias - shift`
+/// (where it is 0) to `bias + 1 - shift` (where it is infinite).
 ///
 /// One multiplication by the shift, which is a constant, then gives correct denormal results. This is shorter than
 /// [`exp_parts`] and has an error smaller by a third, but covers infinities or denormal results, and not both.
@@ -287,8 +287,8 @@ pub fn tanh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     if m.wide { tanh_double(m, x) } else { tanh_single(m, x) }
 }
 
-/// The quotient of polynomials that XLA has for CPUs (its `EmitFastTanh`, from Eigen's `generic_fast_tanh_float`). It is
-/// 1 at 7.9988 and is not evaluated beyond.
+/// The quotient of polynomials that XLA has for CPUs (its `EmitFastTanh`, from Eigen's `generic_fast_tanh_float`). It
+/// is 1 at 7.9988 and is not evaluated beyond.
 fn tanh_single(m: &mut Math, x: LaneId) -> LaneId {
     const NUMERATOR: [f32; 7] =
         [-2.7607684e-16, 2.000188e-13, -8.604672e-11, 5.1222973e-8, 1.48572235e-5, 0.00063726195, 0.0048935246];
@@ -307,8 +307,8 @@ fn tanh_single(m: &mut Math, x: LaneId) -> LaneId {
 }
 
 /// `E / (E + 1)` with `E = (e^2a - 1) / 2`, `a = |x|`, which is right for small and for large `a` alike. With
-/// `h = a - n ln 2 / 2` and `W = (e^2h - 1) / 2`, `E = 2^n W + (2^n - 1) / 2`. One part of `ln 2` is enough: where `n` is
-/// large, the result is 1.
+/// `h = a - n ln 2 / 2` and `W = (e^2h - 1) / 2`, `E = 2^n W + (2^n - 1) / 2`. One part of `ln 2` is enough: where `n`
+/// is large, the result is 1.
 fn tanh_double(m: &mut Math, x: LaneId) -> LaneId {
     /// `((e^2h - 1) / 2 - h) / h^2`.
     const DOUBLED: [f64; 11] = rescaled_f64(EXPM1_F64, 2.0, 2.0);

@@ -1,7 +1,7 @@
 //! The logarithm of the gamma function, and its derivative.
 //!
-//! f32 lanes are computed in f64, since the terms cancel near zeros and poles. Errors are 0.51 ulp in f32; in f64 some 1e-15 of the
-//! result or, near its zeros (but those of `lgamma` at 1 and 2), of 1.
+//! f32 lanes are computed in f64, since the terms cancel near zeros and poles. Errors are 0.51 ulp in f32; in f64 some
+//! 1e-15 of the result or, near its zeros (but those of `lgamma` at 1 and 2), of 1.
 
 use std::f64::consts::PI;
 

@@ -1,8 +1,8 @@
-//! Logarithms and what is made of them.
+//! Logarithms and inverse hyperbolic functions.
 //!
 //! All write the argument as `2^k m` with `m` in [2/3, 4/3), and use `k ln 2 + ln m`, a polynomial in `m - 1` for the
-//! latter. If `k` is 0, that polynomial alone is the result, so there is no cancellation near 1. The interval from 2/3 to
-//! 4/3 has the largest relative distance to the singularity at 0, and so the shortest polynomial.
+//! latter. If `k` is 0, that polynomial alone is the result, so there is no cancellation near 1. The interval from 2/3
+//! to 4/3 has the largest relative distance to the singularity at 0, and so the shortest polynomial.
 
 use std::f64::consts::LN_2;
 
@@ -62,7 +62,8 @@ pub fn log(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.select(finite, y, x)
 }
 
-/// `-ln x` for normal positive `x`; unspecified elsewhere. In f32 with an absolute error of 3e-7 near 1, in f64 as [`log`].
+/// `-ln x` for normal positive `x`; unspecified elsewhere. In f32 with an absolute error of 3e-7 near 1, in f64 as
+/// [`log`].
 pub(super) fn minus_log_normal(m: &mut Math, x: LaneId) -> LaneId {
     /// [`LOG`] with two terms less; our fit of the absolute error of `ln(1 + f)`, 2.5e-7.
     const SHORT: [f32; 6] = [0.17611918, -0.19642505, 0.19713591, -0.24806139, 0.33340865, -0.50003415];
@@ -98,8 +99,8 @@ fn two_thirds(m: &Math) -> i64 {
     if m.wide { TWO_THIRDS.1 } else { TWO_THIRDS.0 }
 }
 
-/// `k` as a float, from its bits at the place of the exponent: in f32 still multiplied by 2^23, which is exact and saves
-/// a shift.
+/// `k` as a float, from its bits at the place of the exponent: in f32 still multiplied by 2^23, which is exact and
+/// saves a shift.
 fn exponent(m: &mut Math, high: LaneId) -> LaneId {
     if m.wide {
         let k = m.binary(LaneBinary::Sar, high, 52i64);
@@ -125,8 +126,8 @@ fn log_of_rest(m: &mut Math, f: LaneId) -> LaneId {
 /// `ln(1 + x)`. 1.7 ulp.
 ///
 /// `k` is taken from the rounded sum `1 + x`, but `m - 1 = (2^-k - 1) + 2^-k x` from `x` itself, with one rounding
-/// where it matters: both terms are exact unless they are huge. (The power is four times too large, so that it exists for every
-/// `k`; `x` is scaled by its bits: where `k` is not 0, `x` is normal.)
+/// where it matters: both terms are exact unless they are huge. (The power is four times too large, so that it exists
+/// for every `k`; `x` is scaled by its bits: where `k` is not 0, `x` is normal.)
 pub fn log1p(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let sum = m.add(x, 1.0);

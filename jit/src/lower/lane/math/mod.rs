@@ -12,8 +12,8 @@
 //! where it is not mentioned, it was no worse. Not done here: derivatives (they are rules on the graph).
 //!
 //! The polynomials marked "our fit" come from a Remez exchange at 60 digits that minimises the relative error of the
-//! function (not of the polynomial), holding the coefficients that must be exact. f32 coefficients were then rounded one
-//! at a time from the lowest order up, refitting the rest after each; f64 ones were rounded at once.
+//! function (not of the polynomial), holding the coefficients that must be exact. f32 coefficients were then rounded
+//! one at a time from the lowest order up, refitting the rest after each; f64 ones were rounded at once.
 
 mod basic;
 mod erf;
@@ -132,8 +132,8 @@ impl<'p> Math<'p> {
         1.5 * 2f64.powi(self.digits() as i32) + offset as f64
     }
 
-    /// `2^(n + k)` from the sum `t` of `n` and `rounder(bias + k)`: shifts the low bits to the exponent, which drops those of
-    /// the rounder. It is 0 for `n + k = -bias` and infinity for `bias + 1`.
+    /// `2^(n + k)` from the sum `t` of `n` and `rounder(bias + k)`: shifts the low bits to the exponent, which drops
+    /// those of the rounder. It is 0 for `n + k = -bias` and infinity for `bias + 1`.
     fn power_of_two(&mut self, t: LaneId) -> LaneId {
         let bits = self.bits(t);
         let bits = self.shl(bits, self.digits());

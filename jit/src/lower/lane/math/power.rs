@@ -40,8 +40,8 @@ pub fn powi(p: &mut LaneProgram, x: LaneId, n: i32) -> LaneId {
 
 /// The cube root. 0.8 ulp.
 ///
-/// A third of the bits of `|x|`, read as an integer, is 5 bits of the root's, but for a constant (Kahan; the constants are
-/// those of FreeBSD's `cbrt`). Halley's rule `y + y (a - y^3) / (2 y^3 + a)` triples the bits each time.
+/// A third of the bits of `|x|`, read as an integer, is 5 bits of the root's, but for a constant (Kahan; the constants
+/// are those of FreeBSD's `cbrt`). Halley's rule `y + y (a - y^3) / (2 y^3 + a)` triples the bits each time.
 pub fn cbrt(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let magnitude = m.abs(x);
@@ -84,8 +84,8 @@ pub fn cbrt(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.select(own, x, y)
 }
 
-/// `x^y`, with every special case of IEEE 754: `pow(x, 0) = pow(1, y) = 1` even for NaN; a negative `x` requires an integer
-/// `y`, and the result is negative for an odd one. 1.9 ulp (f64: 2.4).
+/// `x^y`, with every special case of IEEE 754: `pow(x, 0) = pow(1, y) = 1` even for NaN; a negative `x` requires an
+/// integer `y`, and the result is negative for an odd one. 1.9 ulp (f64: 2.4).
 pub fn pow(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let a = m.abs(x);

@@ -1,9 +1,10 @@
 //! Trigonometric functions and their inverses.
 //!
-//! `sin`, `cos` and `tan` write `|x| = n pi/2 + r`, and need a polynomial for the sine of `r` and one for its cosine; `n`
-//! says which to take, and its sign. `pi/2` is subtracted in three parts (Cody and Waite): the first difference is exact,
-//! as it is a multiple of the last place of `x` or of the first part, whichever is less, and small; the second is rounded
-//! once; the third is kept separate. So `r` is right to its last bit however close `x` is to a multiple of `pi/2`.
+//! `sin`, `cos` and `tan` write `|x| = n pi/2 + r`, and need a polynomial for the sine of `r` and one for its cosine;
+//! `n` says which to take, and its sign. `pi/2` is subtracted in three parts (Cody and Waite): the first difference is
+//! exact, as it is a multiple of the last place of `x` or of the first part, whichever is less, and small; the second
+//! is rounded once; the third is kept separate. So `r` is right to its last bit however close `x` is to a multiple of
+//! `pi/2`.
 //!
 //! That holds as long as `n` is found with an error well below one half: for `|x|` below 2^21 (f64: 2^48). Beyond, a
 //! lane takes the slow path ([`Rare`]), which reduces with as many digits of `2/pi` as needed (Payne and Hanek).
@@ -215,7 +216,8 @@ pub fn tan(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let r = reduce(m, x);
     let (even, low) = r.tan(m);
-    // For odd `n` it is minus the cotangent of `r`: a quotient, and a Newton step with its low part and that of the tangent.
+    // For odd `n` it is minus the cotangent of `r`: a quotient, and a Newton step with its low part and that of the
+    // tangent.
     let quotient = m.div(1.0, even);
     let negated = m.unary(LaneUnary::Neg, quotient);
     let error = m.fma(negated, even, 1.0);
