@@ -116,7 +116,7 @@ fn stores(kernel: &Kernel) -> impl Iterator<Item = usize> {
     std::iter::repeat_n(extents.iter().product(), count)
 }
 
-/// What a step of each workload is made of. A change for the worse shows in the review of the stored text.
+/// The kernels of a step of each workload. A regression shows in the review of the stored text.
 #[test]
 fn kernels_of_the_workloads() -> Result<()> {
     let _alone = alone();
@@ -146,8 +146,8 @@ fn kernels_of_the_workloads() -> Result<()> {
         text += &format!("{bytes} moved, {operations} operations, {arena} in the arena; ");
         let target = Target { isa: Isa::Portable, threads: 2, parallelism: Parallelism::Auto };
         let phases = &compile(kernels, &donated, target)?.phases;
-        let chains = phases.iter().flat_map(|phase| &phase.groups).filter(|group| group.chain.is_some()).count();
-        text += &format!("{} phases, {chains} chains on two threads\n", phases.len());
+        let tiled = phases.iter().flat_map(|phase| &phase.groups).filter(|group| group.tiles.is_some()).count();
+        text += &format!("{} phases, {tiled} tiled groups on two threads\n", phases.len());
     }
     common::golden("kernels.txt", &text);
     Ok(())

@@ -219,7 +219,7 @@ fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     let result = |output: &Output| match output {
         Output::Param(i, ty) => inputs[*i].reshaped(ty.clone()),
         Output::Constant(array) => array.clone(),
-        Output::Computed(b, ty) => match code.plan.places[b.index()] {
+        Output::Computed(b, ty) => match code.plan.locations[b.index()] {
             // SAFETY: the code has written all of it.
             Location::Output(o) => unsafe { Array::new(ty.clone(), memory[o].clone()) },
             Location::Param(_) | Location::Constant | Location::Arena(_) => {

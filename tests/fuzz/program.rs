@@ -437,7 +437,7 @@ impl Maker {
         self.binary(x, row)
     }
 
-    /// Two axes change places, and then each row is read along what was not its axis: what `stage` copies first.
+    /// Two axes are transposed, so the lanes of each read are strided: `pack` copies the array first.
     fn crossed(&mut self, x: ValueId) -> Option<ValueId> {
         let (a, b) = (self.random.below(self.of(x).rank().max(1)), self.random.below(self.of(x).rank().max(1)));
         let mut x = x;

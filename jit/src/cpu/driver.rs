@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::fuse::{BufferId, Kernels, Source};
 use crate::lower::loops::Loops;
 use crate::lower::memory::{Location, Plan};
-use crate::lower::parallel::{Group, Phase, Tiles, Work, share};
+use crate::lower::parallel::{Group, Phase, Tiles, Work, partition};
 use crate::types::DType;
 
 /// A kernel on its way to a call.
@@ -37,18 +37,18 @@ impl Call {
         match self {
             Call::Loop { code, .. } => {
                 let loops = &shapes[*code];
-                Work { nanoseconds: 20.0 + loops.instructions() as f64 * 0.25, units: self.units(shapes) }
+                Work { nanoseconds: 20.0 + loops.instructions() as f64 * 0.25, chunks: self.chunks(shapes) }
             }
             Call::Gemm { gemm, .. } => {
-                Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, units: self.units(shapes) }
+                Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, chunks: self.chunks(shapes) }
             }
         }
     }
 
     /// Into how many parts it divides.
-    fn units(&self, shapes: &[Loops]) -> usize {
+    fn chunks(&self, shapes: &[Loops]) -> usize {
         match self {
-            Call::Loop { code, .. } => shapes[*code].parallel.map_or(1, |parallel| parallel.units()),
+            Call::Loop { code, .. } => shapes[*code].parallel.map_or(1, |parallel| parallel.chunks()),
             Call::Gemm { gemm, .. } => gemm.tasks(),
         }
     }
@@ -81,7 +81,7 @@ impl Call {
 
     /// The begin and end of all of it.
     fn whole(&self, shapes: &[Loops]) -> [usize; 2] {
-        self.part(shapes, 0..self.units(shapes))
+        self.part(shapes, 0..self.chunks(shapes))
     }
 }
 
@@ -97,9 +97,9 @@ pub(super) fn parts(
     for phase in phases {
         if phase.parallel {
             let all: Vec<Work> = phase.groups.iter().map(|group| group.work(work)).collect();
-            for (group, parts) in phase.groups.iter().zip(share(&all, threads).parts) {
+            for (group, parts) in phase.groups.iter().zip(partition(&all, threads).parts) {
                 for (words, part) in words.iter_mut().zip(parts) {
-                    words.extend(match group.chain {
+                    words.extend(match group.tiles {
                         Some(_) => [part.start, part.end],
                         None => jobs[group.kernels.start].part(shapes, part),
                     });
@@ -237,8 +237,8 @@ impl Compiler {
                     }
                     Item::Shared(group, word) => {
                         let part = (calls.part(*word), calls.part(word + 1));
-                        match group.chain {
-                            Some(slices) => calls.chain(group.kernels.clone(), slices, part),
+                        match group.tiles {
+                            Some(tiles) => calls.tiled_group(group.kernels.clone(), tiles, part),
                             None => {
                                 let some = calls.builder.ins().icmp(IntCC::UnsignedLessThan, part.0, part.1);
                                 calls.only_if(some, |calls| calls.call(group.kernels.start, Some(part)));
@@ -351,7 +351,7 @@ impl Calls<'_, '_> {
 
     /// The address so many bytes after the begin of a buffer.
     fn address(&mut self, b: BufferId, offset: i64) -> Value {
-        let (from, offset) = match self.driver.plan.places[b.index()] {
+        let (from, offset) = match self.driver.plan.locations[b.index()] {
             Location::Param(i) => {
                 let table = self.field(offset_of!(Launch, params));
                 (self.word(table, i * 8), offset)
@@ -373,7 +373,7 @@ impl Calls<'_, '_> {
     }
 
     /// Calls all kernels of a chain for the slices from `begin` to `end`, so many slices at once.
-    fn chain(&mut self, kernels: Range<usize>, slices: Tiles, (begin, end): (Value, Value)) {
+    fn tiled_group(&mut self, kernels: Range<usize>, tiles: Tiles, (begin, end): (Value, Value)) {
         let (head, body, after) =
             (self.builder.create_block(), self.builder.create_block(), self.builder.create_block());
         let slice = self.builder.append_block_param(head, types::I64);
@@ -382,12 +382,12 @@ impl Calls<'_, '_> {
         let some = self.builder.ins().icmp(IntCC::UnsignedLessThan, slice, end);
         self.builder.ins().brif(some, body, &[], after, &[]);
         self.builder.switch_to_block(body);
-        let next = self.builder.ins().iadd_imm_s(slice, slices.step as i64);
+        let next = self.builder.ins().iadd_imm_s(slice, tiles.step as i64);
         let next = self.builder.ins().umin(next, end);
         for k in kernels {
             let job = &self.driver.jobs[k];
             let [_, all] = job.whole(self.driver.shapes);
-            let each = (all / slices.count) as i64;
+            let each = (all / tiles.count) as i64;
             let part = (self.builder.ins().imul_imm_s(slice, each), self.builder.ins().imul_imm_s(next, each));
             self.call(k, Some(part));
         }
@@ -457,7 +457,7 @@ mod tests {
                 let mut phase = Phase::serial(all.clone());
                 phase.parallel = phases.len() % 2 == 1;
                 if length == 8 && phase.parallel {
-                    phase.groups = vec![Group { kernels: all.clone(), chain: Some(Tiles { count: 4, step: 1 }) }];
+                    phase.groups = vec![Group { kernels: all.clone(), tiles: Some(Tiles { count: 4, step: 1 }) }];
                 }
                 phases.push(phase);
                 begin = all.end;

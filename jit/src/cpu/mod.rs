@@ -218,10 +218,10 @@ pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result
     kernels.kernels = in_order(kernels.kernels, &order);
     let (mut jobs, work) = (in_order(jobs, &order), in_order(work, &order));
     for group in phases.iter().flat_map(|phase| &phase.groups) {
-        let Some(slices) = group.chain else { continue };
+        let Some(tiles) = group.tiles else { continue };
         for k in group.kernels.clone() {
             if let (Call::Gemm { gemm, .. }, Kernel::Gemm(g)) = (&mut jobs[k], &kernels.kernels[k]) {
-                **gemm = describe(g, target.isa, Some(slices.count));
+                **gemm = describe(g, target.isa, Some(tiles.count));
             }
         }
     }

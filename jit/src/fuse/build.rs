@@ -1,4 +1,6 @@
-//! One kernel for each stored value: its expression down to other stored values, over its own loops.
+//! Builds a kernel for each materialised value: its expression down to other materialised values, over its own loops.
+//!
+//! Comes in: a normalised graph. Goes out: kernels in program order. Kernels are not fused here (`merge` does that).
 
 use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
@@ -7,43 +9,44 @@ use super::index::{Affine, Coords, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
-use super::materialise::{Element, element, is_elementwise, is_movement, reshape_base, stored};
+use super::materialise::{Element, element, is_elementwise, is_movement, materialised, reshape_base};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, ReduceOp, ValueId};
 use crate::types::DType;
 
-/// A kernel for each stored value of `graph`, whose dots are normalised.
+/// The kernels of the materialised values of `graph`, which is normalised.
 pub(super) fn build(graph: &Graph) -> Kernels {
     build_counting(graph).0
 }
 
-/// As [`build`], and how many rounds it took.
+/// As [`build`], with the number of rounds.
 fn build_counting(graph: &Graph) -> (Kernels, usize) {
-    let mut forced = vec![false; graph.nodes.len()];
+    let mut must_materialise = vec![false; graph.nodes.len()];
     for round in 1.. {
-        let mut builder = Builder::new(graph, stored(graph, &forced));
+        let mut builder = KernelBuilder::new(graph, materialised(graph, &must_materialise));
         builder.run();
-        if builder.missing.is_empty() {
+        if builder.must_materialise.is_empty() {
             return (builder.result, round);
         }
-        // Some reshapes or products turned out to need their operand stored: once more, with it stored.
-        let new = builder.missing.iter().any(|id| !forced[id.index()]);
-        assert!(new, "values that are stored are missing: {:?}\n{graph}", builder.missing);
-        for id in builder.missing {
-            forced[id.index()] = true;
+        // Some reshapes or products need an operand in memory: another round materialises it.
+        let is_new = builder.must_materialise.iter().any(|id| !must_materialise[id.index()]);
+        assert!(is_new, "materialised values are missing: {:?}\n{graph}", builder.must_materialise);
+        for id in builder.must_materialise {
+            must_materialise[id.index()] = true;
         }
     }
-    unreachable!("each round stores another value")
+    unreachable!("each round materialises another value")
 }
 
-struct Builder<'a> {
+struct KernelBuilder<'a> {
     graph: &'a Graph,
-    stored: Vec<bool>,
+    materialised: Vec<bool>,
     buffers: HashMap<ValueId, BufferId>,
-    missing: Vec<ValueId>,
+    /// Values that the next round has to materialise.
+    must_materialise: Vec<ValueId>,
     result: Kernels,
 }
 
-/// The kernel being built, and what it already computes.
+/// A kernel under construction, with the slots of the values that it computes.
 struct Body {
     kernel: LoopKernel,
     extents: SmallVec<[usize; 6]>,
@@ -66,16 +69,16 @@ impl Body {
         self.push(KernelOp::Literal(Literal::new(dtype, value)), &[], dtype)
     }
 
-    /// The coordinates of the loops themselves, one axis each.
-    fn own_coords(&self) -> Coords {
-        (0..self.extents.len()).map(|d| Affine::counter(d, self.extents.len())).collect()
+    /// The identity coordinates: axis d is the induction variable of dimension d.
+    fn identity_coords(&self) -> Coords {
+        (0..self.extents.len()).map(|d| Affine::induction_variable(d, self.extents.len())).collect()
     }
 }
 
-impl<'a> Builder<'a> {
-    fn new(graph: &'a Graph, stored: Vec<bool>) -> Self {
+impl<'a> KernelBuilder<'a> {
+    fn new(graph: &'a Graph, materialised: Vec<bool>) -> Self {
         let result = Kernels { params: graph.param_types(), buffers: vec![], kernels: vec![], outputs: vec![] };
-        Builder { graph, stored, buffers: HashMap::new(), missing: Vec::new(), result }
+        KernelBuilder { graph, materialised, buffers: HashMap::new(), must_materialise: Vec::new(), result }
     }
 
     fn buffer(&mut self, id: ValueId, source: Source) -> BufferId {
@@ -94,12 +97,12 @@ impl<'a> Builder<'a> {
                 Op::Constant(c) => {
                     self.buffer(id, Source::Constant(c.0.clone()));
                 }
-                _ if self.stored[id.index()] => self.kernels_for(id),
+                _ if self.materialised[id.index()] => self.kernels_for(id),
                 _ => {}
             }
         }
-        if !self.missing.is_empty() {
-            return self.find_missing();
+        if !self.must_materialise.is_empty() {
+            return self.extend_must_materialise();
         }
         for &output in &self.graph.outputs {
             let ty = self.graph.ty(output).clone();
@@ -113,26 +116,27 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Finds what is missing for the missing in turn, so that a long chain of such is not found one by one.
-    fn find_missing(&mut self) {
+    /// Adds the values that those in `must_materialise` need in memory in turn, so that a chain of reshapes does not
+    /// take a round for each.
+    fn extend_must_materialise(&mut self) {
         let mut known: HashSet<ValueId> = HashSet::new();
         let mut next = 0;
-        while let Some(&id) = self.missing.get(next) {
+        while let Some(&id) = self.must_materialise.get(next) {
             next += 1;
             let node = self.graph.node(id);
             if known.insert(id) && (is_elementwise(&node.op) || is_movement(&node.op)) {
                 let mut body = self.body(&node.ty.shape, &[]);
-                let coords = body.own_coords();
+                let coords = body.identity_coords();
                 self.compute(&mut body, id, &coords);
             }
         }
     }
 
-    /// The kernels that store `id`.
+    /// The kernels that write `id`.
     fn kernels_for(&mut self, id: ValueId) {
         let node = self.graph.node(id);
         if node.ty.elements() == 0 {
-            // There is nothing to store.
+            // No kernel writes a value without elements.
             self.buffer(id, Source::Computed);
             return;
         }
@@ -144,7 +148,7 @@ impl<'a> Builder<'a> {
             Op::Concat(axis) => self.concat(id, *axis),
             _ => {
                 let mut body = self.body(&node.ty.shape, &[]);
-                let coords = body.own_coords();
+                let coords = body.identity_coords();
                 let value = self.compute(&mut body, id, &coords);
                 let buffer = self.buffer(id, Source::Computed);
                 let index = flatten(&coords, &node.ty.shape, coords.len());
@@ -163,7 +167,7 @@ impl<'a> Builder<'a> {
         self.result.kernels.push(Kernel::Loop(body.kernel));
     }
 
-    /// The value `id` at `coords`, as it is used by others: loaded where it is stored.
+    /// The value `id` at `coords` as an operand: a load if it is materialised.
     fn read(&mut self, body: &mut Body, id: ValueId, coords: &Coords) -> Slot {
         if let Some(&buffer) = self.buffers.get(&id) {
             let ty = self.graph.ty(id);
@@ -186,9 +190,9 @@ impl<'a> Builder<'a> {
         match &node.op {
             Op::Literal(literal) => body.push(KernelOp::Literal(*literal), &[], literal.dtype),
             Op::Iota { dtype, axis, .. } => {
-                let counter = coords[*axis].clone();
-                let count = body.push(KernelOp::Iota(counter), &[], DType::I32);
-                self.convert(body, count, DType::I32, *dtype)
+                let index = coords[*axis].clone();
+                let index = body.push(KernelOp::Iota(index), &[], DType::I32);
+                self.convert(body, index, DType::I32, *dtype)
             }
             Op::StopGradient => self.read(body, node.operands[0], coords),
             _ if is_elementwise(&node.op) => {
@@ -196,26 +200,26 @@ impl<'a> Builder<'a> {
                 let operands: SmallVec<[Slot; 4]> = operands.iter().map(|&x| self.read(body, x, coords)).collect();
                 body.push(KernelOp::Apply(op.clone(), index), &operands, node.ty.dtype)
             }
-            Op::Broadcast { dims: places, .. } => {
+            Op::Broadcast { dims: axes, .. } => {
                 let x = node.operands[0];
                 let shape = &self.graph.ty(x).shape;
-                let place = |(axis, &to): (usize, &usize)| {
+                let coord = |(axis, &to): (usize, &usize)| {
                     if shape[axis] == 1 { Affine::zero(dims) } else { coords[to].clone() }
                 };
-                let coords = places.iter().enumerate().map(place).collect();
+                let coords = axes.iter().enumerate().map(coord).collect();
                 self.read(body, x, &coords)
             }
             Op::Transpose(perm) => {
-                let mut moved: Coords = coords.clone();
+                let mut permuted: Coords = coords.clone();
                 for (to, &from) in perm.iter().enumerate() {
-                    moved[from] = coords[to].clone();
+                    permuted[from] = coords[to].clone();
                 }
-                self.read(body, node.operands[0], &moved)
+                self.read(body, node.operands[0], &permuted)
             }
             Op::Slice { start, stride, .. } => {
                 let shift = |axis: usize| {
                     let mut index = Affine { offset: start[axis] as isize, ..Affine::zero(dims) };
-                    // With fewer than two elements no step is taken, and one of any size may have been asked for.
+                    // With fewer than two elements the stride has no effect, and it may be of any size.
                     let step = if node.ty.shape[axis] < 2 { 1 } else { stride[axis] as isize };
                     index.add_scaled(&coords[axis], step);
                     index
@@ -241,26 +245,26 @@ impl<'a> Builder<'a> {
                 match reshape(coords, shape, from, &body.extents) {
                     Some(coords) => self.read(body, x, &coords),
                     None => {
-                        let (base, missing) = (reshape_base(self.graph, x), self.missing.len());
+                        let (base, before) = (reshape_base(self.graph, x), self.must_materialise.len());
                         let slot = self.read_reshaped(body, base, shape, coords);
-                        if self.missing.len() > missing {
-                            self.missing.truncate(missing);
-                            self.missing.push(base);
+                        if self.must_materialise.len() > before {
+                            self.must_materialise.truncate(before);
+                            self.must_materialise.push(base);
                         }
                         slot
                     }
                 }
             }
             _ => {
-                // Others are always stored before they are read.
-                self.missing.push(id);
+                // All others are materialised before they are read.
+                self.must_materialise.push(id);
                 body.literal(node.ty.dtype, 0.0)
             }
         }
     }
 
-    /// The element at `coords` of `id` reshaped to `shape`, which is at no affine place: a reshape of an elementwise op is
-    /// the op of reshapes, and a stored value lies row-major as it is.
+    /// The element at `coords` of a reshape of `id` to `shape` whose coordinates are not affine. A reshape of an
+    /// elementwise op is the op of reshapes; a reshape of a materialised value is a view.
     fn read_reshaped(&mut self, body: &mut Body, id: ValueId, shape: &[usize], coords: &Coords) -> Slot {
         let id = reshape_base(self.graph, id);
         let node = self.graph.node(id);
@@ -291,7 +295,7 @@ impl<'a> Builder<'a> {
                 slot
             }
             _ => {
-                self.missing.push(id);
+                self.must_materialise.push(id);
                 body.literal(node.ty.dtype, 0.0)
             }
         }
@@ -305,26 +309,26 @@ impl<'a> Builder<'a> {
         let node = self.graph.node(id);
         let x = node.operands[0];
         let mut body = self.body(&self.graph.ty(x).shape, axes);
-        let coords = body.own_coords();
+        let coords = body.identity_coords();
         let element = self.read(&mut body, x, &coords);
         let value = body.push(KernelOp::Reduce(op), &[element], node.ty.dtype);
-        self.store_row(id, body, value, &coords, axes);
+        self.store_reduced(id, body, value, &coords, axes);
     }
 
-    fn store_row(&mut self, id: ValueId, body: Body, value: Slot, coords: &Coords, axes: &[usize]) {
+    fn store_reduced(&mut self, id: ValueId, body: Body, value: Slot, coords: &Coords, axes: &[usize]) {
         let shape = &self.graph.ty(id).shape;
-        let kept: Coords = (0..coords.len()).filter(|a| !axes.contains(a)).map(|a| coords[a].clone()).collect();
-        let index = flatten(&kept, shape, coords.len());
+        let free: Coords = (0..coords.len()).filter(|a| !axes.contains(a)).map(|a| coords[a].clone()).collect();
+        let index = flatten(&free, shape, coords.len());
         let buffer = self.buffer(id, Source::Computed);
         self.finish(body, value, buffer, index);
     }
 
-    /// The first position whose element is the extreme, or NaN: `min over i of (x[i] = extreme or x[i] ≠ x[i]) ? i : ∞`.
+    /// The first index whose element is the extreme, or NaN: `min over i of (x[i] = extreme or x[i] ≠ x[i]) ? i : ∞`.
     fn arg_reduce(&mut self, id: ValueId, op: ArgOp, axis: usize) {
         let x = self.graph.node(id).operands[0];
         let dtype = self.graph.ty(x).dtype;
         let mut body = self.body(&self.graph.ty(x).shape, &[axis]);
-        let coords = body.own_coords();
+        let coords = body.identity_coords();
         let element = self.read(&mut body, x, &coords);
         let reduce = match op {
             ArgOp::Max => ReduceOp::Max,
@@ -338,24 +342,24 @@ impl<'a> Builder<'a> {
         let none = body.literal(DType::I32, f64::from(i32::MAX));
         let candidate = body.push(KernelOp::Apply(Op::Select, 0), &[found, position, none], DType::I32);
         let value = body.push(KernelOp::Reduce(ReduceOp::Min), &[candidate], DType::I32);
-        self.store_row(id, body, value, &coords, &[axis]);
+        self.store_reduced(id, body, value, &coords, &[axis]);
     }
 
-    /// Two kernels: one fills the result, one writes the operand into its place.
+    /// Two kernels with partial writes: one fills the result, one writes the elements of the operand.
     fn pad(&mut self, id: ValueId, low: &[isize], interior: &[usize]) {
         let node = self.graph.node(id);
         let (x, value) = (node.operands[0], node.operands[1]);
         let shape = node.ty.shape.clone();
 
         let mut body = self.body(&shape, &[]);
-        let coords = body.own_coords();
+        let coords = body.identity_coords();
         let fill = self.read(&mut body, value, &Coords::new());
         let index = flatten(&coords, &shape, coords.len());
         let buffer = BufferId(self.result.buffers.len() as u32);
         self.result.buffers.push(Buffer { ty: node.ty.clone(), source: Source::Computed });
         self.finish(body, fill, buffer, index);
 
-        // Element i of the operand lies at low + i (interior + 1); with a negative low the first ones are cut off.
+        // Element i of the operand has index low + i (interior + 1). A negative low drops the first elements.
         let from = self.graph.ty(x).shape.clone();
         let step = |axis: usize| if from[axis] < 2 { 1 } else { interior[axis] as isize + 1 };
         let mut first: SmallVec<[usize; 4]> = smallvec![];
@@ -363,15 +367,15 @@ impl<'a> Builder<'a> {
         for axis in 0..from.len() {
             let step = step(axis);
             let begin = (-low[axis]).max(0).div_euclid(step) + isize::from((-low[axis]).max(0) % step != 0);
-            let room = shape[axis] as isize - 1 - low[axis];
-            let end = if room < 0 { 0 } else { room / step + 1 }.min(from[axis] as isize);
+            let last = shape[axis] as isize - 1 - low[axis];
+            let end = if last < 0 { 0 } else { last / step + 1 }.min(from[axis] as isize);
             first.push(begin as usize);
             count.push((end - begin).max(0) as usize);
         }
         if count.iter().all(|&n| n > 0) {
             let mut body = self.body(&count, &[]);
-            let own = body.own_coords();
-            let (mut source, mut target) = (own.clone(), own);
+            let coords = body.identity_coords();
+            let (mut source, mut target) = (coords.clone(), coords);
             for axis in 0..from.len() {
                 source[axis].offset += first[axis] as isize;
                 let mut index = Affine { offset: low[axis], ..Affine::zero(from.len()) };
@@ -385,7 +389,7 @@ impl<'a> Builder<'a> {
         self.buffers.insert(id, buffer);
     }
 
-    /// A kernel for each operand, which writes it into its place.
+    /// A kernel with a partial write for each operand.
     fn concat(&mut self, id: ValueId, axis: usize) {
         let node = self.graph.node(id);
         let buffer = BufferId(self.result.buffers.len() as u32);
@@ -394,7 +398,7 @@ impl<'a> Builder<'a> {
         for &x in &node.operands {
             let shape = self.graph.ty(x).shape.clone();
             let mut body = self.body(&shape, &[]);
-            let mut coords = body.own_coords();
+            let mut coords = body.identity_coords();
             let value = self.read(&mut body, x, &coords);
             coords[axis].offset += start as isize;
             start += shape[axis];
@@ -407,7 +411,7 @@ impl<'a> Builder<'a> {
     fn gemm(&mut self, id: ValueId) {
         let node = self.graph.node(id);
         let (x, y) = (node.operands[0], node.operands[1]);
-        let [b, m, k] = self.graph.ty(x).shape[..] else { return self.missing.push(id) };
+        let [b, m, k] = self.graph.ty(x).shape[..] else { return self.must_materialise.push(id) };
         let n = node.ty.shape[2];
         let a = self.view(x);
         let bb = self.view(y);
@@ -418,47 +422,47 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The matrix `x` (rank 3) as buffer, offset and strides; `None` (and a note of what must be stored) where it is
-    /// not such a view yet.
+    /// The matrix `x` (rank 3) as buffer, offset and strides. `None` if it is not such a view yet: then a value that
+    /// has to be materialised is noted.
     ///
-    /// Its three axes may be several axes of the operand each: `x` is a reshape of a value with more axes. That value
-    /// is read along its own axes, and those that make one axis of `x` must lie as if they were one.
+    /// `x` may be a reshape of a value with more axes, its base. The base is read along its own axes, and each run of
+    /// them that makes an axis of `x` must be contiguous.
     fn view(&mut self, x: ValueId) -> Option<(BufferId, isize, [isize; 3])> {
         let node = self.graph.node(x);
-        let fine = match node.op {
-            // What a stored value is reshaped to lies row-major as it is.
+        let base = match node.op {
+            // A reshape of a materialised value is a view.
             Op::Reshape(_) if !self.buffers.contains_key(&reshape_base(self.graph, x)) => node.operands[0],
             _ => x,
         };
-        let shape = self.graph.ty(fine).shape.clone();
+        let shape = self.graph.ty(base).shape.clone();
         let mut body = self.body(&shape, &[]);
-        let coords = body.own_coords();
-        let missing = self.missing.len();
-        let slot = self.read(&mut body, fine, &coords);
-        if self.missing.len() > missing {
-            // A reshape on the way needs its operand stored.
+        let coords = body.identity_coords();
+        let before = self.must_materialise.len();
+        let slot = self.read(&mut body, base, &coords);
+        if self.must_materialise.len() > before {
+            // A reshape in between needs its operand in memory.
             return None;
         }
         let strides = match &body.kernel.values[slot as usize].op {
-            KernelOp::Load(buffer, index) => join_axes(&shape, &index.strides, &node.ty.shape)
+            KernelOp::Load(buffer, index) => merge_axes(&shape, &index.strides, &node.ty.shape)
                 .map(|strides| (*buffer, index.offset, [strides[0], strides[1], strides[2]])),
             _ => None,
         };
         if strides.is_none() {
-            self.missing.push(fine);
+            self.must_materialise.push(base);
         }
         strides
     }
 }
 
-/// The strides of the axes of `joined`, each of which is a run of axes of `shape`; `None` where a run does not lie as
-/// if it were one axis, or runs do not match.
-fn join_axes(shape: &[usize], strides: &[isize], joined: &[usize]) -> Option<SmallVec<[isize; 3]>> {
+/// The strides of the axes of `merged`, each of which is a run of axes of `shape`; `None` if a run is not contiguous,
+/// or runs do not match.
+fn merge_axes(shape: &[usize], strides: &[isize], merged: &[usize]) -> Option<SmallVec<[isize; 3]>> {
     let mut axis = 0;
     let mut result = SmallVec::new();
-    for &extent in joined {
+    for &extent in merged {
         let mut elements = 1;
-        // Of the run so far: the stride of its last axis that is longer than 1, seen from the axis before.
+        // The stride of the last axis of the run that is longer than 1.
         let mut run: Option<isize> = None;
         while axis < shape.len() && (elements < extent || shape[axis] == 1) {
             if shape[axis] > 1 {
@@ -480,7 +484,7 @@ fn join_axes(shape: &[usize], strides: &[isize], joined: &[usize]) -> Option<Sma
 
 #[cfg(test)]
 mod tests {
-    use super::{build_counting, join_axes};
+    use super::{build_counting, merge_axes};
 
     #[test]
     fn a_reshape_may_split_the_axes_of_a_product() {
@@ -492,12 +496,12 @@ mod tests {
   return %3, %4
 }";
         let kernels = crate::fuse::fuse(&crate::graph::parse(text).expect("a graph"));
-        // The first is one of vectors, a product and a sum.
+        // The first is a product of vectors, which becomes a product and a sum.
         assert_eq!(kernels.kernels.iter().filter(|k| matches!(k, super::Kernel::Gemm(_))).count(), 1);
     }
 
     #[test]
-    fn a_chain_of_reshapes_that_need_storage_takes_as_many_rounds_as_one() {
+    fn a_chain_of_non_affine_reshapes_takes_as_many_rounds_as_one() {
         let rounds = |length: usize| {
             let mut text = String::from("fn main(%0: f32[4,6]) -> (f32[4,6]) {\n");
             for i in 0..length {
@@ -512,10 +516,10 @@ mod tests {
     }
 
     #[test]
-    fn axes_that_lie_in_a_row_are_one() {
+    fn contiguous_axes_merge() {
         // [4, 64, 49] read as [49, 4, 64] and reshaped to [1, 49, 256].
-        assert_eq!(join_axes(&[49, 4, 64], &[1, 3136, 49], &[1, 49, 256]).as_deref(), Some(&[0, 1, 49][..]));
-        assert_eq!(join_axes(&[4, 64, 49], &[3136, 1, 64], &[1, 256, 49]), None);
-        assert_eq!(join_axes(&[5, 1, 16], &[16, 0, 1], &[5, 1, 16]).as_deref(), Some(&[16, 0, 1][..]));
+        assert_eq!(merge_axes(&[49, 4, 64], &[1, 3136, 49], &[1, 49, 256]).as_deref(), Some(&[0, 1, 49][..]));
+        assert_eq!(merge_axes(&[4, 64, 49], &[3136, 1, 64], &[1, 256, 49]), None);
+        assert_eq!(merge_axes(&[5, 1, 16], &[16, 0, 1], &[5, 1, 16]).as_deref(), Some(&[16, 0, 1][..]));
     }
 }

@@ -1,9 +1,9 @@
-//! Brings every contraction into the form of one batched matrix product: `[b, m, k] · [b, k, n]`, by transposes and
-//! reshapes around it, which cost nothing where they are views. A contraction without a sum (an outer product, a
-//! scaling) becomes a product of broadcasts, and one of vectors a product and a sum, which fuse.
+//! Brings every contraction into the form of one batched matrix product, `[b, m, k] · [b, k, n]`, with transposes and
+//! reshapes around it, which are free where they are views. A contraction without a sum (an outer product, a scaling)
+//! becomes a product of broadcasts; a product of vectors becomes a product and a sum, which fuse.
 //!
-//! A matrix product adds over k in ascending order. So that its error does not grow with k, a long one is cut: the
-//! products of its pieces are added up, which is a reduction.
+//! A matrix product adds over k in ascending order. So that its error does not grow with k, a product of a long k is
+//! split: the products of its pieces are added by a reduction.
 
 use smallvec::smallvec;
 
@@ -11,8 +11,8 @@ use super::normalise::Emit;
 use crate::graph::{BinaryOp, DotAxes, Op, ReduceOp, ValueId};
 use crate::types::{Axes, Shape};
 
-/// The longest k of one product, and the shortest of the pieces of a longer one. Pieces are so long that their results
-/// are a quarter as many elements as the operands.
+/// The longest k of one product, and the shortest piece of a longer one. The results of the pieces have a quarter of
+/// the elements of the operands.
 const LONGEST: usize = 1 << 12;
 const PIECE: usize = 1 << 7;
 
@@ -54,7 +54,7 @@ impl Emit<'_> {
         self.reshape(result, &self.node.ty.shape.clone())
     }
 
-    /// `[b, m, k] · [b, k, n]`, in pieces where k is long.
+    /// `[b, m, k] · [b, k, n]`, split along a long k.
     fn product(&mut self, x: ValueId, y: ValueId) -> ValueId {
         let (tx, ty) = (self.ty(x).shape, self.ty(y).shape);
         let (b, m, k, n) = (tx[0], tx[1], tx[2], ty[2]);

@@ -1,8 +1,9 @@
-//! Affine indices: where an element lies, as a constant plus a multiple of each loop counter.
+//! Affine indices: the position of an element as a constant plus a multiple of each induction variable.
 //!
-//! Movement ops (broadcast, transpose, reshape, slice, reverse) are never run: they change the coordinates at which
-//! their operand is read. Everything stays affine, with one exception, a reshape that would need a division; its operand
-//! is stored, and then a reshape is only another view of the same memory.
+//! Comes in: the coordinates of an element and a shape. Goes out: its index, or its coordinates through a reshape.
+//! Movement ops (broadcast, transpose, reshape, slice, reverse) are never executed: they change the coordinates at
+//! which their operand is read. All of them are affine but for a reshape that needs a division. The operand of such a
+//! reshape is materialised; a reshape of it is a view of the same memory.
 
 use smallvec::SmallVec;
 
@@ -11,14 +12,14 @@ use crate::types::row_major_strides;
 /// `offset + Σ strides[d] · i[d]` over the loop dimensions `d` of a kernel.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Affine {
-    /// The constant.
+    /// The constant term.
     pub offset: isize,
-    /// The multiple of each loop counter.
+    /// The multiple of each induction variable.
     pub strides: SmallVec<[isize; 6]>,
 }
 
 impl Clone for Affine {
-    // A derived clone pushes the multiples one by one.
+    // A derived clone pushes the strides one by one.
     fn clone(&self) -> Self {
         Affine { offset: self.offset, strides: SmallVec::from_slice(&self.strides) }
     }
@@ -30,8 +31,8 @@ impl Affine {
         Affine { offset: 0, strides: SmallVec::from_elem(0, dims) }
     }
 
-    /// The counter of dimension `dim`.
-    pub fn counter(dim: usize, dims: usize) -> Self {
+    /// The induction variable of dimension `dim`.
+    pub fn induction_variable(dim: usize, dims: usize) -> Self {
         let mut affine = Affine::zero(dims);
         affine.strides[dim] = 1;
         affine
@@ -45,7 +46,7 @@ impl Affine {
         }
     }
 
-    /// Is it a constant?
+    /// Whether it is a constant.
     pub fn is_constant(&self) -> bool {
         self.strides.iter().all(|&s| s == 0)
     }
@@ -72,18 +73,18 @@ pub(super) fn flatten(coords: &[Affine], shape: &[usize], dims: usize) -> Affine
     flat
 }
 
-/// The coordinates in `from` of the element that a reshape shows at `coords` of `to`; `None` where they are not affine.
+/// The coordinates in `from` of the element at `coords` of its reshape to `to`; `None` if they are not affine.
 /// `extents` are those of the loop dimensions.
 pub(super) fn reshape(coords: &[Affine], to: &[usize], from: &[usize], extents: &[usize]) -> Option<Coords> {
     let dims = extents.len();
     let mut result: Coords = SmallVec::from_elem(Affine::zero(dims), from.len());
     if from.contains(&0) {
-        // There is no element to be found.
+        // There are no elements.
         return Some(result);
     }
     let (mut t, mut f) = (0, 0);
     while t < to.len() || f < from.len() {
-        // The smallest runs of axes on both sides with as many elements.
+        // The smallest runs of axes on both sides with the same number of elements.
         let (t0, f0) = (t, f);
         let (mut left, mut right) = (1, 1);
         loop {
@@ -107,8 +108,8 @@ pub(super) fn reshape(coords: &[Affine], to: &[usize], from: &[usize], extents: 
     Some(result)
 }
 
-/// Takes a position apart into coordinates of `shape`: each term goes to the axis whose stride divides it, if then no
-/// coordinate can pass its extent.
+/// Splits a flat index into coordinates of `shape`: each term goes to the outermost axis whose stride divides it.
+/// `None` if a coordinate could then exceed its extent.
 fn unflatten(flat: &Affine, shape: &[usize], extents: &[usize], coords: &mut [Affine]) -> Option<()> {
     let axes: SmallVec<[usize; 4]> = (0..shape.len()).filter(|&a| shape[a] > 1).collect();
     match axes[..] {
@@ -149,10 +150,10 @@ fn unflatten(flat: &Affine, shape: &[usize], extents: &[usize], coords: &mut [Af
 mod tests {
     use super::*;
 
-    /// Every element's coordinates, by brute force.
+    /// Compares the coordinates of every element with those by division.
     fn check(loops: &[usize], to: &[usize], from: &[usize]) -> bool {
         // Loop dimension d is axis d of `to`.
-        let coords: Coords = (0..to.len()).map(|d| Affine::counter(d, loops.len())).collect();
+        let coords: Coords = (0..to.len()).map(|d| Affine::induction_variable(d, loops.len())).collect();
         let Some(found) = reshape(&coords, to, from, loops) else { return false };
         let (ts, fs) = (row_major_strides(to), row_major_strides(from));
         for n in 0..to.iter().product::<usize>() {
@@ -176,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn reshapes_that_split_need_storage() {
+    fn reshapes_that_split_are_not_affine() {
         assert!(!check(&[24], &[24], &[4, 6]));
         assert!(!check(&[3, 8], &[3, 8], &[6, 4]));
     }
 
     #[test]
     fn a_split_of_a_merge_is_affine_again() {
-        let coords: Coords = (0..3).map(|d| Affine::counter(d, 3)).collect();
+        let coords: Coords = (0..3).map(|d| Affine::induction_variable(d, 3)).collect();
         let extents = [5, 16, 51];
         let merged = reshape(&coords, &extents, &[80, 51], &extents).expect("a merge");
         assert_eq!(reshape(&merged, &[80, 51], &[5, 16, 51], &extents), Some(coords));

@@ -1,4 +1,6 @@
-//! Kernels: what fusion makes of a graph. Printed by `FULGURITE_DUMP=kernels`.
+//! The kernel IR: the output of fusion, printed by `FULGURITE_DUMP=kernels`.
+//!
+//! In: what `build` and `merge` construct. Out: queries that later stages ask. Nothing here decides what is fused.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use crate::array::Array;
 use crate::graph::{Literal, Op, ReduceOp};
 use crate::types::{DType, TensorType, join, product};
 
-/// A piece of memory that kernels read and write, by position in [`Kernels::buffers`].
+/// A buffer, by position in [`Kernels::buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId(pub u32);
 
@@ -28,30 +30,30 @@ impl fmt::Display for BufferId {
     }
 }
 
-/// Where a buffer's memory comes from.
+/// The origin of the contents of a buffer.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// An input of the program.
     Param(usize),
     /// An array constant.
     Constant(Array),
-    /// The program itself writes it.
+    /// A kernel writes it.
     Computed,
 }
 
-/// A stored value.
+/// A materialised value.
 #[derive(Clone, Debug)]
 pub struct Buffer {
-    /// Its type; row-major.
+    /// Its type; the layout is row-major.
     pub ty: TensorType,
-    /// Whose memory it is.
+    /// Its origin.
     pub source: Source,
 }
 
-/// What an output of the program is.
+/// An output of a program.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// The contents of a computed buffer, as this type (of as many elements).
+    /// A computed buffer as this type, which has the same number of elements.
     Computed(BufferId, Arc<TensorType>),
     /// An input, unchanged, as this type.
     Param(usize, Arc<TensorType>),
@@ -64,7 +66,7 @@ pub enum Output {
 pub struct Kernels {
     /// The types of the inputs.
     pub params: Vec<TensorType>,
-    /// The memory that the kernels name.
+    /// The buffers.
     pub buffers: Vec<Buffer>,
     /// The kernels.
     pub kernels: Vec<Kernel>,
@@ -75,7 +77,7 @@ pub struct Kernels {
 /// One kernel.
 #[derive(Clone, Debug)]
 pub enum Kernel {
-    /// A loop nest around a straight-line program.
+    /// A loop nest.
     Loop(LoopKernel),
     /// A batched matrix product.
     Gemm(GemmKernel),
@@ -84,21 +86,21 @@ pub enum Kernel {
 /// A loop dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Dim {
-    /// How often it runs.
+    /// The number of iterations.
     pub extent: usize,
-    /// Is it summed (maximised, …) away by the kernel's reductions?
+    /// Whether the reductions of the kernel reduce it.
     pub reduced: bool,
 }
 
 /// A value inside a loop kernel, by position.
 pub type Slot = u32;
 
-/// What a value inside a loop kernel is.
+/// The op of a value inside a loop kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KernelOp {
     /// An element of a buffer.
     Load(BufferId, Affine),
-    /// An index as an element (iota).
+    /// An index as an element.
     Iota(Affine),
     /// A constant.
     Literal(Literal),
@@ -111,34 +113,35 @@ pub enum KernelOp {
 /// A value inside a loop kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KernelValue {
-    /// What it is.
+    /// Its op.
     pub op: KernelOp,
-    /// Of what; earlier values.
+    /// Its operands; they are earlier values.
     pub operands: SmallVec<[Slot; 4]>,
     /// Its element type.
     pub dtype: DType,
 }
 
-/// Writes a value to memory.
+/// A store of a value to a buffer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Store {
-    /// What.
+    /// The value.
     pub value: Slot,
-    /// Where to.
+    /// The buffer.
     pub buffer: BufferId,
-    /// At which element.
+    /// The element.
     pub index: Affine,
 }
 
-/// A loop nest around a straight-line program over one element, with reductions. Values that do not depend on reduced
-/// dimensions, results of reductions among them, are computed once per row.
+/// A loop nest around a straight-line program of one element, with reductions. A value that does not depend on reduced
+/// dimensions is loop-invariant in them and computed once per row, an iteration of the other dimensions. The result of
+/// a reduction is such a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoopKernel {
     /// The loops, outermost first.
     pub dims: Vec<Dim>,
-    /// The values; operands come earlier.
+    /// The values; operands precede their users.
     pub values: Vec<KernelValue>,
-    /// What is stored.
+    /// The stores.
     pub stores: Vec<Store>,
 }
 
@@ -147,7 +150,7 @@ pub struct LoopKernel {
 pub struct GemmKernel {
     /// Extents of batch, m, n, k.
     pub extents: [usize; 4],
-    /// f32 or f64.
+    /// The element type, f32 or f64.
     pub dtype: DType,
     /// The left operand: buffer, offset, strides of batch, m, k in elements.
     pub a: (BufferId, isize, [isize; 3]),
@@ -158,7 +161,7 @@ pub struct GemmKernel {
 }
 
 impl LoopKernel {
-    /// Adds a value, or finds its equal.
+    /// Adds a value, or returns an equal one.
     pub fn push(&mut self, known: &mut HashMap<KernelValue, Slot>, value: KernelValue) -> Slot {
         *known.entry(value).or_insert_with_key(|value| {
             self.values.push(value.clone());
@@ -171,26 +174,26 @@ impl LoopKernel {
         self.dims.iter().map(|d| d.extent).collect()
     }
 
-    /// Are there reductions?
+    /// Whether there are reductions.
     pub fn reduces(&self) -> bool {
         self.dims.iter().any(|d| d.reduced)
     }
 
-    /// Does an index change along reduced dimensions?
+    /// Whether an index varies along reduced dimensions.
     pub fn varies_inside(&self, index: &Affine) -> bool {
         index.strides.iter().zip(&self.dims).any(|(&s, d)| s != 0 && d.reduced && d.extent > 1)
     }
 
-    /// Is each row's every element looked at once? So it is unless a reduction, or a stored element, needs the result of
-    /// a reduction over the same row.
-    pub fn is_one_pass(&self) -> bool {
+    /// Whether one sweep over the reduced dimensions suffices: no reduction and no store of a varying element depends
+    /// on the result of a reduction.
+    pub fn is_one_sweep(&self) -> bool {
         let after = self.after_reductions();
         let needs_one = |value: &KernelValue| value.operands.iter().any(|&x| after[x as usize]);
         let again = self.values.iter().any(|value| matches!(value.op, KernelOp::Reduce(_)) && needs_one(value));
         !again && self.stores.iter().all(|s| !after[s.value as usize] || !self.varies_inside(&s.index))
     }
 
-    /// For each value: is it a reduction's result, or does it depend on one?
+    /// For each value whether it is the result of a reduction or depends on one.
     pub fn after_reductions(&self) -> Vec<bool> {
         let mut after: Vec<bool> = Vec::with_capacity(self.values.len());
         for value in &self.values {
@@ -200,7 +203,7 @@ impl LoopKernel {
         after
     }
 
-    /// Drops values that no store needs, keeping the order.
+    /// Removes dead values; the order of the others stays.
     pub fn prune(&mut self) {
         let mut live = vec![false; self.values.len()];
         for store in &self.stores {
@@ -213,24 +216,24 @@ impl LoopKernel {
                 }
             }
         }
-        let mut moved = vec![Slot::MAX; self.values.len()];
-        let mut kept = Vec::new();
+        let mut renumbered = vec![Slot::MAX; self.values.len()];
+        let mut values = Vec::new();
         for (i, mut value) in std::mem::take(&mut self.values).into_iter().enumerate() {
             if live[i] {
                 for x in &mut value.operands {
-                    *x = moved[*x as usize];
+                    *x = renumbered[*x as usize];
                 }
-                moved[i] = kept.len() as Slot;
-                kept.push(value);
+                renumbered[i] = values.len() as Slot;
+                values.push(value);
             }
         }
-        self.values = kept;
+        self.values = values;
         for store in &mut self.stores {
-            store.value = moved[store.value as usize];
+            store.value = renumbered[store.value as usize];
         }
     }
 
-    /// What is loaded: the buffer and the element.
+    /// The loads: buffer and element.
     pub fn loads(&self) -> impl Iterator<Item = (BufferId, &Affine)> {
         self.values.iter().filter_map(|value| match &value.op {
             KernelOp::Load(buffer, index) => Some((*buffer, index)),
@@ -238,20 +241,20 @@ impl LoopKernel {
         })
     }
 
-    /// The buffers that are read, each once, in order of first use.
+    /// The buffers that are read, without duplicates, in order of first use.
     pub fn reads(&self) -> Vec<BufferId> {
         distinct(self.loads().map(|(buffer, _)| buffer))
     }
 
-    /// The buffers that are read or stored to, each once: the arguments of the kernel's code, in their order.
+    /// The buffers that are read or written, without duplicates: the arguments of the code of the kernel, in order.
     pub fn buffers(&self) -> Vec<BufferId> {
         distinct(self.loads().map(|(buffer, _)| buffer).chain(self.stores.iter().map(|store| store.buffer)))
     }
 }
 
-/// Each buffer once, in order.
+/// The buffers without duplicates, in order of first occurrence.
 fn distinct(buffers: impl Iterator<Item = BufferId>) -> Vec<BufferId> {
-    /// Up to so many are compared one by one, which is less than a table takes.
+    /// Up to this many a linear search is faster than a hash table.
     const FEW: usize = 16;
     let (mut list, mut known) = (Vec::new(), HashSet::new());
     for buffer in buffers {
@@ -269,16 +272,16 @@ fn distinct(buffers: impl Iterator<Item = BufferId>) -> Vec<BufferId> {
 }
 
 impl Kernels {
-    /// Bytes that kernel `k` moves: each buffer that it reads or writes, once.
+    /// Bytes that kernel `k` moves: those of each buffer that it reads and of each that it writes.
     pub fn bytes_moved(&self, k: usize) -> usize {
         let kernel = &self.kernels[k];
-        let mut touched: Vec<BufferId> = kernel.reads();
-        touched.extend(kernel.writes());
-        touched.iter().map(|b| self.buffers[b.index()].ty.bytes()).fold(0, usize::saturating_add)
+        let mut buffers: Vec<BufferId> = kernel.reads();
+        buffers.extend(kernel.writes());
+        buffers.iter().map(|b| self.buffers[b.index()].ty.bytes()).fold(0, usize::saturating_add)
     }
 
     /// Arithmetic operations of kernel `k`: a multiplication and an addition of a product count as one each, as does
-    /// each elementwise op and each step of a reduction, however dear.
+    /// each elementwise op and each step of a reduction, at any cost.
     pub fn operations(&self, k: usize) -> usize {
         match &self.kernels[k] {
             Kernel::Gemm(gemm) => product(gemm.extents).saturating_mul(2),
@@ -383,7 +386,7 @@ impl fmt::Display for LoopKernel {
             let operands: Vec<String> = value.operands.iter().map(|x| format!("%{x}")).collect();
             let what = match &value.op {
                 KernelOp::Load(buffer, index) => format!("load {buffer}[{index}]"),
-                KernelOp::Iota(index) => format!("counter {index}"),
+                KernelOp::Iota(index) => format!("iota {index}"),
                 KernelOp::Literal(literal) => format!("literal {}", literal.value()),
                 KernelOp::Apply(op, index) => {
                     let index = if *index == 0 { String::new() } else { format!(".{index}") };

@@ -1,41 +1,42 @@
-//! Which values are stored. A value that is not stored is computed where it is used, as often as it is used.
+//! Which values are materialised. All others are recomputed at each use.
 //!
-//! Stored are: results, operands and results of matrix products, reductions, pads, concatenations; what a division-like
-//! reshape needs; and elementwise values that are dear and used more than once (or repeated by a broadcast). Storing
-//! too much costs little: `merge` removes the stores that nobody outside a kernel reads.
+//! Materialised are: results; operands and results of matrix products; reductions, pads, concatenations; the operand of
+//! a non-affine reshape; and elementwise values that are expensive and used more than once or repeated by a broadcast.
+//! To materialise too many costs little: `merge` removes the stores that no other kernel reads.
 
 use crate::graph::{BinaryOp, Graph, Op, OpClass, UnaryOp, ValueId};
 
-/// From this cost on an elementwise value that is used more than once is stored. An add costs 1.
-const DEAR: u32 = 8;
+/// An elementwise value that is used more than once is materialised from this cost on. An add costs 1.
+const EXPENSIVE: u32 = 8;
 
-/// From this cost on a value that a broadcast repeats [`REPEATS`] times or more is stored.
-const DEAR_REPEATED: u32 = 4;
+/// A value that a broadcast repeats [`REPEATS`] times or more is materialised from this cost on.
+const EXPENSIVE_REPEATED: u32 = 4;
 
-/// How often a broadcast must repeat a value for it to count.
+/// How often a broadcast repeats a value that counts as repeated.
 const REPEATS: usize = 4;
 
-/// A longer expression than this is cut, by its cost or by how deep it is, since what costs nothing may be deep too.
-const LONGEST: u32 = 400;
+/// An expression of a larger cost or depth is split. Depth counts because views cost nothing.
+const LARGEST: u32 = 400;
 
-/// Is the op only another view of its operand?
+/// Whether the op is a view of its operand.
 pub(super) fn is_movement(op: &Op) -> bool {
     op.class() == OpClass::Movement
 }
 
-/// Is a value of the op computed element by element from elements at the same place? A result of an elementwise op is.
+/// Whether an element of the value depends only on the elements of the operands at the same index. So it is for a result
+/// of an elementwise op.
 pub(super) fn is_elementwise(op: &Op) -> bool {
     matches!(op.class(), OpClass::Elementwise | OpClass::Projection)
 }
 
-/// An elementwise value: which result of which op, of what.
+/// An elementwise value: a result of an op.
 pub(super) struct Element<'g> {
     pub(super) op: &'g Op,
     pub(super) index: u32,
     pub(super) operands: &'g [ValueId],
 }
 
-/// What the elementwise value `id` is computed by.
+/// The op and the operands of the elementwise value `id`.
 pub(super) fn element(graph: &Graph, id: ValueId) -> Element<'_> {
     let node = graph.node(id);
     match node.op {
@@ -47,7 +48,7 @@ pub(super) fn element(graph: &Graph, id: ValueId) -> Element<'_> {
     }
 }
 
-/// The value that `x` is a plain reshape of (through any number of reshapes).
+/// The value that `x` is a reshape of, through any number of reshapes.
 pub(super) fn reshape_base(graph: &Graph, mut x: ValueId) -> ValueId {
     while let Op::Reshape(_) = graph.node(x).op {
         x = graph.node(x).operands[0];
@@ -55,17 +56,17 @@ pub(super) fn reshape_base(graph: &Graph, mut x: ValueId) -> ValueId {
     x
 }
 
-/// A mask of the values that are stored. `forced` are values that must be.
-pub(super) fn stored(graph: &Graph, forced: &[bool]) -> Vec<bool> {
+/// A mask of the values that are materialised. `must_materialise` marks values that have to be.
+pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool> {
     let n = graph.nodes.len();
-    let mut stored = forced.to_vec();
-    // How often a value is used, and how much it is repeated, seen through the movement ops after it.
+    let mut materialised = must_materialise.to_vec();
+    // How often a value is used and repeated, through the movement ops after it.
     let mut uses = vec![0u32; n];
     let mut repeats = vec![1usize; n];
     for &output in &graph.outputs {
         let base = reshape_base(graph, output);
         uses[base.index()] += 1;
-        stored[base.index()] = true;
+        materialised[base.index()] = true;
     }
     for id in graph.ids().rev() {
         let node = graph.node(id);
@@ -81,53 +82,55 @@ pub(super) fn stored(graph: &Graph, forced: &[bool]) -> Vec<bool> {
             continue;
         }
         if matches!(node.op.class(), OpClass::Contraction | OpClass::Reduction | OpClass::Assembly) {
-            stored[i] = true;
+            materialised[i] = true;
         }
-        // Each result of an op is computed by itself where it is used.
+        // Each projection recomputes the op.
         let count = if node.op.results() > 1 { uses[i] } else { 1 };
         for x in &node.operands {
             uses[x.index()] += count;
-            // What is repeated inside an expression is repeated with it.
-            if is_elementwise(&node.op) && !stored[i] {
+            // The operands of an inlined expression are repeated with it.
+            if is_elementwise(&node.op) && !materialised[i] {
                 repeats[x.index()] = repeats[x.index()].max(repeats[i]);
             }
         }
     }
-    // What each value is a view of.
+    // The value that each value is a view of.
     let mut base: Vec<usize> = Vec::with_capacity(n);
     for id in graph.ids() {
         let node = graph.node(id);
-        let is_view = is_movement(&node.op) && !stored[id.index()];
+        let is_view = is_movement(&node.op) && !materialised[id.index()];
         base.push(if is_view { base[node.operands[0].index()] } else { id.index() });
         if let Op::Dot(_) = node.op {
-            node.operands.iter().for_each(|x| stored[base[x.index()]] = true);
+            node.operands.iter().for_each(|x| materialised[base[x.index()]] = true);
         }
     }
     let (mut cost, mut depth) = (vec![0u32; n], vec![0u32; n]);
     for id in graph.ids() {
         let node = graph.node(id);
         let i = id.index();
-        if stored[i] || !(is_elementwise(&node.op) || is_movement(&node.op)) {
+        if materialised[i] || !(is_elementwise(&node.op) || is_movement(&node.op)) {
             continue;
         }
         let inside: u32 = node.operands.iter().map(|x| cost[x.index()]).sum();
         cost[i] = inside + op_cost(&node.op);
         depth[i] = 1 + node.operands.iter().map(|x| depth[x.index()]).max().unwrap_or(0);
-        let dear = cost[i] >= DEAR && uses[i] > 1;
-        let dear_repeated = cost[i] >= DEAR_REPEATED && repeats[i] >= REPEATS;
-        let is_dear =
-            is_elementwise(&node.op) && node.op.results() == 1 && (dear || dear_repeated || cost[i] > LONGEST);
-        // A reshape is read where its operand is stored.
-        let is_deep = depth[i] > LONGEST && node.op.results() == 1 && !matches!(node.op, Op::Reshape(_));
-        if is_dear || is_deep {
-            stored[i] = true;
+        // Projections are materialised, not their op.
+        if node.op.results() > 1 {
+            continue;
+        }
+        let is_shared = cost[i] >= EXPENSIVE && uses[i] > 1;
+        let is_repeated = cost[i] >= EXPENSIVE_REPEATED && repeats[i] >= REPEATS;
+        let is_expensive = is_elementwise(&node.op) && (is_shared || is_repeated || cost[i] > LARGEST);
+        // A reshape is read from its materialised operand.
+        if is_expensive || depth[i] > LARGEST && !matches!(node.op, Op::Reshape(_)) {
+            materialised[i] = true;
             (cost[i], depth[i]) = (0, 0);
         }
     }
-    stored
+    materialised
 }
 
-/// Roughly how many lane instructions an op takes.
+/// An estimate of the lane instructions of an op.
 fn op_cost(op: &Op) -> u32 {
     match op {
         Op::Unary(op) => match op {

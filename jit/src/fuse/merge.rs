@@ -1,10 +1,12 @@
-//! Joins kernels over the same loops.
+//! Fuses kernels over the same loops.
 //!
-//! Kernels are taken in order; each joins the latest kernel it can, if the two have something to share: one reads what
-//! the other stores, at the same element, or both read the same memory. Then the value is passed on inside the kernel,
-//! and a store that nobody else reads vanishes. Loops match when they are the same but for unit dimensions; a kernel
-//! without reductions also matches the rows of one that has them, and a kernel with reductions takes in one that
-//! computes all its elements, or its rows. Where a reduction is in chunks, the elements are divided as it is.
+//! Comes in: a kernel per materialised value. Goes out: fewer kernels. Each kernel in order joins the latest group that
+//! it can and that it shares memory with: it reads what the group stores, at the same element (vertical fusion), or
+//! both read the same buffer (horizontal fusion). A value is then passed in a register, and a store without other
+//! readers is dead. Loops match if they are equal up to unit dimensions. A kernel without reductions also matches the
+//! outer loops of a kernel with reductions, and a group with reductions accepts a kernel that computes all its
+//! elements, or one element per row. Where a reduction is split into chunks, the dimensions of the elementwise kernel
+//! are split in the same way.
 
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
@@ -14,38 +16,38 @@ use super::kernel::{BufferId, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopK
 use super::reductions::Order;
 use crate::types::product;
 
-/// A kernel is not grown past this many values, so that compile time stays linear and registers suffice.
+/// The most values of a kernel: so compile time is linear and registers suffice.
 const LARGEST: usize = 600;
 
-/// A kernel over many elements does not touch more than this many buffers: each is a stream of its own, and a cache
-/// holds lines of so many at the same offset of their pages.
+/// The most buffers of a kernel over many elements. Each is a memory stream, and a cache has few lines for the same
+/// offset of different pages.
 const STREAMS: usize = 24;
 
-/// From this many elements on a stream counts.
+/// The fewest elements of a stream.
 const LONG: usize = 512;
 
-/// A kernel tries to join so many at most, the latest: what a thousand kernels read would make each look at all others.
+/// The most groups that a kernel tries to join, latest first: so a buffer with many readers costs linear time.
 const CANDIDATES: usize = 256;
 
-/// Joins what can be joined, and removes stores that nobody reads.
+/// Fuses kernels, and removes dead stores.
 pub(super) fn merge(mut kernels: Kernels) -> Kernels {
-    let mut groups: Vec<Group> = Vec::new();
+    let mut groups: Vec<FusionGroup> = Vec::new();
     // The last group that writes each buffer, and all groups that read it, in order.
     let mut writer: HashMap<BufferId, usize> = HashMap::new();
     let mut readers: HashMap<BufferId, SmallVec<[usize; 4]>> = HashMap::new();
-    let partial = partly_written(&kernels);
+    let partial = partial_writes(&kernels);
 
     for kernel in scalars_first(std::mem::take(&mut kernels.kernels)) {
         let kernel = match kernel {
             Kernel::Loop(kernel) => drop_unit_dims(kernel),
             Kernel::Gemm(gemm) => {
                 let at = groups.len();
-                note(&Kernel::Gemm(gemm.clone()), at, &mut writer, &mut readers);
-                groups.push(Group::Gemm(gemm));
+                record(&Kernel::Gemm(gemm.clone()), at, &mut writer, &mut readers);
+                groups.push(FusionGroup::Gemm(gemm));
                 continue;
             }
         };
-        // It must run after all that it depends on: what it reads, and earlier parts of what it writes.
+        // It runs after the kernels that write what it reads, and after earlier partial writes of what it writes.
         let reads = kernel.reads();
         let needs = reads.iter().chain(kernel.stores.iter().map(|s| &s.buffer));
         let earliest = needs.filter_map(|b| writer.get(b).copied()).max().unwrap_or(0);
@@ -61,7 +63,7 @@ pub(super) fn merge(mut kernels: Kernels) -> Kernels {
         candidates.dedup();
         let mut joined = None;
         for at in candidates.into_iter().take(CANDIDATES) {
-            if let Group::Loop(group) = &mut groups[at]
+            if let FusionGroup::Loop(group) = &mut groups[at]
                 && group.join(&kernel, &partial)
             {
                 joined = Some(at);
@@ -70,43 +72,44 @@ pub(super) fn merge(mut kernels: Kernels) -> Kernels {
         }
         let at = joined.unwrap_or(groups.len());
         if joined.is_none() {
-            groups.push(Group::Loop(Box::new(LoopGroup::new(kernel.clone()))));
+            groups.push(FusionGroup::Loop(Box::new(LoopGroup::new(kernel.clone()))));
         }
-        note(&Kernel::Loop(kernel), at, &mut writer, &mut readers);
+        record(&Kernel::Loop(kernel), at, &mut writer, &mut readers);
     }
 
-    kernels.kernels = groups.into_iter().map(Group::finish).collect();
-    remove_unread_stores(&mut kernels);
+    kernels.kernels = groups.into_iter().map(FusionGroup::finish).collect();
+    remove_dead_stores(&mut kernels);
     drop_unused_buffers(&mut kernels);
     for kernel in &mut kernels.kernels {
         if let Kernel::Loop(kernel) = kernel {
-            fuse_dims(kernel);
+            merge_dims(kernel);
         }
     }
     kernels
 }
 
-/// The kernels with those of one element as early as they can be: what depends on a step's counter then can join what
-/// depends on a gradient.
+/// Hoists kernels of one element as far as their dependences allow: so a kernel that depends on a scalar of the step
+/// count can join one that depends on a gradient.
 fn scalars_first(kernels: Vec<Kernel>) -> Vec<Kernel> {
     let mut written: HashMap<BufferId, usize> = HashMap::new();
     let mut keyed: Vec<(usize, Kernel)> = Vec::with_capacity(kernels.len());
     for (k, kernel) in kernels.into_iter().enumerate() {
         let is_scalar = matches!(&kernel, Kernel::Loop(kernel) if kernel.dims.iter().all(|d| d.extent == 1));
-        let touched = kernel.reads().into_iter().chain(kernel.writes());
-        let after = touched.filter_map(|b| written.get(&b).copied()).max().unwrap_or(0);
+        let accessed = kernel.reads().into_iter().chain(kernel.writes());
+        let after = accessed.filter_map(|b| written.get(&b).copied()).max().unwrap_or(0);
         let key = if is_scalar { after } else { k };
         for buffer in kernel.writes() {
             written.insert(buffer, key);
         }
         keyed.push((key, kernel));
     }
-    // Stable: what a scalar depends on came before it.
+    // The sort is stable, so a scalar follows its dependences.
     keyed.sort_by_key(|(key, _)| *key);
     keyed.into_iter().map(|(_, kernel)| kernel).collect()
 }
 
-fn note(
+/// Records the buffers that the group at `at` reads and writes.
+fn record(
     kernel: &Kernel,
     at: usize,
     writer: &mut HashMap<BufferId, usize>,
@@ -118,14 +121,14 @@ fn note(
     }
     for buffer in kernel.reads() {
         let all = readers.entry(buffer).or_default();
-        if let Err(place) = all.binary_search(&at) {
-            all.insert(place, at);
+        if let Err(position) = all.binary_search(&at) {
+            all.insert(position, at);
         }
     }
 }
 
-/// Buffers that more than one kernel writes (pads, concatenations): their values are not passed on inside a kernel.
-fn partly_written(kernels: &Kernels) -> HashSet<BufferId> {
+/// Buffers that more than one kernel writes (pads, concatenations): their values are not forwarded inside a kernel.
+fn partial_writes(kernels: &Kernels) -> HashSet<BufferId> {
     let mut once = HashSet::new();
     let mut more = HashSet::new();
     for buffer in kernels.kernels.iter().flat_map(Kernel::writes) {
@@ -136,47 +139,50 @@ fn partly_written(kernels: &Kernels) -> HashSet<BufferId> {
     more
 }
 
-enum Group {
+enum FusionGroup {
     Loop(Box<LoopGroup>),
     Gemm(super::kernel::GemmKernel),
 }
 
-impl Group {
+impl FusionGroup {
     fn finish(self) -> Kernel {
         match self {
-            Group::Loop(group) => Kernel::Loop(group.kernel),
-            Group::Gemm(gemm) => Kernel::Gemm(gemm),
+            FusionGroup::Loop(group) => Kernel::Loop(group.kernel),
+            FusionGroup::Gemm(gemm) => Kernel::Gemm(gemm),
         }
     }
 }
 
 struct LoopGroup {
     kernel: LoopKernel,
-    /// The kernel's values; empty until another kernel joins.
+    /// The slots of its values; empty until another kernel joins.
     known: HashMap<KernelValue, Slot>,
-    /// What the kernel stores, and where.
-    stored: HashMap<BufferId, (Slot, Affine)>,
-    /// All that it reads or stores.
-    touched: HashSet<BufferId>,
+    /// The value and the index of each store, by buffer.
+    stores: HashMap<BufferId, (Slot, Affine)>,
+    /// The buffers that it accesses.
+    buffers: HashSet<BufferId>,
 }
 
 impl LoopGroup {
     fn new(kernel: LoopKernel) -> Self {
-        let stored = kernel.stores.iter().map(|s| (s.buffer, (s.value, s.index.clone()))).collect();
-        let touched = kernel.buffers().into_iter().collect();
-        LoopGroup { kernel, known: HashMap::new(), stored, touched }
+        let stores = kernel.stores.iter().map(|s| (s.buffer, (s.value, s.index.clone()))).collect();
+        let buffers = kernel.buffers().into_iter().collect();
+        LoopGroup { kernel, known: HashMap::new(), stores, buffers }
     }
 
-    /// Takes `other` in, if it fits, or does when the dimensions of the one are divided as those of the other.
+    /// Joins `other` if its loops match, if necessary after the dimensions of one kernel are split as those of the
+    /// other.
     fn join(&mut self, other: &LoopKernel, partial: &HashSet<BufferId>) -> bool {
-        if self.join_alike(other, partial) {
+        if self.join_matching(other, partial) {
             return true;
         }
         match (self.kernel.reduces(), other.reduces()) {
-            (true, false) => divided(other, &self.kernel.dims).is_some_and(|other| self.join_alike(&other, partial)),
-            (false, true) => divided(&self.kernel, &other.dims).is_some_and(|kernel| {
+            (true, false) => {
+                split_dims(other, &self.kernel.dims).is_some_and(|other| self.join_matching(&other, partial))
+            }
+            (false, true) => split_dims(&self.kernel, &other.dims).is_some_and(|kernel| {
                 let mut group = LoopGroup::new(kernel);
-                let joins = group.join_alike(other, partial);
+                let joins = group.join_matching(other, partial);
                 if joins {
                     *self = group;
                 }
@@ -186,40 +192,40 @@ impl LoopGroup {
         }
     }
 
-    fn join_alike(&mut self, other: &LoopKernel, partial: &HashSet<BufferId>) -> bool {
+    fn join_matching(&mut self, other: &LoopKernel, partial: &HashSet<BufferId>) -> bool {
         if self.kernel.values.len() + other.values.len() > LARGEST {
             return false;
         }
         let Some((map, dims)) = match_dims(&self.kernel, other) else { return false };
         if product(dims.iter().map(|d| d.extent)) >= LONG {
-            let new = other.buffers().iter().filter(|&b| !self.touched.contains(b)).count();
-            if new > 0 && self.touched.len() + new > STREAMS {
+            let new = other.buffers().iter().filter(|&b| !self.buffers.contains(b)).count();
+            if new > 0 && self.buffers.len() + new > STREAMS {
                 return false;
             }
         }
-        // All that it reads of ours must be read at the element where we store it.
+        // A load of a value of this group must be at the index of its store.
         for (buffer, index) in other.loads() {
-            if let Some((_, at)) = self.stored.get(&buffer)
+            if let Some((_, at)) = self.stores.get(&buffer)
                 && (partial.contains(&buffer) || index.remap(&map, dims.len()) != *at)
             {
                 return false;
             }
         }
-        // Two parts of one buffer stay apart, so that their order is that of the kernels.
-        if other.stores.iter().any(|s| partial.contains(&s.buffer) && self.stored.contains_key(&s.buffer)) {
+        // Partial writes of one buffer stay in separate kernels, which keeps their order.
+        if other.stores.iter().any(|s| partial.contains(&s.buffer) && self.stores.contains_key(&s.buffer)) {
             return false;
         }
         if self.known.is_empty() {
             self.known = self.kernel.values.iter().enumerate().map(|(i, v)| (v.clone(), i as Slot)).collect();
         }
-        self.touched.extend(other.buffers());
+        self.buffers.extend(other.buffers());
         self.kernel.dims = dims;
-        let mut moved: Vec<Slot> = Vec::with_capacity(other.values.len());
+        let mut slots: Vec<Slot> = Vec::with_capacity(other.values.len());
         for value in &other.values {
             if let KernelOp::Load(buffer, _) = &value.op
-                && let Some(&(slot, _)) = self.stored.get(buffer)
+                && let Some(&(slot, _)) = self.stores.get(buffer)
             {
-                moved.push(slot);
+                slots.push(slot);
                 continue;
             }
             let mut value = value.clone();
@@ -228,22 +234,21 @@ impl LoopGroup {
                 KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => {}
             }
             for x in &mut value.operands {
-                *x = moved[*x as usize];
+                *x = slots[*x as usize];
             }
-            moved.push(self.kernel.push(&mut self.known, value));
+            slots.push(self.kernel.push(&mut self.known, value));
         }
         for store in &other.stores {
             let index = store.index.remap(&map, self.kernel.dims.len());
-            let value = moved[store.value as usize];
-            self.stored.insert(store.buffer, (value, index.clone()));
+            let value = slots[store.value as usize];
+            self.stores.insert(store.buffer, (value, index.clone()));
             self.kernel.stores.push(Store { value, buffer: store.buffer, index });
         }
         true
     }
 }
 
-/// Where the dimensions of `other` lie among those of `group`, and the dimensions of the two together; `None` where the
-/// two do not match.
+/// The map from the dimensions of `other` to those of both together, and the latter; `None` if the loops do not match.
 fn match_dims(group: &LoopKernel, other: &LoopKernel) -> Option<(SmallVec<[usize; 6]>, Vec<Dim>)> {
     let extents = group.extents();
     let others = other.extents();
@@ -261,15 +266,14 @@ fn match_dims(group: &LoopKernel, other: &LoopKernel) -> Option<(SmallVec<[usize
                 None
             }
         }
-        // The group takes on the reduced dimensions. Its values are elements, if the loops are the same. (Where they are
-        // the rows only, the dimensions would have to be renumbered; such kernels are rare and stay apart.)
+        // The group takes the reduced dimensions, and its values become elements. (If its loops match the outer loops
+        // only, its dimensions would have to be renumbered; this case is rare and is not fused.)
         (false, true) => (extents == others).then(|| (all, other.dims.clone())),
     }
 }
 
-/// The kernel with each of its dimensions divided into the ones of `dims` that it consists of; `None` where they are no
-/// division of its own.
-fn divided(kernel: &LoopKernel, dims: &[Dim]) -> Option<LoopKernel> {
+/// The kernel with each dimension split into a run of `dims`; `None` if `dims` are not such a split.
+fn split_dims(kernel: &LoopKernel, dims: &[Dim]) -> Option<LoopKernel> {
     let mut runs: SmallVec<[std::ops::Range<usize>; 6]> = SmallVec::new();
     let mut next = 0;
     for dim in &kernel.dims {
@@ -286,7 +290,7 @@ fn divided(kernel: &LoopKernel, dims: &[Dim]) -> Option<LoopKernel> {
     if next != dims.len() || dims.len() == kernel.dims.len() {
         return None;
     }
-    let divide = |index: &mut Affine| {
+    let split = |index: &mut Affine| {
         let mut strides = SmallVec::from_elem(0, dims.len());
         for (run, &stride) in runs.iter().zip(&index.strides) {
             let mut step = stride;
@@ -301,24 +305,24 @@ fn divided(kernel: &LoopKernel, dims: &[Dim]) -> Option<LoopKernel> {
     result.dims = dims.iter().map(|d| Dim { reduced: false, ..*d }).collect();
     for value in &mut result.values {
         if let KernelOp::Load(_, index) | KernelOp::Iota(index) = &mut value.op {
-            divide(index);
+            split(index);
         }
     }
-    result.stores.iter_mut().for_each(|store| divide(&mut store.index));
+    result.stores.iter_mut().for_each(|store| split(&mut store.index));
     Some(result)
 }
 
 /// The kernel without dimensions of extent 1.
 pub(super) fn drop_unit_dims(mut kernel: LoopKernel) -> LoopKernel {
-    // A reduction over unit dimensions only is a copy, but keeps one of them, so that there is something to reduce.
-    let mut keep: Vec<bool> = kernel.dims.iter().map(|d| d.extent != 1).collect();
+    // A reduction over unit dimensions only keeps one of them, since a reduction has a reduced dimension.
+    let mut retained: Vec<bool> = kernel.dims.iter().map(|d| d.extent != 1).collect();
     let reduces = kernel.values.iter().any(|v| matches!(v.op, KernelOp::Reduce(_)));
-    if reduces && !kernel.dims.iter().zip(&keep).any(|(d, &k)| k && d.reduced) {
+    if reduces && !kernel.dims.iter().zip(&retained).any(|(d, &k)| k && d.reduced) {
         let one = kernel.dims.iter().position(|d| d.reduced).expect("a reduction has reduced dimensions");
-        keep[one] = true;
+        retained[one] = true;
     }
     let squeeze = |index: &mut Affine| {
-        let strides = index.strides.iter().zip(&keep).filter(|(_, k)| **k).map(|(s, _)| *s).collect();
+        let strides = index.strides.iter().zip(&retained).filter(|(_, k)| **k).map(|(s, _)| *s).collect();
         index.strides = strides;
     };
     for value in &mut kernel.values {
@@ -329,24 +333,23 @@ pub(super) fn drop_unit_dims(mut kernel: LoopKernel) -> LoopKernel {
     for store in &mut kernel.stores {
         squeeze(&mut store.index);
     }
-    kernel.dims = kernel.dims.iter().zip(&keep).filter(|(_, k)| **k).map(|(d, _)| *d).collect();
+    kernel.dims = kernel.dims.iter().zip(&retained).filter(|(_, k)| **k).map(|(d, _)| *d).collect();
     kernel
 }
 
-/// Joins neighbouring dimensions that every index walks through as if they were one, where that leaves the order of
-/// reductions as it is.
-fn fuse_dims(kernel: &mut LoopKernel) {
+/// Merges adjacent dimensions that are contiguous in every index, if that does not change the order of a reduction.
+fn merge_dims(kernel: &mut LoopKernel) {
     let mut d = 0;
     while d + 1 < kernel.dims.len() {
         let inner = kernel.dims[d + 1];
-        let one = |index: &Affine| index.strides[d] == index.strides[d + 1] * inner.extent as isize;
+        let is_contiguous = |index: &Affine| index.strides[d] == index.strides[d + 1] * inner.extent as isize;
         let same_kind = kernel.dims[d].reduced == inner.reduced
-            && (!inner.reduced || Order::of(&kernel.dims).may_join(d, inner.extent));
+            && (!inner.reduced || Order::of(&kernel.dims).can_merge(d, inner.extent));
         let indices = kernel.values.iter().filter_map(|v| match &v.op {
             KernelOp::Load(_, index) | KernelOp::Iota(index) => Some(index),
             KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
         });
-        if same_kind && indices.chain(kernel.stores.iter().map(|s| &s.index)).all(one) {
+        if same_kind && indices.chain(kernel.stores.iter().map(|s| &s.index)).all(is_contiguous) {
             kernel.dims[d].extent *= inner.extent;
             kernel.dims.remove(d + 1);
             for value in &mut kernel.values {
@@ -363,39 +366,40 @@ fn fuse_dims(kernel: &mut LoopKernel) {
     }
 }
 
-fn remove_unread_stores(kernels: &mut Kernels) {
-    let mut needed: HashSet<BufferId> = HashSet::new();
+/// Removes stores to buffers that no kernel reads and that are no output, and kernels without stores.
+fn remove_dead_stores(kernels: &mut Kernels) {
+    let mut live: HashSet<BufferId> = HashSet::new();
     for output in &kernels.outputs {
         if let Output::Computed(buffer, _) = output {
-            needed.insert(*buffer);
+            live.insert(*buffer);
         }
     }
-    // Backwards, so that a kernel that nobody needs does not keep others alive.
+    // In reverse, so that a dead kernel does not keep others alive.
     for at in (0..kernels.kernels.len()).rev() {
         match &mut kernels.kernels[at] {
             Kernel::Loop(kernel) => {
-                kernel.stores.retain(|s| needed.contains(&s.buffer));
+                kernel.stores.retain(|s| live.contains(&s.buffer));
                 kernel.prune();
-                needed.extend(kernel.reads());
+                live.extend(kernel.reads());
             }
             Kernel::Gemm(gemm) => {
-                if needed.contains(&gemm.c) {
-                    needed.extend([gemm.a.0, gemm.b.0]);
+                if live.contains(&gemm.c) {
+                    live.extend([gemm.a.0, gemm.b.0]);
                 }
             }
         }
     }
     kernels.kernels.retain(|kernel| match kernel {
         Kernel::Loop(kernel) => !kernel.stores.is_empty(),
-        Kernel::Gemm(gemm) => needed.contains(&gemm.c),
+        Kernel::Gemm(gemm) => live.contains(&gemm.c),
     });
 }
 
-/// Drops computed buffers and constants that no kernel touches any more and that are no output, and renumbers the rest.
+/// Drops computed buffers and constants that no kernel accesses and that are no output, and renumbers the others.
 fn drop_unused_buffers(kernels: &mut Kernels) {
     let mut used = vec![false; kernels.buffers.len()];
     for output in &kernels.outputs {
-        // One without elements is written by nobody.
+        // No kernel writes an output without elements.
         if let Output::Computed(buffer, _) = output {
             used[buffer.index()] = true;
         }
@@ -405,16 +409,16 @@ fn drop_unused_buffers(kernels: &mut Kernels) {
             used[buffer.index()] = true;
         }
     }
-    let mut moved = vec![BufferId(u32::MAX); used.len()];
-    let mut kept = Vec::new();
+    let mut renumbered = vec![BufferId(u32::MAX); used.len()];
+    let mut buffers = Vec::new();
     for (i, buffer) in std::mem::take(&mut kernels.buffers).into_iter().enumerate() {
         if used[i] || matches!(buffer.source, Source::Param(_)) {
-            moved[i] = BufferId(kept.len() as u32);
-            kept.push(buffer);
+            renumbered[i] = BufferId(buffers.len() as u32);
+            buffers.push(buffer);
         }
     }
-    kernels.buffers = kept;
-    let rename = |buffer: &mut BufferId| *buffer = moved[buffer.index()];
+    kernels.buffers = buffers;
+    let rename = |buffer: &mut BufferId| *buffer = renumbered[buffer.index()];
     for kernel in &mut kernels.kernels {
         match kernel {
             Kernel::Loop(kernel) => {

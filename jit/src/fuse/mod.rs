@@ -1,12 +1,12 @@
-//! Fusion: graph in, kernels out. It decides what is stored.
+//! Fusion: graph in, kernels out. It decides which values are materialised, that is, stored in memory.
 //!
-//! Four steps, a file each: `normalise` brings contractions into one form (`dots`) and divides long reductions
-//! (`reductions`); `store` decides which values are stored at all; `build` makes a kernel for each of them, with
-//! everything that is not stored inlined as expressions over the kernel's loops; `merge` joins kernels over the same
-//! loops, whereupon most stores between them vanish (softmax becomes one kernel). Matrix products are kernels of their
+//! Four steps. `normalise` brings contractions into one form (`canonicalise`) and splits long reductions
+//! (`reductions`). `materialise` decides which values are materialised. `build` makes a kernel for each of them; all
+//! other values are inlined as expressions over the loops of the kernel. `merge` fuses kernels over the same loops,
+//! after which most stores between them are dead (softmax becomes one kernel). Matrix products are kernels of their
 //! own, over strided views of their operands.
 //!
-//! Not done here: memory (`memory`), loop order and vectors (`loops`).
+//! Not done here: loop order and vectors (`loops`), memory planning (`memory`).
 
 mod build;
 mod canonicalise;

@@ -1,14 +1,15 @@
-//! Brings a graph into the form that kernels are built from: contractions are batched matrix products (`dots`), long
-//! reductions are several short ones (`reductions`), and nothing is computed that has no elements.
+//! Brings a graph into the form that kernels are built from. Contractions become batched matrix products
+//! (`canonicalise`), long reductions become several short ones (`reductions`), and values without elements are
+//! constants.
 //!
-//! All of this is decided by shapes alone. So the order in which a sum adds does not depend on what is fused with it.
+//! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with.
 
 use smallvec::smallvec;
 
 use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId};
 use crate::types::{Axes, DType, TensorType};
 
-/// The graph in that form.
+/// The normalised graph.
 pub(super) fn normalise(graph: &Graph) -> Graph {
     let mut result = Graph::new();
     let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
@@ -28,7 +29,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     result
 }
 
-/// Adds what a node becomes.
+/// Emits the nodes that replace `node`.
 pub(super) struct Emit<'a> {
     pub(super) graph: &'a mut Graph,
     pub(super) node: &'a Node,
@@ -61,7 +62,7 @@ impl Emit<'_> {
         self.push(Op::Slice { start, limit, stride }, &[x])
     }
 
-    /// An array of one element's value.
+    /// A broadcast of a literal.
     pub(super) fn full(&mut self, literal: Literal, shape: &[usize]) -> ValueId {
         let ty = TensorType::scalar(literal.dtype);
         let location = self.node.location;

@@ -1,60 +1,59 @@
-//! The order of a reduction, and the division of long ones.
+//! The order of a reduction, and the split of long ones.
 //!
-//! **The order in which a reduction adds depends on the shape of its operand and on the reduced axes alone.** Where at
-//! least [`COLUMNS`] elements lie behind the last reduced axis, each of these columns adds in ascending order. Elsewhere
-//! there are [`PARTIALS`] partial results, by the position along the last reduced axis, each of which adds in ascending
-//! order; then they are combined. `loops` obeys this whatever else a kernel computes.
+//! **The order in which a reduction adds depends on the shape of its operand and on the reduced axes alone.** If there
+//! are at least [`COLUMNS`] elements behind the last reduced axis, each of these columns adds in ascending order.
+//! Otherwise there are [`PARTIALS`] accumulators, by the position along the last reduced axis; each adds in ascending
+//! order, and then they are combined. `loops` keeps this order in every kernel.
 //!
-//! So the error of a sum would grow with its length. A long reduction is several short ones: of the elements of each of
-//! its pieces, then of what these gave, and so on. A large reduction is divided too, so that threads share it by chunks.
-//! In both the shape decides.
+//! The error of a sum grows with the length of the chain of additions. So a long reduction is split: it reduces each
+//! piece, then the results of the pieces, and so on. A large reduction is split too, so that it is parallel over
+//! chunks. Both splits depend on the shape alone.
 
 use super::kernel::Dim;
 use super::normalise::Emit;
 use crate::graph::{BinaryOp, Op, ReduceOp, ValueId};
 use crate::types::{Axes, product};
 
-/// How many partial results an interleaved reduction keeps.
+/// The number of accumulators of an interleaved reduction.
 pub const PARTIALS: usize = 16;
 
-/// From so many elements behind the last reduced axis on they are columns.
+/// The fewest elements behind the last reduced axis that are columns.
 const COLUMNS: usize = 4;
 
-/// A shorter last axis would leave most of the partial results unused: it is joined with the axis before it.
+/// A shorter last axis would leave most accumulators unused: it is merged with the axis before it.
 const SHORT: usize = PARTIALS / 2;
 
-/// The most elements that one partial result adds up. Rows of so many are not divided, so that what comes before and
-/// after stays in their kernel. Where there is one result alone, or what is added up are results of pieces, it is less.
+/// The most elements that one accumulator adds. Rows of at most so many are not split, so they fuse with producers and
+/// consumers. The second bound is for a reduction to one result and for the reduction of the results of pieces.
 const LONGEST: usize = 512;
 const LONGEST_ALONE: usize = 64;
 
-/// How much one partial result of a piece adds up. Of ten million equal numbers a sum is right to five units in the last
-/// place so (128 and 512 in place of these two: to fifty).
+/// The elements that one accumulator of a piece adds. A sum of ten million equal numbers is then right to five units in
+/// the last place (to fifty with 128 here and 512 for [`LONGEST_ALONE`]).
 const CUT: usize = 32;
 
-/// A reduction is divided between threads if it takes so many elements in all and for each result; and if it has one
-/// result, from so many on.
+/// A reduction is parallel if it has this many elements in all and per result; or this many for one result.
 const ELEMENTS: usize = 1 << 13;
 const PER_RESULT: usize = 128;
 const ONE_RESULT: usize = 1 << 11;
 
-/// Into so many chunks, at least and at most: as few of these as can be, or as many where there are many elements.
+/// The number of chunks: at least this many and as few as possible, or as many as possible if there are many elements.
 const CHUNKS: std::ops::RangeInclusive<usize> = 8..=64;
 const FEW_CHUNKS: usize = 16;
 const MANY_ELEMENTS: usize = 1 << 15;
 
-/// How a reduction adds.
+/// The order of the additions of a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Each result in ascending order.
+    /// Ascending, with one accumulator per result.
     Ascending,
-    /// In [`PARTIALS`] partial results, by the position along this dimension modulo their number.
+    /// In [`PARTIALS`] accumulators, by the position along this dimension modulo their number.
     Interleaved(usize),
 }
 
 impl Order {
-    /// The order over dimensions (outermost first) of which some are reduced. It is the same with or without unit
-    /// dimensions, and whether or not neighbours that are not reduced count as one.
+    /// The order for the dimensions of a kernel, outermost first. Unit dimensions and the merging of adjacent
+    /// dimensions that are not reduced do not change it.
     pub fn of(dims: &[Dim]) -> Order {
         let last = dims.iter().rposition(|d| d.reduced && d.extent != 1);
         let last = last.or(dims.iter().rposition(|d| d.reduced)).unwrap_or(0);
@@ -62,31 +61,32 @@ impl Order {
         if behind >= COLUMNS { Order::Ascending } else { Order::Interleaved(last) }
     }
 
-    /// May the reduced dimension `d` and the reduced one behind it, of this extent, count as one?
-    pub fn may_join(self, d: usize, extent: usize) -> bool {
+    /// Whether merging the reduced dimension `d` with the reduced one behind it, of this extent, keeps the order.
+    pub fn can_merge(self, d: usize, extent: usize) -> bool {
         self != Order::Interleaved(d + 1) || extent.is_multiple_of(PARTIALS)
     }
 }
 
 impl Emit<'_> {
-    /// A reduction, as one or several.
+    /// A reduction as one or several.
     pub(super) fn reduce(&mut self, op: ReduceOp, axes: &[usize], x: ValueId) -> ValueId {
         let ty = self.ty(x);
-        let kept: Axes = (0..ty.rank()).filter(|axis| !axes.contains(axis)).map(|axis| ty.shape[axis]).collect();
+        let result_shape: Axes =
+            (0..ty.rank()).filter(|axis| !axes.contains(axis)).map(|axis| ty.shape[axis]).collect();
         if axes.iter().any(|&axis| ty.shape[axis] == 0) {
-            return self.full(op.identity(ty.dtype), &kept);
+            return self.full(op.identity(ty.dtype), &result_shape);
         }
-        let shape = Shape::new(&ty.shape, axes);
-        // Unit axes are in the way of nothing, but of reading this.
+        let shape = ReductionShape::new(&ty.shape, axes);
+        // Unit axes do not matter to the result; without them the rules below are shorter.
         let plain = self.reshape(x, &shape.extents());
         let result = self.reduce_plain(op, plain, shape, LONGEST);
-        self.reshape(result, &kept)
+        self.reshape(result, &result_shape)
     }
 
-    /// A reduction whose operand has the axes of `shape`, of which one partial result adds up at most `longest`.
-    fn reduce_plain(&mut self, op: ReduceOp, x: ValueId, shape: Shape, longest: usize) -> ValueId {
-        let shape = shape.joined();
-        let longest = if shape.is_whole() { longest.min(LONGEST_ALONE) } else { longest };
+    /// A reduction whose operand has the axes of `shape`, and whose accumulators add at most `longest` elements.
+    fn reduce_plain(&mut self, op: ReduceOp, x: ValueId, shape: ReductionShape, longest: usize) -> ValueId {
+        let shape = shape.merged();
+        let longest = if shape.is_full() { longest.min(LONGEST_ALONE) } else { longest };
         let x = self.reshape(x, &shape.extents());
         if shape.axes().is_empty() {
             return x;
@@ -106,22 +106,22 @@ impl Emit<'_> {
         let mut part = |range: std::ops::Range<usize>| {
             let mut dims = shape.0.clone();
             dims[axis].extent = range.len();
-            let shape = Shape::of(dims);
+            let shape = ReductionShape::of(dims);
             let x = self.slice(x, axis, range);
             let x = self.reshape(x, &shape.extents());
             self.reduce_plain(op, x, shape, longest)
         };
         let results = [part(0..extent - rest), part(extent - rest..extent)];
-        self.push(Op::Binary(both(op)), &results)
+        self.push(Op::Binary(combiner(op)), &results)
     }
 
-    /// First within each of the chunks of `axis` (and over the reduced axes behind), then over the chunks (and the
-    /// reduced axes before).
+    /// First within each of the chunks of `axis` (and over the reduced axes behind it), then over the chunks (and the
+    /// reduced axes before it).
     fn in_chunks(
         &mut self,
         op: ReduceOp,
         x: ValueId,
-        shape: &Shape,
+        shape: &ReductionShape,
         axis: usize,
         (chunks, within): (usize, usize),
         longest: usize,
@@ -138,21 +138,21 @@ impl Emit<'_> {
             }
         }
         first.splice(axis..=axis, [Dim { extent: chunks, reduced: false }, Dim { extent: within, reduced: true }]);
-        let first = Shape::of(first);
+        let first = ReductionShape::of(first);
         let x = self.reshape(x, &first.extents());
         let partial = if first.adds() <= longest {
             self.push(Op::Reduce(op, first.axes()), &[x])
         } else {
             self.reduce_plain(op, x, first, longest)
         };
-        let second = Shape::of(second);
+        let second = ReductionShape::of(second);
         let partial = self.reshape(partial, &second.extents());
         self.reduce_plain(op, partial, second, LONGEST_ALONE)
     }
 }
 
-/// The op that a step of a reduction is.
-fn both(op: ReduceOp) -> BinaryOp {
+/// The op of one step of a reduction.
+fn combiner(op: ReduceOp) -> BinaryOp {
     match op {
         ReduceOp::Sum => BinaryOp::Add,
         ReduceOp::Prod => BinaryOp::Mul,
@@ -163,19 +163,19 @@ fn both(op: ReduceOp) -> BinaryOp {
     }
 }
 
-/// The axes of an operand, without those of extent 1, and which of them are reduced.
+/// The axes of the operand of a reduction, without those of extent 1.
 #[derive(Clone, Debug)]
-struct Shape(Vec<Dim>);
+struct ReductionShape(Vec<Dim>);
 
-impl Shape {
-    fn new(extents: &[usize], axes: &[usize]) -> Shape {
+impl ReductionShape {
+    fn new(extents: &[usize], axes: &[usize]) -> ReductionShape {
         let dim = |(axis, &extent): (usize, &usize)| Dim { extent, reduced: axes.contains(&axis) };
-        Shape::of(extents.iter().enumerate().map(dim).collect())
+        ReductionShape::of(extents.iter().enumerate().map(dim).collect())
     }
 
-    fn of(mut dims: Vec<Dim>) -> Shape {
+    fn of(mut dims: Vec<Dim>) -> ReductionShape {
         dims.retain(|d| d.extent != 1);
-        Shape(dims)
+        ReductionShape(dims)
     }
 
     fn extents(&self) -> Axes {
@@ -186,26 +186,25 @@ impl Shape {
         (0..self.0.len()).filter(|&axis| self.0[axis].reduced).collect()
     }
 
-    /// The product of the extents of those axes.
+    /// The product of the extents of some axes.
     fn product(&self, which: impl Fn(usize, &Dim) -> bool) -> usize {
         product(self.0.iter().enumerate().filter(|(axis, d)| which(*axis, d)).map(|(_, d)| d.extent))
     }
 
-    /// Is there nothing but one result?
-    fn is_whole(&self) -> bool {
+    /// Whether there is one result.
+    fn is_full(&self) -> bool {
         self.0.iter().all(|d| d.reduced)
     }
 
-    /// With the last reduced axes as one, where a partial result for each position along the last would not do: it is
-    /// short, or everything is reduced to one result. (Where the last axis is a multiple of their number, it makes no
-    /// difference.)
-    fn joined(mut self) -> Shape {
+    /// With the last reduced axes merged, if an accumulator for each position along the last is not enough: the axis is
+    /// short, or there is one result. (A last axis that is a multiple of [`PARTIALS`] gives the same order either way.)
+    fn merged(mut self) -> ReductionShape {
         while let Order::Interleaved(last) = Order::of(&self.0)
             && last > 0
             && self.0[last - 1].reduced
             && self.0[last].reduced
             && !self.0[last].extent.is_multiple_of(PARTIALS)
-            && (self.0[last].extent < SHORT || self.is_whole())
+            && (self.0[last].extent < SHORT || self.is_full())
         {
             self.0[last - 1].extent *= self.0[last].extent;
             self.0.remove(last);
@@ -213,7 +212,7 @@ impl Shape {
         self
     }
 
-    /// How many elements go into one partial result, of those in axis `first` and behind.
+    /// How many elements one accumulator adds, over axis `first` and those behind it.
     fn adds_from(&self, first: usize) -> usize {
         let order = Order::of(&self.0);
         let adds = |(axis, d): (usize, &Dim)| match order {
@@ -227,12 +226,12 @@ impl Shape {
         self.adds_from(0)
     }
 
-    /// The chunks in which threads share the reduction: an axis, and into how many chunks it is divided; each position
-    /// along the reduced axes before it is a chunk of its own.
+    /// The chunks of a parallel reduction: an axis, and the number of chunks along it. Each position along the reduced
+    /// axes before it is a chunk too.
     fn chunks(&self) -> Option<(usize, usize)> {
         let (elements, per_result) = (self.product(|_, _| true), self.product(|_, d| d.reduced));
         let large = match Order::of(&self.0) {
-            _ if self.is_whole() => elements >= ONE_RESULT,
+            _ if self.is_full() => elements >= ONE_RESULT,
             Order::Ascending => elements >= ELEMENTS && per_result >= PER_RESULT,
             Order::Interleaved(_) => false,
         };
@@ -261,11 +260,12 @@ impl Shape {
         None
     }
 
-    /// Where to cut a reduction that is too long: the axis, and how much of it goes into one chunk.
+    /// The split of a reduction that is too long: an axis, and the extent of one chunk.
     fn cut(&self) -> (usize, usize) {
         let axes = self.axes();
-        // The innermost axis of which a chunk cannot take all.
-        let axis = axes.iter().copied().rev().find(|&axis| self.adds_from(axis) > CUT).expect("it adds up too much");
+        // The innermost axis that does not fit into a chunk.
+        let axis =
+            axes.iter().copied().rev().find(|&axis| self.adds_from(axis) > CUT).expect("the reduction is too long");
         let inner = self.adds_from(axis + 1);
         let most = match Order::of(&self.0) {
             Order::Interleaved(last) if axis == last => CUT * PARTIALS,

@@ -1,9 +1,9 @@
-//! The memory plan: where each buffer of a program lies.
+//! Memory planning: the location of each buffer of a program.
 //!
-//! Comes in: kernels, and which inputs are donated. Goes out: for each buffer an input's memory, an output's, a
-//! constant's, or a place in one arena; buffers whose lifetimes do not overlap share places. An output takes the place
-//! of a donated input where the kernel that writes it reads that input at the same element at most, and nobody reads
-//! the input later: then the update happens in place.
+//! Comes in: kernels, and which inputs are donated. Goes out: for each buffer the memory of an input, of an output or
+//! of a constant, or an offset in one arena, in which buffers with disjoint live ranges share memory. An output aliases
+//! a donated input if the kernel that writes it reads the input at most at the element that it writes, and no later
+//! kernel reads the input: then the update is in place.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -15,62 +15,63 @@ use crate::fuse::{BufferId, Kernel, Kernels, Output, Source};
 use crate::lower::parallel::Phase;
 use crate::types::TensorType;
 
-/// Alignment of places in the arena, in bytes.
+/// Alignment of buffers in the arena, in bytes.
 const ALIGN: usize = 64;
 
-/// Where a buffer lies.
+/// The location of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// In the memory of an input.
+    /// The memory of an input.
     Param(usize),
-    /// In the memory of an output, by number among the program's outputs.
+    /// The memory of an output, by position among the outputs of the program.
     Output(usize),
-    /// In a constant.
+    /// The memory of a constant.
     Constant,
-    /// At this byte of the arena.
+    /// A byte offset in the arena.
     Arena(usize),
 }
 
-/// Where everything lies.
+/// The locations of all buffers.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// For each buffer.
-    pub places: Vec<Location>,
-    /// For each output that is computed in the memory of a donated input: that input.
-    pub in_place: Vec<Option<usize>>,
-    /// Bytes of the arena.
+    /// The location of each buffer.
+    pub locations: Vec<Location>,
+    /// For each output the donated input that it aliases, if any.
+    pub aliases: Vec<Option<usize>>,
+    /// The size of the arena in bytes.
     pub arena: usize,
-    /// The most bytes of it that are in use at once: a lower bound of `arena`.
+    /// The most bytes that are live at once: a lower bound of `arena`.
     pub peak: usize,
 }
 
-/// Plans the memory of a program. `donated` says which inputs may be overwritten. Kernels of a phase that all threads
-/// run count as running at the same time.
+/// Plans the memory of a program. `donated` marks the inputs that may be overwritten. The kernels of a parallel phase
+/// count as simultaneous.
 pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
     let n = kernels.buffers.len();
     let mut first = vec![usize::MAX; n];
     let mut last = vec![0; n];
-    let mut uses = Uses { when: vec![(0, 0); kernels.kernels.len()], writer: vec![None; n], readers: vec![vec![]; n] };
+    let mut liveness =
+        Liveness { when: vec![(0, 0); kernels.kernels.len()], writer: vec![None; n], readers: vec![vec![]; n] };
     for phase in phases {
         let all = phase.kernels();
         for k in all.clone() {
-            uses.when[k] = if phase.parallel { (all.start, all.end - 1) } else { (k, k) };
+            liveness.when[k] = if phase.parallel { (all.start, all.end - 1) } else { (k, k) };
         }
     }
     for (k, kernel) in kernels.kernels.iter().enumerate() {
-        let (begin, end) = uses.when[k];
+        let (begin, end) = liveness.when[k];
         for b in kernel.writes() {
             first[b.index()] = first[b.index()].min(begin);
             last[b.index()] = last[b.index()].max(end);
-            uses.writer[b.index()].get_or_insert(k);
+            liveness.writer[b.index()].get_or_insert(k);
         }
         for b in kernel.reads() {
             last[b.index()] = last[b.index()].max(end);
-            uses.readers[b.index()].push(k);
+            liveness.readers[b.index()].push(k);
         }
     }
 
-    let mut places: Vec<Option<Location>> = kernels
+    let mut locations: Vec<Option<Location>> = kernels
         .buffers
         .iter()
         .map(|b| match b.source {
@@ -81,39 +82,44 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
         .collect();
     for (o, output) in kernels.outputs.iter().enumerate() {
         if let Output::Computed(b, _) = output
-            && places[b.index()].is_none()
+            && locations[b.index()].is_none()
         {
-            // Where the same value is returned twice, the first has the memory.
-            places[b.index()] = Some(Location::Output(o));
+            // A buffer that is returned twice lies in the memory of the first output.
+            locations[b.index()] = Some(Location::Output(o));
         }
     }
-    let in_place = replacements(kernels, donated, &places, &uses);
+    let aliases = input_output_aliases(kernels, donated, &locations, &liveness);
 
-    let lives: Vec<LiveRange> = (0..n)
-        .filter(|&b| places[b].is_none() && first[b] != usize::MAX)
+    let ranges: Vec<LiveRange> = (0..n)
+        .filter(|&b| locations[b].is_none() && first[b] != usize::MAX)
         .map(|b| {
             let bytes = kernels.buffers[b].ty.bytes().max(1).next_multiple_of(ALIGN);
             LiveRange { buffer: b, bytes, begin: first[b], end: last[b] }
         })
         .collect();
-    // From the first kernel to the last or from the last to the first, whichever takes less.
-    let turned = |life: &LiveRange| {
-        let (begin, end) = (kernels.kernels.len() - life.end, kernels.kernels.len() - life.begin);
-        LiveRange { begin, end, ..*life }
+    // Allocation in program order and in reverse; the smaller arena wins.
+    let reversed = |range: &LiveRange| {
+        let (begin, end) = (kernels.kernels.len() - range.end, kernels.kernels.len() - range.begin);
+        LiveRange { begin, end, ..*range }
     };
-    let [forwards, backwards] = [allocate(lives.clone()), allocate(lives.iter().map(turned).collect())];
-    let Allocation { places: at, arena, peak } = if backwards.arena < forwards.arena { backwards } else { forwards };
-    for (buffer, at) in at {
-        places[buffer] = Some(Location::Arena(at));
+    let [forwards, backwards] = [allocate(ranges.clone()), allocate(ranges.iter().map(reversed).collect())];
+    let Allocation { offsets, arena, peak } = if backwards.arena < forwards.arena { backwards } else { forwards };
+    for (buffer, at) in offsets {
+        locations[buffer] = Some(Location::Arena(at));
     }
-    let places = places.into_iter().map(|p| p.unwrap_or(Location::Arena(0))).collect();
-    Plan { places, in_place, arena, peak }
+    let locations = locations.into_iter().map(|p| p.unwrap_or(Location::Arena(0))).collect();
+    Plan { locations, aliases, arena, peak }
 }
 
-/// For each output the donated input in whose memory it is computed, if any.
-fn replacements(kernels: &Kernels, donated: &[bool], places: &[Option<Location>], uses: &Uses) -> Vec<Option<usize>> {
-    // The inputs that may be overwritten, by the sizes of their elements and of themselves. Memory of smaller elements may
-    // not be aligned for larger ones; and what was a truth value, which its tree may still show, stays one.
+/// For each output the donated input that it aliases, if any.
+fn input_output_aliases(
+    kernels: &Kernels,
+    donated: &[bool],
+    locations: &[Option<Location>],
+    liveness: &Liveness,
+) -> Vec<Option<usize>> {
+    // The donated inputs, by element size and size. An output of another element size may need a larger alignment; and
+    // a leaf that was of type bool may be read as one by its owner, so it stays one.
     let size = |ty: &TensorType| (ty.dtype.size(), ty.bytes());
     let mut inputs: HashMap<(usize, usize), BTreeMap<usize, BufferId>> = HashMap::new();
     for (b, buffer) in kernels.buffers.iter().enumerate() {
@@ -124,7 +130,7 @@ fn replacements(kernels: &Kernels, donated: &[bool], places: &[Option<Location>]
             inputs.entry(size(&buffer.ty)).or_default().insert(i, BufferId(b as u32));
         }
     }
-    // One that is itself a result must stay as it is.
+    // An input that is also an output is not overwritten.
     for output in &kernels.outputs {
         if let Output::Param(i, ty) = output
             && let Some(inputs) = inputs.get_mut(&size(ty))
@@ -132,28 +138,28 @@ fn replacements(kernels: &Kernels, donated: &[bool], places: &[Option<Location>]
             inputs.remove(i);
         }
     }
-    let mut in_place = vec![None; kernels.outputs.len()];
-    // A step's state comes out in the order in which it went in: then every tensor stays where it is. Only what is left
-    // takes the place of others.
+    let mut aliases = vec![None; kernels.outputs.len()];
+    // A training step returns its state in the order of its inputs, so output i aliases input i where it can; then the
+    // remaining outputs alias any remaining input. In a step of a fixed structure no leaf changes its memory.
     for same in [true, false] {
         for (o, output) in kernels.outputs.iter().enumerate() {
             let Output::Computed(b, _) = output else { continue };
-            if places[b.index()] != Some(Location::Output(o)) || in_place[o].is_some() {
+            if locations[b.index()] != Some(Location::Output(o)) || aliases[o].is_some() {
                 continue;
             }
             let Some(inputs) = inputs.get_mut(&size(&kernels.buffers[b.index()].ty)) else { continue };
             let range = if same { o..o + 1 } else { 0..usize::MAX };
-            let found = inputs.range(range).find(|(_, input)| may_replace(kernels, *b, **input, uses));
+            let found = inputs.range(range).find(|(_, input)| can_alias(kernels, *b, **input, liveness));
             if let Some(i) = found.map(|(i, _)| *i) {
                 inputs.remove(&i);
-                in_place[o] = Some(i);
+                aliases[o] = Some(i);
             }
         }
     }
-    in_place
+    aliases
 }
 
-/// A buffer that wants memory, and from which kernel to which.
+/// The first and last kernel that access a buffer of the arena.
 #[derive(Clone, Copy)]
 struct LiveRange {
     buffer: usize,
@@ -162,79 +168,81 @@ struct LiveRange {
     end: usize,
 }
 
-/// Where buffers lie, how far that reaches, and the most bytes that are in use at once.
+/// An assignment of arena offsets.
 struct Allocation {
-    places: Vec<(usize, usize)>,
+    /// Buffers and their offsets.
+    offsets: Vec<(usize, usize)>,
     arena: usize,
     peak: usize,
 }
 
-/// Gives each life a place in the order in which they begin, where it fits best at that time.
-fn allocate(mut lives: Vec<LiveRange>) -> Allocation {
-    // Of those that begin together, the largest first.
-    lives.sort_by_key(|life| (life.begin, Reverse(life.bytes)));
-    let (mut places, mut arena, mut used, mut peak) = (Vec::with_capacity(lives.len()), 0, 0, 0);
-    let mut free = Free::default();
+/// Allocates live ranges in the order of their begin, best fit first.
+fn allocate(mut ranges: Vec<LiveRange>) -> Allocation {
+    // Of ranges with the same begin, the largest first.
+    ranges.sort_by_key(|range| (range.begin, Reverse(range.bytes)));
+    let (mut offsets, mut arena, mut used, mut peak) = (Vec::with_capacity(ranges.len()), 0, 0, 0);
+    let mut free = FreeList::default();
     let mut ends: BinaryHeap<Reverse<(usize, usize, usize)>> = BinaryHeap::new();
-    for life in lives {
+    for range in ranges {
         while let Some(&Reverse((end, at, bytes))) = ends.peek()
-            && end < life.begin
+            && end < range.begin
         {
             ends.pop();
-            free.give(at, bytes);
+            free.free(at, bytes);
             used -= bytes;
         }
-        let at = free.take(life.bytes).unwrap_or_else(|| {
-            // What is free at the arena's end becomes part of it.
-            let at = free.take_last(arena).unwrap_or(arena);
-            // More than there can be is as good as the most: nobody gets the memory to run it.
-            arena = at.saturating_add(life.bytes);
+        let at = free.alloc(range.bytes).unwrap_or_else(|| {
+            // The arena grows from its last free block.
+            let at = free.alloc_last(arena).unwrap_or(arena);
+            // A sum that saturates exceeds every machine, and is rejected when the program runs.
+            arena = at.saturating_add(range.bytes);
             at
         });
-        used = life.bytes.saturating_add(used);
+        used = range.bytes.saturating_add(used);
         peak = peak.max(used);
-        ends.push(Reverse((life.end, at, life.bytes)));
-        places.push((life.buffer, at));
+        ends.push(Reverse((range.end, at, range.bytes)));
+        offsets.push((range.buffer, at));
     }
-    Allocation { places, arena, peak }
+    Allocation { offsets, arena, peak }
 }
 
-/// The free pieces of the arena; no two touch.
+/// The free blocks of the arena; no two are adjacent.
 #[derive(Default)]
-struct Free {
-    /// Bytes by where they begin, and the other way round.
-    places: BTreeMap<usize, usize>,
+struct FreeList {
+    /// The size of each block by offset.
+    blocks: BTreeMap<usize, usize>,
+    /// Blocks as size and offset.
     sizes: BTreeSet<(usize, usize)>,
 }
 
-impl Free {
+impl FreeList {
     fn remove(&mut self, at: usize) -> usize {
-        let bytes = self.places.remove(&at).expect("a free piece");
+        let bytes = self.blocks.remove(&at).expect("a free block");
         self.sizes.remove(&(bytes, at));
         bytes
     }
 
     fn insert(&mut self, at: usize, bytes: usize) {
-        self.places.insert(at, bytes);
+        self.blocks.insert(at, bytes);
         self.sizes.insert((bytes, at));
     }
 
-    /// Gives back a piece, which becomes one with its neighbours.
-    fn give(&mut self, mut at: usize, mut bytes: usize) {
-        if let Some((&before, &size)) = self.places.range(..at).next_back()
+    /// Frees a block and merges it with its neighbours.
+    fn free(&mut self, mut at: usize, mut bytes: usize) {
+        if let Some((&before, &size)) = self.blocks.range(..at).next_back()
             && before + size == at
         {
             self.remove(before);
             (at, bytes) = (before, bytes + size);
         }
-        if self.places.contains_key(&(at + bytes)) {
+        if self.blocks.contains_key(&(at + bytes)) {
             bytes += self.remove(at + bytes);
         }
         self.insert(at, bytes);
     }
 
-    /// The first bytes of the smallest piece that has so many.
-    fn take(&mut self, bytes: usize) -> Option<usize> {
+    /// Allocates from the smallest block that is large enough.
+    fn alloc(&mut self, bytes: usize) -> Option<usize> {
         let &(size, at) = self.sizes.range((bytes, 0)..).next()?;
         self.remove(at);
         if size > bytes {
@@ -243,9 +251,9 @@ impl Free {
         Some(at)
     }
 
-    /// All of the piece that ends at `end`.
-    fn take_last(&mut self, end: usize) -> Option<usize> {
-        let (&at, &bytes) = self.places.iter().next_back()?;
+    /// Allocates all of the block that ends at `end`.
+    fn alloc_last(&mut self, end: usize) -> Option<usize> {
+        let (&at, &bytes) = self.blocks.iter().next_back()?;
         (at + bytes == end).then(|| {
             self.remove(at);
             at
@@ -253,9 +261,9 @@ impl Free {
     }
 }
 
-/// Who touches what, and when.
-struct Uses {
-    /// For each kernel the first and last of those that may run at the same time.
+/// When kernels run, and which of them access each buffer.
+struct Liveness {
+    /// For each kernel the first and last kernel that may run at the same time.
     when: Vec<(usize, usize)>,
     /// For each buffer the first kernel that writes it.
     writer: Vec<Option<usize>>,
@@ -263,18 +271,18 @@ struct Uses {
     readers: Vec<Vec<usize>>,
 }
 
-/// May output buffer `b` be written over input buffer `p`?
-fn may_replace(kernels: &Kernels, b: BufferId, p: BufferId, uses: &Uses) -> bool {
-    let Some(write) = uses.writer[b.index()] else { return false };
-    uses.readers[p.index()].iter().all(|&read| {
+/// Whether output buffer `b` can alias input buffer `p`.
+fn can_alias(kernels: &Kernels, b: BufferId, p: BufferId, liveness: &Liveness) -> bool {
+    let Some(write) = liveness.writer[b.index()] else { return false };
+    liveness.readers[p.index()].iter().all(|&read| {
         if read != write {
-            return uses.when[read].1 < uses.when[write].0;
+            return liveness.when[read].1 < liveness.when[write].0;
         }
-        // Both in one kernel: every element must be read before it is overwritten, and by the same iteration.
+        // One kernel reads and writes: the iteration that overwrites an element must be the only one that reads it.
         let Kernel::Loop(kernel) = &kernels.kernels[write] else { return false };
         let Some(store) = kernel.stores.iter().find(|s| s.buffer == b) else { return false };
-        // An element may be read again in a later pass over its row; what is read once per row is not.
-        if kernel.varies_inside(&store.index) && !kernel.is_one_pass() {
+        // A later sweep over the reduced dimensions reads elements again; loop-invariant loads happen once.
+        if kernel.varies_inside(&store.index) && !kernel.is_one_sweep() {
             return false;
         }
         kernel.loads().all(|(buffer, index)| buffer != p || *index == store.index)
@@ -283,12 +291,12 @@ fn may_replace(kernels: &Kernels, b: BufferId, p: BufferId, uses: &Uses) -> bool
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "arena {} bytes (at least {})", self.arena, self.peak)?;
-        for (b, place) in self.places.iter().enumerate() {
-            match place {
+        writeln!(f, "arena {} bytes (lower bound {})", self.arena, self.peak)?;
+        for (b, location) in self.locations.iter().enumerate() {
+            match location {
                 Location::Param(i) => writeln!(f, "b{b}: input {i}")?,
-                Location::Output(o) => match self.in_place[*o] {
-                    Some(i) => writeln!(f, "b{b}: output {o}, in place of input {i}")?,
+                Location::Output(o) => match self.aliases[*o] {
+                    Some(i) => writeln!(f, "b{b}: output {o}, aliases input {i}")?,
                     None => writeln!(f, "b{b}: output {o}")?,
                 },
                 Location::Constant => writeln!(f, "b{b}: constant")?,
@@ -304,30 +312,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lives_at_once_lies_apart() {
+    fn simultaneous_live_ranges_do_not_overlap() {
         let mut state = 1usize;
         let mut draw = |below: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % below
         };
         for count in [0, 1, 2, 10, 100, 300] {
-            let lives: Vec<LiveRange> = (0..count)
+            let ranges: Vec<LiveRange> = (0..count)
                 .map(|buffer| {
                     let begin = draw(50);
                     LiveRange { buffer, bytes: ALIGN * (1 + draw(20)), begin, end: begin + draw(20) }
                 })
                 .collect();
-            let Allocation { places, arena, peak } = allocate(lives.clone());
-            assert_eq!(places.len(), count);
-            for &(x, at) in &places {
-                let life = &lives[x];
-                assert!(at % ALIGN == 0 && at + life.bytes <= arena);
-                let apart = |&(y, other): &(usize, usize)| {
-                    let neighbour = &lives[y];
-                    let at_once = life.begin <= neighbour.end && neighbour.begin <= life.end;
-                    x == y || !at_once || at + life.bytes <= other || other + neighbour.bytes <= at
+            let Allocation { offsets, arena, peak } = allocate(ranges.clone());
+            assert_eq!(offsets.len(), count);
+            for &(x, at) in &offsets {
+                let range = &ranges[x];
+                assert!(at % ALIGN == 0 && at + range.bytes <= arena);
+                let disjoint = |&(y, other): &(usize, usize)| {
+                    let neighbour = &ranges[y];
+                    let simultaneous = range.begin <= neighbour.end && neighbour.begin <= range.end;
+                    x == y || !simultaneous || at + range.bytes <= other || other + neighbour.bytes <= at
                 };
-                assert!(places.iter().all(apart));
+                assert!(offsets.iter().all(disjoint));
             }
             assert!(peak <= arena && arena <= peak + peak / 4, "{arena} bytes for {peak}");
         }

@@ -1,8 +1,8 @@
-//! Lowering: kernels to loops of lane programs, in an order, with memory. Nothing here knows an instruction set or holds
-//! an address.
+//! Lowering: from kernels to loop nests of lane programs, with a schedule and a memory plan. Nothing here depends on an
+//! instruction set or holds an address.
 //!
-//! `lane` is the program of one element, `loops` what is run around it, `parallel` the order of kernels and what several
-//! threads run, `memory` where buffers lie.
+//! `lane` is the program of one element, `loops` the loop nest around it, `parallel` the schedule of kernels, `memory`
+//! the location of each buffer.
 
 pub mod lane;
 pub mod loops;

@@ -21,7 +21,7 @@ use crate::fuse::Affine;
 use crate::lower::lane::{
     LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, Rare, from_op,
 };
-use crate::lower::loops::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Row, Stmt};
+use crate::lower::loops::{Accumulator, Block, Effect, Input, Loops, PARTIALS, RowId, Stmt};
 use crate::types::DType;
 
 /// Lanes of 32 bits in one of Cranelift's vectors.
@@ -69,7 +69,7 @@ struct Emitter<'a, 'b> {
     /// The counter of each open loop.
     counters: HashMap<usize, Value>,
     /// The values of the current row, and how many lanes they have.
-    rows: HashMap<Row, (Value, usize)>,
+    rows: HashMap<RowId, (Value, usize)>,
     accumulators: Vec<Location>,
 }
 
@@ -94,7 +94,11 @@ impl Emitter<'_, '_> {
             )))
         } else {
             let scalar = self.builder.declare_var(scalar_type(ty));
-            let vector = self.builder.declare_var(if self.loops.wide { scalar_type(ty) } else { lane_type(ty, LANES) });
+            let vector = self.builder.declare_var(if self.loops.lane_bytes == 8 {
+                scalar_type(ty)
+            } else {
+                lane_type(ty, LANES)
+            });
             Location::Registers(scalar, vector)
         }
     }
@@ -103,9 +107,9 @@ impl Emitter<'_, '_> {
     fn stmts(&mut self, stmts: &[Stmt], width: usize, vector: Option<usize>) {
         for stmt in stmts {
             match stmt {
-                Stmt::For { dim, vector: vectorised, body, .. } if self.loops.is_divided(*dim) => {
+                Stmt::For { dim, vector: vectorised, body, .. } if self.loops.is_parallel(*dim) => {
                     let (begin, end) = self.part.expect("divided loops come with a part");
-                    if *vectorised && !self.loops.wide {
+                    if *vectorised && self.loops.lane_bytes == 4 {
                         // Parts begin at multiples of the lanes.
                         let whole = self.builder.ins().band_imm_s(end, -(LANES as i64));
                         self.part_loop(*dim, begin, whole, LANES, body, LANES, Some(*dim));
@@ -115,7 +119,7 @@ impl Emitter<'_, '_> {
                         self.part_loop(*dim, begin, end, 1, body, width, vector);
                     }
                 }
-                Stmt::For { dim, extent, vector: true, body } if !self.loops.wide && *extent >= LANES => {
+                Stmt::For { dim, extent, vector: true, body } if self.loops.lane_bytes == 4 && *extent >= LANES => {
                     let whole = extent - extent % LANES;
                     self.for_loop(*dim, 0, whole, LANES, body, LANES, Some(*dim));
                     self.for_loop(*dim, whole, *extent, 1, body, 1, vector);
@@ -429,7 +433,7 @@ impl Emitter<'_, '_> {
                 self.builder.def_var(if width == 1 { scalar } else { vector }, x);
             }
             Location::Memory(slot) => {
-                let lanes = if self.loops.wide { 1 } else { LANES };
+                let lanes = if self.loops.lane_bytes == 8 { 1 } else { LANES };
                 let x = self.constant(a.lane_type(), bits, lanes);
                 let size = scalar_type(a.lane_type()).bytes() as usize;
                 let base = self.builder.ins().stack_addr(types::I64, slot, 0);
@@ -472,7 +476,7 @@ impl Emitter<'_, '_> {
         self.program(&program, &[root], width, &mut |_, n| [old, x][n as usize])[0]
     }
 
-    fn combine(&mut self, accumulator: usize, row: Row, width: usize) {
+    fn combine(&mut self, accumulator: usize, row: RowId, width: usize) {
         let a = self.loops.accumulators[accumulator];
         let slot = match self.accumulators[accumulator] {
             Location::Registers(scalar, vector) => {
@@ -482,7 +486,7 @@ impl Emitter<'_, '_> {
             }
             Location::Memory(slot) => slot,
         };
-        let lanes = if self.loops.wide { 1 } else { LANES };
+        let lanes = if self.loops.lane_bytes == 8 { 1 } else { LANES };
         let ty = lane_type(a.lane_type(), lanes);
         let size = scalar_type(a.lane_type()).bytes() as usize;
         let base = self.builder.ins().stack_addr(types::I64, slot, 0);

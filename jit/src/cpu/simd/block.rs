@@ -8,7 +8,7 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 use super::regalloc::{Home, MASKS, Registers, rotation};
-use super::unroll::{Straight, Whence};
+use super::unroll::{InputSource, Straight};
 use super::width::{MASK, Operand, Width, XMM, YMM, ZMM, simd, with};
 use super::{Access, Emitted, Emitter};
 use crate::lower::lane::{LaneBinary, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary};
@@ -64,8 +64,8 @@ impl Emitter<'_> {
             match straight.program.insts[i].op {
                 LaneOp::Const(bits) if r.bank(id) == 0 => r.home[i] = self.constant_home(&r, id, bits),
                 LaneOp::Input(n) => match straight.inputs[n as usize] {
-                    Whence::Accumulator(part) => r.home[i] = Home::Accumulator(part),
-                    Whence::Input(n, copy) => match &block.inputs[n] {
+                    InputSource::Accumulator(part) => r.home[i] = Home::Accumulator(part),
+                    InputSource::Input(n, copy) => match &block.inputs[n] {
                         Input::Row(row, _) if r.bank(id) == 0 => r.home[i] = Home::Row(*row),
                         input => self.input(&mut r, id, input, copy)?,
                     },

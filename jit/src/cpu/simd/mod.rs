@@ -223,7 +223,7 @@ impl<'a> Emitter<'a> {
         let mut accesses = Vec::new();
         collect(&loops.body, &mut accesses);
         let arguments = argument_count(loops);
-        let lane = if loops.wide { 8 } else { 4 };
+        let lane = loops.lane_bytes;
         let lanes = width.bytes() / lane;
         let mut parts = 0;
         let mut first_part = Vec::with_capacity(loops.accumulators.len());
@@ -345,7 +345,7 @@ impl<'a> Emitter<'a> {
         }
         // Where the part begins, for each dimension that it divides, in the frame.
         let starts: Vec<(usize, i32)> = match self.loops.parallel {
-            Some(Parallel { dim, within: Some((second, extent)), .. }) => {
+            Some(Parallel { dim, collapsed: Some((second, extent)), .. }) => {
                 let (first_at, second_at) = (self.frame.whole, self.counter_at(second));
                 self.assembler.mov(rax, qword_ptr(rsp + self.frame.begin))?;
                 self.assembler.xor(edx, edx)?;
@@ -355,7 +355,7 @@ impl<'a> Emitter<'a> {
                 self.assembler.mov(qword_ptr(rsp + second_at), rdx)?;
                 vec![(dim, first_at), (second, second_at)]
             }
-            Some(Parallel { dim, within: None, grain: 1, .. }) => vec![(dim, self.frame.begin)],
+            Some(Parallel { dim, collapsed: None, grain: 1, .. }) => vec![(dim, self.frame.begin)],
             // Along the vectorised dimension pointers stay where they are.
             Some(_) | None => vec![],
         };

@@ -11,7 +11,7 @@ impl Emitter<'_> {
         for stmt in stmts {
             match stmt {
                 Stmt::For { extent: 0, .. } => {}
-                Stmt::For { dim, extent, vector: true, body } if self.loops.is_divided(*dim) => {
+                Stmt::For { dim, extent, vector: true, body } if self.loops.is_parallel(*dim) => {
                     self.vector_part(*dim, *extent, body)?
                 }
                 Stmt::For { dim, extent, vector: true, body } => self.vector_loop(*dim, *extent, body)?,
@@ -138,7 +138,7 @@ impl Emitter<'_> {
             return self.stmts(body);
         }
         let counter = dword_ptr(rsp + self.counter_at(dim));
-        let divided = self.loops.is_divided(dim);
+        let divided = self.loops.is_parallel(dim);
         if divided {
             self.assembler.mov(rax, qword_ptr(rsp + self.frame.end))?;
             self.assembler.sub(rax, qword_ptr(rsp + self.frame.begin))?;

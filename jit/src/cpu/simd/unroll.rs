@@ -14,14 +14,14 @@ use crate::lower::loops::{Block, Effect, Input, Loops};
 pub(super) struct Straight {
     pub(super) program: LaneProgram,
     /// What the program's inputs are.
-    pub(super) inputs: Vec<Whence>,
+    pub(super) inputs: Vec<InputSource>,
     /// What becomes of its values, in order.
-    pub(super) ends: Vec<End>,
+    pub(super) ends: Vec<Sink>,
 }
 
 /// Where an input comes from.
 #[derive(Clone, Copy)]
-pub(super) enum Whence {
+pub(super) enum InputSource {
     /// The block's input of that number, for the vector of that number.
     Input(usize, usize),
     /// A register of a reduction's partial results.
@@ -29,7 +29,7 @@ pub(super) enum Whence {
 }
 
 /// What becomes of a value.
-pub(super) struct End {
+pub(super) struct Sink {
     /// The block's effect, by number.
     pub(super) effect: usize,
     /// Which vector's, the last one's of those that were added up.
@@ -62,7 +62,7 @@ impl Straight {
                         let n = n as usize;
                         let copy = if varies(&block.inputs[n], vector) { copy } else { 0 };
                         LaneOp::Input(*known.entry((n, copy)).or_insert_with(|| {
-                            inputs.push(Whence::Input(n, copy));
+                            inputs.push(InputSource::Input(n, copy));
                             inputs.len() as u32 - 1
                         }))
                     }
@@ -71,25 +71,25 @@ impl Straight {
                 values[i].push(program.push(op, inst.ty));
             }
         }
-        let mut ends: Vec<End> = Vec::new();
+        let mut ends: Vec<Sink> = Vec::new();
         for (effect, (what, root)) in block.effects.iter().zip(&roots).enumerate() {
             let each = copies.clone().zip(values[root.index()].clone());
             match what {
-                Effect::Store { .. } => ends.extend(each.map(|(copy, value)| End { effect, copy, value })),
-                Effect::Row { .. } => ends.extend(each.take(1).map(|(copy, value)| End { effect, copy, value })),
+                Effect::Store { .. } => ends.extend(each.map(|(copy, value)| Sink { effect, copy, value })),
+                Effect::Row { .. } => ends.extend(each.take(1).map(|(copy, value)| Sink { effect, copy, value })),
                 Effect::Accumulate { accumulator, .. } => {
                     let a = loops.accumulators[*accumulator];
-                    let mut sums: SmallVec<[(usize, End); 2]> = SmallVec::new();
+                    let mut sums: SmallVec<[(usize, Sink); 2]> = SmallVec::new();
                     for (copy, value) in each {
                         let part = part(*accumulator, copy);
                         let k = sums.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
-                            inputs.push(Whence::Accumulator(part));
+                            inputs.push(InputSource::Accumulator(part));
                             let value = program.input(inputs.len() as u32 - 1, a.lane_type());
-                            sums.push((part, End { effect, copy, value }));
+                            sums.push((part, Sink { effect, copy, value }));
                             sums.len() - 1
                         });
                         let value = from_op::accumulate(&mut program, a.op, a.dtype, sums[k].1.value, value);
-                        sums[k].1 = End { effect, copy, value };
+                        sums[k].1 = Sink { effect, copy, value };
                     }
                     ends.extend(sums.into_iter().map(|(_, end)| end));
                 }

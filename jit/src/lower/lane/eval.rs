@@ -1,16 +1,17 @@
-//! What each instruction does, to the bit.
+//! The semantics of each instruction, to the bit.
 //!
 //! In: an instruction, the type of its first operand, the bits of its operands. Out: the bits of its result. The
-//! builder folds constants with it, and every emitter is held to it. Values narrower than 64 bits lie zero-extended.
+//! builder folds constants with it, and the tests compare every emitter with it. Values of fewer than 64 bits are
+//! zero-extended.
 //!
-//! Not fixed here: the payload of a NaN that arithmetic makes (machines differ), and shifts by the width or more.
+//! Not specified: the payload of a NaN that arithmetic produces (machines differ), and shifts by the width or more.
 
 use super::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneInst, LaneOp, LaneProgram, LaneType, LaneUnary};
 
-/// The result of `inst` on operands of these bits; the first of them (the second, for a selection) is an `operand_ty`.
+/// The result of `inst` on operands with these bits. `operand_ty` is the type of the first operand.
 ///
 /// # Panics
-/// Where the instruction does not exist on that type, and on [`LaneOp::Input`], whose value is not here.
+/// If the instruction is not defined on that type, and on [`LaneOp::Input`], which has no value here.
 pub fn eval(inst: &LaneInst, operand_ty: LaneType, bits: &[u64]) -> u64 {
     match inst.op {
         LaneOp::Const(value) => value,
@@ -36,7 +37,7 @@ pub fn eval(inst: &LaneInst, operand_ty: LaneType, bits: &[u64]) -> u64 {
     }
 }
 
-/// Runs `program` on `inputs` (by number) and gives the bits of `outputs`.
+/// Interprets `program` on `inputs` (by number) and returns the bits of `outputs`.
 pub fn run(program: &LaneProgram, inputs: &[u64], outputs: &[LaneId]) -> Vec<u64> {
     let mut values: Vec<u64> = Vec::with_capacity(program.insts.len());
     for inst in &program.insts {
@@ -59,7 +60,7 @@ pub fn run(program: &LaneProgram, inputs: &[u64], outputs: &[LaneId]) -> Vec<u64
 fn unary(op: LaneUnary, ty: LaneType, x: u64) -> u64 {
     match ty {
         LaneType::F32 => match op {
-            // Sign operations work on the bits, so that they treat NaN as any other value.
+            // Sign operations act on the bits, so they treat NaN as any other value.
             LaneUnary::Neg => x ^ 0x8000_0000,
             LaneUnary::Abs => x & 0x7fff_ffff,
             LaneUnary::Sqrt => of_f32(f32_of(x).sqrt()),
@@ -235,7 +236,7 @@ fn binary(op: LaneBinary, ty: LaneType, x: u64, y: u64) -> u64 {
 fn compare(op: LaneCompare, ty: LaneType, x: u64, y: u64) -> bool {
     match ty {
         LaneType::F32 | LaneType::F64 => {
-            // Widening an f32 is exact, so it keeps the order.
+            // The conversion to f64 is exact, so it keeps the order.
             let (a, b) =
                 if ty == LaneType::F32 { (f32_of(x) as f64, f32_of(y) as f64) } else { (f64_of(x), f64_of(y)) };
             match op {
@@ -261,7 +262,7 @@ fn compare(op: LaneCompare, ty: LaneType, x: u64, y: u64) -> bool {
 }
 
 fn convert(op: LaneConvert, x: u64) -> u64 {
-    // Rust's float-to-integer `as` rounds towards zero, saturates, and takes NaN to 0, as these instructions do.
+    // The float-to-integer `as` of Rust rounds towards zero, saturates, and maps NaN to 0, as these instructions do.
     match op {
         LaneConvert::F32ToF64 => of_f64(f32_of(x) as f64),
         LaneConvert::F64ToF32 => of_f32(f64_of(x) as f32),

@@ -1,4 +1,7 @@
-//! Elementwise ops as lane instructions: one exhaustive match over the scalar families.
+//! Lowers elementwise ops to lane instructions: one exhaustive match over the scalar families.
+//!
+//! In: an op, the element type and the operands. Out: the result, after its instructions. Movement ops and reductions
+//! are not lowered here.
 
 use super::{
     LaneBinary as B, LaneCompare as C, LaneConvert as V, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary as U, math,
@@ -7,7 +10,7 @@ use crate::graph::{BinaryOp, CompareOp, Literal, Op, OpClass, ReduceOp, UnaryOp}
 use crate::types::DType;
 
 impl LaneType {
-    /// The lane that an element becomes in a register.
+    /// The lane type of an element type.
     pub fn of(dtype: DType) -> LaneType {
         match dtype {
             DType::Bool => LaneType::Bool,
@@ -18,7 +21,7 @@ impl LaneType {
     }
 }
 
-/// A constant of an element type.
+/// A constant.
 pub fn literal(p: &mut LaneProgram, literal: Literal) -> LaneId {
     p.bits(LaneType::of(literal.dtype), literal.bits)
 }
@@ -49,7 +52,7 @@ pub fn lower(p: &mut LaneProgram, op: &Op, index: u32, dtype: DType, args: &[Lan
     })
 }
 
-/// One step of a reduction: what `x` makes of the partial result `acc`. Truth values are reduced as integers.
+/// One step of a reduction: accumulates `x` into `acc`. A bool is reduced as an integer.
 pub fn accumulate(p: &mut LaneProgram, op: ReduceOp, dtype: DType, acc: LaneId, x: LaneId) -> LaneId {
     let op = match op {
         ReduceOp::Sum => return p.add(acc, x),
@@ -62,10 +65,10 @@ pub fn accumulate(p: &mut LaneProgram, op: ReduceOp, dtype: DType, acc: LaneId, 
     binary(p, op, if dtype == DType::Bool { DType::I32 } else { dtype }, acc, x)
 }
 
-/// What a reduction of nothing gives, as the bits of a lane. Truth values are reduced as integers 0 and 1.
+/// The identity of a reduction as the bits of a lane. A bool is reduced as the integer 0 or 1.
 pub fn identity(op: ReduceOp, dtype: DType) -> u64 {
     match (op, dtype) {
-        // Truth values are reduced as integers.
+        // A bool is reduced as an integer.
         (ReduceOp::Min, DType::Bool) => u64::from(u32::MAX),
         _ => op.identity(dtype).bits,
     }
@@ -139,7 +142,7 @@ fn binary(p: &mut LaneProgram, op: BinaryOp, dtype: DType, x: LaneId, y: LaneId)
         BinaryOp::Shl => shift(p, B::Shl, x, y),
         BinaryOp::Shr => shift(p, B::Shr, x, y),
         BinaryOp::Sar => {
-            // Beyond 31 as by 31: the sign everywhere. The amount is unsigned.
+            // An amount above 31 (it is unsigned) acts as 31: every bit is the sign.
             let most = p.i32(31);
             let amount = p.binary(B::UMin, y, most);
             p.binary(B::Sar, x, amount)
@@ -147,7 +150,7 @@ fn binary(p: &mut LaneProgram, op: BinaryOp, dtype: DType, x: LaneId, y: LaneId)
     }
 }
 
-/// `x + y`, where one is a product as `fma(a, b, c)`: one rounding less, as XLA has LLVM do it.
+/// `x + y`, contracted to `fma(a, b, c)` if one operand is a product: one rounding less, as LLVM contracts for XLA.
 fn contracted(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     let product = |v: LaneId| match p.insts[v.index()].op {
         LaneOp::Binary(B::Mul, a, b) => Some((a, b)),
@@ -160,7 +163,7 @@ fn contracted(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     }
 }
 
-/// A shift that gives 0 when the amount is 32 or more.
+/// A shift that is 0 if the amount is 32 or more.
 fn shift(p: &mut LaneProgram, op: B, x: LaneId, y: LaneId) -> LaneId {
     let (width, mask, zero) = (p.i32(32), p.i32(31), p.i32(0));
     let fits = p.compare(C::ULt, y, width);

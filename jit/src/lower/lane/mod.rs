@@ -1,12 +1,12 @@
-//! Lanes: the straight-line program of one element.
+//! Lanes: the IR of the straight-line program of one element.
 //!
-//! A kernel's body computes one element ("lane") from scalars: loaded values, loop counters and constants.
-//! This module holds the instructions, the builder (which shares equal instructions and folds constants), and
-//! [`eval`], the definition of what each instruction does to the bit. `math` writes `exp`, `tanh`, `threefry` and the
-//! like once, as polynomials and integer steps over these instructions, so that every emitter gives the same bits.
+//! A lane program computes one element ("lane") from scalars: loaded values, indices and constants. This module holds
+//! the instructions, the builder (which does value numbering and constant folding), and [`eval`], the semantics of each
+//! instruction to the bit. `math` expands `exp`, `tanh`, `threefry` and the like once into polynomials and integer
+//! steps over these instructions, so every emitter gives the same bits.
 //!
-//! **Invariant:** an operand is always an earlier instruction. **Invariant:** nothing here knows how many lanes a
-//! vector has; emitters map one instruction to one (or a few) machine instructions of whatever width they like.
+//! **Invariant:** an operand is an earlier instruction. **Invariant:** nothing here depends on the number of lanes of a
+//! vector; an emitter maps an instruction to one or a few machine instructions of its own width.
 
 mod eval;
 pub mod from_op;
@@ -31,22 +31,22 @@ impl LaneId {
     }
 }
 
-/// The type of a lane. Unsigned integers share `I32`/`I64`: the instruction says how it reads the bits.
+/// The type of a lane. Signed and unsigned integers share `I32` and `I64`: the instruction has the signedness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LaneType {
     /// 32-bit float.
     F32,
     /// 64-bit float.
     F64,
-    /// 32 bits of integer, signed or not.
+    /// 32-bit integer, signed or unsigned.
     I32,
-    /// 64 bits of integer, signed or not. Only inside f64 functions.
+    /// 64-bit integer, signed or unsigned. Only inside f64 functions.
     I64,
-    /// A truth value; in registers a mask.
+    /// A bool; in registers a mask.
     Bool,
 }
 
-/// One-operand instructions that keep the type.
+/// One-operand instructions; the result has the type of the operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LaneUnary {
     /// `-x`: flips the sign bit of a float, two's complement of an integer.
@@ -63,7 +63,7 @@ pub enum LaneUnary {
     Trunc,
     /// Rounds a float to the nearest integer, ties to even.
     Nearest,
-    /// Inverts the bits of an integer, or a truth value.
+    /// Inverts the bits of an integer, or a bool.
     Not,
 }
 
@@ -82,13 +82,13 @@ pub enum LaneBinary {
     Min,
     /// `y < x ? x : y` of floats, to the bit (so a NaN on either side gives `y`), as `maxps` does.
     Max,
-    /// Bitwise and, of integers or truth values.
+    /// Bitwise and, of integers or bools.
     And,
-    /// Bitwise or, of integers or truth values.
+    /// Bitwise or, of integers or bools.
     Or,
-    /// Bitwise exclusive or, of integers or truth values.
+    /// Bitwise exclusive or, of integers or bools.
     Xor,
-    /// `x << y`; the shift amount must be below the width (else the result is unspecified).
+    /// `x << y`; the shift amount must be below the width (otherwise the result is unspecified).
     Shl,
     /// Logical shift right; the shift amount must be below the width.
     Shr,
@@ -112,7 +112,7 @@ pub enum LaneBinary {
     UMax,
 }
 
-/// Comparisons; every one is false on NaN but `Ne`, which is true.
+/// Comparisons. With a NaN all are false but `Ne`, which is true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LaneCompare {
     /// Equal.
@@ -129,7 +129,7 @@ pub enum LaneCompare {
     ULe,
 }
 
-/// Changes of type.
+/// Conversions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LaneConvert {
     /// Widens a float: f32 to f64, exact.
@@ -152,7 +152,7 @@ pub enum LaneConvert {
     F64ToI32,
     /// f64 to u32 towards zero, saturating, NaN gives 0.
     F64ToU32,
-    /// Truth value to integer 0 or 1.
+    /// Bool to integer 0 or 1.
     BoolToI32,
     /// Zero-extends 32 to 64 bits.
     U32ToI64,
@@ -171,7 +171,7 @@ pub enum LaneConvert {
 }
 
 impl LaneConvert {
-    /// The type it takes and the type it gives.
+    /// The types of the operand and of the result.
     pub fn types(self) -> (LaneType, LaneType) {
         use LaneType::*;
         match self {
@@ -193,9 +193,9 @@ impl LaneConvert {
 /// One instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LaneOp {
-    /// A constant: the bits in the low end (a truth value is 0 or 1).
+    /// A constant: its bits, zero-extended (a bool is 0 or 1).
     Const(u64),
-    /// A value from outside the program, by number: a load, a loop counter, a row's value. The kernel says which.
+    /// An input of the program, by number: a load, an index, a loop-invariant value. The block defines which.
     Input(u32),
     /// See [`LaneUnary`].
     Unary(LaneUnary, LaneId),
@@ -209,8 +209,8 @@ pub enum LaneOp {
     Select(LaneId, LaneId, LaneId),
     /// See [`LaneConvert`].
     Convert(LaneConvert, LaneId),
-    /// `c ? function(x, y) : z`, of `c, x, y, z`, where `c` is hardly ever true: code jumps over the function unless a lane
-    /// needs it. One of one operand is given that twice.
+    /// `c ? function(x, y) : z`, of `c, x, y, z`, where `c` is rarely true: the code branches around the function
+    /// unless a lane needs it. A function of one operand takes it twice.
     Rare(Rare, [LaneId; 4]),
 }
 
@@ -244,16 +244,16 @@ impl LaneOp {
 /// An instruction and the type of its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LaneInst {
-    /// What it does.
+    /// The operation.
     pub op: LaneOp,
-    /// What it gives.
+    /// The type of the result.
     pub ty: LaneType,
 }
 
-/// A straight-line program, and its builder: equal instructions are shared, constants folded.
+/// A straight-line program and its builder, with value numbering and constant folding.
 #[derive(Clone, Debug, Default)]
 pub struct LaneProgram {
-    /// The instructions; operands come earlier.
+    /// The instructions; operands precede their users.
     pub insts: Vec<LaneInst>,
     known: HashMap<LaneInst, LaneId>,
 }
@@ -269,7 +269,7 @@ impl LaneProgram {
         self.insts[x.index()].ty
     }
 
-    /// The bits of `x` where it is a constant.
+    /// The bits of `x` if it is a constant.
     pub fn constant(&self, x: LaneId) -> Option<u64> {
         match self.insts[x.index()].op {
             LaneOp::Const(bits) => Some(bits),
@@ -277,7 +277,7 @@ impl LaneProgram {
         }
     }
 
-    /// Adds an instruction, or finds its equal; folds it where its operands are constants.
+    /// Adds an instruction, or returns an equal one; folds it if its operands are constants.
     pub fn push(&mut self, op: LaneOp, ty: LaneType) -> LaneId {
         let op = self.fold(op, ty);
         let inst = LaneInst { op, ty };
@@ -305,7 +305,7 @@ impl LaneProgram {
         LaneOp::Const(eval(&LaneInst { op, ty }, self.ty(operands[0]), &bits))
     }
 
-    /// A value from outside.
+    /// An input.
     pub fn input(&mut self, n: u32, ty: LaneType) -> LaneId {
         self.push(LaneOp::Input(n), ty)
     }
@@ -375,13 +375,13 @@ impl LaneProgram {
         }
     }
 
-    /// `c ? function(x, y) : z`, where `c` is hardly ever true.
+    /// `c ? function(x, y) : z`, where `c` is rarely true.
     pub fn rare(&mut self, function: Rare, c: LaneId, x: LaneId, y: LaneId, z: LaneId) -> LaneId {
         debug_assert_eq!(self.ty(c), LaneType::Bool);
         self.push(LaneOp::Rare(function, [c, x, y, z]), self.ty(z))
     }
 
-    /// A change of type.
+    /// A conversion.
     pub fn convert(&mut self, op: LaneConvert, x: LaneId) -> LaneId {
         debug_assert_eq!(self.ty(x), op.types().0);
         self.push(LaneOp::Convert(op, x), op.types().1)
@@ -407,7 +407,7 @@ impl LaneProgram {
         self.binary(LaneBinary::Div, x, y)
     }
 
-    /// Which instructions `roots` need, as a mask over [`Self::insts`].
+    /// The instructions that `roots` depend on, as a mask over [`Self::insts`].
     pub fn live(&self, roots: &[LaneId]) -> Vec<bool> {
         let mut live = vec![false; self.insts.len()];
         for &root in roots {

@@ -1,12 +1,13 @@
-//! Functions of a few arguments out of many: sines of numbers beyond what the lanes' own reduction reaches, remainders of
-//! quotients with more digits than a float.
+//! Slow paths of functions that few arguments take: sines beyond the range of the vectorised reduction, remainders
+//! whose quotient has more digits than a float.
 //!
-//! In: one or two floats. Out: the right result. These run as they are, one lane at a time, on every machine and in
-//! [`eval`](super::eval()): code jumps over them unless a lane asks. What they give is `libm`'s, the same everywhere.
+//! In: one or two floats. Out: the correct result. These functions run on one lane at a time, on every machine and in
+//! [`eval`](super::eval()); code branches around them unless a lane needs them. Results are those of `libm`, the same
+//! on every machine.
 
 use super::LaneType;
 
-/// A function that is called where a lane needs it.
+/// A function that is called if a lane needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rare {
     /// The sine.
@@ -15,18 +16,18 @@ pub enum Rare {
     Cos,
     /// The tangent.
     Tan,
-    /// The remainder of the first by the second, with the sign of the first.
+    /// The remainder of the first operand by the second, with the sign of the first.
     Rem,
 }
 
-/// A function of f32 lanes, of one operand or two, as machine code calls it.
+/// A function of one or two f32 operands with the calling convention of machine code.
 pub type Single = extern "C" fn(f32, f32) -> f32;
 
 /// The same of f64 lanes.
 pub type Double = extern "C" fn(f64, f64) -> f64;
 
 impl Rare {
-    /// For f32 lanes. What has more digits in between is computed in f64, and rounded once.
+    /// The function for f32 lanes: computed in f64 where that is more precise, and rounded once.
     pub fn single(self) -> Single {
         match self {
             Rare::Sin => sin_f32,
@@ -36,7 +37,7 @@ impl Rare {
         }
     }
 
-    /// For f64 lanes.
+    /// The function for f64 lanes.
     pub fn double(self) -> Double {
         match self {
             Rare::Sin => sin_f64,
@@ -46,7 +47,7 @@ impl Rare {
         }
     }
 
-    /// The result's bits for those of the operands.
+    /// The bits of the result, from those of the operands.
     pub fn bits(self, ty: LaneType, x: u64, y: u64) -> u64 {
         match ty {
             LaneType::F32 => {

@@ -1,19 +1,20 @@
-//! Loops: how a kernel runs.
+//! Loops: the loop nest of a kernel.
 //!
 //! Comes in: a [`LoopKernel`](crate::fuse::LoopKernel). Goes out: nested loops around straight-line blocks, with the
-//! vectorised dimension, the passes over each row and the partial results of reductions written out.
+//! vectorised dimension, the sweeps over the reduced dimensions and the accumulators written out.
 //!
-//! A kernel without reductions runs its last dimension as vectors. A kernel with reductions runs row by row: each pass
-//! over a row's elements feeds the reductions that can be fed by then; what does not depend on the reduced dimensions
-//! is computed between the passes, once per row. Values that are dear and needed in two passes wait in scratch memory.
-//! Where the elements of a row do not lie side by side but the rows do, whole vectors of rows are reduced at once; where
-//! there are many elements, all rows together go from one element to the next, so that memory is walked through in its
-//! order, and what is known of each row so far waits in scratch memory. What is read across its rows is transposed first.
+//! A kernel without reductions vectorises its last dimension. In a kernel with reductions, an iteration of the outer
+//! loops (a row) runs one or more sweeps over the reduced dimensions. Each sweep feeds the reductions whose operands
+//! are available; loop-invariant values are computed between sweeps, once per row. Values that are expensive and used
+//! in two sweeps are spilled to scratch memory. Where elements of a row are strided and the rows contiguous, vectors
+//! hold elements of several rows. Where such rows have many elements, the loops are interchanged, so that memory is
+//! read in its order, and loop-invariant values and accumulators are per-row arrays in scratch memory. Arrays that are
+//! read with strided lanes are packed first (see `pack`).
 //!
-//! **Invariant:** a reduction adds in the order that [`fuse`](mod@crate::fuse) has decided by its shape and axes alone: as
-//! columns, one partial result each, ascending; or in 16 partial results by the position of the element in the innermost
-//! dimension modulo 16, combined as `p[i] + p[i + 8]`, `+ 4`, `+ 2`, `+ 1`. How rows are walked through and how wide the
-//! vectors are may be chosen freely.
+//! **Invariant:** a reduction adds in the order that [`fuse`](mod@crate::fuse) derives from its shape and axes: with one
+//! accumulator per column, in ascending order; or with 16 accumulators, by the position of the element in the innermost
+//! dimension modulo 16, combined as `p[i] + p[i + 8]`, `+ 4`, `+ 2`, `+ 1`. The loop order and the vector width do not
+//! change it.
 
 mod pack;
 mod schedule;
@@ -28,117 +29,117 @@ use crate::types::DType;
 pub use crate::fuse::PARTIALS;
 pub use schedule::schedule;
 
-/// A kernel's code, before it is machine code. The counter of dimension `d` is variable `d`.
+/// The loop nest of a kernel. The induction variable of dimension `d` is `i{d}`.
 #[derive(Clone, Debug)]
 pub struct Loops {
-    /// The memory that the code is given pointers to: the kernel's buffers, then scratch if there is any.
+    /// The buffers whose pointers are the arguments of the code, scratch memory aside.
     pub args: Vec<BufferId>,
-    /// Bytes of scratch memory; its pointer is the argument after `args`.
+    /// Bytes of scratch memory; its pointer is the argument after `args`, if there is any.
     pub scratch: usize,
-    /// The reductions' partial results.
+    /// The accumulators of the reductions.
     pub accumulators: Vec<Accumulator>,
     /// The code.
     pub body: Vec<Stmt>,
-    /// Are there lanes of 64 bits?
-    pub wide: bool,
-    /// The loop that may run in parts, at once; the code is then given the part as its last two arguments.
+    /// Bytes of the widest lane: 4 or 8.
+    pub lane_bytes: usize,
+    /// The parallel loop; the code then takes a range of its iterations as its last two arguments.
     pub parallel: Option<Parallel>,
 }
 
-/// The loop along which a kernel divides between threads. No two iterations write to the same place, and none reads
-/// what another writes, so any division gives the same bits.
+/// A parallel loop. No two iterations write the same element, and none reads what another writes, so every partition
+/// gives the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parallel {
     /// The dimension.
     pub dim: usize,
-    /// Where the loop is [`Stmt::Collapsed`]: its inner dimension and that one's extent.
-    pub within: Option<(usize, usize)>,
-    /// How often it runs in all.
+    /// The inner dimension of a [`Stmt::Collapsed`] and its extent.
+    pub collapsed: Option<(usize, usize)>,
+    /// The number of iterations, over both dimensions.
     pub extent: usize,
-    /// Parts begin at multiples of this (and end there, or at the extent).
+    /// Iterations of one chunk.
     pub grain: usize,
 }
 
 impl Parallel {
-    /// How many parts there can be.
-    pub fn units(&self) -> usize {
+    /// The number of chunks.
+    pub fn chunks(&self) -> usize {
         self.extent.div_ceil(self.grain)
     }
 }
 
-/// The partial results of a reduction.
+/// The accumulators of a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Accumulator {
-    /// How they combine.
+    /// The op that combines them.
     pub op: ReduceOp,
-    /// What they are; truth values are kept as integers.
+    /// The element type; a bool accumulates as an integer.
     pub dtype: DType,
-    /// [`PARTIALS`] by the position along this dimension, or (`None`) one for each lane.
+    /// [`PARTIALS`] accumulators by the position along this dimension, or (`None`) one per lane.
     pub interleaved: Option<usize>,
 }
 
 impl Accumulator {
-    /// The type of a partial result in a register.
+    /// The lane type of an accumulator.
     pub fn lane_type(&self) -> LaneType {
         if self.dtype == DType::Bool { LaneType::I32 } else { LaneType::of(self.dtype) }
     }
 }
 
-/// A value that is computed once per row, by number.
-pub type Row = u32;
+/// A loop-invariant value, computed once per row; by number.
+pub type RowId = u32;
 
-/// A piece of code.
+/// A statement.
 #[derive(Clone, Debug)]
 pub enum Stmt {
-    /// A loop over a dimension. When `vector`, the body is for several lanes along it at once, and a remainder is run
-    /// lane by lane.
+    /// A loop over a dimension. A vector loop runs its body for several lanes at once, and for the remainder lane by
+    /// lane.
     For {
         /// The dimension.
         dim: usize,
-        /// How often.
+        /// Its extent.
         extent: usize,
-        /// Is it the vectorised dimension?
+        /// Whether it is the vectorised dimension.
         vector: bool,
-        /// What is repeated.
+        /// The body.
         body: Vec<Stmt>,
     },
-    /// Two loops that run as one, row-major, and divide as one. Nothing stands between them.
+    /// Two perfectly nested loops that run as one, in row-major order.
     Collapsed {
         /// The outer dimension and its extent.
         outer: (usize, usize),
         /// The inner one.
         inner: (usize, usize),
-        /// What is repeated.
+        /// The body.
         body: Vec<Stmt>,
     },
     /// Straight-line code.
     Block(Block),
-    /// Sets the partial results of a reduction to its identity.
+    /// Sets the accumulators of a reduction to its identity.
     Init(usize),
-    /// Combines the partial results into a row's value.
+    /// Combines the accumulators into a loop-invariant value.
     Combine {
-        /// Which.
+        /// The accumulators.
         accumulator: usize,
-        /// Into what.
-        row: Row,
+        /// The result.
+        row: RowId,
     },
-    /// Copies an array to scratch memory, transposed.
+    /// Packs an array into scratch memory, transposed.
     Transpose(Transpose),
 }
 
-/// A copy to where what lay side by side along `rows` lies side by side along `lanes`.
+/// A copy of an array that is contiguous along `rows` to one that is contiguous along `lanes`.
 #[derive(Clone, Debug)]
 pub struct Transpose {
     /// A dimension and its extent.
     pub rows: (usize, usize),
     /// The other.
     pub lanes: (usize, usize),
-    /// What is done for each row and lane: one load, one store of 32 bits.
+    /// The copy of one element: a load and a store of 32 bits.
     pub block: Block,
 }
 
 impl Transpose {
-    /// The same as loops around single elements.
+    /// The same as a loop nest around single elements.
     pub fn loops(&self) -> Stmt {
         let around = |(dim, extent): (usize, usize), body| Stmt::For { dim, extent, vector: false, body: vec![body] };
         around(self.lanes, around(self.rows, Stmt::Block(self.block.clone())))
@@ -150,13 +151,13 @@ impl Transpose {
 pub struct Block {
     /// The instructions.
     pub program: LaneProgram,
-    /// What its inputs are.
+    /// The sources of its inputs.
     pub inputs: Vec<Input>,
-    /// What becomes of its values, in order.
+    /// The uses of its values outside the block, in order.
     pub effects: Vec<Effect>,
 }
 
-/// What an input of a block is.
+/// The source of an input of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// An element of an argument.
@@ -168,16 +169,16 @@ pub enum Input {
         /// Its type.
         dtype: DType,
     },
-    /// An index, as i32.
+    /// An index as an i32.
     Iota(Affine),
-    /// A row's value.
-    Row(Row, LaneType),
+    /// A loop-invariant value.
+    Row(RowId, LaneType),
 }
 
-/// What becomes of a value of a block.
+/// A use of a value outside its block.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// It is stored to an argument.
+    /// A store to an argument.
     Store {
         /// The argument.
         arg: usize,
@@ -188,37 +189,37 @@ pub enum Effect {
         /// The value.
         value: LaneId,
     },
-    /// It goes into a reduction.
+    /// A step of a reduction.
     Accumulate {
-        /// Which.
+        /// The accumulators.
         accumulator: usize,
         /// The value.
         value: LaneId,
     },
-    /// It is a row's value.
+    /// The definition of a loop-invariant value.
     Row {
-        /// Which.
-        row: Row,
+        /// The value defined.
+        row: RowId,
         /// The value.
         value: LaneId,
     },
 }
 
 impl Loops {
-    /// Takes so many bytes of scratch memory; gives where they begin.
+    /// Reserves bytes of scratch memory and returns their offset.
     fn reserve(&mut self, bytes: usize) -> usize {
         let start = self.scratch;
         self.scratch = (start + bytes).next_multiple_of(64);
         start
     }
 
-    /// Does the loop over `dim` divide between threads, alone or as one of two that are collapsed?
-    pub fn is_divided(&self, dim: usize) -> bool {
-        self.parallel.is_some_and(|p| p.dim == dim || p.within.is_some_and(|(within, _)| within == dim))
+    /// Whether the loop over `dim` is the parallel loop, or one of two that are collapsed into it.
+    pub fn is_parallel(&self, dim: usize) -> bool {
+        self.parallel.is_some_and(|p| p.dim == dim || p.collapsed.is_some_and(|(inner, _)| inner == dim))
     }
 
-    /// Roughly how many lane instructions a run takes, each for up to [`PARTIALS`] lanes of 32 bits or half
-    /// as many of 64.
+    /// An estimate of the vector instructions of a run. A vector has [`PARTIALS`] lanes of 32 bits or half as many of
+    /// 64.
     pub fn instructions(&self) -> usize {
         fn count(stmts: &[Stmt], vector: Option<usize>, lanes: usize) -> usize {
             stmts
@@ -237,8 +238,8 @@ impl Loops {
                     Stmt::Block(block) => {
                         let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
                         let live = block.program.live(&roots).iter().filter(|live| **live).count();
-                        let scattered = block.inputs.iter().filter(|input| input.is_gathered(vector)).count();
-                        live + block.effects.len() + PARTIALS * scattered
+                        let strided = block.inputs.iter().filter(|input| input.is_strided(vector)).count();
+                        live + block.effects.len() + PARTIALS * strided
                     }
                     Stmt::Init(_) => 1,
                     Stmt::Combine { .. } => 10,
@@ -247,12 +248,12 @@ impl Loops {
                 })
                 .sum()
         }
-        count(&self.body, None, if self.wide { PARTIALS / 2 } else { PARTIALS })
+        count(&self.body, None, if self.lane_bytes == 8 { PARTIALS / 2 } else { PARTIALS })
     }
 }
 
 impl Effect {
-    /// The value that something becomes of.
+    /// The value that is used.
     pub fn value(&self) -> LaneId {
         match self {
             Effect::Store { value, .. } | Effect::Accumulate { value, .. } | Effect::Row { value, .. } => *value,
@@ -261,8 +262,8 @@ impl Effect {
 }
 
 impl Input {
-    /// Do the lanes along `vector` lie apart?
-    fn is_gathered(&self, vector: Option<usize>) -> bool {
+    /// Whether the lanes along `vector` are strided.
+    fn is_strided(&self, vector: Option<usize>) -> bool {
         match self {
             Input::Load { index, .. } => vector.is_some_and(|dim| !matches!(index.strides[dim], 0 | 1)),
             Input::Iota(_) | Input::Row(..) => false,
@@ -299,8 +300,8 @@ impl fmt::Display for Loops {
             Ok(())
         }
         if let Some(parallel) = self.parallel {
-            let within = parallel.within.map_or(String::new(), |(dim, _)| format!(", i{dim}"));
-            writeln!(f, "parallel i{}{within}: {} parts", parallel.dim, parallel.units())?;
+            let collapsed = parallel.collapsed.map_or(String::new(), |(dim, _)| format!(", i{dim}"));
+            writeln!(f, "parallel i{}{collapsed}: {} chunks", parallel.dim, parallel.chunks())?;
         }
         show(&self.body, 0, f)
     }
@@ -318,7 +319,7 @@ fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Resu
             },
             LaneOp::Input(n) => match &block.inputs[n as usize] {
                 Input::Load { arg, index, dtype } => format!("load {dtype} arg{arg}[{index}]"),
-                Input::Iota(index) => format!("counter {index}"),
+                Input::Iota(index) => format!("iota {index}"),
                 Input::Row(row, _) => format!("r{row}"),
             },
             LaneOp::Unary(op, x) => format!("{op:?} v{}", x.0),

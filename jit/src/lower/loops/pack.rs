@@ -1,8 +1,9 @@
-//! Staging: what vectors would have to gather, element by element, is first transposed into scratch memory.
+//! Packing: an array whose lanes are strided is transposed into scratch memory before it is read.
 //!
-//! Where a kernel reads an array across its rows, the lanes of a vector lie far apart, but the same lane of the next
-//! vectors lies right beside it. So the array, or the part of it that an iteration of the loops around reads, is
-//! transposed in blocks of whole vectors before it is read, once for all passes.
+//! Comes in: the loops of a kernel. Goes out: the same with transposing copies, and with reads of the copies. Such an
+//! array is contiguous across vectors: the next element in memory is the same lane of the next row. So the part of it
+//! that one iteration of the loops around reads is transposed in blocks of whole vectors, once for all sweeps. Vectors
+//! then load contiguous lanes and need no gather.
 
 use smallvec::SmallVec;
 
@@ -11,36 +12,36 @@ use crate::fuse::Affine;
 use crate::lower::lane::{LaneProgram, LaneType};
 use crate::types::DType;
 
-/// The most bytes of a staged array: what fits into a first-level cache.
+/// The most bytes of a packed array: the size of a first-level cache.
 const MOST_BYTES: usize = 32 << 10;
 
-/// The least rows and lanes that are worth it.
-const LEAST_ROWS: usize = 4;
-const LEAST_LANES: usize = 8;
+/// The fewest rows and lanes for which packing is profitable.
+const MIN_ROWS: usize = 4;
+const MIN_LANES: usize = 8;
 
-/// The farthest that lanes may lie apart, so that all steps between them are of less than 2^31 bytes.
-const FARTHEST: isize = 1 << 18;
+/// A bound of the stride between lanes, so that all offsets in a block are less than 2^31 bytes.
+const MAX_STRIDE: isize = 1 << 18;
 
-/// Rows of a staged array begin at multiples of this, the lanes of the widest vectors.
+/// The row stride of a packed array is a multiple of this, the lane count of the widest vectors.
 const PITCH: usize = 16;
 
 /// A loop: its dimension and extent.
 type Loop = (usize, usize);
 
-/// Stages what is worth it.
+/// Packs arrays where it is profitable.
 pub(super) fn pack(loops: &mut Loops) {
     let mut body = std::mem::take(&mut loops.body);
     let mut open = Vec::new();
-    stage_in(loops, &mut body, &mut open);
+    pack_in(loops, &mut body, &mut open);
     loops.body = body;
 }
 
-/// Stages what can be read before `body`, inside of the `open` loops; then the same within each of its loops.
-fn stage_in(loops: &mut Loops, body: &mut Vec<Stmt>, open: &mut Vec<usize>) {
+/// Packs before `body` what is known inside of the `open` loops; then recursively in each of its loops.
+fn pack_in(loops: &mut Loops, body: &mut Vec<Stmt>, open: &mut Vec<usize>) {
     let mut found: Vec<Transpose> = Vec::new();
     find(loops, body, open, &mut SmallVec::new(), &mut found);
     for transpose in &found {
-        replace(body, &transpose.block.inputs[0], &transpose.staged());
+        replace(body, &transpose.block.inputs[0], &transpose.packed());
     }
     for stmt in body.iter_mut() {
         let (dims, body): (SmallVec<[usize; 2]>, _) = match stmt {
@@ -54,14 +55,14 @@ fn stage_in(loops: &mut Loops, body: &mut Vec<Stmt>, open: &mut Vec<usize>) {
         };
         let opened = open.len();
         open.extend(dims);
-        stage_in(loops, body, open);
+        pack_in(loops, body, open);
         open.truncate(opened);
     }
     body.splice(0..0, found.into_iter().map(Stmt::Transpose));
 }
 
-/// Finds reads in `body` of which everything is known but a row and a lane. `inside` are the loops around it that are
-/// not open.
+/// Finds loads in `body` whose index depends on a row, a lane and the `open` loops only. `inside` are the loops around
+/// `body` that are not open.
 fn find(
     loops: &mut Loops,
     body: &[Stmt],
@@ -84,7 +85,7 @@ fn find(
             Stmt::Block(block) => {
                 for input in &block.inputs {
                     if !found.iter().any(|known| known.block.inputs[0] == *input)
-                        && let Some((rows, lanes)) = crossed(loops, input, open, inside)
+                        && let Some((rows, lanes)) = pack_dims(loops, input, open, inside)
                     {
                         let transpose = Transpose::new(loops, input, rows, lanes);
                         found.push(transpose);
@@ -96,22 +97,24 @@ fn find(
     }
 }
 
-/// The rows and lanes of a read across its rows, if it is worth staging.
-fn crossed(loops: &Loops, input: &Input, open: &[usize], inside: &[(Loop, bool)]) -> Option<(Loop, Loop)> {
+/// The rows and lanes of a strided load, if packing it is profitable.
+fn pack_dims(loops: &Loops, input: &Input, open: &[usize], inside: &[(Loop, bool)]) -> Option<(Loop, Loop)> {
     let Input::Load { arg, index, dtype } = input else { return None };
     let &(lanes, _) = inside.iter().find(|(_, vector)| *vector)?;
     let stride = index.strides[lanes.0];
     let &(rows, _) = inside.iter().find(|((dim, _), vector)| !vector && index.strides[*dim] == 1)?;
     let known = |dim: usize| index.strides[dim] == 0 || dim == rows.0 || dim == lanes.0 || open.contains(&dim);
-    // Who divides rows or lanes may overwrite what it alone reads.
-    let whole = !loops.is_divided(rows.0) && !loops.is_divided(lanes.0);
+    // In a chunk of a parallel loop over rows or lanes, an in-place store may overwrite elements that only the chunk
+    // reads, and the copy would read elements of other chunks.
+    let is_serial = !loops.is_parallel(rows.0) && !loops.is_parallel(lanes.0);
     let fits = rows.1 * lanes.1.next_multiple_of(PITCH) * 4 <= MOST_BYTES;
     let is_word = matches!(dtype, DType::F32 | DType::I32 | DType::U32) && *arg < loops.args.len();
-    let worth = (2..FARTHEST).contains(&stride) && rows.1 >= LEAST_ROWS && lanes.1 >= LEAST_LANES && fits && is_word;
-    (worth && whole && (0..index.strides.len()).all(known)).then_some((rows, lanes))
+    let is_profitable =
+        (2..MAX_STRIDE).contains(&stride) && rows.1 >= MIN_ROWS && lanes.1 >= MIN_LANES && fits && is_word;
+    (is_profitable && is_serial && (0..index.strides.len()).all(known)).then_some((rows, lanes))
 }
 
-/// Reads `to` in place of `from`, everywhere in `body`.
+/// Replaces the input `from` by `to` in `body`.
 fn replace(body: &mut [Stmt], from: &Input, to: &Input) {
     for stmt in body {
         match stmt {
@@ -128,7 +131,7 @@ fn replace(body: &mut [Stmt], from: &Input, to: &Input) {
 
 impl Transpose {
     fn new(loops: &mut Loops, from: &Input, rows: Loop, lanes: Loop) -> Transpose {
-        let Input::Load { index, dtype, .. } = from else { unreachable!("only loads are staged") };
+        let Input::Load { index, dtype, .. } = from else { unreachable!("only loads are packed") };
         let pitch = lanes.1.next_multiple_of(PITCH);
         let mut to = Affine::zero(index.strides.len());
         to.offset = (loops.reserve(rows.1 * pitch * dtype.size()) / dtype.size()) as isize;
@@ -140,8 +143,8 @@ impl Transpose {
         Transpose { rows, lanes, block: Block { program, inputs: vec![from.clone()], effects: vec![store] } }
     }
 
-    /// What is read in place of the array.
-    fn staged(&self) -> Input {
+    /// The input that replaces the strided load.
+    fn packed(&self) -> Input {
         let Effect::Store { arg, index, dtype, .. } = &self.block.effects[0] else {
             unreachable!("a transpose stores")
         };

@@ -1,99 +1,99 @@
-//! Which loops a kernel becomes: around what, in which passes, along what vectors lie, and what divides between threads.
+//! The schedule of a kernel: its loop order, its sweeps, and its vectorised and parallel dimensions.
 //!
 //! Comes in: a [`LoopKernel`]. Goes out: its [`Loops`].
 
 use hashbrown::HashMap;
 
 use super::pack::pack;
-use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Row, Stmt};
+use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, RowId, Stmt};
 use crate::fuse::{Affine, BufferId, KernelOp, LoopKernel, Order, Slot};
 use crate::lower::lane::{LaneId, LaneOp, LaneProgram, LaneType, from_op};
 use crate::types::{DType, product};
 
-/// From this cost on, a value that two passes need is kept in scratch memory.
-const DEAR: usize = 6;
+/// From this cost on, a value that two sweeps use is spilled to scratch memory.
+const EXPENSIVE: usize = 6;
 
 /// The loops of a kernel.
 pub fn schedule(kernel: &LoopKernel) -> Loops {
-    let shape = Shape::of(kernel);
-    Scheduler::new(kernel, shape).run()
+    let nest = LoopNest::of(kernel);
+    Scheduler::new(kernel, nest).run()
 }
 
-/// Which dimensions are looped over where.
-struct Shape {
-    /// Dimensions around the passes, outermost first.
+/// The order of the loops.
+struct LoopNest {
+    /// Dimensions around the sweeps, outermost first.
     outer: Vec<usize>,
-    /// Dimensions inside each pass, outermost first.
+    /// Dimensions inside each sweep, outermost first.
     inner: Vec<usize>,
-    /// The vectorised dimension, the last of either.
+    /// The vectorised dimension, the last of either list.
     vector: Option<usize>,
-    /// How many of the outer dimensions, the last ones, run inside each pass, within the inner ones.
-    walked: usize,
+    /// The number of outer dimensions, the last ones, that are interchanged: they run innermost, inside each sweep.
+    interchanged: usize,
 }
 
-/// With more elements than this in a row, and more bytes than a first-level cache holds in all rows, rows are walked
-/// together.
+/// Rows are interchanged if a row has more elements than this, and all rows more bytes than a first-level cache.
 const MANY_ELEMENTS: usize = 16;
 const MANY_BYTES: usize = 32 << 10;
 
-/// At most so many rows are walked together.
-const WALKED_ROWS: usize = 4096;
+/// The most rows that are interchanged.
+const MAX_INTERCHANGED: usize = 4096;
 
-/// From this extent on, the outermost loop is the one to divide, whatever the others are; or from this one on, if then
-/// what is read across the rows can be staged.
-const WIDE_ENOUGH: usize = 16;
-const ENOUGH: usize = 4;
+/// The outermost loop is the parallel loop from this extent on, whatever the others are; or from the second extent on,
+/// if strided loads can then be packed.
+const MIN_EXTENT: usize = 16;
+const MIN_EXTENT_PACKED: usize = 4;
 
-impl Shape {
+impl LoopNest {
     fn of(kernel: &LoopKernel) -> Self {
         let dims = 0..kernel.dims.len();
         if !kernel.reduces() {
             let mut outer: Vec<usize> = dims.collect();
             let inner: Vec<usize> = outer.pop().into_iter().collect();
-            return Shape { vector: inner.last().copied(), outer, inner, walked: 0 };
+            return LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0 };
         }
         let (inner, outer): (Vec<usize>, Vec<usize>) = dims.partition(|&d| kernel.dims[d].reduced);
-        // The order of the reduction decides: vectors are its partial results, or results side by side.
+        // The order of the reduction decides whether the lanes of a vector are its accumulators or adjacent results.
         match Order::of(&kernel.dims) {
             Order::Ascending => {
-                let walked = Shape::walked(kernel, &outer, &inner);
-                Shape { vector: outer.last().copied(), outer, inner, walked }
+                let interchanged = LoopNest::interchanged(kernel, &outer, &inner);
+                LoopNest { vector: outer.last().copied(), outer, inner, interchanged }
             }
-            Order::Interleaved(_) => Shape { vector: inner.last().copied(), outer, inner, walked: 0 },
+            Order::Interleaved(_) => LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0 },
         }
     }
 
-    /// How many of the outer dimensions are worth to be walked through inside the passes.
-    fn walked(kernel: &LoopKernel, outer: &[usize], inner: &[usize]) -> usize {
+    /// The number of outer dimensions that are profitable to interchange.
+    fn interchanged(kernel: &LoopKernel, outer: &[usize], inner: &[usize]) -> usize {
         let extent = |dims: &[usize]| product(dims.iter().map(|&d| kernel.dims[d].extent));
-        let mut walked = 0;
-        while walked < outer.len() && extent(&outer[outer.len() - walked - 1..]) <= WALKED_ROWS {
-            walked += 1;
+        let mut interchanged = 0;
+        while interchanged < outer.len() && extent(&outer[outer.len() - interchanged - 1..]) <= MAX_INTERCHANGED {
+            interchanged += 1;
         }
-        let rows = extent(&outer[outer.len() - walked..]);
+        let rows = extent(&outer[outer.len() - interchanged..]);
         let elements = extent(inner);
         let many = elements > MANY_ELEMENTS && elements.saturating_mul(rows) * 4 > MANY_BYTES;
-        if many { walked } else { 0 }
+        if many { interchanged } else { 0 }
     }
 
-    /// Is anything read whose elements lie side by side along `rows` and not along vectors?
-    fn reads_across(&self, kernel: &LoopKernel, rows: usize) -> bool {
-        let apart = |index: &Affine| self.vector.is_some_and(|vector| index.strides[vector] > 1);
-        kernel.loads().any(|(_, index)| index.strides[rows] == 1 && apart(index))
+    /// Whether a load is contiguous along `rows` and strided along vectors.
+    fn has_strided_loads(&self, kernel: &LoopKernel, rows: usize) -> bool {
+        let is_strided = |index: &Affine| self.vector.is_some_and(|vector| index.strides[vector] > 1);
+        kernel.loads().any(|(_, index)| index.strides[rows] == 1 && is_strided(index))
     }
 
-    /// The loop to divide between threads: an outer one that is long, or else that with most parts.
+    /// The parallel loop: the first outer loop that is long, or else the loop with the most chunks.
     fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
-        // Two short outer loops divide as one, as the rows of a batch of products do; the first alone where that serves.
-        if let [first, second, ..] = self.outer[..self.outer.len() - self.walked]
+        // Two short outer loops are collapsed into one, for instance the rows of a batch of products; the first alone
+        // if loads that are strided along the second can then be packed.
+        if let [first, second, ..] = self.outer[..self.outer.len() - self.interchanged]
             && self.vector != Some(second)
-            && kernel.dims[first].extent < WIDE_ENOUGH
+            && kernel.dims[first].extent < MIN_EXTENT
         {
-            let (extent, within) = (kernel.dims[first].extent, kernel.dims[second].extent);
-            return if extent >= ENOUGH && self.reads_across(kernel, second) {
-                Some(Parallel { dim: first, within: None, extent, grain: 1 })
+            let (extent, inner) = (kernel.dims[first].extent, kernel.dims[second].extent);
+            return if extent >= MIN_EXTENT_PACKED && self.has_strided_loads(kernel, second) {
+                Some(Parallel { dim: first, collapsed: None, extent, grain: 1 })
             } else {
-                Some(Parallel { dim: first, within: Some((second, within)), extent: extent * within, grain: 1 })
+                Some(Parallel { dim: first, collapsed: Some((second, inner)), extent: extent * inner, grain: 1 })
                     .filter(|parallel| parallel.extent > 1)
             };
         }
@@ -101,11 +101,11 @@ impl Shape {
         let mut best: Option<Parallel> = None;
         for dim in candidates {
             let grain = if self.vector == Some(dim) { PARTIALS } else { 1 };
-            let this = Parallel { dim, within: None, extent: kernel.dims[dim].extent, grain };
-            if this.units() > best.map_or(1, |best| best.units()) {
+            let this = Parallel { dim, collapsed: None, extent: kernel.dims[dim].extent, grain };
+            if this.chunks() > best.map_or(1, |best| best.chunks()) {
                 best = Some(this);
             }
-            if this.units() >= WIDE_ENOUGH {
+            if this.chunks() >= MIN_EXTENT {
                 break;
             }
         }
@@ -115,128 +115,130 @@ impl Shape {
 
 struct Scheduler<'a> {
     kernel: &'a LoopKernel,
-    shape: Shape,
-    /// Does a value change inside a pass?
-    element: Vec<bool>,
-    /// The first pass in which an element can be computed; how many passes a row's value comes after.
+    nest: LoopNest,
+    /// Whether a value varies inside a sweep.
+    varying: Vec<bool>,
+    /// The first sweep that can compute a varying value; the number of sweeps before a loop-invariant one.
     ready: Vec<usize>,
-    /// Elements kept for later passes: the pass that computes them, and where.
-    kept: HashMap<Slot, (usize, Affine)>,
-    rows: HashMap<Slot, Row>,
-    row_count: Row,
-    /// Where rows are walked together: the rows' values in scratch memory.
-    spread: HashMap<Slot, Affine>,
+    /// Values spilled for later sweeps: the sweep that computes them, and their index in scratch memory.
+    spilled: HashMap<Slot, (usize, Affine)>,
+    rows: HashMap<Slot, RowId>,
+    row_count: RowId,
+    /// The index in scratch memory of each loop-invariant value of interchanged rows, an array with one element per
+    /// row.
+    per_row: HashMap<Slot, Affine>,
     loops: Loops,
 }
 
 impl<'a> Scheduler<'a> {
-    fn new(kernel: &'a LoopKernel, shape: Shape) -> Self {
-        let changes = |index: &Affine| shape.inner.iter().any(|&d| index.strides[d] != 0 && kernel.dims[d].extent != 1);
-        let mut element: Vec<bool> = Vec::new();
+    fn new(kernel: &'a LoopKernel, nest: LoopNest) -> Self {
+        let changes = |index: &Affine| nest.inner.iter().any(|&d| index.strides[d] != 0 && kernel.dims[d].extent != 1);
+        let mut varying: Vec<bool> = Vec::new();
         let mut ready: Vec<usize> = Vec::new();
         for value in &kernel.values {
             let last = value.operands.iter().map(|&x| ready[x as usize]).max().unwrap_or(0);
-            let (is_element, at) = match &value.op {
+            let (is_varying, at) = match &value.op {
                 KernelOp::Load(_, index) | KernelOp::Iota(index) => (changes(index), 0),
                 KernelOp::Literal(_) => (false, 0),
-                KernelOp::Apply(..) => (value.operands.iter().any(|&x| element[x as usize]), last),
+                KernelOp::Apply(..) => (value.operands.iter().any(|&x| varying[x as usize]), last),
                 KernelOp::Reduce(_) => (false, last + 1),
             };
-            element.push(is_element);
+            varying.push(is_varying);
             ready.push(at);
         }
         let args = kernel.buffers();
-        let parallel = shape.parallel(kernel);
-        let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], wide: false, parallel };
-        let (kept, rows, spread) = Default::default();
-        Scheduler { kernel, shape, element, ready, kept, rows, row_count: 0, spread, loops }
+        let parallel = nest.parallel(kernel);
+        let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], lane_bytes: 4, parallel };
+        let (spilled, rows, per_row) = Default::default();
+        Scheduler { kernel, nest, varying, ready, spilled, rows, row_count: 0, per_row, loops }
     }
 
     fn run(mut self) -> Loops {
-        let changes = |index: &Affine| self.shape.inner.iter().any(|&d| index.strides[d] != 0);
-        // Stores of elements, and the pass they happen in; stores of rows, and the passes they come after.
+        let changes = |index: &Affine| self.nest.inner.iter().any(|&d| index.strides[d] != 0);
+        // For each store whether it runs inside a sweep, and in which; or else after how many sweeps.
         let stores: Vec<(bool, usize)> = self
             .kernel
             .stores
             .iter()
-            .map(|s| (changes(&s.index) || self.element[s.value as usize], self.ready[s.value as usize]))
+            .map(|s| (changes(&s.index) || self.varying[s.value as usize], self.ready[s.value as usize]))
             .collect();
         let reduces: Vec<Slot> = (0..self.kernel.values.len() as Slot)
             .filter(|&v| matches!(self.kernel.values[v as usize].op, KernelOp::Reduce(_)))
             .collect();
-        let pass_of = |v: Slot| self.ready[self.kernel.values[v as usize].operands[0] as usize];
-        let passes = stores
+        let sweep_of = |v: Slot| self.ready[self.kernel.values[v as usize].operands[0] as usize];
+        let sweeps = stores
             .iter()
-            .filter(|(element, _)| *element)
+            .filter(|(in_sweep, _)| *in_sweep)
             .map(|(_, at)| at + 1)
-            .chain(reduces.iter().map(|&v| pass_of(v) + 1))
+            .chain(reduces.iter().map(|&v| sweep_of(v) + 1))
             .max()
             .unwrap_or(0);
 
-        let roots: Vec<Vec<Slot>> = (0..passes)
-            .map(|pass| {
+        let roots: Vec<Vec<Slot>> = (0..sweeps)
+            .map(|sweep| {
                 let stored =
-                    self.kernel.stores.iter().zip(&stores).filter(|(_, s)| **s == (true, pass)).map(|(s, _)| s.value);
+                    self.kernel.stores.iter().zip(&stores).filter(|(_, s)| **s == (true, sweep)).map(|(s, _)| s.value);
                 let reduced = reduces
                     .iter()
-                    .filter(|&&v| pass_of(v) == pass)
+                    .filter(|&&v| sweep_of(v) == sweep)
                     .map(|&v| self.kernel.values[v as usize].operands[0]);
                 stored.chain(reduced).collect()
             })
             .collect();
-        self.keep_for_later(&roots);
+        self.choose_spills(&roots);
 
         let mut body = Vec::new();
-        for pass in 0..=passes {
-            self.row_block(pass, &stores, &mut body);
-            if pass == passes {
+        for sweep in 0..=sweeps {
+            self.row_block(sweep, &stores, &mut body);
+            if sweep == sweeps {
                 break;
             }
             let reduced: Vec<Slot> = reduces
                 .iter()
                 .copied()
-                .filter(|&v| self.ready[self.kernel.values[v as usize].operands[0] as usize] == pass)
+                .filter(|&v| self.ready[self.kernel.values[v as usize].operands[0] as usize] == sweep)
                 .collect();
-            self.pass(pass, &stores, &reduced, &mut body);
+            self.sweep(sweep, &stores, &reduced, &mut body);
         }
-        let around = &self.shape.outer[..self.shape.outer.len() - self.shape.walked];
-        self.loops.body = match (self.loops.parallel, around) {
-            (Some(Parallel { dim, within: Some(inner), extent, .. }), [_, _, rest @ ..]) => {
+        let outer = &self.nest.outer[..self.nest.outer.len() - self.nest.interchanged];
+        self.loops.body = match (self.loops.parallel, outer) {
+            (Some(Parallel { dim, collapsed: Some(inner), extent, .. }), [_, _, rest @ ..]) => {
                 let outer = (dim, extent / inner.1);
-                vec![Stmt::Collapsed { outer, inner, body: self.nest(rest, body) }]
+                vec![Stmt::Collapsed { outer, inner, body: self.around(rest, body) }]
             }
-            _ => self.nest(around, body),
+            _ => self.around(outer, body),
         };
-        self.loops.wide =
+        let is_wide =
             has_wide_lanes(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
-        if !self.loops.wide {
+        self.loops.lane_bytes = if is_wide { 8 } else { 4 };
+        if !is_wide {
             pack(&mut self.loops);
         }
         self.loops
     }
 
     /// Loops over `dims`, outermost first, around `body`.
-    fn nest(&self, dims: &[usize], mut body: Vec<Stmt>) -> Vec<Stmt> {
+    fn around(&self, dims: &[usize], mut body: Vec<Stmt>) -> Vec<Stmt> {
         for &dim in dims.iter().rev() {
             let extent = self.kernel.dims[dim].extent;
-            body = vec![Stmt::For { dim, extent, vector: self.shape.vector == Some(dim), body }];
+            body = vec![Stmt::For { dim, extent, vector: self.nest.vector == Some(dim), body }];
         }
         body
     }
 
-    /// The dimensions of rows that are walked together; none where each row is run by itself.
-    fn walked(&self) -> &[usize] {
-        &self.shape.outer[self.shape.outer.len() - self.shape.walked..]
+    /// The dimensions that are interchanged.
+    fn interchanged(&self) -> &[usize] {
+        &self.nest.outer[self.nest.outer.len() - self.nest.interchanged..]
     }
 
-    /// Chooses the elements that an earlier pass keeps for a later one.
-    fn keep_for_later(&mut self, roots: &[Vec<Slot>]) {
+    /// Chooses the values that an earlier sweep spills for a later one.
+    fn choose_spills(&mut self, roots: &[Vec<Slot>]) {
         let mut first: HashMap<Slot, usize> = HashMap::new();
         let mut cost: Vec<usize> = Vec::new();
         for value in &self.kernel.values {
             let own = match &value.op {
                 KernelOp::Apply(..) => {
-                    // Measured by what it lowers to.
+                    // The number of instructions that it lowers to.
                     let mut p = LaneProgram::new();
                     let args: Vec<LaneId> = value
                         .operands
@@ -252,21 +254,21 @@ impl<'a> Scheduler<'a> {
             };
             cost.push(own + value.operands.iter().map(|&x| cost[x as usize]).max().unwrap_or(0));
         }
-        // In vectors of rows a kept element would need a vector's room; there it is computed again.
-        let along = self.shape.inner.last().copied().filter(|_| self.shape.vector == self.shape.inner.last().copied());
-        for (pass, roots) in roots.iter().enumerate() {
+        // Where the lanes of a vector are rows, a spill takes a vector per element; there the value is recomputed.
+        let along = self.nest.inner.last().copied().filter(|_| self.nest.vector == self.nest.inner.last().copied());
+        for (sweep, roots) in roots.iter().enumerate() {
             let mut seen = vec![false; self.kernel.values.len()];
             let mut stack = roots.clone();
             while let Some(v) = stack.pop() {
-                if !self.element[v as usize] || std::mem::replace(&mut seen[v as usize], true) {
+                if !self.varying[v as usize] || std::mem::replace(&mut seen[v as usize], true) {
                     continue;
                 }
-                let at = *first.entry(v).or_insert(pass);
-                if at < pass && cost[v as usize] >= DEAR && along.is_some() {
-                    if !self.kept.contains_key(&v) {
-                        let inner = self.shape.inner.clone();
+                let at = *first.entry(v).or_insert(sweep);
+                if at < sweep && cost[v as usize] >= EXPENSIVE && along.is_some() {
+                    if !self.spilled.contains_key(&v) {
+                        let inner = self.nest.inner.clone();
                         let index = self.reserve(&inner, self.kernel.values[v as usize].dtype);
-                        self.kept.insert(v, (at, index));
+                        self.spilled.insert(v, (at, index));
                     }
                     continue;
                 }
@@ -275,13 +277,13 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Room for a value of each row that is walked.
+    /// Scratch memory for a value of each interchanged row.
     fn reserve_rows(&mut self, dtype: DType) -> Affine {
-        let rows = self.walked().to_vec();
+        let rows = self.interchanged().to_vec();
         self.reserve(&rows, dtype)
     }
 
-    /// Room for an array over `dims` in scratch memory: the index of an element.
+    /// Scratch memory for an array over `dims`: the index of an element.
     fn reserve(&mut self, dims: &[usize], dtype: DType) -> Affine {
         let mut index = Affine::zero(self.kernel.dims.len());
         let mut elements = 1;
@@ -301,54 +303,54 @@ impl<'a> Scheduler<'a> {
         from_op::lower(p, op, *index, dtype, args).expect("an elementwise op")
     }
 
-    /// What is computed once per row after `pass` passes.
-    fn row_block(&mut self, pass: usize, stores: &[(bool, usize)], body: &mut Vec<Stmt>) {
+    /// The loop-invariant values that are computed after `sweep` sweeps.
+    fn row_block(&mut self, sweep: usize, stores: &[(bool, usize)], body: &mut Vec<Stmt>) {
         let kernel = self.kernel;
-        let mut block = Builder::new(None);
-        // Row values that a pass will want: operands of elements, and operands of row values that come later.
+        let mut block = BlockBuilder::new(None);
+        // Those that a later block uses: operands of varying values, and of loop-invariant values of later sweeps.
         let mut wanted: Vec<Slot> = Vec::new();
         let mut needed = vec![false; kernel.values.len()];
         for (v, value) in kernel.values.iter().enumerate() {
             for &x in &value.operands {
-                let later = self.element[v]
+                let later = self.varying[v]
                     || matches!(value.op, KernelOp::Reduce(_))
                     || self.ready[v] > self.ready[x as usize];
-                if !self.element[x as usize] && later {
+                if !self.varying[x as usize] && later {
                     needed[x as usize] = true;
                 }
             }
         }
-        for (store, &(element, _)) in kernel.stores.iter().zip(stores) {
-            if element && !self.element[store.value as usize] {
+        for (store, &(in_sweep, _)) in kernel.stores.iter().zip(stores) {
+            if in_sweep && !self.varying[store.value as usize] {
                 needed[store.value as usize] = true;
             }
         }
         for (v, value) in kernel.values.iter().enumerate() {
             let computed = matches!(value.op, KernelOp::Load(..) | KernelOp::Iota(_) | KernelOp::Apply(..));
-            if needed[v] && self.ready[v] == pass && computed {
+            if needed[v] && self.ready[v] == sweep && computed {
                 wanted.push(v as Slot);
             }
         }
         for v in wanted {
             let value = self.lane(&mut block, v);
-            if self.shape.walked > 0 {
+            if self.nest.interchanged > 0 {
                 let dtype = kernel.values[v as usize].dtype;
                 let index = self.reserve_rows(dtype);
                 block.effects.push(Effect::Store { arg: self.loops.args.len(), index: index.clone(), dtype, value });
-                self.spread.insert(v, index);
+                self.per_row.insert(v, index);
             } else {
                 let row = self.new_row(v);
                 block.effects.push(Effect::Row { row, value });
             }
         }
-        self.stores_at((false, pass), stores, &mut block);
+        self.stores_at((false, sweep), stores, &mut block);
         if !block.effects.is_empty() {
-            body.extend(self.nest(self.walked(), vec![Stmt::Block(block.finish())]));
+            body.extend(self.around(self.interchanged(), vec![Stmt::Block(block.finish())]));
         }
     }
 
-    /// The kernel's stores that happen there: of elements, or of rows; in or after which pass.
-    fn stores_at(&mut self, here: (bool, usize), stores: &[(bool, usize)], block: &mut Builder) {
+    /// The stores that run at `here`: inside a sweep or not, and in or after which one.
+    fn stores_at(&mut self, here: (bool, usize), stores: &[(bool, usize)], block: &mut BlockBuilder) {
         let kernel = self.kernel;
         for (store, _) in kernel.stores.iter().zip(stores).filter(|(_, at)| **at == here) {
             let value = self.lane(block, store.value);
@@ -358,15 +360,15 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    fn pass(&mut self, pass: usize, stores: &[(bool, usize)], reduced: &[Slot], body: &mut Vec<Stmt>) {
+    fn sweep(&mut self, sweep: usize, stores: &[(bool, usize)], reduced: &[Slot], body: &mut Vec<Stmt>) {
         let kernel = self.kernel;
-        let mut block = Builder::new(Some(pass));
-        self.stores_at((true, pass), stores, &mut block);
-        let along = self.shape.inner.last().copied();
-        let interleaved = along.filter(|_| self.shape.vector == along);
+        let mut block = BlockBuilder::new(Some(sweep));
+        self.stores_at((true, sweep), stores, &mut block);
+        let along = self.nest.inner.last().copied();
+        let interleaved = along.filter(|_| self.nest.vector == along);
         let mut combines = Vec::new();
         let mut reduced_here: Vec<(Slot, Affine)> = Vec::new();
-        let mut begin = Builder::new(None);
+        let mut begin = BlockBuilder::new(None);
         for &v in reduced {
             let x = kernel.values[v as usize].operands[0];
             let KernelOp::Reduce(op) = kernel.values[v as usize].op else { unreachable!("only reductions are listed") };
@@ -375,15 +377,15 @@ impl<'a> Scheduler<'a> {
             if dtype == DType::Bool {
                 value = block.program.convert(crate::lower::lane::LaneConvert::BoolToI32, value);
             }
-            if self.shape.walked > 0 {
-                // The partial results are an array, one for each row.
-                let (arg, kept) = (self.loops.args.len(), if dtype == DType::Bool { DType::I32 } else { dtype });
-                let index = self.reserve_rows(kept);
-                let identity = begin.program.bits(LaneType::of(kept), from_op::identity(op, dtype));
-                let store = |value| Effect::Store { arg, index: index.clone(), dtype: kept, value };
+            if self.nest.interchanged > 0 {
+                // The accumulators are an array, one per row.
+                let (arg, acc_dtype) = (self.loops.args.len(), if dtype == DType::Bool { DType::I32 } else { dtype });
+                let index = self.reserve_rows(acc_dtype);
+                let identity = begin.program.bits(LaneType::of(acc_dtype), from_op::identity(op, dtype));
+                let store = |value| Effect::Store { arg, index: index.clone(), dtype: acc_dtype, value };
                 begin.effects.push(store(identity));
-                let old = Input::Load { arg, index: index.clone(), dtype: kept };
-                let old = block.input(old, LaneType::of(kept));
+                let old = Input::Load { arg, index: index.clone(), dtype: acc_dtype };
+                let old = block.input(old, LaneType::of(acc_dtype));
                 let new = from_op::accumulate(&mut block.program, op, dtype, old, value);
                 block.effects.push(store(new));
                 reduced_here.push((v, index));
@@ -396,33 +398,37 @@ impl<'a> Scheduler<'a> {
             let row = self.new_row(v);
             combines.push(Stmt::Combine { accumulator, row });
         }
-        let mut kept: Vec<(Slot, Affine)> =
-            self.kept.iter().filter(|(_, (at, _))| *at == pass).map(|(&v, (_, index))| (v, index.clone())).collect();
-        kept.sort_unstable_by_key(|(v, _)| *v);
-        for (v, index) in kept {
+        let mut spilled: Vec<(Slot, Affine)> = self
+            .spilled
+            .iter()
+            .filter(|(_, (at, _))| *at == sweep)
+            .map(|(&v, (_, index))| (v, index.clone()))
+            .collect();
+        spilled.sort_unstable_by_key(|(v, _)| *v);
+        for (v, index) in spilled {
             let value = self.lane(&mut block, v);
             let dtype = kernel.values[v as usize].dtype;
             block.effects.push(Effect::Store { arg: self.loops.args.len(), index, dtype, value });
         }
-        // All loads come before all stores of a block, so that in-place updates are safe.
+        // All loads of a block precede its stores, so in-place updates are safe.
         if !begin.effects.is_empty() {
-            body.extend(self.nest(self.walked(), vec![Stmt::Block(begin.finish())]));
+            body.extend(self.around(self.interchanged(), vec![Stmt::Block(begin.finish())]));
         }
-        if self.shape.walked == 0
+        if self.nest.interchanged == 0
             && let Some(once) = self.hoist(&mut block)
         {
             body.push(Stmt::Block(once));
         }
-        let inside = self.nest(self.walked(), vec![Stmt::Block(block.finish())]);
-        body.extend(self.nest(&self.shape.inner, inside));
+        let inside = self.around(self.interchanged(), vec![Stmt::Block(block.finish())]);
+        body.extend(self.around(&self.nest.inner, inside));
         body.append(&mut combines);
-        self.spread.extend(reduced_here);
+        self.per_row.extend(reduced_here);
     }
 
-    /// Moves the instructions of a pass that depend on rows' values alone out of it: what is left of `block` takes their
-    /// results as rows' values from the block that is returned. (An op of a row's values alone is no element and is not
-    /// here; but threefry's keys, say, become other keys before they meet a counter.)
-    fn hoist(&mut self, block: &mut Builder) -> Option<Block> {
+    /// Hoists the loop-invariant instructions of a sweep: `block` takes their results from the block that is returned.
+    /// (An op whose operands are all loop-invariant is not in a sweep at all. This finds the invariant instructions
+    /// inside of an op, as the key schedule of threefry.)
+    fn hoist(&mut self, block: &mut BlockBuilder) -> Option<Block> {
         let program = &block.program;
         let mut fixed: Vec<bool> = Vec::with_capacity(program.insts.len());
         for inst in &program.insts {
@@ -462,7 +468,7 @@ impl<'a> Scheduler<'a> {
         self.loops.args.iter().position(|&b| b == buffer).expect("every buffer of the kernel is an argument")
     }
 
-    fn new_row(&mut self, v: Slot) -> Row {
+    fn new_row(&mut self, v: Slot) -> RowId {
         if let Some(&row) = self.rows.get(&v) {
             return row;
         }
@@ -471,19 +477,19 @@ impl<'a> Scheduler<'a> {
         row
     }
 
-    fn next_row(&mut self) -> Row {
+    fn next_row(&mut self) -> RowId {
         self.row_count += 1;
         self.row_count - 1
     }
 
     /// The value `v` in a block.
-    fn lane(&mut self, block: &mut Builder, v: Slot) -> LaneId {
+    fn lane(&mut self, block: &mut BlockBuilder, v: Slot) -> LaneId {
         if let Some(&x) = block.done.get(&v) {
             return x;
         }
         let value = &self.kernel.values[v as usize];
         let ty = LaneType::of(value.dtype);
-        let known = match (self.rows.get(&v), self.spread.get(&v)) {
+        let known = match (self.rows.get(&v), self.per_row.get(&v)) {
             (Some(&row), _) => Some((Input::Row(row, ty), Input::Row(row, LaneType::I32))),
             (None, Some(index)) => {
                 let load = |dtype| Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype };
@@ -492,7 +498,7 @@ impl<'a> Scheduler<'a> {
             (None, None) => None,
         };
         let lane = if let Some((plain, integer)) = known {
-            // Truth values are reduced as integers.
+            // A bool is reduced as an integer.
             if matches!(value.op, KernelOp::Reduce(_)) && value.dtype == DType::Bool {
                 let x = block.input(integer, LaneType::I32);
                 let zero = block.program.i32(0);
@@ -500,8 +506,8 @@ impl<'a> Scheduler<'a> {
             } else {
                 block.input(plain, ty)
             }
-        } else if let Some((at, index)) = self.kept.get(&v)
-            && block.pass.is_some_and(|pass| *at < pass)
+        } else if let Some((at, index)) = self.spilled.get(&v)
+            && block.sweep.is_some_and(|sweep| *at < sweep)
         {
             block.input(Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype: value.dtype }, ty)
         } else {
@@ -516,7 +522,9 @@ impl<'a> Scheduler<'a> {
                     let args: Vec<LaneId> = value.operands.iter().map(|&x| self.lane(block, x)).collect();
                     self.apply(&mut block.program, value, &args)
                 }
-                KernelOp::Reduce(_) => unreachable!("a reduction's result is a row's value by the time it is used"),
+                KernelOp::Reduce(_) => {
+                    unreachable!("the result of a reduction is loop-invariant by the time it is used")
+                }
             }
         };
         block.done.insert(v, lane);
@@ -524,17 +532,18 @@ impl<'a> Scheduler<'a> {
     }
 }
 
-struct Builder {
-    pass: Option<usize>,
+/// A block under construction.
+struct BlockBuilder {
+    sweep: Option<usize>,
     program: LaneProgram,
     inputs: Vec<Input>,
     effects: Vec<Effect>,
     done: HashMap<Slot, LaneId>,
 }
 
-impl Builder {
-    fn new(pass: Option<usize>) -> Self {
-        Builder { pass, program: LaneProgram::new(), inputs: vec![], effects: vec![], done: HashMap::new() }
+impl BlockBuilder {
+    fn new(sweep: Option<usize>) -> Self {
+        BlockBuilder { sweep, program: LaneProgram::new(), inputs: vec![], effects: vec![], done: HashMap::new() }
     }
 
     fn input(&mut self, input: Input, ty: LaneType) -> LaneId {
@@ -550,7 +559,7 @@ impl Builder {
     }
 }
 
-/// Is there a 64-bit lane anywhere?
+/// Whether there are 64-bit lanes.
 fn has_wide_lanes(body: &[Stmt]) -> bool {
     body.iter().any(|stmt| match stmt {
         Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => has_wide_lanes(body),

@@ -93,7 +93,7 @@ impl CpuExecutable {
                 Output::Param(i, ty) => inputs[*i].reshaped(ty.clone()),
                 Output::Constant(array) => array.clone(),
                 Output::Computed(b, ty) => {
-                    let buffer = match (plan.places[b.index()], plan.in_place[o]) {
+                    let buffer = match (plan.locations[b.index()], plan.aliases[o]) {
                         // A value that is returned twice is two handles to one buffer.
                         (Location::Output(same), _) if same != o => outputs[same - first].buffer().clone(),
                         (_, Some(i)) => {
@@ -226,11 +226,11 @@ impl Executable for CpuExecutable {
         let Code { plan, kernels, .. } = &self.code;
         let is_in_place = |(o, output): (usize, &Output)| match output {
             Output::Computed(b, _) if o < count => {
-                plan.in_place[o] == Some(o) && plan.places[b.index()] == Location::Output(o)
+                plan.aliases[o] == Some(o) && plan.locations[b.index()] == Location::Output(o)
             }
             Output::Computed(b, _) => {
-                plan.in_place[o].is_none()
-                    && !matches!(plan.places[b.index()], Location::Output(first) if first < count)
+                plan.aliases[o].is_none()
+                    && !matches!(plan.locations[b.index()], Location::Output(first) if first < count)
             }
             Output::Param(i, _) => {
                 if o < count {
@@ -248,7 +248,7 @@ impl Executable for CpuExecutable {
         let mut retained = self.retained();
         // An output that aliases an input shares its buffer, or that of a copy.
         let mut copies: SmallVec<[(usize, Array); 2]> = SmallVec::new();
-        for &i in self.code.plan.in_place.iter().flatten() {
+        for &i in self.code.plan.aliases.iter().flatten() {
             if !is_unique(inputs[i], &retained) {
                 copies.push((i, copy(i, inputs[i])?));
             }
@@ -269,7 +269,7 @@ impl Executable for CpuExecutable {
 
     unsafe fn run_in_place(&self, state: &mut [Array], borrowed: &[&Array]) -> Result<Vec<Array>> {
         let mut retained = self.retained();
-        for (i, (array, aliased)) in state.iter_mut().zip(&self.code.plan.in_place).enumerate() {
+        for (i, (array, aliased)) in state.iter_mut().zip(&self.code.plan.aliases).enumerate() {
             if aliased.is_some() && !is_unique(array, &retained) {
                 *array = copy(i, array)?;
             }

@@ -1,8 +1,8 @@
-//! Sign, maximum, minimum, remainder, finiteness.
+//! Sign, maximum, minimum, remainder, finiteness test.
 
 use super::{LaneBinary, LaneCompare, LaneId, LaneProgram, LaneUnary, Math, Rare};
 
-/// -1, 0 or 1 with the sign of `x`; zeros and NaN give themselves. Exact.
+/// -1, 0 or 1 with the sign of `x`; zeros and NaN are returned as they are. Exact.
 pub fn sign(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let negative = m.lt(x, 0.0);
@@ -11,13 +11,14 @@ pub fn sign(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.select(positive, 1.0, y)
 }
 
-/// The larger; NaN where either is NaN; `max(-0, 0) = 0`. Exact. One instruction where one operand is a constant that
-/// is not `0` (two for `0`), six otherwise.
+/// The larger operand; NaN if either is NaN; `max(-0, 0) = 0`. Exact. One instruction if an operand is a constant other
+/// than `0`, two for `0`, six otherwise.
 pub fn max_nan(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     extremum(p, x, y, LaneBinary::Max)
 }
 
-/// The smaller; NaN where either is NaN; `min(0, -0) = -0`. Exact. Costs as [`max_nan`], with `-0` for `0`.
+/// The smaller operand; NaN if either is NaN; `min(0, -0) = -0`. Exact. The cost is that of [`max_nan`], with `-0` for
+/// `0`.
 pub fn min_nan(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     extremum(p, x, y, LaneBinary::Min)
 }
@@ -28,21 +29,21 @@ fn extremum(p: &mut LaneProgram, x: LaneId, y: LaneId, op: LaneBinary) -> LaneId
     }
     let m = &mut Math::of(p, x);
     for (x, bound) in [(x, y), (y, x)] {
-        // Of an unordered pair, or of two zeros, the instruction gives its second operand. So a NaN in `x` is kept, and so
-        // is a zero, which is wrong only where the bound is the zero that should win.
+        // The instruction returns the second operand of an unordered pair and of two zeros. So it returns a NaN in `x`,
+        // and a zero in `x`, which is wrong only if the bound is the zero of the other sign.
         let Some(value) = m.constant(bound) else { continue };
         let winning_zero = value == 0.0 && value.is_sign_negative() == (op == LaneBinary::Min);
         if !value.is_nan() && !winning_zero {
             return m.binary(op, bound, x);
         }
         if winning_zero && op == LaneBinary::Max {
-            // -0 + 0 = 0, and nothing else changes: the result is never negative.
+            // -0 + 0 = 0; other results are not negative and do not change.
             let y = m.binary(op, bound, x);
             return m.add(y, 0.0);
         }
     }
-    // Both orders agree, but for zeros of two signs, whose bits `and` (`or`) joins to the positive (negative) one, and
-    // for an unordered pair, whose sum is NaN.
+    // Both operand orders agree except for zeros of different signs, whose `and` (`or`) is the positive (negative)
+    // zero, and for an unordered pair, whose sum is NaN.
     let one = m.binary(op, x, y);
     let other = m.binary(op, y, x);
     let (a, b) = (m.bits(one), m.bits(other));
@@ -53,7 +54,8 @@ fn extremum(p: &mut LaneProgram, x: LaneId, y: LaneId, op: LaneBinary) -> LaneId
     m.select(ordered, joined, nan)
 }
 
-/// The remainder of `x / y` with the sign of `x`, as C's `fmod`. Exact; quotients beyond 2^46 (f64: 2^104) are rare.
+/// The remainder of `x / y` with the sign of `x`, as C's `fmod`. Exact; quotients beyond 2^46 (f64: 2^104) take the
+/// slow path.
 ///
 /// A quotient `q` rounded to nearest leaves a remainder `x - q y` that is a float, so that the `fma` is exact; what it
 /// leaves is at most half a unit in the last place of `q` times `y`. So a second round reaches within `y` of zero.
@@ -66,7 +68,7 @@ pub fn rem(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
         let negated = m.unary(LaneUnary::Neg, q);
         r = m.fma(negated, y, r);
     }
-    // A quotient that was rounded up to an integer left a remainder of the other sign.
+    // A quotient that was rounded up leaves a remainder of the other sign.
     let (x_bits, r_bits) = (m.bits(x), m.bits(r));
     let differ = m.xor(x_bits, r_bits);
     let differ = m.compare(LaneCompare::Lt, differ, 0i64);

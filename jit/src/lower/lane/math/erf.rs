@@ -2,7 +2,7 @@
 
 use super::exp::{decay, exp_shifted};
 use super::log::minus_log_normal;
-use super::{Each, LaneId, LaneProgram, LaneUnary, Math};
+use super::{LaneId, LaneProgram, LaneUnary, Math, PerFormat};
 
 /// `erf(x) / x - 1` in `x^2`, for `|x|` to 0.9 (f64: 1); our fit, relative errors of `erf` 1.4e-8 and 1.3e-17.
 const ERF: [f32; 6] = [-0.0006090668, 0.005011906, -0.026778912, 0.11282148, -0.37612525, 0.12837915];
@@ -35,9 +35,9 @@ const ERFC_ROOT: [f32; 9] = [
     0.6297695,
 ];
 
-/// `(a + K) e^(a^2) erfc(a)` in `(a - K) / (a + K)`, `K` = 1 (f64: 3), from 0.78 to 10.2 (f64: 0.9 to 27.5). The form is
-/// that of Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x" (1981), less a factor; our
-/// fit, relative errors 2.5e-9 and 1.3e-16.
+/// `(a + K) e^(a^2) erfc(a)` in `(a - K) / (a + K)`, `K` = 1 (f64: 3), from 0.78 to 10.2 (f64: 0.9 to 27.5). The form
+/// is that of Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x" (1981), less a factor;
+/// our fit, relative errors 2.5e-9 and 1.3e-16.
 const ERFC: [f32; 10] = [
     0.0052572414,
     -0.011552742,
@@ -187,7 +187,7 @@ pub fn erf(p: &mut LaneProgram, x: LaneId) -> LaneId {
         let negated = m.unary(LaneUnary::Neg, square);
         m.fma(square, negated, 1.0)
     };
-    let is_small = m.lt(a, Each(0.9, 1.0));
+    let is_small = m.lt(a, PerFormat(0.9, 1.0));
     let y = m.select(is_small, small, large);
     m.signed_as(y, x)
 }
@@ -201,8 +201,8 @@ fn erf_small(m: &mut Math, x: LaneId) -> LaneId {
 
 /// `erfc(a)` for `a` from 0.78 (f64: 0.9).
 fn erfc_large(m: &mut Math, a: LaneId) -> LaneId {
-    let a = m.at_most(a, Each(10.2, 27.3));
-    const K: Each = Each(1.0, 3.0);
+    let a = m.at_most(a, PerFormat(10.2, 27.3));
+    const K: PerFormat = PerFormat(1.0, 3.0);
     let above = m.sub(a, K);
     let below = m.add(a, K);
     let u = m.div(above, below);
@@ -230,12 +230,12 @@ pub fn erfc(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let reflected = m.sub(2.0, large);
     let negative = m.lt(x, 0.0);
     let large = m.select(negative, reflected, large);
-    let is_small = m.lt(a, Each(0.8, 0.95));
+    let is_small = m.lt(a, PerFormat(0.8, 0.95));
     m.select(is_small, small, large)
 }
 
 /// The inverse of [`erf`]: infinite at ±1, NaN beyond. 4.2 ulp (f64: 3), most of it that of Giles' polynomials. JAX's
-/// values differ by up to 5e-6 of themselves, as it rounds `x^2`.
+/// values have relative differences of up to 5e-6, since it rounds `x^2`.
 pub fn erf_inv(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     // 1 - x^2, rounded once: 0 at ±1 and normal within, so that its logarithm needs no care.
@@ -243,9 +243,9 @@ pub fn erf_inv(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let rest = m.fma(negated, x, 1.0);
     let w = minus_log_normal(m, rest);
     let root = m.sqrt(w);
-    let z = m.sub(w, Each(2.5, 3.125));
+    let z = m.sub(w, PerFormat(2.5, 3.125));
     let centre = m.poly(z, &ERF_INV_CENTRE, &ERF_INV_CENTRE_F64);
-    let z = m.sub(root, Each(3.0, 3.25));
+    let z = m.sub(root, PerFormat(3.0, 3.25));
     let mut tail = m.poly(z, &ERF_INV_TAIL, &ERF_INV_TAIL_F64);
     if m.wide {
         let z = m.sub(root, 5.0);
@@ -253,7 +253,7 @@ pub fn erf_inv(p: &mut LaneProgram, x: LaneId) -> LaneId {
         let is_tail = m.lt(w, 16.0);
         tail = m.select(is_tail, tail, far);
     }
-    let is_centre = m.lt(w, Each(5.0, 6.25));
+    let is_centre = m.lt(w, PerFormat(5.0, 6.25));
     let q = m.select(is_centre, centre, tail);
     let one = m.eq(rest, 0.0);
     let outside = m.select(one, f64::INFINITY, f64::NAN);

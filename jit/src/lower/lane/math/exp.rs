@@ -1,19 +1,20 @@
-//! The exponential and what is made of it.
+//! The exponential and functions of it.
 //!
-//! All use `e^x = 2^n e^r` with `n` the integer nearest to `x / ln 2` and `r = x - n ln 2`, a polynomial for `e^r`, and an
-//! integer shift for `2^n`. `ln 2` is subtracted in two parts: `n` times the high part is exact inside the first `fma`,
-//! and so is its difference from `x`.
+//! All use `e^x = 2^n e^r` with `n` the integer nearest to `x / ln 2` and `r = x - n ln 2`, a polynomial for `e^r`, and
+//! an integer shift for `2^n`. `ln 2` is subtracted in two parts: `n` times the high part is exact inside the first
+//! `fma`, and so is its difference from `x`.
 
 use std::f32::consts::LN_2 as LN_2_F32;
 use std::f64::consts::{LN_2, LOG2_E};
 
-use super::{Each, LaneId, LaneProgram, LaneUnary, Math, rescaled_f32, rescaled_f64};
+use super::{LaneId, LaneProgram, LaneUnary, Math, PerFormat, rescaled_f32, rescaled_f64};
 
-/// `ln 2` and what it lacks.
-const LN_2_PARTS: [Each; 2] = [Each(LN_2_F32, LN_2), Each(-1.9046542e-9, 2.3190468138462996e-17)];
+/// `ln 2` and its low part.
+const LN_2_PARTS: [PerFormat; 2] = [PerFormat(LN_2_F32, LN_2), PerFormat(-1.9046542e-9, 2.3190468138462996e-17)];
 
-/// `2 ln 2` and what it lacks.
-const LN_4_PARTS: [Each; 2] = [Each(2.0 * LN_2_F32, 2.0 * LN_2), Each(-3.8093084e-9, 4.638093627692599e-17)];
+/// `2 ln 2` and its low part.
+const LN_4_PARTS: [PerFormat; 2] =
+    [PerFormat(2.0 * LN_2_F32, 2.0 * LN_2), PerFormat(-3.8093084e-9, 4.638093627692599e-17)];
 
 /// `e^r` on ±ln 2; our fit, relative errors 1.5e-8 and 1.6e-17.
 const EXP_WIDE: [f32; 8] = [0.00019639115, 0.0014105864, 0.008335921, 0.041661177, 0.16666616, 0.50000036, 1.0, 1.0];
@@ -130,25 +131,26 @@ const SINH_F64: [f64; 7] = [
 pub fn exp(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let x = m.at_least(x, EXP_LEAST);
-    let x = m.at_most(x, Each(90.0, 711.0));
+    let x = m.at_most(x, PerFormat(90.0, 711.0));
     let (y, half) = exp_parts(m, x, None);
     scale_twice(m, y, half)
 }
 
-/// Below, `n` is least, so that `2^n` is 0: the result is an exact 0, and not an underflow, which processors are slow at.
-pub(super) const EXP_LEAST: Each = Each(-176.0, -1418.0);
+/// The least argument: there `2^n` is 0, so the result is an exact 0 without an underflow, which is slow on many
+/// processors.
+pub(super) const EXP_LEAST: PerFormat = PerFormat(-176.0, -1418.0);
 
 /// `e^(x + low) = y h^2`, with `h` a power of two, for `x` from [`EXP_LEAST`] to 176 (1418).
 ///
 /// Here `n` is a multiple of two, and so `r` in ±ln 2: half of `n` always has a power of two, so that infinities and
-/// denormal results come out of two products without further care, and rounded once.
+/// denormal results follow from two products, with one rounding.
 pub(super) fn exp_parts(m: &mut Math, x: LaneId, low: Option<LaneId>) -> (LaneId, LaneId) {
     let rounder = m.rounder(m.bias());
     let t = m.fma(x, 0.5 * LOG2_E, rounder);
     let n = m.sub(t, rounder);
     let mut r = x;
     for part in LN_4_PARTS {
-        r = m.fma(n, Each(-part.0, -part.1), r);
+        r = m.fma(n, PerFormat(-part.0, -part.1), r);
     }
     if let Some(low) = low {
         r = m.add(r, low);
@@ -163,10 +165,10 @@ pub(super) fn scale_twice(m: &mut Math, y: LaneId, half: LaneId) -> LaneId {
     m.mul(y, half)
 }
 
-/// `e^(x + low) = y s / 2^shift`, with `s` a power of two, for `x` where that exists: with `n` from `-bias - shift` (where
-/// it is 0) to `bias + 1 - shift` (where it is infinite).
+/// `e^(x + low) = y s / 2^shift`, with `s` a power of two, for `x` where that exists: with `n` from `-bias - shift`
+/// (where it is 0) to `bias + 1 - shift` (where it is infinite).
 ///
-/// One multiplication by the shift, which is a constant, then makes denormal results right. This is shorter than
+/// One multiplication by the shift, which is a constant, then gives correct denormal results. This is shorter than
 /// [`exp_parts`] and has an error smaller by a third, but covers infinities or denormal results, and not both.
 pub(super) fn exp_shifted(m: &mut Math, x: LaneId, low: Option<LaneId>, shift: i64) -> (LaneId, LaneId) {
     let rounder = m.rounder(m.bias() + shift);
@@ -174,7 +176,7 @@ pub(super) fn exp_shifted(m: &mut Math, x: LaneId, low: Option<LaneId>, shift: i
     let n = m.sub(t, rounder);
     let mut r = x;
     for part in LN_2_PARTS {
-        r = m.fma(n, Each(-part.0, -part.1), r);
+        r = m.fma(n, PerFormat(-part.0, -part.1), r);
     }
     if let Some(low) = low {
         r = m.add(r, low);
@@ -184,15 +186,15 @@ pub(super) fn exp_shifted(m: &mut Math, x: LaneId, low: Option<LaneId>, shift: i
 }
 
 /// The shift for `e^-a`, and the largest `a` for it: there, the result is an exact 0, as at [`EXP_LEAST`].
-pub(super) fn decay(m: &Math) -> (i64, Each) {
-    (m.digits() + 1, Each(104.6, 745.8))
+pub(super) fn decay(m: &Math) -> (i64, PerFormat) {
+    (m.digits() + 1, PerFormat(104.6, 745.8))
 }
 
 /// `2^x`. 1.3 ulp; exact where `x` is an integer.
 pub fn exp2(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
-    let x = m.at_least(x, Each(-254.0, -2046.0));
-    let x = m.at_most(x, Each(130.0, 1030.0));
+    let x = m.at_least(x, PerFormat(-254.0, -2046.0));
+    let x = m.at_most(x, PerFormat(130.0, 1030.0));
     // As in `exp_parts`, but that the reduction is exact.
     let rounder = m.rounder(m.bias());
     let t = m.fma(x, 0.5, rounder);
@@ -208,14 +210,14 @@ pub fn exp2(p: &mut LaneProgram, x: LaneId) -> LaneId {
 /// With `s = 2^(n-1)`, it is `2 (s (e^r - 1) + s - 1/2)`, where `s` is finite as long as the result is.
 pub fn expm1(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
-    let z = m.at_least(x, Each(-18.0, -38.0));
-    let z = m.at_most(z, Each(89.0, 710.0));
+    let z = m.at_least(x, PerFormat(-18.0, -38.0));
+    let z = m.at_most(z, PerFormat(89.0, 710.0));
     let rounder = m.rounder(m.bias() - 1);
     let t = m.fma(z, LOG2_E, rounder);
     let n = m.sub(t, rounder);
     let mut r = z;
     for part in LN_2_PARTS {
-        r = m.fma(n, Each(-part.0, -part.1), r);
+        r = m.fma(n, PerFormat(-part.0, -part.1), r);
     }
     let q = m.poly(r, &EXPM1, &EXPM1_F64);
     let square = m.mul(r, r);
@@ -237,8 +239,8 @@ pub fn sigmoid(p: &mut LaneProgram, x: LaneId) -> LaneId {
     const MIRRORED_F64: [f64; 11] = rescaled_f64(EXPM1_F64, -1.0, -1.0);
     let m = &mut Math::of(p, x);
     // From the largest finite power of two, where the result underflows, to the power 0, where it is 1.
-    let x = m.at_least(x, Each(-104.9, -745.9));
-    let x = m.at_most(x, Each(71.0, 672.0));
+    let x = m.at_least(x, PerFormat(-104.9, -745.9));
+    let x = m.at_most(x, PerFormat(71.0, 672.0));
     let shift = -(m.digits() + 1);
     // Adding 256 (f64: 2048) sets the sign bit: what is found is minus the power of two.
     let negative = 1 << (m.width() - 1 - m.digits());
@@ -276,24 +278,24 @@ pub fn softplus(p: &mut LaneProgram, x: LaneId) -> LaneId {
     m.add(ramp, l)
 }
 
-/// `tanh(x)`: in f32 the bits that XLA has. 4.9 ulp (f64: 3.5), and never outside ±1.
+/// `tanh(x)`: in f32 the same bits as in XLA. 4.9 ulp (f64: 3.5), and never outside ±1.
 ///
-/// Closer would be easy and worse: what a step ported from JAX makes of `1 - |tanh x|` (a gelu's derivative, for one) is
-/// mostly this function's error where little is left to 1.
+/// A smaller error would differ from JAX: where `1 - |tanh x|` is small (in the derivative of gelu, for instance), its
+/// value is mostly the error of this function.
 pub fn tanh(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     if m.wide { tanh_double(m, x) } else { tanh_single(m, x) }
 }
 
-/// The quotient of polynomials that XLA has for CPUs (its `EmitFastTanh`, from Eigen's `generic_fast_tanh_float`). It is
-/// 1 at 7.9988 and is not asked beyond.
+/// The quotient of polynomials that XLA has for CPUs (its `EmitFastTanh`, from Eigen's `generic_fast_tanh_float`). It
+/// is 1 at 7.9988 and is not evaluated beyond.
 fn tanh_single(m: &mut Math, x: LaneId) -> LaneId {
     const NUMERATOR: [f32; 7] =
         [-2.7607684e-16, 2.000188e-13, -8.604672e-11, 5.1222973e-8, 1.48572235e-5, 0.00063726195, 0.0048935246];
     const DENOMINATOR: [f32; 4] = [1.1982584e-6, 0.00011853471, 0.0022684347, 0.004893525];
     const ONE_FROM: f32 = 7.9988117;
-    let limited = m.at_least(x, Each(-ONE_FROM, 0.0));
-    let limited = m.at_most(limited, Each(ONE_FROM, 0.0));
+    let limited = m.at_least(x, PerFormat(-ONE_FROM, 0.0));
+    let limited = m.at_most(limited, PerFormat(ONE_FROM, 0.0));
     let square = m.mul(limited, limited);
     let above = m.poly(square, &NUMERATOR, &[]);
     let above = m.mul(limited, above);
@@ -305,8 +307,8 @@ fn tanh_single(m: &mut Math, x: LaneId) -> LaneId {
 }
 
 /// `E / (E + 1)` with `E = (e^2a - 1) / 2`, `a = |x|`, which is right for small and for large `a` alike. With
-/// `h = a - n ln 2 / 2` and `W = (e^2h - 1) / 2`, `E = 2^n W + (2^n - 1) / 2`. One part of `ln 2` is enough: where `n` is
-/// large, the result is 1.
+/// `h = a - n ln 2 / 2` and `W = (e^2h - 1) / 2`, `E = 2^n W + (2^n - 1) / 2`. One part of `ln 2` is enough: where `n`
+/// is large, the result is 1.
 fn tanh_double(m: &mut Math, x: LaneId) -> LaneId {
     /// `((e^2h - 1) / 2 - h) / h^2`.
     const DOUBLED: [f64; 11] = rescaled_f64(EXPM1_F64, 2.0, 2.0);
@@ -354,7 +356,7 @@ pub fn cosh(p: &mut LaneProgram, x: LaneId) -> LaneId {
 
 /// `e^a / 2` for `a >= 0`, finite as long as the result is.
 fn half_exp(m: &mut Math, a: LaneId) -> LaneId {
-    let a = m.at_most(a, Each(90.0, 711.0));
+    let a = m.at_most(a, PerFormat(90.0, 711.0));
     let (y, s) = exp_shifted(m, a, None, -2);
     let y = m.mul(y, s);
     m.add(y, y)

@@ -1,12 +1,12 @@
 //! The logarithm of the gamma function, and its derivative.
 //!
-//! f32 lanes go through f64, as near zeros and poles the terms cancel. Errors are 0.51 ulp in f32; in f64 some 1e-15 of the
-//! result or, near its zeros (but those of `lgamma` at 1 and 2), of 1.
+//! f32 lanes are computed in f64, since the terms cancel near zeros and poles. Errors are 0.51 ulp in f32; in f64 some
+//! 1e-15 of the result or, near its zeros (but those of `lgamma` at 1 and 2), of 1.
 
 use std::f64::consts::PI;
 
 use super::trig::{sin, tan};
-use super::{LaneConvert, LaneId, LaneProgram, LaneType, LaneUnary, Math, Operand, log};
+use super::{IntoLane, LaneConvert, LaneId, LaneProgram, LaneType, LaneUnary, Math, log};
 
 /// `ln gamma(2 + z) / z` on ±1/2; our fit, relative error 1.8e-17.
 const LN_GAMMA: [f64; 18] = [
@@ -30,7 +30,7 @@ const LN_GAMMA: [f64; 18] = [
     0.42278433509846713,
 ];
 
-/// Stirling's series, `B(2k) / (2k (2k - 1))` in `1 / y^2`, times `1 / y`: from 8 on, it lacks 1e-16.
+/// Stirling's series, `B(2k) / (2k (2k - 1))` in `1 / y^2`, times `1 / y`: its error from 8 on is 1e-16.
 const STIRLING: [f64; 8] = [
     -3617.0 / 122400.0,
     1.0 / 156.0,

@@ -1,12 +1,12 @@
-//! Logarithms and what is made of them.
+//! Logarithms and inverse hyperbolic functions.
 //!
 //! All write the argument as `2^k m` with `m` in [2/3, 4/3), and use `k ln 2 + ln m`, a polynomial in `m - 1` for the
-//! latter. Where `k` is 0, that polynomial alone is the result, so that arguments near 1 lose nothing. Between 2/3 and 4/3
-//! the singularity at 0 is farthest in proportion, and the polynomial shortest.
+//! latter. If `k` is 0, that polynomial alone is the result, so there is no cancellation near 1. The interval from 2/3
+//! to 4/3 has the largest relative distance to the singularity at 0, and so the shortest polynomial.
 
 use std::f64::consts::LN_2;
 
-use super::{Each, LaneBinary, LaneCompare, LaneConvert, LaneId, LaneProgram, Math, rescaled_f32, rescaled_f64};
+use super::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneProgram, Math, PerFormat, rescaled_f32, rescaled_f64};
 
 /// `(ln(1 + f) - f) / f^2` on ±1/3; our fit, relative errors of `ln(1 + f)` 2.7e-8 and 5e-18.
 const LOG: [f32; 8] =
@@ -41,14 +41,14 @@ const TWO_THIRDS: (i64, i64) = (0x3f2a_aaab, 0x3fe5_5555_5555_5555);
 /// `ln x`, also of denormal `x`. 1.1 ulp.
 pub fn log(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
-    // A denormal argument is scaled into the normal range; the exponent it then has too much is taken from its bits,
-    // which thereby become those of a float with an unbounded exponent.
+    // A denormal argument is scaled into the normal range. The scale is subtracted from the exponent in its bits, which
+    // then are those of a float with an unbounded exponent.
     let lift = m.digits() + 1;
     let lifted = m.mul(x, 2f64.powi(lift as i32));
     let lifted = m.bits(lifted);
     let lifted = m.sub(lifted, lift << m.digits());
     let bits = m.bits(x);
-    let denormal = m.lt(x, Each(f32::MIN_POSITIVE, f64::MIN_POSITIVE));
+    let denormal = m.lt(x, PerFormat(f32::MIN_POSITIVE, f64::MIN_POSITIVE));
     let bits = m.select(denormal, lifted, bits);
     let (k, f) = exponent_and_rest(m, bits);
     let l = log_of_rest(m, f);
@@ -57,12 +57,13 @@ pub fn log(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let outside = m.select(zero, f64::NEG_INFINITY, f64::NAN);
     let positive = m.lt(0.0, x);
     let y = m.select(positive, y, outside);
-    // Infinity and NaN are their own logarithms.
+    // The logarithms of infinity and NaN are infinity and NaN.
     let finite = m.lt(x, f64::INFINITY);
     m.select(finite, y, x)
 }
 
-/// `-ln x` for normal positive `x`; anything elsewhere. In f32 with an absolute error of 3e-7 near 1, in f64 as [`log`].
+/// `-ln x` for normal positive `x`; unspecified elsewhere. In f32 with an absolute error of 3e-7 near 1, in f64 as
+/// [`log`].
 pub(super) fn minus_log_normal(m: &mut Math, x: LaneId) -> LaneId {
     /// [`LOG`] with two terms less; our fit of the absolute error of `ln(1 + f)`, 2.5e-7.
     const SHORT: [f32; 6] = [0.17611918, -0.19642505, 0.19713591, -0.24806139, 0.33340865, -0.50003415];
@@ -98,8 +99,8 @@ fn two_thirds(m: &Math) -> i64 {
     if m.wide { TWO_THIRDS.1 } else { TWO_THIRDS.0 }
 }
 
-/// `k` as a float, from its bits at the place of the exponent: in f32 still multiplied by 2^23, which is exact and saves
-/// a shift.
+/// `k` as a float, from its bits at the place of the exponent: in f32 still multiplied by 2^23, which is exact and
+/// saves a shift.
 fn exponent(m: &mut Math, high: LaneId) -> LaneId {
     if m.wide {
         let k = m.binary(LaneBinary::Sar, high, 52i64);
@@ -124,9 +125,9 @@ fn log_of_rest(m: &mut Math, f: LaneId) -> LaneId {
 
 /// `ln(1 + x)`. 1.7 ulp.
 ///
-/// `k` is taken from the rounded sum `1 + x`, but `m - 1 = (2^-k - 1) + 2^-k x` from `x` itself, with one rounding where
-/// it matters: both terms are exact unless they are huge. (The power is four times too large, so that it exists for every
-/// `k`; `x` is scaled by its bits: where `k` is not 0, `x` is normal.)
+/// `k` is taken from the rounded sum `1 + x`, but `m - 1 = (2^-k - 1) + 2^-k x` from `x` itself, with one rounding
+/// where it matters: both terms are exact unless they are huge. (The power is four times too large, so that it exists
+/// for every `k`; `x` is scaled by its bits: where `k` is not 0, `x` is normal.)
 pub fn log1p(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let sum = m.add(x, 1.0);
@@ -141,14 +142,14 @@ pub fn log1p(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let scaled = m.sub(bits, high);
     let scaled = m.as_float(scaled);
     let f = m.add(shift, scaled);
-    // What the sum lacks: something only where `shift` is the larger.
+    // The rounding error of the sum.
     let lost = m.sub(shift, f);
     let lost = m.add(lost, scaled);
     let k = exponent(m, high);
     let l = log_of_rest(m, f);
     let l = m.add(l, lost);
     let y = m.fma(k, k_unit(m), l);
-    // Zeros (for their sign) and infinity give themselves: they are their own doubles.
+    // Zeros (with their sign) and infinity are returned as they are: they equal twice themselves.
     let double = m.add(x, x);
     let own = m.eq(double, x);
     let y = m.select(own, x, y);
@@ -187,7 +188,7 @@ pub fn acosh(p: &mut LaneProgram, x: LaneId) -> LaneId {
 
 /// `ln(1 + u)`, or `ln 2x` where `x` is large; there, `ln(1 + x)` is `ln x` to the last bit.
 fn log1p_or_log_twice(m: &mut Math, x: LaneId, u: LaneId) -> LaneId {
-    let large = m.lt(Each(1e10, 1e20), x);
+    let large = m.lt(PerFormat(1e10, 1e20), x);
     let u = m.select(large, x, u);
     let y = log1p(m.p, u);
     let twice = m.add(y, LN_2);

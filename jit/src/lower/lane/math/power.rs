@@ -4,7 +4,7 @@ use std::f64::consts::LN_2;
 
 use super::exp::{EXP_LEAST, exp_parts, scale_twice};
 use super::log::{exponent_and_rest, k_unit};
-use super::{Each, LaneBinary, LaneConvert, LaneId, LaneProgram, LaneUnary, Math, Operand};
+use super::{IntoLane, LaneBinary, LaneConvert, LaneId, LaneProgram, LaneUnary, Math, PerFormat};
 
 /// `1 / sqrt(x)`: two instructions, each rounded. 1.5 ulp.
 pub fn rsqrt(p: &mut LaneProgram, x: LaneId) -> LaneId {
@@ -40,15 +40,15 @@ pub fn powi(p: &mut LaneProgram, x: LaneId, n: i32) -> LaneId {
 
 /// The cube root. 0.8 ulp.
 ///
-/// A third of the bits of `|x|`, read as an integer, is 5 bits of the root's, but for a constant (Kahan; the constants are
-/// those of FreeBSD's `cbrt`). Halley's rule `y + y (a - y^3) / (2 y^3 + a)` triples the bits each time.
+/// A third of the bits of `|x|`, read as an integer, is 5 bits of the root's, but for a constant (Kahan; the constants
+/// are those of FreeBSD's `cbrt`). Halley's rule `y + y (a - y^3) / (2 y^3 + a)` triples the bits each time.
 pub fn cbrt(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let magnitude = m.abs(x);
-    // Towards 1 by a cube of a power of two: so that it is not denormal, and three times it is finite.
+    // Towards 1 by a cube of a power of two: so that it is not denormal and three times it is finite.
     let small = m.lt(magnitude, 1.0);
-    let up = Each(2f32.powi(24), 2f64.powi(54));
-    let factor = m.select(small, up, Each(1.0 / up.0, 1.0 / up.1));
+    let up = PerFormat(2f32.powi(24), 2f64.powi(54));
+    let factor = m.select(small, up, PerFormat(1.0 / up.0, 1.0 / up.1));
     let a = m.mul(magnitude, factor);
     let bits = m.bits(a);
     let mut y = if m.wide {
@@ -74,24 +74,24 @@ pub fn cbrt(p: &mut LaneProgram, x: LaneId) -> LaneId {
         let step = m.div(above, below);
         y = m.fma(y, step, y);
     }
-    let back = Each(2f32.powi(8), 2f64.powi(18));
-    let factor = m.select(small, Each(1.0 / back.0, 1.0 / back.1), back);
+    let back = PerFormat(2f32.powi(8), 2f64.powi(18));
+    let factor = m.select(small, PerFormat(1.0 / back.0, 1.0 / back.1), back);
     let y = m.mul(y, factor);
     let y = m.signed_as(y, x);
-    // Zeros and infinities are their own doubles, and their own roots.
+    // Zeros and infinities equal twice themselves, and are their own roots.
     let double = m.add(x, x);
     let own = m.eq(double, x);
     m.select(own, x, y)
 }
 
-/// `x^y`, with every special case of IEEE 754: `pow(x, 0) = pow(1, y) = 1` even for NaN; a negative `x` takes integers
-/// only, and an odd one keeps its sign. 1.9 ulp (f64: 2.4).
+/// `x^y`, with every special case of IEEE 754: `pow(x, 0) = pow(1, y) = 1` even for NaN; a negative `x` requires an
+/// integer `y`, and the result is negative for an odd one. 1.9 ulp (f64: 2.4).
 pub fn pow(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let a = m.abs(x);
-    // An infinite exponent, which would make NaN of ln 1 = 0, acts as a huge one.
-    let bounded = m.at_least(y, Each(-1e38, -1e300));
-    let bounded = m.at_most(bounded, Each(1e38, 1e300));
+    // An infinite exponent, whose product with ln 1 = 0 is NaN, acts as a huge finite one.
+    let bounded = m.at_least(y, PerFormat(-1e38, -1e300));
+    let bounded = m.at_most(bounded, PerFormat(1e38, 1e300));
     let power = pow_magnitude(m, a, bounded);
 
     let whole = m.trunc(y);
@@ -123,13 +123,13 @@ pub fn pow(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
 
 /// `a^y` for `a >= 0` as `e^(y ln a)`, the logarithm and the product as sums of two floats.
 fn pow_magnitude(m: &mut Math, a: LaneId, y: LaneId) -> LaneId {
-    /// `ln 2` to 16 (42) bits, so that its multiples by exponents are exact; and what it lacks.
-    const LN_2_SHORT: Each = Each(0.693145751953125, 0.693147180559890330187045037746429443359375);
-    const LN_2_REST: Each = Each(1.428606820309417e-6, 5.497923018708371e-14);
+    /// `ln 2` to 16 (42) bits, so that its multiples by exponents are exact; and its low part.
+    const LN_2_SHORT: PerFormat = PerFormat(0.693145751953125, 0.693147180559890330187045037746429443359375);
+    const LN_2_REST: PerFormat = PerFormat(1.428606820309417e-6, 5.497923018708371e-14);
     // Of a denormal the exponent is 24 (54) less than that of its multiple.
     let lift = m.digits() + if m.wide { 2 } else { 1 };
     let lifted = m.mul(a, 2f64.powi(lift as i32));
-    let denormal = m.lt(a, Each(f32::MIN_POSITIVE, f64::MIN_POSITIVE));
+    let denormal = m.lt(a, PerFormat(f32::MIN_POSITIVE, f64::MIN_POSITIVE));
     let normal = m.select(denormal, lifted, a);
     let bits = m.bits(normal);
     let (k, f) = exponent_and_rest(m, bits);
@@ -147,12 +147,12 @@ fn pow_magnitude(m: &mut Math, a: LaneId, y: LaneId) -> LaneId {
 
     let (z, lost) = product_in_two(m, y, l);
     let lost = m.fma(y, low, lost);
-    // Where the result is 0, infinite or NaN, `z` says so alone.
+    // If the result is 0, infinite or NaN, `z` alone decides.
     let size = m.abs(z);
-    let ordinary = m.lt(size, Each(170.0, 1400.0));
+    let ordinary = m.lt(size, PerFormat(170.0, 1400.0));
     let lost = m.select(ordinary, lost, 0.0);
     let z = m.at_least(z, EXP_LEAST);
-    let z = m.at_most(z, Each(90.0, 711.0));
+    let z = m.at_most(z, PerFormat(90.0, 711.0));
     let (e, half) = exp_parts(m, z, Some(lost));
     scale_twice(m, e, half)
 }
@@ -178,10 +178,10 @@ fn log_in_two(m: &mut Math, f: LaneId) -> (LaneId, LaneId) {
         1.0 / 7.0,
         1.0 / 5.0,
     ];
-    const THIRD: Each = Each(1.0 / 3.0, 1.0 / 3.0);
-    /// What those lack.
-    const THIRD_REST: Each = Each(-9.934108e-9, 1.850371707708594e-17);
-    // s, and what it lacks.
+    const THIRD: PerFormat = PerFormat(1.0 / 3.0, 1.0 / 3.0);
+    /// Their low parts.
+    const THIRD_REST: PerFormat = PerFormat(-9.934108e-9, 1.850371707708594e-17);
+    // s, and its low part.
     let (below, below_low) = sum_in_two(m, 2f64, f);
     let inverse = m.div(1.0, below);
     let s = m.mul(f, inverse);
@@ -209,15 +209,15 @@ fn log_in_two(m: &mut Math, f: LaneId) -> (LaneId, LaneId) {
     (m.add(l, l), m.add(low, low))
 }
 
-/// `x + y` as a float and what that lacks, where `y` is not the larger (or `x` is 0).
-fn sum_in_two(m: &mut Math, x: impl Operand, y: LaneId) -> (LaneId, LaneId) {
+/// `x + y` as a float and its rounding error, where `y` is not the larger (or `x` is 0).
+fn sum_in_two(m: &mut Math, x: impl IntoLane, y: LaneId) -> (LaneId, LaneId) {
     let x = x.lane(m);
     let sum = m.add(x, y);
     let taken = m.sub(x, sum);
     (sum, m.add(taken, y))
 }
 
-/// `x y` as a float and what that lacks.
+/// `x y` as a float and its rounding error.
 fn product_in_two(m: &mut Math, x: LaneId, y: LaneId) -> (LaneId, LaneId) {
     let product = m.mul(x, y);
     let negated = m.unary(LaneUnary::Neg, product);

@@ -1,15 +1,15 @@
-//! Threefry, the counter-based random function.
+//! Threefry, the counter-based random number generator.
 
 use super::{LaneBinary, LaneId, LaneProgram};
 
-/// How far the second word is rotated, in four rounds at a time.
+/// The rotations of the second word, in two alternating sequences of four rounds.
 const ROTATIONS: [[i32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
 
 /// Threefry 2x32 with 20 rounds: two words from a key `k0, k1` and a counter `c0, c1`, all `I32`. Exact; JAX's
 /// `threefry2x32` is the same function.
 ///
-/// Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011); rotations and parity as in Random123. A rotation
-/// is always `Or(Shl(x, r), Shr(x, 32 - r))`, for emitters that have one to find it.
+/// Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011); rotations and parity as in Random123. A
+/// rotation is always `Or(Shl(x, r), Shr(x, 32 - r))`, for emitters that have one to find it.
 pub fn threefry2x32(p: &mut LaneProgram, k0: LaneId, k1: LaneId, c0: LaneId, c1: LaneId) -> (LaneId, LaneId) {
     let parity = p.i32(0x1bd1_1bda);
     let k2 = p.binary(LaneBinary::Xor, k0, k1);
@@ -26,7 +26,7 @@ pub fn threefry2x32(p: &mut LaneProgram, k0: LaneId, k1: LaneId, c0: LaneId, c1:
         // The key is added again after every four rounds, starting one word later each time, with the count.
         let count = p.i32(group as i32 + 1);
         x = p.add(x, keys[(group + 1) % 3]);
-        // The key and the count first: emitters take what does not depend on the counter out of the loop.
+        // The key and the round number are added first: that sum is loop-invariant and is hoisted.
         let key = p.add(keys[(group + 2) % 3], count);
         y = p.add(y, key);
     }

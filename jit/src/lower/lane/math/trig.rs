@@ -1,26 +1,27 @@
 //! Trigonometric functions and their inverses.
 //!
-//! `sin`, `cos` and `tan` write `|x| = n pi/2 + r`, and need a polynomial for the sine of `r` and one for its cosine; `n`
-//! says which to take, and its sign. `pi/2` is subtracted in three parts (Cody and Waite): the first difference is exact,
-//! as it is a multiple of the last place of `x` or of the first part, whichever is less, and small; the second is rounded
-//! once; the third is kept apart. So `r` is right to its last bit however close `x` is to a multiple of `pi/2`.
+//! `sin`, `cos` and `tan` write `|x| = n pi/2 + r`, and need a polynomial for the sine of `r` and one for its cosine;
+//! `n` says which to take, and its sign. `pi/2` is subtracted in three parts (Cody and Waite): the first difference is
+//! exact, as it is a multiple of the last place of `x` or of the first part, whichever is less, and small; the second
+//! is rounded once; the third is kept separate. So `r` is right to its last bit however close `x` is to a multiple of
+//! `pi/2`.
 //!
 //! That holds as long as `n` is found with an error well below one half: for `|x|` below 2^21 (f64: 2^48). Beyond, a
-//! lane's result is [`Rare`]'s, which reduces with as many digits of `2/pi` as it takes (Payne and Hanek).
+//! lane takes the slow path ([`Rare`]), which reduces with as many digits of `2/pi` as needed (Payne and Hanek).
 
 use std::f32::consts::FRAC_PI_2 as FRAC_PI_2_F32;
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, PI};
 
-use super::{Each, LaneCompare, LaneId, LaneProgram, LaneUnary, Math, Rare};
+use super::{LaneCompare, LaneId, LaneProgram, LaneUnary, Math, PerFormat, Rare};
 
-/// From where on `sin`, `cos` and `tan` are rare.
-const LIMIT: Each = Each(2097152.0, 281474976710656.0);
+/// The least argument for which `sin`, `cos` and `tan` take the slow path.
+const LIMIT: PerFormat = PerFormat(2097152.0, 281474976710656.0);
 
 /// Minus `pi/2`, as the sum of three.
-const MINUS_FRAC_PI_2: [Each; 3] = [
-    Each(-FRAC_PI_2_F32, -FRAC_PI_2),
-    Each(4.371139e-8, -6.123233995736766e-17),
-    Each(1.7151245e-15, 1.4973849048591698e-33),
+const MINUS_FRAC_PI_2: [PerFormat; 3] = [
+    PerFormat(-FRAC_PI_2_F32, -FRAC_PI_2),
+    PerFormat(4.371139e-8, -6.123233995736766e-17),
+    PerFormat(1.7151245e-15, 1.4973849048591698e-33),
 ];
 
 /// `(sin(r) - r) / r^3` in `r^2`, for `|r|` to 0.88; our fit, relative errors 9.8e-9 and 7e-18.
@@ -120,12 +121,12 @@ const ASIN_F64: [f64; 14] = [
 /// An argument as `|x| = n pi/2 + r`.
 struct Reduced {
     r: LaneId,
-    /// What is to be added to `r` where it is tiny.
+    /// The low part of `r`, which matters if `r` is tiny.
     low: LaneId,
     /// An integer whose lowest bits are those of `n`.
     n: LaneId,
     is_even: LaneId,
-    /// The argument, and whether it is too large for `r` to be right.
+    /// The argument, and whether it takes the slow path.
     x: LaneId,
     is_large: LaneId,
 }
@@ -164,7 +165,7 @@ impl Reduced {
         m.fma(q, square, 1.0)
     }
 
-    /// The tangent, and what it lacks.
+    /// The tangent, and its low part.
     fn tan(&self, m: &mut Math) -> (LaneId, LaneId) {
         let square = m.mul(self.r, self.r);
         let q = m.poly(square, &TAN, &TAN_F64);
@@ -175,7 +176,7 @@ impl Reduced {
         (tan, m.add(lost, rest))
     }
 
-    /// `y` with its sign flipped where the sign bit of `flip` is set; what `function` gives for large arguments.
+    /// `y` with its sign flipped where the sign bit of `flip` is set; on the slow path the result of `function`.
     fn finish(&self, m: &mut Math, y: LaneId, flip: LaneId, function: Rare) -> LaneId {
         let sign = m.and(flip, m.sign_bit());
         let bits = m.bits(y);
@@ -215,7 +216,8 @@ pub fn tan(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let m = &mut Math::of(p, x);
     let r = reduce(m, x);
     let (even, low) = r.tan(m);
-    // For odd `n` it is minus the cotangent of `r`: a quotient, and a step of Newton's with what it and the tangent lack.
+    // For odd `n` it is minus the cotangent of `r`: a quotient, and a Newton step with its low part and that of the
+    // tangent.
     let quotient = m.div(1.0, even);
     let negated = m.unary(LaneUnary::Neg, quotient);
     let error = m.fma(negated, even, 1.0);
@@ -257,7 +259,7 @@ pub fn atan2(p: &mut LaneProgram, y: LaneId, x: LaneId) -> LaneId {
     let above = m.select(steep, a, b);
     let below = m.select(steep, b, a);
     let quotient = m.div(above, below);
-    // The quotient of equals is 1, also of infinities; but 0 of zeros.
+    // The quotient of equal operands is 1, also of infinities; of zeros it is 0.
     let away = m.lt(0.0, below);
     let diagonal = m.select(away, 1.0, 0.0);
     let same = m.eq(above, below);
@@ -265,7 +267,7 @@ pub fn atan2(p: &mut LaneProgram, y: LaneId, x: LaneId) -> LaneId {
     let angle = atan_unit(m, quotient);
     let rest = m.sub(FRAC_PI_2, angle);
     let angle = m.select(steep, rest, angle);
-    // The sign bit counts, so that -0 is on the left.
+    // The sign bit decides, so -0 is on the left.
     let bits = m.bits(x);
     let left = m.compare(LaneCompare::Lt, bits, 0i64);
     let rest = m.sub(PI, angle);
@@ -295,7 +297,7 @@ pub fn asin(p: &mut LaneProgram, x: LaneId) -> LaneId {
     let (y, large) = arcsine(m, a);
     // Where the result is small, the first difference is exact, and the rest of pi/2 counts.
     let rest = m.fma(y, -2.0, FRAC_PI_2);
-    let rest = m.add(rest, Each(-4.371139e-8, 6.123233995736766e-17));
+    let rest = m.add(rest, PerFormat(-4.371139e-8, 6.123233995736766e-17));
     let y = m.select(large, rest, y);
     m.signed_as(y, x)
 }
