@@ -42,7 +42,7 @@ const CASES: &[(&str, Case)] = &[
 
 /// Prey and predators, as f32[2].
 fn lotka_volterra(y: &Tensor) -> Tensor {
-    let (prey, hunters) = (y.slice_axis(0, 0..1), y.slice_axis(0, 1..2));
+    let (prey, hunters) = (y.slice_in_dim(0, 0..1), y.slice_in_dim(0, 1..2));
     let born = &prey * 1.1 - &prey * &hunters * 0.4;
     let fed = &prey * &hunters * 0.1 - &hunters * 0.4;
     Tensor::concat(&[&born, &fed], 0)

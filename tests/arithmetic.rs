@@ -173,7 +173,7 @@ fn matrix_products_of_integers_and_truth_values() {
     let x = Tensor::arange(DType::I32, 6).reshape(&[2, 3]) - 2;
     let y = Tensor::arange(DType::I32, 12).reshape(&[3, 4]);
     assert_eq!(both::<i32>(|x, y| x.matmul(y), &x, &y), [-4, -7, -10, -13, 32, 38, 44, 50]);
-    assert_eq!(both::<i32>(|x, y| x.matmul(&y.t().index(0)), &x, &y), [-4, 32]);
+    assert_eq!(both::<i32>(|x, y| x.matmul(&y.t().index_in_dim(0, 0)), &x, &y), [-4, 32]);
     assert_eq!(both::<i32>(|x, y| einsum("ik,kj->ji", &[x, y]), &x, &y), [-4, 32, -7, 38, -10, 44, -13, 50]);
     // Batches: a batch axis, free axes on both sides, two axes contracted.
     let deep = Tensor::arange(DType::I32, 24).reshape(&[2, 3, 4]);

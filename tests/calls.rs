@@ -249,7 +249,7 @@ fn back(x: &Tensor, #[jit(static)] n: usize) -> Result<Tensor> {
 #[jit]
 fn forth(x: &Tensor, #[jit(static)] n: usize) -> Result<Tensor> {
     let two = Tensor::concat(&[x, x], 0);
-    back(&two.slice_axis(0, 0..1), n + 1)
+    back(&two.slice_in_dim(0, 0..1), n + 1)
 }
 
 /// Calls itself twice: were only the deepest call refused, there would be 2^depth of them.
@@ -350,7 +350,7 @@ fn scale(model: &Scaled, #[jit(static)] by: f32) -> Tensor {
 #[test]
 fn static_floats_are_part_of_the_program() {
     let model = Scaled { weight: ones(), rate: 2.0, betas: (0.0, None) };
-    let first = |model: &Scaled, by: f32| scale(model, by).and_then(|x| x.index(0).item::<f32>());
+    let first = |model: &Scaled, by: f32| scale(model, by).and_then(|x| x.index_in_dim(0, 0).item::<f32>());
     assert_eq!(first(&model, 3.0), Ok(6.0));
     assert_eq!(first(&model, 0.5), Ok(1.0));
     assert_eq!(first(&Scaled { rate: 4.0, ..model.clone() }, 0.5), Ok(2.0));
@@ -358,7 +358,7 @@ fn static_floats_are_part_of_the_program() {
     assert_eq!(first(&model, 3.0), Ok(6.0));
 
     let sign = jit(|(x, zero): (Tensor, Static<Bits<f64>>)| x * zero.0.0.signum());
-    let of = |zero: f64| sign.call((ones(), Static(Bits(zero)))).and_then(|x| x.index(0).item::<f32>());
+    let of = |zero: f64| sign.call((ones(), Static(Bits(zero)))).and_then(|x| x.index_in_dim(0, 0).item::<f32>());
     assert_eq!([of(0.0), of(-0.0), of(0.0)], [Ok(1.0), Ok(-1.0), Ok(1.0)]);
     assert_eq!(sign.traces(), 2);
     for _ in 0..3 {

@@ -65,7 +65,7 @@ impl LightningModule for Regression {
 
     fn training_step(&self, layers: &Self::Model, (x, y): &Self::Batch, cx: &mut StepCx) -> Tensor {
         let net = |key: Tensor| {
-            let keys: [Key; 5] = Key::from_data(key).split();
+            let keys: [Key; 5] = Key::wrap_key_data(key).split();
             let mut h = x.clone();
             for (n, (layer, key)) in layers.iter().zip(&keys).enumerate() {
                 h = layer.draw(key).call(&if n > 0 { gelu(&h) } else { h });
@@ -94,7 +94,7 @@ fn train(folder: &Path, steps: usize, from: Option<&Path>) -> Result<PathBuf> {
         .seed(7)
         .max_steps(steps)
         .enable_progress_bar(false)
-        .callback(ModelCheckpoint::last().every_n_steps(50));
+        .callback(ModelCheckpoint::last().every_n_train_steps(50));
     if let Some(path) = from {
         trainer = trainer.ckpt_path(path);
     }

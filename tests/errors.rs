@@ -85,9 +85,9 @@ fn mistakes() -> Vec<Mistake> {
         mistake!("slice: beyond the end", |x: f32[2, 3]| x.slice(&[0, 1], &[2, 4], &[1, 1])),
         mistake!("slice: stride 0", |x: f32[2, 3]| x.slice(&[0, 0], &[2, 3], &[1, 0])),
         mistake!("slice: one axis of two", |x: f32[2, 3]| x.slice(&[0], &[1], &[1])),
-        mistake!("slice_axis", |x: f32[2, 3]| x.slice_axis(2, 0..1)),
-        mistake!("index: beyond the end", |x: f32[2, 3]| x.index(2)),
-        mistake!("index: a scalar", |x: f32[]| x.index(0)),
+        mistake!("slice_in_dim", |x: f32[2, 3]| x.slice_in_dim(2, 0..1)),
+        mistake!("index_in_dim: beyond the end", |x: f32[2, 3]| x.index_in_dim(2, 0)),
+        mistake!("index_in_dim: a scalar", |x: f32[]| x.index_in_dim(0, 0)),
         mistake!("pad: one axis of two", |x: f32[2, 3]| x.pad(0.0, &[1], &[1], &[0])),
         mistake!("pad: cut to nothing and more", |x: f32[3]| x.pad(0.0, &[-2], &[-2], &[0])),
         mistake!("pad: another element type", |x: i32[3]| x.pad(0.5, &[1], &[1], &[0])),
@@ -109,7 +109,7 @@ fn mistakes() -> Vec<Mistake> {
         mistake!("iota: no axis", |x: f32[3]| Tensor::iota(DType::F32, x.shape(), 1)),
         mistake!("iota: truth values", |x: bool[3]| Tensor::iota(x.dtype(), &[2], 0)),
         mistake!("one_hot: truth values", |x: bool[3]| one_hot(x, 4)),
-        mistake!("a key of three words", |x: f32[3]| Key::from_data(x.clone()).normal(&[2])),
+        mistake!("a key of three words", |x: f32[3]| Key::wrap_key_data(x.clone()).normal(&[2])),
         mistake!("cross_entropy: float labels", |x: f32[4, 3], y: f32[4]| cross_entropy(x, y)),
         mistake!("cross_entropy: too many labels", |x: f32[4, 3], y: i32[4, 3]| cross_entropy(x, y).mean()),
         mistake!("mse: shapes", |x: f32[4, 1], y: f32[4]| mse(x, y)),
@@ -267,7 +267,7 @@ fn host_mistakes() -> Vec<(&'static str, Error)> {
     add("a checkpoint of other shapes", checkpoint::load(&file, &(zeros::<f32>(&[3, 2]), zeros::<i32>(&[]))).map(drop));
     add("a checkpoint of more", checkpoint::load(&file, &(saved.0.clone(),)).map(drop));
     add("a checkpoint of less", checkpoint::load(&file, &(saved.clone(), saved.0.clone())).map(drop));
-    add("a checkpoint of another model", trainer().fit_from(&file, &GOOD, &loader()).map(drop));
+    add("a checkpoint of another model", trainer().ckpt_path(&file).fit(&GOOD, &loader()).map(drop));
     std::fs::write(&file, "not a checkpoint").expect("it can be written");
     add("a checkpoint that is none", checkpoint::load(&file, &saved).map(drop));
 

@@ -31,10 +31,10 @@ const PROGRAMS: &[(&str, &[usize], Long)] = &[
     ("views", &[5, 3], |x, n| again(x, n, |y, i| if i % 2 == 0 { y.rev(&[0]) } else { y.t().rev(&[1]).t() })),
     ("reshapes that need storage", &[4, 6], |x, n| again(x, n, |y, _| y.t().reshape(&[4, 6]))),
     ("repetitions", &[3], |x, n| {
-        again(x, n, |y, i| y.expand_dims(0).broadcast_to(&[2 + i % 2, 3]).slice_axis(0, 1..2).reshape(&[3]))
+        again(x, n, |y, i| y.expand_dims(0).broadcast_to(&[2 + i % 2, 3]).slice_in_dim(0, 1..2).reshape(&[3]))
     }),
     ("concatenations", &[4], |x, n| {
-        again(x, n, |y, _| Tensor::concat(&[&y.slice_axis(0, 1..4), &y.slice_axis(0, 0..1)], 0))
+        again(x, n, |y, _| Tensor::concat(&[&y.slice_in_dim(0, 1..4), &y.slice_in_dim(0, 0..1)], 0))
     }),
     ("reductions", &[40], |x, n| again(x, n, |y, _| x * y.mean() + 0.1)),
     ("matrix products", &[3, 3], |x, n| again(x, n, |y, _| x.matmul(&y))),
@@ -44,10 +44,10 @@ const PROGRAMS: &[(&str, &[usize], Long)] = &[
         Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
     }),
     ("a scan", &[4], |x, n| {
-        let mut state = x.slice_axis(0, 0..1);
+        let mut state = x.slice_in_dim(0, 0..1);
         let states: Vec<Tensor> = (0..n)
             .map(|i| {
-                state = &state * 0.5 + x.slice_axis(0, i % 4..i % 4 + 1);
+                state = &state * 0.5 + x.slice_in_dim(0, i % 4..i % 4 + 1);
                 state.clone()
             })
             .collect();

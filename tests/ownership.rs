@@ -302,8 +302,8 @@ fn a_result_takes_the_place_of_an_argument_of_as_large_elements_alone() -> Resul
 
 #[test]
 fn a_key_that_is_given_away_is_updated_in_place() -> Result<()> {
-    let place = |key: &Key| key.data().array().map(|x| x.buffer().start() as usize);
-    let step = jit(|key: Key| Key::from_data(key.data().xor(5u32)));
+    let place = |key: &Key| key.key_data().array().map(|x| x.buffer().start() as usize);
+    let step = jit(|key: Key| Key::wrap_key_data(key.key_data().xor(5u32)));
     let key = Key::new(3);
     let before = place(&key)?;
     assert_eq!(place(&step.call(key)?)?, before);

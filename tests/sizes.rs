@@ -50,10 +50,18 @@ fn too_large() -> Vec<Case> {
         ("pad: before", |x| x.pad(0.0, &[FAR], &[0], &[0]), padded),
         ("pad: and cut off", |x| x.pad(0.0, &[isize::MIN], &[FAR], &[0]), padded),
         ("pad: between", |x| x.pad(0.0, &[0], &[0], &[MAX]), padded),
-        ("pad: between one", |x| x.index(0).reshape(&[1]).pad(0.0, &[0], &[0], &[MAX]), "pad: axis 0 of f32[1] would"),
+        (
+            "pad: between one",
+            |x| x.index_in_dim(0, 0).reshape(&[1]).pad(0.0, &[0], &[0], &[MAX]),
+            "pad: axis 0 of f32[1] would",
+        ),
         ("pad: cut to less than nothing", |x| x.pad(0.0, &[isize::MIN], &[0], &[0]), "pad: axis 0 of f32[2] would get"),
         ("slice: step", |x| x.slice(&[0], &[2], &[MAX]), "slice: 0..2 by 18446744073709551615 is not within axis 0"),
-        ("index", |x| x.index(MAX), "slice: 18446744073709551615..18446744073709551615 by 1 is not within axis 0"),
+        (
+            "index_in_dim",
+            |x| x.index_in_dim(MAX, 0),
+            "slice: 18446744073709551615..18446744073709551615 by 1 is not within axis 0",
+        ),
         (
             "concat",
             |x| {

@@ -3,7 +3,7 @@
 //! Comes in: a function on trees, or a graph with values. Goes out: a function on lists of leaves and back, the trace of
 //! such a function, the recorded values of a graph. No rule of an op is here.
 
-use fulgurite_jit::graph::{Graph, Op, ValueId};
+use fulgurite_jit::graph::{Env, Graph, Op, ValueId};
 use fulgurite_jit::trace::{Traced, reapply, trace};
 use fulgurite_jit::{Error, Tensor, TensorType, Tree, leaves, unflatten};
 
@@ -94,21 +94,19 @@ pub(crate) fn add(x: Option<Tensor>, y: Option<Tensor>) -> Option<Tensor> {
     }
 }
 
-/// Records the selected values of `graph` in the current trace, except those that `values` holds already. It holds the
-/// inputs.
-pub(crate) fn replay(graph: &Graph, selected: &[bool], values: &mut [Option<Tensor>]) {
+/// Records the selected values of `graph` in the current trace, except those that `env` holds already. It holds the inputs.
+pub(crate) fn replay(graph: &Graph, selected: &[bool], env: &mut Env<Tensor>) {
     for id in graph.ids().filter(|id| selected[id.index()]) {
-        if values[id.index()].is_some() {
+        if env.find(id).is_some() {
             continue;
         }
         let node = graph.node(id);
-        debug_assert!(!matches!(node.op, Op::Param(_)), "`values` holds the inputs");
-        let operands: Vec<&Tensor> = node.operands.iter().map(|x| at(values, *x)).collect();
-        values[id.index()] = Some(reapply(node, &operands));
+        debug_assert!(!matches!(node.op, Op::Param(_)), "`env` holds the inputs");
+        if let Some(result) = env.projected(node) {
+            env.set(id, result.clone());
+        } else {
+            let operands: Vec<&Tensor> = node.operands.iter().map(|&x| env.get(x)).collect();
+            env.set_all(id, reapply(node, &operands));
+        }
     }
-}
-
-/// The tensor of a recorded value.
-pub(crate) fn at(values: &[Option<Tensor>], id: ValueId) -> &Tensor {
-    values[id.index()].as_ref().expect("operands precede their users, and are live if these are")
 }

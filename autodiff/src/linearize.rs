@@ -16,13 +16,13 @@
 //! `FULGURITE_DUMP=grad` prints the graph (x, dx) → (y, dy), and the transpose of its linear part.
 
 use fulgurite_jit::dump::{Stage, dump, wants};
-use fulgurite_jit::graph::{Graph, ValueId};
+use fulgurite_jit::graph::{Env, Graph, ValueId};
 use fulgurite_jit::panics::guarded;
-use fulgurite_jit::trace::{Traced, staged, trace};
+use fulgurite_jit::trace::{Traced, as_one_program, trace};
 use fulgurite_jit::{Error, Tensor};
 use smallvec::SmallVec;
 
-use crate::flat::{Failed, FlatFn, add, at, live, replay, trace_flat, types};
+use crate::flat::{Failed, FlatFn, add, live, replay, trace_flat, types};
 use crate::rules::jvp::{Dual, jvp};
 use crate::rules::transpose::{TransposeOperand, transpose};
 
@@ -93,12 +93,12 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
     let linear = linear_part(&graph, tangent_params, &outputs);
     let residuals = residuals(&graph, &linear);
 
-    let mut values = vec![None; graph.nodes.len()];
-    for (param, x) in graph.params.iter().zip(xs.iter().chain(&captures)) {
-        values[param.index()] = Some(x.clone());
+    let mut values = Env::new(&graph);
+    for (&param, x) in graph.params.iter().zip(xs.iter().chain(&captures)) {
+        values.set(param, x.clone());
     }
     replay(&graph, &live(&graph, results.iter().chain(&residuals).copied()), &mut values);
-    let pick = |ids: &[ValueId]| ids.iter().map(|&id| at(&values, id).clone()).collect();
+    let pick = |ids: &[ValueId]| ids.iter().map(|&id| values.get(id).clone()).collect();
     Ok(Linearized {
         results: pick(results),
         residuals: pick(&residuals),
@@ -110,7 +110,7 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
 pub(crate) fn linearize_as_one_program(xs: &[Tensor], f: &mut FlatFn<'_>) -> (Vec<Tensor>, Result<LinearMapAt, Error>) {
     let mut linear = None;
     let mut count = 0;
-    let mut results = staged(xs, |xs| match linearize(xs, f) {
+    let mut results = as_one_program(xs, |xs| match linearize(xs, f) {
         Ok(mut linearized) => {
             count = linearized.results.len();
             linear = Some(Ok(linearized.linear));
@@ -135,11 +135,11 @@ impl LinearMap {
         let mut values = self.values(residuals);
         for (id, dx) in self.inputs.iter().zip(dxs) {
             if let Some(id) = id {
-                values[id.index()] = Some(dx.clone());
+                values.set(*id, dx.clone());
             }
         }
         replay(&self.graph, &self.linear, &mut values);
-        self.outputs.iter().map(|id| id.map(|id| at(&values, id).clone())).collect()
+        self.outputs.iter().map(|id| id.map(|id| values.get(id).clone())).collect()
     }
 
     /// Backward: the cotangents of the inputs, from those of the results. `None` is zero, both ways.
@@ -170,7 +170,7 @@ impl LinearMap {
             let Some(ct) = totals[id.index()].take() else { continue };
             let operand = |x: &ValueId| match self.linear[x.index()] {
                 true => TransposeOperand::Linear(self.graph.ty(*x)),
-                false => TransposeOperand::Constant(at(&values, *x)),
+                false => TransposeOperand::Constant(values.get(*x)),
             };
             let operands: SmallVec<[TransposeOperand<'_>; 4]> = node.operands.iter().map(operand).collect();
             for (x, ct) in node.operands.iter().zip(transpose(node, &operands, &ct)?) {
@@ -194,10 +194,10 @@ impl LinearMap {
         }
     }
 
-    fn values(&self, residuals: &[Tensor]) -> Vec<Option<Tensor>> {
-        let mut values = vec![None; self.graph.nodes.len()];
-        for (id, x) in self.residuals.iter().zip(residuals) {
-            values[id.index()] = Some(x.clone());
+    fn values(&self, residuals: &[Tensor]) -> Env<Tensor> {
+        let mut values = Env::new(&self.graph);
+        for (&id, x) in self.residuals.iter().zip(residuals) {
+            values.set(id, x.clone());
         }
         values
     }

@@ -26,7 +26,7 @@ fn grad_of_grad_of_grad() {
 #[test]
 fn forward_over_reverse_is_reverse_over_reverse_is_the_hessian() {
     let rosenbrock = |x: &Tensor| {
-        let (a, b) = (x.slice_axis(0, 0..2), x.slice_axis(0, 1..3));
+        let (a, b) = (x.slice_in_dim(0, 0..2), x.slice_in_dim(0, 1..3));
         ((b - a.square()).square() * 100.0 + (1.0_f64 - a).square()).sum()
     };
     let (x0, x1, x2) = (-0.3, 0.8, 1.7);
@@ -139,7 +139,7 @@ fn per_example_gradients() {
             examples.clone(),
         ));
         let captured = vmap(|x: Tensor| grad(|w: &Tensor| loss(w, &x))(w), 0)(examples.clone());
-        let looped: Vec<Tensor> = (0..3).map(|i| grad(|w: &Tensor| loss(w, &examples.index(i)))(w)).collect();
+        let looped: Vec<Tensor> = (0..3).map(|i| grad(|w: &Tensor| loss(w, &examples.index_in_dim(i, 0)))(w)).collect();
         let mean = |w: &Tensor| vmap(|x: Tensor| loss(w, &x), 0)(examples.clone()).sum();
         vec![each, captured, Tensor::stack(&looped.iter().collect::<Vec<_>>(), 0), grad(mean)(w)]
     });
@@ -209,7 +209,7 @@ fn a_reshape_across_the_mapped_axis() {
     for shape in [&[3, 2][..], &[2, 3, 1], &[6], &[1, 2, 3], &[3, 1, 2]] {
         let results = run(&inputs, |xs| {
             let batched = vmap(|x: Tensor| x.reshape(shape), 1)(xs[0].clone());
-            let looped: Vec<Tensor> = (0..4).map(|k| xs[0].slice_axis(1, k..k + 1).reshape(shape)).collect();
+            let looped: Vec<Tensor> = (0..4).map(|k| xs[0].slice_in_dim(1, k..k + 1).reshape(shape)).collect();
             vec![batched, Tensor::stack(&looped.iter().collect::<Vec<_>>(), 0)]
         });
         assert_eq!(results[0], results[1], "{shape:?}");
@@ -239,9 +239,10 @@ fn keys_are_mapped_as_rows() {
         let key = Key::new(7);
         let noisy = |(key, x): (Key, Tensor)| key.normal(&[3]) + x;
         let keys = key.split_n(4);
-        let mapped = vmap(noisy, (0, 0))((Key::from_data(keys.clone()), xs[0].clone()));
+        let mapped = vmap(noisy, (0, 0))((Key::wrap_key_data(keys.clone()), xs[0].clone()));
         let shared = vmap(noisy, (None, 0))((key.clone(), xs[0].clone()));
-        let looped: Vec<Tensor> = (0..4).map(|i| noisy((Key::from_data(keys.index(i)), xs[0].index(i)))).collect();
+        let looped: Vec<Tensor> =
+            (0..4).map(|i| noisy((Key::wrap_key_data(keys.index_in_dim(i, 0)), xs[0].index_in_dim(i, 0)))).collect();
         vec![mapped, Tensor::stack(&looped.iter().collect::<Vec<_>>(), 0), shared, key.normal(&[3]) + 0.5]
     });
     assert_eq!(results[0], results[1]);

@@ -32,7 +32,7 @@ fn derivatives_at_concrete_tensors() {
         assert_eq!(data(&map(&y)), [2.0, 16.0, 54.0]);
         assert_eq!(data(&map(&x)), [2.0, 8.0, 18.0]);
     }
-    assert_eq!(data(&jacrev(|x: &Tensor| x.slice_axis(0, 0..2) * 3.0)(&x)), [3.0, 0.0, 0.0, 0.0, 3.0, 0.0]);
+    assert_eq!(data(&jacrev(|x: &Tensor| x.slice_in_dim(0, 0..2) * 3.0)(&x)), [3.0, 0.0, 0.0, 0.0, 3.0, 0.0]);
 }
 
 #[test]

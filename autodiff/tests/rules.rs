@@ -7,12 +7,37 @@ use std::panic::Location;
 
 use common::{Draw, assert_close, f64s, inner, run, run1, shifted};
 use fulgurite_autodiff::{InAxes, grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap};
-use fulgurite_jit::graph::{Op, Sample, infer, samples};
-use fulgurite_jit::trace::apply;
+use fulgurite_jit::graph::{self, Op, results};
+use fulgurite_jit::trace::apply_all;
 use fulgurite_jit::{Array, DType, Tensor, TensorType};
 
-fn call(op: &Op, xs: &[Tensor]) -> Tensor {
-    apply(op.clone(), &xs.iter().collect::<Vec<_>>(), Location::caller())
+/// A result of an op.
+#[derive(Clone, Debug)]
+struct Call {
+    op: Op,
+    result: usize,
+}
+
+/// A sample of an op, of which one result is looked at.
+#[derive(Clone, Debug)]
+struct Sample {
+    op: Call,
+    operands: Vec<TensorType>,
+    range: (f64, f64),
+}
+
+fn samples() -> Vec<Sample> {
+    let of = |sample: graph::Sample| {
+        (0..sample.op.results()).map(move |result| {
+            let op = Call { op: sample.op.clone(), result };
+            Sample { op, operands: sample.operands.clone(), range: sample.range }
+        })
+    };
+    graph::samples().into_iter().flat_map(of).collect()
+}
+
+fn call(Call { op, result }: &Call, xs: &[Tensor]) -> Tensor {
+    apply_all(op.clone(), &xs.iter().collect::<Vec<_>>(), Location::caller()).swap_remove(*result)
 }
 
 fn float(ty: &TensorType) -> bool {
@@ -20,7 +45,8 @@ fn float(ty: &TensorType) -> bool {
 }
 
 fn result_type(sample: &Sample) -> TensorType {
-    infer(&sample.op, &sample.operands.iter().collect::<Vec<_>>()).expect("a sample can be applied")
+    let operands: Vec<&TensorType> = sample.operands.iter().collect();
+    results(&sample.op.op, &operands).expect("a sample can be applied").swap_remove(sample.op.result)
 }
 
 fn describe(sample: &Sample) -> String {
@@ -40,8 +66,8 @@ fn in_f64(mut sample: Sample) -> Sample {
             ty.dtype = DType::F64;
         }
     }
-    if let Op::Convert(DType::F32) = sample.op {
-        sample.op = Op::Convert(DType::F64);
+    if let Op::Convert(DType::F32) = sample.op.op {
+        sample.op.op = Op::Convert(DType::F64);
     }
     sample
 }
@@ -57,7 +83,7 @@ fn draw_tangents(draw: &mut Draw, sample: &Sample) -> Vec<Array> {
 }
 
 /// The result and its tangent.
-fn tangent_of(op: &Op, xs: &[Array], vs: &[Array]) -> [Array; 2] {
+fn tangent_of(op: &Call, xs: &[Array], vs: &[Array]) -> [Array; 2] {
     let results = run(&[xs, vs].concat(), |inputs| {
         let (xs, vs) = inputs.split_at(xs.len());
         let (y, dy) = jvp(|xs: &Vec<Tensor>| call(op, xs), &xs.to_vec(), &vs.to_vec());
@@ -67,7 +93,7 @@ fn tangent_of(op: &Op, xs: &[Array], vs: &[Array]) -> [Array; 2] {
 }
 
 /// The cotangents of the operands.
-fn cotangents_of(op: &Op, xs: &[Array], u: &Array) -> Vec<Array> {
+fn cotangents_of(op: &Call, xs: &[Array], u: &Array) -> Vec<Array> {
     run(&[xs, std::slice::from_ref(u)].concat(), |inputs| {
         let (u, xs) = inputs.split_last().expect("a cotangent");
         vjp(|xs: &Vec<Tensor>| call(op, xs), &xs.to_vec()).1(u)
@@ -88,7 +114,7 @@ fn tangents_are_finite_differences() {
         assert!(dy.to_f64_vec().iter().all(|dy| dy.is_finite()), "{}", describe(&sample));
         assert_eq!(y.to_f64_vec(), value(&xs), "{}", describe(&sample));
         // The one op whose tangent does not follow from its values.
-        let want = if sample.op == Op::StopGradient { vec![0.0; difference.len()] } else { difference };
+        let want = if sample.op.op == Op::StopGradient { vec![0.0; difference.len()] } else { difference };
         assert_close(&describe(&sample), &dy.to_f64_vec(), &want, 1e-6);
     }
 }
@@ -188,7 +214,7 @@ fn choice(mapping: &[(Option<usize>, TensorType)]) -> Choice {
 /// Example `k` of the operands.
 fn example(xs: &[Tensor], mapping: &[(Option<usize>, TensorType)], k: usize) -> Vec<Tensor> {
     let one = |(x, (axis, _)): (&Tensor, &(Option<usize>, TensorType))| match *axis {
-        Some(axis) => x.slice_axis(axis as isize, k..k + 1).squeeze(axis as isize),
+        Some(axis) => x.slice_in_dim(axis as isize, k..k + 1).squeeze(axis as isize),
         None => x.clone(),
     };
     xs.iter().zip(mapping).map(one).collect()
@@ -303,7 +329,7 @@ fn conventions_are_jaxs() {
 #[test]
 fn powers_have_second_derivatives_where_they_have_first_ones() {
     let second = |xs: [f64; 2]| {
-        let power = |v: &Tensor| v.index(0).pow(v.index(1));
+        let power = |v: &Tensor| v.index_in_dim(0, 0).pow(v.index_in_dim(1, 0));
         let inputs = [f64s(&[2], &xs)];
         let modes = [
             run1(&inputs, |v| hessian(power)(&v[0])),

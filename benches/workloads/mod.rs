@@ -121,7 +121,7 @@ type BnnBatch = (Tensor, Tensor, Tensor);
 
 fn bnn_loss(layers: &Vec<Bayes>, (x, y, keys): &BnnBatch) -> Tensor {
     let net = |(layers, x, key): (Vec<Bayes>, Tensor, Tensor)| {
-        let key = Key::from_data(key);
+        let key = Key::wrap_key_data(key);
         let mut h = x;
         for (n, layer) in layers.iter().enumerate() {
             h = layer.call(&h, &key.fold_in(n as u32));
@@ -333,7 +333,7 @@ fn mixer_loss(mixer: &Mixer, (data, key): &(Tensor, Key)) -> Tensor {
         let mean = &data * (&t * -0.5).exp();
         let weight = 1.0 - (-&t).exp();
         let std = weight.maximum(1e-5).sqrt();
-        let noise = Key::from_data(key).normal(data.shape());
+        let noise = Key::wrap_key_data(key).normal(data.shape());
         let pred = mixer.call(&t, &(mean + &std * &noise));
         weight * (pred + noise / std).square().mean()
     };

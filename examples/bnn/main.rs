@@ -76,7 +76,7 @@ fn net(layers: &[BayesLinear], x: &Tensor, key: &Key) -> Tensor {
 
 /// Draws of the net, one for each row of `keys`: f32[keys, batch, 1].
 fn draws(layers: &[BayesLinear], x: &Tensor, keys: Tensor) -> Tensor {
-    vmap(|key: Tensor| net(layers, x, &Key::from_data(key)), 0)(keys)
+    vmap(|key: Tensor| net(layers, x, &Key::wrap_key_data(key)), 0)(keys)
 }
 
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use clap::Parser;
 use common::RunArgs;
 use fulgurite::prelude::*;
 use fulgurite::trainer::data::MnistData;
-use fulgurite::trainer::optim::cosine_decay;
+use fulgurite::trainer::optim::schedule::cosine_decay;
 
 /// Trains a classifier of handwritten digits.
 #[derive(Parser)]
@@ -84,7 +84,7 @@ impl LightningModule for Digits {
 fn main() -> Result<()> {
     let args = Args::parse();
     let data = MnistData::new(args.data).batch_size(args.batch_size).seed(args.run.seed);
-    let digits = Digits { steps: args.epochs * data.train_loader()?.batches() };
+    let digits = Digits { steps: args.epochs * data.train_dataloader()?.batches() };
     let trainer = args
         .run
         .trainer("mnist")
@@ -96,7 +96,7 @@ fn main() -> Result<()> {
     if let Some(path) = fit.best_checkpoint {
         println!("best: {}", path.display());
     }
-    let (Some(folder), Some(val)) = (fit.folder, data.val_loader()?) else { return Ok(()) };
+    let (Some(folder), Some(val)) = (fit.folder, data.val_dataloader()?) else { return Ok(()) };
     let read = jit(|(model, x): (Classifier, Tensor)| model.call(&x).argmax(-1));
     let mut seen = Vec::new();
     for batch in val.iter()? {

@@ -1,14 +1,14 @@
-//! `FULGURITE_DUMP`: a comma-separated list of stages to print to stderr as they are made.
+//! `FULGURITE_DUMP`: a comma-separated list of compiler stages whose output is printed to stderr.
 
 use std::fmt::Display;
 use std::sync::OnceLock;
 
-/// What can be printed.
+/// A stage that can be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The graph as traced.
     Graph,
-    /// The graphs that differentiation makes.
+    /// The graphs of differentiation.
     Grad,
     /// The graph after the passes.
     Opt,
@@ -22,7 +22,7 @@ pub enum Stage {
     Asm,
     /// Milliseconds per pass; microseconds per kernel (timed one by one) and per phase.
     Time,
-    /// Why a function is traced again: which argument changed, from what to what; and that programs are dropped.
+    /// Cache misses: which argument changed, and how; and evicted programs.
     Cache,
 }
 
@@ -41,7 +41,7 @@ impl Stage {
     ];
 }
 
-/// Is the stage to be printed?
+/// Whether the stage is to be printed.
 pub fn wants(stage: Stage) -> bool {
     static WANTED: OnceLock<Vec<Stage>> = OnceLock::new();
     WANTED
@@ -49,11 +49,11 @@ pub fn wants(stage: Stage) -> bool {
             let text = std::env::var("FULGURITE_DUMP").unwrap_or_default();
             let mut wanted = Vec::new();
             for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-                match Stage::ALL.iter().find(|(known, _)| *known == name) {
+                match Stage::ALL.iter().find(|(stage, _)| *stage == name) {
                     Some((_, stage)) => wanted.push(*stage),
                     None => {
-                        let known: Vec<&str> = Stage::ALL.iter().map(|(name, _)| *name).collect();
-                        eprintln!("FULGURITE_DUMP: there is no stage {name:?}; there are {}", known.join(", "));
+                        let names: Vec<&str> = Stage::ALL.iter().map(|(name, _)| *name).collect();
+                        eprintln!("FULGURITE_DUMP: there is no stage {name:?}; there are {}", names.join(", "));
                     }
                 }
             }
@@ -62,7 +62,7 @@ pub fn wants(stage: Stage) -> bool {
         .contains(&stage)
 }
 
-/// Prints a stage, if it is wanted.
+/// Prints the output of a stage, if `FULGURITE_DUMP` names it.
 pub fn dump(stage: Stage, title: &str, text: &dyn Display) {
     if wants(stage) {
         let text = text.to_string();

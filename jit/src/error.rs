@@ -1,13 +1,13 @@
-//! The one error type. A user's error names the op, the operand types and the user's source line; a compiler's error
-//! (ours) names the pass and the value. Both are values: nothing here panics.
+//! The error type. A user error names the op, the operand types and the source location; a compiler error names the
+//! pass and the value. Nothing here panics.
 
 use std::fmt;
 use std::panic::Location;
 
-/// What every fallible function of fulgurite returns.
+/// The result type of the fallible functions of fulgurite.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Something that could not be done, and why.
+/// An error: a message and, for an op, its source location.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     message: String,
@@ -15,17 +15,17 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error with a message only.
+    /// An error without a source location.
     pub fn new(message: impl Into<String>) -> Self {
         Error { message: message.into(), location: None }
     }
 
-    /// An error about `op`, at the caller's line: `op: message, at file:line`.
+    /// An error of `op` at a source location: `op: message, at file:line`.
     pub fn op(op: &str, message: impl fmt::Display, location: &'static Location<'static>) -> Self {
         Error { message: format!("{op}: {message}"), location: Some(location) }
     }
 
-    /// A fault of the compiler itself, found by the verifier after `pass`.
+    /// A compiler error that the verifier found after `pass`.
     pub fn compiler(pass: &str, message: impl fmt::Display) -> Self {
         Error {
             message: format!("compiler error after {pass}: {message} (this is a bug of fulgurite)"),
@@ -33,28 +33,28 @@ impl Error {
         }
     }
 
-    /// A panic of the compiler's, caught while it was `doing` something.
+    /// An internal panic, caught during `doing`.
     pub(crate) fn panicked(doing: &str, message: impl fmt::Display) -> Self {
         Error { message: format!("compiler error in {doing}: {message} (this is a bug of fulgurite)"), location: None }
     }
 
-    /// Puts what was being done before the message: `context: message`.
+    /// Prepends `context` to the message: `context: message`.
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
         self
     }
 
-    /// The same error at another source line: that of the user's call, where it happened within.
+    /// The same error at the source location of the user's call.
     pub(crate) fn at(self, location: &'static Location<'static>) -> Self {
         Error { location: Some(location), ..self }
     }
 
-    /// The message without the source line.
+    /// The message without the source location.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The user's source line, where one is known.
+    /// The source location in user code, if there is one.
     pub fn location(&self) -> Option<&'static Location<'static>> {
         self.location
     }
@@ -71,7 +71,7 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
-    /// As it displays: this is what `fn main() -> Result<()>` prints.
+    /// As `Display`: `fn main() -> Result<()>` prints errors with `Debug`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

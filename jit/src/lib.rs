@@ -1,15 +1,15 @@
 //! The compiler of fulgurite.
 //!
 //! A pure function on tensors is traced into a [`graph::Graph`] ([`mod@front`]), transformed (`fulgurite-autodiff`),
-//! optimised ([`opt`]), grouped into kernels ([`fuse`]), given memory ([`lower`]) and emitted as machine code
-//! ([`cpu`]). Every stage is a pure function from one printable value to the next:
+//! optimised ([`opt`]), fused into kernels ([`fuse`]), lowered to loops and a memory plan ([`lower`]) and emitted as
+//! machine code ([`cpu`]). Every stage is a pure function from one printable value to the next:
 //!
 //! ```text
-//! fn ─trace─▶ Graph ─autodiff─▶ Graph ─opt─▶ Graph ─fuse─▶ Kernels ─memory─▶ Plan ─cpu─▶ code
+//! fn ─trace─▶ Graph ─autodiff─▶ Graph ─opt─▶ Graph ─fuse─▶ Kernels ─lower─▶ Plan ─cpu─▶ code
 //! ```
 //!
-//! **Invariant:** nothing here runs a program (the reference interpreter [`interp`] aside), opens a device or does I/O
-//! other than printing dumps. **Invariant:** a verified graph never makes a later stage panic.
+//! **Invariant:** except for the reference interpreter [`interp`], nothing here runs a program, opens a device or does
+//! I/O other than printing dumps. **Invariant:** no stage panics on a verified graph.
 
 pub mod array;
 pub mod cpu;
@@ -30,7 +30,7 @@ pub use error::{Error, Result};
 pub use front::{
     Bits, IntoAxes, Key, Name, Operand, Output, Static, StaticValue, Structure, Tensor, Tree, Visitor, einsum, elu,
     gelu, gelu_exact, hard_tanh, leaky_relu, leaves, log_sigmoid, log_softmax, mish, named_leaves, one_hot, one_hot_as,
-    panics, random, relu, relu6, silu, soft_sign, softmax, trace, tree, unflatten,
+    panics, random, relu, relu6, select, silu, soft_sign, softmax, trace, tree, unflatten, where_,
 };
 pub use fulgurite_macros::Tree;
 pub use types::{DType, Shape, TensorType};

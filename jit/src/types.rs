@@ -7,13 +7,13 @@ use smallvec::SmallVec;
 /// The extents of a tensor's axes, outermost first. Row-major wherever a tensor is stored.
 pub type Shape = SmallVec<[usize; 4]>;
 
-/// A list of axes, in the order that the op says.
+/// A list of axes. The op defines the order.
 pub type Axes = SmallVec<[usize; 4]>;
 
 /// The type of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
-    /// A truth value, one byte, 0 or 1.
+    /// A bool, one byte, 0 or 1.
     Bool,
     /// A 32-bit signed integer.
     I32,
@@ -38,17 +38,17 @@ impl DType {
         }
     }
 
-    /// Is it `f32` or `f64`?
+    /// Whether it is `f32` or `f64`.
     pub fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::F64)
     }
 
-    /// Is it `i32` or `u32`?
+    /// Whether it is `i32` or `u32`.
     pub fn is_int(self) -> bool {
         matches!(self, DType::I32 | DType::U32)
     }
 
-    /// The name in types: `f32`.
+    /// The name as printed in types: `f32`.
     pub fn name(self) -> &'static str {
         match self {
             DType::Bool => "bool",
@@ -81,7 +81,7 @@ pub struct TensorType {
 }
 
 impl Clone for TensorType {
-    // A derived clone pushes the extents one by one; types are cloned for every value in every pass.
+    // Faster than a derived clone, which pushes the extents one by one. Every pass clones the type of every value.
     fn clone(&self) -> Self {
         TensorType::new(self.dtype, &self.shape)
     }
@@ -98,31 +98,31 @@ impl TensorType {
         TensorType { dtype, shape: Shape::new() }
     }
 
-    /// How many axes it has.
+    /// The number of axes.
     #[inline]
     pub fn rank(&self) -> usize {
         self.shape.len()
     }
 
-    /// How many elements it has; `usize::MAX` where that [is too many](TensorType::check_size).
+    /// The number of elements; `usize::MAX` [on overflow](TensorType::check_size).
     #[inline]
     pub fn elements(&self) -> usize {
         product(self.shape.iter().copied())
     }
 
-    /// How many bytes it takes in memory; `usize::MAX` where that [is too many](TensorType::check_size).
+    /// The size in bytes; `usize::MAX` [on overflow](TensorType::check_size).
     #[inline]
     pub fn bytes(&self) -> usize {
         self.elements().saturating_mul(self.dtype.size())
     }
 
-    /// Can memory hold such a tensor at all? Every tensor, every array and every value of a graph is of a type that
-    /// passes here, so no product of some of its extents, no stride, no offset and no number of bytes overflows an
-    /// `isize`. Whether this machine has so much is another question, asked when the memory is allocated.
+    /// Checks the size against the limit of the address space. The type of every tensor, array and graph value passes
+    /// this check, so products of extents, strides, offsets and sizes in bytes do not overflow an `isize`. Allocation
+    /// checks the memory of the machine.
     ///
     /// # Errors
-    /// When it takes more than [`MAX_BYTES`], extents of 0 counted as 1: the products of the others, which are strides,
-    /// must fit too. The reason alone; the caller adds the op and the user's line.
+    /// If the tensor takes more than [`MAX_BYTES`]. Extents of 0 count as 1, since the strides must fit too. The
+    /// message is the reason alone; the caller adds the op and the source location.
     #[inline]
     pub fn check_size(&self) -> Result<(), String> {
         let bytes = self.shape.iter().try_fold(self.dtype.size(), |n, &extent| n.checked_mul(extent.max(1)));
@@ -146,21 +146,21 @@ impl fmt::Display for TensorType {
     }
 }
 
-/// The most bytes that a tensor may take: what one piece of memory can have.
+/// The maximum size of a tensor in bytes: the maximum size of one allocation.
 pub const MAX_BYTES: usize = isize::MAX as usize;
 
-/// The product of extents; `usize::MAX` where it overflows.
+/// The product of extents; `usize::MAX` on overflow.
 #[inline]
 pub fn product(extents: impl IntoIterator<Item = usize>) -> usize {
     extents.into_iter().fold(1, usize::saturating_mul)
 }
 
-/// The items with `separator` between them.
+/// The items, joined by `separator`.
 pub fn join<T: fmt::Display>(items: &[T], separator: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
 }
 
-/// The row-major strides of a shape, in elements. It is one that [passes](TensorType::check_size), or part of one.
+/// The row-major strides of a shape, in elements. The shape must [pass the size check](TensorType::check_size).
 pub fn row_major_strides(shape: &[usize]) -> SmallVec<[usize; 4]> {
     let mut strides = SmallVec::from_elem(1, shape.len());
     for axis in (1..shape.len()).rev() {

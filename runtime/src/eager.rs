@@ -5,16 +5,16 @@
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use fulgurite_jit::graph::{Graph, Op, Operands, ValueId};
+use fulgurite_jit::graph::{Graph, Op};
 use fulgurite_jit::panics::guarded;
-use fulgurite_jit::{Array, Result, TensorType};
+use fulgurite_jit::{Array, Result};
 
 use crate::cache::Cache;
 use crate::device::Device;
 use crate::program::Program;
 
 /// What identifies a program: its graph and its device.
-type GraphKey = Arc<(Device, Vec<(Op, Operands, TensorType)>, Vec<ValueId>)>;
+type GraphKey = Arc<(Device, Graph)>;
 
 /// Bytes of cached programs: 4096 of one op, fewer with constants.
 const CACHE_BYTES: usize = 4096 * PROGRAM_BYTES;
@@ -33,9 +33,8 @@ fn install() {
 /// Compiles (or finds) the program of `graph` and runs it.
 fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     guarded("evaluating an op", || {
-        let nodes = graph.nodes.iter().map(|n| (n.op.clone(), n.operands.clone(), n.ty.clone())).collect();
         let device = Device::default();
-        let key = Arc::new((device, nodes, graph.outputs.clone()));
+        let key = Arc::new((device, graph.clone()));
         // A panic cannot leave the cache inconsistent.
         let programs = || PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = programs().get(&key).cloned();

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::panics::guarded;
-use fulgurite_jit::trace::{keep, trace_call, tracing};
+use fulgurite_jit::trace::{record_error, trace_call, tracing};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::types::join;
 use fulgurite_jit::{Array, Error, Name, Output, Result, Tensor, TensorType, Tree, Visitor, leaves, unflatten};
@@ -457,7 +457,7 @@ fn collect<'t>(
         None => Ok(()),
         Some(error) => {
             // Within a trace: an argument without data.
-            keep(&error);
+            record_error(&error);
             Err(error)
         }
     }

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use fulgurite_jit::trace::keep;
+use fulgurite_jit::trace::record_error;
 use fulgurite_jit::types::join;
 use fulgurite_jit::{Error, Result};
 
@@ -49,7 +49,7 @@ impl Nested {
             }
             match &calls.error {
                 Some(error) => {
-                    keep(error);
+                    record_error(error);
                     Err(error.clone())
                 }
                 None => {

@@ -1,7 +1,7 @@
 //! Every op of the table, from its samples: compiled code against the reference interpreter.
 
 use fulgurite_jit::cpu::{Isa, Parallelism, Target};
-use fulgurite_jit::graph::{Graph, Node, Op, ReduceOp, Sample, UnaryOp, infer, samples};
+use fulgurite_jit::graph::{Graph, Op, ReduceOp, Sample, UnaryOp, samples};
 use fulgurite_jit::interp::interpret;
 use fulgurite_jit::{Array, DType, Element, TensorType};
 use fulgurite_runtime::Program;
@@ -29,16 +29,6 @@ impl Numbers {
         }
         .expect("as many elements as the type has")
     }
-}
-
-fn graph_of(sample: &Sample) -> Graph {
-    let mut graph = Graph::new();
-    let operands = sample.operands.iter().map(|ty| graph.param(ty.clone())).collect();
-    let types: Vec<&TensorType> = sample.operands.iter().collect();
-    let ty = infer(&sample.op, &types).unwrap_or_else(|e| panic!("{}: {e}", sample.op.name()));
-    let result = graph.push(Node { op: sample.op.clone(), operands, ty, location: None });
-    graph.outputs.push(result);
-    graph
 }
 
 fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
@@ -74,7 +64,7 @@ fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
 fn compiled_ops_agree_with_the_interpreter() {
     let mut numbers = Numbers(0x1234_5678_9abc_def1);
     for sample in samples() {
-        let graph = graph_of(&sample);
+        let graph = sample.graph();
         let inputs: Vec<Array> = sample.operands.iter().map(|ty| numbers.array(ty, sample.range)).collect();
         let exact = sample.operands.iter().all(|ty| !ty.dtype.is_float());
         let (rtol, atol) = if exact { (0.0, 0.0) } else { (2e-6, 2e-7) };
@@ -120,14 +110,14 @@ fn edge_values<T: Element>(edge: Vec<T>, (rtol, atol): (f64, f64)) {
             continue;
         }
         let sample = Sample { op: Op::Unary(op), operands: vec![ty.clone()], range: (0.0, 1.0) };
-        check(op.name(), &graph_of(&sample), std::slice::from_ref(&input), rtol, atol);
+        check(op.name(), &sample.graph(), std::slice::from_ref(&input), rtol, atol);
     }
     conversions(input.clone());
     for &op in ReduceOp::ALL {
         if op.class().contains(T::DTYPE) {
             let sample =
                 Sample { op: Op::Reduce(op, smallvec::smallvec![0]), operands: vec![ty.clone()], range: (0.0, 1.0) };
-            check(op.name(), &graph_of(&sample), std::slice::from_ref(&input), rtol / 2.0, 0.0);
+            check(op.name(), &sample.graph(), std::slice::from_ref(&input), rtol / 2.0, 0.0);
         }
     }
 }
@@ -135,7 +125,7 @@ fn edge_values<T: Element>(edge: Vec<T>, (rtol, atol): (f64, f64)) {
 fn conversions(input: Array) {
     for to in DType::ALL {
         let sample = Sample { op: Op::Convert(to), operands: vec![input.ty().clone()], range: (0.0, 1.0) };
-        check("convert", &graph_of(&sample), std::slice::from_ref(&input), 0.0, 0.0);
+        check("convert", &sample.graph(), std::slice::from_ref(&input), 0.0, 0.0);
     }
 }
 

@@ -4,7 +4,7 @@
 //! said: a value that [`bound`] knows nothing about is not taken.
 
 use fulgurite::compiler::graph::{
-    ArgOp, BinaryOp, CompareOp, Constant, DotAxes, Graph, Literal, Node, Op, ReduceOp, UnaryOp, ValueId, infer,
+    ArgOp, BinaryOp, CompareOp, Constant, DotAxes, Graph, Literal, Node, Op, ReduceOp, Sample, UnaryOp, ValueId,
 };
 use fulgurite::compiler::interp::interpret;
 use fulgurite::compiler::types::{Axes, Shape};
@@ -173,7 +173,7 @@ impl Maker {
     /// What nobody uses, the last value, and any others: repeated ones, inputs, constants.
     fn outputs(&mut self) {
         let uses = self.graph.uses();
-        let unused = self.graph.ids().filter(|id| uses[id.index()] == 0);
+        let unused = self.graph.ids().filter(|id| uses[id.index()] == 0 && !self.has_several(*id));
         let mut outputs: Vec<ValueId> = unused.collect();
         let extra = self.random.below(3);
         outputs.extend((0..extra).map(|_| self.value()));
@@ -186,7 +186,13 @@ impl Maker {
         for i in (1..outputs.len()).rev() {
             outputs.swap(i, self.random.below(i + 1));
         }
+        outputs.retain(|&id| !self.has_several(id));
         self.graph.outputs = outputs;
+    }
+
+    /// Is it an op with several results, of which only projections are used?
+    fn has_several(&self, id: ValueId) -> bool {
+        self.graph.node(id).op.results() > 1
     }
 
     fn of(&self, id: ValueId) -> TensorType {
@@ -220,8 +226,11 @@ impl Maker {
 
     /// Adds a value if it can be computed and something can be said of it.
     fn push(&mut self, op: Op, operands: &[ValueId]) -> Option<ValueId> {
+        if operands.iter().any(|&x| self.has_several(x)) && !matches!(op, Op::Result(_)) {
+            return None;
+        }
         let types: Vec<TensorType> = operands.iter().map(|&x| self.of(x)).collect();
-        let ty = infer(&op, &types.iter().collect::<Vec<_>>()).ok()?;
+        let ty = self.graph.infer(&op, operands).ok()?;
         if ty.elements() > self.elements || ty.rank() > RANK {
             return None;
         }
@@ -231,7 +240,14 @@ impl Maker {
             return None;
         }
         let arrays: Vec<Array> = operands.iter().map(|x| self.values[x.index()].clone()).collect();
-        let result = interpret(&one(&op, &types, &ty), &arrays).ok()?.remove(0);
+        let result = match op {
+            Op::Result(index) => {
+                let of = self.graph.node(operands[0]);
+                let arrays: Vec<Array> = of.operands.iter().map(|x| self.values[x.index()].clone()).collect();
+                interpret(&one(&of.op, &arrays), &arrays).ok()?.remove(index as usize)
+            }
+            _ => interpret(&one(&op, &arrays), &arrays).ok()?.remove(0),
+        };
         let bounds: Vec<f64> = operands.iter().map(|x| self.bounds[x.index()]).collect();
         let bound = bound(&op, &arrays, &bounds, &result)?;
         self.values.push(result);
@@ -383,8 +399,9 @@ impl Maker {
                 _ => {
                     let ty = ty.with_dtype(DType::U32);
                     let words = [self.like(&ty)?, self.like(&ty)?, self.like(&ty)?, self.like(&ty)?];
-                    let word = self.random.below(2) as u8;
-                    self.push(Op::Threefry(word), &words)
+                    let words = self.push(Op::Threefry, &words)?;
+                    let word = self.random.below(2) as u32;
+                    self.push(Op::Result(word), &[words])
                 }
             },
             36..=38 => self.crossed(x),
@@ -503,11 +520,8 @@ impl Maker {
     }
 }
 
-/// The graph of one op.
-fn one(op: &Op, types: &[TensorType], ty: &TensorType) -> Graph {
-    let mut graph = Graph::new();
-    let operands = types.iter().map(|ty| graph.param(ty.clone())).collect();
-    let result = graph.push(Node { op: op.clone(), operands, ty: ty.clone(), location: None });
-    graph.outputs.push(result);
-    graph
+/// The graph of one op, with all of its results.
+fn one(op: &Op, operands: &[Array]) -> Graph {
+    let operands = operands.iter().map(|x| x.ty().clone()).collect();
+    Sample { op: op.clone(), operands, range: (0.0, 0.0) }.graph()
 }

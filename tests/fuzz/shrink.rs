@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fulgurite::Array;
-use fulgurite::compiler::graph::{Graph, Node, Op, ValueId};
+use fulgurite::compiler::graph::{Graph, Node, Op, ValueId, verify};
 use fulgurite::compiler::interp::interpret_each;
 
 /// The smallest program found that still `fails`.
@@ -39,7 +39,7 @@ fn candidates(graph: &Graph, inputs: &[Array]) -> Vec<(Graph, Vec<Array>)> {
     let size = |graph: &Graph| (graph.nodes.len() - graph.params.len(), graph.outputs.len(), graph.params.len());
     let mut add = |outputs: &[ValueId], change: Change| {
         let candidate = rebuild(graph, &values, outputs, change);
-        if size(&candidate.0) < size(graph) {
+        if size(&candidate.0) < size(graph) && verify(&candidate.0, "shrinking").is_ok() {
             all.push(candidate);
         }
     };

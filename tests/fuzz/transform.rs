@@ -140,7 +140,7 @@ fn are_examples(graph: &Graph, inputs: &[Array], seed: u64, examples: usize) -> 
         };
         let alone: Vec<Array> = inputs.iter().zip(&axes).enumerate().map(one).collect();
         let Some((want, bounds)) = known(graph, &alone)? else { continue };
-        let row = |x: &Array| Tensor::from(x.clone()).slice_axis(0, e..e + 1).squeeze(0).into_array();
+        let row = |x: &Array| Tensor::from(x.clone()).slice_in_dim(0, e..e + 1).squeeze(0).into_array();
         let got = all.iter().map(row).collect::<Result<Vec<_>>>()?;
         close(&format!("example {e}"), &got, &want, &bounds)?;
     }

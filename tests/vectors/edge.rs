@@ -108,7 +108,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             (0..p.int("n")).fold(x[0].clone(), |x, _| {
                 let axis = p.int("axis").rem_euclid(x.rank() as isize);
                 let n = x.shape()[axis as usize];
-                x.slice_axis(axis, 1..n) - x.slice_axis(axis, 0..n - 1)
+                x.slice_in_dim(axis, 1..n) - x.slice_in_dim(axis, 0..n - 1)
             })
         }),
     ),
@@ -167,7 +167,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             // Without 64-bit types JAX takes the low word of a seed.
             let word = |seed: isize| if p.flag("x64") { seed as u64 } else { u64::from(seed as u32) };
             let keys: Vec<Tensor> =
-                p.ints("seeds").into_iter().map(|seed| Key::new(word(seed)).data().clone()).collect();
+                p.ints("seeds").into_iter().map(|seed| Key::new(word(seed)).key_data().clone()).collect();
             Tensor::stack(&keys.iter().collect::<Vec<_>>(), 0)
         }),
     ),
@@ -178,7 +178,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             key(x).split_n(shape.iter().product()).reshape(&[&shape[..], &[2]].concat())
         }),
     ),
-    ("fold_in_each", One(|_, x| vmap(|data: Tensor| key(x).fold_in(&data).data().clone(), 0)(x[1].clone()))),
+    ("fold_in_each", One(|_, x| vmap(|data: Tensor| key(x).fold_in(&data).key_data().clone(), 0)(x[1].clone()))),
     ("bits_dtype", One(|p, x| of_dtype(p, DType::U32, key(x).bits(&p.axes("shape"))))),
     (
         "randint_dtype",
@@ -231,9 +231,13 @@ pub(crate) const OPS: &[(&str, Op)] = &[
         "schedule_of",
         One(|p, x| {
             assert_eq!(p.text("fn"), "join_schedules", "no such schedule");
-            let parts = [optim::linear(0.0, 1.0, 4), optim::exponential_decay(1.0, 2, 0.5), optim::constant(0.25)];
+            let parts = [
+                optim::schedule::linear(0.0, 1.0, 4),
+                optim::schedule::exponential_decay(1.0, 2, 0.5),
+                optim::schedule::constant(0.25),
+            ];
             let [first, second] = p.axes("boundaries")[..] else { panic!("two boundaries") };
-            rates(optim::join_schedules(parts, [first, second]), &x[0])
+            rates(optim::schedule::join_schedules(parts, [first, second]), &x[0])
         }),
     ),
     ("attention", One(|p, x| attention(p, x, None))),
@@ -451,7 +455,7 @@ fn sliced(x: &Tensor, index: &Value) -> Tensor {
         let wrap = |i: i64| if i < 0 { i + n } else { i };
         let Some(slice) = part.as_array() else {
             let at = wrap(part.as_i64().expect("an integer")) as usize;
-            return x.slice_axis(axis as isize, at..at + 1).squeeze(axis as isize);
+            return x.slice_in_dim(axis as isize, at..at + 1).squeeze(axis as isize);
         };
         let [start, stop, step] = [0, 1, 2].map(|i| slice[i].as_i64());
         let step = step.unwrap_or(1);

@@ -101,6 +101,6 @@ fn mlp(x: &Tensor, w: &Tensor, v: &Tensor) -> Tensor {
 
 fn rosenbrock(x: &Tensor) -> Tensor {
     let n = x.elements();
-    let (first, next) = (x.slice_axis(0, 0..n - 1), x.slice_axis(0, 1..n));
+    let (first, next) = (x.slice_in_dim(0, 0..n - 1), x.slice_in_dim(0, 1..n));
     ((next - first.square()).square() * 100.0 + (1.0 - first).square()).sum()
 }

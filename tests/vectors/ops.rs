@@ -161,7 +161,7 @@ const OPS: &[(&str, Op)] = &[
     ),
     ("einsum", One(|p, x| einsum(p.text("spec"), &x.iter().collect::<Vec<_>>()))),
     // ---- random numbers
-    ("fold_in", One(|p, x| key(x).fold_in(p.int("data") as u32).data().clone())),
+    ("fold_in", One(|p, x| key(x).fold_in(p.int("data") as u32).key_data().clone())),
     ("bits", One(|p, x| key(x).bits(&p.axes("shape")))),
     ("uniform", One(|p, x| key(x).uniform(&p.axes("shape"), p.float("lo") as f32, p.float("hi") as f32))),
     ("normal", One(|p, x| key(x).normal(&p.axes("shape")))),
@@ -178,5 +178,5 @@ const OPS: &[(&str, Op)] = &[
 
 /// The first input as a random key.
 pub(crate) fn key(x: &[Tensor]) -> Key {
-    Key::from_data(x[0].clone())
+    Key::wrap_key_data(x[0].clone())
 }

@@ -1,10 +1,13 @@
 //! Ops of the vectors that are trainings: one compiled step, called in a loop, as the trainer calls it. And the
 //! learning rates of their schedules.
 
+use fulgurite::trainer::optim::schedule::{
+    Schedule, cosine_decay, cosine_decay_to, exponential_decay, linear, one_cycle, piecewise_constant, polynomial,
+    warmup_cosine,
+};
 use fulgurite::trainer::optim::{
-    self, Optimizer, Schedule, adabelief, adadelta, adagrad, adam, adamax, adamw, amsgrad, apply_updates, clip,
-    clip_by_global_norm, cosine_decay, cosine_decay_to, exponential_decay, lamb, linear, lion, multi_steps, one_cycle,
-    piecewise_constant, polynomial, radam, rmsprop, sgd, warmup_cosine, yogi,
+    Optimizer, adabelief, adadelta, adagrad, adam, adamax, adamw, amsgrad, apply_updates, clip, clip_by_global_norm,
+    lamb, lion, multi_steps, radam, rmsprop, sgd, yogi,
 };
 use fulgurite::{Error, Jit, Key, Result, Tensor, Tree, gelu, value_and_grad, vmap};
 
@@ -45,7 +48,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
         "schedule_sgdr",
         Unary(|count| {
             let cycle = warmup_cosine(0.0, 0.1, 2, 8, 0.0);
-            rates(optim::join_schedules([cycle.clone(), cycle], [8]), count)
+            rates(join_schedules([cycle.clone(), cycle], [8]), count)
         }),
     ),
     ("bnn_30_steps", Loop(bayesian_net)),
@@ -122,11 +125,11 @@ fn bayesian_net(params: &Params, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let keys = key.split_n(model.len());
         model.iter().enumerate().fold(x, |x, (i, layer)| {
             let x = if i > 0 { gelu(&x) } else { x };
-            layer.call(&x, &Key::from_data(keys.index(i)))
+            layer.call(&x, &Key::wrap_key_data(keys.index_in_dim(i, 0)))
         })
     };
     let loss = move |model: &Vec<Layer>, x: &Tensor, y: &Tensor, key: &Key| {
-        let keys = Key::from_data(key.split_n(draws));
+        let keys = Key::wrap_key_data(key.split_n(draws));
         let predictions = vmap(net, (None, None, 0))((model.clone(), x.clone(), keys));
         let variance = predictions.std_axes(0).stop_gradient().square();
         let error = (y - predictions.mean_axes(0)).square();
@@ -134,7 +137,7 @@ fn bayesian_net(params: &Params, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         (error * 0.5 / variance).sum() * examples + divergence
     };
 
-    let mut state = (model.clone(), optimizer.init(&model), Key::from_data(key.clone()));
+    let mut state = (model.clone(), optimizer.init(&model), Key::wrap_key_data(key.clone()));
     let step = Jit::with_borrowed("bayesian_net", move |(model, state, key), (x, y): (Tensor, Tensor)| {
         let key: Key = key;
         let [key, draw] = key.split();

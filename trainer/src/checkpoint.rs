@@ -1,13 +1,12 @@
-//! Checkpoints: one safetensors file with the leaves of a tree under their paths (`model.layers.0.weight`), and the
-//! host's part of a run as JSON in its metadata.
+//! Checkpoints: one safetensors file with the leaves of a tree under their paths (`model.layers.0.weight`), the tensors
+//! of callbacks (`callbacks.0.NAME`), and the host state of a run as JSON in its metadata.
 //!
-//! The bytes are a function of the state alone: no times, no paths, one order. A file appears whole or not at all: it
-//! is written beside its place, under a name that no other writer has, synced, and renamed into it; so a full disk leaves
-//! the old one as it was, and of two runs that write one file each leaves a whole one. What is there and is no regular
-//! file (a link, a device, a pipe) is left alone.
+//! The bytes are a function of the state alone: no times, no paths, one order. Writing is atomic: a file is written under
+//! a unique temporary name in the same folder, synced, and renamed. A full disk leaves the old file as it was, and
+//! concurrent writers of one file leave a complete one. A path that is not a regular file (a link, a device, a pipe) is
+//! not replaced.
 //!
-//! What a file says of itself is not believed: its header is read first, and nothing behind it before the sizes in it add
-//! up to the length of the file and there is memory for them.
+//! Files are not trusted: the header is read and checked against the length of the file before the rest is read.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +19,7 @@ use fulgurite_jit::{Array, DType, Error, Result, Tensor, TensorType, Tree, named
 use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
 use serde_json::{Value, json};
 
+use crate::callback::StateDict;
 use crate::data::bounded;
 
 /// Writes a tree of tensors.
@@ -32,14 +32,14 @@ use crate::data::bounded;
 /// let file = std::env::temp_dir().join("fulgurite-doc.safetensors");
 /// let model = (Tensor::from_vec(&[2], vec![1.0f32, 2.0])?, Tensor::scalar(3i32));
 /// save(&file, &model)?;
-/// let again = load(&file, &model)?; // any tree of the same structure and types will do as a pattern
+/// let again = load(&file, &model)?; // any tree of the same structure and types can be the pattern
 /// assert_eq!(again.0.to_vec::<f32>()?, [1.0, 2.0]);
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
-/// When the file cannot be written (what was there before stays), or a leaf has no data.
+/// When the file cannot be written (an old file is kept), or a leaf has no data.
 pub fn save(path: impl AsRef<Path>, tree: &impl Tree) -> Result<()> {
     write(path.as_ref(), named_leaves(tree), &HostState::default())
 }
@@ -47,8 +47,8 @@ pub fn save(path: impl AsRef<Path>, tree: &impl Tree) -> Result<()> {
 /// Reads a tree of tensors of the structure and types of `like`.
 ///
 /// # Errors
-/// When the file cannot be read, is no such file, or holds other leaves: the error names each and both types, and says
-/// what to call where the file is that of a run.
+/// When the file cannot be read, is not a checkpoint, or holds other leaves. The error names each leaf and both types, and
+/// the function to call where the file is that of a run.
 pub fn load<T: Tree>(path: impl AsRef<Path>, like: &T) -> Result<T> {
     Checkpoint::read(path)?.restore(like, "", Reader::Load)
 }
@@ -61,21 +61,21 @@ pub struct Checkpoint {
     host: HostState,
 }
 
-/// Who reads a checkpoint: what is to be called instead depends on it, where the file is of the other kind.
+/// How a checkpoint is read. The hint in an error depends on it, where the file is of the other kind.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Reader {
     /// [`load`], for a tree that [`save`] wrote.
     Load,
-    /// One that wants a part of a run, or all of it.
+    /// A part of a run, or all of it.
     Run,
 }
 
-/// The host's part of a run.
+/// The host state of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct HostState {
     /// Steps taken.
     pub(crate) step: usize,
-    /// The epoch to go on in, and the batch of it to go on with.
+    /// The epoch and the batch to continue with.
     pub(crate) position: (usize, usize),
     /// What the order of the data depends on.
     pub(crate) loader: String,
@@ -83,7 +83,7 @@ pub(crate) struct HostState {
     pub(crate) validations: usize,
     /// [`Metrics`](crate::Metrics) as JSON.
     pub(crate) metrics: Value,
-    /// Name and state of each callback.
+    /// Name and JSON state of each callback that has a state.
     pub(crate) callbacks: Vec<(String, Value)>,
 }
 
@@ -91,16 +91,16 @@ impl Checkpoint {
     /// Reads a checkpoint.
     ///
     /// # Errors
-    /// When there is no such file, or it is no checkpoint.
+    /// When there is no such file, or it is not a checkpoint.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = contents(path).map_err(|e| e.context(format!("checkpoint {}", path.display())))?;
         let (tensors, host) =
-            parse(&bytes).map_err(|why| Error::new(format!("checkpoint {}: {why}", path.display())))?;
+            parse(&bytes).map_err(|reason| Error::new(format!("checkpoint {}: {reason}", path.display())))?;
         Ok(Checkpoint { path: path.to_path_buf(), tensors, host })
     }
 
-    /// The model of a run, in the structure and types of `like` (that of `init` will do).
+    /// The model of a run, in the structure and types of `like` (such as that of `init`).
     ///
     /// # Errors
     /// As [`load`].
@@ -113,7 +113,7 @@ impl Checkpoint {
         self.host.step
     }
 
-    /// The epoch (from 0) in which the run goes on.
+    /// The epoch (from 0) with which the run continues.
     pub fn epoch(&self) -> usize {
         self.host.position.0
     }
@@ -132,6 +132,19 @@ impl Checkpoint {
         &self.host
     }
 
+    /// The state of the callback `name`, if it has one.
+    pub(crate) fn callback(&self, name: &str) -> Result<Option<StateDict>> {
+        let Some(i) = self.host.callbacks.iter().position(|(saved, _)| saved == name) else { return Ok(None) };
+        let prefix = format!("{CALLBACKS}{i}.");
+        let mut tensors = Vec::new();
+        for (name, array) in &self.tensors {
+            if let Some(name) = name.strip_prefix(&prefix) {
+                tensors.push((name.to_string(), own(array)?));
+            }
+        }
+        Ok(Some(StateDict { value: self.host.callbacks[i].1.clone(), tensors }))
+    }
+
     /// The tensors whose names begin with `prefix` (all, where it is empty), in the structure of `like`.
     pub(crate) fn restore<T: Tree>(&self, like: &T, prefix: &str, reader: Reader) -> Result<T> {
         let mut faults = Vec::new();
@@ -147,7 +160,9 @@ impl Checkpoint {
                 Some(array) => found.push(own(array)?),
             }
         }
-        let belongs = |name: &str| prefix.is_empty() || name == prefix || name.starts_with(&format!("{prefix}."));
+        let is_in = |name: &str| prefix.is_empty() || name == prefix || name.starts_with(&format!("{prefix}."));
+        let is_of_callbacks = |name: &str| reader == Reader::Run && name.starts_with(CALLBACKS);
+        let belongs = |name: &str| is_in(name) && !is_of_callbacks(name);
         for name in self.tensors.keys().filter(|name| belongs(name)) {
             if !wanted.iter().any(|(wanted, _)| join(prefix, wanted) == *name) {
                 faults.push(format!("`{name}` is in the file, but not in the model"));
@@ -163,23 +178,23 @@ impl Checkpoint {
         let hint = match (reader, self.is_of_a_run()) {
             (Reader::Load, true) => {
                 ". It is the checkpoint of a run: its model is `Checkpoint::read(path)?.model(&like)`, and \
-                 `Trainer::ckpt_path` goes on from it"
+                 `Trainer::ckpt_path` resumes it"
             }
             (Reader::Run, false) => {
-                ". It holds a tree that `checkpoint::save` wrote, not a run to go on from: read it by `checkpoint::load`"
+                ". It holds a tree that `checkpoint::save` wrote, not a run to resume: read it by `checkpoint::load`"
             }
             _ => "",
         };
         Err(Error::new(format!("checkpoint {} does not fit: {}{more}{hint}", self.path.display(), faults.join("; "))))
     }
 
-    /// Was it written by a run? [`save`] has nothing to say of the host.
+    /// Was it written by a run? [`save`] writes no host state.
     fn is_of_a_run(&self) -> bool {
         self.host != HostState::default()
     }
 }
 
-/// A copy that nothing else holds: a step may overwrite it, and the checkpoint can be restored from again.
+/// A copy with one handle: a step may overwrite it, and the checkpoint stays as it is.
 fn own(array: &Array) -> Result<Tensor> {
     Array::from_bytes(array.ty(), array.bytes()).map(Tensor::from)
 }
@@ -194,10 +209,28 @@ fn join(prefix: &str, name: &str) -> String {
 
 // ---- writing
 
-/// The one key of the metadata: a map of several would be written in a different order by every process.
+/// The only key of the metadata: the order of several would differ between processes.
 const KEY: &str = "fulgurite";
 
-/// Writes leaves and the host's part.
+/// The prefix of the tensors of callbacks; the index of the callback follows.
+const CALLBACKS: &str = "callbacks.";
+
+/// Writes the leaves of a run, its host state, and the states of its callbacks.
+pub(crate) fn write_run(
+    path: &Path,
+    mut leaves: Vec<(String, Tensor)>,
+    mut host: HostState,
+    callbacks: impl Iterator<Item = (String, StateDict)>,
+) -> Result<()> {
+    for (i, (name, state)) in callbacks.filter(|(_, state)| !state.is_empty()).enumerate() {
+        let tensors = state.tensors.into_iter();
+        leaves.extend(tensors.map(|(tensor, value)| (format!("{CALLBACKS}{i}.{tensor}"), value)));
+        host.callbacks.push((name, state.value));
+    }
+    write(path, leaves, &host)
+}
+
+/// Writes leaves and the host state.
 pub(crate) fn write(path: &Path, leaves: Vec<(String, Tensor)>, host: &HostState) -> Result<()> {
     let context = |e: Error| e.context(format!("cannot write the checkpoint {}", path.display()));
     let arrays = leaves.into_iter().map(|(name, leaf)| Ok((name, Stored(leaf.into_array()?))));
@@ -207,27 +240,27 @@ pub(crate) fn write(path: &Path, leaves: Vec<(String, Tensor)>, host: &HostState
     replace(path, &bytes).map_err(|e| context(e.into()))
 }
 
-/// Writes a file beside `path`, and puts it in its place once it is safely on the disk.
+/// Writes a temporary file in the folder of `path`, syncs it, and renames it to `path`.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or(std::io::ErrorKind::InvalidFilename)?.to_string_lossy();
     fs::create_dir_all(folder)?;
     if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
-        let why = "what is there is a link, a folder, a device or a pipe, and is not replaced";
-        return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, why));
+        let reason = "what is there is a link, a folder, a device or a pipe, and is not replaced";
+        return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, reason));
     }
     remove_abandoned(folder, &name);
     let (temporary, mut file) = create_own(folder, &name)?;
     let result = file.write_all(bytes).and_then(|()| file.sync_all());
     let result = result.and_then(|()| fs::rename(&temporary, path)).and_then(|()| sync_folder(folder));
     if result.is_err() {
-        // Best effort: the error that matters is the one above.
+        // Best effort: the error to report is the one above.
         drop(fs::remove_file(&temporary));
     }
     result
 }
 
-/// A new file beside `name` that nobody else writes to, and that is locked as long as it is open.
+/// A new temporary file for `name`, which is locked while it is open.
 fn create_own(folder: &Path, name: &str) -> std::io::Result<(PathBuf, File)> {
     static WRITTEN: AtomicUsize = AtomicUsize::new(0);
     loop {
@@ -235,25 +268,25 @@ fn create_own(folder: &Path, name: &str) -> std::io::Result<(PathBuf, File)> {
         let temporary = folder.join(format!(".{name}.{own}.tmp"));
         match OpenOptions::new().write(true).create_new(true).open(&temporary) {
             Ok(file) => {
-                // Best effort: where files cannot be locked, none is taken for abandoned either.
+                // Best effort: where files cannot be locked, none is removed as abandoned either.
                 drop(file.try_lock());
                 return Ok((temporary, file));
             }
-            // Of a process elsewhere (in another container) that has the same number.
+            // Of a process with the same id in another container.
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
         }
     }
 }
 
-/// Puts the checkpoint `from` under the name `to`, too: without a copy where the disk can do that. What is at `to` already
-/// and is another regular file is replaced.
-pub(crate) fn take_along(from: &Path, to: &Path) -> Result<()> {
+/// Links the checkpoint `from` to `to`, or copies it where the file system has no links. A regular file at `to` is
+/// replaced.
+pub(crate) fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
     let context =
-        |e: std::io::Error| Error::from(e).context(format!("cannot take {} along to {}", from.display(), to.display()));
+        |e: std::io::Error| Error::from(e).context(format!("cannot link {} to {}", from.display(), to.display()));
     let folder = to.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(folder).map_err(context)?;
-    // A link to a link is a link: only of the file itself.
+    // A hard link to a symbolic link is a symbolic link: only regular files are linked.
     let is_linked = fs::symlink_metadata(from).is_ok_and(|there| there.is_file()) && fs::hard_link(from, to).is_ok();
     if is_linked {
         return sync_folder(folder).map_err(context);
@@ -261,8 +294,8 @@ pub(crate) fn take_along(from: &Path, to: &Path) -> Result<()> {
     replace(to, &contents(from)?).map_err(context)
 }
 
-/// Removes what writers of this file have left that were killed: their process is no more, and nobody (in another
-/// container, where processes have other numbers) holds the file. (Where processes cannot be looked up, nothing.)
+/// Removes the temporary files that killed writers of this file have left: their process does not exist, and no process
+/// (of another container, with other process ids) holds a lock. Does nothing where there is no `/proc`.
 fn remove_abandoned(folder: &Path, name: &str) {
     let processes = Path::new("/proc");
     let Ok(entries) = fs::read_dir(folder) else { return };
@@ -280,13 +313,13 @@ fn remove_abandoned(folder: &Path, name: &str) {
             && entry.file_type().is_ok_and(|kind| kind.is_file())
             && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
         {
-            // Best effort: it is only in the way.
+            // Best effort: the file does no harm.
             drop(fs::remove_file(entry.path()));
         }
     }
 }
 
-/// A new name is on the disk only when its folder is. (Elsewhere than on Unix a folder cannot be opened.)
+/// A rename is durable once the folder is synced. (A folder can be opened on Unix only.)
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
@@ -320,18 +353,18 @@ impl View for Stored {
 
 // ---- reading
 
-/// The most bytes that a header may have, as in all programs that read safetensors.
-const MOST_HEADER: u64 = 100_000_000;
+/// The largest header, as in other readers of safetensors.
+const MAX_HEADER: u64 = 100_000_000;
 
-/// The first bytes of a file, as far as its header goes, and that header, once the sizes in it add up to `length`.
+/// The first bytes of a file, up to the end of its header, and the header, whose sizes add up to `length`.
 fn header(file: &mut File, length: u64) -> std::result::Result<(Vec<u8>, Value), String> {
     const COUNT: u64 = size_of::<u64>() as u64;
-    let no_file = |why: &dyn std::fmt::Display| format!("is no safetensors file ({why})");
+    let no_file = |reason: &dyn std::fmt::Display| format!("is no safetensors file ({reason})");
     let mut count = [0; COUNT as usize];
     file.read_exact(&mut count).map_err(|e| no_file(&e))?;
     let header = u64::from_le_bytes(count);
     let rest = length.saturating_sub(COUNT);
-    if header > rest.min(MOST_HEADER) {
+    if header > rest.min(MAX_HEADER) {
         return Err(no_file(&format!("it says that its header has {header} bytes; {rest} follow")));
     }
     let mut bytes = count.to_vec();
@@ -351,7 +384,7 @@ fn header(file: &mut File, length: u64) -> std::result::Result<(Vec<u8>, Value),
     Ok((bytes, json))
 }
 
-/// All of a file that is what its header says.
+/// The bytes of a file whose header fits its length.
 fn contents(path: &Path) -> Result<Vec<u8>> {
     let (mut file, length) = bounded::open(path)?;
     let (mut bytes, _) = header(&mut file, length).map_err(Error::new)?;
@@ -361,7 +394,7 @@ fn contents(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The step that the run had taken which wrote this file; `None` where it cannot be read or is not of a run.
+/// The step count of the run that wrote this file; `None` where it cannot be read or is not of a run.
 pub(crate) fn step_of(path: &Path) -> Option<usize> {
     let (mut file, length) = bounded::open(path).ok()?;
     let (_, header) = header(&mut file, length).ok()?;
@@ -400,7 +433,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Parsed, String> {
     Ok((tensors, host))
 }
 
-/// Counted up when the metadata changes in a way that older programs cannot read.
+/// Incremented when the metadata changes in a way that older versions cannot read.
 const FORMAT: u64 = 1;
 
 impl HostState {
@@ -422,7 +455,7 @@ impl HostState {
         if json.get("format")?.as_u64()? != FORMAT {
             return None;
         }
-        // No run gets this far, and all that is counted on from them still fits.
+        // At most `i64::MAX`, so that counting on from them does not overflow.
         let count = |name: &str| usize::try_from(json.get(name)?.as_i64()?).ok();
         let callback = |value: &Value| Some((value.get(0)?.as_str()?.to_string(), value.get(1)?.clone()));
         Some(HostState {

@@ -1,13 +1,13 @@
 //! Losses and scores: functions of predictions and targets, with the definitions of Optax 0.2.8.
 //!
-//! Shapes are checked rather than broadcast: a loss of `[64, 1]` against `[64]` is a mistake that broadcasting would
-//! hide. The mistake is returned by the compiled step, with the user's line.
+//! Shapes are checked and not broadcast: a loss of `[64, 1]` against `[64]` is a mistake that broadcasting would hide. The
+//! compiled step returns the error, with the user's line.
 
 use std::panic::Location;
 
 use fulgurite_jit::{DType, Error, Tensor, TensorType};
 
-/// The negative log-likelihood of integer labels, one per example: logits `[…, classes]`, labels `[…]` (i32 or u32)
+/// `optax.softmax_cross_entropy_with_integer_labels`: the negative log-likelihood of integer labels, one per example. Logits `[…, classes]`, labels `[…]` (i32 or u32)
 /// give `[…]`. Take `.mean()` for the loss of a batch. The loss of a label outside of `0..classes` is NaN.
 ///
 /// ```
@@ -31,7 +31,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.logsumexp(-1) - picked
 }
 
-/// The mean of squared differences, a scalar. Both operands have one shape.
+/// `optax.squared_error`, and its mean, a scalar. The operands have one shape.
 #[track_caller]
 pub fn mse(predictions: &Tensor, targets: &Tensor) -> Tensor {
     if let Err(bad) = check_shapes("mse", predictions, targets, Location::caller()) {
@@ -40,7 +40,8 @@ pub fn mse(predictions: &Tensor, targets: &Tensor) -> Tensor {
     (predictions - targets).square().mean()
 }
 
-/// The binary cross entropy of each element: logits and targets (probabilities in 0..=1) of one shape.
+/// `optax.sigmoid_binary_cross_entropy`: the binary cross entropy of each element. Logits and targets (probabilities in
+/// 0..=1) have one shape.
 #[track_caller]
 pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
     if let Err(bad) = check_shapes("binary_cross_entropy", logits, targets, Location::caller()) {
@@ -50,7 +51,8 @@ pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
     targets * (-logits).softplus() + (1.0 - targets) * logits.softplus()
 }
 
-/// Huber's loss of each element: `e² / 2` for errors up to `delta`, a straight line beyond. Operands of one shape.
+/// `optax.huber_loss`: Huber's loss of each element, `e² / 2` for errors up to `delta` and linear beyond. The operands have
+/// one shape.
 #[track_caller]
 pub fn huber(predictions: &Tensor, targets: &Tensor, delta: f64) -> Tensor {
     if let Err(bad) = check_shapes("huber", predictions, targets, Location::caller()) {
@@ -62,7 +64,7 @@ pub fn huber(predictions: &Tensor, targets: &Tensor, delta: f64) -> Tensor {
     quadratic.square() * 0.5 + linear * delta
 }
 
-/// The share of examples whose largest logit is their label's, an f32 scalar: logits `[…, classes]`, labels `[…]`.
+/// The fraction of examples whose largest logit is that of their label, an f32 scalar: logits `[…, classes]`, labels `[…]`.
 #[track_caller]
 pub fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
     if let Err(bad) = check_labels("accuracy", logits, labels, Location::caller()) {
@@ -72,7 +74,7 @@ pub fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
 }
 
 fn check_labels(op: &str, logits: &Tensor, labels: &Tensor, at: &'static Location<'static>) -> Result<(), Tensor> {
-    let why = match logits.shape() {
+    let reason = match logits.shape() {
         _ if logits.error().or(labels.error()).is_some() => return Ok(()),
         _ if !logits.dtype().is_float() => "the logits are not floats".to_string(),
         [] => "the logits have no axis of classes".to_string(),
@@ -82,7 +84,7 @@ fn check_labels(op: &str, logits: &Tensor, labels: &Tensor, at: &'static Locatio
         _ if labels.dtype().is_int() => return Ok(()),
         _ => "the labels are to be integers (i32 or u32)".to_string(),
     };
-    Err(failed(op, logits, labels, &why, at))
+    Err(failed(op, logits, labels, &reason, at))
 }
 
 fn check_shapes(op: &str, x: &Tensor, y: &Tensor, at: &'static Location<'static>) -> Result<(), Tensor> {
@@ -92,7 +94,7 @@ fn check_shapes(op: &str, x: &Tensor, y: &Tensor, at: &'static Location<'static>
     Err(failed(op, x, y, "the shapes differ; `reshape` or `squeeze` one of them", at))
 }
 
-/// What stands in place of a loss that cannot be computed: the scalar that it would have become.
-fn failed(op: &str, x: &Tensor, y: &Tensor, why: &str, at: &'static Location<'static>) -> Tensor {
-    Tensor::failed(TensorType::scalar(DType::F32), Error::op(op, format!("{} and {}: {why}", x.ty(), y.ty()), at))
+/// A poisoned scalar in place of a loss that cannot be computed.
+fn failed(op: &str, x: &Tensor, y: &Tensor, reason: &str, at: &'static Location<'static>) -> Tensor {
+    Tensor::failed(TensorType::scalar(DType::F32), Error::op(op, format!("{} and {}: {reason}", x.ty(), y.ty()), at))
 }

@@ -1,14 +1,20 @@
-//! Metrics on the host: the latest value of each name.
+//! Metrics: what steps log, and the latest value of each name on the host.
 
 use std::fmt;
 use std::sync::Arc;
 
-use fulgurite_jit::Result;
-use serde_json::{Map, Value, json};
+use fulgurite_jit::{Result, Tensor, Tree};
+use serde_json::{Value, json};
 
-use crate::module::Metric;
+/// A scalar that a step has logged. The name is structure: each call of the program returns the one it was traced with.
+#[derive(Clone, Debug, Tree)]
+pub(crate) struct Metric {
+    #[tree(static)]
+    pub(crate) name: Arc<str>,
+    pub(crate) value: Tensor,
+}
 
-/// The latest value of everything that was logged, in the order of first appearance.
+/// The latest value of each metric, in the order in which they were first logged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics(Vec<Entry>);
 
@@ -65,7 +71,7 @@ impl Metrics {
         Value::Array(self.0.iter().map(entry).collect())
     }
 
-    /// From a checkpoint; `None` where it is not what [`Metrics::to_json`] writes.
+    /// From a checkpoint; `None` where [`Metrics::to_json`] did not write it.
     pub(crate) fn from_json(value: &Value) -> Option<Self> {
         let entry = |entry: &Value| {
             let name = entry.get(0)?.as_str()?.into();
@@ -87,7 +93,7 @@ impl fmt::Display for Metrics {
     }
 }
 
-/// A number in few characters, for people.
+/// A number in few characters, for display.
 pub(crate) struct Short(pub(crate) f64);
 
 impl fmt::Display for Short {
@@ -102,7 +108,7 @@ impl fmt::Display for Short {
 }
 
 impl FromIterator<(Arc<str>, f64)> for Metrics {
-    /// As logged in epoch 0; of equal names the last counts.
+    /// As logged in epoch 0. Of equal names the last is kept.
     fn from_iter<I: IntoIterator<Item = (Arc<str>, f64)>>(values: I) -> Self {
         let mut metrics = Metrics::default();
         for (name, value) in values {
@@ -112,7 +118,7 @@ impl FromIterator<(Arc<str>, f64)> for Metrics {
     }
 }
 
-/// Reads what a step has logged. This is where the loop waits for the device.
+/// Reads what a step has logged, which waits for the device.
 pub(crate) fn read(metrics: &[Metric]) -> Result<Vec<(Arc<str>, f64)>> {
     let value = |metric: &Metric| {
         let array = metric.value.array().map_err(|e| e.context(format!("the metric `{}`", metric.name)))?;
@@ -124,7 +130,7 @@ pub(crate) fn read(metrics: &[Metric]) -> Result<Vec<(Arc<str>, f64)>> {
 /// The mean of each metric over batches, weighted by their examples.
 #[derive(Debug, Default)]
 pub(crate) struct WeightedMean {
-    // Handles, read at the end: the loop over the batches never waits.
+    // On the device until the end, so that the loop over the batches does not wait.
     batches: Vec<(Vec<Metric>, usize)>,
 }
 
@@ -148,7 +154,7 @@ impl WeightedMean {
     }
 }
 
-/// A float as JSON. JSON knows neither NaN nor infinities, and must give back every bit: a string does both.
+/// A float as a JSON string, which keeps every bit, NaN and infinities.
 pub(crate) fn float_to_json(value: f64) -> Value {
     Value::String(value.to_string())
 }
@@ -156,9 +162,4 @@ pub(crate) fn float_to_json(value: f64) -> Value {
 /// What [`float_to_json`] wrote.
 pub(crate) fn float_from_json(value: &Value) -> Option<f64> {
     value.as_str()?.parse().ok()
-}
-
-/// An empty JSON object, the state of what has none.
-pub(crate) fn no_state() -> Value {
-    Value::Object(Map::new())
 }

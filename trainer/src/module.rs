@@ -1,4 +1,4 @@
-//! What a user writes: the model, the loss, the optimiser. [`Trainer::fit`](crate::Trainer::fit) makes a step of it.
+//! What a user defines: the model, the loss, the optimiser. [`Trainer::fit`](crate::Trainer::fit) makes a step of them.
 //!
 //! Not done here: compiling and calling that step (`fit`), and everything on the host.
 
@@ -11,8 +11,9 @@ use fulgurite_jit::random::Key;
 use fulgurite_jit::trace::location;
 use fulgurite_jit::{DType, Error, Result, Tensor, TensorType, Tree};
 
+use crate::fit::run::Run;
+use crate::metrics::Metric;
 use crate::optim::{Optimizer, apply_updates};
-use crate::run::Run;
 use crate::state::TrainState;
 
 /// The state of a run of module `M` with optimiser `O`.
@@ -21,14 +22,14 @@ pub type StateOf<M, O> =
 
 /// A model together with how it is trained.
 ///
-/// The type itself holds settings (sizes, rates), not tensors: those are in [`LightningModule::Model`], which goes in
-/// and out of the compiled step. `Clone`, because the compiled step keeps a copy of the settings it was traced with.
+/// The type holds settings (sizes, rates). Tensors belong into [`LightningModule::Model`], an argument and result of the
+/// compiled step. `Clone`, because the compiled step keeps a copy of the settings it was traced with.
 ///
 /// ```
 /// use fulgurite_jit::{Key, Tensor, gelu};
 /// use fulgurite_trainer::loss::{accuracy, cross_entropy};
 /// use fulgurite_trainer::nn::Mlp;
-/// use fulgurite_trainer::optim::{adam, clip_by_global_norm, cosine_decay};
+/// use fulgurite_trainer::optim::{adam, clip_by_global_norm, schedule::cosine_decay};
 /// use fulgurite_trainer::{LightningModule, Optimizer, StepCx, chain};
 ///
 /// #[derive(Clone)]
@@ -55,10 +56,10 @@ pub type StateOf<M, O> =
 /// }
 /// ```
 pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
-    /// The parameters, and whatever else of tensors is to live from step to step.
+    /// The parameters, and other tensors that live from step to step.
     type Model: Tree + Clone + 'static;
-    /// What the data loader gives.
-    type Batch: Tree + Clone + 'static;
+    /// The batches of the data loader.
+    type Batch: Tree + Clone + Send + 'static;
 
     /// The model before training. Traced and compiled, as the steps are.
     fn init(&self, key: Key) -> Self::Model;
@@ -77,12 +78,12 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
 
     /// The whole training step: from the state before to the state after. Traced.
     ///
-    /// As it stands here: the gradient of [`LightningModule::training_step`], the optimiser's updates, applied. Write
-    /// it yourself for what does not fit that form (Lightning's manual optimisation): several losses, updates in turn,
-    /// no gradient at all. [`default_step`] is the one that stands here, to add to; [`StepCx::value_and_grad`] is its
-    /// gradient, with the logs and keys of what it differentiates. Leaves of the model that are not trained (running
-    /// means, say) are set in the state that is returned. The counter `step` and the `key` are the trainer's; what you
-    /// return in them is ignored.
+    /// By default: the gradient of [`LightningModule::training_step`], and the optimiser's updates, applied. Define it for
+    /// what does not fit that form (Lightning's manual optimisation): several losses, alternating updates, no gradient at
+    /// all. [`default_step`] is the default, to be called by a step that adds to it; [`StepCx::value_and_grad`] is its
+    /// gradient, with the logs and keys of the differentiated function. Leaves of the model that are not trained (running
+    /// means, say) are set in the state that is returned. The counter `step` and the `key` are the trainer's; what is
+    /// returned in them is ignored.
     fn step<O: Optimizer>(
         &self,
         optimizer: &O,
@@ -93,13 +94,21 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
         default_step(self, optimizer, state, batch, cx)
     }
 
-    /// Before the first step, on the host: the model as it starts (or as the checkpoint had it).
+    /// The parts of the state that callbacks may set ([`HookCx::set_leaf`](crate::HookCx::set_leaf)): names of leaves, or of
+    /// parts that hold them, such as `model`, `model.layers.0.weight` or `opt_state.learning_rate`; `*` stands for any one
+    /// component. None, unless defined. The step count and the key cannot be set.
+    fn changeable(&self) -> &[&str] {
+        &[]
+    }
+
+    /// Before the first step, on the host: the initial model, or that of the checkpoint.
     fn on_fit_start(&self, model: &Self::Model, run: &mut Run) -> Result<()> {
         let _ = (model, run);
         Ok(())
     }
 
-    /// After each validation, on the host: for samples, plots, scores that need more than a step.
+    /// After each validation, on the host, with the model that was validated: for samples, plots, and scores that need
+    /// more than a step.
     fn on_validation_end(&self, model: &Self::Model, run: &mut Run) -> Result<()> {
         let _ = (model, run);
         Ok(())
@@ -112,8 +121,8 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
     }
 }
 
-/// The step of a module that does not write its own: the gradient of [`LightningModule::training_step`], the optimiser's
-/// updates, applied.
+/// The default [`LightningModule::step`]: the gradient of [`LightningModule::training_step`], and the optimiser's updates,
+/// applied.
 ///
 /// ```
 /// use fulgurite_jit::{Key, Tensor, Tree};
@@ -155,7 +164,7 @@ pub fn default_step<M: LightningModule, O: Optimizer>(
     TrainState { model: apply_updates(state.model, updates), opt_state, step: state.step, key: state.key }
 }
 
-/// What a step has besides the model and the batch: random keys, the step count, a place to log.
+/// The context of a step: random keys, the step count, logging.
 #[derive(Clone, Debug)]
 pub struct StepCx {
     key: Key,
@@ -163,48 +172,40 @@ pub struct StepCx {
     metrics: Vec<Metric>,
 }
 
-/// A logged scalar. The name is structure: it comes back with each call of the program that was traced with it.
-#[derive(Clone, Debug, Tree)]
-pub(crate) struct Metric {
-    #[tree(static)]
-    pub(crate) name: Arc<str>,
-    pub(crate) value: Tensor,
-}
-
 impl StepCx {
     pub(crate) fn new(key: Key, step: Tensor) -> Self {
         StepCx { key, step, metrics: Vec::new() }
     }
 
-    /// Logs a scalar of this step under a name: a traced value, which comes back with the step's results and is read
-    /// only when it is due. Passing a tensor that is not a scalar, or a name twice, is an error of the step.
+    /// Logs a traced scalar under a name. It is a result of the step, and is read when the trainer logs it. A tensor that is
+    /// not a scalar, or a name that is logged twice, is an error of the step.
     #[track_caller]
     pub fn log(&mut self, name: impl Into<Arc<str>>, value: impl Borrow<Tensor>) {
         let (name, mut value) = (name.into(), value.borrow().clone());
-        let why = if self.has_logged(&name) {
+        let reason = if self.has_logged(&name) {
             format!("`{name}` is logged twice in one step")
         } else if value.rank() > 0 && value.error().is_none() {
             format!("`{name}` is {}, not a scalar: take its mean() or sum()", value.ty())
         } else {
             String::new()
         };
-        if !why.is_empty() {
-            let error = Error::op("log", why, Location::caller());
+        if !reason.is_empty() {
+            let error = Error::op("log", reason, Location::caller());
             value = Tensor::failed(TensorType::scalar(DType::F32), error);
         }
         self.metrics.push(Metric { name, value });
     }
 
-    /// The value of `loss` at `model`, which is a float scalar, and its gradient. What it logs and draws from its `cx` is
-    /// logged and drawn in this step.
+    /// The value of `loss` at `model`, which is a float scalar, and its gradient. What it logs and the keys it takes from its
+    /// `cx` are those of this step.
     #[track_caller]
     pub fn value_and_grad<M: Tree>(&mut self, loss: impl Fn(&M, &mut StepCx) -> Tensor, model: &M) -> (Tensor, M) {
         let ((loss, ()), grads) = self.value_and_grad_aux(|model, cx| (loss(model, cx), ()), model);
         (loss, grads)
     }
 
-    /// As [`StepCx::value_and_grad`] for a function that gives something else besides the loss, such as the next running
-    /// means, which is passed on: `((loss, aux), gradient)`.
+    /// As [`StepCx::value_and_grad`] for a function with a second result, such as the next running means:
+    /// `((loss, aux), gradient)`.
     #[track_caller]
     pub fn value_and_grad_aux<M: Tree, A: Tree>(
         &mut self,
@@ -212,29 +213,29 @@ impl StepCx {
         model: &M,
     ) -> ((Tensor, A), M) {
         let here = Location::caller();
-        // What is logged and drawn inside the gradient's trace leaves it as a result beside the loss.
-        let ((loss, (aux, drawn)), grads) = value_and_grad_aux(|model: &M| {
+        // Metrics and the key of the gradient's trace are results of it, beside the loss.
+        let ((loss, (aux, outputs)), grads) = value_and_grad_aux(|model: &M| {
             let mut inner = self.clone();
             let (loss, aux) = loss(model, &mut inner);
-            (checked_loss(loss, here), (aux, inner.into_drawn()))
+            (checked_loss(loss, here), (aux, inner.into_outputs()))
         })(model);
-        self.set_drawn(drawn);
+        self.set_outputs(outputs);
         ((loss, aux), grads)
     }
 
-    /// Logs the loss before all else, unless the step has logged something under that name itself.
+    /// Logs the loss as the first metric, unless the step has logged that name itself.
     fn log_loss(&mut self, loss: Tensor) {
         if !self.has_logged("loss") {
             self.metrics.insert(0, Metric { name: "loss".into(), value: loss });
         }
     }
 
-    /// Has something been logged under this name in this step?
+    /// Has this name been logged in this step?
     pub fn has_logged(&self, name: &str) -> bool {
         self.metrics.iter().any(|metric| &*metric.name == name)
     }
 
-    /// A random key for this step alone; another one at each call.
+    /// A random key of this step, a new one at each call.
     ///
     /// It is the `sub` of JAX's idiom `key, sub = split(key)`, with the run's key, which is part of the state.
     #[track_caller]
@@ -244,17 +245,17 @@ impl StepCx {
         sub
     }
 
-    /// How many steps came before this one, an i32 scalar.
+    /// The number of steps before this one, an i32 scalar.
     pub fn step(&self) -> &Tensor {
         &self.step
     }
 
-    /// What the step has logged, and the key that is left.
-    pub(crate) fn into_drawn(self) -> (Vec<Metric>, Key) {
+    /// What the step has logged, and the next key.
+    pub(crate) fn into_outputs(self) -> (Vec<Metric>, Key) {
         (self.metrics, self.key)
     }
 
-    pub(crate) fn set_drawn(&mut self, (metrics, key): (Vec<Metric>, Key)) {
+    pub(crate) fn set_outputs(&mut self, (metrics, key): (Vec<Metric>, Key)) {
         (self.metrics, self.key) = (metrics, key);
     }
 }
@@ -265,7 +266,7 @@ fn checked_loss(loss: Tensor, otherwise: &'static Location<'static>) -> Tensor {
         return loss;
     }
     let what = if loss.rank() > 0 { ": take its mean() or sum()" } else { "" };
-    let why = format!("the module's loss: it must give a float scalar, not {}{what}", loss.ty());
+    let reason = format!("the module's loss: it must give a float scalar, not {}{what}", loss.ty());
     let at = location(&loss).unwrap_or(otherwise);
-    Tensor::failed(TensorType::scalar(DType::F32), Error::op("training_step", why, at))
+    Tensor::failed(TensorType::scalar(DType::F32), Error::op("training_step", reason, at))
 }

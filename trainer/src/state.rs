@@ -1,9 +1,9 @@
-//! The state that a training step takes and gives back.
+//! The state of a training step, its first argument and result.
 
 use fulgurite_jit::random::Key;
 use fulgurite_jit::{Tensor, Tree};
 
-/// All that changes from step to step on the device: the leaves of a checkpoint.
+/// Everything on the device that changes from step to step: the leaves of a checkpoint.
 #[derive(Clone, Debug, Tree)]
 pub struct TrainState<M, S> {
     /// The model.
@@ -12,6 +12,6 @@ pub struct TrainState<M, S> {
     pub opt_state: S,
     /// Steps taken, i32.
     pub step: Tensor,
-    /// Where the random numbers of the next step come from.
+    /// The key for the random numbers of the next step.
     pub key: Key,
 }

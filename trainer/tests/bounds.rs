@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use common::{Curve, bytes, data, folder, loader, message, quiet};
 use fulgurite_jit::{DType, Key, Result, Tensor, TensorType};
-use fulgurite_trainer::data::{Memory, MnistData, read_idx};
+use fulgurite_trainer::data::{BatchBuffers, MnistData, read_idx};
 use fulgurite_trainer::loss::mse;
 use fulgurite_trainer::nn::Linear;
 use fulgurite_trainer::optim::adam;
 use fulgurite_trainer::{
-    ArrayDataset, Callback, CsvLogger, DataLoader, DataModule, Dataset, LightningModule, ModelCheckpoint, Optimizer,
-    Run, StepCx,
+    ArrayDataset, Callback, CsvLogger, DataLoader, DataModule, Dataset, HookCx, LightningModule, ModelCheckpoint,
+    Optimizer, Run, StepCx,
 };
 
 /// As many examples as one likes: each is its own number.
@@ -26,7 +26,7 @@ impl Dataset for Numbers {
         self.0
     }
 
-    fn gather(&self, indices: &[u32], memory: &mut Memory) -> Result<Tensor> {
+    fn gather(&self, indices: &[u32], memory: &mut BatchBuffers) -> Result<Tensor> {
         let numbers: Vec<u8> = indices.iter().flat_map(|i| i.to_ne_bytes()).collect();
         Ok(memory.tensor(TensorType::new(DType::U32, &[indices.len()]), |bytes| bytes.copy_from_slice(&numbers)))
     }
@@ -73,7 +73,7 @@ fn batches_larger_than_the_dataset() -> Result<()> {
     Ok(())
 }
 
-/// A run over more examples than are listed goes on in the middle of an epoch with the same bits.
+/// A run over more examples than a table holds is resumed in the middle of an epoch with the same bits.
 #[test]
 fn many_examples_are_resumed_exactly() -> Result<()> {
     let folder = folder();
@@ -84,7 +84,7 @@ fn many_examples_are_resumed_exactly() -> Result<()> {
     let trainer = |steps| quiet(folder.path()).max_steps(steps).callback(ModelCheckpoint::last());
     let whole = trainer(24).fit(&Curve, &data)?;
     let first = trainer(13).fit(&Curve, &data)?;
-    let rest = trainer(24).fit_from(first.last_checkpoint.expect("a checkpoint"), &Curve, &data)?;
+    let rest = trainer(24).ckpt_path(first.last_checkpoint.expect("a checkpoint")).fit(&Curve, &data)?;
     assert_eq!(bytes(&rest.model), bytes(&whole.model));
     Ok(())
 }
@@ -93,15 +93,15 @@ fn many_examples_are_resumed_exactly() -> Result<()> {
 fn an_example_that_is_not_there_is_an_error() -> Result<()> {
     for shape in [vec![10], vec![10, 2], vec![10, 3], vec![10, 0]] {
         let data = ArrayDataset::new(Tensor::zeros(&shape))?;
-        assert_eq!(data.gather(&[9, 0], &mut Memory::default())?.shape()[0], 2);
+        assert_eq!(data.gather(&[9, 0], &mut BatchBuffers::default())?.shape()[0], 2);
         for bad in [10, u32::MAX] {
-            let text = message(data.gather(&[0, bad], &mut Memory::default()));
+            let text = message(data.gather(&[0, bad], &mut BatchBuffers::default()));
             assert!(text.contains(&format!("there is no example {bad}")) && text.contains("10"), "{text}");
         }
     }
     let empty = ArrayDataset::new(Tensor::zeros(&[0, 3]))?;
-    assert!(message(empty.gather(&[0], &mut Memory::default())).contains("no example 0"));
-    assert_eq!(empty.gather(&[], &mut Memory::default())?.shape(), [0, 3]);
+    assert!(message(empty.gather(&[0], &mut BatchBuffers::default())).contains("no example 0"));
+    assert_eq!(empty.gather(&[], &mut BatchBuffers::default())?.shape(), [0, 3]);
     Ok(())
 }
 
@@ -122,7 +122,7 @@ fn mnist_of_any_rank_is_read_or_explained() -> Result<()> {
         for labels in [&[][..], &[2]] {
             let count = labels.iter().product::<u32>() as usize;
             std::fs::write(folder.path().join("train-labels-idx1-ubyte"), idx(labels, &vec![1; count]))?;
-            let read = MnistData::new(folder.path()).train_loader();
+            let read = MnistData::new(folder.path()).train_dataloader();
             if shape.first() == labels.first() && !labels.is_empty() {
                 assert_eq!(read?.examples(), 2);
             } else {
@@ -154,7 +154,7 @@ fn what_is_read_of_a_file_has_a_bound() -> Result<()> {
     Ok(())
 }
 
-/// A device without an end and a pipe that nobody writes to are not waited for.
+/// Devices without an end and pipes without a writer are rejected, and not read.
 #[cfg(unix)]
 #[test]
 fn data_are_read_of_regular_files_alone() -> Result<()> {
@@ -212,10 +212,12 @@ impl LightningModule for Quoted {
 }
 
 /// Logs one more, from the host, later: the table gets wider.
+#[derive(Clone)]
 struct Later;
 
 impl Callback for Later {
-    fn on_epoch_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_epoch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         // The folder can be had from a shared reference.
         let shared: &Run = run;
         let folder: PathBuf = shared.folder()?.to_path_buf();

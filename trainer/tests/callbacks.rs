@@ -5,7 +5,7 @@ mod common;
 use common::{Curve, Script, data, folder, loader, message, one_batch, quiet};
 use fulgurite_jit::{Result, Tensor, Tree};
 use fulgurite_trainer::checkpoint::load;
-use fulgurite_trainer::{Callback, Checkpoint, EarlyStopping, Mode, ModelCheckpoint, Run};
+use fulgurite_trainer::{Callback, Checkpoint, EarlyStopping, HookCx, Mode, ModelCheckpoint};
 
 fn epochs(script: &[f32], callback: EarlyStopping) -> Result<(usize, Option<String>)> {
     let folder = folder();
@@ -19,7 +19,7 @@ fn early_stopping() -> Result<()> {
     let smaller = || EarlyStopping::new("score").mode(Mode::Min);
     let (epoch, why) = epochs(&[5.0, 4.0, 4.5, 3.0, 3.5, 3.0, 3.1, 1.0, 1.0], smaller())?;
     assert_eq!(epoch, 7, "the third in a row that is not below 3");
-    assert!(why.is_some_and(|why| why.contains("`score` has not got better for 3 epochs")));
+    assert!(why.is_some_and(|why| why.contains("`score` has not improved for 3 epochs")));
     assert_eq!(epochs(&[5.0, 4.0, 3.0, 2.0], smaller())?, (4, None));
     assert_eq!(epochs(&[5.0, 4.5, 4.2, 4.1, 0.0], smaller().min_delta(1.0).patience(3))?.0, 4);
     assert_eq!(epochs(&[1.0, 2.0, 2.0, 3.0], smaller().mode(Mode::Max).patience(1))?.0, 3);
@@ -38,7 +38,7 @@ fn thresholds_that_are_nan_are_errors() {
     }
 }
 
-/// A run that was stopped early and is resumed stops again, and one that was killed while waiting goes on waiting.
+/// A run that was stopped early stops again when it is resumed; one that was killed earlier keeps its wait count.
 #[test]
 fn early_stopping_is_resumed() -> Result<()> {
     let folder = folder();
@@ -51,9 +51,9 @@ fn early_stopping_is_resumed() -> Result<()> {
     assert_eq!(whole.epoch, 7);
     let part = trainer(6).fit(&module, &one_batch())?;
     assert_eq!((part.epoch, part.stopped), (6, None));
-    let rest = trainer(8).fit_from(part.last_checkpoint.expect("a checkpoint"), &module, &one_batch())?;
+    let rest = trainer(8).ckpt_path(part.last_checkpoint.expect("a checkpoint")).fit(&module, &one_batch())?;
     assert_eq!((rest.epoch, &rest.stopped), (7, &whole.stopped));
-    let again = trainer(8).fit_from(rest.last_checkpoint.expect("a checkpoint"), &module, &one_batch())?;
+    let again = trainer(8).ckpt_path(rest.last_checkpoint.expect("a checkpoint")).fit(&module, &one_batch())?;
     assert_eq!(again.epoch, 7);
     Ok(())
 }
@@ -101,7 +101,7 @@ fn every_few_steps() -> Result<()> {
     let own = folder.path().join("own");
     let result = quiet(folder.path())
         .max_steps(7)
-        .callback(ModelCheckpoint::last().every_n_steps(3).folder(&own))
+        .callback(ModelCheckpoint::last().every_n_train_steps(3).dirpath(&own))
         .fit(&Curve, &data())?;
     assert_eq!(Checkpoint::read(own.join("last.safetensors"))?.step(), 7, "and at the end");
     assert_eq!(result.last_checkpoint, Some(own.join("last.safetensors")));
@@ -114,7 +114,7 @@ fn a_folder_that_cannot_be_written() {
     let folder = folder();
     let file = folder.path().join("file");
     std::fs::write(&file, "").expect("a file");
-    let callback = ModelCheckpoint::last().folder(&file);
+    let callback = ModelCheckpoint::last().dirpath(&file);
     let text = message(quiet(folder.path()).max_steps(1).callback(callback).fit(&Curve, &data()));
     assert!(text.contains("cannot write the checkpoint") && text.contains("file/last.safetensors"), "{text}");
 }
@@ -130,7 +130,7 @@ fn names_of_metrics() {
     assert!(text.contains("smaller or a larger `quality`"), "{text}");
     let text =
         message(quiet(folder.path()).max_epochs(2).callback(ModelCheckpoint::best("val_acc")).fit(&Curve, &loader()));
-    assert!(text.contains("ModelCheckpoint watches the metric `val_acc`"), "{text}");
+    assert!(text.contains("ModelCheckpoint monitors the metric `val_acc`"), "{text}");
     // It may come with the first validation, in the second epoch.
     let later = quiet(folder.path()).max_epochs(2).check_val_every_n_epoch(2);
     assert!(later.callback(EarlyStopping::new("val_loss")).fit(&Curve, &data()).is_ok());
@@ -143,10 +143,12 @@ fn names_of_metrics() {
 }
 
 /// Stops, logs from the host, and saves.
+#[derive(Clone)]
 struct Busy;
 
 impl Callback for Busy {
-    fn on_step_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_batch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         if run.step() == 3 {
             run.log("host", 0.25);
             let file = run.folder()?.join("three.safetensors");

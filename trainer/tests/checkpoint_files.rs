@@ -9,7 +9,7 @@ use std::path::Path;
 use common::{Curve, Script, bytes, data, folder, message, one_batch, quiet};
 use fulgurite_jit::{Error, Result, Tensor};
 use fulgurite_trainer::checkpoint::{load, save};
-use fulgurite_trainer::{Callback, Checkpoint, EarlyStopping, FitResult, Mode, ModelCheckpoint, Run};
+use fulgurite_trainer::{Callback, Checkpoint, EarlyStopping, FitResult, HookCx, Mode, ModelCheckpoint};
 
 /// A safetensors file of a header, as many bytes of data as are given, and a length of the file (the rest is a hole).
 fn hostile(path: &Path, header: &str, data: &[u8], length: Option<u64>) -> Result<()> {
@@ -143,7 +143,7 @@ fn the_best_of_another_folder_is_not_taken_for_ones_own() -> Result<()> {
     let module = Script(vec![3.0, 9.0, 1.0, 2.0]);
     let fit = |epochs, from: Option<std::path::PathBuf>| {
         let trainer = quiet(root.path()).max_epochs(epochs).callback(ModelCheckpoint::last());
-        let trainer = trainer.callback(ModelCheckpoint::best("score").mode(Mode::Min).folder(&own));
+        let trainer = trainer.callback(ModelCheckpoint::best("score").mode(Mode::Min).dirpath(&own));
         let trainer = trainer.callback(best());
         match from {
             Some(file) => trainer.ckpt_path(file).fit(&module, &one_batch()),
@@ -159,14 +159,16 @@ fn the_best_of_another_folder_is_not_taken_for_ones_own() -> Result<()> {
     Ok(())
 }
 
-/// A run that goes on from before the best of then: the file has the state of another step by now.
+/// A run resumed from before the best: the file holds the state of another step by now.
 #[test]
 fn a_file_that_was_replaced_since_does_not_count() -> Result<()> {
     let root = folder();
     let module = Script(vec![3.0, 9.0]);
+    #[derive(Clone)]
     struct Keep;
     impl Callback for Keep {
-        fn on_epoch_end(&mut self, run: &mut Run) -> Result<()> {
+        fn on_train_epoch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+            let run = &mut *cx.run;
             let file = run.folder()?.join(format!("checkpoints/kept-{}.safetensors", run.step()));
             run.save(file);
             Ok(())
@@ -194,14 +196,15 @@ fn a_trial_names_no_files_and_makes_no_folder() -> Result<()> {
 fn a_best_that_was_removed_is_not_named() -> Result<()> {
     let root = folder();
     let own = root.path().join("own");
+    #[derive(Clone)]
     struct Remove(std::path::PathBuf);
     impl Callback for Remove {
-        fn on_fit_end(&mut self, _: &mut Run) -> Result<()> {
+        fn on_fit_end(&mut self, _: &mut HookCx<'_>) -> Result<()> {
             std::fs::remove_file(&self.0).map_err(Error::from)
         }
     }
     let trainer = quiet(root.path()).max_epochs(2).callback(Remove(own.join("best.safetensors")));
-    let result = trainer.callback(best().folder(&own)).fit(&Script(vec![2.0, 1.0]), &one_batch())?;
+    let result = trainer.callback(best().dirpath(&own)).fit(&Script(vec![2.0, 1.0]), &one_batch())?;
     assert_eq!(result.best_checkpoint, None);
     Ok(())
 }
@@ -218,8 +221,8 @@ fn a_folder_has_one_name() -> Result<()> {
         std::fs::create_dir_all(root.path().join("x"))?;
         quiet(root.path())
             .max_epochs(3)
-            .callback(best().folder(&own))
-            .callback(ModelCheckpoint::best("score").mode(Mode::Min).folder(&other))
+            .callback(best().dirpath(&own))
+            .callback(ModelCheckpoint::best("score").mode(Mode::Min).dirpath(&other))
             .fit(&Script(vec![2.0, 3.0, 1.0]), &one_batch())?;
         assert_eq!(Checkpoint::read(own.join("best.safetensors"))?.step(), 2);
         assert_eq!(Checkpoint::read(own.join("best-score.safetensors"))?.step(), 3);
@@ -263,8 +266,8 @@ fn numbers_in_the_metadata_that_lie_are_errors() -> Result<()> {
     std::fs::write(&file, &good)?;
     with_metadata(&file, |host| {
         for callback in host["callbacks"].as_array_mut().expect("callbacks") {
-            if callback[1].get("waited").is_some() {
-                callback[1]["waited"] = u64::MAX.into();
+            if callback[1].get("wait_count").is_some() {
+                callback[1]["wait_count"] = u64::MAX.into();
             }
         }
     })?;

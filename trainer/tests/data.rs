@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::{folder, message, points};
 use fulgurite_jit::{Array, DType, Result, Tensor, TensorType, Tree};
-use fulgurite_trainer::data::{Memory, MnistData, read_idx};
+use fulgurite_trainer::data::{BatchBuffers, MnistData, read_idx};
 use fulgurite_trainer::{ArrayDataset, DataLoader, DataModule, Dataset};
 use ndarray::{Array1, Array2, s};
 
@@ -50,7 +50,7 @@ fn shuffles_are_functions_of_seed_and_epoch() -> Result<()> {
     for from in 0..loader.batches() {
         assert_eq!(epoch(&loader, 3, from)?, third[from..]);
     }
-    // One iterator that goes on from epoch to epoch, and back.
+    // One iterator over several epochs, and back.
     let mut batches = loader.iter()?;
     for e in [0, 1, 3, 0] {
         batches.seek(e, 0);
@@ -85,14 +85,14 @@ fn batches_of_any_form() -> Result<()> {
     // A view in another memory order is copied into rows.
     let transposed = x.t().to_owned().reversed_axes();
     let data = ArrayDataset::new((x, transposed, Array1::from_iter((0..5).map(|i| i % 2 == 0))))?;
-    let (a, b, c) = data.gather(&[4, 0], &mut Memory::default())?;
+    let (a, b, c) = data.gather(&[4, 0], &mut BatchBuffers::default())?;
     assert_eq!(a.to_vec::<f32>()?, [40.0, 41.0, 0.0, 1.0]);
     assert_eq!(b.to_vec::<f32>()?, a.to_vec::<f32>()?);
     assert_eq!(c.to_vec::<bool>()?, [true, true]);
 
     let tree = Batch { image: Tensor::zeros(&[5, 2, 2]), flag: Tensor::from_vec(&[5], vec![1u32; 5])? };
     let data = ArrayDataset::from_tree(tree)?;
-    let batch = data.gather(&[1, 2, 3], &mut Memory::default())?;
+    let batch = data.gather(&[1, 2, 3], &mut BatchBuffers::default())?;
     assert_eq!((batch.image.shape(), batch.flag.shape()), (&[3, 2, 2][..], &[3][..]));
     assert_eq!(data.slice(1..3)?.len(), 2);
     assert!(message(data.slice(3..6)).contains("3..6 of 5"));
@@ -141,7 +141,7 @@ impl Dataset for Squares {
         10
     }
 
-    fn gather(&self, indices: &[u32], memory: &mut Memory) -> Result<Tensor> {
+    fn gather(&self, indices: &[u32], memory: &mut BatchBuffers) -> Result<Tensor> {
         if indices.contains(&9) {
             return Err(fulgurite_jit::Error::new("nine is missing"));
         }
@@ -171,7 +171,7 @@ impl Dataset for Changing {
         self.1(self.0.fetch_add(1, Relaxed))
     }
 
-    fn gather(&self, indices: &[u32], _: &mut Memory) -> Result<Tensor> {
+    fn gather(&self, indices: &[u32], _: &mut BatchBuffers) -> Result<Tensor> {
         Tensor::from_vec(&[indices.len()], indices.to_vec())
     }
 }
@@ -236,19 +236,19 @@ fn idx_files() -> Result<()> {
 #[test]
 fn mnist_from_its_files() -> Result<()> {
     let folder = folder();
-    let text = message(MnistData::new(folder.path().join("mnist")).train_loader());
+    let text = message(MnistData::new(folder.path().join("mnist")).train_dataloader());
     assert!(text.contains("there is no such folder") && text.contains("train-images-idx3-ubyte.gz"), "{text}");
 
     let pixels: Vec<u8> = (0..20 * 4).map(|i| (i * 3) as u8).collect();
     let labels: Vec<u8> = (0..20).map(|i| i % 10).collect();
     std::fs::write(folder.path().join("t10k-images-idx3-ubyte.gz"), gz(&idx(&[20, 2, 2], &pixels)))?;
-    let text = message(MnistData::new(folder.path()).val_loader());
+    let text = message(MnistData::new(folder.path()).val_dataloader());
     assert!(text.contains("t10k-labels-idx1-ubyte") && text.contains("no such file"), "{text}");
 
     std::fs::write(folder.path().join("t10k-labels-idx1-ubyte"), idx(&[20], &labels))?;
     let data = MnistData::new(folder.path()).batch_size(6);
-    assert_eq!(data.train_loader()?.examples(), 18, "nine tenths, where there are no training files");
-    let val = data.val_loader()?.expect("validation data");
+    assert_eq!(data.train_dataloader()?.examples(), 18, "nine tenths, where there are no training files");
+    let val = data.val_dataloader()?.expect("validation data");
     let (images, labels) = val.iter()?.next().expect("a batch")?.0;
     assert_eq!(images.ty().to_string(), "f32[2,4]");
     assert_eq!(labels.to_vec::<i32>()?, [8, 9]);
@@ -260,8 +260,8 @@ fn mnist_from_its_files() -> Result<()> {
     ] {
         std::fs::write(folder.path().join(name), bytes)?;
     }
-    assert_eq!(data.train_loader()?.examples(), 3);
-    assert_eq!(data.val_loader()?.expect("validation data").examples(), 20);
+    assert_eq!(data.train_dataloader()?.examples(), 3);
+    assert_eq!(data.val_dataloader()?.expect("validation data").examples(), 20);
     Ok(())
 }
 
@@ -275,9 +275,10 @@ fn arrays_keep_what_they_were_given() -> Result<()> {
 
 #[test]
 fn a_batch_that_there_is_no_memory_for_is_an_error_and_the_next_is_not() -> Result<()> {
-    let mut memory = Memory::default();
-    let ones =
-        |memory: &mut Memory, shape: &[usize]| memory.tensor(TensorType::new(DType::Bool, shape), |to| to.fill(1));
+    let mut memory = BatchBuffers::default();
+    let ones = |memory: &mut BatchBuffers, shape: &[usize]| {
+        memory.tensor(TensorType::new(DType::Bool, shape), |to| to.fill(1))
+    };
     for _ in 0..2 {
         // More than any machine has, more than memory can be, and that hidden by an extent of 0.
         for shape in [&[1 << 52][..], &[1 << 40, 1 << 40], &[1 << 40, 1 << 40, 0]] {

@@ -7,6 +7,7 @@ use fulgurite_jit::{DType, Key, Result, Tensor, leaves, relu};
 use fulgurite_runtime::jit;
 use fulgurite_trainer::loss::{accuracy, binary_cross_entropy, cross_entropy, huber, mse};
 use fulgurite_trainer::nn::{Linear, Mlp};
+use fulgurite_trainer::optim::schedule::*;
 use fulgurite_trainer::optim::*;
 use fulgurite_trainer::{apply_updates, chain};
 

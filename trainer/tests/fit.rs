@@ -12,8 +12,8 @@ use fulgurite_trainer::loss::mse;
 use fulgurite_trainer::nn::Linear;
 use fulgurite_trainer::optim::{manual, sgd};
 use fulgurite_trainer::{
-    ArrayDataset, Callback, CsvLogger, DataLoader, LightningModule, Optimizer, Run, StateOf, StepCx, TrainState,
-    Trainer, apply_updates,
+    ArrayDataset, Callback, CsvLogger, DataLoader, HookCx, LightningModule, Optimizer, Run, StateOf, StepCx,
+    TrainState, Trainer, apply_updates,
 };
 
 #[test]
@@ -26,7 +26,7 @@ fn a_curve_is_learnt() -> Result<()> {
     let val_loss = result.metrics.get("val_loss").expect("a score");
     assert!(loss < 0.1 && val_loss < 0.1, "{loss} {val_loss}");
     assert!(result.metrics.get("size").is_some(), "what the step has logged");
-    assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "nothing is written that was not asked for");
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "only loggers and callbacks write files");
 
     let again = quiet(folder.path()).max_epochs(40).fit(&Curve, &data())?;
     assert_eq!(bytes(&again.model), bytes(&result.model), "one seed, one result");
@@ -45,7 +45,7 @@ fn scores_are_weighted_by_examples() -> Result<()> {
     assert_close(&whole, &[result.metrics.get("val_loss").expect("a score")], 1e-5, 1e-7);
     let metrics = quiet(folder.path()).validate(&Curve, &result.model, &data())?;
     assert_eq!(metrics.get("val_loss"), result.metrics.get("val_loss"));
-    assert!(message(quiet(folder.path()).validate(&Curve, &result.model, &loader())).contains("val_loader"));
+    assert!(message(quiet(folder.path()).validate(&Curve, &result.model, &loader())).contains("val_dataloader"));
     Ok(())
 }
 
@@ -109,19 +109,24 @@ impl Diary {
 }
 
 impl Callback for Diary {
-    fn on_fit_start(&mut self, run: &mut Run) -> Result<()> {
+    fn on_fit_start(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.note("start", run)
     }
-    fn on_step_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_batch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.note("step", run)
     }
-    fn on_validation_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_validation_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.note("validation", run)
     }
-    fn on_epoch_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_epoch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.note("epoch", run)
     }
-    fn on_fit_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_fit_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.note("end", run)
     }
 }
@@ -180,7 +185,7 @@ fn metrics_as_csv() -> Result<()> {
     let read =
         |version: usize| std::fs::read_to_string(folder.path().join(format!("test/version_{version}/metrics.csv")));
     let text = read(0)?;
-    assert_eq!(text, read(1)?, "the same run, a version of its own");
+    assert_eq!(text, read(1)?, "the same run, another version");
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(rows[0], ["step", "epoch", "loss", "size", "val_loss"]);
     let places: Vec<_> = rows[1..].iter().map(|row| (row[0], row[1], row[4].is_empty())).collect();
@@ -314,7 +319,7 @@ impl LightningModule for Faulty {
     fn training_step(&self, model: &Linear, (x, y): &Self::Batch, cx: &mut StepCx) -> Tensor {
         let prediction = model.call(x);
         match self.0 {
-            "shapes" => mse(&prediction, &y.index(0)),
+            "shapes" => mse(&prediction, &y.index_in_dim(0, 0)),
             "vector" => (prediction - y).square(),
             "logs a vector" => {
                 cx.log("all", &prediction);
@@ -331,7 +336,7 @@ impl LightningModule for Faulty {
 
     fn validation_step(&self, model: &Linear, (x, y): &Self::Batch, cx: &mut StepCx) {
         if self.0 == "validation" {
-            cx.log("val_loss", mse(&model.call(x), &y.index(0)));
+            cx.log("val_loss", mse(&model.call(x), &y.index_in_dim(0, 0)));
         }
     }
 }
@@ -368,7 +373,7 @@ fn mistakes_in_settings_are_explained() {
     let fit = |trainer: Trainer| message(trainer.fit(&Curve, &data()));
     assert!(fit(trainer().log_every_n_steps(0)).contains("`log_every_n_steps` is 0"));
     assert!(fit(trainer().check_val_every_n_epoch(0)).contains("`check_val_every_n_epoch` is 0"));
-    assert!(fit(trainer().limit_train_batches(1.5)).contains("a share lies in"));
+    assert!(fit(trainer().limit_train_batches(1.5)).contains("a fraction lies in"));
     assert!(fit(trainer().limit_train_batches(-1)).contains("cannot be negative"));
     assert!(fit(trainer().limit_train_batches(0)).contains("no batch to train on"));
     let empty = DataLoader::new(points(0));
@@ -382,7 +387,7 @@ fn mistakes_in_settings_are_explained() {
     assert!(text.contains("cannot make the run's folder") && text.contains("default_root_dir"), "{text}");
 }
 
-/// Looks at its model on the host.
+/// Reads its model on the host.
 #[derive(Clone)]
 struct Watched;
 

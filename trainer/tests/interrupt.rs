@@ -1,4 +1,4 @@
-//! Ctrl-C, in a process of its own.
+//! Ctrl-C, in a separate process.
 
 mod common;
 
@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use common::{Curve, bytes, data, folder, loader, message, quiet};
 use fulgurite_jit::{Error, Result};
-use fulgurite_trainer::{Callback, Run, interrupt};
+use fulgurite_trainer::{Callback, HookCx, interrupt};
 
 /// Asks for the end at a step, as the signal handler does.
+#[derive(Clone)]
 struct PressAt(usize);
 
 impl Callback for PressAt {
-    fn on_step_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_batch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         if run.step() == self.0 {
             interrupt::interrupt();
         }
@@ -29,11 +31,11 @@ fn ctrl_c_ends_a_run_that_can_go_on() -> Result<()> {
         let folder = folder();
         let result = quiet(folder.path()).max_epochs(3).callback(PressAt(step)).fit(&Curve, &data())?;
         assert!(result.interrupted);
-        // The request of step 10 comes before the validation of its epoch, which is left to the run that goes on.
+        // The request of step 10 comes before the validation of its epoch, which the resumed run does.
         assert_eq!((result.step, result.epoch), (step, (step - 1) / 5));
-        let path = result.last_checkpoint.expect("a checkpoint is written, though nobody asked for one");
+        let path = result.last_checkpoint.expect("a checkpoint is written without a callback");
         assert!(path.ends_with("test/version_0/checkpoints/last.safetensors"));
-        let rest = quiet(folder.path()).max_epochs(3).fit_from(path, &Curve, &data())?;
+        let rest = quiet(folder.path()).max_epochs(3).ckpt_path(path).fit(&Curve, &data())?;
         assert!(!rest.interrupted);
         assert_eq!(bytes(&rest.model), bytes(&expected.model), "step {step}");
         assert_eq!(rest.metrics, expected.metrics);
@@ -59,10 +61,11 @@ fn a_real_signal() -> Result<()> {
     Ok(())
 }
 
+#[derive(Clone)]
 struct Fails;
 
 impl Callback for Fails {
-    fn on_fit_end(&mut self, _: &mut Run) -> Result<()> {
+    fn on_fit_end(&mut self, _: &mut HookCx<'_>) -> Result<()> {
         Err(Error::new("at the end"))
     }
 }

@@ -60,7 +60,7 @@ fn layers_take_examples_and_batches() -> Result<()> {
         })
         .collect();
     assert_close(&y, &expected, 1e-5, 1e-6);
-    let one = x.index(1).index(0);
+    let one = x.index_in_dim(1, 0).index_in_dim(0, 0);
     assert_close(&layer.call(&one), &expected[4..6], 1e-5, 1e-6);
 
     let deep = Mlp::new(3, 4, 5, 2, relu, Key::new(0));
@@ -98,7 +98,7 @@ fn cross_entropy_is_that_of_optax() -> Result<()> {
     assert_close(&accuracy(&x, &y), &[0.5], 0.0, 0.0);
 
     // The derivative of the first row: softmax minus one-hot.
-    let slope = grad(|x: &Tensor| cross_entropy(x, &Tensor::scalar(0i32)))(&x.index(0));
+    let slope = grad(|x: &Tensor| cross_entropy(x, &Tensor::scalar(0i32)))(&x.index_in_dim(0, 0));
     let e: Vec<f64> = logits[0].iter().map(|&x| f64::from(x).exp()).collect();
     let sum: f64 = e.iter().sum();
     assert_close(&slope, &[e[0] / sum - 1.0, e[1] / sum, e[2] / sum], 1e-5, 1e-6);

@@ -9,8 +9,8 @@ use common::{at, folder, message, quiet};
 use fulgurite_jit::{Key, Result, Tensor};
 use fulgurite_trainer::optim::manual;
 use fulgurite_trainer::{
-    ArrayDataset, Callback, Checkpoint, DataLoader, EarlyStopping, LightningModule, Mode, ModelCheckpoint, Optimizer,
-    Run, StateOf, StepCx, TrainState, Trainer,
+    ArrayDataset, Callback, Checkpoint, DataLoader, EarlyStopping, HookCx, LightningModule, Mode, ModelCheckpoint,
+    Optimizer, StateOf, StepCx, TrainState, Trainer,
 };
 
 /// Its only parameter counts steps. Each step logs `of_step` and each validation `val`, as the scripts say.
@@ -58,6 +58,7 @@ impl LightningModule for Scripts {
 }
 
 /// Notes what has changed in a folder, and after which moment.
+#[derive(Clone)]
 struct Watcher {
     folder: PathBuf,
     moment: String,
@@ -77,7 +78,7 @@ impl Watcher {
         files.sort();
         if files != self.seen {
             let note = format!("{}: {}", self.moment, files.join(", "));
-            self.notes.lock().expect("nobody has panicked").push(note);
+            self.notes.lock().expect("no thread has panicked").push(note);
             self.seen = files;
         }
         self.moment = next;
@@ -86,19 +87,22 @@ impl Watcher {
 }
 
 impl Callback for Watcher {
-    fn on_step_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_batch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.look(format!("step {}", run.step()))
     }
 
-    fn on_validation_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_validation_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.look(format!("validation {}", run.epoch()))
     }
 
-    fn on_epoch_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_epoch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         self.look(format!("epoch {}", run.epoch()))
     }
 
-    fn on_fit_end(&mut self, _: &mut Run) -> Result<()> {
+    fn on_fit_end(&mut self, _: &mut HookCx<'_>) -> Result<()> {
         self.look("run".into())
     }
 }
@@ -119,14 +123,14 @@ fn written_in(
     let notes = Arc::<Mutex<Vec<String>>>::default();
     let mut watcher = Watcher { folder: own.clone(), moment: String::new(), seen: Vec::new(), notes: notes.clone() };
     watcher.look("start".into())?;
-    notes.lock().expect("nobody has panicked").clear();
-    let trainer = set(quiet(root).max_epochs(3)).callback(watcher).callback(callback.folder(&own));
+    notes.lock().expect("no thread has panicked").clear();
+    let trainer = set(quiet(root).max_epochs(3)).callback(watcher).callback(callback.dirpath(&own));
     trainer.fit(module, &data())?;
     // After the run, once more.
-    let seen = notes.lock().expect("nobody has panicked").last().cloned().unwrap_or_default();
+    let seen = notes.lock().expect("no thread has panicked").last().cloned().unwrap_or_default();
     let mut last = Watcher { folder: own, moment: "run".into(), seen: Vec::new(), notes: notes.clone() };
     last.look(String::new())?;
-    let mut notes = notes.lock().expect("nobody has panicked").clone();
+    let mut notes = notes.lock().expect("no thread has panicked").clone();
     // Nothing new at the end of the run is no note.
     let files = |note: &str| note.split_once(": ").map(|(_, files)| files.to_string());
     if notes.last().is_some_and(|note| note.starts_with("run: ") && files(note) == files(&seen)) {
@@ -148,7 +152,7 @@ fn last_is_written_at_the_end_of_each_epoch_and_of_the_run() -> Result<()> {
 
 #[test]
 fn last_every_n_steps_is_written_after_each_nth_step_and_at_the_end_of_the_run() -> Result<()> {
-    let last = ModelCheckpoint::last().every_n_steps(2);
+    let last = ModelCheckpoint::last().every_n_train_steps(2);
     let notes = written(last, &scripts(), |trainer| trainer.max_steps(7))?;
     assert_eq!(notes, ["step 2: last of 2", "step 4: last of 4", "step 6: last of 6", "run: last of 7"]);
     Ok(())
@@ -170,7 +174,7 @@ fn best_is_scored_at_the_end_of_each_epoch_after_its_validation() -> Result<()> 
 fn best_does_not_look_in_an_epoch_without_a_value() -> Result<()> {
     let notes = written(best("val"), &scripts(), |trainer| trainer.check_val_every_n_epoch(2))?;
     assert_eq!(notes, ["epoch 1: best of 6"]);
-    // The value of epoch 1 is not taken for one of epoch 2.
+    // The value of epoch 1 does not count in epoch 2.
     let module = Scripts { epochs: vec![0.0, 1.0, 5.0], ..scripts() };
     let notes = written(best("val").save_top_k(3), &module, |trainer| trainer.check_val_every_n_epoch(2))?;
     assert_eq!(notes, ["epoch 1: epoch=1-step=6 of 6"]);
@@ -182,9 +186,9 @@ fn best_of_steps_every_n_steps_is_scored_by_the_very_step() -> Result<()> {
     // Of steps 2, 4, 6, 8: 3, 1, 6, 7. The neighbours (5, 4, 9, 2, 8) would say otherwise.
     for log_every in [1, 3, 50] {
         let set = |trainer: Trainer| trainer.log_every_n_steps(log_every);
-        let notes = written(best("of_step").every_n_steps(2), &scripts(), set)?;
+        let notes = written(best("of_step").every_n_train_steps(2), &scripts(), set)?;
         assert_eq!(notes, ["step 2: best of 2", "step 6: best of 6", "step 8: best of 8"]);
-        let notes = written(best("of_step").mode(Mode::Min).every_n_steps(2), &scripts(), set)?;
+        let notes = written(best("of_step").mode(Mode::Min).every_n_train_steps(2), &scripts(), set)?;
         assert_eq!(notes, ["step 2: best of 2", "step 4: best of 4"]);
     }
     Ok(())
@@ -194,25 +198,25 @@ fn best_of_steps_every_n_steps_is_scored_by_the_very_step() -> Result<()> {
 fn best_of_validation_every_n_steps_is_scored_at_the_next_validation() -> Result<()> {
     // After steps 4 and 8 come the validations of epochs 1 and 2; epoch 0, the least, is not looked at.
     let least = || best("val").mode(Mode::Min);
-    let notes = written(least().every_n_steps(4), &scripts(), |trainer| trainer)?;
+    let notes = written(least().every_n_train_steps(4), &scripts(), |trainer| trainer)?;
     assert_eq!(notes, ["epoch 1: best of 6", "epoch 2: best of 9"]);
-    let notes = written(least().every_n_steps(1), &scripts(), |trainer| trainer)?;
+    let notes = written(least().every_n_train_steps(1), &scripts(), |trainer| trainer)?;
     assert_eq!(notes, ["epoch 0: best of 3"]);
-    let notes = written(least().every_n_steps(7), &scripts(), |trainer| trainer)?;
+    let notes = written(least().every_n_train_steps(7), &scripts(), |trainer| trainer)?;
     assert_eq!(notes, ["epoch 2: best of 9"]);
-    let notes = written(least().every_n_steps(10), &scripts(), |trainer| trainer)?;
+    let notes = written(least().every_n_train_steps(10), &scripts(), |trainer| trainer)?;
     assert!(notes.is_empty(), "{notes:?}");
     // Validation in epoch 1 alone: step 2 waits for it.
-    let notes = written(least().every_n_steps(2), &scripts(), |trainer| trainer.check_val_every_n_epoch(2))?;
+    let notes = written(least().every_n_train_steps(2), &scripts(), |trainer| trainer.check_val_every_n_epoch(2))?;
     assert_eq!(notes, ["epoch 1: best of 6"]);
     Ok(())
 }
 
-/// Between the step and the validation the run is stopped, and goes on.
+/// The run is stopped between the step and the validation, and resumed.
 #[test]
 fn what_waits_for_a_validation_waits_after_a_resumption() -> Result<()> {
     let root = folder();
-    let callback = || best("val").mode(Mode::Min).every_n_steps(4);
+    let callback = || best("val").mode(Mode::Min).every_n_train_steps(4);
     let notes = written_in(root.path(), callback(), &scripts(), |trainer| {
         trainer.max_steps(5).callback(ModelCheckpoint::last())
     })?;
@@ -231,7 +235,7 @@ fn save_top_k_keeps_the_best_k_and_removes_the_one_that_no_longer_is() -> Result
         notes,
         [format!("epoch 0: {first}"), format!("epoch 1: {first}, {second}"), format!("epoch 2: {second}, {third}"),]
     );
-    let notes = written(best("of_step").every_n_steps(2).save_top_k(2), &scripts(), |trainer| trainer)?;
+    let notes = written(best("of_step").every_n_train_steps(2).save_top_k(2), &scripts(), |trainer| trainer)?;
     let of = |epoch: usize, step: usize| format!("epoch={epoch}-step={step} of {step}");
     assert_eq!(
         notes,
@@ -271,7 +275,7 @@ fn files_of_an_earlier_run_are_never_removed() -> Result<()> {
         let trainer = quiet(root.path()).max_epochs(epochs).callback(ModelCheckpoint::last());
         let trainer = trainer.callback(callback()).callback(top());
         match from {
-            Some(file) => trainer.fit_from(file, &module, &data()),
+            Some(file) => trainer.ckpt_path(file).fit(&module, &data()),
             None => trainer.fit(&module, &data()),
         }
     };
@@ -297,7 +301,7 @@ fn files_of_an_earlier_run_are_never_removed() -> Result<()> {
     Ok(())
 }
 
-/// Whatever ended it: not a number, good enough, no better for long.
+/// For every reason: NaN, the threshold, the patience.
 #[test]
 fn a_run_that_was_ended_for_any_reason_is_over_when_it_is_resumed() -> Result<()> {
     let stopping = || EarlyStopping::new("val").mode(Mode::Max);
@@ -305,30 +309,30 @@ fn a_run_that_was_ended_for_any_reason_is_over_when_it_is_resumed() -> Result<()
         (stopping(), vec![f32::NAN, 1.0, 2.0], "`val` is NaN"),
         (stopping(), vec![f32::INFINITY, 1.0, 2.0], "`val` is inf"),
         (stopping().stopping_threshold(3.0), vec![4.0, 5.0, 6.0], "good enough"),
-        (stopping().patience(1), vec![1.0, 1.0, 6.0], "not got better for 1 epochs"),
+        (stopping().patience(1), vec![1.0, 1.0, 6.0], "not improved for 1 epochs"),
     ];
     for (callback, epochs, why) in reasons {
         let root = folder();
         let module = Scripts { epochs, ..scripts() };
         let trainer = || {
-            // It is asked for before there is a reason, and has it all the same.
+            // The checkpoint is requested before there is a reason, and holds it.
             quiet(root.path()).max_epochs(3).callback(ModelCheckpoint::last()).callback(callback.clone())
         };
         let first = trainer().fit(&module, &data())?;
         assert!(first.stopped.as_ref().is_some_and(|text| text.contains(why)), "{:?}", first.stopped);
         let mut from = first.last_checkpoint.clone().expect("a last");
         for _ in 0..2 {
-            let again = trainer().fit_from(&from, &module, &data())?;
+            let again = trainer().ckpt_path(&from).fit(&module, &data())?;
             assert_eq!((again.step, again.epoch), (first.step, first.epoch));
             let text = again.stopped.expect("a reason");
             assert_eq!(text, format!("it had ended before: {}", first.stopped.clone().expect("a reason")));
             from = again.last_checkpoint.expect("a last");
         }
-        // Without it, or with other settings, the run goes on.
-        let rest = quiet(root.path()).max_epochs(3).fit_from(&from, &module, &data())?;
+        // Without it, or with other settings, the run continues.
+        let rest = quiet(root.path()).max_epochs(3).ckpt_path(&from).fit(&module, &data())?;
         assert_eq!((rest.epoch, rest.stopped), (3, None));
         let other = callback.clone().patience(9).check_finite(false).stopping_threshold(100.0);
-        let rest = quiet(root.path()).max_epochs(3).callback(other).fit_from(&from, &module, &data())?;
+        let rest = quiet(root.path()).max_epochs(3).callback(other).ckpt_path(&from).fit(&module, &data())?;
         assert_eq!((rest.epoch, rest.stopped), (3, None));
     }
     Ok(())
@@ -342,7 +346,7 @@ fn the_first_reason_is_the_one_that_is_kept() -> Result<()> {
     let module = Scripts { epochs: vec![1.0, 2.0, 3.0], ..scripts() };
     let trainer = || quiet(root.path()).max_epochs(3).callback(callback()).callback(ModelCheckpoint::last());
     let first = trainer().fit(&module, &data())?;
-    let again = trainer().fit_from(first.last_checkpoint.expect("a last"), &module, &data())?;
+    let again = trainer().ckpt_path(first.last_checkpoint.expect("a last")).fit(&module, &data())?;
     let why = first.stopped.expect("a reason");
     assert!(why.contains("good enough"), "{why}");
     assert_eq!(again.stopped, Some(format!("it had ended before: {why}")));
@@ -367,10 +371,10 @@ fn callbacks_of_other_settings_have_states_of_their_own() -> Result<()> {
             .callback(best("val"))
             .callback(best("val").mode(Mode::Min))
             .callback(best("val").save_top_k(2))
-            .callback(best("val").every_n_steps(2))
+            .callback(best("val").every_n_train_steps(2))
     };
     let first = trainer(2).fit(&module, &data())?;
-    let rest = trainer(3).fit_from(first.last_checkpoint.expect("a checkpoint"), &module, &data())?;
+    let rest = trainer(3).ckpt_path(first.last_checkpoint.expect("a checkpoint")).fit(&module, &data())?;
     assert_eq!((rest.epoch, rest.step), (3, 9));
     let folder = root.path().join("test/version_1/checkpoints");
     let step = |name: &str| Ok::<_, fulgurite_jit::Error>(Checkpoint::read(folder.join(name))?.step());
@@ -401,7 +405,7 @@ fn two_of_a_run_write_files_of_their_own() -> Result<()> {
     Ok(())
 }
 
-/// Of two that share a folder, whichever is added first in the run that goes on, and even if it is new.
+/// Two callbacks share a folder, in either order in the resumed run, and where one of them is new.
 #[test]
 fn the_best_of_another_callback_is_not_overwritten_after_a_resumption() -> Result<()> {
     let module = Scripts { epochs: vec![9.0, 1.0, 2.0], ..scripts() };
@@ -409,14 +413,14 @@ fn the_best_of_another_callback_is_not_overwritten_after_a_resumption() -> Resul
         let root = folder();
         let own = root.path().join("own");
         // `val` is best after epoch 0; `of_step` gets better in each epoch.
-        let (val, of_step) = (|| best("val").folder(&own), || best("of_step").folder(&own));
+        let (val, of_step) = (|| best("val").dirpath(&own), || best("of_step").dirpath(&own));
         let trainer = |epochs| quiet(root.path()).max_epochs(epochs).log_every_n_steps(1);
         let first = trainer(2).callback(val()).callback(ModelCheckpoint::last());
         let first = if both_at_first { first.callback(of_step()) } else { first }.fit(&module, &data())?;
         let from = first.last_checkpoint.expect("a last");
         let from =
             if from.starts_with(&own) { root.path().join("test/version_0/checkpoints/last.safetensors") } else { from };
-        trainer(3).callback(of_step()).callback(val()).fit_from(&from, &module, &data())?;
+        trainer(3).callback(of_step()).callback(val()).ckpt_path(&from).fit(&module, &data())?;
         let step = |name: &str| Ok::<_, fulgurite_jit::Error>(Checkpoint::read(own.join(name))?.step());
         assert_eq!((step("best.safetensors")?, step("best-of_step.safetensors")?), (3, 9), "{both_at_first}");
     }
@@ -437,6 +441,7 @@ fn after_a_resumption_the_best_is_a_file_that_is_there() -> Result<()> {
 }
 
 /// Does nothing, under the name of its type.
+#[derive(Clone)]
 struct Nothing;
 
 impl Callback for Nothing {}

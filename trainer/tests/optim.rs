@@ -6,6 +6,7 @@ mod common;
 use common::assert_close;
 use fulgurite_jit::{DType, Key, Result, Tensor, Tree};
 use fulgurite_runtime::{Jit, jit};
+use fulgurite_trainer::optim::schedule::*;
 use fulgurite_trainer::optim::*;
 use fulgurite_trainer::{apply_updates, chain};
 
@@ -62,7 +63,7 @@ fn adam_and_its_kin() {
     let mut direction = adam_loop(0.9, 0.999, 1e-8, false);
     check(adam(0.1), |g, _, t| scaled(direction(g, t), -0.1));
     let mut direction = adam_loop(0.8, 0.95, 1e-3, true);
-    check(adam(0.1).betas(0.8, 0.95).eps(1e-3).nesterov(true), |g, _, t| scaled(direction(g, t), -0.1));
+    check(adam(0.1).b1(0.8).b2(0.95).eps(1e-3).nesterov(true), |g, _, t| scaled(direction(g, t), -0.1));
     let mut direction = adam_loop(0.9, 0.999, 1e-8, false);
     check(adamw(0.1).weight_decay(0.01), |g, p, t| {
         direction(g, t).iter().zip(p).map(|(d, p)| -0.1 * (d + 0.01 * p)).collect()
@@ -113,7 +114,7 @@ struct Mixed {
     key: Key,
 }
 
-/// Integer leaves stay as they are, f64 leaves stay f64, whatever the optimiser.
+/// Integer leaves stay as they are, f64 leaves stay f64, for every optimiser.
 #[test]
 fn leaves_keep_their_types() -> Result<()> {
     fn run(optimizer: impl Optimizer) -> Result<()> {
@@ -130,7 +131,7 @@ fn leaves_keep_their_types() -> Result<()> {
         });
         let (after, _) = step.call(params)?;
         assert_eq!(after.counter.item::<i32>()?, 7);
-        assert_eq!(after.key.data().to_vec::<u32>()?, [0, 5]);
+        assert_eq!(after.key.key_data().to_vec::<u32>()?, [0, 5]);
         assert_eq!(after.weight.dtype(), DType::F32);
         assert_eq!(after.double.dtype(), DType::F64);
         assert!(after.weight.to_vec::<f32>()?[0] < 1.0 && after.double.to_vec::<f64>()?[1] < 1.0);

@@ -1,4 +1,4 @@
-//! Checkpoints: what they hold, and that a run which goes on from one ends with the same bits.
+//! Checkpoints: what they hold, and that a resumed run ends with the same bits.
 
 mod common;
 
@@ -8,15 +8,17 @@ use common::{Curve, bytes, data, folder, loader, message, quiet};
 use fulgurite_jit::{DType, Error, Key, Result, Tensor, Tree, gelu};
 use fulgurite_trainer::checkpoint::{load, save};
 use fulgurite_trainer::nn::Mlp;
-use fulgurite_trainer::{Callback, Checkpoint, EarlyStopping, FitResult, ModelCheckpoint, Run, Trainer};
+use fulgurite_trainer::{Callback, Checkpoint, EarlyStopping, FitResult, HookCx, ModelCheckpoint, Trainer};
 
 /// Ends the run with an error after a step, as a crash would: nothing is saved at the end.
+#[derive(Clone)]
 struct Crash {
     at: usize,
 }
 
 impl Callback for Crash {
-    fn on_step_end(&mut self, run: &mut Run) -> Result<()> {
+    fn on_train_batch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let run = &mut *cx.run;
         if run.step() == self.at { Err(Error::new("crash")) } else { Ok(()) }
     }
 }
@@ -26,7 +28,7 @@ fn trainer(folder: &Path, crash: usize) -> Trainer {
     quiet(folder)
         .max_epochs(4)
         .log_every_n_steps(3)
-        .callback(ModelCheckpoint::last().every_n_steps(1))
+        .callback(ModelCheckpoint::last().every_n_train_steps(1))
         .callback(ModelCheckpoint::best("val_loss").save_top_k(2))
         .callback(EarlyStopping::new("loss").patience(100))
         .callback(Crash { at: crash })
@@ -51,7 +53,7 @@ fn a_resumed_run_ends_with_the_same_bits() -> Result<()> {
                 Some(path) => trainer.ckpt_path(path),
                 None => trainer,
             };
-            // The crash comes in the step's hooks, before its checkpoint is written: that of the step before stands.
+            // The crash comes in the step's hooks, before its checkpoint is written: the last one is that of the step before.
             let result = trainer.fit(&Curve, &data());
             let file = checkpoint(folder.path(), version);
             if file.exists() {
@@ -77,11 +79,13 @@ fn a_resumed_run_ends_with_the_same_bits() -> Result<()> {
 fn a_finished_run_has_nothing_left_to_do() -> Result<()> {
     let folder = folder();
     let done = trainer(folder.path(), usize::MAX).fit(&Curve, &data())?;
-    let again = trainer(folder.path(), usize::MAX).fit_from(checkpoint(folder.path(), 0), &Curve, &data())?;
+    let again = trainer(folder.path(), usize::MAX).ckpt_path(checkpoint(folder.path(), 0)).fit(&Curve, &data())?;
     assert_eq!(bytes(&again.model), bytes(&done.model));
     assert_eq!((again.step, again.epoch), (20, 4));
-    let more =
-        trainer(folder.path(), usize::MAX).max_epochs(6).fit_from(checkpoint(folder.path(), 0), &Curve, &data())?;
+    let more = trainer(folder.path(), usize::MAX)
+        .max_epochs(6)
+        .ckpt_path(checkpoint(folder.path(), 0))
+        .fit(&Curve, &data())?;
     assert_eq!((more.step, more.epoch), (30, 6));
     Ok(())
 }
@@ -138,14 +142,14 @@ fn what_cannot_be_resumed_is_refused() -> Result<()> {
     quiet(folder.path()).max_steps(7).callback(ModelCheckpoint::last()).fit(&Curve, &data())?;
     let path = checkpoint(folder.path(), 0);
     let other_order = loader().batch_size(4);
-    let text = message(quiet(folder.path()).max_steps(9).fit_from(&path, &Curve, &other_order));
+    let text = message(quiet(folder.path()).max_steps(9).ckpt_path(&path).fit(&Curve, &other_order));
     assert!(text.contains("after batch 2 of epoch 1") && text.contains("batch_size 4"), "{text}");
     // At the border of an epoch the data may change.
     quiet(folder.path()).max_steps(5).callback(ModelCheckpoint::last()).fit(&Curve, &data())?;
-    let result = quiet(folder.path()).max_steps(9).fit_from(checkpoint(folder.path(), 1), &Curve, &other_order)?;
+    let result = quiet(folder.path()).max_steps(9).ckpt_path(checkpoint(folder.path(), 1)).fit(&Curve, &other_order)?;
     assert_eq!(result.step, 9);
 
-    let text = message(quiet(folder.path()).fit_from(folder.path().join("none"), &Curve, &data()));
+    let text = message(quiet(folder.path()).ckpt_path(folder.path().join("none")).fit(&Curve, &data()));
     assert!(text.contains("checkpoint") && text.contains("none"), "{text}");
     Ok(())
 }
@@ -293,7 +297,7 @@ fn a_file_of_another_kind_says_how_to_read_it() -> Result<()> {
     assert!(text.contains("Checkpoint::read(path)?.model("), "{text}");
     let alone = folder.path().join("alone.safetensors");
     save(&alone, &result.model)?;
-    let text = message(quiet(folder.path()).max_steps(3).fit_from(&alone, &Curve, &data()));
+    let text = message(quiet(folder.path()).max_steps(3).ckpt_path(&alone).fit(&Curve, &data()));
     assert!(text.contains("read it by `checkpoint::load`"), "{text}");
     let text = message(Checkpoint::read(&alone)?.model(&result.model));
     assert!(text.contains("read it by `checkpoint::load`"), "{text}");
@@ -304,16 +308,17 @@ fn a_file_of_another_kind_says_how_to_read_it() -> Result<()> {
 #[test]
 fn the_last_validation_is_made_up_for() -> Result<()> {
     let folder = folder();
+    #[derive(Clone)]
     struct CrashInValidation;
     impl Callback for CrashInValidation {
-        fn on_validation_end(&mut self, _: &mut Run) -> Result<()> {
+        fn on_validation_end(&mut self, _: &mut HookCx<'_>) -> Result<()> {
             Err(Error::new("crash"))
         }
     }
-    let trainer = || quiet(folder.path()).max_steps(5).callback(ModelCheckpoint::last().every_n_steps(1));
+    let trainer = || quiet(folder.path()).max_steps(5).callback(ModelCheckpoint::last().every_n_train_steps(1));
     let whole = trainer().fit(&Curve, &data())?;
     assert_eq!(message(trainer().callback(CrashInValidation).fit(&Curve, &data())), "crash");
-    let rest = trainer().fit_from(checkpoint(folder.path(), 1), &Curve, &data())?;
+    let rest = trainer().ckpt_path(checkpoint(folder.path(), 1)).fit(&Curve, &data())?;
     assert_eq!((rest.step, rest.epoch), (5, 1));
     assert_eq!(rest.metrics, whole.metrics);
     Ok(())

@@ -1,4 +1,4 @@
-//! Steps of one's own on top of the module's, what they give back, and trees that do not belong together.
+//! Custom steps, what they return, and trees that do not fit together.
 
 mod common;
 
@@ -10,7 +10,7 @@ use fulgurite_trainer::nn::{Linear, Mlp};
 use fulgurite_trainer::optim::*;
 use fulgurite_trainer::{LightningModule, StateOf, StepCx, TrainState, chain, default_step};
 
-/// What [`Curve`] does, by a step of its own: through the default step, or by hand.
+/// [`Curve`] with a custom step: one that calls the default step, or one written by hand.
 #[derive(Clone)]
 struct ByHand {
     default: bool,
@@ -57,7 +57,7 @@ fn a_step_on_top_of_the_modules_own_is_the_same_to_the_bit() -> Result<()> {
     let plain = quiet(folder.path()).max_epochs(3).fit(&Curve, &loader())?;
     for default in [true, false] {
         let own = quiet(folder.path()).max_epochs(3).fit(&ByHand { default }, &loader())?;
-        assert_eq!(bytes(&own.model), bytes(&plain.model), "its keys are drawn as ever");
+        assert_eq!(bytes(&own.model), bytes(&plain.model), "its keys are the same");
         for name in ["loss", "size"] {
             assert!(own.metrics.get(name).is_some() && own.metrics.get(name) == plain.metrics.get(name), "{name}");
         }
@@ -133,7 +133,7 @@ fn state_that_is_not_trained_is_what_the_step_returns() -> Result<()> {
 fn the_optimisers_state_can_be_had_and_goes_on() -> Result<()> {
     let folder = folder();
     let result = quiet(folder.path()).max_epochs(2).fit(&Curve, &loader())?;
-    let optimizer = adam(cosine_decay(1e-2, 200));
+    let optimizer = adam(schedule::cosine_decay(1e-2, 200));
     let state = result.opt_state_as(&optimizer.init(&result.model))?;
     assert_eq!(state.count.item::<i32>()?, 10);
     assert_eq!(state.mu.layers.len(), result.model.layers.len());

@@ -6,7 +6,7 @@
 use std::panic::Location;
 
 use fulgurite_jit::panics::guarded;
-use fulgurite_jit::trace::staged;
+use fulgurite_jit::trace::as_one_program;
 use fulgurite_jit::{Error, Result, Tensor, TensorType, Tree, leaves, named_leaves, unflatten};
 
 use crate::flat::{FlatFn, copy, failed, flat, trace_flat, types, unflat};
@@ -74,7 +74,7 @@ pub fn jvp<T: Tree, O: Tree>(f: impl Fn(&T) -> O, primals: &T, tangents: &T) -> 
     let mut inputs = leaves(primals);
     let count = inputs.len();
     inputs.extend(leaves(tangents));
-    let mut results = staged(&inputs, |inputs| {
+    let mut results = as_one_program(&inputs, |inputs| {
         let (xs, dxs) = inputs.split_at(count);
         jvp_flat(xs, dxs, mismatch, &mut flat_f)
     });
@@ -145,7 +145,7 @@ fn loss_and_gradients<T: Tree, A: Tree>(
     let xs = leaves(x);
     let mut structure = None;
     let mut flat_f = flat(f, x, &mut structure);
-    let mut results = staged(&xs, |xs| gradients_flat(name, location, xs, &mut flat_f));
+    let mut results = as_one_program(&xs, |xs| gradients_flat(name, location, xs, &mut flat_f));
     drop(flat_f);
     let gradients = results.split_off(results.len() - xs.len());
     (unflat(structure, results), unflatten(x, gradients))
@@ -207,7 +207,7 @@ fn run_linear(
         (Err(error), _) => return failed(error, types),
         (_, Some(error)) => return failed(&error, types),
     };
-    staged(&[residuals, inputs].concat(), |inputs| {
+    as_one_program(&[residuals, inputs].concat(), |inputs| {
         let (residuals, inputs) = inputs.split_at(residuals.len());
         match run(linear, residuals, inputs) {
             Ok(results) => or_zeros(results, types),

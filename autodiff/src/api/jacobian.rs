@@ -6,7 +6,7 @@
 
 use std::panic::Location;
 
-use fulgurite_jit::trace::staged;
+use fulgurite_jit::trace::as_one_program;
 use fulgurite_jit::{DType, Error, Tensor, TensorType};
 
 use super::grad::{linearize, vjp};
@@ -65,7 +65,7 @@ pub fn hessian(f: impl Fn(&Tensor) -> Tensor) -> impl Fn(&Tensor) -> Tensor {
 }
 
 fn one_program(x: &Tensor, f: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
-    staged(std::slice::from_ref(x), |x| vec![f(&x[0])]).remove(0)
+    as_one_program(std::slice::from_ref(x), |x| vec![f(&x[0])]).remove(0)
 }
 
 fn jacobian_type(x: &Tensor, y: &Tensor) -> TensorType {

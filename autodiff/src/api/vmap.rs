@@ -7,7 +7,7 @@ use std::hash::Hasher;
 use std::panic::Location;
 
 use fulgurite_jit::panics::guarded;
-use fulgurite_jit::trace::{Traced, staged};
+use fulgurite_jit::trace::{Traced, as_one_program};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::{Error, Name, Tensor, TensorType, Tree, Visitor, leaves, named_leaves, unflatten};
 
@@ -20,7 +20,7 @@ use crate::rules::batch::{Batched, batch};
 /// examples share, or a tuple of such, one for each child of the argument. Negative numbers count from the end. The
 /// mapped axis of the results is 0. Tensors that `f` captures are shared.
 ///
-/// Random keys are mapped like any tensor: `Key::split_n` gives the rows, `Key::from_data` makes them one argument.
+/// Random keys are mapped like any tensor: `Key::split_n` gives the rows, `Key::wrap_key_data` makes them one argument.
 ///
 /// ```no_run
 /// use fulgurite_autodiff::{grad, vmap};
@@ -50,7 +50,7 @@ pub fn vmap_out<A: Tree, O: Tree>(f: impl Fn(A) -> O, in_axes: impl InAxes, out_
     move |args: A| {
         let mapping = Mapping::of(&args, &in_axes).map_err(|reason| Error::op("vmap", reason, location));
         let mut structure = None;
-        let results = staged(&leaves(&args), |xs| {
+        let results = as_one_program(&leaves(&args), |xs| {
             let examples = match &mapping {
                 Ok(mapping) => mapping.example_types(xs),
                 Err(_) => types(xs),

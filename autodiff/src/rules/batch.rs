@@ -9,11 +9,11 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use fulgurite_jit::graph::{DotAxes, Graph, Node, Op};
+use fulgurite_jit::graph::{DotAxes, Env, Graph, Node, Op, OpClass};
 use fulgurite_jit::trace::{apply, reapply};
 use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Shape, Tensor};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 /// A tensor and its mapped axis; `None` if all examples share the tensor.
 #[derive(Clone, Debug)]
@@ -24,19 +24,19 @@ pub(crate) struct Batched {
 
 /// Records `graph` for a batch of `extent` examples in the current trace.
 pub(crate) fn batch(graph: &Graph, inputs: &[Batched], extent: usize) -> Vec<Batched> {
-    let mut values: Vec<Batched> = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        let operands: Vec<&Batched> = node.operands.iter().map(|x| &values[x.index()]).collect();
-        let value = if let Op::Param(i) = node.op {
-            inputs[i].clone()
-        } else if operands.iter().any(|operand| operand.axis.is_some()) {
-            batch_op(node, &operands, extent)
+    let mut env: Env<Batched> = Env::new(graph);
+    for id in graph.ids() {
+        let node = graph.node(id);
+        if let Op::Param(i) = node.op {
+            env.set(id, inputs[i].clone());
+        } else if let Some(result) = env.projected(node) {
+            env.set(id, result.clone());
         } else {
-            Batched { x: reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>()), axis: None }
-        };
-        values.push(value);
+            let operands: Vec<&Batched> = node.operands.iter().map(|&x| env.get(x)).collect();
+            env.set_all(id, batch_op(node, &operands, extent));
+        }
     }
-    graph.outputs.iter().map(|x| values[x.index()].clone()).collect()
+    graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
 }
 
 impl Batched {
@@ -55,9 +55,22 @@ impl Batched {
     }
 }
 
-/// One op with at least one mapped operand. The axes of the op are those of one example: axis `i` of an example is axis
+/// The results of one op.
+fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batched; 1]> {
+    let axis = operands.iter().find_map(|operand| operand.axis);
+    let all = |xs: SmallVec<[Tensor; 1]>| xs.into_iter().map(|x| Batched { x, axis }).collect();
+    match axis {
+        None => all(reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>())),
+        Some(axis) if node.op.class() == OpClass::Elementwise => {
+            all(reapply(node, &refs(&aligned(operands, axis, extent))))
+        }
+        Some(_) => smallvec![structural(node, operands, extent)],
+    }
+}
+
+/// An op of one result, which is not elementwise, with at least one mapped operand. The axes of the op are those of one example: axis `i` of an example is axis
 /// `i` of the batch if it precedes the mapped axis, and `i + 1` otherwise.
-fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
+fn structural(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
     let location = node.location.unwrap_or_else(|| std::panic::Location::caller());
     let record =
         |op: Op, operands: &[&Tensor], axis: usize| Batched { x: apply(op, operands, location), axis: Some(axis) };
@@ -67,19 +80,19 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
     let shifted = |i: usize| if i < axis { i } else { i + 1 };
 
     match &node.op {
-        // Not mapped: `batch` does not come here without operands.
-        Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } => {
-            Batched { x: apply(node.op.clone(), &[], location), axis: None }
-        }
-
-        Op::Unary(_)
+        Op::Param(_)
+        | Op::Literal(_)
+        | Op::Constant(_)
+        | Op::Iota { .. }
+        | Op::Unary(_)
         | Op::Binary(_)
         | Op::Compare(_)
         | Op::Select
         | Op::Convert(_)
         | Op::Bitcast(_)
         | Op::StopGradient
-        | Op::Threefry(_) => record(node.op.clone(), &refs(&aligned(operands, axis, extent)), axis),
+        | Op::Threefry
+        | Op::Result(_) => unreachable!("{} is handled before", node.op.name()),
 
         Op::Reshape(shape) => {
             // The mapped axis can stay if some leading axes of the new shape have as many elements as the axes before

@@ -12,7 +12,7 @@
 use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
 
 use fulgurite_jit::Tensor;
-use fulgurite_jit::graph::{BinaryOp, Graph, Node, Op, ReduceOp, UnaryOp};
+use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, UnaryOp};
 use fulgurite_jit::trace::reapply;
 use fulgurite_jit::types::Axes;
 use smallvec::SmallVec;
@@ -35,22 +35,30 @@ impl Dual {
 /// Records `graph` and its tangents in the current trace.
 pub(crate) fn jvp(graph: &Graph, inputs: &[Dual]) -> Vec<Dual> {
     let live = live(graph, graph.outputs.iter().copied());
-    let mut duals: Vec<Option<Dual>> = vec![None; graph.nodes.len()];
-    let get = |duals: &[Option<Dual>], i: usize| duals[i].clone().expect("operands come first");
+    let mut env: Env<Dual> = Env::new(graph);
     for id in graph.ids().filter(|id| live[id.index()]) {
         let node = graph.node(id);
-        let dual = if let Op::Param(i) = node.op {
-            inputs[i].clone()
+        if let Op::Param(i) = node.op {
+            env.set(id, inputs[i].clone());
+        } else if let Some(result) = env.projected(node) {
+            env.set(id, result.clone());
         } else {
-            let operands: SmallVec<[Dual; 4]> = node.operands.iter().map(|x| get(&duals, x.index())).collect();
-            let x = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
-            let has_tangent = operands.iter().any(|operand| operand.dx.is_some());
-            let dx = if has_tangent { tangent(node, &operands, &x) } else { None };
-            Dual { x, dx }
-        };
-        duals[id.index()] = Some(dual);
+            let operands: SmallVec<[Dual; 4]> = node.operands.iter().map(|&x| env.get(x).clone()).collect();
+            env.set_all(id, apply(node, &operands));
+        }
     }
-    graph.outputs.iter().map(|x| get(&duals, x.index())).collect()
+    graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
+}
+
+/// The results of a node and their tangents.
+fn apply(node: &Node, operands: &[Dual]) -> SmallVec<[Dual; 1]> {
+    let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
+    let has_tangent = operands.iter().any(|operand| operand.dx.is_some());
+    let dual = |x: Tensor| {
+        let dx = if has_tangent { tangent(node, operands, &x) } else { None };
+        Dual { x, dx }
+    };
+    xs.into_iter().map(dual).collect()
 }
 
 /// The tangent of `z`, the result of a node some of whose operands have tangents.
@@ -64,20 +72,21 @@ fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Compare(_)
         | Op::ArgReduce(..)
         | Op::Bitcast(_)
-        | Op::Threefry(_)
-        | Op::StopGradient => None,
+        | Op::Threefry
+        | Op::StopGradient
+        | Op::Result(_) => None,
 
         // Linear: the op applies to the tangent.
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {
-            Some(reapply(node, &[operands[0].dx.as_ref()?]))
+            Some(linear(node, &[operands[0].dx.as_ref()?]))
         }
         Op::Concat(_) | Op::Pad { .. } => {
             let tangents: Vec<Tensor> = operands.iter().map(Dual::tangent).collect();
-            Some(reapply(node, &tangents.iter().collect::<Vec<_>>()))
+            Some(linear(node, &tangents.iter().collect::<Vec<_>>()))
         }
         Op::Select => {
             let (on_true, on_false) = (operands[1].tangent(), operands[2].tangent());
-            Some(reapply(node, &[&operands[0].x, &on_true, &on_false]))
+            Some(linear(node, &[&operands[0].x, &on_true, &on_false]))
         }
         Op::Convert(dtype) => dtype.is_float().then_some(operands[0].dx.as_ref()?.convert(*dtype)),
 
@@ -95,6 +104,11 @@ fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
             add(left, right)
         }
     }
+}
+
+/// A linear op of tangents.
+fn linear(node: &Node, tangents: &[&Tensor]) -> Tensor {
+    reapply(node, tangents).swap_remove(0)
 }
 
 /// Elementwise ops of one operand: `dx` times the derivative at `x`, written with the result `z` where that is cheaper.
@@ -209,7 +223,7 @@ fn binary(
 fn reduce(op: ReduceOp, node: &Node, axes: &[usize], x: &Tensor, dx: &Tensor, z: &Tensor) -> Option<Tensor> {
     match op {
         ReduceOp::And | ReduceOp::Or => None,
-        ReduceOp::Sum => Some(reapply(node, &[dx])),
+        ReduceOp::Sum => Some(linear(node, &[dx])),
         ReduceOp::Prod => Some(tangent_of_product(x, dx, axes)),
         // The tangent of the extreme element; of several equal ones, the mean of theirs. Where NaN is the extreme, no
         // element equals it, and the tangent (times 0, over 0) and every cotangent (over 0, times 0) is NaN.
@@ -240,13 +254,13 @@ fn tangent_of_product(x: &Tensor, dx: &Tensor, axes: &[usize]) -> Tensor {
     while x.shape()[0] > 1 {
         let (count, half) = (x.shape()[0], x.shape()[0].div_ceil(2));
         let halves = |x: &Tensor, neutral: f64| {
-            let mut rest = x.slice_axis(0, half..count);
+            let mut rest = x.slice_in_dim(0, half..count);
             if rest.shape()[0] < half {
                 let mut high = vec![0; x.rank()];
                 high[0] = 1;
                 rest = rest.pad(neutral, &vec![0; x.rank()], &high, &vec![0; x.rank()]);
             }
-            (x.slice_axis(0, 0..half), rest)
+            (x.slice_in_dim(0, 0..half), rest)
         };
         let ((x1, x2), (dx1, dx2)) = (halves(&x, 1.0), halves(&dx, 0.0));
         dx = dx1 * &x2 + &x1 * dx2;

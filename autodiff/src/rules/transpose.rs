@@ -85,7 +85,7 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], ct: &Ten
             let part = |x: &TransposeOperand<'_>| {
                 let range = start..start + x.ty().shape[*axis];
                 start = range.end;
-                x.cotangent_if_linear(|| ct.slice_axis(*axis as isize, range))
+                x.cotangent_if_linear(|| ct.slice_in_dim(*axis as isize, range))
             };
             Ok(operands.iter().map(part).collect())
         }
@@ -110,7 +110,8 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], ct: &Ten
         | Op::Compare(_)
         | Op::Bitcast(_)
         | Op::StopGradient
-        | Op::Threefry(_)
+        | Op::Threefry
+        | Op::Result(_)
         | Op::Reduce(..)
         | Op::ArgReduce(..) => nonlinear(node, operands),
     }

@@ -1,8 +1,8 @@
 //! `#[jit]`.
 //!
-//! In: a pure function, `fn step(model: Mlp, x: &Tensor, #[jit(static)] n: usize) -> O { … }`. Out: a function of the
-//! same name and parameters that returns `Result<O>` (`O` where that is a `Result` itself), and holds the original,
-//! renamed, and a `static` with what has been compiled from it:
+//! A pure function comes in, `fn step(model: Mlp, x: &Tensor, #[jit(static)] n: usize) -> O { … }`. A function with the
+//! same name and parameters goes out, which returns `Result<O>` (`O` if that is a `Result` itself). It contains the
+//! original function, renamed, and a `static` with the compiled programs:
 //!
 //! ```text
 //! fn step(model: Mlp, x: &Tensor, n: usize) -> fulgurite::Result<O> {
@@ -13,11 +13,11 @@
 //! }
 //! ```
 //!
-//! The body keeps its tokens, so locations in errors are lines of the user's file. The two items have names that
-//! nobody writes, because the body sees them.
+//! The body keeps its tokens, so errors have source locations in the user's file. The names of the two items are
+//! visible in the body, so they are unlikely identifiers.
 //!
-//! Not done here: tracing, caching and calling, which are `Jit`'s. Whether a parameter is donated, borrowed or static
-//! is read off its spelling alone.
+//! Not done here: tracing, caching and calling, which `Jit` does. The spelling of a parameter determines whether it is
+//! donated, borrowed or static.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -56,7 +56,7 @@ pub(crate) fn expand(arguments: TokenStream, function: TokenStream, krate: &Toke
     let borrowed_pattern = tuple(borrowed.iter().map(|param| param.local.to_token_stream()));
     let donated_values = tuple(donated.iter().map(|param| param.store(krate)));
     let borrowed_values = tuple(borrowed.iter().map(|param| param.store(krate)));
-    // Said at the type itself; what `Jit` asks for is said at the attribute.
+    // Reports a missing `Tree` at the type; the bounds of `Jit` are reported at the attribute.
     let trees = params
         .iter()
         .filter(|param| !matches!(param.passing, Passing::Static))
@@ -83,27 +83,27 @@ pub(crate) fn expand(arguments: TokenStream, function: TokenStream, krate: &Toke
     })
 }
 
-/// What the spelling of a parameter says.
+/// How a parameter is passed, from its spelling.
 enum Passing {
-    /// `T`: the step may overwrite it.
+    /// `T`: the step may overwrite its memory.
     Donated,
-    /// `&T`: the step leaves it as it is.
+    /// `&T`: the step does not modify it.
     Borrowed,
-    /// `#[jit(static)] T`: a value of the program.
+    /// `#[jit(static)] T`: a compile-time constant of the program.
     Static,
 }
 
 struct Param {
     passing: Passing,
-    /// In the function the user calls: the name as written, `arg0` where a pattern was written.
+    /// The name in the function the user calls: as written, or `arg0` for a pattern.
     name: Ident,
-    /// In the closure that unpacks the arguments for the traced function. It cannot meet a name of the user's.
+    /// The name in the closure that unpacks the arguments for the traced function. It is hygienic.
     local: Ident,
     /// The type as written, for both signatures.
     ty: Type,
     /// The type without its `&`.
     value: Type,
-    /// What the traced function has for this parameter: the pattern and the attributes that are not ours.
+    /// The parameter of the traced function: the pattern, and its attributes without `#[jit]`.
     traced: PatType,
 }
 
@@ -144,7 +144,7 @@ impl Param {
         Ok(Self { passing, name, local, ty: (*arg.ty).clone(), value, traced })
     }
 
-    /// The type of the argument among the arguments of `Jit`.
+    /// The type of the argument in the signature of `Jit`.
     fn stored(&self, krate: &TokenStream) -> TokenStream {
         let value = &self.value;
         match self.passing {
@@ -154,12 +154,12 @@ impl Param {
         }
     }
 
-    /// From what the user passed to what `Jit` takes.
+    /// Converts the user's argument to that of `Jit`.
     fn store(&self, krate: &TokenStream) -> TokenStream {
         let Self { name, value, .. } = self;
         match self.passing {
             Passing::Donated => quote!(#name),
-            // Spelled with its type, or a missing `Clone` would clone the reference and fail later, more obscurely.
+            // With the type spelled out: otherwise a missing `Clone` would clone the reference, and fail later.
             Passing::Borrowed => {
                 quote_spanned!(value.span()=> <#value as ::core::clone::Clone>::clone(#name))
             }
@@ -168,7 +168,7 @@ impl Param {
         }
     }
 
-    /// From what `Jit` hands the closure to what the traced function takes.
+    /// Converts the closure's argument to that of the traced function.
     fn pass(&self) -> TokenStream {
         let local = &self.local;
         match self.passing {
@@ -180,9 +180,9 @@ impl Param {
     }
 }
 
-/// The function as the user wrote it, under another name and without our attributes.
+/// The user's function, renamed and without `#[jit]` attributes.
 fn traced(sig: &Signature, params: &[Param], mut attrs: Vec<Attribute>, block: Box<Block>) -> ItemFn {
-    // Whether a parameter is `T` or `&T` says whether it is donated, so advice to spell it otherwise is wrong here.
+    // `T` or `&T` determines donation, so clippy's advice to change it does not apply.
     attrs.push(parse_quote!(#[allow(clippy::needless_pass_by_value, clippy::ptr_arg)]));
     let mut inputs = Punctuated::new();
     for param in params {
@@ -199,11 +199,11 @@ fn parse(function: TokenStream) -> Result<ItemFn> {
     })
 }
 
-/// Refuses what a step cannot be.
+/// Rejects unsupported kinds of functions.
 fn check(sig: &Signature) -> Result<()> {
     let generic = "cannot be generic: each step is one compiled function; write it for the types at hand, and call \
                    generic functions from it";
-    let refused = [
+    let rejected = [
         (sig.asyncness.to_token_stream(), "cannot be async: a step is pure, there is nothing to wait for"),
         (sig.constness.to_token_stream(), "cannot be const: a step is compiled when it is first called"),
         (sig.unsafety.to_token_stream(), "cannot be unsafe: wrap what is unsafe in the body"),
@@ -212,14 +212,14 @@ fn check(sig: &Signature) -> Result<()> {
         (sig.generics.params.to_token_stream(), generic),
         (sig.generics.where_clause.to_token_stream(), generic),
     ];
-    match refused.into_iter().find(|(found, _)| !found.is_empty()) {
+    match rejected.into_iter().find(|(found, _)| !found.is_empty()) {
         Some((found, why)) => Err(Error::new_spanned(found, format!("a `#[jit]` function {why}"))),
         None => Ok(()),
     }
 }
 
-/// The tree that the step gives, and what the function that calls it returns: `Result` of the declared type (`()` where
-/// there is none), or the declared type itself where that is a `Result` already.
+/// The tree that the step returns, and the return type of the function that calls it: `Result` of the declared type
+/// (`()` by default), or the declared type if it is a `Result`.
 fn output(sig: &Signature, krate: &TokenStream) -> Result<(TokenStream, TokenStream)> {
     let ReturnType::Type(_, ty) = &sig.output else {
         return Ok((quote!(()), quote!(#krate::Result<()>)));
@@ -237,14 +237,14 @@ fn output(sig: &Signature, krate: &TokenStream) -> Result<(TokenStream, TokenStr
     })
 }
 
-/// `#[jit(programs = 8)]`: how many programs are kept, as a call of a method.
+/// `#[jit(programs = 8)]`: the capacity of the cache, as a method call.
 fn programs_kept(arguments: TokenStream) -> Result<Option<TokenStream>> {
     if arguments.is_empty() {
         return Ok(None);
     }
     let message = "`#[jit]` on a function takes nothing but `programs = N`, how many compiled programs it keeps; to \
                    make a parameter static, mark it `#[jit(static)]`";
-    let refused = Error::new_spanned(&arguments, message);
+    let invalid = Error::new_spanned(&arguments, message);
     let parse = |input: syn::parse::ParseStream| {
         let name: Ident = input.parse()?;
         input.parse::<Token![=]>()?;
@@ -254,16 +254,15 @@ fn programs_kept(arguments: TokenStream) -> Result<Option<TokenStream>> {
         Ok((name, count)) if name == "programs" && count.base10_parse::<usize>().is_ok_and(|count| count > 0) => {
             Ok(Some(quote!(.keep_programs(#count))))
         }
-        _ => Err(refused),
+        _ => Err(invalid),
     }
 }
 
-/// Removes `#[jit(static)]` from a parameter's attributes, and says whether it was there.
+/// Removes `#[jit(static)]` from a parameter's attributes. Returns whether it was present.
 fn take_static(attributes: &mut Vec<Attribute>) -> Result<bool> {
-    let is_ours =
-        |attribute: &Attribute| attribute.path().segments.last().is_some_and(|segment| segment.ident == "jit");
+    let is_jit = |attribute: &Attribute| attribute.path().segments.last().is_some_and(|segment| segment.ident == "jit");
     for attribute in attributes.iter() {
-        if is_ours(attribute) {
+        if is_jit(attribute) {
             attribute.parse_args::<Token![static]>().map_err(|error| {
                 Error::new(error.span(), "unknown attribute: a parameter may have `#[jit(static)]`, and nothing else")
             })?;
@@ -272,13 +271,13 @@ fn take_static(attributes: &mut Vec<Attribute>) -> Result<bool> {
         }
     }
     let before = attributes.len();
-    attributes.retain(|attribute| !is_ours(attribute));
+    attributes.retain(|attribute| !is_jit(attribute));
     Ok(attributes.len() < before)
 }
 
 const BY_MUT: &str = "`#[jit]` has no `&mut` parameters: take it by value and return the new one";
 
-/// Refuses references and `impl Trait` inside a type: the `static` that holds the compiled step has to spell it.
+/// Rejects references and `impl Trait` inside a type, which the type of the `static` must spell out.
 struct Nested {
     reference: &'static str,
     error: Option<Error>,
@@ -308,12 +307,12 @@ impl<'a> Visit<'a> for Nested {
         self.error.get_or_insert(Error::new_spanned(ty, message));
     }
 
-    // What a function pointer takes is no part of the argument.
+    // The signature of a function pointer is not part of the argument.
     fn visit_type_bare_fn(&mut self, _: &'a TypeBareFn) {}
     fn visit_parenthesized_generic_arguments(&mut self, _: &'a ParenthesizedGenericArguments) {}
 }
 
-/// The type inside parentheses, and inside the invisible ones that `macro_rules` puts around a `$t:ty`.
+/// The type without parentheses and without the invisible group that `macro_rules` puts around a `$t:ty`.
 fn peel(mut ty: &Type) -> &Type {
     loop {
         ty = match ty {
@@ -324,7 +323,7 @@ fn peel(mut ty: &Type) -> &Type {
     }
 }
 
-/// The name, where a pattern is nothing but a name.
+/// The name, if the pattern is a plain identifier.
 fn plain(pattern: &Pat) -> Option<Ident> {
     match pattern {
         Pat::Ident(name) if name.by_ref.is_none() && name.mutability.is_none() && name.subpat.is_none() => {
@@ -334,7 +333,7 @@ fn plain(pattern: &Pat) -> Option<Ident> {
     }
 }
 
-/// `()`, `(a,)`, `(a, b,)`: with the comma that makes one element a tuple.
+/// A tuple `()`, `(a,)`, `(a, b,)`, with a trailing comma for one element.
 fn tuple(elements: impl Iterator<Item = TokenStream>) -> TokenStream {
     quote!((#(#elements,)*))
 }
@@ -429,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_step_is_refused() {
+    fn unsupported_functions_are_rejected() {
         let body = quote!({});
         for (function, message) in [
             (quote!(async fn f() #body), "cannot be async"),

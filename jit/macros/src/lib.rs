@@ -1,12 +1,12 @@
 //! The two macros of fulgurite: [`derive(Tree)`](macro@Tree) and [`jit`](macro@jit).
 //!
-//! In: the tokens of a type, or of a step function. Out: the tokens of an `impl`, or of the function that calls the
-//! compiled step. Each macro is one file with one function from tokens to tokens, and this file hands them the path
-//! under which the caller's crate knows ours.
+//! The tokens of a type or of a step function come in. The tokens of an `impl`, or of a function that calls the
+//! compiled step, go out. Each macro is one file with one function from tokens to tokens. This file resolves the path
+//! of fulgurite in the caller's crate.
 //!
-//! Not done here: nothing is traced and no type is known. What a field or a parameter is, is read off its spelling
-//! (`&T` or `T`, `#[tree(static)]`, `#[jit(static)]`); whether its type is a `Tree` is left for the compiler to say, at
-//! the user's own tokens.
+//! Not done here: tracing and type checking. The kind of a field or parameter is determined syntactically (`&T` or `T`,
+//! `#[tree(static)]`, `#[jit(static)]`). The compiler checks that its type is a `Tree`, at the span of the user's
+//! tokens.
 
 mod jit;
 mod tree;
@@ -20,9 +20,9 @@ use quote::{format_ident, quote};
 ///
 /// Fields are visited in the order in which they are declared, and each must be a `Tree` itself: a tensor, another
 /// derived type, or a container of those. A field marked `#[tree(static)]` is not visited: its value is part of the
-/// *structure* of the tree, so a step that meets another value is compiled again. Static fields need `Hash + Clone`; a
-/// type that is spelled with `f32` or `f64` in it (`f64`, `Option<f32>`, `(f64, usize)`) needs `StaticValue` instead,
-/// and is told from others by its bits.
+/// *structure* of the tree, so a step is compiled again for another value. Static fields need `Hash + Clone`. A type
+/// that is spelled with `f32` or `f64` (`f64`, `Option<f32>`, `(f64, usize)`) needs `StaticValue` instead, and is
+/// compared by its bits.
 ///
 /// ```ignore
 /// #[derive(Tree, Clone)]
@@ -49,11 +49,10 @@ pub fn derive_tree(input: Tokens) -> Tokens {
 
 /// Compiles a step: a pure function from trees to a tree.
 ///
-/// The first call traces the body with the shapes it was given and compiles it; every later call with the same shapes
-/// is one call of machine code. The function that remains under this name returns `Result` of what was declared: a
-/// wrong shape anywhere in the body comes back as an error, with the user's line. A function that is declared to return
-/// a `Result<T>` keeps that type: `?` works inside, and the call returns the first mistake in the body, or else the
-/// error that the body returned.
+/// The first call traces the body with the shapes of its arguments and compiles it. A later call with the same shapes
+/// is one call of machine code. The function returns `Result` of the declared type: a shape error in the body is
+/// returned, with its source location. A function that is declared to return `Result<T>` keeps that type: `?` works
+/// inside, and the call returns the first error of an op, or else the error of the body.
 ///
 /// ```ignore
 /// #[jit]
@@ -64,15 +63,15 @@ pub fn derive_tree(input: Tokens) -> Tokens {
 /// let (model, opt) = step(model, opt, &x, 3)?;
 /// ```
 ///
-/// How a parameter is written says what the step may do with it:
+/// The spelling of a parameter determines how it is passed:
 ///
 /// | parameter | means |
 /// |---|---|
-/// | `model: Mlp` | donated: its memory may be overwritten by the results |
-/// | `x: &Tensor` | borrowed: left as it is (needs `Clone`, which for tensors shares the buffer) |
-/// | `#[jit(static)] n: usize` | a value of the program: another value compiles another program (needs `Hash + Clone`, or is spelled with floats) |
+/// | `model: Mlp` | donated: the results may overwrite its memory |
+/// | `x: &Tensor` | borrowed: not modified (needs `Clone`, which shares the buffer of a tensor) |
+/// | `#[jit(static)] n: usize` | static: a compile-time constant; another value compiles another program (needs `Hash + Clone`, or is spelled with floats) |
 ///
-/// The programs of the 64 kinds of arguments used last are kept; `#[jit(programs = 8)]` keeps 8.
+/// The programs of the 64 most recently used signatures are cached; `#[jit(programs = 8)]` caches 8.
 ///
 /// The function must be free and plain: no `self`, no generics, no `async`, `const` or `unsafe`. There is no `&mut`
 /// parameter: take the value and return the new one.
@@ -85,9 +84,9 @@ fn finish(expansion: syn::Result<TokenStream>) -> Tokens {
     expansion.unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
-/// The path of the first of these crates that the crate being compiled depends on, under the name it has there.
+/// The path of the first of these crates that the current crate depends on, under its name there.
 ///
-/// Where there is none (or no Cargo.toml), the answer is the facade, so that the compiler's message names what to add.
+/// The default is the facade, so that the compiler's error names the missing dependency.
 fn root(candidates: &[&str]) -> TokenStream {
     for package in candidates {
         match crate_name(package) {
@@ -102,10 +101,10 @@ fn root(candidates: &[&str]) -> TokenStream {
     quote!(::fulgurite)
 }
 
-/// The path of a library from inside its own package: `crate` in the library, its name in what Cargo builds around it
-/// (examples, tests, benches, documentation examples). The facade's library uses no macro, so it is always the name.
+/// The path of a library inside its own package: `crate` in the library, its name in examples, tests, benches and
+/// doctests. For the facade it is always the name, since its library uses no macro.
 fn itself(library: &str) -> TokenStream {
-    // rustdoc sets this one for every documentation example, whose CARGO_CRATE_NAME is that of the library.
+    // rustdoc sets this variable for doctests, whose CARGO_CRATE_NAME is that of the library.
     let is_doctest = std::env::var_os("UNSTABLE_RUSTDOC_TEST_PATH").is_some();
     let is_library = std::env::var("CARGO_CRATE_NAME").is_ok_and(|name| name == library);
     if is_library && !is_doctest && library != "fulgurite" {

@@ -1,10 +1,10 @@
 //! `#[derive(Tree)]`.
 //!
-//! In: a struct or an enum. Out: its `impl Tree`, with `visit`, `visit_mut` and `map`. A struct is treated as an enum of
-//! one shape, so each method is one `match` with one arm per shape.
+//! A struct or an enum comes in, its `impl Tree` goes out, with `visit`, `visit_mut` and `map`. A struct is treated as
+//! an enum with one variant, so each method is one `match` with one arm per variant.
 //!
-//! Not done here: no knowledge of field types. The only question asked of a type is which type parameters it mentions,
-//! and that for the bounds.
+//! Not done here: resolution of field types. A type is only searched for floats and for type parameters, for the
+//! bounds.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
@@ -19,16 +19,16 @@ use syn::{
 pub(crate) fn expand(input: TokenStream, krate: &TokenStream) -> Result<TokenStream> {
     let input: DeriveInput = syn::parse2(input)?;
     reject_attributes(&input.attrs)?;
-    let shapes = shapes(&input.data)?;
+    let variants = variants(&input.data)?;
 
     let name = &input.ident;
     let (impl_generics, type_generics, _) = input.generics.split_for_impl();
-    let where_clause = where_clause(&input.generics, &shapes, krate);
-    let visit = shapes.iter().map(|shape| shape.visit(krate, quote!(visit)));
-    let visit_mut = shapes.iter().map(|shape| shape.visit(krate, quote!(visit_mut)));
-    let map = shapes.iter().map(|shape| shape.map(krate));
-    // A reference to an empty enum still wants an arm; the place behind it does not.
-    let subject = if shapes.is_empty() { quote!(*self) } else { quote!(self) };
+    let where_clause = where_clause(&input.generics, &variants, krate);
+    let visit = variants.iter().map(|variant| variant.visit(krate, quote!(visit)));
+    let visit_mut = variants.iter().map(|variant| variant.visit(krate, quote!(visit_mut)));
+    let map = variants.iter().map(|variant| variant.map(krate));
+    // A match on a reference to an empty enum needs an arm; a match on the place does not.
+    let subject = if variants.is_empty() { quote!(*self) } else { quote!(self) };
 
     Ok(quote! {
         #[automatically_derived]
@@ -49,28 +49,28 @@ pub(crate) fn expand(input: TokenStream, krate: &TokenStream) -> Result<TokenStr
     })
 }
 
-/// What a value of the type can look like: the struct, or one variant of the enum.
-struct Shape<'a> {
-    /// `Self` or `Self::Variant`, good as a pattern and as an expression.
+/// A variant of the enum, or the struct.
+struct Variant<'a> {
+    /// `Self` or `Self::Variant`, valid as a pattern and as an expression.
     path: TokenStream,
-    /// The place among the variants; a struct has none.
-    variant: Option<u32>,
+    /// The index of the variant; `None` for a struct.
+    index: Option<u32>,
     fields: Vec<Field<'a>>,
 }
 
 struct Field<'a> {
     /// `weight`, or `0` in a tuple.
     member: Member,
-    /// What the field is called once the value is taken apart. It cannot meet a name of the user's (`mixed_site`), and
-    /// it stands where the type stands, so that "`Tree` is not implemented for `u8`" underlines that `u8`.
+    /// The binding of the field in the pattern. It is hygienic (`mixed_site`) and has the span of the type, so that the
+    /// error "`Tree` is not implemented for `u8`" underlines that `u8`.
     local: Ident,
     ty: &'a Type,
     is_static: bool,
 }
 
-fn shapes(data: &Data) -> Result<Vec<Shape<'_>>> {
+fn variants(data: &Data) -> Result<Vec<Variant<'_>>> {
     match data {
-        Data::Struct(data) => Ok(vec![Shape { path: quote!(Self), variant: None, fields: fields(&data.fields)? }]),
+        Data::Struct(data) => Ok(vec![Variant { path: quote!(Self), index: None, fields: fields(&data.fields)? }]),
         Data::Enum(data) => data
             .variants
             .iter()
@@ -78,7 +78,7 @@ fn shapes(data: &Data) -> Result<Vec<Shape<'_>>> {
             .map(|(variant, index)| {
                 reject_attributes(&variant.attrs)?;
                 let name = &variant.ident;
-                Ok(Shape { path: quote!(Self::#name), variant: Some(index), fields: fields(&variant.fields)? })
+                Ok(Variant { path: quote!(Self::#name), index: Some(index), fields: fields(&variant.fields)? })
             })
             .collect(),
         Data::Union(data) => Err(Error::new(
@@ -100,11 +100,11 @@ fn fields(fields: &Fields) -> Result<Vec<Field<'_>>> {
         .collect()
 }
 
-impl Shape<'_> {
+impl Variant<'_> {
     /// The arm of `visit` or `visit_mut`.
     fn visit(&self, krate: &TokenStream, method: TokenStream) -> TokenStream {
         let pattern = self.pattern();
-        let variant = self.variant.map(|index| quote!(::core::hash::Hasher::write_u32(visitor.structure(), #index);));
+        let variant = self.index.map(|index| quote!(::core::hash::Hasher::write_u32(visitor.structure(), #index);));
         let fields = self.fields.iter().map(|Field { member, local, ty, is_static }| {
             if *is_static {
                 return match has_floats(ty) {
@@ -152,17 +152,17 @@ impl Shape<'_> {
     }
 }
 
-/// The user's own clause, with the bounds that the fields ask for.
-fn where_clause(generics: &Generics, shapes: &[Shape], krate: &TokenStream) -> Option<TokenStream> {
+/// The user's where clause and the bounds of the fields.
+fn where_clause(generics: &Generics, variants: &[Variant], krate: &TokenStream) -> Option<TokenStream> {
     let parameters: Vec<&Ident> = generics.type_params().map(|parameter| &parameter.ident).collect();
     let mut predicates: Vec<TokenStream> = Vec::new();
-    for field in shapes.iter().flat_map(|shape| &shape.fields) {
+    for field in variants.iter().flat_map(|variant| &variant.fields) {
         let mentioned = mentioned(field.ty, &parameters);
         if !field.is_static {
             predicates.extend(mentioned.iter().map(|ty| quote!(#ty: #krate::Tree)));
         } else if !mentioned.is_empty() {
-            // Exact, where a bound on the parameter would guess; a static field never holds the type itself, so this
-            // cannot go round in circles as it could above.
+            // A bound on the type of the field, which is exact. A static field cannot contain the type itself, so the
+            // bound is not recursive, as it could be above.
             let ty = field.ty;
             predicates.push(match has_floats(ty) {
                 true => quote!(#ty: #krate::StaticValue),
@@ -180,8 +180,8 @@ fn where_clause(generics: &Generics, shapes: &[Shape], krate: &TokenStream) -> O
 
 /// The innermost types inside `ty` that depend on a parameter: `T`, `T::State`, `<T as Trait>::State`.
 ///
-/// A field of type `T::State` says nothing about `T` itself (an optimiser is no tree, its state is), so it is that
-/// type which gets the bound, as in serde. `PhantomData<T>` holds no `T`.
+/// For a field of type `T::State` the bound is on `T::State`, as in serde: an optimiser is not a tree, its state is.
+/// `PhantomData<T>` contains no `T`.
 fn mentioned<'a>(ty: &'a Type, parameters: &[&Ident]) -> Vec<&'a TypePath> {
     struct Mentioned<'a, 'p> {
         parameters: &'p [&'p Ident],
@@ -225,8 +225,8 @@ fn is_static(attributes: &[Attribute]) -> Result<bool> {
     Ok(is_static)
 }
 
-/// Is the type spelled as a float, or as a container of the standard library that holds one? Such a static value is no
-/// `Hash`, and is told from others by its bits.
+/// Whether the type is spelled as a float, or as a container of the standard library with one. Such a static value is
+/// not `Hash` and is compared by its bits.
 pub(crate) fn has_floats(ty: &Type) -> bool {
     let Type::Path(TypePath { path, .. }) = ty else {
         return match ty {
@@ -249,7 +249,7 @@ pub(crate) fn has_floats(ty: &Type) -> bool {
     }
 }
 
-/// Types and variants take no attribute of ours.
+/// Rejects `#[tree]` on types and variants.
 fn reject_attributes(attributes: &[Attribute]) -> Result<()> {
     match attributes.iter().find(|attribute| attribute.path().is_ident("tree")) {
         Some(attribute) => Err(Error::new_spanned(attribute, "`#[tree(static)]` marks a field: it means nothing here")),
@@ -257,7 +257,7 @@ fn reject_attributes(attributes: &[Attribute]) -> Result<()> {
     }
 }
 
-/// `r#type` is called `type` in checkpoints and messages.
+/// The name in checkpoints and messages: `type` for `r#type`.
 fn unraw(ident: &Ident) -> String {
     let text = ident.to_string();
     text.strip_prefix("r#").map(str::to_owned).unwrap_or(text)
@@ -275,7 +275,7 @@ mod tests {
         expand(input, &quote!(k)).unwrap_err().to_string()
     }
 
-    /// The clause between the name of the type and the body of the impl.
+    /// The where clause of the impl.
     fn bounds(input: TokenStream) -> String {
         let text = expanded(input);
         let (_, rest) = text.split_once("where").unwrap_or(("", "{"));
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_derived_is_refused() {
+    fn unsupported_types_are_rejected() {
         assert!(error(quote!(union U { a: Tensor })).contains("union"));
         assert!(
             error(quote!(

@@ -1,5 +1,5 @@
-//! Raw memory of arrays, behind a safe interface: 64-byte aligned memory of our own, or a `Vec` taken over from the
-//! user. All the unsafe code of arrays is here. Counts what it allocates, so that a test can show that a step does not.
+//! Raw memory of arrays behind a safe interface: a 64-byte aligned allocation, or a `Vec` taken over from the user. All
+//! unsafe code of raw array memory is here. Allocations are counted, for tests that a step does not allocate.
 
 use std::any::Any;
 use std::ops::Deref;
@@ -9,24 +9,24 @@ use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Relaxed, fence
 
 use super::Element;
 use super::guard::Guarded;
-use super::room::refused;
+use super::limit::exceeded;
 use crate::error::{Error, Result};
 use crate::types::TensorType;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// How many buffers this process has made so far (allocated, or taken over).
+/// The number of buffers created by this process so far, including those taken over.
 pub fn allocations() -> usize {
     ALLOCATIONS.load(Relaxed)
 }
 
-/// How many bytes of buffers are alive.
+/// The total size of live buffers in bytes.
 pub fn live_bytes() -> usize {
     LIVE.load(Relaxed)
 }
 
-/// Bytes of memory with an owner.
+/// An owned block of memory.
 pub struct Buffer {
     start: NonNull<u8>,
     len: usize,
@@ -34,25 +34,25 @@ pub struct Buffer {
 }
 
 enum Owner {
-    /// Memory that was allocated for it, which is freed with it.
+    /// An allocation of this buffer, freed when it is dropped.
     Own { _memory: Guarded },
-    /// A `Vec<T>`, as `Box<dyn Any>`; `start` points into it.
+    /// A `Vec<T>` as `Box<dyn Any>`. `start` points into it.
     Vec(Box<dyn Any + Send + Sync>),
 }
 
-// SAFETY: a buffer owns plain bytes, and a vector of elements, which are `Send` and `Sync`; shared access is read-only
-// but through `start`, whose users promise exclusivity.
+// SAFETY: a buffer owns plain bytes, or a vector of elements, which are `Send` and `Sync`. Shared access is read-only,
+// except through `start`, whose callers guarantee exclusive access.
 unsafe impl Send for Buffer {}
 // SAFETY: as above.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// `len` zero bytes for `what`, 64-byte aligned (but for those of tests with the feature `fence`).
+    /// Allocates `len` zero bytes for `what`, 64-byte aligned (except with the test feature `fence`).
     ///
     /// # Errors
-    /// When there is no such memory, without the process being ended for it: see [`has_room`].
+    /// If the memory is not available; see [`check_available`].
     pub fn zeroed(len: usize, what: impl Fn() -> String) -> Result<Self> {
-        has_room(len, &what)?;
+        check_available(len, &what)?;
         let memory = Guarded::zeroed(len).ok_or_else(|| no_memory(len, what, "the system does not give it"))?;
         Ok(Self::count(Buffer { start: memory.start, len, owner: Owner::Own { _memory: memory } }))
     }
@@ -80,24 +80,24 @@ impl Buffer {
         buffer
     }
 
-    /// The number of bytes.
+    /// The size in bytes.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Has it no bytes?
+    /// Whether the size is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Is it as large as an array of `ty`, and aligned for its elements?
+    /// Whether its size and alignment fit an array of `ty`.
     pub(super) fn fits(&self, ty: &TensorType) -> bool {
         let is_aligned = self.start.as_ptr().addr().is_multiple_of(ty.dtype.size());
         is_aligned && ty.check_size().is_ok() && self.len >= ty.bytes()
     }
 
-    /// Where the bytes start. Writing through it needs exclusive access to the buffer.
+    /// The start address. Writing through it requires exclusive access to the buffer.
     #[inline]
     pub fn start(&self) -> *mut u8 {
         self.start.as_ptr()
@@ -106,28 +106,28 @@ impl Buffer {
     /// The first `elements` elements.
     ///
     /// # Safety
-    /// Where `T` is `bool`, so many bytes are 0 or 1.
+    /// If `T` is `bool`, these bytes must be 0 or 1.
     pub(super) unsafe fn as_slice<T: Plain>(&self, elements: usize) -> &[T] {
         assert_eq!(self.start.as_ptr() as usize % align_of::<T>(), 0, "a buffer is aligned for its elements");
         assert!(elements <= self.len / size_of::<T>(), "a buffer is as large as its elements");
-        // SAFETY: the memory is so many initialised bytes, aligned as asserted, and holds valid elements: any bits are a
-        // number (`Plain`), and the caller answers for truth values. Nobody writes to it while it is borrowed.
+        // SAFETY: the memory is initialised, large enough and aligned, as asserted. Every bit pattern is a valid number
+        // (`Plain`), and the caller guarantees valid bools. It is not written while it is borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<T>(), elements) }
     }
 
-    /// The bytes, to be written by the only owner.
+    /// The bytes, for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: `&mut self` is exclusive and the memory is `len` initialised bytes.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
-    /// The first `elements` elements as a vector: the taken-over one if there is one, else a copy.
+    /// Converts the first `elements` elements to a vector: the one that was taken over, or else a copy.
     ///
     /// # Errors
-    /// When there is no memory for the copy.
+    /// If memory for the copy is not available.
     ///
     /// # Safety
-    /// Where `T` is `bool`, every byte is 0 or 1.
+    /// If `T` is `bool`, every byte must be 0 or 1.
     pub(super) unsafe fn into_vec<T: Element>(mut self, elements: usize, what: impl Fn() -> String) -> Result<Vec<T>> {
         if let Owner::Vec(owner) = &mut self.owner
             && let Some(data) = owner.downcast_mut::<Vec<T>>()
@@ -135,7 +135,7 @@ impl Buffer {
         {
             return Ok(std::mem::take(data));
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         copied(unsafe { self.as_slice::<T>(elements) }, what)
     }
 }
@@ -146,16 +146,15 @@ impl Drop for Buffer {
     }
 }
 
-/// A handle to a buffer, of which there may be several. There are no weak ones, and none is made but from another, so
-/// that the owner of the only handle can know that nobody sees the buffer or will. It is no [`Arc`] to the outside, which
-/// could have weak ones:
+/// A reference-counted handle to a buffer. There are no weak handles, and a handle is only created from another one, so
+/// the owner of the only handle has exclusive access. The inner [`Arc`], which could create weak handles, is private:
 ///
 /// ```compile_fail,E0308
 /// let x = fulgurite_jit::Array::scalar(1.0f32);
 /// let later = std::sync::Arc::downgrade(x.buffer());
 /// ```
 ///
-/// Nor can what is in the buffer be read through it, or while it is a tensor's be written:
+/// The bytes of a tensor's buffer are not readable or writable through a handle:
 ///
 /// ```compile_fail,E0624
 /// let x = fulgurite_jit::Array::scalar(1.0f32);
@@ -170,23 +169,23 @@ impl Shared {
         Shared(Arc::new(buffer))
     }
 
-    /// How many handles there are; others may make more of theirs, or drop them, at any time. If there are no others, all
-    /// that was done through them has happened before this returns.
+    /// The number of handles. Another thread can clone or drop its handles at any time. If this is the only handle, all
+    /// accesses through former handles happen before this returns.
     #[inline]
     pub fn handles(&self) -> usize {
         let count = Arc::strong_count(&self.0);
-        // Whoever dropped the other handles did so after his last look at the buffer (a release, in `Arc`).
+        // Synchronises with the release decrement of `Arc` in the drop of the other handles.
         fence(Acquire);
         count
     }
 
-    /// Are these handles to one buffer?
+    /// Whether both are handles to the same buffer.
     #[inline]
     pub fn is_same(&self, other: &Shared) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The buffer to write to, if this is the only handle.
+    /// Mutable access to the buffer, if this is the only handle.
     #[inline]
     pub fn get_mut(&mut self) -> Option<&mut Buffer> {
         Arc::get_mut(&mut self.0)
@@ -207,14 +206,14 @@ impl Deref for Shared {
     }
 }
 
-/// Is there memory for `len` more bytes, beside what the buffers alive have? Memory that the system promises and then
-/// does not have would end the process when it is written to, so it is not asked for.
+/// Checks that `len` more bytes are available in addition to the live buffers. An operating system that overcommits
+/// kills the process when it writes to memory that is not available, so the check precedes the allocation.
 ///
 /// # Errors
-/// When there is not, naming `what` it is for, and the bytes.
+/// If they are not available. The message names `what` they are for and their number.
 #[inline]
-pub fn has_room(len: usize, what: impl Fn() -> String) -> Result<()> {
-    match refused(len, live_bytes()) {
+pub fn check_available(len: usize, what: impl Fn() -> String) -> Result<()> {
+    match exceeded(len, live_bytes()) {
         None => Ok(()),
         Some(why) => Err(no_memory(len, what, &why)),
     }
@@ -225,13 +224,13 @@ fn no_memory(len: usize, what: impl Fn() -> String, why: &str) -> Error {
     Error::new(format!("no memory for {}, {len} bytes: {why}", what()))
 }
 
-/// A copy of elements, for `what`.
+/// Copies elements into a vector for `what`.
 ///
 /// # Errors
-/// When there is no memory for it.
+/// If memory for the copy is not available.
 pub fn copied<T: Copy>(from: &[T], what: impl Fn() -> String) -> Result<Vec<T>> {
     let len = size_of_val(from);
-    has_room(len, &what)?;
+    check_available(len, &what)?;
     let mut copy = Vec::new();
     match copy.try_reserve_exact(from.len()) {
         Ok(()) => copy.extend_from_slice(from),
@@ -240,7 +239,7 @@ pub fn copied<T: Copy>(from: &[T], what: impl Fn() -> String) -> Result<Vec<T>> 
     Ok(copy)
 }
 
-/// Types whose values buffers may be read as: the elements and bytes.
+/// Types that the bytes of a buffer can be read as: elements and bytes.
 pub(super) trait Plain: Copy {}
 impl Plain for u8 {}
 impl<T: Element> Plain for T {}

@@ -1,9 +1,8 @@
-//! Memory with a closed page on both sides, an electric fence, for tests: in the place of `guard.rs` where the feature
-//! `fence` is on.
+//! Memory between inaccessible pages (an electric fence), for tests. Replaces `guard.rs` with the feature `fence`.
 //!
-//! A buffer ends, or every other one begins, at a page that nobody may touch: code that reads or writes beyond it stops
-//! with SIGSEGV at that very instruction. Pages of what was freed stay closed for a while. A buffer may be aligned for its
-//! elements alone: code that relies on more is found, too.
+//! Buffers alternate between ending and beginning at an inaccessible page, so an out-of-bounds access raises SIGSEGV at
+//! the faulting instruction. The pages of a freed buffer stay inaccessible for a while. A buffer is aligned for its
+//! elements only, which detects code that assumes more.
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -12,33 +11,33 @@ use std::sync::{Mutex, PoisonError};
 
 const PAGE: usize = 4096;
 
-/// So many mappings of freed buffers stay closed.
+/// The number of mappings of freed buffers that stay inaccessible.
 const CLOSED: usize = 4000;
 
-/// Memory of zeros.
+/// Zeroed memory.
 pub(super) struct Guarded {
-    /// Where the bytes start, between the closed pages.
+    /// The start address, between the inaccessible pages.
     pub(super) start: NonNull<u8>,
     mapping: Mapping,
 }
 
 impl Guarded {
-    /// Memory for `len` bytes; `None` where the system gives none.
+    /// Allocates `len` bytes; `None` if the operating system fails to.
     pub(super) fn zeroed(len: usize) -> Option<Guarded> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        // None for no bytes: these may not be touched at all.
+        // No accessible page for 0 bytes.
         let inside = len.checked_next_multiple_of(PAGE)?;
         let mapping = Mapping::closed(inside.checked_add(2 * PAGE)?)?;
         // SAFETY: these pages lie within the mapping.
         let first = unsafe { mapping.base.add(PAGE) };
-        // SAFETY: as above; nobody uses the pages yet.
+        // SAFETY: as above; the pages are not in use yet.
         if unsafe { libc::mprotect(first.as_ptr().cast(), inside, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
             mapping.unmap();
             return None;
         }
-        // At the end, or every other time at the beginning, of what is open.
+        // Alternately at the end and at the beginning of the accessible pages.
         let before = if COUNT.fetch_add(1, Relaxed).is_multiple_of(2) { inside - len } else { 0 };
-        // SAFETY: it lies within what is open.
+        // SAFETY: it lies within the accessible pages.
         Some(Guarded { start: unsafe { first.add(before) }, mapping })
     }
 }
@@ -47,7 +46,8 @@ impl Drop for Guarded {
     fn drop(&mut self) {
         static ALL: Mutex<VecDeque<Mapping>> = Mutex::new(VecDeque::new());
         let Mapping { base, size } = self.mapping;
-        // SAFETY: the pages are this buffer's, which is gone; their memory is given back, their addresses are not.
+        // SAFETY: the pages belong to this buffer, which is dropped. Their memory is released, their addresses stay
+        // reserved.
         unsafe {
             libc::mprotect(base.as_ptr().cast(), size, libc::PROT_NONE);
             libc::madvise(base.as_ptr().cast(), size, libc::MADV_DONTNEED);
@@ -68,20 +68,20 @@ struct Mapping {
     size: usize,
 }
 
-// SAFETY: a mapping is of the whole process, and only its owner unmaps it.
+// SAFETY: a mapping belongs to the process, and only its owner unmaps it.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// `size` bytes of pages that nobody may touch.
+    /// Maps `size` bytes of inaccessible pages.
     fn closed(size: usize) -> Option<Mapping> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new mapping, wherever the system wants it.
+        // SAFETY: a new mapping at an address that the operating system chooses.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
         if base == libc::MAP_FAILED { None } else { Some(Mapping { base: NonNull::new(base.cast())?, size }) }
     }
 
     fn unmap(self) {
-        // SAFETY: nobody has a pointer into it: it was never given out, or thousands of buffers ago.
+        // SAFETY: no pointer into it exists: the buffer was never handed out, or dropped long ago.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
     }
 }
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_read_beyond_a_buffer_or_of_a_dropped_one_ends_the_process() {
         if let Some(which) = which() {
-            // Other tests are not run in this process: of two buffers one ends at a page, the other begins at one.
+            // This process runs no other tests: of two buffers one ends at a page, the other begins at one.
             let (one, other) = (made(100), made(100));
             let at_end = (one.start() as usize + 100).is_multiple_of(PAGE);
             let (ends, begins) = if at_end { (one, other) } else { (other, one) };
@@ -111,7 +111,7 @@ mod tests {
                 }
                 _ => begins.start(),
             };
-            // SAFETY: unsound on purpose, but for the buffer's own byte: the process is to end here.
+            // SAFETY: intentionally unsound, except for the buffer's own byte: the process must be killed here.
             unsafe { at.read_volatile() };
             return;
         }

@@ -1,50 +1,50 @@
-//! Memory with a guard on both sides.
+//! Memory with canaries on both sides.
 //!
-//! In a build with debug assertions every buffer lies between two rows of known bytes (canaries), which are looked at
-//! when it is freed: code that wrote before or behind it has written there. In other builds memory is the allocator's.
-//! With the feature `fence`, `fence.rs` takes the place of this file.
+//! With debug assertions every buffer lies between two canaries, which are checked when it is freed: a write before or
+//! after the buffer has changed them. Without them memory comes straight from the allocator. With the feature `fence`,
+//! `fence.rs` replaces this file.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-/// The alignment of memory that we allocate, a cache line and an AVX-512 register.
+/// The alignment of allocations: a cache line, and an AVX-512 register.
 const ALIGN: usize = 64;
 
-/// How many bytes of canaries there are on each side.
+/// The size of the canary on each side, in bytes.
 const GUARD: usize = if cfg!(debug_assertions) { ALIGN } else { 0 };
 
 const CANARY: u8 = 0xa7;
 
-/// Memory of zeros.
+/// Zeroed memory.
 pub(super) struct Guarded {
-    /// Where the bytes start, between the guards.
+    /// The start address, between the canaries.
     pub(super) start: NonNull<u8>,
     len: usize,
 }
 
 impl Guarded {
-    /// Memory for `len` bytes; `None` where the system gives none.
+    /// Allocates `len` bytes; `None` if the allocator fails to.
     pub(super) fn zeroed(len: usize) -> Option<Guarded> {
         let layout = Self::layout(len)?;
         // SAFETY: the layout is not of size zero.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        // SAFETY: the layout has so many bytes before the buffer and behind it.
+        // SAFETY: the layout has `GUARD` bytes before the buffer and after it.
         let start = unsafe { base.add(GUARD) };
         let guarded = Guarded { start, len };
-        // SAFETY: the guards lie within the layout.
+        // SAFETY: the canaries lie within the layout.
         guarded.guards().into_iter().for_each(|guard| unsafe { guard.write_bytes(CANARY, GUARD) });
         Some(guarded)
     }
 
-    /// What is allocated for `len` bytes.
+    /// The layout of the allocation for `len` bytes.
     fn layout(len: usize) -> Option<Layout> {
         let size = len.max(1).checked_next_multiple_of(ALIGN)?.checked_add(2 * GUARD)?;
         Layout::from_size_align(size, ALIGN).ok()
     }
 
-    /// Where the canaries begin: right before the buffer, right behind it.
+    /// The addresses of the canaries: directly before and after the buffer.
     fn guards(&self) -> [*mut u8; 2] {
-        // SAFETY: the layout has `GUARD` bytes before the buffer and behind its `len`.
+        // SAFETY: the layout has `GUARD` bytes before the buffer and after its `len` bytes.
         unsafe { [self.start.as_ptr().sub(GUARD), self.start.as_ptr().add(self.len)] }
     }
 }
@@ -52,7 +52,7 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         for (guard, side) in self.guards().into_iter().zip(["before", "behind"]) {
-            // SAFETY: the guard lies within the layout, and was written when it was allocated.
+            // SAFETY: the canary lies within the layout and was initialised at allocation.
             let canaries = unsafe { std::slice::from_raw_parts(guard, GUARD) };
             if canaries.iter().any(|&byte| byte != CANARY) {
                 eprintln!("memory {side} a buffer of {} bytes was overwritten", self.len);

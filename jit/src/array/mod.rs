@@ -1,12 +1,12 @@
 //! Arrays on the host: a type and a shared, row-major buffer.
 //!
-//! Comes in: `ndarray`, slices. Goes out: the same, without a copy where that is possible. An array is immutable while
-//! it is shared; whoever holds the only handle may hand its buffer on to be overwritten, which is how donation works.
+//! `ndarray` and vectors come in, the same go out, without a copy where possible. An array is immutable while it is
+//! shared. The owner of the only handle can donate its buffer to be overwritten.
 
 mod buffer;
 #[cfg_attr(feature = "fence", path = "fence.rs")]
 mod guard;
-mod room;
+mod limit;
 #[cfg(all(test, unix, any(debug_assertions, feature = "fence")))]
 mod touch;
 
@@ -16,9 +16,9 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::types::{DType, TensorType};
 
-pub use buffer::{Buffer, Shared, allocations, copied, has_room, live_bytes};
+pub use buffer::{Buffer, Shared, allocations, check_available, copied, live_bytes};
 
-/// A Rust type that can be an element: `f32`, `f64`, `i32`, `u32`, `bool`. There are no others: memory is read as these.
+/// A Rust type of elements: `f32`, `f64`, `i32`, `u32` or `bool`. The trait is sealed, because memory is read as `T`.
 ///
 /// ```compile_fail,E0277
 /// #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,11 +41,11 @@ macro_rules! elements {
 elements!(f32: F32, f64: F64, i32: I32, u32: U32, bool: Bool);
 
 mod sealed {
-    /// Implemented here alone.
+    /// Seals [`Element`](super::Element).
     pub trait Sealed {}
 }
 
-/// A concrete tensor's data. Two pointers: every call of a step makes one for each leaf.
+/// The data of a concrete tensor. Two pointers in size, since every call of a step creates one per leaf.
 #[derive(Clone)]
 pub struct Array {
     ty: Arc<TensorType>,
@@ -53,17 +53,17 @@ pub struct Array {
 }
 
 impl Array {
-    /// An array over a buffer of the right size.
+    /// An array over a buffer.
     ///
     /// # Safety
-    /// The type is one that memory [can hold](TensorType::check_size), and the buffer is aligned for its elements. Where
-    /// these are `bool`, every byte is 0 or 1, or will be before anybody reads it.
+    /// The type must [pass the size check](TensorType::check_size), and the buffer must fit it in size and alignment.
+    /// For `bool`, every byte must be 0 or 1 before it is read.
     ///
     /// ```compile_fail,E0133
     /// use fulgurite_jit::array::{Buffer, Shared};
     /// use fulgurite_jit::{Array, DType, TensorType};
     ///
-    /// let truth = Array::new(TensorType::new(DType::Bool, &[1]), Shared::new(Buffer::from_vec(vec![7u32])));
+    /// let mask = Array::new(TensorType::new(DType::Bool, &[1]), Shared::new(Buffer::from_vec(vec![7u32])));
     /// ```
     #[inline]
     pub unsafe fn new(ty: impl Into<Arc<TensorType>>, buffer: Shared) -> Self {
@@ -72,27 +72,28 @@ impl Array {
         Array { ty, buffer }
     }
 
-    /// An array of `shape` that takes over `data`, row-major.
+    /// An array of `shape` that takes over `data`, in row-major order.
     pub fn from_vec<T: Element>(shape: &[usize], data: Vec<T>) -> Result<Self> {
         let ty = TensorType::new(T::DTYPE, shape);
         ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
         if ty.elements() != data.len() {
             return Err(Error::new(format!("array: {} elements do not fill {ty}", data.len())));
         }
-        // SAFETY: the elements are those of the type, which has been checked.
+        // SAFETY: the type has been checked, and `data` holds its elements.
         Ok(unsafe { Array::new(ty, Shared::new(Buffer::from_vec(data))) })
     }
 
     /// Takes over the memory of a row-major array; copies any other layout into row-major order.
     ///
     /// # Errors
-    /// When no memory can hold an array of these extents (of which one is 0), or there is none for the copy.
+    /// If the type does not pass the size check, which an extent of 0 makes possible; if memory for the copy is not
+    /// available.
     pub fn from_ndarray<T: Element, D: ndarray::Dimension>(a: ndarray::Array<T, D>) -> Result<Self> {
         let ty = TensorType::new(T::DTYPE, a.shape());
         let a = if a.is_standard_layout() {
             a
         } else {
-            has_room(ty.bytes(), || format!("a copy of {ty}")).map_err(|e| e.context("array"))?;
+            check_available(ty.bytes(), || format!("a copy of {ty}")).map_err(|e| e.context("array"))?;
             a.as_standard_layout().into_owned()
         };
         let (data, offset) = a.into_raw_vec_and_offset();
@@ -105,25 +106,25 @@ impl Array {
 
     /// A scalar.
     pub fn scalar<T: Element>(value: T) -> Self {
-        // SAFETY: the element is one of the type, which memory can hold.
+        // SAFETY: the buffer holds one element of the type.
         unsafe { Array::new(TensorType::scalar(T::DTYPE), Shared::new(Buffer::from_vec(vec![value]))) }
     }
 
     /// An array of zeros (of `false`).
     ///
     /// # Errors
-    /// When no memory can hold it, or this machine has none for it.
+    /// If the type does not pass the size check, or the memory is not available.
     pub fn zeros(ty: &TensorType) -> Result<Self> {
         ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
         let buffer = Buffer::zeroed(ty.bytes(), || ty.to_string()).map_err(|e| e.context("array"))?;
-        // SAFETY: the type has been checked, own memory is aligned for every element, and zero is `false`.
+        // SAFETY: the type has been checked, an allocation is aligned for every element, and zero is `false`.
         Ok(unsafe { Array::new(ty.clone(), Shared::new(buffer)) })
     }
 
-    /// The same elements as another type of as many: no copy.
+    /// Reinterprets the elements as another shape, without a copy.
     ///
     /// # Panics
-    /// Where the element types or their numbers differ, or memory cannot hold the other type.
+    /// If the element types or the numbers of elements differ, or the type does not pass the size check.
     pub fn reshaped(&self, ty: impl Into<Arc<TensorType>>) -> Self {
         let ty = ty.into();
         assert!(ty.check_size().is_ok(), "{ty}");
@@ -143,18 +144,17 @@ impl Array {
         &self.buffer
     }
 
-    /// Is this the only handle to memory that an array of `ty` fits into?
+    /// Whether this is the only handle to the memory, and an array of `ty` fits into it.
     pub fn is_only(&self, ty: &TensorType) -> bool {
         self.buffer.handles() == 1 && self.buffer.fits(ty)
     }
 
-    /// Makes it an array of `ty` in the same memory, whose bytes `fill` writes, row-major (before, they are what they
-    /// were); of truth values all but 0 become 1. Gives whether it did: this must be [the only handle](Array::is_only) to the
-    /// memory, into which such an array must fit.
+    /// Turns this into an array of `ty` in the same memory. `fill` writes the bytes in row-major order; it gets the old
+    /// contents. Nonzero bools become 1. Returns false, without a change, unless [`Array::is_only`].
     pub fn refill(&mut self, ty: &TensorType, fill: impl FnOnce(&mut [u8])) -> bool {
         let bytes = ty.bytes();
         let Some(buffer) = self.buffer.get_mut().filter(|buffer| buffer.fits(ty)) else { return false };
-        // Should `fill` panic, nothing is left that could be read.
+        // If `fill` panics, the array is left empty.
         let before = std::mem::replace(&mut self.ty, Arc::new(TensorType::new(DType::F32, &[0])));
         let written = &mut buffer.bytes_mut()[..bytes];
         fill(written);
@@ -165,7 +165,7 @@ impl Array {
         true
     }
 
-    /// The elements, row-major. An error when `T` is not the element type.
+    /// The elements in row-major order. An error if `T` is not the element type.
     pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
         if T::DTYPE != self.ty.dtype {
             return Err(Error::new(format!("array: {} cannot be read as {}", self.ty, T::DTYPE)));
@@ -173,15 +173,15 @@ impl Array {
         Ok(self.elements())
     }
 
-    /// The elements, of which `T` is known to be the type.
+    /// The elements. `T` must be the element type.
     fn elements<T: Element>(&self) -> &[T] {
         debug_assert_eq!(T::DTYPE, self.ty.dtype);
-        // SAFETY: every way to make an array checks or promises its truth values, and nothing but `refill`, which sees to
-        // them, and programs, which write 0 or 1, changes them.
+        // SAFETY: every constructor checks its bools or requires valid ones. They are changed only by `refill`, which
+        // normalises them, and by programs, which write 0 or 1.
         unsafe { self.buffer.as_slice(self.ty.elements()) }
     }
 
-    /// The elements as f64, whatever they are (`true` is 1).
+    /// The elements converted to f64; `true` is 1.
     pub fn to_f64_vec(&self) -> Vec<f64> {
         match self.ty.dtype {
             DType::F32 => self.elements::<f32>().iter().map(|&x| x as f64).collect(),
@@ -192,9 +192,9 @@ impl Array {
         }
     }
 
-    /// The bytes, row-major in the machine's order.
+    /// The bytes in row-major order, in the byte order of the machine.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: these are bytes.
+        // SAFETY: every byte is a valid `u8`.
         unsafe { self.buffer.as_slice(self.ty.bytes()) }
     }
 
@@ -209,23 +209,23 @@ impl Array {
         }
         let mut buffer = Buffer::zeroed(bytes.len(), || ty.to_string()).map_err(|e| e.context("array"))?;
         buffer.bytes_mut().copy_from_slice(bytes);
-        // SAFETY: the type and truth values have been checked above; own memory is aligned for every element.
+        // SAFETY: the type and the bools have been checked; an allocation is aligned for every element.
         Ok(unsafe { Array::new(ty.clone(), Shared::new(buffer)) })
     }
 
-    /// A view as `ndarray`, without a copy.
+    /// A view as `ndarray`.
     pub fn view<T: Element>(&self) -> Result<ndarray::ArrayViewD<'_, T>> {
         let shape = ndarray::IxDyn(&self.ty.shape);
         ndarray::ArrayViewD::from_shape(shape, self.as_slice()?).map_err(|e| Error::new(format!("array: {e}")))
     }
 
-    /// An owned `ndarray`: moves the memory where this is the only handle to a buffer that came from `ndarray` or a
-    /// `Vec`, copies otherwise.
+    /// Converts to an owned `ndarray`. Moves the memory if this is the only handle to a buffer that came from `ndarray`
+    /// or a `Vec`; copies otherwise.
     pub fn into_ndarray<T: Element>(self) -> Result<ndarray::ArrayD<T>> {
         let elements = self.as_slice::<T>()?.len();
         let Array { ty, buffer } = self;
         let data = match buffer.into_buffer() {
-            // SAFETY: the elements are of the array's type, as `as_slice` has found above.
+            // SAFETY: `T` is the element type, as `as_slice` has checked above.
             Ok(buffer) => unsafe { buffer.into_vec::<T>(elements, || format!("a copy of {ty}")) },
             // SAFETY: as above.
             Err(shared) => copied(unsafe { shared.as_slice::<T>(elements) }, || format!("a copy of {ty}")),
@@ -235,7 +235,7 @@ impl Array {
 }
 
 impl PartialEq for Array {
-    /// Equal types and equal bytes (so NaN equals itself).
+    /// Compares types and bytes, so NaN equals itself.
     fn eq(&self, other: &Self) -> bool {
         self.ty == other.ty && (self.buffer.is_same(&other.buffer) || self.bytes() == other.bytes())
     }

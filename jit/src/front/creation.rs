@@ -1,8 +1,8 @@
-//! How tensors are made, and their element types changed.
+//! Creation of tensors, and conversion of their element types.
 
 use std::panic::Location;
 
-use super::operand::refuse;
+use super::operand::reject;
 use super::tensor::Tensor;
 use super::trace::apply;
 use crate::error::Error;
@@ -10,7 +10,7 @@ use crate::graph::{Literal, Op};
 use crate::types::{DType, Shape};
 
 impl Tensor {
-    /// Every element `value`.
+    /// A tensor filled with `value`.
     #[track_caller]
     pub fn full(shape: &[usize], value: f64, dtype: DType) -> Self {
         Tensor::literal(value, dtype).broadcast_to(shape)
@@ -40,7 +40,7 @@ impl Tensor {
         self.filled(1.0)
     }
 
-    /// What stands for an error has no type to go by.
+    /// A poisoned tensor has no reliable type and is returned as is.
     #[track_caller]
     fn filled(&self, value: f64) -> Self {
         if self.error().is_some() { self.clone() } else { Tensor::full(self.shape(), value, self.dtype()) }
@@ -65,7 +65,7 @@ impl Tensor {
 
     // ---- element types
 
-    /// The same elements as another type; see [`Op::Convert`].
+    /// Converts the elements to another type; see [`Op::Convert`].
     #[track_caller]
     pub fn convert(&self, dtype: DType) -> Self {
         if dtype == self.dtype() {
@@ -74,23 +74,29 @@ impl Tensor {
         apply(Op::Convert(dtype), &[self], Location::caller())
     }
 
-    /// The same bits as another type of the same size.
+    /// Alias of [`Tensor::convert`], the name in `jax.numpy`.
+    #[track_caller]
+    pub fn astype(&self, dtype: DType) -> Self {
+        self.convert(dtype)
+    }
+
+    /// Reinterprets the bits as another type of the same size (`jax.lax.bitcast_convert_type`).
     #[track_caller]
     pub fn bitcast(&self, dtype: DType) -> Self {
         apply(Op::Bitcast(dtype), &[self], Location::caller())
     }
 
-    /// The tensor, as a constant to every derivative.
+    /// The identity, with a derivative of zero.
     #[track_caller]
     pub fn stop_gradient(&self) -> Self {
         apply(Op::StopGradient, &[self], Location::caller())
     }
 
     pub(super) fn no_axis(&self, op: &str, axis: isize, location: &'static Location<'static>) -> Self {
-        self.refuse(op, format!("{} has no axis {axis}", self.ty()), location)
+        self.reject(op, format!("{} has no axis {axis}", self.ty()), location)
     }
 
-    pub(super) fn refuse(&self, op: &str, why: String, location: &'static Location<'static>) -> Self {
-        refuse(&[self], Error::op(op, why, location))
+    pub(super) fn reject(&self, op: &str, why: String, location: &'static Location<'static>) -> Self {
+        reject(&[self], Error::op(op, why, location))
     }
 }

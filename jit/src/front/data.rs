@@ -1,9 +1,9 @@
-//! Data into tensors and out of them.
+//! Conversion of tensors from and to host data.
 
 use std::panic::Location;
 
 use super::tensor::{Repr, Tensor};
-use super::trace::{keep, poison};
+use super::trace::{poison, record_error};
 use crate::array::{Array, Element, copied};
 use crate::error::{Error, Result};
 use crate::types::TensorType;
@@ -14,10 +14,10 @@ impl Tensor {
         Array::scalar(value).into()
     }
 
-    /// A tensor of `shape` with these elements, row-major; takes over the vector's memory.
+    /// A tensor of `shape` from row-major elements. Takes over the vector's memory.
     ///
     /// # Errors
-    /// When the number of elements is not the shape's.
+    /// If the number of elements does not match the shape.
     pub fn from_vec<T: Element>(shape: &[usize], data: Vec<T>) -> Result<Self> {
         Array::from_vec(shape, data).map(Tensor::from)
     }
@@ -25,9 +25,8 @@ impl Tensor {
     /// The data.
     ///
     /// # Errors
-    /// When the tensor stands for an error, or for a value of a program being traced: there is nothing to read yet, and
-    /// what the function would do next with the refusal must not become part of the program. So the trace keeps it, and
-    /// the call of the traced function returns it.
+    /// If the tensor is poisoned or traced. A tracer has no data, and what the function computes from the `Err` must
+    /// not become part of the program: the trace records the error, and the call of the traced function returns it.
     #[inline]
     #[track_caller]
     pub fn array(&self) -> Result<&Array> {
@@ -39,21 +38,21 @@ impl Tensor {
     fn read(&self, how: &str) -> Result<&Array> {
         match &self.0 {
             Repr::Concrete(array) => Ok(array),
-            Repr::Traced { .. } | Repr::Poisoned { .. } => Err(self.refuse_to_read(how, Location::caller())),
+            Repr::Traced { .. } | Repr::Poisoned { .. } => Err(self.unreadable(how, Location::caller())),
         }
     }
 
     #[cold]
-    fn refuse_to_read(&self, how: &str, location: &'static Location<'static>) -> Error {
+    fn unreadable(&self, how: &str, location: &'static Location<'static>) -> Error {
         let error = match &self.0 {
             Repr::Poisoned { error, .. } => (**error).clone(),
             Repr::Concrete(_) | Repr::Traced { .. } => Error::op(how, self.no_data(), location),
         };
-        keep(&error);
+        record_error(&error);
         error
     }
 
-    /// The data, taken out. See [`Tensor::array`].
+    /// Consumes the tensor and returns its data; see [`Tensor::array`].
     ///
     /// # Errors
     /// As [`Tensor::array`].
@@ -68,7 +67,7 @@ impl Tensor {
     /// The elements, row-major.
     ///
     /// # Errors
-    /// As [`Tensor::array`], when `T` is not the element type, and when there is no memory for the copy.
+    /// As [`Tensor::array`]; if `T` is not the element type; if memory for the copy cannot be allocated.
     #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         copied(self.read("to_vec")?.as_slice::<T>()?, || format!("a copy of {}", self.ty()))
@@ -78,7 +77,7 @@ impl Tensor {
     /// The only element of a tensor with one element.
     ///
     /// # Errors
-    /// As [`Tensor::to_vec`], and when there is not exactly one element.
+    /// As [`Tensor::to_vec`], and if there is not exactly one element.
     #[track_caller]
     pub fn item<T: Element>(&self) -> Result<T> {
         match self.read("item")?.as_slice::<T>()? {
@@ -87,7 +86,7 @@ impl Tensor {
         }
     }
 
-    /// As `ndarray`, moved where possible; see [`Array::into_ndarray`].
+    /// Converts to an `ndarray`, without a copy if possible; see [`Array::into_ndarray`].
     ///
     /// # Errors
     /// As [`Tensor::to_vec`].
@@ -99,8 +98,8 @@ impl Tensor {
         }
     }
 
-    /// A tensor in place of a result that could not be had: it poisons what is made of it, and the compiled function
-    /// (or whoever reads the data) returns `error`. `ty` is the best guess of the result's type.
+    /// A poisoned tensor, as the result of a failed op. Every result computed from it is poisoned; the compiled
+    /// function, or the method that reads the data, returns `error`. `ty` is the type that the result would have had.
     pub fn failed(ty: TensorType, error: Error) -> Self {
         poison(ty, error)
     }

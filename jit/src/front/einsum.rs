@@ -1,7 +1,7 @@
-//! Contractions written as index sums: `einsum("bij,bjk->bik", &[&x, &y])`.
+//! Einsum: `einsum("bij,bjk->bik", &[&x, &y])`.
 //!
-//! In: the text and the operands. Out: ops; operands are contracted from left to right, two at a time. There is no
-//! search for a better order: write the one you want.
+//! The subscripts and the operands come in, ops go out. Operands are contracted from left to right, two at a time. Not
+//! done: a search for a cheaper contraction order.
 
 use std::panic::Location;
 
@@ -10,9 +10,9 @@ use crate::error::Error;
 use crate::graph::DotAxes;
 use crate::types::{Axes, DType, TensorType, join};
 
-/// The sum of products that `spec` says, as `jax.numpy.einsum` has it: a letter for each axis of each operand, then
-/// `->` and the letters that stay. Without `->` the letters that occur once stay, in alphabetical order. A letter that
-/// an operand has twice is its diagonal.
+/// A sum of products in index notation, as `jax.numpy.einsum`: `spec` has a letter for each axis of each operand, then
+/// `->` and the letters of the result. Without `->` the result has the letters that occur once, in alphabetical order.
+/// A repeated letter within an operand takes its diagonal.
 ///
 /// ```no_run
 /// use fulgurite_jit::{Tensor, einsum};
@@ -22,11 +22,11 @@ use crate::types::{Axes, DType, TensorType, join};
 /// ```
 ///
 /// # Errors
-/// When the letters do not fit the operands; there is no `...`.
+/// If the letters do not match the operands. `...` is not supported.
 #[track_caller]
 pub fn einsum(spec: &str, operands: &[&Tensor]) -> Tensor {
     let location = Location::caller();
-    // No closure: the ops are to know the user's line.
+    // No closure, so that `track_caller` gives the ops the user's location.
     let result = match parse(spec, operands) {
         Ok((terms, letters)) => contract(terms, &letters),
         Err(why) => Err(why),
@@ -43,7 +43,7 @@ struct Term {
     letters: Vec<char>,
 }
 
-/// The operands with their letters, and the result's letters.
+/// The operands with their letters, and the letters of the result.
 fn parse(spec: &str, operands: &[&Tensor]) -> Result<(Vec<Term>, Vec<char>), String> {
     let spec: String = spec.chars().filter(|c| !c.is_whitespace()).collect();
     if let Some(bad) = spec.replace("->", "").chars().find(|c| !c.is_ascii_alphabetic() && *c != ',') {
@@ -79,16 +79,16 @@ fn contract(terms: Vec<Term>, result: &[char]) -> Result<Tensor, String> {
     let mut rest = terms.into_iter();
     let mut product = rest.next().ok_or("there are no operands")?;
     loop {
-        // What nothing after this needs is summed as soon as possible.
+        // Sum over letters as soon as no later operand and no result uses them.
         let later: Vec<char> = rest.as_slice().iter().flat_map(|term| &term.letters).chain(result).copied().collect();
         product = product.diagonals()?.sum_all_but(&later);
         let Some(next) = rest.next() else { break };
         let later: Vec<char> = rest.as_slice().iter().flat_map(|term| &term.letters).chain(result).copied().collect();
-        let needed: Vec<char> = product.letters.iter().chain(&later).copied().collect();
-        product = product.times(next.diagonals()?.sum_all_but(&needed), &later)?;
+        let live: Vec<char> = product.letters.iter().chain(&later).copied().collect();
+        product = product.times(next.diagonals()?.sum_all_but(&live), &later)?;
     }
-    let place = |letter: &char| product.axis(*letter).ok_or(format!("{letter} is lost"));
-    let perm = result.iter().map(place).collect::<Result<Axes, String>>()?;
+    let position = |letter: &char| product.axis(*letter).ok_or(format!("{letter} is lost"));
+    let perm = result.iter().map(position).collect::<Result<Axes, String>>()?;
     Ok(product.x.transpose(&perm))
 }
 
@@ -97,7 +97,7 @@ impl Term {
         self.letters.iter().position(|other| *other == letter)
     }
 
-    /// With every letter once: the second axis of a letter goes, and the first keeps the diagonal.
+    /// Replaces the axes of a repeated letter by their diagonal.
     #[track_caller]
     fn diagonals(mut self) -> Result<Self, String> {
         while let Some(second) = (0..self.letters.len()).find(|&i| self.letters[..i].contains(&self.letters[i])) {
@@ -114,7 +114,7 @@ impl Term {
         Ok(self)
     }
 
-    /// Summed over the axes whose letters are not in `keep`.
+    /// Sums over the axes whose letters are not in `keep`.
     #[track_caller]
     fn sum_all_but(self, keep: &[char]) -> Self {
         let axes: Axes = (0..self.letters.len()).filter(|&i| !keep.contains(&self.letters[i])).collect();
@@ -122,7 +122,7 @@ impl Term {
         Term { x: self.x.sum_axes(&axes), letters }
     }
 
-    /// The product with `other`, summed over the letters that both have and `later` has not.
+    /// The product with `other`, summed over the shared letters that are not in `later`.
     #[track_caller]
     fn times(self, other: Term, later: &[char]) -> Result<Self, String> {
         let mut axes = DotAxes::default();
@@ -147,7 +147,7 @@ mod tests {
     use crate::front::trace::trace;
     use crate::types::{DType, TensorType};
 
-    /// The type of the result for f32 operands of these shapes, or the message.
+    /// The result type for f32 operands of these shapes, or the error message.
     fn ty(spec: &str, shapes: &[&[usize]]) -> String {
         let types: Vec<TensorType> = shapes.iter().map(|shape| TensorType::new(DType::F32, shape)).collect();
         let traced = trace(&types, |xs| vec![einsum(spec, &xs.iter().collect::<Vec<_>>())]);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn errors_are_reported() {
         for (spec, shapes, message) in [
             ("ij->k", &[&[2, 3][..]][..], "k is twice in the result, or in no operand"),
             ("ij,j->i", &[&[2, 3], &[4]], "j has two extents"),

@@ -3,21 +3,21 @@
 use std::ops;
 use std::panic::Location;
 
-use super::operand::{Operand, broadcast_shape, mismatch, promote, promote_numbers, refuse};
+use super::operand::{Operand, broadcast_shape, mismatch, promote, promote_numbers, reject};
 use super::tensor::Tensor;
 use super::trace::apply;
 use crate::graph::{BinaryOp, CompareOp, Op, UnaryOp};
 use crate::types::DType;
 
 impl Tensor {
-    /// Applies a primitive of one operand.
+    /// Applies a unary op.
     #[track_caller]
     pub fn unary(&self, op: UnaryOp) -> Self {
         apply(Op::Unary(op), &[self], Location::caller())
     }
 
-    /// Applies a primitive of two operands after promotion and broadcasting. As in `jax.numpy`, the sum and the larger
-    /// of two truth values is whether either is true, their product and the smaller whether both are.
+    /// Applies a binary op after promotion and broadcasting. As in `jax.numpy`, `add` and `max` of bools are `or`,
+    /// `mul` and `min` are `and`.
     #[track_caller]
     pub fn binary(&self, op: BinaryOp, other: impl Operand) -> Self {
         let (x, y) = promote(op.name(), self.operand(), other.operand());
@@ -29,8 +29,8 @@ impl Tensor {
         apply(Op::Binary(op), &[&x, &y], Location::caller())
     }
 
-    /// `x / y` as a real number, as `jax.numpy.true_divide` (Python's `/`) has it: integers and truth values become f32.
-    /// The operator `/` keeps to integers instead.
+    /// `x / y`, as `jax.numpy.true_divide` (Python's `/`): integers and bools are converted to f32. The operator `/` on
+    /// integers is integer division.
     ///
     /// ```
     /// # use fulgurite_jit::Tensor;
@@ -44,17 +44,16 @@ impl Tensor {
         x.inexact().binary(BinaryOp::Div, y.inexact())
     }
 
-    /// The largest whole number not above `x / y`, as `jax.numpy.floor_divide` (Python's `//`) has it; truth values count
-    /// as i32. Integers divided by 0 give what [`BinaryOp::Div`] has, less 1 where the signs differ.
+    /// `floor(x / y)`, as `jax.numpy.floor_divide` (Python's `//`). Bools are converted to i32. Division of an integer
+    /// by 0 gives the result of [`BinaryOp::Div`], less 1 where the signs differ.
     #[track_caller]
     pub fn floor_divide(&self, other: impl Operand) -> Self {
         let (x, y) = promote_numbers("floor_divide", self.operand(), other.operand());
         let remainder = &x % &y;
         if x.dtype().is_float() {
-            // As in CPython's `float_divmod`: the quotient of what is left without the remainder is whole but for its
-            // rounding.
-            let left = y.equal(0).select(&x, &x - &remainder);
-            let quotient = left / &y;
+            // As in CPython's `float_divmod`: `(x - remainder) / y` is an integer up to rounding.
+            let multiple = y.equal(0).select(&x, &x - &remainder);
+            let quotient = multiple / &y;
             let below = remainder.not_equal(0).and(y.sign().not_equal(remainder.sign()));
             return below.select(&quotient - 1, &quotient).round();
         }
@@ -66,13 +65,14 @@ impl Tensor {
         below.select(&quotient - 1, &quotient)
     }
 
-    /// What [`Tensor::floor_divide`] leaves, with the sign of `y`, as `jax.numpy.remainder` (Python's `%`) has it; truth
-    /// values count as i32. Of integers by 0 it is 0, of floats NaN. The operator `%` has the sign of `x` instead.
+    /// The remainder of [`Tensor::floor_divide`], with the sign of `y`, as `jax.numpy.remainder` (Python's `%`). Bools
+    /// are converted to i32. The remainder by 0 is 0 for integers and NaN for floats. The operator `%` has the sign of
+    /// `x`.
     ///
     /// ```
     /// # use fulgurite_jit::Tensor;
     /// # fn traced(angle: &Tensor) {
-    /// let turned = angle.remainder(std::f64::consts::TAU); // in 0..2π, below 0 as well
+    /// let wrapped = angle.remainder(std::f64::consts::TAU); // in 0..2π, for negative angles too
     /// # }
     /// ```
     #[track_caller]
@@ -87,13 +87,13 @@ impl Tensor {
         other_side.select(&remainder + y, &remainder)
     }
 
-    /// As floats: integers and truth values as f32.
+    /// Converts integers and bools to f32; floats stay as they are.
     #[track_caller]
     pub(crate) fn inexact(&self) -> Self {
         if self.dtype().is_float() { self.clone() } else { self.convert(DType::F32) }
     }
 
-    /// Applies a comparison after promotion and broadcasting; gives bool.
+    /// Applies a comparison after promotion and broadcasting. The result is bool.
     #[track_caller]
     pub fn compare(&self, op: CompareOp, other: impl Operand) -> Self {
         let (x, y) = promote(op.name(), self.operand(), other.operand());
@@ -106,19 +106,31 @@ impl Tensor {
         let (x, y) = promote("select", x.operand(), y.operand());
         let Some(shape) = broadcast_shape(self.shape(), x.shape()) else {
             let error = mismatch("select", self.ty(), x.ty(), Location::caller());
-            return refuse(&[self, &x, &y], error);
+            return reject(&[self, &x, &y], error);
         };
         let (pred, x, y) = (self.broadcast_to(&shape), x.broadcast_to(&shape), y.broadcast_to(&shape));
         apply(Op::Select, &[&pred, &x, &y], Location::caller())
     }
 
-    /// Limits every element to `low..=high`.
+    /// `min(max(x, low), high)`.
     #[track_caller]
     pub fn clamp(&self, low: impl Operand, high: impl Operand) -> Self {
         self.maximum(low).minimum(high)
     }
 
-    /// `x * x`; of truth values as i32.
+    /// Alias of [`Tensor::clamp`], the name in `jax.numpy`.
+    #[track_caller]
+    pub fn clip(&self, min: impl Operand, max: impl Operand) -> Self {
+        self.clamp(min, max)
+    }
+
+    /// Logical not, as `jax.numpy.logical_not`: whether an element is 0. The result is bool.
+    #[track_caller]
+    pub fn logical_not(&self) -> Self {
+        if self.dtype() == DType::Bool { self.bitwise_not() } else { self.equal(0) }
+    }
+
+    /// `x * x`. Bools are converted to i32.
     #[track_caller]
     pub fn square(&self) -> Self {
         let x = if self.dtype() == DType::Bool { self.convert(DType::I32) } else { self.clone() };
@@ -149,11 +161,30 @@ impl Tensor {
         result.unwrap_or_else(|| self.ones_like())
     }
 
-    /// `1 / x`.
+    /// `1 / x` of the same element type. [`Tensor::reciprocal`] converts integers to f32 first.
     #[track_caller]
     pub fn recip(&self) -> Self {
         self.ones_like().binary(BinaryOp::Div, self)
     }
+
+    /// `1 / x`, as `jax.numpy.reciprocal`: integers and bools are converted to f32.
+    #[track_caller]
+    pub fn reciprocal(&self) -> Self {
+        self.inexact().recip()
+    }
+}
+
+/// Selects `x` where `condition` is true, `y` elsewhere, as `jax.numpy.where`: a condition that is not bool is compared
+/// with 0, `x` and `y` are promoted, and all three are broadcast.
+#[track_caller]
+pub fn where_(condition: &Tensor, x: impl Operand, y: impl Operand) -> Tensor {
+    if condition.dtype() == DType::Bool { condition.select(x, y) } else { condition.not_equal(0).select(x, y) }
+}
+
+/// [`Tensor::select`] as a function, with the argument order of `jax.lax.select`.
+#[track_caller]
+pub fn select(condition: &Tensor, on_true: impl Operand, on_false: impl Operand) -> Tensor {
+    condition.select(on_true, on_false)
 }
 
 macro_rules! unary_methods {
@@ -164,17 +195,17 @@ macro_rules! unary_methods {
 unary_methods! {
     /// `|x|`. Its derivative at 0 is 1, as in JAX.
     abs Abs;
-    /// -1, 0 or 1.
+    /// The sign: -1, 0 or 1.
     sign Sign;
-    /// Inverts bits, or truth values.
-    logical_not Not;
-    /// Rounds towards minus infinity.
+    /// Bitwise not of integers; logical not of bools.
+    bitwise_not Not;
+    /// Rounds towards negative infinity.
     floor Floor;
-    /// Rounds towards plus infinity.
+    /// Rounds towards positive infinity.
     ceil Ceil;
     /// Rounds to nearest, ties to even.
     round Round;
-    /// Is it neither infinite nor NaN?
+    /// Whether an element is neither infinite nor NaN.
     is_finite IsFinite;
     /// Natural exponential.
     exp Exp;
@@ -234,20 +265,20 @@ macro_rules! binary_methods {
     };
 }
 binary_methods! { binary BinaryOp:
-    /// The larger, elementwise; NaN if either is.
+    /// The elementwise maximum. NaN propagates.
     maximum Max;
-    /// The smaller, elementwise; NaN if either is.
+    /// The elementwise minimum. NaN propagates.
     minimum Min;
-    /// `x^y`. As in JAX, its derivative by `y` is 0 at `x = 0`, and NaN below; that by `x` is NaN at
-    /// `x = y = 0`, and 0 there where `y` is not differentiated.
+    /// `x^y`. As in JAX, the derivative with respect to `y` is 0 for `x = 0` and NaN for `x < 0`. The derivative with
+    /// respect to `x` at `x = y = 0` is NaN, or 0 if `y` is not differentiated.
     pow Pow;
-    /// The angle of the point `(other, self)`.
+    /// The angle of the point `(other, self)`, in radians.
     atan2 Atan2;
-    /// Bitwise (or logical) and.
+    /// Bitwise and of integers; logical and of bools.
     and And;
-    /// Bitwise (or logical) or.
+    /// Bitwise or of integers; logical or of bools.
     or Or;
-    /// Bitwise (or logical) exclusive or.
+    /// Bitwise exclusive or of integers; logical exclusive or of bools.
     xor Xor;
     /// `x << y`.
     shift_left Shl;
@@ -288,7 +319,7 @@ macro_rules! operators {
                 (&self).binary(BinaryOp::$op, other)
             }
         }
-        // Not for f32: with two kinds of float, `1.0 - &x` would be ambiguous.
+        // Not for f32: with two float types, `1.0 - &x` would be ambiguous.
         operators!(@left $trait $method $op f64 i32);
     )* };
     (@left $trait:ident $method:ident $op:ident $($t:ty)*) => { $(
@@ -310,19 +341,18 @@ macro_rules! operators {
     )* };
 }
 operators!(
-    /// The sum; wraps for integers. Of truth values, as in `jax.numpy`, whether either is true.
+    /// The sum. Integers wrap. For bools, as in `jax.numpy`, logical or.
     Add add Add,
-    /// The difference; wraps for integers.
+    /// The difference. Integers wrap.
     Sub sub Sub,
-    /// The product; wraps for integers. Of truth values, as in `jax.numpy`, whether both are true.
+    /// The product. Integers wrap. For bools, as in `jax.numpy`, logical and.
     Mul mul Mul,
-    /// The quotient, of integers as Rust has it: they stay integers, and it is rounded towards zero. Unlike in Rust no
-    /// quotient panics: `x / 0` has all bits set, and `MIN / -1` is `MIN`, as in `jax.lax.div`. [`Tensor::true_divide`]
-    /// and [`Tensor::floor_divide`] are `/` and `//` of `jax.numpy`.
+    /// The quotient. For integers it is rounded towards zero, as in Rust, but never panics: as in `jax.lax.div`, `x /
+    /// 0` has all bits set, and `MIN / -1` is `MIN`. [`Tensor::true_divide`] and [`Tensor::floor_divide`] are `/` and
+    /// `//` of `jax.numpy`.
     Div div Div,
-    /// The remainder, as Rust has it: with the sign of `x`, so that it is what `/` of integers leaves. Exact for floats.
-    /// Unlike in Rust none panics: the remainder of integers by 0 is `x`, as in `jax.lax.rem`. [`Tensor::remainder`] is
-    /// `%` of `jax.numpy`.
+    /// The remainder of `/`, with the sign of `x`, as in Rust, but never panics: as in `jax.lax.rem`, the remainder of
+    /// an integer by 0 is `x`. Exact for floats. [`Tensor::remainder`] is `%` of `jax.numpy`.
     Rem rem Rem
 );
 

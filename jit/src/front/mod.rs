@@ -1,9 +1,10 @@
-//! The front: what a user calls. Functions on tensors come in, a [`Graph`](crate::graph::Graph) goes out.
+//! The front end. Functions on tensors come in, a [`Graph`](crate::graph::Graph) goes out.
 //!
-//! `tensor` has the type, `data` what goes in and out of it, `creation`, `elementwise`, `shapes` and `reductions` the
-//! primitive ops as methods, `nn`, `einsum` and `random` what is composed of them. `operand` converts and broadcasts
-//! operands as `jax.numpy` does. `trace` records ops, or has them evaluated where there is no trace; `panics` tells a
-//! user's panic from a fault of ours. `tree`, `statics` and `output` say what arguments and results may be.
+//! `tensor` defines the type and `data` its conversion from and to host data. `creation`, `elementwise`, `shapes` and
+//! `reductions` define the primitive ops as methods; `nn`, `einsum` and `random` are composed of them. `operand`
+//! promotes and broadcasts operands as `jax.numpy` does. `trace` records ops, and evaluates them where no trace is
+//! active. `panics` tells a user's panic from an internal one. `tree`, `statics` and `output` define the types of
+//! arguments and results.
 
 mod creation;
 mod data;
@@ -22,6 +23,7 @@ pub mod trace;
 pub mod tree;
 
 pub use einsum::einsum;
+pub use elementwise::{select, where_};
 pub use nn::{
     elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, one_hot_as, relu, relu6,
     silu, soft_sign, softmax,

@@ -9,21 +9,20 @@ use crate::graph::ReduceOp;
 use crate::types::DType;
 
 impl Tensor {
-    /// The arithmetic mean of all elements. Integers and truth values are averaged as f32, here as in every mean,
-    /// variance and norm.
+    /// The mean over all axes. Means, variances and norms convert integers and bools to f32.
     #[track_caller]
     pub fn mean(&self) -> Tensor {
         self.mean_axes(..)
     }
 
-    /// The arithmetic mean over axes, which vanish.
+    /// The mean over `axes`, which are removed.
     #[track_caller]
     pub fn mean_axes(&self, axes: impl IntoAxes) -> Tensor {
         let sum = self.inexact().reduce(ReduceOp::Sum, axes);
         self.over_count(sum)
     }
 
-    /// The arithmetic mean over axes, which stay with extent 1.
+    /// The mean over `axes`, which stay with extent 1 (`keepdims=True`).
     #[track_caller]
     pub fn mean_keep(&self, axes: impl IntoAxes + Clone) -> Tensor {
         let sum = self.inexact().reduce_keep(ReduceOp::Sum, axes);
@@ -36,31 +35,31 @@ impl Tensor {
         sum / count
     }
 
-    /// The variance (of the population: divided by the count) over axes, which vanish.
+    /// The population variance (`ddof=0`) over `axes`, which are removed.
     #[track_caller]
     pub fn var_axes(&self, axes: impl IntoAxes + Clone) -> Tensor {
         (self.inexact() - self.mean_keep(axes.clone())).square().mean_axes(axes)
     }
 
-    /// The variance over axes, which stay with extent 1.
+    /// The population variance over `axes`, which stay with extent 1 (`keepdims=True`).
     #[track_caller]
     pub fn var_keep(&self, axes: impl IntoAxes + Clone) -> Tensor {
         (self.inexact() - self.mean_keep(axes.clone())).square().mean_keep(axes)
     }
 
-    /// The variance of all elements.
+    /// The population variance over all axes.
     #[track_caller]
     pub fn var(&self) -> Tensor {
         self.var_axes(..)
     }
 
-    /// The standard deviation over axes, which vanish.
+    /// The population standard deviation over `axes`, which are removed.
     #[track_caller]
     pub fn std_axes(&self, axes: impl IntoAxes + Clone) -> Tensor {
         self.var_axes(axes).sqrt()
     }
 
-    /// `log(sum(exp(x)))` over axes, which vanish, without overflow.
+    /// `log(sum(exp(x)))` over `axes`, which are removed, without overflow.
     #[track_caller]
     pub fn logsumexp(&self, axes: impl IntoAxes + Clone) -> Tensor {
         let max = self.inexact().finite_max(axes.clone());
@@ -69,13 +68,13 @@ impl Tensor {
         sum.log() + max.reshape(&shape)
     }
 
-    /// The root of the sum of all squares: the Euclidean (or Frobenius) norm.
+    /// The Euclidean (Frobenius) norm over all axes.
     #[track_caller]
     pub fn norm(&self) -> Tensor {
         self.inexact().square().sum().sqrt()
     }
 
-    /// A matrix (or, along the last two axes, matrices) with zeros above the diagonal.
+    /// The lower triangle of a matrix, or of the matrices along the last two axes: zeros above the diagonal.
     #[track_caller]
     pub fn tril(&self) -> Tensor {
         let shape = self.shape();
@@ -87,28 +86,28 @@ impl Tensor {
         index(2).greater_equal(index(1)).select(self, self.zeros_like())
     }
 
-    /// `parts` tensors of equal extent along an axis, in order; negative counts from the end.
+    /// Splits an axis into `parts` tensors of equal extent. A negative axis counts from the end.
     #[track_caller]
     pub fn split(&self, parts: usize, axis: isize) -> Vec<Tensor> {
-        /// No elements divide into as many parts as anybody likes, and so many at most stand for a mistake.
-        const MOST_PARTS: usize = 1 << 16;
+        /// The limit for an axis of extent 0, which splits into any number of parts, and for poisoned results.
+        const MAX_PARTS: usize = 1 << 16;
         let extent = axis.into_axes(self.rank()).map(|axes| self.shape()[axes[0]]);
         match extent {
-            Ok(extent) if parts > 0 && extent % parts == 0 && parts <= extent.max(MOST_PARTS) => {
+            Ok(extent) if parts > 0 && extent % parts == 0 && parts <= extent.max(MAX_PARTS) => {
                 let part = extent / parts;
-                (0..parts).map(|i| self.slice_axis(axis, i * part..(i + 1) * part)).collect()
+                (0..parts).map(|i| self.slice_in_dim(axis, i * part..(i + 1) * part)).collect()
             }
             _ => {
                 let why = format!("{} does not split into {parts} equal parts along axis {axis}", self.ty());
                 let error = Error::op("split", why, Location::caller());
-                // One at least, so that the error is not lost.
-                vec![Tensor::failed(self.ty().clone(), error); parts.clamp(1, MOST_PARTS)]
+                // At least one result, so that the error is not lost.
+                vec![Tensor::failed(self.ty().clone(), error); parts.clamp(1, MAX_PARTS)]
             }
         }
     }
 
-    /// The elements moved on by `shift` places along an axis; those that leave at one end come in at the other.
-    /// Negative shifts move towards the start, a negative axis counts from the end.
+    /// Shifts the elements by `shift` positions along an axis, cyclically. A negative shift moves towards the start. A
+    /// negative axis counts from the end.
     #[track_caller]
     pub fn roll(&self, shift: isize, axis: isize) -> Tensor {
         let axes = match axis.into_axes(self.rank()) {
@@ -124,10 +123,10 @@ impl Tensor {
             return self.clone();
         }
         let cut = extent - by;
-        Tensor::concat(&[&self.slice_axis(axis, cut..extent), &self.slice_axis(axis, 0..cut)], axis)
+        Tensor::concat(&[&self.slice_in_dim(axis, cut..extent), &self.slice_in_dim(axis, 0..cut)], axis)
     }
 
-    /// The maximum over axes (which stay with extent 1) as a constant, 0 where it is infinite.
+    /// The maximum over `axes`, which stay with extent 1; 0 where it is infinite. Its derivative is zero.
     #[track_caller]
     fn finite_max(&self, axes: impl IntoAxes + Clone) -> Tensor {
         let max = self.max_keep(axes);
@@ -138,11 +137,11 @@ impl Tensor {
 /// `max(x, 0)`; the derivative at 0 is 0.
 #[track_caller]
 pub fn relu(x: &Tensor) -> Tensor {
-    // Not `maximum`: its derivative at a tie is one half. A NaN is no `<= 0`, so it stays.
+    // Not `maximum`, whose derivative at a tie is one half. NaN is not `<= 0` and propagates.
     x.less_equal(0.0).select(0.0, x)
 }
 
-/// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, the form that `jax.nn.gelu` has by default.
+/// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, as `jax.nn.gelu`, whose default is `approximate=True`.
 #[track_caller]
 pub fn gelu(x: &Tensor) -> Tensor {
     let c = (2.0 / std::f64::consts::PI).sqrt();
@@ -150,7 +149,7 @@ pub fn gelu(x: &Tensor) -> Tensor {
     x * (inner.tanh() + 1.0) * 0.5
 }
 
-/// `x Φ(x)` with the exact normal distribution function Φ.
+/// `x Φ(x)` with the normal distribution function Φ, as `jax.nn.gelu(approximate=False)`.
 #[track_caller]
 pub fn gelu_exact(x: &Tensor) -> Tensor {
     x * (x * -std::f64::consts::FRAC_1_SQRT_2).erfc() * 0.5
@@ -162,15 +161,15 @@ pub fn silu(x: &Tensor) -> Tensor {
     x * x.sigmoid()
 }
 
-/// `x` where it is positive, `e^x - 1` elsewhere (`jax.nn.elu` with its α of 1).
+/// `x` where it is positive, `e^x - 1` elsewhere: `jax.nn.elu` with α = 1.
 #[track_caller]
 pub fn elu(x: &Tensor) -> Tensor {
     let positive = x.greater(0.0);
-    // The exponential of a large x, which is not chosen, would make the derivative ∞ · 0.
+    // The inner `select` avoids the derivative ∞ · 0 of the branch that is not selected, for large x.
     positive.select(x, positive.select(0.0, x).expm1())
 }
 
-/// `x` where it is not negative, `slope x` elsewhere; `jax.nn.leaky_relu` has 0.01 by default.
+/// `x` where it is not negative, `slope x` elsewhere. The default of `jax.nn.leaky_relu` is 0.01.
 #[track_caller]
 pub fn leaky_relu(x: &Tensor, slope: f64) -> Tensor {
     x.greater_equal(0.0).select(x, x * slope)
@@ -188,13 +187,13 @@ pub fn mish(x: &Tensor) -> Tensor {
     x * x.softplus().tanh()
 }
 
-/// `x` limited to 0 to 6; the derivative at both ends is 0.
+/// `x` clipped to [0, 6]. The derivative at both bounds is 0.
 #[track_caller]
 pub fn relu6(x: &Tensor) -> Tensor {
     x.greater_equal(6.0).select(6.0, relu(x))
 }
 
-/// `x` limited to -1 to 1; the derivative at both ends is 1.
+/// `x` clipped to [-1, 1]. The derivative at both bounds is 1.
 #[track_caller]
 pub fn hard_tanh(x: &Tensor) -> Tensor {
     x.greater(1.0).select(1.0, x.less(-1.0).select(-1.0, x))
@@ -206,7 +205,7 @@ pub fn soft_sign(x: &Tensor) -> Tensor {
     x / (x.abs() + 1.0)
 }
 
-/// `e^x / sum(e^x)` along an axis; negative counts from the end.
+/// `e^x / sum(e^x)` along an axis. A negative axis counts from the end.
 #[track_caller]
 pub fn softmax(x: &Tensor, axis: isize) -> Tensor {
     let x = &x.inexact();
@@ -215,7 +214,7 @@ pub fn softmax(x: &Tensor, axis: isize) -> Tensor {
     e / sum
 }
 
-/// `log(softmax(x))` along an axis; negative counts from the end.
+/// `log(softmax(x))` along an axis. A negative axis counts from the end.
 #[track_caller]
 pub fn log_softmax(x: &Tensor, axis: isize) -> Tensor {
     let x = &x.inexact();
@@ -224,13 +223,13 @@ pub fn log_softmax(x: &Tensor, axis: isize) -> Tensor {
     shifted - log_sum
 }
 
-/// f32 rows with a 1 at each integer of `labels` and 0 elsewhere: shape `[…labels, classes]`.
+/// One-hot f32 vectors of integer `labels`, of shape `[…labels, classes]`.
 #[track_caller]
 pub fn one_hot(labels: &Tensor, classes: usize) -> Tensor {
     one_hot_as(labels, classes, DType::F32)
 }
 
-/// As [`one_hot`], rows of another element type.
+/// As [`one_hot`], of another element type.
 ///
 /// ```
 /// # use fulgurite_jit::{DType, Tensor, one_hot_as};
@@ -253,7 +252,7 @@ mod tests {
     use crate::front::trace::trace;
     use crate::interp::interpret;
 
-    /// `f` of a matrix of 2 × 3, by the reference interpreter.
+    /// Evaluates `f` on a 2 × 3 matrix with the reference interpreter.
     fn of_matrix(f: impl FnOnce(&Tensor) -> Vec<Tensor>) -> crate::Result<Vec<Vec<f64>>> {
         let x = Array::from_vec(&[2, 3], vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0])?;
         let traced = trace(&[x.ty().clone()], |xs| f(&xs[0]))?;
@@ -275,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
-        let message = |f: fn(&Tensor) -> Vec<Tensor>| of_matrix(f).expect_err("a mistake").to_string();
+    fn errors_are_reported() {
+        let message = |f: fn(&Tensor) -> Vec<Tensor>| of_matrix(f).expect_err("an error").to_string();
         assert!(message(|x| x.split(2, 1)).contains("split: f32[2,3] does not split into 2 equal parts along axis 1"));
         assert!(message(|x| x.split(0, 1)).contains("0 equal parts"));
         assert!(message(|x| vec![x.roll(1, 2)]).contains("roll: f32[2,3] has no axis 2"));

@@ -1,37 +1,36 @@
-//! What stands beside a tensor: operands, with promotion of their types and broadcasting of their shapes as in
-//! `jax.numpy`, and choices of axes.
+//! Operands: promotion of their types and broadcasting of their shapes, as in `jax.numpy`; and lists of axes.
 
 use std::ops;
 use std::panic::Location;
 
 use super::tensor::Tensor;
 use super::trace::{poison, tracing};
-use crate::array::has_room;
+use crate::array::check_available;
 use crate::error::Error;
 use crate::types::{Axes, DType, Shape, TensorType};
 
-/// An operand as it was written: a tensor, or a number that takes on the type of what it meets.
+/// An operand: a tensor, or a weakly typed number, which takes the type of the other operand.
 #[derive(Clone, Debug)]
 pub enum Arg {
     /// A tensor.
     Tensor(Tensor),
-    /// A number without a fixed type; a float makes integers it meets f32.
+    /// A weakly typed number; a float promotes an integer operand to f32.
     Weak {
         /// Its value.
         value: f64,
-        /// Was it written as a float?
+        /// Whether it is a float literal.
         float: bool,
     },
 }
 
 impl Arg {
-    /// As a tensor, in the company of `dtype`.
+    /// Converts to a tensor, given the other operand's `dtype`.
     pub(super) fn into_tensor(self, dtype: DType) -> Tensor {
         match self {
             Arg::Tensor(x) => x,
             Arg::Weak { value, float } => {
                 let dtype = weak_dtype(dtype, float);
-                // An integer that the type has not got wraps, as in JAX.
+                // An integer out of range of the type wraps, as in JAX.
                 let value = match dtype {
                     DType::I32 => f64::from(value as i64 as i32),
                     DType::U32 => f64::from(value as i64 as u32),
@@ -43,9 +42,9 @@ impl Arg {
     }
 }
 
-/// What may stand on the right of an operator: tensors and numbers.
+/// A right-hand side of an operator: a tensor or a number.
 pub trait Operand {
-    /// As an operand.
+    /// Converts to an operand.
     fn operand(self) -> Arg;
 }
 
@@ -78,7 +77,7 @@ impl Operand for bool {
     }
 }
 
-/// The type that a number gets in the company of `dtype`.
+/// The type of a weakly typed number, given the other operand's `dtype`.
 fn weak_dtype(dtype: DType, float: bool) -> DType {
     match (dtype, float) {
         (DType::Bool, false) => DType::I32,
@@ -87,7 +86,7 @@ fn weak_dtype(dtype: DType, float: bool) -> DType {
     }
 }
 
-/// The type of the result of an op on these two: bool < u32, i32 < f32 < f64; u32 with i32 is i32 (JAX without x64).
+/// The promoted type of two element types: bool < u32, i32 < f32 < f64; u32 with i32 is i32 (JAX without x64).
 pub(super) fn promoted_dtype(x: DType, y: DType) -> DType {
     use DType::{Bool, F32, F64, I32, U32};
     match (x, y) {
@@ -118,14 +117,14 @@ pub(super) fn promote_types(x: Arg, y: Arg) -> (Tensor, Tensor) {
 }
 
 impl Tensor {
-    /// Both at their common element type, as operands of an operator or of [`Tensor::matmul`] are.
+    /// Both tensors promoted to their common element type, as an operator or [`Tensor::matmul`] promotes its operands.
     #[track_caller]
     pub fn promoted(&self, other: &Tensor) -> (Tensor, Tensor) {
         promote_types(self.operand(), other.operand())
     }
 }
 
-/// Both operands at their common type and shape.
+/// Both operands promoted to their common type and broadcast to their common shape.
 #[track_caller]
 pub(super) fn promote(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
     let (x, y) = promote_types(x, y);
@@ -134,36 +133,36 @@ pub(super) fn promote(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
         Some(shape) => match fits(&TensorType::new(x.dtype(), &shape)) {
             Ok(()) => (x.broadcast_to(&shape), y.broadcast_to(&shape)),
             Err(why) => {
-                let bad = refuse(&[&x, &y], Error::op(op, why, Location::caller()));
+                let bad = reject(&[&x, &y], Error::op(op, why, Location::caller()));
                 (bad.clone(), bad)
             }
         },
         None => {
-            let bad = refuse(&[&x, &y], mismatch(op, x.ty(), y.ty(), Location::caller()));
+            let bad = reject(&[&x, &y], mismatch(op, x.ty(), y.ty(), Location::caller()));
             (bad.clone(), bad)
         }
     }
 }
 
-/// May a result be of this type? Asked before operands are made as large as it, so that the error is the operator's.
+/// Checks that a result of this type fits into memory. Called before the operands are broadcast, so that the error
+/// names the operator.
 fn fits(ty: &TensorType) -> Result<(), String> {
     ty.check_size()?;
     if tracing() {
         return Ok(());
     }
-    has_room(ty.bytes(), || format!("the result, {ty}")).map_err(|e| e.message().into())
+    check_available(ty.bytes(), || format!("the result, {ty}")).map_err(|e| e.message().into())
 }
 
-/// As [`promote`], truth values as i32.
+/// As [`promote`], with bool converted to i32.
 #[track_caller]
 pub(super) fn promote_numbers(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
     let (x, y) = promote(op, x, y);
     if x.dtype() == DType::Bool { (x.convert(DType::I32), y.convert(DType::I32)) } else { (x, y) }
 }
 
-/// In place of the result of an op that cannot be applied to `operands`. If one of them already stands for an error,
-/// that is passed on: it came first.
-pub(super) fn refuse(operands: &[&Tensor], error: Error) -> Tensor {
+/// The poisoned result of an op that cannot be applied to `operands`. The error of a poisoned operand takes precedence.
+pub(super) fn reject(operands: &[&Tensor], error: Error) -> Tensor {
     let first = operands.iter().find_map(|x| x.error()).cloned();
     poison(operands[0].ty().clone(), first.unwrap_or(error))
 }
@@ -172,7 +171,7 @@ pub(super) fn mismatch(op: &str, x: &TensorType, y: &TensorType, location: &'sta
     Error::op(op, format!("cannot broadcast {x} and {y} to one shape"), location)
 }
 
-/// The shape that both broadcast to, as NumPy has it; `None` when there is none.
+/// The broadcast shape by NumPy's rules; `None` for incompatible shapes.
 pub(super) fn broadcast_shape(x: &[usize], y: &[usize]) -> Option<Shape> {
     let rank = x.len().max(y.len());
     let extent = |s: &[usize], axis: usize| (axis + s.len()).checked_sub(rank).map_or(1, |a| s[a]);
@@ -186,18 +185,18 @@ pub(super) fn broadcast_shape(x: &[usize], y: &[usize]) -> Option<Shape> {
         .collect()
 }
 
-/// The axis that a possibly negative number means.
+/// Normalises an axis: a negative one counts from the end.
 pub(super) fn resolve(axis: isize, rank: usize) -> Option<usize> {
     let axis = if axis < 0 { axis + rank as isize } else { axis };
     usize::try_from(axis).ok().filter(|&a| a < rank)
 }
 
-/// A choice of axes: `..` for all, a number, or a list; negative numbers count from the end.
+/// A set of axes: `..` for all, a number, or a list. Negative numbers count from the end.
 pub trait IntoAxes {
-    /// The axes, ascending.
+    /// The axes in ascending order.
     ///
     /// # Errors
-    /// Which one does not exist or is named twice, as what a message says of the tensor: "has no axis 3".
+    /// For an axis that is out of range or repeated. The message is the predicate of a sentence: "has no axis 3".
     fn into_axes(self, rank: usize) -> Result<Axes, String>;
 }
 

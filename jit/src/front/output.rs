@@ -1,10 +1,10 @@
-//! What a traced function may give: a tree, or a `Result` of one.
+//! Results of traced functions: a tree, or a `Result` of one.
 
 use super::tree::Tree;
 use crate::error::Result;
 
-/// What a traced function gives. With a `Result`, `?` works inside, and the call returns one `Result`: the first
-/// mistake of an op, or else the function's own error.
+/// The result type of a traced function. If it is a `Result`, `?` works inside the function, and the call returns one
+/// `Result`: with the first error of an op, or else with the function's error.
 #[diagnostic::on_unimplemented(
     message = "a traced function gives a tree of tensors or a `fulgurite::Result` of one, not `{Self}`",
     label = "neither a tree nor a `Result<_, fulgurite::Error>` of one",
@@ -15,10 +15,10 @@ pub trait Output {
     /// The tree.
     type Tree: Tree;
 
-    /// The tree, or why there is none.
+    /// Converts to a `Result`.
     ///
     /// # Errors
-    /// The function's own.
+    /// The error of the function.
     fn into_result(self) -> Result<Self::Tree>;
 }
 

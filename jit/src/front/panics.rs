@@ -1,12 +1,11 @@
-//! Panics: which are ours, and what becomes of them.
+//! Internal panics become errors; panics of the user's functions are propagated.
 //!
-//! A panic in our code is a bug, and never crosses a call: it becomes an [`Error::compiler`]. A panic in a function of
-//! the user's passes through as it is. Where both run, as in a trace, the line tells them apart. It is known to the
-//! panic hook only, so the first trace puts a hook in front of the one there is, which notes the line, for this thread,
-//! and hands the panic on; where somebody has replaced it since, a panic in a trace counts as the user's.
+//! A panic in the code of these crates is a bug and never crosses a call: it becomes an [`Error::compiler`]. In a
+//! trace, where user code runs too, the source location of the panic tells the two apart. Only the panic hook sees the
+//! location, so the first trace installs a hook that records it per thread and then calls the previous hook. If the
+//! hook is replaced later, a panic in a trace counts as the user's.
 //!
-//! Not done here: what a call leaves behind when it is unwound. Every guard (the stack of traces, lent memory, locks)
-//! sees to that where it is.
+//! Not done here: cleanup after unwinding. Each guard (the stack of traces, borrowed memory, locks) does its own.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -15,27 +14,27 @@ use std::sync::Once;
 
 use crate::error::{Error, Result};
 
-/// Where a panic was raised.
+/// The source location of a panic.
 #[derive(Clone, Debug)]
-struct Place {
+struct Position {
     file: String,
     line: u32,
 }
 
 thread_local! {
-    /// Where this thread panicked last.
-    static LAST: Cell<Option<Place>> = const { Cell::new(None) };
+    /// The location of the last panic of this thread.
+    static LAST: Cell<Option<Position>> = const { Cell::new(None) };
 }
 
-/// What is caught of a panic.
+/// A caught panic.
 #[derive(Debug)]
 pub(crate) struct Panic {
     payload: Box<dyn Any + Send>,
-    place: Option<Place>,
+    position: Option<Position>,
 }
 
-/// Has panics noted from now on.
-pub(crate) fn watch() {
+/// Installs the hook that records the locations of panics.
+pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
     if ONCE.is_completed() || std::thread::panicking() {
         return;
@@ -43,27 +42,27 @@ pub(crate) fn watch() {
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let place = info.location().map(|at| Place { file: at.file().into(), line: at.line() });
-            // A thread that is about to end has no such place any more.
-            let _ = LAST.try_with(|last| last.set(place));
+            let position = info.location().map(|at| Position { file: at.file().into(), line: at.line() });
+            // The thread-local is gone while a thread shuts down.
+            let _ = LAST.try_with(|last| last.set(position));
             before(info);
         }));
     });
 }
 
-/// Runs `f`, which may run functions of the user's.
+/// Runs `f`, which may run user code, and catches a panic.
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> std::result::Result<R, Panic> {
     LAST.set(None);
-    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| Panic { payload, place: LAST.take() })
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| Panic { payload, position: LAST.take() })
 }
 
-/// Runs `f`, in which nothing of the user's runs: a panic is ours, and becomes an error that says what was being done.
+/// Runs `f`, which runs no user code. A panic becomes an error that names the current activity.
 ///
 /// # Errors
-/// Those of `f`, and a fault of the compiler in place of a panic.
+/// The error of `f`; a compiler error for a panic.
 #[inline]
 pub fn guarded<R>(doing: &str, f: impl FnOnce() -> Result<R>) -> Result<R> {
-    // On the way of every call, so it does nothing but this.
+    // Every call runs this: the fast path does nothing else.
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => result,
         Err(payload) => Err(fault(payload, doing)),
@@ -72,30 +71,31 @@ pub fn guarded<R>(doing: &str, f: impl FnOnce() -> Result<R>) -> Result<R> {
 
 #[cold]
 fn fault(payload: Box<dyn Any + Send>, doing: &str) -> Error {
-    Panic { payload, place: LAST.take() }.error(doing)
+    Panic { payload, position: LAST.take() }.error(doing)
 }
 
 impl Panic {
-    /// Is it of our own code?
-    pub(crate) fn is_ours(&self) -> bool {
-        self.place.as_ref().is_some_and(|place| is_ours(&place.file, file!()))
+    /// Whether the panic was raised in these crates.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.position.as_ref().is_some_and(|position| is_internal(&position.file, file!()))
     }
 
-    /// Is it the `unwrap` of `error`, or an `expect`?
+    /// Whether it is the `unwrap` or `expect` of `error`.
     pub(crate) fn is_of(&self, error: &Error) -> bool {
         self.text().ends_with(&format!("{error:?}"))
     }
 
-    /// As the bug of ours that it is.
+    /// Converts to a compiler error.
     pub(crate) fn error(&self, doing: &str) -> Error {
-        let at = self.place.as_ref().map_or_else(String::new, |Place { file, line }| format!(", at {file}:{line}"));
+        let at =
+            self.position.as_ref().map_or_else(String::new, |Position { file, line }| format!(", at {file}:{line}"));
         Error::panicked(doing, format_args!("{}{at}", self.text()))
     }
 
-    /// Goes on unwinding.
+    /// Resumes unwinding.
     pub(crate) fn resume(self) -> ! {
-        // No hook sees it again.
-        LAST.set(self.place);
+        // `resume_unwind` does not call the hook again.
+        LAST.set(self.position);
         resume_unwind(self.payload)
     }
 
@@ -105,11 +105,11 @@ impl Panic {
     }
 }
 
-/// Is `file` one of the libraries', as the compiler names them? `here` is the name of this file: `jit/src/panics.rs`
-/// in the folder of the workspace, `…/fulgurite-jit-0.1.0/src/panics.rs` where the crates come from a registry.
-fn is_ours(file: &str, here: &str) -> bool {
+/// Whether `file` belongs to these crates. `here` is this file's path as the compiler prints it:
+/// `jit/src/front/panics.rs` in the workspace, `…/fulgurite-jit-0.1.0/src/front/panics.rs` from a registry.
+fn is_internal(file: &str, here: &str) -> bool {
     let (file, here) = (file.replace('\\', "/"), here.replace('\\', "/"));
-    let Some((before, after)) = here.strip_suffix("/panics.rs").and_then(|here| here.rsplit_once("jit")) else {
+    let Some((before, after)) = here.strip_suffix("/front/panics.rs").and_then(|here| here.rsplit_once("jit")) else {
         return false;
     };
     ["jit", "autodiff", "runtime", "trainer"].iter().any(|name| {
@@ -126,26 +126,29 @@ mod tests {
     use crate::front::trace::{trace, trace_call, tracing};
 
     #[test]
-    fn files_of_the_libraries_are_ours() {
-        for here in ["jit/src/panics.rs", "/home/me/fulgurite/jit/src/panics.rs", "jit\\src\\panics.rs"] {
-            let root = here.split_at(here.len() - "jit/src/panics.rs".len()).0;
-            for ours in ["jit/src/tensor.rs", "autodiff/src/grad.rs", "runtime/src/jit.rs", "trainer/src/optim/adam.rs"]
+    fn files_of_the_crates_are_internal() {
+        for here in
+            ["jit/src/front/panics.rs", "/home/me/fulgurite/jit/src/front/panics.rs", "jit\\src\\front\\panics.rs"]
+        {
+            let root = here.split_at(here.len() - "jit/src/front/panics.rs".len()).0;
+            for internal in
+                ["jit/src/tensor.rs", "autodiff/src/grad.rs", "runtime/src/jit.rs", "trainer/src/optim/adam.rs"]
             {
-                assert!(is_ours(&format!("{root}{ours}"), here), "{here} {ours}");
+                assert!(is_internal(&format!("{root}{internal}"), here), "{here} {internal}");
             }
             for other in ["src/main.rs", "tests/jit/src.rs", "jit/tests/a.rs", "jit/srcs/a.rs", "jitter/src/a.rs"] {
-                assert!(!is_ours(&format!("{root}{other}"), here), "{here} {other}");
+                assert!(!is_internal(&format!("{root}{other}"), here), "{here} {other}");
             }
         }
-        let registry = "/r/fulgurite-jit-0.1.0/src/panics.rs";
-        assert!(is_ours("/r/fulgurite-runtime-0.1.0/src/jit.rs", registry));
-        assert!(!is_ours("/r/smallvec-1.15.0/src/lib.rs", registry));
-        assert!(!is_ours("src/main.rs", registry));
+        let registry = "/r/fulgurite-jit-0.1.0/src/front/panics.rs";
+        assert!(is_internal("/r/fulgurite-runtime-0.1.0/src/jit.rs", registry));
+        assert!(!is_internal("/r/smallvec-1.15.0/src/lib.rs", registry));
+        assert!(!is_internal("src/main.rs", registry));
     }
 
     #[test]
-    fn a_panic_of_ours_becomes_an_error_with_its_text_and_line() {
-        watch();
+    fn an_internal_panic_becomes_an_error_with_its_text_and_line() {
+        install_hook();
         let line = line!() + 1;
         let error = guarded("fuse", || -> Result<()> { panic!("no such {}", "kernel") }).unwrap_err();
         let expected =
@@ -155,26 +158,26 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_ours_in_a_trace_is_the_error_of_the_call() {
-        // In this file every panic is ours.
+    fn an_internal_panic_in_a_trace_is_the_error_of_the_call() {
+        // A panic raised in this file is internal.
         let line = line!() + 1;
         let error = trace_call(&[], |_| panic!("an axis too many")).expect_err("the panic");
         let expected =
             format!("compiler error in tracing: an axis too many, at {}:{line} (this is a bug of fulgurite)", file!());
         assert_eq!(error.to_string(), expected);
-        // What went wrong before may be the reason.
-        let mistake = trace_call(&[], |_| {
+        // An earlier error may be the cause.
+        let earlier = trace_call(&[], |_| {
             let wrong = Tensor::ones(&[2]) + Tensor::ones(&[3]);
             panic!("no such shape: {}", wrong.ty())
         });
-        assert!(mistake.expect_err("the mistake").to_string().starts_with("add: cannot broadcast"));
+        assert!(earlier.expect_err("the error").to_string().starts_with("add: cannot broadcast"));
         let nested = trace_call(&[], |_| trace(&[], |_| panic!("deep inside")).map(|_| Vec::new()));
         assert!(nested.expect_err("the panic").to_string().contains("deep inside, at "));
         assert!(!tracing());
     }
 
     #[test]
-    fn the_unwrap_of_an_error_is_told_from_other_panics() {
+    fn the_unwrap_of_an_error_differs_from_other_panics() {
         let error = Error::new("no data");
         let failed: Result<()> = Err(error.clone());
         let caught = |f: &dyn Fn()| catch(f).expect_err("a panic");

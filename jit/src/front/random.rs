@@ -1,16 +1,16 @@
-//! Random numbers as JAX draws them: threefry2x32 with explicit keys, in the partitionable layout, bit for bit
-//! (`jax/_src/prng.py`, `jax/_src/random.py` of JAX 0.10). A key is used once: split it for more.
+//! Random numbers with explicit keys: threefry2x32 in the partitionable layout, bit for bit as in JAX
+//! (`jax/_src/prng.py`, `jax/_src/random.py` of JAX 0.10). A key is used once: split it to draw again.
 
 use std::panic::Location;
 
 use super::tensor::Tensor;
-use super::trace::{apply, staged, tracing};
+use super::trace::{apply_all, as_one_program, tracing};
 use super::tree::{Tree, Visitor};
 use crate::error::Error;
 use crate::graph::{Literal, Op};
 use crate::types::{DType, TensorType, join, product};
 
-/// A random key: two u32 words. The same key always gives the same numbers.
+/// A random key: two u32 words. Equal keys give equal numbers.
 #[derive(Clone, Debug)]
 pub struct Key(Tensor);
 
@@ -27,34 +27,35 @@ impl Tree for Key {
 }
 
 impl Key {
-    /// The key of a seed (`jax.random.key(seed)`).
+    /// The key of a seed, as `jax.random.key(seed)`.
     pub fn new(seed: u64) -> Self {
         let words = vec![(seed >> 32) as u32, seed as u32];
         Key(Tensor::from_vec(&[2], words).expect("two words fill u32[2]"))
     }
 
-    /// The key whose words are `data`, `u32[2]`.
-    pub fn from_data(data: Tensor) -> Self {
+    /// The key with the words `data`, `u32[2]`, as `jax.random.wrap_key_data(data)`.
+    pub fn wrap_key_data(data: Tensor) -> Self {
         Key(data)
     }
 
-    /// The two words, `u32[2]`.
-    pub fn data(&self) -> &Tensor {
+    /// The words of the key, `u32[2]`, as `jax.random.key_data(key)`.
+    pub fn key_data(&self) -> &Tensor {
         &self.0
     }
 
-    /// `N` new keys.
+    /// `N` new keys, as `jax.random.split(key, N)`.
     #[track_caller]
     pub fn split<const N: usize>(&self) -> [Key; N] {
         let keys = self.split_n(N);
-        std::array::from_fn(|i| Key(keys.index(i)))
+        std::array::from_fn(|i| Key(keys.index_in_dim(i, 0)))
     }
 
-    /// `n` new keys as the rows of u32\[n, 2\], to be mapped over with `vmap`.
+    /// The words of `n` new keys as the rows of `u32[n,2]`: the key data of `jax.random.split(key, n)`, for a number of
+    /// keys that is not a constant, or for `vmap`. [`Key::wrap_key_data`] makes a key of each row.
     #[track_caller]
     pub fn split_n(&self, n: usize) -> Tensor {
         // Key i is threefry of the 64-bit counter i.
-        if let Some(error) = too_many("split", &[n], Location::caller()) {
+        if let Some(error) = check_count("split", &[n], Location::caller()) {
             return Tensor::failed(TensorType::new(DType::U32, &[n, 2]), error);
         }
         let count = Tensor::arange(DType::U32, n);
@@ -62,7 +63,7 @@ impl Key {
         Tensor::stack(&[&a, &b], 1)
     }
 
-    /// A new key from this one and a number.
+    /// A new key from this key and a number, as `jax.random.fold_in(key, data)`.
     #[track_caller]
     pub fn fold_in(&self, data: impl Into<FoldIn>) -> Key {
         let FoldIn(count) = data.into();
@@ -70,26 +71,28 @@ impl Key {
         Key(Tensor::stack(&[&a, &b], 0))
     }
 
-    /// Both words of threefry2x32 of this key and the 64-bit counter with high word 0 and low words `count`.
+    /// Both words of threefry2x32 for this key and a 64-bit counter with high word 0 and low word `count`.
     #[track_caller]
     fn threefry(&self, count: &Tensor) -> [Tensor; 2] {
         let location = Location::caller();
-        let word = |i: usize| self.0.slice_axis(0, i..i + 1).reshape(&[]).broadcast_to(count.shape());
+        let word = |i: usize| self.0.slice_in_dim(0, i..i + 1).reshape(&[]).broadcast_to(count.shape());
         let (k0, k1, high) = (word(0), word(1), count.zeros_like());
-        [0, 1].map(|w| apply(Op::Threefry(w), &[&k0, &k1, &high, count], location))
+        let words = apply_all(Op::Threefry, &[&k0, &k1, &high, count], location);
+        <[Tensor; 2]>::try_from(words.into_vec()).expect("threefry has two results")
     }
 
-    /// u32 of `shape`, all bits random.
+    /// u32 of `shape` with random bits.
     #[track_caller]
     pub fn bits(&self, shape: &[usize]) -> Tensor {
         let [a, b] = self.words(shape);
         a.xor(&b)
     }
 
-    /// Both random words of each element: JAX's 64 random bits are these, its 32 the one exclusive or the other.
+    /// Both random words of each element. JAX's 64 random bits are the two words; its 32 random bits are their
+    /// exclusive or.
     #[track_caller]
     fn words(&self, shape: &[usize]) -> [Tensor; 2] {
-        if let Some(error) = too_many("bits", shape, Location::caller()) {
+        if let Some(error) = check_count("bits", shape, Location::caller()) {
             return [0, 1].map(|_| Tensor::failed(TensorType::new(DType::U32, shape), error.clone()));
         }
         // The counter of an element is its row-major position.
@@ -104,8 +107,8 @@ impl Key {
         self.uniform_as(shape, low.into(), high.into(), DType::F32)
     }
 
-    /// Floats of `shape`, uniform in `low..high`. f64 has the bits that JAX draws with `jax_enable_x64`, which are
-    /// others than those of f32.
+    /// Floats of `shape`, uniform in `low..high`. f64 has the bits that JAX draws with `jax_enable_x64`, which differ
+    /// from those of f32.
     ///
     /// ```
     /// # use fulgurite_jit::{DType, Key};
@@ -116,10 +119,10 @@ impl Key {
     #[track_caller]
     pub fn uniform_as(&self, shape: &[usize], low: f64, high: f64, dtype: DType) -> Tensor {
         if !tracing() {
-            return self.at_once(|key| key.uniform_as(shape, low, high, dtype));
+            return self.draw_eagerly(|key| key.uniform_as(shape, low, high, dtype));
         }
-        if let Err(refused) = check_float("uniform", shape, dtype) {
-            return refused;
+        if let Err(rejected) = check_float("uniform", shape, dtype) {
+            return rejected;
         }
         let [low, high] = [low, high].map(|x| rounded(x, dtype));
         (self.unit(shape, dtype) * rounded(high - low, dtype) + low).maximum(low)
@@ -129,12 +132,12 @@ impl Key {
     #[track_caller]
     fn unit(&self, shape: &[usize], dtype: DType) -> Tensor {
         if dtype == DType::F64 {
-            // 52 random bits, as the fraction of a number in 1..2 less 1: 32 of one word and 20 of the other.
+            // 52 random bits as a fraction: 32 of one word and 20 of the other.
             let [high, low] = self.words(shape);
             let low = low.shift_right_logical(12u32).convert(DType::F64) * 2f64.powi(-52);
             return high.convert(DType::F64) * 2f64.powi(-32) + low;
         }
-        // 23 random bits as the mantissa of a number in 1..2.
+        // 23 random bits as the mantissa of a number in 1..2, minus 1.
         let mantissa = self.bits(shape).shift_right_logical(9u32).or(1.0f32.to_bits());
         mantissa.bitcast(DType::F32) - 1.0
     }
@@ -149,33 +152,33 @@ impl Key {
     #[track_caller]
     pub fn normal_as(&self, shape: &[usize], dtype: DType) -> Tensor {
         if !tracing() {
-            return self.at_once(|key| key.normal_as(shape, dtype));
+            return self.draw_eagerly(|key| key.normal_as(shape, dtype));
         }
-        if let Err(refused) = check_float("normal", shape, dtype) {
-            return refused;
+        if let Err(rejected) = check_float("normal", shape, dtype) {
+            return rejected;
         }
-        // The low end of `uniform` is a possible result and must not be -1, whose inverse is infinite.
+        // The lower bound of `uniform` is a possible result and must not be -1, where `erf_inv` is infinite.
         let uniform = self.uniform_as(shape, next_up(-1.0, dtype), 1.0, dtype);
         uniform.erf_inv() * std::f64::consts::SQRT_2
     }
 
-    /// f32 of `shape`, standard normal given that it lies between `low` and `high`; neither of them is drawn.
+    /// f32 of `shape`, standard normal truncated to the open interval (`low`, `high`).
     #[track_caller]
     pub fn truncated_normal(&self, shape: &[usize], low: f32, high: f32) -> Tensor {
         self.truncated_normal_as(shape, low.into(), high.into(), DType::F32)
     }
 
-    /// Floats of `shape`, standard normal given that they lie between `low` and `high`, neither of which is drawn; see
-    /// [`Key::uniform_as`] for f64.
+    /// Floats of `shape`, standard normal truncated to the open interval (`low`, `high`); see [`Key::uniform_as`] for
+    /// f64.
     #[track_caller]
     pub fn truncated_normal_as(&self, shape: &[usize], low: f64, high: f64, dtype: DType) -> Tensor {
         if !tracing() {
-            return self.at_once(|key| key.truncated_normal_as(shape, low, high, dtype));
+            return self.draw_eagerly(|key| key.truncated_normal_as(shape, low, high, dtype));
         }
-        if let Err(refused) = check_float("truncated_normal", shape, dtype) {
-            return refused;
+        if let Err(rejected) = check_float("truncated_normal", shape, dtype) {
+            return rejected;
         }
-        // Uniform between the distribution function at `low` and that at `high` (both as 2Φ - 1), and back.
+        // Inverse transform sampling: uniform between 2Φ(low) - 1 and 2Φ(high) - 1.
         let [from, to] = [low, high].map(|x| (Tensor::literal(x, dtype) / std::f64::consts::SQRT_2).erf());
         let uniform = (self.unit(shape, dtype) * (to - &from) + &from).maximum(&from);
         let normal = uniform.erf_inv() * std::f64::consts::SQRT_2;
@@ -192,32 +195,33 @@ impl Key {
     #[track_caller]
     pub fn exponential_as(&self, shape: &[usize], dtype: DType) -> Tensor {
         if !tracing() {
-            return self.at_once(|key| key.exponential_as(shape, dtype));
+            return self.draw_eagerly(|key| key.exponential_as(shape, dtype));
         }
-        // 1 - u is in (0, 1], where u in [0, 1) could be 0, whose logarithm is infinite.
+        // log(1 - u), since u in [0, 1) can be 0, where log(u) is infinite.
         -(-self.uniform_as(shape, 0.0, 1.0, dtype)).log1p()
     }
 
-    /// f32 of `shape`, Gumbel: the largest of many exponentials, less the logarithm of how many.
+    /// f32 of `shape`, standard Gumbel.
     #[track_caller]
     pub fn gumbel(&self, shape: &[usize]) -> Tensor {
         self.gumbel_as(shape, DType::F32)
     }
 
-    /// Floats of `shape`, Gumbel; see [`Key::uniform_as`] for f64.
+    /// Floats of `shape`, standard Gumbel; see [`Key::uniform_as`] for f64.
     #[track_caller]
     pub fn gumbel_as(&self, shape: &[usize], dtype: DType) -> Tensor {
         if !tracing() {
-            return self.at_once(|key| key.gumbel_as(shape, dtype));
+            return self.draw_eagerly(|key| key.gumbel_as(shape, dtype));
         }
         let least = if dtype == DType::F64 { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE.into() };
         -(-self.uniform_as(shape, least, 1.0, dtype).log()).log()
     }
 
-    /// A class for each row of unnormalised log-probabilities: logits `[…, classes]` (f32, or f64) give i32 `[…]`.
+    /// A class index for each vector of unnormalised log-probabilities: logits `[…, classes]` (f32 or f64) give i32
+    /// `[…]`.
     #[track_caller]
     pub fn categorical(&self, logits: &Tensor) -> Tensor {
-        // Class i has the largest sum of logit and Gumbel noise with probability softmax(logits)[i].
+        // The Gumbel-max trick: class i has the largest logit plus noise with probability softmax(logits)[i].
         let dtype = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         (self.gumbel_as(logits.shape(), dtype) + logits).argmax(-1)
     }
@@ -228,8 +232,8 @@ impl Key {
         self.uniform(shape, 0.0, 1.0).less(p)
     }
 
-    /// i32 of `shape`, uniform in `low..high`; always `low` where `high` is not above it. Bounds beyond what an i32 can
-    /// be are cut: `i32::MIN` and `1_i64 << 31` draw from all there are.
+    /// i32 of `shape`, uniform in `low..high`; `low` if `high <= low`. Bounds are clamped to the range of i32:
+    /// `i32::MIN` and `1_i64 << 31` draw from all values.
     ///
     /// ```
     /// # use fulgurite_jit::Key;
@@ -248,13 +252,13 @@ impl Key {
         let (least, greatest) = match dtype {
             DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
             DType::U32 => (0, i64::from(u32::MAX)),
-            DType::Bool | DType::F32 | DType::F64 => return refuse("randint", "integers (i32 or u32)", shape, dtype),
+            DType::Bool | DType::F32 | DType::F64 => return reject("randint", "integers (i32 or u32)", shape, dtype),
         };
         let (low, beyond) = (low.into().clamp(least, greatest), high.into());
         let high = beyond.clamp(least, greatest);
-        // How many numbers there are, modulo 2^32: 0 for all of them.
+        // The number of values modulo 2^32: 0 for all of them.
         let span = if high <= low { 1 } else { (high - low + i64::from(beyond > greatest)) as u32 };
-        // Two draws make the modulus' bias negligible: (first % span) * (2^32 % span) + second % span, modulo 2^32.
+        // Two draws make the modulo bias negligible: (first % span) * (2^32 % span) + second % span, modulo 2^32.
         let [a, b] = self.split();
         let (upper, lower) = (a.bits(shape), b.bits(shape));
         let offset = if span == 0 {
@@ -267,11 +271,11 @@ impl Key {
         offset.convert(dtype) + Tensor::literal(low as f64, dtype)
     }
 
-    /// A draw outside of any trace: all of its ops as one program, as within a compiled function, so that both give the
+    /// Draws outside of any trace. The ops run as one program, as inside a compiled function, so that both give the
     /// same bits.
     #[track_caller]
-    fn at_once(&self, draw: impl FnOnce(&Key) -> Tensor) -> Tensor {
-        let drawn = staged(std::slice::from_ref(&self.0), |key| vec![draw(&Key(key[0].clone()))]);
+    fn draw_eagerly(&self, draw: impl FnOnce(&Key) -> Tensor) -> Tensor {
+        let drawn = as_one_program(std::slice::from_ref(&self.0), |key| vec![draw(&Key(key[0].clone()))]);
         let drawn = drawn.into_iter().next().expect("one draw");
         match drawn.error() {
             Some(error) => Tensor::failed(drawn.ty().clone(), error.clone().at(Location::caller())),
@@ -280,37 +284,37 @@ impl Key {
     }
 }
 
-/// What is wrong with a draw of `shape`, if it has more elements than counters.
-fn too_many(op: &str, shape: &[usize], location: &'static Location<'static>) -> Option<Error> {
+/// The error for a draw of `shape`, if it has more elements than there are counters.
+fn check_count(op: &str, shape: &[usize], location: &'static Location<'static>) -> Option<Error> {
     (product(shape.iter().copied()) as u64 > 1 << 32).then(|| {
         let why = format!("[{}] has more elements than a key has numbers (2^32)", join(shape, ","));
         Error::op(op, why, location)
     })
 }
 
-/// `x` as an element of `dtype` has it.
+/// `x` rounded to `dtype`.
 fn rounded(x: f64, dtype: DType) -> f64 {
     Literal::new(dtype, x).value()
 }
 
-/// The next number of `dtype` above `x`.
+/// The smallest number of `dtype` above `x`.
 fn next_up(x: f64, dtype: DType) -> f64 {
     if dtype == DType::F64 { x.next_up() } else { f64::from((x as f32).next_up()) }
 }
 
-/// In place of a draw of floats of a `dtype` that has none: what poisons what is made of it.
+/// Checks that `dtype` is a float type. The error is the poisoned result.
 #[track_caller]
 fn check_float(op: &str, shape: &[usize], dtype: DType) -> Result<(), Tensor> {
-    if dtype.is_float() { Ok(()) } else { Err(refuse(op, "floats (f32 or f64)", shape, dtype)) }
+    if dtype.is_float() { Ok(()) } else { Err(reject(op, "floats (f32 or f64)", shape, dtype)) }
 }
 
 #[track_caller]
-fn refuse(op: &str, what: &str, shape: &[usize], dtype: DType) -> Tensor {
+fn reject(op: &str, what: &str, shape: &[usize], dtype: DType) -> Tensor {
     let error = Error::op(op, format!("draws {what}, not {dtype}"), Location::caller());
     Tensor::failed(TensorType::new(dtype, shape), error)
 }
 
-/// What can be folded into a key: a number, or a traced integer scalar.
+/// The data of [`Key::fold_in`]: a number, or a traced integer scalar.
 pub struct FoldIn(Tensor);
 
 impl From<u32> for FoldIn {

@@ -4,7 +4,7 @@ use std::panic::Location;
 
 use smallvec::SmallVec;
 
-use super::operand::{IntoAxes, Operand, broadcast_shape, mismatch, promote_types, refuse, resolve};
+use super::operand::{IntoAxes, Operand, broadcast_shape, mismatch, promote_types, reject, resolve};
 use super::tensor::Tensor;
 use super::trace::apply;
 use crate::error::Error;
@@ -12,8 +12,8 @@ use crate::graph::{ArgOp, DotAxes, Op, ReduceOp, infer};
 use crate::types::{Axes, DType, Shape};
 
 impl Tensor {
-    /// Reduces over axes, which vanish. As in `jax.numpy`, sums and products of truth values are i32, their largest is
-    /// whether any is true, their smallest whether all are.
+    /// Reduces over axes and removes them. As in `jax.numpy`, sums and products of bools are i32, the maximum of bools
+    /// is `any` and the minimum is `all`.
     #[track_caller]
     pub fn reduce(&self, op: ReduceOp, axes: impl IntoAxes) -> Self {
         let op = match op {
@@ -26,7 +26,7 @@ impl Tensor {
         };
         let axes = match axes.into_axes(self.rank()) {
             Ok(axes) => axes,
-            Err(why) => return self.refuse(op.name(), format!("{} {why}", self.ty()), Location::caller()),
+            Err(why) => return self.reject(op.name(), format!("{} {why}", self.ty()), Location::caller()),
         };
         if axes.is_empty() {
             return self.clone();
@@ -34,7 +34,7 @@ impl Tensor {
         apply(Op::Reduce(op, axes), &[self], Location::caller())
     }
 
-    /// Reduces over axes, which stay with extent 1.
+    /// Reduces over axes and keeps them with extent 1 (`keepdims=True`).
     #[track_caller]
     pub fn reduce_keep(&self, op: ReduceOp, axes: impl IntoAxes + Clone) -> Self {
         let result = self.reduce(op, axes.clone());
@@ -45,13 +45,13 @@ impl Tensor {
         result.reshape(&shape)
     }
 
-    /// The position of the largest element along an axis, i32; negative counts from the end.
+    /// The index of the maximum along an axis, i32. A negative axis counts from the end.
     #[track_caller]
     pub fn argmax(&self, axis: isize) -> Self {
         self.arg_reduce(ArgOp::Max, axis)
     }
 
-    /// The position of the smallest element along an axis, i32; negative counts from the end.
+    /// The index of the minimum along an axis, i32. A negative axis counts from the end.
     #[track_caller]
     pub fn argmin(&self, axis: isize) -> Self {
         self.arg_reduce(ArgOp::Min, axis)
@@ -65,8 +65,8 @@ impl Tensor {
         }
     }
 
-    /// A contraction; see [`DotAxes`]. Of integers it wraps; of truth values, as in `jax.lax.dot_general`, it is whether
-    /// both are true anywhere.
+    /// A contraction; see [`DotAxes`]. Integers wrap. For bools, as in `jax.lax.dot_general`, products are `and` and
+    /// sums are `or`.
     #[track_caller]
     pub fn dot_general(&self, other: &Tensor, axes: DotAxes) -> Self {
         if self.dtype() == other.dtype() && !self.dtype().is_float() && self.error().or(other.error()).is_none() {
@@ -75,40 +75,41 @@ impl Tensor {
         apply(Op::Dot(axes), &[self, other], Location::caller())
     }
 
-    /// The op `dot_general` takes floats. Of others all products are written down, and summed in the same kernel.
+    /// The op `dot_general` takes floats. For other types this broadcasts, multiplies and reduces, which fuses into one
+    /// kernel.
     #[track_caller]
     fn dot_of_integers(&self, other: &Tensor, axes: &DotAxes) -> Self {
-        // What is wrong with floats of these shapes is wrong with these.
+        // The checks of `dot_general` for f32 operands of these shapes apply.
         let as_floats = [self, other].map(|x| x.ty().with_dtype(DType::F32));
         if let Err(why) = infer(&Op::Dot(axes.clone()), &[&as_floats[0], &as_floats[1]]) {
             let why = why.replace("f32[", &format!("{}[", self.dtype()));
-            return refuse(&[self, other], Error::op("dot_general", why, Location::caller()));
+            return reject(&[self, other], Error::op("dot_general", why, Location::caller()));
         }
         let free = [axes.free(0, self.rank()), axes.free(1, other.rank())];
-        // Both as [batch, free axes of the left, free axes of the right, contracted].
-        let spread = |x: &Tensor, side: usize| {
+        // Both operands as [batch, free axes of the left, free axes of the right, contracted].
+        let expand = |x: &Tensor, side: usize| {
             let of = |&(left, right): &(usize, usize)| if side == 0 { left } else { right };
             let (batch, contracted) = (axes.batch.iter().map(of), axes.contract.iter().map(of));
             let perm: Axes = batch.chain(free[side].iter().copied()).chain(contracted).collect();
             let mut shape: Shape = perm.iter().map(|&axis| x.shape()[axis]).collect();
-            let place = axes.batch.len() + if side == 0 { free[0].len() } else { 0 };
-            shape.insert_many(place, std::iter::repeat_n(1, free[1 - side].len()));
+            let at = axes.batch.len() + if side == 0 { free[0].len() } else { 0 };
+            shape.insert_many(at, std::iter::repeat_n(1, free[1 - side].len()));
             x.transpose(&perm).reshape(&shape)
         };
-        let products = spread(self, 0) * spread(other, 1);
+        let products = expand(self, 0) * expand(other, 1);
         let contracted: Axes = (products.rank() - axes.contract.len()..products.rank()).collect();
         let sum = if self.dtype() == DType::Bool { ReduceOp::Or } else { ReduceOp::Sum };
         products.reduce(sum, &contracted)
     }
 
-    /// The matrix product as NumPy has it: the last axis of this with the last but one of `other` (its only one, if
-    /// it has one); the axes before are batch axes and broadcast.
+    /// The matrix product, as `jax.numpy.matmul`: contracts the last axis of this with the second-to-last axis of
+    /// `other` (the only axis of a vector). Leading axes are batch axes and broadcast.
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Self {
         let (m, n) = (self.rank(), other.rank());
         if m == 0 || n == 0 {
             let why = format!("takes matrices or vectors, not {} and {}", self.ty(), other.ty());
-            return refuse(&[self, other], Error::op("matmul", why, Location::caller()));
+            return reject(&[self, other], Error::op("matmul", why, Location::caller()));
         }
         let (x, y) = promote_types(self.operand(), other.operand());
         let contract = (m - 1, n.saturating_sub(2));
@@ -116,14 +117,14 @@ impl Tensor {
             return x.dot_general(&y, DotAxes { batch: SmallVec::new(), contract: SmallVec::from_slice(&[contract]) });
         }
         if n <= 2 {
-            // A matrix for all batches: the batch axes of the left are more rows.
+            // One matrix for all batches: the batch axes of the left operand are collapsed into its rows.
             return x.dot_general(&y, DotAxes { batch: SmallVec::new(), contract: SmallVec::from_slice(&[contract]) });
         }
         let left = &x.shape()[..m.saturating_sub(2)];
         let right = &y.shape()[..n - 2];
         let Some(batch) = broadcast_shape(left, right) else {
             let error = mismatch("matmul", x.ty(), y.ty(), Location::caller());
-            return refuse(&[&x, &y], error);
+            return reject(&[&x, &y], error);
         };
         let grow = |t: &Tensor, keep: usize| {
             let mut shape = batch.clone();
@@ -141,26 +142,26 @@ impl Tensor {
 macro_rules! reduce_methods {
     ($($(#[$doc:meta])* $all:ident $axes:ident $keep:ident $op:ident;)*) => {
         impl Tensor { $(
-            $(#[$doc])* #[doc = "\n\nOf all elements."] #[track_caller]
+            $(#[$doc])* #[doc = "\n\nOver all axes."] #[track_caller]
             pub fn $all(&self) -> Self { self.reduce(ReduceOp::$op, ..) }
-            $(#[$doc])* #[doc = "\n\nOver axes, which vanish."] #[track_caller]
+            $(#[$doc])* #[doc = "\n\nOver `axes`, which are removed."] #[track_caller]
             pub fn $axes(&self, axes: impl IntoAxes) -> Self { self.reduce(ReduceOp::$op, axes) }
-            $(#[$doc])* #[doc = "\n\nOver axes, which stay with extent 1."] #[track_caller]
+            $(#[$doc])* #[doc = "\n\nOver `axes`, which stay with extent 1 (`keepdims=True`)."] #[track_caller]
             pub fn $keep(&self, axes: impl IntoAxes + Clone) -> Self { self.reduce_keep(ReduceOp::$op, axes) }
         )* }
     };
 }
 reduce_methods! {
-    /// The sum; of truth values how many are true, i32.
+    /// The sum. For bools the number of true elements, i32.
     sum sum_axes sum_keep Sum;
-    /// The product; of truth values 0 or 1, i32.
+    /// The product. For bools 0 or 1, i32.
     prod prod_axes prod_keep Prod;
-    /// The largest; NaN if any is, and so is then its derivative. Equals share the derivative.
+    /// The maximum. NaN propagates, to the derivative too. Equal maxima share the derivative.
     max max_axes max_keep Max;
-    /// The smallest; NaN if any is, and so is then its derivative. Equals share the derivative.
+    /// The minimum. NaN propagates, to the derivative too. Equal minima share the derivative.
     min min_axes min_keep Min;
-    /// Are all true?
+    /// Whether all elements are true.
     all all_axes all_keep And;
-    /// Is any true?
+    /// Whether any element is true.
     any any_axes any_keep Or;
 }

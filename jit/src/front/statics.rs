@@ -1,13 +1,13 @@
-//! Static values that have floats in them, which are not `Hash`: `#[tree(static)] rate: f64`, `#[jit(static)] eps: f32`.
+//! Static values that contain floats, which are not `Hash`: `#[tree(static)] rate: f64`, `#[jit(static)] eps: f32`.
 //!
-//! They are told apart by their bits: 0.0 and -0.0 are two values, and a NaN is one. The macros come here where they see
-//! a float in the spelling of a static type, and hash it as it is elsewhere.
+//! They are compared by their bits: 0.0 and -0.0 differ, and a NaN equals itself. The macros use [`Bits`] for a static
+//! type that is spelled with a float, and `Hash` for any other.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// A value that can be told from others by what it writes: floats, what is `Hash` in the standard library, and options,
-/// lists and tuples of these.
+/// A value that is compared by the bytes it writes: floats, `Hash` types of the standard library, and options, lists
+/// and tuples of these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a static value with floats in it",
     label = "not compared by its bits",
@@ -15,7 +15,7 @@ use std::sync::Arc;
             `#[derive(Tree)]`, with each such field marked `#[tree(static)]`"
 )]
 pub trait StaticValue: Clone {
-    /// Writes all of the value to `to`: of one type, equal values write the same bytes and others do not.
+    /// Writes the value to `to`. Two values of one type are equal if and only if they write the same bytes.
     fn write(&self, to: &mut dyn Hasher);
 }
 
@@ -92,8 +92,7 @@ tuples! {
     A 0, B 1, C 2, D 3, E 4, F 5;
 }
 
-/// A value with floats in it that is equal to another, and hashes as it, if they are the same to the bit: what
-/// [`Static`](crate::Static) takes.
+/// Compares and hashes a value that contains floats by its bits, for use in [`Static`](crate::Static).
 ///
 /// ```
 /// use fulgurite_jit::{Bits, Static, Structure};
@@ -137,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn floats_are_told_apart_by_their_bits() {
+    fn floats_are_compared_by_their_bits() {
         assert!(differ(0.1f64, 0.2) && differ(0.0f64, -0.0) && differ(0.1f32, 0.100_000_01));
         assert!(!differ(f64::NAN, f64::NAN) && !differ(1.5f32, 1.5));
         assert!(differ(f64::from_bits(0x7ff8_0000_0000_0000), f64::from_bits(0x7ff8_0000_0000_0001)));
     }
 
     #[test]
-    fn what_holds_floats_is_told_apart_by_all_of_it() {
+    fn containers_are_compared_by_all_of_their_values() {
         assert!(differ(Some(0.0f64), None) && !differ(None::<f64>, None));
         assert!(differ(vec![vec![1.0f32], vec![]], vec![vec![], vec![1.0]]));
         assert!(differ([0.9, 0.99], [0.9, 0.999]) && !differ([0.0f64; 0], []));

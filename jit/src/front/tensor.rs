@@ -1,7 +1,7 @@
-//! `Tensor`: one type, inside of a traced function a tracer, which stands for a value of the program; outside of it an array.
+//! `Tensor`: a tracer inside a traced function, which stands for a value of the program; an array outside of one.
 //!
-//! This file holds the type alone. No op panics on a user's mistake or returns a `Result`: the mistake poisons the result
-//! and is returned by the compiled function, or by whatever reads the data.
+//! This file defines the type only. An op neither panics on a user's error nor returns a `Result`: its result is
+//! poisoned, and the compiled function, or the method that reads the data, returns the error.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ impl TraceId {
     }
 }
 
-/// A tensor: traced or concrete. Cloning is cheap, the data is shared.
+/// A tensor, traced or concrete. Clones share the data.
 #[derive(Clone)]
 pub struct Tensor(pub(super) Repr);
 
-/// What stands behind a tensor.
+/// The representation of a tensor.
 #[derive(Clone)]
 pub(crate) enum Repr {
     /// An array.
     Concrete(Array),
     /// A value of a program being traced.
     Traced { trace: TraceId, value: ValueId, ty: Arc<TensorType> },
-    /// What an error left; `ty` is the best guess.
+    /// The result of a failed op; `ty` is inferred as far as possible.
     Poisoned { ty: Arc<TensorType>, error: Arc<Error> },
 }
 
@@ -50,7 +50,7 @@ impl Tensor {
         &self.0
     }
 
-    /// The error that this tensor stands for, if it does.
+    /// The error of a poisoned tensor.
     pub fn error(&self) -> Option<&Error> {
         match &self.0 {
             Repr::Poisoned { error, .. } => Some(error),
@@ -58,7 +58,7 @@ impl Tensor {
         }
     }
 
-    // ---- what it is
+    // ---- type
 
     /// Element type and shape.
     #[inline]
@@ -79,18 +79,27 @@ impl Tensor {
         &self.ty().shape
     }
 
-    /// How many axes.
+    /// The number of axes.
     pub fn rank(&self) -> usize {
         self.ty().rank()
     }
 
-    /// How many elements.
+    /// Alias of [`Tensor::rank`], the name in `jax.numpy`.
+    pub fn ndim(&self) -> usize {
+        self.rank()
+    }
+
+    /// The number of elements.
     pub fn elements(&self) -> usize {
         self.ty().elements()
     }
 
-    /// The data, if it is there; `None` for a value of a program being traced, and for an error. To ask is no mistake,
-    /// as it is with [`Tensor::array`].
+    /// Alias of [`Tensor::elements`], the name in `jax.numpy`.
+    pub fn size(&self) -> usize {
+        self.elements()
+    }
+
+    /// The data; `None` for a traced or poisoned tensor. Unlike [`Tensor::array`], this records no error.
     #[inline]
     pub fn concrete(&self) -> Option<&Array> {
         match &self.0 {

@@ -1,12 +1,12 @@
-//! Tracing: running a function on stand-ins and recording what it does as a [`Graph`].
+//! Tracing: a function runs on tracers, and its ops are recorded as a [`Graph`].
 //!
-//! Traces nest: a function under `grad` or `vmap` is traced inside the trace of the function around it, and may use
-//! its tensors, which become inputs of the inner graph ([`Traced::captures`]). An op is always recorded in the
-//! innermost trace. Outside of any trace an op is evaluated at once, by the runtime.
+//! Traces nest. A function under `grad` or `vmap` is traced inside the trace of the enclosing function and may use its
+//! tensors, which become inputs of the inner graph ([`Traced::captures`]). An op is recorded in the innermost trace.
+//! Outside of any trace the runtime evaluates it immediately.
 //!
-//! The first error of a trace is kept and returned by [`trace`]; the tensor in its place is poisoned and silently
-//! poisons whatever is made of it, so that a user sees one error, at the line where it happened. To read a value that
-//! is not there yet is such an error too: whatever the function makes of the refusal, its call returns it.
+//! [`trace`] returns the first error of a trace. The result of the failed op is poisoned, and so is every result
+//! computed from it, without another message: the user sees one error, at the line that caused it. Reading the data of
+//! a tracer is such an error too: the call returns it, whatever the function does with the `Err`.
 
 use std::cell::RefCell;
 use std::panic::Location;
@@ -14,20 +14,21 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hashbrown::HashMap;
+use smallvec::{SmallVec, smallvec};
 
 use super::panics::{self, Panic};
 use super::tensor::{Repr, Tensor, TraceId};
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::graph::{Constant, Graph, Literal, Node, Op, ValueId, infer};
+use crate::graph::{Constant, Env, Graph, Literal, Node, Op, Operands, Results, ValueId, results};
 use crate::types::{DType, TensorType};
 
-/// What a trace gives: the graph, and the tensors from around it that it used.
+/// The result of a trace: the graph, and the tensors of enclosing traces that it uses.
 #[derive(Debug)]
 pub struct Traced {
-    /// The graph. Its inputs are the arguments in order, then one for each capture.
+    /// The graph. Its inputs are the arguments in order, followed by one for each capture.
     pub graph: Graph,
-    /// The tensors of traces around this one that stand for the last inputs.
+    /// The tensors of enclosing traces that are passed as the last inputs.
     pub captures: Vec<Tensor>,
 }
 
@@ -37,22 +38,22 @@ struct Trace {
     captures: Vec<Tensor>,
     captured: HashMap<(TraceId, ValueId), ValueId>,
     constants: HashMap<usize, ValueId>,
-    mistakes: Option<Mistakes>,
+    errors: Option<Errors>,
 }
 
 /// The errors of a trace.
-struct Mistakes {
-    /// The first, which is the trace's.
+struct Errors {
+    /// The first one, which `trace` returns.
     first: Error,
-    /// The latest: what an `unwrap` panics with.
+    /// The latest one, which an `unwrap` panics with.
     last: Error,
 }
 
-impl Mistakes {
-    fn add(all: &mut Option<Mistakes>, error: &Error) {
+impl Errors {
+    fn add(all: &mut Option<Errors>, error: &Error) {
         match all {
-            Some(mistakes) => mistakes.last = error.clone(),
-            None => *all = Some(Mistakes { first: error.clone(), last: error.clone() }),
+            Some(errors) => errors.last = error.clone(),
+            None => *all = Some(Errors { first: error.clone(), last: error.clone() }),
         }
     }
 }
@@ -61,44 +62,43 @@ thread_local! {
     static TRACES: RefCell<Vec<Trace>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A panic out of a traced function, and the mistakes that were made before.
+/// A panic of a traced function, and the errors recorded before it.
 struct Unwound {
     panic: Panic,
-    mistakes: Option<Mistakes>,
+    errors: Option<Errors>,
 }
 
-/// Runs `f` on stand-ins of these types and records what it does. A panic passes through.
+/// Runs `f` on tracers of these types and records its ops. A panic is propagated.
 ///
 /// # Errors
-/// The first error that an op met inside, or that a result is a leaked tensor of a trace that has ended.
+/// The first error recorded in the trace; a result that is a leaked tensor of a trace that has ended.
 pub fn trace(inputs: &[TensorType], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Result<Traced> {
     match record(inputs, |params| Ok(f(params))) {
         Ok(traced) => traced,
-        Err(Unwound { panic, mistakes }) => {
-            // What the function around makes of the panic, it does after a mistake: see `trace_call`.
-            if let Some(Mistakes { first, last }) = mistakes {
-                keep(&first);
-                keep(&last);
+        Err(Unwound { panic, errors }) => {
+            // The enclosing trace takes over the errors, for `trace_call` to match the panic against.
+            if let Some(Errors { first, last }) = errors {
+                record_error(&first);
+                record_error(&last);
             }
             panic.resume()
         }
     }
 }
 
-/// As [`trace`], of a function that may fail, for a call that returns its error.
+/// As [`trace`], for a function that returns a `Result`.
 ///
 /// # Errors
-/// As [`trace`]; where no op met an error, that of `f`; in place of a panic that is a bug of ours, a fault of the
-/// compiler. Where `f` panics with the error of an op, of a read, or of a poisoned tensor, as `unwrap` does, the first
-/// of these is what the call returns. All other panics pass through.
+/// As [`trace`]; the error of `f`, if no op failed; a compiler error for an internal panic. If `f` panics with a
+/// recorded error, as `unwrap` does, the first recorded error is returned. Other panics are propagated.
 pub fn trace_call(inputs: &[TensorType], f: impl FnOnce(&[Tensor]) -> Result<Vec<Tensor>>) -> Result<Traced> {
     match record(inputs, f) {
         Ok(traced) => traced,
-        Err(Unwound { panic, mistakes }) => match mistakes {
-            Some(Mistakes { first, last }) if panic.is_ours() || panic.is_of(&first) || panic.is_of(&last) => {
+        Err(Unwound { panic, errors }) => match errors {
+            Some(Errors { first, last }) if panic.is_internal() || panic.is_of(&first) || panic.is_of(&last) => {
                 Err(first)
             }
-            None if panic.is_ours() => Err(panic.error("tracing")),
+            None if panic.is_internal() => Err(panic.error("tracing")),
             _ => panic.resume(),
         },
     }
@@ -109,7 +109,7 @@ fn record(
     f: impl FnOnce(&[Tensor]) -> Result<Vec<Tensor>>,
 ) -> std::result::Result<Result<Traced>, Unwound> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    panics::watch();
+    panics::install_hook();
     if let Some(why) = inputs.iter().find_map(|ty| ty.check_size().err()) {
         return Ok(Err(Error::new(format!("trace: the argument {why}"))));
     }
@@ -123,58 +123,59 @@ fn record(
             captures: Vec::new(),
             captured: HashMap::new(),
             constants: HashMap::new(),
-            mistakes: None,
+            errors: None,
         });
         traces.len() - 1
     });
     let outputs: std::result::Result<Result<Vec<ValueId>>, _> =
-        panics::catch(|| f(&params)?.iter().map(lift_here).collect());
+        panics::catch(|| f(&params)?.iter().map(capture).collect());
     let trace = TRACES.with_borrow_mut(|traces| traces.drain(depth..).next()).expect("the trace that was pushed above");
     let outputs = match outputs {
         Ok(outputs) => outputs,
-        Err(panic) => return Err(Unwound { panic, mistakes: trace.mistakes }),
+        Err(panic) => return Err(Unwound { panic, errors: trace.errors }),
     };
-    Ok(match trace.mistakes {
-        Some(mistakes) => Err(mistakes.first),
+    Ok(match trace.errors {
+        Some(errors) => Err(errors.first),
         None => outputs.map(|outputs| Traced { graph: Graph { outputs, ..trace.graph }, captures: trace.captures }),
     })
 }
 
-/// Is a function being traced on this thread?
+/// Whether a trace is active on this thread.
 pub fn tracing() -> bool {
     TRACES.with_borrow(|traces| !traces.is_empty())
 }
 
-/// Keeps `error` as the current trace's, if there is one and it is its first.
-pub fn keep(error: &Error) {
+/// Records `error` in the innermost trace, if there is one.
+pub fn record_error(error: &Error) {
     TRACES.with_borrow_mut(|traces| {
         if let Some(trace) = traces.last_mut() {
-            Mistakes::add(&mut trace.mistakes, error);
+            Errors::add(&mut trace.errors, error);
         }
     });
 }
 
-/// [Keeps](keep) `error` and gives a poisoned tensor in place of the result.
+/// [Records](record_error) `error` and returns a poisoned tensor as the result.
 pub fn poison(ty: TensorType, error: Error) -> Tensor {
-    keep(&error);
+    record_error(&error);
     Tensor::poisoned(ty, error)
 }
 
-/// Is this one of the traces that are going on, on this thread?
-pub(crate) fn goes_on(id: TraceId) -> bool {
+/// Whether this trace is active on this thread.
+pub(crate) fn is_active(id: TraceId) -> bool {
     TRACES.with_borrow(|traces| traces.iter().any(|trace| trace.id == id))
 }
 
-/// What is wrong with a tensor whose trace is none of those that are going on.
-pub(crate) const ENDED: &str = "a tensor of a traced function was used after the trace had ended, or on another thread";
+/// The message for a tensor whose trace is not active.
+pub(crate) const TRACE_ENDED: &str =
+    "a tensor of a traced function was used after the trace had ended, or on another thread";
 
 impl Tensor {
-    /// Why [`Tensor::concrete`] gives nothing.
+    /// The reason that [`Tensor::concrete`] is `None`.
     #[cold]
     pub fn no_data(&self) -> Error {
         match self.repr() {
             Repr::Poisoned { error, .. } => (**error).clone(),
-            Repr::Traced { trace, .. } if !goes_on(*trace) => Error::new(ENDED),
+            Repr::Traced { trace, .. } if !is_active(*trace) => Error::new(TRACE_ENDED),
             Repr::Traced { ty, .. } => Error::new(format!(
                 "a traced {ty} has no data yet: return it from the compiled function, and read it there; to choose by \
                  its value inside, use `select`"
@@ -184,14 +185,14 @@ impl Tensor {
     }
 }
 
-/// Runs `f` on `inputs`: as it is while a function is being traced; outside of any trace as one program, rather than
-/// op by op. This is how the transformations behave well when they are called on concrete tensors.
-pub fn staged(inputs: &[Tensor], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Vec<Tensor> {
+/// Runs `f` on `inputs`. Inside a trace `f` is called directly. Outside of one it is traced, compiled and run as one
+/// program, rather than op by op. The transformations use this for calls on concrete tensors.
+pub fn as_one_program(inputs: &[Tensor], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Vec<Tensor> {
     if tracing() {
         return f(inputs);
     }
     let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
-    // Should there be an error, the results are still as many as `f` gave.
+    // After an error the number of results is still that of `f`.
     let mut guesses = Vec::new();
     let result = trace(&types, |params| {
         let outputs = f(params);
@@ -205,36 +206,41 @@ pub fn staged(inputs: &[Tensor], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Ve
     }
 }
 
-/// Where the op was called that gave this value of a program being traced.
+/// The source location of the op that computed this traced value.
 pub fn location(x: &Tensor) -> Option<&'static Location<'static>> {
     let Repr::Traced { trace: id, value, .. } = x.repr() else { return None };
     TRACES.with_borrow(|traces| traces.iter().find(|trace| trace.id == *id)?.graph.node(*value).location)
 }
 
-/// Applies a recorded op of `graph` to other operands.
-pub fn reapply(node: &Node, operands: &[&Tensor]) -> Tensor {
-    apply(node.op.clone(), operands, node.location.unwrap_or_else(|| Location::caller()))
+/// Applies a recorded op to other operands; its results.
+pub fn reapply(node: &Node, operands: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
+    apply_all(node.op.clone(), operands, node.location.unwrap_or_else(|| Location::caller()))
 }
 
-/// Records the values of `graph` here, with `inputs` in place of its inputs; gives its results.
+/// Inlines `graph` into the innermost trace, with `inputs` for its inputs. Returns its results.
 pub fn inline(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
-    let mut values: Vec<Tensor> = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        let value = match &node.op {
-            Op::Param(i) => inputs[*i].clone(),
-            _ => reapply(node, &node.operands.iter().map(|x| &values[x.index()]).collect::<Vec<_>>()),
-        };
-        values.push(value);
+    let mut env: Env<Tensor> = Env::new(graph);
+    for id in graph.ids() {
+        let node = graph.node(id);
+        if let Op::Param(i) = node.op {
+            env.set(id, inputs[i].clone());
+        } else if let Some(result) = env.projected(node) {
+            env.set(id, result.clone());
+        } else {
+            let operands: Vec<&Tensor> = node.operands.iter().map(|&x| env.get(x)).collect();
+            env.set_all(id, reapply(node, &operands));
+        }
     }
-    graph.outputs.iter().map(|x| values[x.index()].clone()).collect()
+    graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
 }
 
-/// How ops outside are evaluated: the runtime compiles and runs the one-op graph.
+/// Evaluates a graph outside of any trace. The runtime compiles and runs it.
 pub type Evaluator = fn(&Graph, &[Array]) -> Result<Vec<Array>>;
 
 static EVALUATOR: OnceLock<Evaluator> = OnceLock::new();
 
-/// Installs the evaluator of ops outside of a trace. The runtime does so when the program is loaded; the first wins.
+/// Installs the evaluator of ops outside of a trace. The runtime calls this when the program is loaded. The first call
+/// takes effect.
 pub fn set_evaluator(evaluator: Evaluator) {
     EVALUATOR.get_or_init(|| evaluator);
 }
@@ -247,9 +253,9 @@ pub fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     }
 }
 
-/// The type of a result that could not be had. Its element type is the one asked for: whoever converts, then looks
-/// whether to convert, would do so for ever.
-fn guess(op: &Op, first: Option<&TensorType>) -> TensorType {
+/// The type of the poisoned result of `op`. The element type of a conversion is the requested one: code that converts
+/// until the types are equal must terminate.
+fn guess_type(op: &Op, first: Option<&TensorType>) -> TensorType {
     let ty = first.cloned().unwrap_or(TensorType::scalar(DType::F32));
     match op {
         Op::Convert(dtype) | Op::Bitcast(dtype) => ty.with_dtype(*dtype),
@@ -258,63 +264,89 @@ fn guess(op: &Op, first: Option<&TensorType>) -> TensorType {
     }
 }
 
-/// Applies `op`: records it in the innermost trace, or evaluates it where there is none.
+/// Applies `op`, which has one result: records it in the innermost trace, or evaluates it where there is none.
 pub fn apply(op: Op, operands: &[&Tensor], location: &'static Location<'static>) -> Tensor {
-    if let Some(poisoned) = operands.iter().find_map(|x| x.error()) {
-        return poison(guess(&op, Some(operands[0].ty())), poisoned.clone());
+    apply_all(op, operands, location).swap_remove(0)
+}
+
+/// Applies `op`: records it in the innermost trace, or evaluates it where there is none. Gives its results.
+pub fn apply_all(op: Op, operands: &[&Tensor], location: &'static Location<'static>) -> SmallVec<[Tensor; 1]> {
+    let count = op.results();
+    let poisoned = |ty: TensorType, error: Error| (0..count).map(|_| poison(ty.clone(), error.clone())).collect();
+    if let Some(error) = operands.iter().find_map(|x| x.error()) {
+        return poisoned(guess_type(&op, Some(operands[0].ty())), error.clone());
     }
-    let types: smallvec::SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
-    let inferred = panics::catch(|| infer(&op, &types).map_err(|why| Error::op(op.name(), why, location)));
-    let ty = match inferred.unwrap_or_else(|panic| Err(panic.error(op.name()))) {
-        Ok(ty) => ty,
+    let operand_types: SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
+    let inferred = panics::catch(|| results(&op, &operand_types).map_err(|why| Error::op(op.name(), why, location)));
+    let types = match inferred.unwrap_or_else(|panic| Err(panic.error(op.name()))) {
+        Ok(types) => types,
         Err(error) => {
-            return poison(guess(&op, types.first().copied()), error);
+            return poisoned(guess_type(&op, operand_types.first().copied()), error);
         }
     };
     if !tracing() {
-        return evaluate_op(op, operands, ty, location);
+        return evaluate_op(op, operands, types, location);
     }
-    let mut values = crate::graph::Operands::new();
+    let mut values = Operands::new();
     for x in operands {
-        match lift_here(x) {
+        match capture(x) {
             Ok(value) => values.push(value),
-            Err(error) => return poison(ty, Error::op(op.name(), error, location)),
+            Err(error) => return poisoned(types[0].clone(), Error::op(op.name(), error, location)),
         }
     }
     TRACES.with_borrow_mut(|traces| {
         let trace = traces.last_mut().expect("a trace, since `tracing()`");
-        let value = trace.graph.push(Node { op, operands: values, ty: ty.clone(), location: Some(location) });
-        Tensor::traced(trace.id, value, ty)
+        let values = push(&mut trace.graph, op, values, &types, location);
+        values.into_iter().zip(types).map(|(value, ty)| Tensor::traced(trace.id, value, ty)).collect()
     })
 }
 
-fn evaluate_op(op: Op, operands: &[&Tensor], ty: TensorType, location: &'static Location<'static>) -> Tensor {
+/// Adds an op whose results have these types; gives the results.
+fn push(
+    graph: &mut Graph,
+    op: Op,
+    operands: Operands,
+    types: &Results,
+    location: &'static Location<'static>,
+) -> SmallVec<[ValueId; 1]> {
+    let id = graph.push(Node { op, operands, ty: types[0].clone(), location: Some(location) });
+    if types.len() == 1 { smallvec![id] } else { graph.project(id, types.clone()).into() }
+}
+
+fn evaluate_op(
+    op: Op,
+    operands: &[&Tensor],
+    types: Results,
+    location: &'static Location<'static>,
+) -> SmallVec<[Tensor; 1]> {
+    let poisoned = |types: Results, error: Error| -> SmallVec<[Tensor; 1]> {
+        types.into_iter().map(|ty| Tensor::poisoned(ty, error.clone())).collect()
+    };
     let mut arrays = Vec::new();
     for x in operands {
         match x.concrete() {
             Some(array) => arrays.push(array.clone()),
-            None => return Tensor::poisoned(ty, Error::op(op.name(), x.no_data(), location)),
+            None => return poisoned(types, Error::op(op.name(), x.no_data(), location)),
         }
     }
     let mut graph = Graph::new();
     let params = arrays.iter().map(|a| graph.param(a.ty().clone())).collect();
     let name = op.name();
-    let result = graph.push(Node { op, operands: params, ty: ty.clone(), location: Some(location) });
-    graph.outputs.push(result);
+    graph.outputs = push(&mut graph, op, params, &types, location).into_vec();
     match evaluate(&graph, &arrays) {
-        Ok(mut results) => Tensor::from(results.remove(0)),
-        Err(error) => Tensor::poisoned(ty, Error::op(name, error.message(), location)),
+        Ok(results) => results.into_iter().map(Tensor::from).collect(),
+        Err(error) => poisoned(types, Error::op(name, error.message(), location)),
     }
 }
 
-/// The value of the innermost trace that stands for `x`.
-fn lift_here(x: &Tensor) -> Result<ValueId> {
-    TRACES.with_borrow_mut(|traces| lift(x, traces))
+/// The value of `x` in the innermost trace, captured from an enclosing one if necessary.
+fn capture(x: &Tensor) -> Result<ValueId> {
+    TRACES.with_borrow_mut(|traces| capture_in(x, traces))
 }
 
-fn lift(x: &Tensor, traces: &mut [Trace]) -> Result<ValueId> {
+fn capture_in(x: &Tensor, traces: &mut [Trace]) -> Result<ValueId> {
     let Some((trace, around)) = traces.split_last_mut() else {
-        return Err(Error::new(ENDED));
+        return Err(Error::new(TRACE_ENDED));
     };
     match x.repr() {
         Repr::Poisoned { error, .. } => Err((**error).clone()),
@@ -326,8 +358,8 @@ fn lift(x: &Tensor, traces: &mut [Trace]) -> Result<ValueId> {
             if let Some(&param) = trace.captured.get(&(*id, *value)) {
                 return Ok(param);
             }
-            // It must be known around here, or it is a leak.
-            lift(x, around)?;
+            // An enclosing trace must have the value; otherwise it is leaked.
+            capture_in(x, around)?;
             let param = trace.graph.param(TensorType::clone(ty));
             trace.captured.insert((*id, *value), param);
             trace.captures.push(x.clone());
@@ -347,7 +379,7 @@ impl Trace {
                 location: None,
             });
         }
-        // The graph's constant keeps the buffer alive, so its address stays its own.
+        // The constant keeps the buffer alive, so no other buffer gets its address.
         let key = std::ptr::from_ref(&**array.buffer()) as usize;
         if let Some(&value) = self.constants.get(&key)
             && self.graph.ty(value) == array.ty()

@@ -1,8 +1,8 @@
-//! Trees: structs, vectors, tuples and options of tensors, which go in and out of steps as a whole.
+//! Trees (JAX's pytrees): structs, vectors, tuples and options of tensors, as arguments and results of steps.
 //!
-//! A model, an optimiser's state, a batch: each is a [`Tree`] whose leaves are [`Tensor`]s. `#[derive(Tree)]` makes a
-//! struct one; fields marked `#[tree(static)]` are not leaves but part of the structure, and a step is traced again
-//! when they change.
+//! A model, an optimiser's state and a batch are [`Tree`]s whose leaves are [`Tensor`]s. `#[derive(Tree)]` implements
+//! the trait for a struct. A field marked `#[tree(static)]` is part of the structure, not a leaf: a step is traced
+//! again when it changes.
 
 use std::hash::{Hash, Hasher};
 
@@ -27,20 +27,20 @@ impl std::fmt::Display for Name {
     }
 }
 
-/// Receives a tree's parts in order; it may keep the leaves for as long as the tree is borrowed.
+/// Visits the parts of a tree in order. It may hold the leaves for as long as the tree is borrowed.
 pub trait Visitor<'t> {
     /// A leaf.
     fn leaf(&mut self, tensor: &'t Tensor);
-    /// A leaf that is the tree's alone, shown by [`Tree::visit_mut`]: what it holds may be given away.
+    /// A leaf that the tree owns exclusively, from [`Tree::visit_mut`]: its data may be moved out.
     fn leaf_mut(&mut self, tensor: &'t mut Tensor) {
         self.leaf(tensor);
     }
-    /// The child called `name` begins.
+    /// Start of the child `name`.
     fn enter(&mut self, name: Name);
-    /// The child ends.
+    /// End of the child.
     fn leave(&mut self);
-    /// Where static values and the sizes of containers are written: two trees are of one structure exactly when the
-    /// same bytes are written and the same leaves visited between them.
+    /// The hasher for static values and sizes of containers. Two trees have equal structure if and only if they write
+    /// the same bytes and visit leaves at the same positions.
     fn structure(&mut self) -> &mut dyn Hasher;
 }
 
@@ -64,25 +64,25 @@ pub trait Visitor<'t> {
     note = "a struct or an enum of trees becomes one by `#[derive(Tree)]`"
 )]
 pub trait Tree: Sized {
-    /// Shows every part to `visitor`, in order.
+    /// Visits every part in order.
     fn visit<'t>(&'t self, visitor: &mut dyn Visitor<'t>);
 
-    /// As [`Tree::visit`], with the leaves that the tree owns shown by [`Visitor::leaf_mut`].
+    /// As [`Tree::visit`], with [`Visitor::leaf_mut`] for the leaves that the tree owns.
     ///
-    /// Only such a leaf's memory can be taken over by a step that the tree is given to. A leaf that others may see at the
-    /// same time, in an `Arc` or behind a `&'static Tensor`, cannot be shown so, and is copied where a step would
-    /// overwrite it; and so are all leaves of a tree that does not define this.
+    /// A step can overwrite the memory of such leaves only. A shared leaf, in an `Arc` or behind a `&'static Tensor`,
+    /// is visited with [`Visitor::leaf`], and copied if the step would overwrite it. The default implementation treats
+    /// all leaves as shared.
     fn visit_mut<'t>(&'t mut self, visitor: &mut dyn Visitor<'t>) {
         self.visit(visitor);
     }
 
-    /// The same structure with every leaf replaced by what `f` makes of it, in the order of [`Tree::visit`].
+    /// The same structure with `f` applied to every leaf, in the order of [`Tree::visit`].
     fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Self;
 }
 
-/// The leaves in order. Clones are handles to the same data.
+/// The leaves in order, as clones that share the data.
 pub fn leaves(tree: &impl Tree) -> Vec<Tensor> {
-    struct Leaves(Vec<Tensor>, Nothing);
+    struct Leaves(Vec<Tensor>, NullHasher);
     impl<'t> Visitor<'t> for Leaves {
         fn leaf(&mut self, tensor: &'t Tensor) {
             self.0.push(tensor.clone());
@@ -93,14 +93,14 @@ pub fn leaves(tree: &impl Tree) -> Vec<Tensor> {
             &mut self.1
         }
     }
-    let mut visitor = Leaves(Vec::new(), Nothing);
+    let mut visitor = Leaves(Vec::new(), NullHasher);
     tree.visit(&mut visitor);
     visitor.0
 }
 
 /// The leaves with their paths (`layers.0.weight`), in order.
 pub fn named_leaves(tree: &impl Tree) -> Vec<(String, Tensor)> {
-    struct Named(Vec<(String, Tensor)>, Vec<Name>, Nothing);
+    struct Named(Vec<(String, Tensor)>, Vec<Name>, NullHasher);
     impl<'t> Visitor<'t> for Named {
         fn leaf(&mut self, tensor: &'t Tensor) {
             self.0.push((crate::types::join(&self.1, "."), tensor.clone()));
@@ -115,43 +115,42 @@ pub fn named_leaves(tree: &impl Tree) -> Vec<(String, Tensor)> {
             &mut self.2
         }
     }
-    let mut visitor = Named(Vec::new(), Vec::new(), Nothing);
+    let mut visitor = Named(Vec::new(), Vec::new(), NullHasher);
     tree.visit(&mut visitor);
     visitor.0
 }
 
-/// The tree of `like`'s structure with `leaves` in order. Where there are fewer than `like` has, the others are tensors
-/// that poison what is made of them.
+/// A tree with the structure of `like` and these leaves. If there are fewer than `like` has, the others are poisoned.
 #[inline]
 pub fn unflatten<T: Tree>(like: &T, leaves: impl IntoIterator<Item = Tensor>) -> T {
     let mut leaves = leaves.into_iter();
-    like.map(&mut |leaf| leaves.next().unwrap_or_else(|| missing(leaf)))
+    like.map(&mut |leaf| leaves.next().unwrap_or_else(|| missing_leaf(leaf)))
 }
 
-/// In place of a leaf that there is not.
+/// The poisoned tensor for a missing leaf.
 #[cold]
-fn missing(leaf: &Tensor) -> Tensor {
+fn missing_leaf(leaf: &Tensor) -> Tensor {
     let why = "a tree has more leaves than were counted: its `map` asks for more than its `visit` shows, or the other tree \
                has fewer";
     Tensor::failed(leaf.ty().clone(), Error::new(why))
 }
 
-/// Leaf by leaf over two trees of one structure: `f(x, y)` in place of each leaf of `x`. Where `y` has fewer, the others
-/// are tensors that poison what is made of them.
+/// Maps over two trees of equal structure: `f(x, y)` for each leaf `x`. If `y` has fewer leaves, the others are
+/// poisoned.
 pub fn map2<T: Tree, U: Tree>(x: &T, y: &U, mut f: impl FnMut(&Tensor, &Tensor) -> Tensor) -> T {
     let mut others = leaves(y).into_iter();
-    x.map(&mut |leaf| f(leaf, &others.next().unwrap_or_else(|| missing(leaf))))
+    x.map(&mut |leaf| f(leaf, &others.next().unwrap_or_else(|| missing_leaf(leaf))))
 }
 
-/// The structure of a tree: its static values and the shape of its containers, without its leaves.
+/// The structure of a tree (JAX's treedef): its static values and containers, without its leaves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Structure(Vec<u8>);
 
 impl Structure {
     /// The structure of `tree`.
     pub fn of(tree: &impl Tree) -> Self {
-        struct Shape(Bytes);
-        impl Visitor<'_> for Shape {
+        struct Recorder(Bytes);
+        impl Visitor<'_> for Recorder {
             fn leaf(&mut self, _: &Tensor) {
                 self.0.0.push(b'*');
             }
@@ -165,13 +164,13 @@ impl Structure {
                 &mut self.0
             }
         }
-        let mut visitor = Shape(Bytes(Vec::new()));
+        let mut visitor = Recorder(Bytes(Vec::new()));
         tree.visit(&mut visitor);
         Structure(visitor.0.0)
     }
 }
 
-/// A `Hasher` that keeps what it is fed: equality of the bytes is equality of what was hashed.
+/// A `Hasher` that stores its input: equal bytes mean equal values.
 #[derive(Default)]
 pub struct Bytes(pub Vec<u8>);
 
@@ -184,18 +183,18 @@ impl Hasher for Bytes {
     }
 }
 
-/// A `Hasher` that ignores what it is fed.
-struct Nothing;
+/// A `Hasher` that discards its input.
+struct NullHasher;
 
-impl Hasher for Nothing {
+impl Hasher for NullHasher {
     fn finish(&self) -> u64 {
         0
     }
     fn write(&mut self, _: &[u8]) {}
 }
 
-/// A static value as a tree without leaves: a step that takes one is traced anew for every other value. Floats, which
-/// are not `Hash`, go in as [`Bits`](crate::Bits).
+/// A static value, as a tree without leaves. A step that takes one is traced again for every new value. Floats, which
+/// are not `Hash`, are wrapped in [`Bits`](crate::Bits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Static<T>(pub T);
 
@@ -229,7 +228,7 @@ fn visit_items<'t, T: Tree + 't>(items: impl IntoIterator<Item = &'t T>, visitor
     }
 }
 
-/// As [`visit_items`], of items that the list owns.
+/// As [`visit_items`], for items that the list owns.
 fn visit_items_mut<'t, T: Tree + 't>(items: impl IntoIterator<Item = &'t mut T>, visitor: &mut dyn Visitor<'t>) {
     for (i, item) in items.into_iter().enumerate() {
         visitor.enter(Name::Index(i));

@@ -7,7 +7,7 @@ use super::index::{Affine, Coords, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
-use super::materialise::{is_elementwise, is_movement, reshape_base, stored};
+use super::materialise::{Element, element, is_elementwise, is_movement, reshape_base, stored};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, ReduceOp, ValueId};
 use crate::types::DType;
 
@@ -142,23 +142,7 @@ impl<'a> Builder<'a> {
             Op::ArgReduce(op, axis) => self.arg_reduce(id, *op, *axis),
             Op::Pad { low, high: _, interior } => self.pad(id, low, interior),
             Op::Concat(axis) => self.concat(id, *axis),
-            Op::Param(_)
-            | Op::Constant(_)
-            | Op::Literal(_)
-            | Op::Iota { .. }
-            | Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Compare(_)
-            | Op::Select
-            | Op::Convert(_)
-            | Op::Bitcast(_)
-            | Op::StopGradient
-            | Op::Threefry(_)
-            | Op::Reshape(_)
-            | Op::Transpose(_)
-            | Op::Broadcast { .. }
-            | Op::Slice { .. }
-            | Op::Rev(_) => {
+            _ => {
                 let mut body = self.body(&node.ty.shape, &[]);
                 let coords = body.own_coords();
                 let value = self.compute(&mut body, id, &coords);
@@ -207,15 +191,10 @@ impl<'a> Builder<'a> {
                 self.convert(body, count, DType::I32, *dtype)
             }
             Op::StopGradient => self.read(body, node.operands[0], coords),
-            Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Compare(_)
-            | Op::Select
-            | Op::Convert(_)
-            | Op::Bitcast(_)
-            | Op::Threefry(_) => {
-                let operands: SmallVec<[Slot; 4]> = node.operands.iter().map(|&x| self.read(body, x, coords)).collect();
-                body.push(KernelOp::Apply(node.op.clone()), &operands, node.ty.dtype)
+            _ if is_elementwise(&node.op) => {
+                let Element { op, index, operands } = element(self.graph, id);
+                let operands: SmallVec<[Slot; 4]> = operands.iter().map(|&x| self.read(body, x, coords)).collect();
+                body.push(KernelOp::Apply(op.clone(), index), &operands, node.ty.dtype)
             }
             Op::Broadcast { dims: places, .. } => {
                 let x = node.operands[0];
@@ -272,14 +251,8 @@ impl<'a> Builder<'a> {
                     }
                 }
             }
-            Op::Param(_)
-            | Op::Constant(_)
-            | Op::Pad { .. }
-            | Op::Concat(_)
-            | Op::Reduce(..)
-            | Op::ArgReduce(..)
-            | Op::Dot(_) => {
-                // These are always stored before they are read.
+            _ => {
+                // Others are always stored before they are read.
                 self.missing.push(id);
                 body.literal(node.ty.dtype, 0.0)
             }
@@ -307,11 +280,12 @@ impl<'a> Builder<'a> {
                 if let Some(&slot) = body.done.get(&key) {
                     return slot;
                 }
+                let Element { op, index, operands } = element(self.graph, id);
                 let read = |&x: &ValueId| self.read_reshaped(body, x, shape, coords);
-                let operands: SmallVec<[Slot; 4]> = node.operands.iter().map(read).collect();
+                let operands: SmallVec<[Slot; 4]> = operands.iter().map(read).collect();
                 let slot = match op {
                     Op::StopGradient => operands[0],
-                    op => body.push(KernelOp::Apply(op.clone()), &operands, node.ty.dtype),
+                    op => body.push(KernelOp::Apply(op.clone(), index), &operands, node.ty.dtype),
                 };
                 body.done.insert(key, slot);
                 slot
@@ -324,7 +298,7 @@ impl<'a> Builder<'a> {
     }
 
     fn convert(&self, body: &mut Body, x: Slot, from: DType, to: DType) -> Slot {
-        if from == to { x } else { body.push(KernelOp::Apply(Op::Convert(to)), &[x], to) }
+        if from == to { x } else { body.push(KernelOp::Apply(Op::Convert(to), 0), &[x], to) }
     }
 
     fn reduce(&mut self, id: ValueId, op: ReduceOp, axes: &[usize]) {
@@ -357,12 +331,12 @@ impl<'a> Builder<'a> {
             ArgOp::Min => ReduceOp::Min,
         };
         let extreme = body.push(KernelOp::Reduce(reduce), &[element], dtype);
-        let equal = body.push(KernelOp::Apply(Op::Compare(CompareOp::Eq)), &[element, extreme], DType::Bool);
-        let nan = body.push(KernelOp::Apply(Op::Compare(CompareOp::Ne)), &[element, element], DType::Bool);
-        let found = body.push(KernelOp::Apply(Op::Binary(BinaryOp::Or)), &[equal, nan], DType::Bool);
+        let equal = body.push(KernelOp::Apply(Op::Compare(CompareOp::Eq), 0), &[element, extreme], DType::Bool);
+        let nan = body.push(KernelOp::Apply(Op::Compare(CompareOp::Ne), 0), &[element, element], DType::Bool);
+        let found = body.push(KernelOp::Apply(Op::Binary(BinaryOp::Or), 0), &[equal, nan], DType::Bool);
         let position = body.push(KernelOp::Iota(coords[axis].clone()), &[], DType::I32);
         let none = body.literal(DType::I32, f64::from(i32::MAX));
-        let candidate = body.push(KernelOp::Apply(Op::Select), &[found, position, none], DType::I32);
+        let candidate = body.push(KernelOp::Apply(Op::Select, 0), &[found, position, none], DType::I32);
         let value = body.push(KernelOp::Reduce(ReduceOp::Min), &[candidate], DType::I32);
         self.store_row(id, body, value, &coords, &[axis]);
     }

@@ -102,8 +102,8 @@ pub enum KernelOp {
     Iota(Affine),
     /// A constant.
     Literal(Literal),
-    /// An elementwise op.
-    Apply(Op),
+    /// A result, by number, of an elementwise op.
+    Apply(Op, u32),
     /// A reduction over all reduced dimensions.
     Reduce(ReduceOp),
 }
@@ -234,7 +234,7 @@ impl LoopKernel {
     pub fn loads(&self) -> impl Iterator<Item = (BufferId, &Affine)> {
         self.values.iter().filter_map(|value| match &value.op {
             KernelOp::Load(buffer, index) => Some((*buffer, index)),
-            KernelOp::Iota(_) | KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => None,
+            KernelOp::Iota(_) | KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
         })
     }
 
@@ -291,7 +291,7 @@ impl Kernels {
                     let (is_element, operations) = match &value.op {
                         KernelOp::Load(_, index) | KernelOp::Iota(index) => (kernel.varies_inside(index), 0),
                         KernelOp::Literal(_) => (false, 0),
-                        KernelOp::Apply(_) => {
+                        KernelOp::Apply(..) => {
                             let is_element = value.operands.iter().any(|&x| inside[x as usize]);
                             (is_element, if is_element { elements } else { rows })
                         }
@@ -385,7 +385,10 @@ impl fmt::Display for LoopKernel {
                 KernelOp::Load(buffer, index) => format!("load {buffer}[{index}]"),
                 KernelOp::Iota(index) => format!("counter {index}"),
                 KernelOp::Literal(literal) => format!("literal {}", literal.value()),
-                KernelOp::Apply(op) => format!("{} {}", op.name(), operands.join(", ")),
+                KernelOp::Apply(op, index) => {
+                    let index = if *index == 0 { String::new() } else { format!(".{index}") };
+                    format!("{}{index} {}", op.name(), operands.join(", "))
+                }
                 KernelOp::Reduce(op) => format!("{} {}", op.name(), operands.join(", ")),
             };
             writeln!(f, "  %{i}: {} = {what}", value.dtype)?;

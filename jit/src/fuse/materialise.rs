@@ -4,7 +4,7 @@
 //! reshape needs; and elementwise values that are dear and used more than once (or repeated by a broadcast). Storing
 //! too much costs little: `merge` removes the stores that nobody outside a kernel reads.
 
-use crate::graph::{BinaryOp, Graph, Op, UnaryOp, ValueId};
+use crate::graph::{BinaryOp, Graph, Op, OpClass, UnaryOp, ValueId};
 
 /// From this cost on an elementwise value that is used more than once is stored. An add costs 1.
 const DEAR: u32 = 8;
@@ -20,22 +20,31 @@ const LONGEST: u32 = 400;
 
 /// Is the op only another view of its operand?
 pub(super) fn is_movement(op: &Op) -> bool {
-    matches!(op, Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_))
+    op.class() == OpClass::Movement
 }
 
-/// Is the op computed element by element from elements at the same place?
+/// Is a value of the op computed element by element from elements at the same place? A result of an elementwise op is.
 pub(super) fn is_elementwise(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Compare(_)
-            | Op::Select
-            | Op::Convert(_)
-            | Op::Bitcast(_)
-            | Op::StopGradient
-            | Op::Threefry(_)
-    )
+    matches!(op.class(), OpClass::Elementwise | OpClass::Projection)
+}
+
+/// An elementwise value: which result of which op, of what.
+pub(super) struct Element<'g> {
+    pub(super) op: &'g Op,
+    pub(super) index: u32,
+    pub(super) operands: &'g [ValueId],
+}
+
+/// What the elementwise value `id` is computed by.
+pub(super) fn element(graph: &Graph, id: ValueId) -> Element<'_> {
+    let node = graph.node(id);
+    match node.op {
+        Op::Result(index) => {
+            let of = graph.node(node.operands[0]);
+            Element { op: &of.op, index, operands: &of.operands }
+        }
+        _ => Element { op: &node.op, index: 0, operands: &node.operands },
+    }
 }
 
 /// The value that `x` is a plain reshape of (through any number of reshapes).
@@ -71,11 +80,13 @@ pub(super) fn stored(graph: &Graph, forced: &[bool]) -> Vec<bool> {
             repeats[x] = repeats[x].max(repeats[i].saturating_mul(grown));
             continue;
         }
-        if matches!(node.op, Op::Dot(_) | Op::Reduce(..) | Op::ArgReduce(..) | Op::Pad { .. } | Op::Concat(_)) {
+        if matches!(node.op.class(), OpClass::Contraction | OpClass::Reduction | OpClass::Assembly) {
             stored[i] = true;
         }
+        // Each result of an op is computed by itself where it is used.
+        let count = if node.op.results() > 1 { uses[i] } else { 1 };
         for x in &node.operands {
-            uses[x.index()] += 1;
+            uses[x.index()] += count;
             // What is repeated inside an expression is repeated with it.
             if is_elementwise(&node.op) && !stored[i] {
                 repeats[x.index()] = repeats[x.index()].max(repeats[i]);
@@ -104,9 +115,11 @@ pub(super) fn stored(graph: &Graph, forced: &[bool]) -> Vec<bool> {
         depth[i] = 1 + node.operands.iter().map(|x| depth[x.index()]).max().unwrap_or(0);
         let dear = cost[i] >= DEAR && uses[i] > 1;
         let dear_repeated = cost[i] >= DEAR_REPEATED && repeats[i] >= REPEATS;
-        let is_dear = is_elementwise(&node.op) && (dear || dear_repeated || cost[i] > LONGEST);
+        let is_dear =
+            is_elementwise(&node.op) && node.op.results() == 1 && (dear || dear_repeated || cost[i] > LONGEST);
         // A reshape is read where its operand is stored.
-        if is_dear || depth[i] > LONGEST && !matches!(node.op, Op::Reshape(_)) {
+        let is_deep = depth[i] > LONGEST && node.op.results() == 1 && !matches!(node.op, Op::Reshape(_));
+        if is_dear || is_deep {
             stored[i] = true;
             (cost[i], depth[i]) = (0, 0);
         }
@@ -162,11 +175,8 @@ fn op_cost(op: &Op) -> u32 {
             BinaryOp::Pow => 60,
             BinaryOp::Atan2 => 30,
         },
-        Op::Threefry(_) => 70,
+        Op::Threefry => 70,
         Op::Compare(_) | Op::Select | Op::Convert(_) => 1,
-        Op::Bitcast(_) | Op::StopGradient => 0,
-        Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => 0,
-        Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } => 0,
-        Op::Pad { .. } | Op::Concat(_) | Op::Reduce(..) | Op::ArgReduce(..) | Op::Dot(_) => 0,
+        _ => 0,
     }
 }

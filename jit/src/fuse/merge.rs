@@ -225,7 +225,7 @@ impl LoopGroup {
             let mut value = value.clone();
             match &mut value.op {
                 KernelOp::Load(_, index) | KernelOp::Iota(index) => *index = index.remap(&map, self.kernel.dims.len()),
-                KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => {}
+                KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => {}
             }
             for x in &mut value.operands {
                 *x = moved[*x as usize];
@@ -344,7 +344,7 @@ fn fuse_dims(kernel: &mut LoopKernel) {
             && (!inner.reduced || Order::of(&kernel.dims).may_join(d, inner.extent));
         let indices = kernel.values.iter().filter_map(|v| match &v.op {
             KernelOp::Load(_, index) | KernelOp::Iota(index) => Some(index),
-            KernelOp::Literal(_) | KernelOp::Apply(_) | KernelOp::Reduce(_) => None,
+            KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
         });
         if same_kind && indices.chain(kernel.stores.iter().map(|s| &s.index)).all(one) {
             kernel.dims[d].extent *= inner.extent;

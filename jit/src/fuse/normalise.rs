@@ -3,9 +3,9 @@
 //!
 //! All of this is decided by shapes alone. So the order in which a sum adds does not depend on what is fused with it.
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 
-use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId, infer};
+use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId};
 use crate::types::{Axes, DType, TensorType};
 
 /// The graph in that form.
@@ -17,7 +17,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         let mut emit = Emit { graph: &mut result, node };
         let value = match &node.op {
             Op::Param(_) => emit.graph.param(node.ty.clone()),
-            _ if node.ty.elements() == 0 => emit.zeros(node.ty.dtype, &node.ty.shape),
+            _ if node.ty.elements() == 0 && node.op.results() == 1 => emit.zeros(node.ty.dtype, &node.ty.shape),
             Op::Dot(axes) => emit.dot(axes, operands[0], operands[1]),
             Op::Reduce(op, axes) => emit.reduce(*op, axes, operands[0]),
             op => emit.graph.push(Node { op: op.clone(), operands, ty: node.ty.clone(), location: node.location }),
@@ -36,10 +36,7 @@ pub(super) struct Emit<'a> {
 
 impl Emit<'_> {
     pub(super) fn push(&mut self, op: Op, operands: &[ValueId]) -> ValueId {
-        let ty = {
-            let types: SmallVec<[_; 4]> = operands.iter().map(|&x| self.graph.ty(x)).collect();
-            infer(&op, &types).expect("an op of a verified graph, or a view of its result")
-        };
+        let ty = self.graph.infer(&op, operands).expect("an op of a verified graph, or a view of its result");
         self.graph.push(Node { op, operands: operands.into(), ty, location: self.node.location })
     }
 

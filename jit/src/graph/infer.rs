@@ -1,12 +1,27 @@
 //! The type of an op's result, from the types of its operands: one exhaustive match, and one check that memory can hold
 //! it. An error is the reason only; the caller adds the op's name and the user's line.
 
-use super::op::{DotAxes, Op, UnaryOp};
+use smallvec::SmallVec;
+
+use super::family::UnaryOp;
+use super::op::{DotAxes, Op};
 use crate::types::{DType, MAX_BYTES, Shape, TensorType, join};
 
 type Inferred = Result<TensorType, String>;
 
-/// The type of `op` applied to operands of these types, or why it cannot be applied: the operands do not go together, or
+/// The types of an op's results, one as a rule.
+pub type Results = SmallVec<[TensorType; 1]>;
+
+/// The types of the results of `op` applied to operands of these types. See [`infer`].
+///
+/// # Errors
+/// Why it cannot be applied.
+pub fn results(op: &Op, operands: &[&TensorType]) -> Result<Results, String> {
+    let first = infer(op, operands)?;
+    Ok(std::iter::repeat_n(first, op.results()).collect())
+}
+
+/// The type of `op` (of its first result) applied to operands of these types, or why it cannot be applied: the operands do not go together, or
 /// the result does not [pass](TensorType::check_size).
 pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
     let ty = unchecked(op, operands)?;
@@ -60,8 +75,8 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
             Ok(x.with_dtype(*dtype))
         }
         Op::StopGradient => Ok(operands[0].clone()),
-        Op::Threefry(word) => {
-            check(*word < 2, || format!("has words 0 and 1, not {word}"))?;
+        Op::Result(_) => Err("a result of an op takes its type from the op".into()),
+        Op::Threefry => {
             for x in operands {
                 check(x.dtype == DType::U32, || format!("takes u32, not {x}"))?;
                 same(operands[0], x)?;

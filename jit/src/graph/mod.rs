@@ -1,24 +1,34 @@
 //! The graph: a program over tensors, in the order of evaluation.
 //!
 //! A value is an op applied to earlier values; there are no cycles, no names and no effects. Inputs are
-//! [`Op::Param`] values, results are listed in `outputs`.
+//! [`Op::Param`] values, results are listed in `outputs`. An op with several results is a node that only
+//! [`Op::Result`] nodes use, each of which is one of its results.
 //!
-//! **Invariant:** an operand is always an earlier value. **Invariant:** a value's type is what [`infer()`] says.
-//! [`verify`] checks both (and more) before the first pass, and in debug builds after every one.
+//! **Invariant:** an operand is always an earlier value. **Invariant:** a value's type is what [`Graph::infer`] says.
+//! **Invariant:** a node with several results is the operand of projections alone. [`verify`] checks these (and more)
+//! before the first pass, and in debug builds after every one.
 
+mod env;
+mod family;
 pub mod infer;
+mod literal;
 mod op;
+mod parameter;
 mod parse;
 mod print;
 mod samples;
 mod verify;
 
+use std::hash::{Hash, Hasher};
 use std::panic::Location;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
-pub use infer::infer;
-pub use op::{ArgOp, BinaryOp, Class, CompareOp, Constant, DotAxes, Literal, Op, ReduceOp, Sample, UnaryOp};
+pub use env::Env;
+pub use family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
+pub use infer::{Results, infer, results};
+pub use literal::{Constant, Literal};
+pub use op::{DotAxes, Op, OpClass, Sample};
 pub use parse::parse;
 pub use samples::samples;
 pub use verify::verify;
@@ -52,7 +62,7 @@ pub struct Node {
     pub op: Op,
     /// To what.
     pub operands: Operands,
-    /// The type of the result.
+    /// The type of the result; of the first where there are several.
     pub ty: TensorType,
     /// The user's line that asked for it, where known.
     pub location: Option<&'static Location<'static>>,
@@ -66,8 +76,23 @@ impl Clone for Node {
     }
 }
 
-/// A program over tensors.
-#[derive(Clone, Debug, Default)]
+// The user's line is no part of what a node is.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.op == other.op && self.operands == other.operands && self.ty == other.ty
+    }
+}
+
+impl Eq for Node {}
+
+impl Hash for Node {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.op, &self.operands, &self.ty).hash(state);
+    }
+}
+
+/// A program over tensors. Two are equal when they have the same values in the same order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Graph {
     /// The values; operands come earlier.
     pub nodes: Vec<Node>,
@@ -110,6 +135,32 @@ impl Graph {
         let id = ValueId(self.nodes.len() as u32);
         self.nodes.push(node);
         id
+    }
+
+    /// The type of `op` on these operands; of its first result where it has several.
+    ///
+    /// # Errors
+    /// Why the op cannot be applied to them.
+    pub fn infer(&self, op: &Op, operands: &[ValueId]) -> Result<TensorType, String> {
+        if let (Op::Result(index), [of]) = (op, operands) {
+            let of = self.node(*of);
+            let types: SmallVec<[&TensorType; 4]> = of.operands.iter().map(|&x| self.ty(x)).collect();
+            let count = of.op.results();
+            if count == 1 {
+                return Err(format!("{} has one result, which is itself", of.op.name()));
+            }
+            let result = results(&of.op, &types)?.into_iter().nth(*index as usize);
+            return result.ok_or_else(|| format!("{} has {count} results, not a number {index}", of.op.name()));
+        }
+        let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|&x| self.ty(x)).collect();
+        Ok(results(op, &types)?.swap_remove(0))
+    }
+
+    /// Adds a projection for each of the results of `of`, which have these types.
+    pub fn project(&mut self, of: ValueId, types: Results) -> Vec<ValueId> {
+        let location = self.node(of).location;
+        let project = |(i, ty)| self.push(Node { op: Op::Result(i), operands: smallvec![of], ty, location });
+        (0..).zip(types).map(project).collect()
     }
 
     /// The types of the inputs.

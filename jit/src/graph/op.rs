@@ -2,371 +2,20 @@
 //!
 //! Everything that a program can do is one of these; all else (softmax, gelu, layer norm, …) is a plain function
 //! composed of them. Each transformation is one exhaustive `match` over [`Op`]: result types (`infer`), the reference
-//! interpreter (`interp`), lowering (`fuse`, `lane`), and in `fulgurite-autodiff` tangents, transposes and batching.
-//! `jit/README.md` says how to add one. Step 0 is always: can it be a composition?
+//! interpreter (`interp`), lowering (`fuse`, `lower`), and in `fulgurite-autodiff` tangents, transposes and batching.
+//! What kind of op it is, passes ask [`Op::class`]. `jit/README.md` says how to add one. Step 0 is always: can it be a
+//! composition?
+
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::array::Array;
+use super::Graph;
+use super::family::{ArgOp, BinaryOp, CompareOp, ReduceOp, UnaryOp};
+use super::literal::{Constant, Literal};
+use super::parameter::{Parameter, Parameters};
+use crate::error::Result;
 use crate::types::{Axes, DType, Shape, TensorType};
-
-/// Declares a family of ops of one arity: variant, printed name, element types it takes, what it does, and the range
-/// that its samples are drawn from.
-macro_rules! family {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident $text:literal $class:ident $lo:literal..$hi:literal;)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant),* }
-
-        impl $name {
-            /// Every member of the family.
-            pub const ALL: &'static [$name] = &[$($name::$variant),*];
-
-            /// The name in the graph's text.
-            pub fn name(self) -> &'static str {
-                match self { $($name::$variant => $text),* }
-            }
-
-            /// The element types it takes.
-            pub fn class(self) -> Class {
-                match self { $($name::$variant => Class::$class),* }
-            }
-
-            /// The range of operands that samples are drawn from.
-            pub fn range(self) -> (f64, f64) {
-                match self { $($name::$variant => ($lo as f64, $hi as f64)),* }
-            }
-
-            fn parse(text: &str) -> Option<$name> {
-                Self::ALL.iter().copied().find(|op| op.name() == text)
-            }
-        }
-    };
-}
-
-/// A set of element types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// f32, f64.
-    Float,
-    /// i32, u32.
-    Int,
-    /// Floats and integers.
-    Number,
-    /// Floats and i32.
-    Signed,
-    /// Integers and truth values.
-    Bits,
-    /// All.
-    Any,
-}
-
-impl Class {
-    /// Is `dtype` in the set?
-    pub fn contains(self, dtype: DType) -> bool {
-        match self {
-            Class::Float => dtype.is_float(),
-            Class::Int => dtype.is_int(),
-            Class::Number => dtype != DType::Bool,
-            Class::Signed => dtype.is_float() || dtype == DType::I32,
-            Class::Bits => !dtype.is_float(),
-            Class::Any => true,
-        }
-    }
-
-    /// How messages call it.
-    pub fn describe(self) -> &'static str {
-        match self {
-            Class::Float => "floats",
-            Class::Int => "integers",
-            Class::Number => "numbers",
-            Class::Signed => "floats or i32",
-            Class::Bits => "integers or bool",
-            Class::Any => "anything",
-        }
-    }
-}
-
-family! {
-    /// Elementwise ops of one operand that keep its type ([`UnaryOp::IsFinite`] gives bool).
-    UnaryOp {
-        /// `-x`.
-        Neg "neg" Number -3..3;
-        /// `|x|`.
-        Abs "abs" Signed -3..3;
-        /// -1, 0 or 1; keeps ±0 and NaN.
-        Sign "sign" Signed -3..3;
-        /// Inverts bits, or a truth value.
-        Not "not" Bits -9..9;
-        /// Rounds towards minus infinity.
-        Floor "floor" Float -5..5;
-        /// Rounds towards plus infinity.
-        Ceil "ceil" Float -5..5;
-        /// Rounds to nearest, ties to even.
-        Round "round" Float -5..5;
-        /// Is it neither infinite nor NaN?
-        IsFinite "is_finite" Float -5..5;
-        /// Natural exponential.
-        Exp "exp" Float -5..4;
-        /// Power of two.
-        Exp2 "exp2" Float -5..4;
-        /// `e^x - 1`, exact near 0.
-        Expm1 "expm1" Float -3..3;
-        /// Natural logarithm.
-        Log "log" Float 0.1..9;
-        /// `log(1 + x)`, exact near 0.
-        Log1p "log1p" Float -0.8..9;
-        /// Sine, radians.
-        Sin "sin" Float -9..9;
-        /// Cosine, radians.
-        Cos "cos" Float -9..9;
-        /// Tangent, radians.
-        Tan "tan" Float -1.3..1.3;
-        /// Inverse sine.
-        Asin "asin" Float -0.9..0.9;
-        /// Inverse cosine.
-        Acos "acos" Float -0.9..0.9;
-        /// Inverse tangent.
-        Atan "atan" Float -5..5;
-        /// Hyperbolic sine.
-        Sinh "sinh" Float -3..3;
-        /// Hyperbolic cosine.
-        Cosh "cosh" Float -3..3;
-        /// Hyperbolic tangent.
-        Tanh "tanh" Float -3..3;
-        /// Inverse hyperbolic sine.
-        Asinh "asinh" Float -5..5;
-        /// Inverse hyperbolic cosine.
-        Acosh "acosh" Float 1.1..9;
-        /// Inverse hyperbolic tangent.
-        Atanh "atanh" Float -0.9..0.9;
-        /// `1 / (1 + e^-x)`.
-        Sigmoid "logistic" Float -6..6;
-        /// `log(1 + e^x)`.
-        Softplus "softplus" Float -6..6;
-        /// Square root.
-        Sqrt "sqrt" Float 0.1..9;
-        /// `1 / sqrt(x)`.
-        Rsqrt "rsqrt" Float 0.1..9;
-        /// Cube root.
-        Cbrt "cbrt" Float 0.1..9;
-        /// The error function.
-        Erf "erf" Float -2..2;
-        /// `1 - erf(x)`.
-        Erfc "erfc" Float -2..2;
-        /// The inverse of the error function.
-        ErfInv "erf_inv" Float -0.9..0.9;
-    }
-}
-
-family! {
-    /// Elementwise ops of two operands of one type, which is the result's.
-    BinaryOp {
-        /// `x + y`; wraps for integers.
-        Add "add" Number -3..3;
-        /// `x - y`; wraps for integers.
-        Sub "sub" Number -3..3;
-        /// `x * y`; wraps for integers.
-        Mul "mul" Number -3..3;
-        /// `x / y`; towards zero for integers.
-        Div "div" Number 0.5..3;
-        /// Remainder with the sign of `x`.
-        Rem "rem" Number 0.5..9;
-        /// The larger; NaN if either is.
-        Max "max" Number -3..3;
-        /// The smaller; NaN if either is.
-        Min "min" Number -3..3;
-        /// `x^y`.
-        Pow "pow" Float 0.3..3;
-        /// The angle of the point (y, x): `atan2(x, y)` in the order of the operands.
-        Atan2 "atan2" Float 0.3..3;
-        /// Bitwise and.
-        And "and" Bits 0..9;
-        /// Bitwise or.
-        Or "or" Bits 0..9;
-        /// Bitwise exclusive or.
-        Xor "xor" Bits 0..9;
-        /// `x << y`; 0 when `y` is 32 or more.
-        Shl "shift_left" Int 0..31;
-        /// Logical shift right; 0 when `y` is 32 or more.
-        Shr "shift_right_logical" Int 0..31;
-        /// Arithmetic shift right; the sign everywhere when `y` is 32 or more.
-        Sar "shift_right_arithmetic" Int 0..31;
-    }
-}
-
-family! {
-    /// Elementwise comparisons of two operands of one type; the result is bool.
-    CompareOp {
-        /// Equal; false on NaN.
-        Eq "eq" Any -2..2;
-        /// Not equal; true on NaN.
-        Ne "ne" Any -2..2;
-        /// Less; false on NaN.
-        Lt "lt" Number -2..2;
-        /// Less or equal; false on NaN.
-        Le "le" Number -2..2;
-        /// Greater; false on NaN.
-        Gt "gt" Number -2..2;
-        /// Greater or equal; false on NaN.
-        Ge "ge" Number -2..2;
-    }
-}
-
-family! {
-    /// Reductions over a set of axes, which vanish.
-    ReduceOp {
-        /// Sum.
-        Sum "reduce_sum" Number -2..2;
-        /// Product.
-        Prod "reduce_prod" Number 0.5..2;
-        /// Largest; NaN if any is. Of nothing: the smallest value there is.
-        Max "reduce_max" Number -2..2;
-        /// Smallest; NaN if any is. Of nothing: the largest value there is.
-        Min "reduce_min" Number -2..2;
-        /// All true.
-        And "reduce_and" Bits 0..1;
-        /// Any true.
-        Or "reduce_or" Bits 0..1;
-    }
-}
-
-family! {
-    /// The position of an extreme value along one axis, as i32; the first of equals; the first NaN if there is one.
-    ArgOp {
-        /// Of the largest.
-        Max "argmax" Number -9..9;
-        /// Of the smallest.
-        Min "argmin" Number -9..9;
-    }
-}
-
-/// A scalar constant: an element type and its bits in the low end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Literal {
-    /// The element type.
-    pub dtype: DType,
-    /// The bits of the element.
-    pub bits: u64,
-}
-
-impl ReduceOp {
-    /// What it gives for no elements.
-    pub fn identity(self, dtype: DType) -> Literal {
-        match self {
-            ReduceOp::Sum | ReduceOp::Or => Literal::new(dtype, 0.0),
-            ReduceOp::Prod => Literal::new(dtype, 1.0),
-            ReduceOp::Max => Literal::least(dtype),
-            ReduceOp::Min => Literal::greatest(dtype),
-            ReduceOp::And => Literal::ones(dtype),
-        }
-    }
-}
-
-impl Literal {
-    /// `value` as an element of `dtype`: rounded to nearest for f32, towards zero (saturating) for integers,
-    /// `value != 0` for bool.
-    pub fn new(dtype: DType, value: f64) -> Self {
-        let bits = match dtype {
-            DType::Bool => u64::from(value != 0.0),
-            DType::I32 => (value as i32) as u32 as u64,
-            DType::U32 => (value as u32) as u64,
-            DType::F32 => (value as f32).to_bits() as u64,
-            DType::F64 => value.to_bits(),
-        };
-        Literal { dtype, bits }
-    }
-
-    /// The least element of a type.
-    pub fn least(dtype: DType) -> Self {
-        let value = match dtype {
-            DType::Bool | DType::U32 => 0.0,
-            DType::I32 => f64::from(i32::MIN),
-            DType::F32 | DType::F64 => f64::NEG_INFINITY,
-        };
-        Literal::new(dtype, value)
-    }
-
-    /// The greatest element of a type.
-    pub fn greatest(dtype: DType) -> Self {
-        let value = match dtype {
-            DType::Bool => 1.0,
-            DType::I32 => f64::from(i32::MAX),
-            DType::U32 => f64::from(u32::MAX),
-            DType::F32 | DType::F64 => f64::INFINITY,
-        };
-        Literal::new(dtype, value)
-    }
-
-    /// All bits set; of bool, true.
-    pub fn ones(dtype: DType) -> Self {
-        let bits = match dtype {
-            DType::Bool => 1,
-            DType::I32 | DType::U32 | DType::F32 => u64::from(u32::MAX),
-            DType::F64 => u64::MAX,
-        };
-        Literal { dtype, bits }
-    }
-
-    /// The constant that a scalar array holds; `None` for an array with axes.
-    pub fn of(array: &Array) -> Option<Self> {
-        let bytes = array.bytes();
-        (array.ty().rank() == 0).then(|| {
-            let bits = bytes.iter().rev().fold(0, |bits, &byte| bits << 8 | u64::from(byte));
-            Literal { dtype: array.ty().dtype, bits }
-        })
-    }
-
-    /// The scalar array that holds it.
-    pub fn array(self) -> Array {
-        match self.dtype {
-            DType::Bool => Array::scalar(self.bits != 0),
-            DType::I32 => Array::scalar(self.bits as u32 as i32),
-            DType::U32 => Array::scalar(self.bits as u32),
-            DType::F32 => Array::scalar(f32::from_bits(self.bits as u32)),
-            DType::F64 => Array::scalar(f64::from_bits(self.bits)),
-        }
-    }
-
-    /// Its value; exact for every element type.
-    pub fn value(self) -> f64 {
-        match self.dtype {
-            DType::Bool => self.bits as f64,
-            DType::I32 => (self.bits as u32 as i32) as f64,
-            DType::U32 => (self.bits as u32) as f64,
-            DType::F32 => f32::from_bits(self.bits as u32) as f64,
-            DType::F64 => f64::from_bits(self.bits),
-        }
-    }
-}
-
-/// A concrete array inside a program. Equal when it is the same memory, or equal bytes of a small array.
-#[derive(Clone, Debug)]
-pub struct Constant(pub Array);
-
-impl Constant {
-    /// Arrays up to this many bytes print their elements and compare by them.
-    pub const SMALL: usize = 1024;
-}
-
-impl PartialEq for Constant {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.ty() == other.0.ty()
-            && (self.0.buffer().is_same(other.0.buffer())
-                || (self.0.ty().bytes() <= Self::SMALL && self.0.bytes() == other.0.bytes()))
-    }
-}
-
-impl Eq for Constant {}
-
-impl std::hash::Hash for Constant {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.ty().hash(state);
-        if self.0.ty().bytes() <= Self::SMALL {
-            self.0.bytes().hash(state);
-        }
-    }
-}
 
 /// The axes of a contraction. The result's axes are: the batch axes in order, the free axes of the left operand, the
 /// free axes of the right operand.
@@ -384,6 +33,25 @@ impl DotAxes {
         let pick = |pair: &(usize, usize)| if side == 0 { pair.0 } else { pair.1 };
         (0..rank).filter(|axis| !self.batch.iter().chain(&self.contract).any(|pair| pick(pair) == *axis)).collect()
     }
+}
+
+/// What kind of op it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OpClass {
+    /// Has no operands: an input, a constant, a count.
+    Leaf,
+    /// An element of a result is a function of the operands' elements at the same place.
+    Elementwise,
+    /// A view: an element of the result is the element of the operand at an index that depends on its own alone.
+    Movement,
+    /// Elements of several operands side by side.
+    Assembly,
+    /// Many elements become one.
+    Reduction,
+    /// A sum of products.
+    Contraction,
+    /// One result of an op that has several.
+    Projection,
 }
 
 /// A primitive op with its parameters.
@@ -418,8 +86,8 @@ pub enum Op {
     Bitcast(DType),
     /// The operand; its derivative is zero.
     StopGradient,
-    /// Word 0 or 1 of threefry2x32 of a key (two u32 operands) and a counter (two u32 operands), elementwise.
-    Threefry(u8),
+    /// threefry2x32 of a key (two u32 operands) and a counter (two u32 operands), elementwise: two words of u32.
+    Threefry,
     /// The same elements, row-major, as another shape.
     Reshape(Shape),
     /// Axis `i` of the result is axis `perm[i]` of the operand.
@@ -460,80 +128,131 @@ pub enum Op {
     ArgReduce(ArgOp, usize),
     /// A contraction of two float operands.
     Dot(DotAxes),
+    /// A result, by number, of the operand: an op with several results.
+    Result(u32),
+}
+
+/// The header of every op: name, parameters, number of operands (`_`: one or more), class, and the parameters that are
+/// printed, by their names. From these rows come [`Op::name`], [`Op::arity`], [`Op::class`], printing and parsing.
+macro_rules! headers {
+    (
+        held { $($held:literal $hvariant:ident $hfields:tt;)* }
+        ops { $($name:literal $variant:ident $fields:tt: $arity:tt $class:ident [$($key:ident),*];)* }
+        families { $($family:ident $fvariant:ident $ffields:tt $op:ident: $farity:tt $fclass:ident [$($fkey:ident),*];)* }
+    ) => {
+        #[allow(unused_variables, reason = "each row names all parameters of its op")]
+        impl Op {
+            /// The name in the graph's text.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Op::$hvariant $hfields => $held,)*
+                    $(Op::$variant $fields => $name,)*
+                    $(Op::$fvariant $ffields => $op.name(),)*
+                }
+            }
+
+            /// How many operands it takes; `None` for any number from one up.
+            pub fn arity(&self) -> Option<usize> {
+                match self {
+                    $(Op::$hvariant $hfields => Some(0),)*
+                    $(Op::$variant $fields => arity!($arity),)*
+                    $(Op::$fvariant $ffields => arity!($farity),)*
+                }
+            }
+
+            /// What kind of op it is.
+            pub fn class(&self) -> OpClass {
+                match self {
+                    $(Op::$hvariant $hfields => OpClass::Leaf,)*
+                    $(Op::$variant $fields => OpClass::$class,)*
+                    $(Op::$fvariant $ffields => OpClass::$fclass,)*
+                }
+            }
+
+            /// The parameters that are printed, in order.
+            pub(super) fn parameters(&self, each: &mut dyn FnMut(&'static str, &dyn Parameter)) {
+                match self {
+                    $(Op::$hvariant $hfields => {})*
+                    $(Op::$variant $fields => { $(each(stringify!($key), $key);)* })*
+                    $(Op::$fvariant $ffields => { $(each(stringify!($fkey), $fkey);)* })*
+                }
+            }
+
+            /// The op called `name` with these parameters; `None` if there is no such op, or the text has its elements.
+            pub(super) fn read(name: &str, p: &mut Parameters<'_>) -> Option<Result<Op>> {
+                $(if name == $name {
+                    return Some((|| {
+                        $(let $key = p.read(stringify!($key))?;)*
+                        Ok(Op::$variant $fields)
+                    })());
+                })*
+                $(if let Some($op) = $family::parse(name) {
+                    return Some((|| {
+                        $(let $fkey = p.read(stringify!($fkey))?;)*
+                        Ok(Op::$fvariant $ffields)
+                    })());
+                })*
+                None
+            }
+        }
+    };
+}
+
+macro_rules! arity {
+    (_) => {
+        None
+    };
+    ($n:literal) => {
+        Some($n)
+    };
+}
+
+headers! {
+    held {
+        "param" Param(_);
+        "literal" Literal(_);
+        "constant" Constant(_);
+    }
+    ops {
+        "iota" Iota { dtype, shape, axis }: 0 Leaf [dtype, shape, axis];
+        "select" Select {}: 3 Elementwise [];
+        "convert" Convert(dtype): 1 Elementwise [dtype];
+        "bitcast" Bitcast(dtype): 1 Elementwise [dtype];
+        "stop_gradient" StopGradient {}: 1 Elementwise [];
+        "threefry" Threefry {}: 4 Elementwise [];
+        "reshape" Reshape(shape): 1 Movement [shape];
+        "transpose" Transpose(perm): 1 Movement [perm];
+        "broadcast_in_dim" Broadcast { shape, dims }: 1 Movement [shape, dims];
+        "slice" Slice { start, limit, stride }: 1 Movement [start, limit, stride];
+        "pad" Pad { low, high, interior }: 2 Assembly [low, high, interior];
+        "concatenate" Concat(axis): _ Assembly [axis];
+        "rev" Rev(axes): 1 Movement [axes];
+        "dot_general" Dot(DotAxes { batch, contract }): 2 Contraction [batch, contract];
+        "result" Result(index): 1 Projection [index];
+    }
+    families {
+        UnaryOp Unary(op) op: 1 Elementwise [];
+        BinaryOp Binary(op) op: 2 Elementwise [];
+        CompareOp Compare(op) op: 2 Elementwise [];
+        ReduceOp Reduce(op, axes) op: 1 Reduction [axes];
+        ArgOp ArgReduce(op, axis) op: 1 Reduction [axis];
+    }
 }
 
 impl Op {
-    /// The name in the graph's text.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Op::Param(_) => "param",
-            Op::Literal(_) => "literal",
-            Op::Constant(_) => "constant",
-            Op::Iota { .. } => "iota",
-            Op::Unary(op) => op.name(),
-            Op::Binary(op) => op.name(),
-            Op::Compare(op) => op.name(),
-            Op::Select => "select",
-            Op::Convert(_) => "convert",
-            Op::Bitcast(_) => "bitcast",
-            Op::StopGradient => "stop_gradient",
-            Op::Threefry(_) => "threefry",
-            Op::Reshape(_) => "reshape",
-            Op::Transpose(_) => "transpose",
-            Op::Broadcast { .. } => "broadcast_in_dim",
-            Op::Slice { .. } => "slice",
-            Op::Pad { .. } => "pad",
-            Op::Concat(_) => "concatenate",
-            Op::Rev(_) => "rev",
-            Op::Reduce(op, _) => op.name(),
-            Op::ArgReduce(op, _) => op.name(),
-            Op::Dot(_) => "dot_general",
-        }
+    /// How many results it has. Those of an op with several are values of [`Op::Result`], and nothing else uses it.
+    pub fn results(&self) -> usize {
+        if let Op::Threefry = self { 2 } else { 1 }
     }
 
-    /// How many operands it takes; `None` for any number from one up.
-    pub fn arity(&self) -> Option<usize> {
-        match self {
-            Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } => Some(0),
-            Op::Unary(_)
-            | Op::Convert(_)
-            | Op::Bitcast(_)
-            | Op::StopGradient
-            | Op::Reshape(_)
-            | Op::Transpose(_)
-            | Op::Broadcast { .. }
-            | Op::Slice { .. }
-            | Op::Rev(_)
-            | Op::Reduce(..)
-            | Op::ArgReduce(..) => Some(1),
-            Op::Binary(_) | Op::Compare(_) | Op::Pad { .. } | Op::Dot(_) => Some(2),
-            Op::Select => Some(3),
-            Op::Threefry(_) => Some(4),
-            Op::Concat(_) => None,
-        }
+    /// The graphs among its parameters.
+    pub fn graphs(&self) -> &[Arc<Graph>] {
+        &[]
     }
 
-    /// The op without parameters called `name`, if there is one.
-    pub fn parse_plain(name: &str) -> Option<Op> {
-        UnaryOp::parse(name)
-            .map(Op::Unary)
-            .or_else(|| BinaryOp::parse(name).map(Op::Binary))
-            .or_else(|| CompareOp::parse(name).map(Op::Compare))
-            .or(match name {
-                "select" => Some(Op::Select),
-                "stop_gradient" => Some(Op::StopGradient),
-                _ => None,
-            })
-    }
-
-    /// The reduction called `name`, if there is one.
-    pub fn parse_reduce(name: &str) -> Option<ReduceOp> {
-        ReduceOp::parse(name)
-    }
-
-    /// The arg-reduction called `name`, if there is one.
-    pub fn parse_arg(name: &str) -> Option<ArgOp> {
-        ArgOp::parse(name)
+    /// The operand whose element type the op works on: a selection's first operand is its condition.
+    pub fn typed_operand(&self) -> usize {
+        usize::from(*self == Op::Select)
     }
 }
 

@@ -6,43 +6,60 @@
 
 use std::fmt::{self, Write};
 
-use super::op::{Constant, DotAxes, Literal, Op};
+use super::literal::{Constant, Literal};
+use super::op::Op;
+use super::parameter::Functions;
 use super::{Graph, ValueId};
 use crate::types::{DType, join};
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let params: Vec<String> = self.params.iter().map(|&p| format!("{p}: {}", type_text(self, p))).collect();
-        let results: Vec<String> = self.outputs.iter().map(|&x| type_text(self, x)).collect();
-        writeln!(f, "fn main({}) -> ({}) {{", params.join(", "), results.join(", "))?;
-        for id in self.ids() {
-            // Inputs stand in the head; one that is not listed there is a fault, which must show.
-            let in_head = matches!(self.node(id).op, Op::Param(i) if self.params.get(i) == Some(&id));
-            if !in_head {
-                writeln!(f, "  {}", line(self, id))?;
-            }
+        let mut functions = Functions::default();
+        function("main", self, &mut functions, f)?;
+        // A function may name further ones.
+        let mut next = 0;
+        while let Some((name, graph)) = functions.get(next) {
+            function(&name, &graph, &mut functions, f)?;
+            next += 1;
         }
-        writeln!(f, "  return{}{}", if self.outputs.is_empty() { "" } else { " " }, join(&self.outputs, ", "))?;
-        writeln!(f, "}}")
+        Ok(())
     }
+}
+
+fn function(name: &str, graph: &Graph, functions: &mut Functions, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let params: Vec<String> = graph.params.iter().map(|&p| format!("{p}: {}", type_text(graph, p))).collect();
+    let results: Vec<String> = graph.outputs.iter().map(|&x| type_text(graph, x)).collect();
+    writeln!(f, "fn {name}({}) -> ({}) {{", params.join(", "), results.join(", "))?;
+    for id in graph.ids() {
+        // Inputs stand in the head; one that is not listed there is a fault, which must show.
+        let in_head = matches!(graph.node(id).op, Op::Param(i) if graph.params.get(i) == Some(&id));
+        if !in_head {
+            writeln!(f, "  {}", line_of(graph, id, functions))?;
+        }
+    }
+    writeln!(f, "  return{}{}", if graph.outputs.is_empty() { "" } else { " " }, join(&graph.outputs, ", "))?;
+    writeln!(f, "}}")
 }
 
 /// The line of one value: `%3: f32[4] = add %0, %2`.
 pub(crate) fn line(graph: &Graph, id: ValueId) -> String {
+    line_of(graph, id, &mut Functions::default())
+}
+
+fn line_of(graph: &Graph, id: ValueId, functions: &mut Functions) -> String {
     let Some(node) = graph.nodes.get(id.index()) else {
         return format!("{id} (there is no such value)");
     };
     let mut text = format!("{id}: {} = {}", node.ty, node.op.name());
-    let mut operands = join(&node.operands, ", ");
-    if let Some(elements) = elements_text(&node.op) {
-        operands = elements;
-    }
+    let operands = elements_text(&node.op).unwrap_or_else(|| join(&node.operands, ", "));
     if !operands.is_empty() {
         text.push(' ');
         text.push_str(&operands);
     }
-    if let Some(parameters) = parameters_text(&node.op) {
-        write!(text, " [{parameters}]").expect("a string takes all text");
+    let mut parameters: Vec<String> = Vec::new();
+    node.op.parameters(&mut |key, value| parameters.push(format!("{key}={}", value.text(functions))));
+    if !parameters.is_empty() {
+        write!(text, " [{}]", parameters.join(", ")).expect("a string takes all text");
     }
     text
 }
@@ -57,61 +74,8 @@ fn elements_text(op: &Op) -> Option<String> {
         Op::Literal(literal) => Some(element_text(*literal)),
         Op::Constant(constant) => Some(constant_text(constant)),
         Op::Param(number) => Some(number.to_string()),
-        Op::Iota { .. }
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Compare(_)
-        | Op::Select
-        | Op::Convert(_)
-        | Op::Bitcast(_)
-        | Op::StopGradient
-        | Op::Threefry(_)
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Broadcast { .. }
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Concat(_)
-        | Op::Rev(_)
-        | Op::Reduce(..)
-        | Op::ArgReduce(..)
-        | Op::Dot(_) => None,
+        _ => None,
     }
-}
-
-/// What stands in brackets.
-fn parameters_text(op: &Op) -> Option<String> {
-    match op {
-        Op::Param(_)
-        | Op::Literal(_)
-        | Op::Constant(_)
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Compare(_)
-        | Op::Select
-        | Op::StopGradient => None,
-        Op::Iota { dtype, shape, axis } => Some(format!("dtype={dtype}, shape={}, axis={axis}", join(shape, ","))),
-        Op::Convert(dtype) | Op::Bitcast(dtype) => Some(format!("dtype={dtype}")),
-        Op::Threefry(word) => Some(format!("word={word}")),
-        Op::Reshape(shape) => Some(format!("shape={}", join(shape, ","))),
-        Op::Transpose(perm) => Some(format!("perm={}", join(perm, ","))),
-        Op::Broadcast { shape, dims } => Some(format!("shape={}, dims={}", join(shape, ","), join(dims, ","))),
-        Op::Slice { start, limit, stride } => {
-            Some(format!("start={}, limit={}, stride={}", join(start, ","), join(limit, ","), join(stride, ",")))
-        }
-        Op::Pad { low, high, interior } => {
-            Some(format!("low={}, high={}, interior={}", join(low, ","), join(high, ","), join(interior, ",")))
-        }
-        Op::Concat(axis) | Op::ArgReduce(_, axis) => Some(format!("axis={axis}")),
-        Op::Rev(axes) | Op::Reduce(_, axes) => Some(format!("axes={}", join(axes, ","))),
-        Op::Dot(DotAxes { batch, contract }) => {
-            Some(format!("batch={}, contract={}", pairs_text(batch), pairs_text(contract)))
-        }
-    }
-}
-
-fn pairs_text(pairs: &[(usize, usize)]) -> String {
-    pairs.iter().map(|(a, b)| format!("{a}:{b}")).collect::<Vec<_>>().join(",")
 }
 
 fn constant_text(constant: &Constant) -> String {

@@ -3,7 +3,10 @@
 
 use smallvec::smallvec;
 
-use super::op::{ArgOp, BinaryOp, Class, CompareOp, Constant, DotAxes, Literal, Op, ReduceOp, Sample, UnaryOp};
+use super::family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
+use super::literal::{Constant, Literal};
+use super::op::{DotAxes, Op, Sample};
+use super::{Graph, Node, Operands, results};
 use crate::array::Array;
 use crate::types::{DType, TensorType};
 
@@ -18,7 +21,8 @@ fn kinds() -> Vec<Op> {
         Op::Convert(DType::F32),
         Op::Bitcast(DType::U32),
         Op::StopGradient,
-        Op::Threefry(0),
+        Op::Threefry,
+        Op::Result(0),
         Op::Reshape(smallvec![6]),
         Op::Transpose(smallvec![1, 0]),
         Op::Broadcast { shape: smallvec![2, 3], dims: smallvec![1] },
@@ -34,6 +38,21 @@ fn kinds() -> Vec<Op> {
     ops.extend(ReduceOp::ALL.iter().map(|&op| Op::Reduce(op, smallvec![0])));
     ops.extend(ArgOp::ALL.iter().map(|&op| Op::ArgReduce(op, 0)));
     ops
+}
+
+impl Sample {
+    /// The op applied to inputs; its results are the graph's.
+    pub fn graph(&self) -> Graph {
+        let mut graph = Graph::new();
+        let params: Operands = self.operands.iter().map(|ty| graph.param(ty.clone())).collect();
+        let types: Vec<&TensorType> = self.operands.iter().collect();
+        let types = results(&self.op, &types).expect("samples can be applied");
+        let count = types.len();
+        let of = Node { op: self.op.clone(), operands: params, ty: types[0].clone(), location: None };
+        let of = graph.push(of);
+        graph.outputs = if count == 1 { vec![of] } else { graph.project(of, types) };
+        graph
+    }
 }
 
 /// Samples of every op.
@@ -52,7 +71,8 @@ fn of(op: &Op) -> Vec<Sample> {
     let t = |dtype: DType, shape: &[usize]| TensorType::new(dtype, shape);
     let one = |op: Op, operands: Vec<TensorType>| Sample { op, operands, range: (-2.0, 2.0) };
     match op {
-        Op::Param(_) => vec![],
+        // A projection belongs to the samples of its op.
+        Op::Param(_) | Op::Result(_) => vec![],
         Op::Literal(_) => [F32, F64, I32, U32, Bool].map(|d| one(Op::Literal(Literal::new(d, 1.0)), vec![])).to_vec(),
         Op::Constant(_) => {
             let array =
@@ -93,9 +113,7 @@ fn of(op: &Op) -> Vec<Sample> {
             .map(|(from, to)| one(Op::Bitcast(to), vec![t(from, &[3, 3])]))
             .to_vec(),
         Op::StopGradient => vec![one(Op::StopGradient, vec![t(F32, &[4])])],
-        Op::Threefry(_) => {
-            [0, 1].map(|w| Sample { op: Op::Threefry(w), operands: vec![t(U32, &[21]); 4], range: (0.0, 4e9) }).to_vec()
-        }
+        Op::Threefry => vec![Sample { op: Op::Threefry, operands: vec![t(U32, &[21]); 4], range: (0.0, 4e9) }],
         Op::Reshape(_) => vec![
             one(Op::Reshape(smallvec![6, 4]), vec![t(F32, &[2, 3, 4])]),
             one(Op::Reshape(smallvec![2, 2, 6]), vec![t(F32, &[4, 6])]),

@@ -5,18 +5,19 @@
 //! 3. the type of a value is what [`infer()`] says, and no type is larger than memory can be;
 //! 4. input `i` is an [`Op::Param`] numbered `i`, and there is no other `Op::Param`;
 //! 5. a literal holds no bits beyond its element type's, and a truth value is 0 or 1;
-//! 6. results are values of the graph.
+//! 6. results are values of the graph;
+//! 7. of an op with several results, only projections are used;
+//! 8. all of this holds for the graphs among the parameters of ops.
 //!
 //! Not checked, since passes may leave them behind for others to remove: dead values, and equal values.
 //! The graph comes in and is not changed; the first fault goes out, naming the pass and the value's printed line.
 
-use smallvec::SmallVec;
-
-use super::op::{Literal, Op};
+use super::literal::Literal;
+use super::op::{Op, OpClass};
 use super::print::line;
-use super::{Graph, ValueId, infer};
+use super::{Graph, ValueId};
 use crate::error::{Error, Result};
-use crate::types::{DType, TensorType};
+use crate::types::DType;
 
 /// Checks every invariant listed above.
 ///
@@ -24,6 +25,9 @@ use crate::types::{DType, TensorType};
 /// The first fault, as a bug of `pass`, after which the graph was looked at.
 pub fn verify(graph: &Graph, pass: &str) -> Result<()> {
     for id in graph.ids() {
+        for inner in graph.node(id).op.graphs() {
+            verify(inner, pass)?;
+        }
         value(graph, id).map_err(|why| Error::compiler(pass, format!("{}: {why}", line(graph, id))))?;
     }
     for (i, &id) in graph.params.iter().enumerate() {
@@ -33,7 +37,7 @@ pub fn verify(graph: &Graph, pass: &str) -> Result<()> {
         }
     }
     for (i, &id) in graph.outputs.iter().enumerate() {
-        if id.index() >= graph.nodes.len() {
+        if graph.nodes.get(id.index()).is_none_or(|node| node.op.results() > 1) {
             return Err(Error::compiler(pass, format!("{}: is listed as result {i}", line(graph, id))));
         }
     }
@@ -59,30 +63,14 @@ fn value(graph: &Graph, id: ValueId) -> std::result::Result<(), String> {
         Op::Literal(literal) if !is_canonical(*literal) => {
             return Err(format!("it has the bits {:#x}, which no {} has", literal.bits, literal.dtype));
         }
-        Op::Literal(_)
-        | Op::Constant(_)
-        | Op::Iota { .. }
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Compare(_)
-        | Op::Select
-        | Op::Convert(_)
-        | Op::Bitcast(_)
-        | Op::StopGradient
-        | Op::Threefry(_)
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Broadcast { .. }
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Concat(_)
-        | Op::Rev(_)
-        | Op::Reduce(..)
-        | Op::ArgReduce(..)
-        | Op::Dot(_) => {}
+        _ => {}
     }
-    let types: SmallVec<[&TensorType; 4]> = node.operands.iter().map(|&x| graph.ty(x)).collect();
-    match infer(&node.op, &types) {
+    for (i, &x) in node.operands.iter().enumerate() {
+        if graph.node(x).op.results() > 1 && node.op.class() != OpClass::Projection {
+            return Err(format!("operand {i}, {x}, has several results, of which only `result` makes a value"));
+        }
+    }
+    match graph.infer(&node.op, &node.operands) {
         Ok(ty) if ty == node.ty => Ok(()),
         Ok(ty) => Err(format!("its type should be {ty}")),
         Err(why) => Err(why),

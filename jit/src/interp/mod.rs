@@ -1,29 +1,29 @@
-//! The reference interpreter: what a graph means.
+//! The reference interpreter: it defines the semantics of a graph.
 //!
 //! A graph and its inputs come in, its results go out, computed one element at a time. Compiled code is tested against
-//! this, constants are folded with it, and anomaly detection re-runs a step in it. It is plain and obviously right
-//! rather than fast: an element is its bits, float math is done in f64 and rounded once, sums and products of floats
-//! are accumulated in f64. It does *not* promise the bits of compiled code for floats (which accumulates in f32, in
-//! another order), but it does for integers, truth values, movement and random bits.
+//! it, constant folding uses it, and anomaly detection runs a step in it again. It is simple rather than fast. An
+//! element is represented by its bits. Float math is done in f64 and rounded once; sums and products of floats
+//! accumulate in f64. For integers, bools, data movement and random bits the results are bit-identical to those of
+//! compiled code. For floats they are *not*: compiled code accumulates in f32, in another order.
 
 mod scalar;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
-use crate::array::{Array, has_room};
+use crate::array::{Array, check_available};
 use crate::error::{Error, Result};
-use crate::graph::{ArgOp, BinaryOp, CompareOp, DotAxes, Graph, Literal, Node, Op, ReduceOp, ValueId, verify};
+use crate::graph::{ArgOp, BinaryOp, CompareOp, DotAxes, Env, Graph, Literal, Op, ReduceOp, ValueId, results, verify};
 use crate::types::{DType, Shape, TensorType, row_major_strides};
 
 /// The results of `graph` for these inputs.
 ///
 /// # Errors
-/// Inputs of other numbers or types than the graph takes, a graph that does not verify, a value there is no memory for.
+/// If the number or types of the inputs do not match, the graph does not verify, or memory is not available.
 pub fn interpret(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     interpret_each(graph, inputs, &mut |_, _| Ok(()))
 }
 
-/// As [`interpret`], and shows every value to `each` as soon as it is known. An error of `each` ends the evaluation.
+/// As [`interpret`], and calls `each` with every value once it is computed. An error of `each` ends the evaluation.
 ///
 /// # Errors
 /// As [`interpret`], or that of `each`.
@@ -41,39 +41,62 @@ pub fn interpret_each(
             return Err(Error::new(format!("interpret: input {i} is {}, not {}", input.ty(), graph.ty(param))));
         }
     }
-    // Values are dropped after their last use, so that whole training steps fit into memory.
+    // Values are dropped after their last use, so that training steps fit into memory.
     let mut uses = graph.uses();
-    let mut values: Vec<Option<Array>> = vec![None; graph.nodes.len()];
+    let mut env: Env<Array> = Env::new(graph);
     for id in graph.ids() {
         let node = graph.node(id);
-        // An element is eight bytes here.
-        has_room(node.ty.elements().saturating_mul(8), || node.ty.to_string())
+        // The interpreter uses eight bytes per element.
+        check_available(node.ty.elements().saturating_mul(8), || node.ty.to_string())
             .map_err(|e| e.context(node.op.name()))?;
-        let result = {
-            let get = |x: &ValueId| values[x.index()].as_ref().expect("a value is kept until its last use");
-            let operands: SmallVec<[&Array; 4]> = node.operands.iter().map(get).collect();
-            apply(node, &operands, inputs)?
+        let results: SmallVec<[Array; 1]> = match env.projected(node) {
+            Some(result) => smallvec![result.clone()],
+            None => {
+                let operands: SmallVec<[&Array; 4]> = node.operands.iter().map(|&x| env.get(x)).collect();
+                let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
+                match &node.op {
+                    Op::Param(i) => smallvec![inputs[*i].clone()],
+                    op if op.results() == 1 => smallvec![apply(op, &node.ty, &operands)?],
+                    op => several(op, &results(op, &types).map_err(Error::new)?, &operands)?,
+                }
+            }
         };
-        each(id, &result)?;
-        for x in &node.operands {
+        // Of several results, the first: each is shown where it is projected.
+        each(id, &results[0])?;
+        for &x in &node.operands {
             uses[x.index()] -= 1;
             if uses[x.index()] == 0 {
-                values[x.index()] = None;
+                env.forget(x);
             }
         }
-        values[id.index()] = (uses[id.index()] > 0).then_some(result);
+        if uses[id.index()] > 0 {
+            env.set_all(id, results);
+        }
     }
-    Ok(graph.outputs.iter().map(|x| values[x.index()].clone().expect("a result is used as such")).collect())
+    Ok(graph.outputs.iter().map(|&x| env.get(x).clone()).collect())
 }
 
-/// The value of one node. `inputs` are the graph's.
-fn apply(node: &Node, operands: &[&Array], inputs: &[Array]) -> Result<Array> {
-    let ty = &node.ty;
+/// The results, of these types, of an op that has several.
+fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVec<[Array; 1]>> {
+    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| bits_of(a.ty().dtype, a.bytes())).collect();
+    let results: SmallVec<[Vec<u64>; 2]> = match op {
+        Op::Threefry => {
+            let words = |i: usize| scalar::threefry([x[0][i], x[1][i]], [x[2][i], x[3][i]]);
+            let words: Vec<[u64; 2]> = (0..x[0].len()).map(words).collect();
+            [0, 1].map(|word| words.iter().map(|words| words[word]).collect()).into()
+        }
+        _ => unreachable!("{} has one result", op.name()),
+    };
+    types.iter().zip(&results).map(|(ty, bits)| array_of(ty, bits)).collect()
+}
+
+/// The result, of this type, of an op that has one.
+fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
     let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| bits_of(a.ty().dtype, a.bytes())).collect();
     let from = |i: usize| operands[i].ty();
     let count = ty.elements();
-    let bits: Vec<u64> = match &node.op {
-        Op::Param(i) => return Ok(inputs[*i].clone()),
+    let bits: Vec<u64> = match op {
+        Op::Param(_) | Op::Result(_) | Op::Threefry => unreachable!("{} is handled before", op.name()),
         Op::Constant(constant) => return Ok(constant.0.clone()),
         Op::Literal(literal) => vec![literal.bits],
         Op::Iota { dtype, axis, .. } => {
@@ -87,12 +110,8 @@ fn apply(node: &Node, operands: &[&Array], inputs: &[Array]) -> Result<Array> {
         }
         Op::Select => (0..count).map(|i| if x[0][i] != 0 { x[1][i] } else { x[2][i] }).collect(),
         Op::Convert(to) => x[0].iter().map(|&x| scalar::convert(from(0).dtype, *to, x)).collect(),
-        // The same bits, row-major: as another element type, or as another shape.
+        // The same bits in row-major order, as another element type or shape.
         Op::Bitcast(_) | Op::StopGradient | Op::Reshape(_) => x[0].clone(),
-        Op::Threefry(word) => {
-            let words = |i: usize| scalar::threefry([x[0][i], x[1][i]], [x[2][i], x[3][i]]);
-            (0..count).map(|i| words(i)[usize::from(*word)]).collect()
-        }
         Op::Transpose(perm) => pick(ty, &x[0], from(0), |at, source| {
             for (i, &axis) in perm.iter().enumerate() {
                 source[axis] = at[i];
@@ -122,7 +141,7 @@ fn apply(node: &Node, operands: &[&Array], inputs: &[Array]) -> Result<Array> {
     array_of(ty, &bits)
 }
 
-/// The elements of this memory as their bits.
+/// The bits of each element.
 pub(crate) fn bits_of(dtype: DType, bytes: &[u8]) -> Vec<u64> {
     match dtype {
         DType::Bool => bytes.iter().map(|&b| u64::from(b)).collect(),
@@ -134,7 +153,7 @@ pub(crate) fn bits_of(dtype: DType, bytes: &[u8]) -> Vec<u64> {
     }
 }
 
-/// The array of these elements.
+/// The array with these elements, given as bits.
 pub(crate) fn array_of(ty: &TensorType, bits: &[u64]) -> Result<Array> {
     let bytes: Vec<u8> = match ty.dtype {
         DType::Bool => bits.iter().map(|&x| x as u8).collect(),
@@ -144,7 +163,7 @@ pub(crate) fn array_of(ty: &TensorType, bits: &[u64]) -> Result<Array> {
     Array::from_bytes(ty, &bytes)
 }
 
-/// The index along each axis of element `i` of a row-major shape.
+/// The index along each axis of the element at row-major position `i`.
 fn unflatten(mut i: usize, shape: &[usize]) -> Shape {
     let mut at = Shape::from_elem(0, shape.len());
     for axis in (0..shape.len()).rev() {
@@ -159,7 +178,8 @@ fn flatten(at: &[usize], shape: &[usize]) -> usize {
     at.iter().zip(shape).fold(0, |i, (&at, &extent)| i * extent + at)
 }
 
-/// Every element of the result is some element of the operand: `find` fills in its index from the result's.
+/// Data movement: each element of the result is an element of the operand, whose index `find` computes from that of the
+/// result.
 fn pick(ty: &TensorType, x: &[u64], from: &TensorType, find: impl Fn(&[usize], &mut [usize])) -> Vec<u64> {
     let mut source = Shape::from_elem(0, from.rank());
     let element = |i| {
@@ -174,12 +194,12 @@ fn pad(ty: &TensorType, x: &[u64], from: &TensorType, value: u64, low: &[isize],
     'elements: for (i, &x) in x.iter().enumerate() {
         let mut at = unflatten(i, &from.shape);
         for axis in 0..at.len() {
-            // Negative padding moves elements out of the result: those are cut off.
-            let place = low[axis] + (at[axis] * (interior[axis] + 1)) as isize;
-            if place < 0 || place as usize >= ty.shape[axis] {
+            // Negative padding crops elements.
+            let position = low[axis] + (at[axis] * (interior[axis] + 1)) as isize;
+            if position < 0 || position as usize >= ty.shape[axis] {
                 continue 'elements;
             }
-            at[axis] = place as usize;
+            at[axis] = position as usize;
         }
         result[flatten(&at, &ty.shape)] = x;
     }
@@ -201,8 +221,8 @@ fn concat(ty: &TensorType, x: &[Vec<u64>], operands: &[&Array], axis: usize) -> 
     result
 }
 
-/// The two-operand op that a reduction repeats, and the value that it gives for no elements.
-fn folding(op: ReduceOp, dtype: DType) -> (BinaryOp, f64) {
+/// The binary op of a reduction, and its identity.
+fn combiner(op: ReduceOp, dtype: DType) -> (BinaryOp, f64) {
     let binary = match op {
         ReduceOp::Sum => BinaryOp::Add,
         ReduceOp::Prod => BinaryOp::Mul,
@@ -215,23 +235,23 @@ fn folding(op: ReduceOp, dtype: DType) -> (BinaryOp, f64) {
 }
 
 fn reduce(ty: &TensorType, x: &[u64], from: &TensorType, op: ReduceOp, axes: &[usize]) -> Vec<u64> {
-    let place = |i: usize| {
+    let position = |i: usize| {
         let at = unflatten(i, &from.shape);
         let kept: Shape = (0..at.len()).filter(|axis| !axes.contains(axis)).map(|axis| at[axis]).collect();
         flatten(&kept, &ty.shape)
     };
-    let (op, start) = folding(op, ty.dtype);
+    let (op, start) = combiner(op, ty.dtype);
     if ty.dtype.is_float() {
         let mut result = vec![start; ty.elements()];
         for (i, &x) in x.iter().enumerate() {
-            let result = &mut result[place(i)];
+            let result = &mut result[position(i)];
             *result = scalar::float_binary(op, *result, scalar::value(ty.dtype, x));
         }
         return result.into_iter().map(|x| scalar::round(ty.dtype, x)).collect();
     }
     let mut result = vec![Literal::new(ty.dtype, start).bits; ty.elements()];
     for (i, &x) in x.iter().enumerate() {
-        let result = &mut result[place(i)];
+        let result = &mut result[position(i)];
         *result = scalar::binary(op, ty.dtype, *result, x);
     }
     result
@@ -253,7 +273,7 @@ fn arg_reduce(ty: &TensorType, x: &[u64], from: &TensorType, op: ArgOp, axis: us
         let mut best = 0;
         for k in 1..from.shape[axis] {
             let (x, y) = (along(k), along(best));
-            // The first of equals stays, and so does the first NaN.
+            // The first of equal elements wins, and the first NaN wins over numbers.
             let wins = scalar::value(dtype, x).is_nan() || scalar::compare(better, dtype, x, y);
             if wins && !scalar::value(dtype, y).is_nan() {
                 best = k;
@@ -280,7 +300,7 @@ fn dot(ty: &TensorType, x: &[Vec<u64>], from: [&TensorType; 2], axes: &DotAxes) 
     };
     let (left, right) = (side(0), side(1));
     let element = |i: usize| {
-        // The result's axes: batch, free axes of the left, free axes of the right.
+        // The axes of the result: batch, free axes of the left, free axes of the right.
         let at = unflatten(i, &ty.shape);
         let (batch, free) = at.split_at(left.batch.len());
         let (free_left, free_right) = free.split_at(left.free.len());
@@ -293,8 +313,8 @@ fn dot(ty: &TensorType, x: &[Vec<u64>], from: [&TensorType; 2], axes: &DotAxes) 
     (0..ty.elements()).map(element).collect()
 }
 
-/// One operand of a contraction: its elements, the strides of its batch and free axes, and the offsets of the elements
-/// that one element of the result runs over.
+/// An operand of a contraction: its elements, the strides of its batch and free axes, and the offsets of the elements
+/// that are summed for one element of the result.
 struct Side {
     values: Vec<f64>,
     batch: Shape,
@@ -310,9 +330,9 @@ fn offset(at: &[usize], strides: &[usize]) -> usize {
 mod tests {
     use super::*;
     use crate::array::Element;
-    use crate::graph::{Operands, infer, parse, samples};
+    use crate::graph::{parse, samples};
 
-    /// The result of the graph `text`, which has one.
+    /// Evaluates the graph `text`, which has one result.
     fn run<T: Element>(text: &str, inputs: &[Array]) -> Vec<T> {
         interpret(&parse(text).unwrap(), inputs).unwrap()[0].as_slice::<T>().unwrap().to_vec()
     }
@@ -324,13 +344,10 @@ mod tests {
     #[test]
     fn every_sample_evaluates() {
         for sample in samples() {
-            let mut graph = Graph::new();
-            let params: Operands = sample.operands.iter().map(|ty| graph.param(ty.clone())).collect();
-            let ty = infer(&sample.op, &sample.operands.iter().collect::<Vec<_>>()).unwrap();
-            let id = graph.push(Node { op: sample.op.clone(), operands: params, ty: ty.clone(), location: None });
-            graph.outputs.push(id);
+            let graph = sample.graph();
             let inputs: Vec<Array> = sample.operands.iter().map(|ty| Array::zeros(ty).unwrap()).collect();
-            assert_eq!(interpret(&graph, &inputs).unwrap()[0].ty(), &ty, "{graph}");
+            let types: Vec<_> = interpret(&graph, &inputs).unwrap().iter().map(|x| x.ty().clone()).collect();
+            assert_eq!(types, graph.output_types(), "{graph}");
         }
     }
 

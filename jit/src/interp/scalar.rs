@@ -1,17 +1,17 @@
-//! What each elementwise op does to one element: JAX's semantics, to the bit for integers and truth values.
+//! Elementwise ops on one element, with JAX's semantics: bit-identical for integers and bools.
 //!
-//! Elements come in and go out as bits in the low end of a `u64`, as in [`Literal`]. Floats are
-//! computed in f64, by `libm` rather than the platform's functions, so that constants fold to the same bits everywhere,
-//! and rounded once. For f32 that makes `+ - * /` and `sqrt` exact (f64 has more than twice its digits and two bits).
-//! Every NaN that float math gives is the usual quiet one: which NaN a processor gives is not the same everywhere.
+//! Elements come in and go out as the low bits of a `u64`, as in [`Literal`]. Floats are computed in f64 and rounded
+//! once, with `libm` rather than the platform's functions, so that constants fold to the same bits on every platform.
+//! For f32 this rounds `+ - * /` and `sqrt` correctly, since f64 has at least 2p + 2 bits of precision. A NaN result is
+//! the canonical quiet NaN, since processors differ in the NaN they produce.
 
 use crate::graph::{BinaryOp, CompareOp, Literal, UnaryOp};
 use crate::types::DType;
 
-/// One op on one element of type `dtype`.
+/// Applies a unary op to an element of type `dtype`.
 pub(super) fn unary(op: UnaryOp, dtype: DType, x: u64) -> u64 {
     match dtype {
-        // The only op on truth values is `not`.
+        // The only unary op on bools is `not`.
         DType::Bool => x ^ 1,
         DType::I32 | DType::U32 => u64::from(int_unary(op, x as u32)),
         DType::F32 | DType::F64 if op == UnaryOp::IsFinite => u64::from(value(dtype, x).is_finite()),
@@ -19,7 +19,7 @@ pub(super) fn unary(op: UnaryOp, dtype: DType, x: u64) -> u64 {
     }
 }
 
-/// One op on two elements of type `dtype`.
+/// Applies a binary op to two elements of type `dtype`.
 pub(super) fn binary(op: BinaryOp, dtype: DType, x: u64, y: u64) -> u64 {
     match dtype {
         DType::Bool => bool_binary(op, x, y),
@@ -29,7 +29,7 @@ pub(super) fn binary(op: BinaryOp, dtype: DType, x: u64, y: u64) -> u64 {
     }
 }
 
-/// A comparison of two elements of type `dtype`. As f64, every element is exact.
+/// Compares two elements of type `dtype`. f64 represents every element exactly.
 pub(super) fn compare(op: CompareOp, dtype: DType, x: u64, y: u64) -> bool {
     let (x, y) = (value(dtype, x), value(dtype, y));
     match op {
@@ -42,21 +42,21 @@ pub(super) fn compare(op: CompareOp, dtype: DType, x: u64, y: u64) -> bool {
     }
 }
 
-/// An element of type `from` as one of type `to`.
+/// Converts an element of type `from` to type `to`.
 pub(super) fn convert(from: DType, to: DType, x: u64) -> u64 {
     if !from.is_float() && to.is_int() {
-        // Between integers the low 32 bits stay: i32 and u32 wrap into each other.
+        // Integer conversions keep the low 32 bits: i32 and u32 wrap.
         return u64::from(x as u32);
     }
     round(to, value(from, x))
 }
 
-/// The element as f64, exactly.
+/// The value of the element, which f64 represents exactly.
 pub(super) fn value(dtype: DType, bits: u64) -> f64 {
     Literal { dtype, bits }.value()
 }
 
-/// `x` as an element: rounded to nearest for floats, towards zero and saturating (NaN to 0) for integers.
+/// Converts `x` to an element: rounds to nearest for floats; rounds towards zero and saturates for integers (NaN to 0).
 pub(super) fn round(dtype: DType, x: f64) -> u64 {
     match dtype {
         DType::F32 if x.is_nan() => 0x7fc0_0000,
@@ -65,7 +65,7 @@ pub(super) fn round(dtype: DType, x: f64) -> u64 {
     }
 }
 
-/// Both words of threefry2x32 of a key and a counter, as in JAX: Salmon et al., "Parallel random numbers: as easy as
+/// Both words of threefry2x32 for a key and a counter, as in JAX: Salmon et al., "Parallel random numbers: as easy as
 /// 1, 2, 3" (2011), with 20 rounds.
 pub(super) fn threefry(key: [u64; 2], counter: [u64; 2]) -> [u64; 2] {
     const ROTATIONS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
@@ -85,7 +85,7 @@ pub(super) fn threefry(key: [u64; 2], counter: [u64; 2]) -> [u64; 2] {
     [u64::from(x), u64::from(y)]
 }
 
-/// Two-operand float math in f64. Reductions accumulate with it.
+/// Binary float ops in f64. Reductions accumulate with them.
 pub(super) fn float_binary(op: BinaryOp, x: f64, y: f64) -> f64 {
     match op {
         BinaryOp::Add => x + y,
@@ -103,7 +103,7 @@ pub(super) fn float_binary(op: BinaryOp, x: f64, y: f64) -> f64 {
     }
 }
 
-/// The larger, NaN if either is; +0 is larger than -0.
+/// The maximum. NaN propagates; +0 is larger than -0.
 fn max(x: f64, y: f64) -> f64 {
     if x.is_nan() || y.is_nan() {
         f64::NAN
@@ -154,7 +154,7 @@ fn float_unary(op: UnaryOp, x: f64) -> f64 {
 }
 
 /// The inverse of the error function: the approximation of Winitzki, "A handy approximation for the error function and
-/// its inverse" (2008), good to 4·10⁻³, then Halley's method, which triples the digits each time.
+/// its inverse" (2008), with an error of 4·10⁻³, then Halley's method, whose convergence is cubic.
 fn erf_inv(x: f64) -> f64 {
     let rest = 1.0 - x.abs();
     if rest <= 0.0 {
@@ -169,7 +169,7 @@ fn erf_inv(x: f64) -> f64 {
     let mut y = ((b * b - log / a).sqrt() - b).sqrt();
     for _ in 0..4 {
         // f(y) = erf(y) - |x|, f' = 2/√π e^(-y²), f''/f' = -2y; Halley: y - u / (1 + u y) with u = f / f'.
-        // Near 1, erfc keeps the digits that erf has lost.
+        // Near 1, erfc avoids the cancellation of erf.
         let error = if x.abs() < 0.5 { libm::erf(y) - x.abs() } else { rest - libm::erfc(y) };
         let u = error / (std::f64::consts::FRAC_2_SQRT_PI * libm::exp(-y * y));
         y -= u / (1.0 + u * y);
@@ -215,15 +215,15 @@ fn int_unary(op: UnaryOp, x: u32) -> u32 {
     }
 }
 
-/// Integer math by XLA's rules. Both types have the same bits but for division, remainder, extremes and arithmetic
-/// shifts.
+/// Integer math by XLA's rules. Signed and unsigned results differ only for division, remainder, max, min and
+/// arithmetic shift.
 fn int_binary(op: BinaryOp, signed: bool, x: u32, y: u32) -> u32 {
     let (sx, sy) = (x as i32, y as i32);
     match op {
         BinaryOp::Add => x.wrapping_add(y),
         BinaryOp::Sub => x.wrapping_sub(y),
         BinaryOp::Mul => x.wrapping_mul(y),
-        // x / 0 has all bits set: -1, or the largest u32.
+        // x / 0 has all bits set: -1, or the maximum u32.
         BinaryOp::Div if y == 0 => u32::MAX,
         BinaryOp::Div if signed => sx.wrapping_div(sy) as u32,
         BinaryOp::Div => x / y,
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!([0.5, 1.5, 2.5, -0.5].map(|x| float_unary(UnaryOp::Round, x)), [0.0, 2.0, 2.0, 0.0]);
         assert_eq!(float_unary(UnaryOp::Softplus, 1e4), 1e4);
         assert!(float_unary(UnaryOp::Softplus, f64::NAN).is_nan());
-        // Whatever NaN the processor gives for 0 / 0, the usual one goes out.
+        // 0 / 0 gives the canonical NaN, whichever one the processor produces.
         assert_eq!(binary(BinaryOp::Div, DType::F32, 0, 0), 0x7fc0_0000);
     }
 
@@ -322,7 +322,7 @@ mod tests {
             let y = f64::from(i) * 0.02;
             let x = libm::erf(y);
             let found = erf_inv(x);
-            // Near 1 the last bit of x is worth much more than one of y.
+            // Near 1 an ulp of x corresponds to many ulps of y.
             let slope = std::f64::consts::FRAC_2_SQRT_PI * libm::exp(-y * y);
             assert!((found - y).abs() <= 4e-16 * y.max(1.0) + 2e-16 / slope, "{y}: {found}");
             assert_eq!(erf_inv(-x), -found);

@@ -1,10 +1,10 @@
-//! Common subexpressions: of equal values (same op, same operands, in any order where the op does not care), the first
-//! stays and the others become it. Whatever used them keeps its place; the source line is that of the first.
+//! Common subexpression elimination: values with the same op and operands, in any order if the op is commutative, are
+//! replaced by the first of them, which keeps its source location.
 
 use super::rebuild::rebuild;
 use crate::graph::Graph;
 
-/// The graph without two equal values. One walk with a hash table.
+/// Removes duplicate values, in one walk with a hash table.
 pub fn cse(graph: &Graph) -> Graph {
     rebuild(graph, |new, node, operands| new.intern(node.op.clone(), operands, node.ty.clone()))
 }

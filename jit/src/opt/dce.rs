@@ -1,33 +1,33 @@
-//! Dead values: what no result needs is dropped. Inputs stay, used or not, since the caller passes them.
+//! Dead code elimination: values that no result depends on are removed. Inputs stay, since the caller passes them.
 
 use crate::graph::{Graph, Node, Op, ValueId};
 
-/// The graph without values that no result needs.
+/// Removes values that no result depends on.
 pub fn dce(graph: &Graph) -> Graph {
-    let mut needed = vec![false; graph.nodes.len()];
+    let mut live = vec![false; graph.nodes.len()];
     for x in &graph.outputs {
-        needed[x.index()] = true;
+        live[x.index()] = true;
     }
     for id in graph.ids().rev() {
         let node = graph.node(id);
-        needed[id.index()] |= matches!(node.op, Op::Param(_));
-        if needed[id.index()] {
+        live[id.index()] |= matches!(node.op, Op::Param(_));
+        if live[id.index()] {
             for x in &node.operands {
-                needed[x.index()] = true;
+                live[x.index()] = true;
             }
         }
     }
     let mut new = Graph::new();
-    let mut becomes: Vec<Option<ValueId>> = vec![None; graph.nodes.len()];
+    let mut remap: Vec<Option<ValueId>> = vec![None; graph.nodes.len()];
     let find =
-        |becomes: &[Option<ValueId>], x: &ValueId| becomes[x.index()].expect("a needed value's operands are needed");
-    for id in graph.ids().filter(|id| needed[id.index()]) {
+        |remap: &[Option<ValueId>], x: &ValueId| remap[x.index()].expect("the operands of a live value are live");
+    for id in graph.ids().filter(|id| live[id.index()]) {
         let node = graph.node(id);
-        let operands = node.operands.iter().map(|x| find(&becomes, x)).collect();
-        becomes[id.index()] = Some(new.push(Node { operands, ..node.clone() }));
+        let operands = node.operands.iter().map(|x| find(&remap, x)).collect();
+        remap[id.index()] = Some(new.push(Node { operands, ..node.clone() }));
     }
-    new.params = graph.params.iter().map(|x| find(&becomes, x)).collect();
-    new.outputs = graph.outputs.iter().map(|x| find(&becomes, x)).collect();
+    new.params = graph.params.iter().map(|x| find(&remap, x)).collect();
+    new.outputs = graph.outputs.iter().map(|x| find(&remap, x)).collect();
     new
 }
 
@@ -37,7 +37,7 @@ mod tests {
     use crate::graph::parse;
 
     #[test]
-    fn dead_values_go_and_inputs_stay() {
+    fn dead_values_are_removed_and_inputs_stay() {
         let text = "fn f(%0: f32[4], %1: f32[4]) -> (f32[4]) {
             %2: f32[4] = exp %1
             %3: f32[4] = neg %1

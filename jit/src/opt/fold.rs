@@ -1,21 +1,21 @@
-//! Constant folding: values of constants are computed here, to the bits that compiled code would have given.
+//! Constant folding: ops on constants are evaluated at compile time, bit-identical to compiled code.
 //!
-//! Only scalars and arrays up to [`Constant::SMALL`] bytes are folded, and never an `iota` or a broadcast, which are
-//! cheaper computed than loaded. An op of one element runs its lane program; what moves elements, and reductions that
-//! are exact in any order, the interpreter evaluates. Sums and products of several floats are left to the program, which
-//! knows in which order they add.
+//! Scalars and arrays of up to [`Constant::SMALL`] bytes are folded. Not folded: `iota` and broadcasts, which are
+//! cheaper to compute than to load, and sums and products of several floats, whose order of evaluation the schedule
+//! defines. Elementwise ops run their lane program. The interpreter evaluates data movement, and reductions that are
+//! exact in any order.
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::rebuild::rebuild;
 use crate::array::Array;
-use crate::graph::{Constant, Graph, Literal, Node, Op, Operands, ReduceOp, ValueId};
+use crate::graph::{Constant, Graph, Literal, Node, Op, OpClass, Operands, ReduceOp, ValueId};
 use crate::interp::{array_of, bits_of, interpret};
 use crate::lower::lane::from_op::lower;
 use crate::lower::lane::{LaneId, LaneProgram, LaneType, run};
 use crate::types::{DType, TensorType};
 
-/// The graph with every value of constants computed, where that makes it smaller.
+/// Replaces ops on constants by their results.
 pub fn fold(graph: &Graph) -> Graph {
     rebuild(graph, |new, node, operands| {
         let op = folded(new.graph(), node, &operands);
@@ -26,11 +26,16 @@ pub fn fold(graph: &Graph) -> Graph {
     })
 }
 
-/// The constant that `node` is on these operands, if it is one.
+/// The result of `node` on these operands, if it is a constant.
 fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
     if !is_foldable(&node.op, node.ty.dtype) || !is_small(&node.ty) || operands.is_empty() {
         return None;
     }
+    // Of an op with several results, one.
+    let (op, index, operands) = match node.op {
+        Op::Result(index) => (&graph.node(operands[0]).op, index, &graph.node(operands[0]).operands[..]),
+        _ => (&node.op, 0, operands),
+    };
     // Broadcast literals alone do not make an array constant: the op is better done on the literals, which `simplify`
     // sees to.
     let has_array = operands.iter().any(|&x| matches!(graph.node(x).op, Op::Constant(_)));
@@ -40,63 +45,35 @@ fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
         return None;
     }
     let inputs: Option<SmallVec<[Array; 4]>> = operands.iter().map(|&x| known(graph, x)).collect();
-    let result = evaluate(&node.op, &inputs?, &node.ty)?;
+    let result = evaluate(op, index, &inputs?, &node.ty)?;
     Some(if node.ty.rank() == 0 { Op::Literal(literal(&result)?) } else { Op::Constant(Constant(result)) })
 }
 
-/// The elements of `x`, if they are known and few.
+/// The value of `x`, if it is a small constant.
 fn known(graph: &Graph, x: ValueId) -> Option<Array> {
     let node = graph.node(x);
     if !is_small(&node.ty) {
         return None;
     }
     match &node.op {
-        Op::Literal(_) => evaluate(&node.op, &[], &node.ty),
+        Op::Literal(_) => evaluate(&node.op, 0, &[], &node.ty),
         Op::Constant(constant) => Some(constant.0.clone()),
-        Op::Broadcast { .. } => evaluate(&node.op, &[known(graph, node.operands[0])?], &node.ty),
-        Op::Param(_)
-        | Op::Iota { .. }
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Compare(_)
-        | Op::Select
-        | Op::Convert(_)
-        | Op::Bitcast(_)
-        | Op::StopGradient
-        | Op::Threefry(_)
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Concat(_)
-        | Op::Rev(_)
-        | Op::Reduce(..)
-        | Op::ArgReduce(..)
-        | Op::Dot(_) => None,
+        Op::Broadcast { .. } => evaluate(&node.op, 0, &[known(graph, node.operands[0])?], &node.ty),
+        _ => None,
     }
 }
 
-/// May an op that gives a `dtype` be replaced by its result?
+/// Whether an op with a result of type `dtype` can be folded.
 fn is_foldable(op: &Op, dtype: DType) -> bool {
-    match op {
-        Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Broadcast { .. } => false,
-        Op::Reduce(ReduceOp::Sum | ReduceOp::Prod, _) | Op::Dot(_) => !dtype.is_float(),
-        Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Compare(_)
-        | Op::Select
-        | Op::Convert(_)
-        | Op::Bitcast(_)
-        | Op::StopGradient
-        | Op::Threefry(_)
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Concat(_)
-        | Op::Rev(_)
-        | Op::Reduce(..)
-        | Op::ArgReduce(..) => true,
+    match op.class() {
+        OpClass::Leaf => false,
+        // A broadcast is cheaper computed than loaded.
+        OpClass::Movement => !matches!(op, Op::Broadcast { .. }),
+        // In which order floats add, the program knows.
+        OpClass::Reduction => !(matches!(op, Op::Reduce(ReduceOp::Sum | ReduceOp::Prod, _)) && dtype.is_float()),
+        OpClass::Contraction => !dtype.is_float(),
+        OpClass::Elementwise | OpClass::Assembly => op.results() == 1,
+        OpClass::Projection => true,
     }
 }
 
@@ -104,18 +81,18 @@ fn is_small(ty: &TensorType) -> bool {
     ty.bytes() <= Constant::SMALL
 }
 
-/// A scalar op on literals.
+/// Evaluates a scalar op on literals.
 pub(super) fn on_literals(op: &Op, x: &[Literal], dtype: DType) -> Option<Literal> {
     let scalars: Option<Vec<Array>> =
-        x.iter().map(|x| evaluate(&Op::Literal(*x), &[], &TensorType::scalar(x.dtype))).collect();
-    literal(&evaluate(op, &scalars?, &TensorType::scalar(dtype))?)
+        x.iter().map(|x| evaluate(&Op::Literal(*x), 0, &[], &TensorType::scalar(x.dtype))).collect();
+    literal(&evaluate(op, 0, &scalars?, &TensorType::scalar(dtype))?)
 }
 
-/// One op on arrays; `None` where that is better left to the program.
-fn evaluate(op: &Op, inputs: &[Array], ty: &TensorType) -> Option<Array> {
-    if let Some((program, result)) = lanes(op, inputs) {
+/// A result, of this type, of one op on arrays; `None` where that is better left to the program.
+fn evaluate(op: &Op, index: u32, inputs: &[Array], ty: &TensorType) -> Option<Array> {
+    if let Some((program, result)) = lanes(op, index, inputs) {
         let elements: SmallVec<[Vec<u64>; 4]> = inputs.iter().map(|x| bits_of(x.ty().dtype, x.bytes())).collect();
-        // Programs run with numbers below the smallest normal one as zeros, and nothing here does.
+        // Programs flush subnormal numbers to zero; the evaluation here does not.
         let flushed = |bits: &[u64], dtype: DType| bits.iter().any(|&bits| is_subnormal(dtype, bits));
         if elements.iter().zip(inputs).any(|(bits, x)| flushed(bits, x.ty().dtype)) {
             return None;
@@ -128,20 +105,22 @@ fn evaluate(op: &Op, inputs: &[Array], ty: &TensorType) -> Option<Array> {
         return if flushed(&bits, ty.dtype) { None } else { array_of(ty, &bits).ok() };
     }
     let mut graph = Graph::new();
-    let operands = inputs.iter().map(|input| graph.param(input.ty().clone())).collect();
-    let id = graph.push(Node { op: op.clone(), operands, ty: ty.clone(), location: None });
+    let operands: Operands = inputs.iter().map(|input| graph.param(input.ty().clone())).collect();
+    let first = graph.infer(op, &operands).ok()?;
+    let mut id = graph.push(Node { op: op.clone(), operands, ty: first, location: None });
+    if op.results() > 1 {
+        id = graph.push(Node { op: Op::Result(index), operands: smallvec![id], ty: ty.clone(), location: None });
+    }
     graph.outputs.push(id);
     interpret(&graph, inputs).ok()?.pop()
 }
 
-/// The code of one element of `op`, and its result; `None` for what is no op of one element.
-fn lanes(op: &Op, inputs: &[Array]) -> Option<(LaneProgram, LaneId)> {
+/// The code of one element of `op`, and the result of this number; `None` for what is no op of one element.
+fn lanes(op: &Op, index: u32, inputs: &[Array]) -> Option<(LaneProgram, LaneId)> {
     let mut program = LaneProgram::new();
     let types = inputs.iter().map(|x| LaneType::of(x.ty().dtype));
     let args: SmallVec<[LaneId; 4]> = (0..).zip(types).map(|(i, ty)| program.input(i, ty)).collect();
-    // The element type that `lower` asks for: a selection's first operand is its condition.
-    let first = if *op == Op::Select { inputs.get(1) } else { inputs.first() };
-    let result = lower(&mut program, op, first?.ty().dtype, &args)?;
+    let result = lower(&mut program, op, index, inputs.get(op.typed_operand())?.ty().dtype, &args)?;
     Some((program, result))
 }
 
@@ -153,7 +132,7 @@ fn is_subnormal(dtype: DType, bits: u64) -> bool {
     }
 }
 
-/// The element, any NaN as the usual quiet one: which NaN a processor gives is not the same everywhere.
+/// Canonicalises NaN, since processors differ in the NaN they produce.
 fn one_nan(dtype: DType, bits: u64) -> u64 {
     match dtype {
         DType::F32 if f32::from_bits(bits as u32).is_nan() => u64::from(f32::NAN.to_bits()),
@@ -191,7 +170,7 @@ mod tests {
         );
         // The first test vector of threefry2x32.
         check(
-            "%1: u32[] = literal 0\n%r: u32[] = threefry %1, %1, %1, %1 [word=1]",
+            "%1: u32[] = literal 0\n%2: u32[] = threefry %1, %1, %1, %1\n%r: u32[] = result %2 [index=1]",
             "u32[]",
             "%1: u32[] = literal 2579123966",
         );

@@ -1,6 +1,6 @@
-//! Random programs: an optimised graph means what the graph meant. The programs are made of the pieces that rules look
-//! for (zeros, ones, repetitions, unit axes, things done twice); their floats are small multiples of powers of two, so
-//! that sums are exact in every order.
+//! Fuzzing: optimisation preserves the results of random programs. The programs consist of the patterns that rules
+//! match (zeros, ones, broadcasts, unit axes, repeated ops). Their floats are small multiples of powers of two, so that
+//! sums are exact in every order.
 
 use crate::array::Array;
 use crate::graph::{
@@ -31,7 +31,7 @@ fn optimised_programs_mean_the_same() {
     assert!(compared > 1000, "only {compared} programs were worth comparing");
 }
 
-/// The results, or an error where floats grew beyond what is exact.
+/// The results, or an error if floats exceed the exact range.
 fn results(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     interpret_each(graph, inputs, &mut |_, value| {
         let exact = |x: f64| x.abs() < (1 << 20) as f64 && (x * (1 << 20) as f64).fract() == 0.0;
@@ -40,7 +40,7 @@ fn results(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     })
 }
 
-/// Makes a program from a seed.
+/// Generates a program from a seed.
 struct Maker {
     state: u64,
     graph: Graph,
@@ -84,13 +84,13 @@ impl Maker {
         (0..self.below(4)).map(|_| self.one_of(&[1, 2, 3])).collect()
     }
 
-    /// A value, more often a late one.
+    /// A random value, biased towards recent ones.
     fn value(&mut self) -> ValueId {
         let n = self.graph.nodes.len();
         ValueId(self.below(n).max(self.below(n)) as u32)
     }
 
-    /// A value of this type: one there is, or a scalar that is broadcast.
+    /// A value of this type: an existing one, or a broadcast scalar.
     fn like(&mut self, ty: &TensorType) -> ValueId {
         let same: Vec<ValueId> = self.graph.ids().filter(|&id| self.graph.ty(id) == ty).collect();
         if !same.is_empty() && self.below(3) > 0 {
@@ -106,7 +106,7 @@ impl Maker {
         push(Op::Broadcast { shape: ty.shape.clone(), dims: Axes::new() }, &[x], ty.clone())
     }
 
-    /// Some op on some values; it may not fit together.
+    /// A random op on random values, possibly ill-typed.
     fn op(&mut self) -> Option<(Op, Vec<ValueId>)> {
         let x = self.value();
         let ty = self.graph.ty(x).clone();
@@ -125,7 +125,7 @@ impl Maker {
                 };
                 let y = self.like(&ty);
                 if !fits {
-                    // Floats are divided, and raised, by constants only.
+                    // Divisors and exponents of floats are constants.
                     let (op, by) = self.one_of(&[
                         (BinaryOp::Div, 2.0),
                         (BinaryOp::Div, -0.5),
@@ -170,9 +170,9 @@ impl Maker {
                 let mut to: Shape = shape.iter().map(|&n| if n == 1 { self.one_of(&[1, 2]) } else { n }).collect();
                 let mut dims: Axes = (0..rank).collect();
                 for _ in 0..self.below(3) {
-                    let place = self.below(to.len() + 1);
-                    to.insert(place, self.one_of(&[1, 2, 3]));
-                    dims.iter_mut().filter(|dim| **dim >= place).for_each(|dim| *dim += 1);
+                    let position = self.below(to.len() + 1);
+                    to.insert(position, self.one_of(&[1, 2, 3]));
+                    dims.iter_mut().filter(|dim| **dim >= position).for_each(|dim| *dim += 1);
                 }
                 (Op::Broadcast { shape: to, dims }, vec![x])
             }

@@ -1,9 +1,9 @@
-//! Optimisation of graphs: passes from a graph to an equal, cheaper one, until none changes anything.
+//! Graph optimisation: passes that rewrite a graph to an equivalent, cheaper one, until a fixed point.
 //!
-//! A graph as tracing and autodiff leave it comes in, one with the same inputs and results goes out. Each pass is a
-//! pure function in a file of its own; this file only runs them. Nothing here decides what is stored or fused, and
-//! nothing depends on the machine. Results keep their bits but for three things, each said at its rule: the sign of a
-//! zero, a power by a constant, and sums that are added up in another order.
+//! A graph from tracing and autodiff comes in, one with the same inputs and results goes out. Each pass is a pure
+//! function in its own file; this file is the pass manager. Passes are independent of the target. Not done here:
+//! materialisation and fusion. Results are bit-identical, with three exceptions, which are documented at their rules:
+//! the sign of a zero, a power with a constant exponent, and the order of sums.
 
 mod cse;
 mod dce;
@@ -23,33 +23,34 @@ pub use simplify::simplify;
 use crate::error::Result;
 use crate::graph::{Graph, verify};
 
-/// A pass: a graph to an equal one.
+/// A pass, from a graph to an equivalent one.
 type Pass = fn(&Graph) -> Graph;
 
-/// The passes by name, in the order of a round. Simplification comes first, since it is what makes constants meet.
+/// The passes by name, in the order of a round. Simplification comes first, since it exposes constants.
 const PASSES: [(&str, Pass); 4] = [("simplify", simplify), ("fold", fold), ("cse", cse), ("dce", dce)];
 
-/// Most graphs are done after three rounds. The bound is for a rule that is wrong and undoes another.
+/// The limit on rounds. Most graphs reach the fixed point after three; the limit guards against rules that undo each
+/// other.
 const MAX_ROUNDS: usize = 16;
 
-/// An equal graph that is cheaper to run.
+/// Optimises a graph.
 ///
 /// # Errors
-/// A fault of `graph`; in debug builds, where every pass is verified, one of a pass.
+/// If `graph` does not verify. In debug builds the result of every pass is verified too.
 pub fn optimise(graph: &Graph) -> Result<Graph> {
     optimise_with(graph, &mut |_, _, _, _| {})
 }
 
-/// As [`optimise`], and tells `observe` of every pass that ran: its name, the graph after it, how long it took, and
-/// whether it changed anything.
+/// As [`optimise`], and calls `observe` after every pass with its name, the new graph, the time it took, and whether it
+/// changed the graph.
 ///
 /// # Errors
 /// As [`optimise`].
 pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph, Duration, bool)) -> Result<Graph> {
-    // Nothing after this doubts the types, and a graph may come from anywhere.
+    // Later stages assume a verified graph, and this one may come from the user.
     verify(graph, "building the graph to optimise")?;
     let mut graph = graph.clone();
-    // How many passes in a row have changed nothing.
+    // The number of consecutive passes without a change.
     let mut quiet = 0;
     for (name, pass) in PASSES.iter().cycle().take(MAX_ROUNDS * PASSES.len()) {
         if quiet == PASSES.len() {
@@ -57,7 +58,7 @@ pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph
         }
         let start = Instant::now();
         let next = pass(&graph);
-        let changed = !same(&graph, &next);
+        let changed = graph != next;
         observe(name, &next, start.elapsed(), changed);
         if cfg!(debug_assertions) {
             verify(&next, name)?;
@@ -68,29 +69,17 @@ pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph
     Ok(graph)
 }
 
-/// Are they the same values in the same order?
-fn same(x: &Graph, y: &Graph) -> bool {
-    x.params == y.params
-        && x.outputs == y.outputs
-        && x.nodes.len() == y.nodes.len()
-        && x.nodes.iter().zip(&y.nodes).all(|(x, y)| x.op == y.op && x.operands == y.operands && x.ty == y.ty)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::array::Array;
-    use crate::graph::{Node, Operands, infer, parse, samples};
+    use crate::graph::{parse, samples};
     use crate::interp::interpret;
 
     #[test]
-    fn samples_keep_their_meaning() {
+    fn samples_keep_their_results() {
         for sample in samples() {
-            let mut graph = Graph::new();
-            let params: Operands = sample.operands.iter().map(|ty| graph.param(ty.clone())).collect();
-            let ty = infer(&sample.op, &sample.operands.iter().collect::<Vec<_>>()).unwrap();
-            let id = graph.push(Node { op: sample.op.clone(), operands: params, ty, location: None });
-            graph.outputs.push(id);
+            let graph = sample.graph();
             let inputs: Vec<Array> = (0..).zip(&sample.operands).map(|(i, ty)| simplify::random(ty, i)).collect();
             let optimised = optimise(&graph).unwrap();
             assert_eq!(
@@ -103,7 +92,7 @@ mod tests {
 
     #[test]
     fn passes_work_together() {
-        // (x * (2 + 3) + x * 5) reshaped to and fro: constants meet, then equal products, all of which takes rounds.
+        // (x * (2 + 3) + x * 5) reshaped back and forth: folding exposes equal products, which takes several rounds.
         let text = "fn f(%0: f32[4]) -> (f32[2,2]) {
             %1: f32[] = literal 2.0
             %2: f32[] = literal 3.0

@@ -1,19 +1,19 @@
-//! Ends a run when a metric gets no better.
+//! Ends a run when a metric stops improving.
 
 use std::path::Path;
 
 use fulgurite_jit::{Error, Result};
 use serde_json::{Value, json};
 
-use super::{Callback, Mode, bad_state};
+use super::{Callback, HookCx, Mode, StateDict, bad_state};
+use crate::fit::run::Run;
 use crate::metrics::{float_from_json, float_to_json};
-use crate::run::Run;
 
-/// Ends the run when a metric has not got better for a number of epochs (in which it was logged), or is not finite.
+/// Ends the run when a metric has not improved for a number of epochs (in which it was logged), or is not finite.
 ///
-/// A checkpoint of a run that was ended holds why; a run that goes on from it ends at once, for the same reason, and
-/// [`FitResult::stopped`](crate::FitResult::stopped) says so. To go on all the same, leave the callback out or give it other
-/// settings: what it remembers belongs to one metric, mode, patience, margin and threshold.
+/// A checkpoint of a run that was ended holds the reason; a run resumed from it ends at once, for the same reason, which
+/// [`FitResult::stopped`](crate::FitResult::stopped) gives. To continue training, leave the callback out or give it other
+/// settings: its state belongs to one metric, mode, patience, margin and threshold.
 ///
 /// ```
 /// use fulgurite_trainer::EarlyStopping;
@@ -28,13 +28,13 @@ pub struct EarlyStopping {
     check_finite: bool,
     threshold: Option<f64>,
     best: Option<f64>,
-    waited: usize,
-    /// Why it has ended the run.
+    wait_count: usize,
+    /// The reason for which it has ended the run.
     stopped: Option<String>,
 }
 
 impl EarlyStopping {
-    /// Watches a metric; the mode is what its name says, the patience 3 epochs.
+    /// Monitors a metric, with the mode that its name implies and a patience of 3 epochs.
     pub fn new(metric: impl Into<String>) -> Self {
         EarlyStopping {
             metric: metric.into(),
@@ -44,27 +44,27 @@ impl EarlyStopping {
             check_finite: true,
             threshold: None,
             best: None,
-            waited: 0,
+            wait_count: 0,
             stopped: None,
         }
     }
 
-    /// Is smaller or larger better?
+    /// Whether smaller or larger values are better.
     pub fn mode(self, mode: Mode) -> Self {
         EarlyStopping { mode: Some(mode), ..self }
     }
 
-    /// How many epochs in a row may bring nothing better.
+    /// How many epochs in a row without improvement end the run.
     pub fn patience(self, patience: usize) -> Self {
         EarlyStopping { patience, ..self }
     }
 
-    /// By how much a value must be better to count as such.
+    /// The least difference that counts as an improvement.
     pub fn min_delta(self, min_delta: f64) -> Self {
         EarlyStopping { min_delta: min_delta.abs(), ..self }
     }
 
-    /// End the run when the metric is NaN or infinite? As it stands, yes.
+    /// Whether the run ends when the metric is NaN or infinite. True, unless set.
     pub fn check_finite(self, check_finite: bool) -> Self {
         EarlyStopping { check_finite, ..self }
     }
@@ -74,9 +74,9 @@ impl EarlyStopping {
         EarlyStopping { threshold: Some(threshold), ..self }
     }
 
-    fn stop(&mut self, run: &mut Run, why: String) {
-        run.stop(why.clone());
-        self.stopped.get_or_insert(why);
+    fn stop(&mut self, run: &mut Run, reason: String) {
+        run.stop(reason.clone());
+        self.stopped.get_or_insert(reason);
     }
 
     fn resolved_mode(&self) -> Result<Mode> {
@@ -100,56 +100,56 @@ impl Callback for EarlyStopping {
         name + ")"
     }
 
-    fn on_fit_start(&mut self, run: &mut Run) -> Result<()> {
+    fn on_fit_start(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
         self.mode = Some(self.resolved_mode().map_err(|e| e.context("EarlyStopping"))?);
         if self.min_delta.is_nan() || self.threshold.is_some_and(f64::is_nan) {
             return Err(Error::new(
                 "EarlyStopping: no value is better than NaN: `min_delta` or `stopping_threshold` is it",
             ));
         }
-        // A run that had ended this way and is resumed has nothing left to do.
-        if let Some(why) = &self.stopped {
-            run.stop(format!("it had ended before: {why}"));
+        // A resumed run that this callback had ended has nothing left to do.
+        if let Some(reason) = &self.stopped {
+            cx.run.stop(format!("it had ended before: {reason}"));
         }
         Ok(())
     }
 
-    fn on_epoch_end(&mut self, run: &mut Run) -> Result<()> {
-        let Some(value) = run.watched("EarlyStopping", &self.metric)? else { return Ok(()) };
+    fn on_train_epoch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let Some(value) = cx.run.monitored("EarlyStopping", &self.metric)? else { return Ok(()) };
         let (metric, mode) = (self.metric.clone(), self.resolved_mode()?);
         if self.check_finite && !value.is_finite() {
-            let why = format!("`{metric}` is {value}");
-            self.stop(run, why);
+            let reason = format!("`{metric}` is {value}");
+            self.stop(cx.run, reason);
             return Ok(());
         }
         if self.threshold.is_some_and(|threshold| mode.improves(value, threshold, 0.0)) {
-            let why = format!("`{metric}` is {value}, which is good enough");
-            self.stop(run, why);
+            let reason = format!("`{metric}` is {value}, which is good enough");
+            self.stop(cx.run, reason);
         }
         if self.best.is_none_or(|best| best.is_nan() || mode.improves(value, best, self.min_delta)) {
-            (self.best, self.waited) = (Some(value), 0);
+            (self.best, self.wait_count) = (Some(value), 0);
             return Ok(());
         }
-        self.waited = self.waited.saturating_add(1);
-        if self.waited >= self.patience {
-            let why = format!("`{metric}` has not got better for {} epochs", self.waited);
-            self.stop(run, why);
+        self.wait_count = self.wait_count.saturating_add(1);
+        if self.wait_count >= self.patience {
+            let reason = format!("`{metric}` has not improved for {} epochs", self.wait_count);
+            self.stop(cx.run, reason);
         }
         Ok(())
     }
 
-    fn state(&self) -> Value {
-        json!({ "best": self.best.map(float_to_json), "waited": self.waited, "stopped": self.stopped })
+    fn state_dict(&self) -> StateDict {
+        json!({ "best": self.best.map(float_to_json), "wait_count": self.wait_count, "stopped": self.stopped }).into()
     }
 
-    fn load_state(&mut self, state: &Value, file: &Path) -> Result<()> {
+    fn load_state_dict(&mut self, state: &StateDict, file: &Path) -> Result<()> {
         let bad = || bad_state("EarlyStopping", file);
         self.best = match state.get("best").ok_or_else(bad)? {
             Value::Null => None,
             best => Some(float_from_json(best).ok_or_else(bad)?),
         };
         self.stopped = state.get("stopped").and_then(Value::as_str).map(String::from);
-        self.waited = state.get("waited").and_then(Value::as_u64).ok_or_else(bad)? as usize;
+        self.wait_count = state.get("wait_count").and_then(Value::as_u64).ok_or_else(bad)? as usize;
         Ok(())
     }
 }

@@ -2,16 +2,16 @@
 
 use fulgurite_jit::{Array, Element, Error, Result, Tensor, TensorType, Tree, named_leaves};
 
-use super::{Dataset, Memory};
+use super::{BatchBuffers, Dataset};
 
-/// Arrays that make a dataset: an `ndarray`, or a tuple of such.
+/// Arrays that make a dataset: an `ndarray` or a tuple of them.
 ///
-/// The batch has the same form, with a [`Tensor`] for each array.
+/// The batch has the same structure, with a [`Tensor`] for each array.
 pub trait HostArrays {
     /// The form of a batch.
-    type Batch: Tree + Clone;
+    type Batch: Tree + Clone + Send + Sync + 'static;
 
-    /// Takes over the memory of arrays in row-major order; others are copied into it.
+    /// Moves the memory of arrays in row-major order; others are copied.
     fn into_tensors(self) -> Self::Batch;
 }
 
@@ -70,7 +70,7 @@ pub struct ArrayDataset<B> {
     len: usize,
 }
 
-impl<B: Tree + Clone + Send + Sync> ArrayDataset<B> {
+impl<B: Tree + Clone + Send + Sync + 'static> ArrayDataset<B> {
     /// A dataset over these arrays.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl<B: Tree + Clone + Send + Sync> ArrayDataset<B> {
         Self::from_tree(arrays.into_tensors())
     }
 
-    /// A dataset over the leaves of any tree of tensors; a batch is a tree of the same form.
+    /// A dataset over the leaves of any tree of tensors; a batch has the same structure.
     ///
     /// # Errors
     /// As [`ArrayDataset::new`], and when there is no leaf at all.
@@ -111,7 +111,7 @@ impl<B: Tree + Clone + Send + Sync> ArrayDataset<B> {
         &self.arrays
     }
 
-    /// The examples `range`, as a dataset of their own (copied).
+    /// The examples `range`, as a new dataset (copied).
     ///
     /// # Errors
     /// When the range does not lie within the examples.
@@ -122,38 +122,38 @@ impl<B: Tree + Clone + Send + Sync> ArrayDataset<B> {
         let index =
             |i: usize| u32::try_from(i).map_err(|_| Error::new(format!("dataset: example {i} is beyond 2³² - 1")));
         let indices: Vec<u32> = range.map(index).collect::<Result<_>>()?;
-        Self::from_tree(self.gather(&indices, &mut Memory::default())?)
+        Self::from_tree(self.gather(&indices, &mut BatchBuffers::default())?)
     }
 }
 
-impl<B: Tree + Clone + Send + Sync> Dataset for ArrayDataset<B> {
+impl<B: Tree + Clone + Send + Sync + 'static> Dataset for ArrayDataset<B> {
     type Batch = B;
 
     fn len(&self) -> usize {
         self.len
     }
 
-    fn gather(&self, indices: &[u32], memory: &mut Memory) -> Result<B> {
+    fn gather(&self, indices: &[u32], buffers: &mut BatchBuffers) -> Result<B> {
         match indices.iter().find(|&&i| i as usize >= self.len) {
-            None => Ok(gather(&self.arrays, indices, memory)),
+            None => Ok(gather(&self.arrays, indices, buffers)),
             Some(i) => Err(Error::new(format!("dataset: there is no example {i}, there are {}", self.len))),
         }
     }
 }
 
-fn gather<B: Tree>(arrays: &B, indices: &[u32], memory: &mut Memory) -> B {
+fn gather<B: Tree>(arrays: &B, indices: &[u32], buffers: &mut BatchBuffers) -> B {
     arrays.map(&mut |leaf| match leaf.array() {
-        Ok(array) => gather_rows(array, indices, memory),
-        Err(_) => leaf.clone(), // `from_tree` has looked: there is none
+        Ok(array) => gather_rows(array, indices, buffers),
+        Err(_) => leaf.clone(), // unreachable: `from_tree` has checked every leaf
     })
 }
 
-fn gather_rows(array: &Array, indices: &[u32], memory: &mut Memory) -> Tensor {
+fn gather_rows(array: &Array, indices: &[u32], buffers: &mut BatchBuffers) -> Tensor {
     let mut ty = TensorType::new(array.ty().dtype, &array.ty().shape);
     ty.shape[0] = indices.len();
     let row = ty.bytes().checked_div(indices.len()).unwrap_or(0);
     let bytes = array.bytes();
-    memory.tensor(ty, |batch| match row {
+    buffers.tensor(ty, |batch| match row {
         0 => {}
         // Labels and the like: a load and a store where the size is known, a call of memcpy where it is not.
         4 => copy_rows::<4>(batch, bytes, indices),

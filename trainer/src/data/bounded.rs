@@ -1,4 +1,4 @@
-//! Files that are read whole: regular ones only, and no more of them than a bound.
+//! Reads whole files: regular ones only, up to a limit.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use fulgurite_jit::{Error, Result};
 
-/// The most bytes that a file of data may have, or become when it is decompressed: 16 GiB.
-pub(crate) const MOST_BYTES: u64 = 16 << 30;
+/// The largest data file, also after decompression: 16 GiB.
+pub(crate) const MAX_BYTES: u64 = 16 << 30;
 
-/// A regular file and its length. A pipe would be waited for, and a device may have no end.
+/// A regular file and its length. Reading a pipe or a device might not end.
 pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
@@ -21,18 +21,18 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
 /// The contents of a regular file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let (file, length) = open(path)?;
-    read_at_most(file, MOST_BYTES.min(length.saturating_add(1)))
+    read_at_most(file, MAX_BYTES.min(length.saturating_add(1)))
 }
 
-/// All that `from` gives.
+/// The bytes of `from`.
 ///
 /// # Errors
-/// When that is `most` bytes or more.
-pub(crate) fn read_at_most(from: impl Read, most: u64) -> Result<Vec<u8>> {
+/// When there are `max` bytes or more.
+pub(crate) fn read_at_most(from: impl Read, max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.take(most).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == most {
-        return Err(Error::new(format!("has more than the {} bytes that are read of it", most - 1)));
+    from.take(max).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == max {
+        return Err(Error::new(format!("has more than the {} bytes that are read of it", max - 1)));
     }
     Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! The IDX format of MNIST and its relatives: a magic number, the extents, the bytes; plain or compressed with gzip.
+//! The IDX format of MNIST and similar data sets: a magic number, the extents, the bytes; plain or compressed with gzip.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use ndarray::{ArrayD, IxDyn};
 
 use super::bounded;
 
-/// A compressed file of data becomes at most so many times as long. (MNIST's: 6 times.)
-const MOST_EXPANSION: u64 = 200;
+/// The largest ratio of decompressed to compressed length. (MNIST's is 6.)
+const MAX_EXPANSION: u64 = 200;
 
 /// Reads an IDX file of bytes, compressed or not (its first bytes tell). MNIST's images are `[examples, 28, 28]`, its
 /// labels `[examples]`.
@@ -21,14 +21,14 @@ pub fn read_idx(path: impl AsRef<Path>) -> Result<ArrayD<u8>> {
     let context = |e: Error| e.context(path.display());
     let stored = bounded::read(path).map_err(context)?;
     let bytes = if stored.starts_with(&[0x1f, 0x8b]) {
-        // Deflate makes at most 1032 bytes of one; data that are worth reading are far from that.
-        let most = bounded::MOST_BYTES.min((stored.len() as u64).saturating_mul(MOST_EXPANSION).max(1 << 22));
+        // Deflate expands a byte to at most 1032; real data are far from that.
+        let max = bounded::MAX_BYTES.min((stored.len() as u64).saturating_mul(MAX_EXPANSION).max(1 << 22));
         let decoder = flate2::read::GzDecoder::new(&stored[..]);
-        bounded::read_at_most(decoder, most).map_err(|e| context(e.context("cannot be decompressed")))?
+        bounded::read_at_most(decoder, max).map_err(|e| context(e.context("cannot be decompressed")))?
     } else {
         stored
     };
-    parse(&bytes).map_err(|why| context(Error::new(why)))
+    parse(&bytes).map_err(|reason| context(Error::new(reason)))
 }
 
 fn parse(bytes: &[u8]) -> std::result::Result<ArrayD<u8>, String> {

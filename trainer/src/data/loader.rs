@@ -1,13 +1,14 @@
-//! Batches of a dataset, in an order that depends on nothing but the seed and the epoch.
+//! Batches of a dataset, in an order that depends only on the seed and the epoch.
 
 use std::sync::Arc;
 
 use fulgurite_jit::{Error, Result, Tree};
 
 use super::order::{Order, TABLE};
-use super::{Dataset, Memory};
+use super::prefetch::Prefetch;
+use super::{BatchBuffers, Dataset};
 
-/// Gives the examples of a dataset in batches. Cloning is cheap, the data is shared.
+/// Gives the examples of a dataset in batches. A clone shares the data.
 ///
 /// Batches of two sizes (the last may be smaller) mean that a step is compiled twice; `drop_last` avoids it.
 #[derive(Clone)]
@@ -17,12 +18,14 @@ pub struct DataLoader<B> {
     shuffle: bool,
     drop_last: bool,
     seed: u64,
+    prefetch: usize,
 }
 
-impl<B: Tree + Clone> DataLoader<B> {
+impl<B: Tree + Clone + Send + 'static> DataLoader<B> {
     /// Batches of one example, in order, until the builder methods say otherwise.
     pub fn new(dataset: impl Dataset<Batch = B> + 'static) -> Self {
-        DataLoader { dataset: Arc::new(dataset), batch_size: 1, shuffle: false, drop_last: false, seed: 0 }
+        let dataset = Arc::new(dataset);
+        DataLoader { dataset, batch_size: 1, shuffle: false, drop_last: false, seed: 0, prefetch: 0 }
     }
 
     /// Examples per batch.
@@ -30,8 +33,8 @@ impl<B: Tree + Clone> DataLoader<B> {
         DataLoader { batch_size, ..self }
     }
 
-    /// Another random order in every epoch? Up to 65,536 examples are shuffled; where there are more, each place is computed
-    /// as it is needed, so that neither the start of an epoch nor its memory grows with them.
+    /// Whether each epoch has another random order. Up to 65,536 examples are shuffled in a table; with more, each place is
+    /// computed when it is needed, so that time and memory at the start of an epoch do not grow with them.
     pub fn shuffle(self, shuffle: bool) -> Self {
         DataLoader { shuffle, ..self }
     }
@@ -41,9 +44,17 @@ impl<B: Tree + Clone> DataLoader<B> {
         DataLoader { seed, ..self }
     }
 
-    /// Leave out the last batch of an epoch where it is smaller than the others?
+    /// Whether the last batch of an epoch is dropped where it is smaller than the others.
     pub fn drop_last(self, drop_last: bool) -> Self {
         DataLoader { drop_last, ..self }
+    }
+
+    /// Gathers up to `n` batches ahead, on a thread of the loader. The batches, their order and the exactness of a
+    /// resumed run do not depend on it; an error or a panic of the dataset is the error of the batch. 0, unless set: the
+    /// batch is gathered on the thread that asks for it, which is faster where that takes only a few microseconds, as with
+    /// arrays in memory. Use it for datasets that read or decode files.
+    pub fn prefetch(self, n: usize) -> Self {
+        DataLoader { prefetch: n, ..self }
     }
 
     /// How many examples the dataset has.
@@ -65,7 +76,7 @@ impl<B: Tree + Clone> DataLoader<B> {
     }
 
     /// The examples of an epoch in their order: a pure function of the seed and the epoch. A random order of at most 65,536
-    /// examples is kept as a list (256 KiB); of any other, nothing is stored.
+    /// examples is a table (256 KiB); others are computed.
     pub fn order(&self, epoch: usize) -> impl ExactSizeIterator<Item = usize> + use<B> {
         let order = self.order_of(self.examples(), epoch);
         (0..order.examples()).map(move |place| order.at(place))
@@ -78,11 +89,11 @@ impl<B: Tree + Clone> DataLoader<B> {
     /// The batches of epoch 0; [`Batches::seek`] goes elsewhere.
     ///
     /// # Errors
-    /// When there would be none: an empty dataset, a batch size of 0, or one that `drop_last` lets nothing fill. And when
-    /// the dataset has 2³² examples or more.
+    /// When there is no batch (an empty dataset, a batch size of 0, or one that is larger than the dataset with
+    /// `drop_last`), and when the dataset has 2³² examples or more.
     pub fn iter(&self) -> Result<Batches<B>> {
         let examples = self.examples();
-        let why = if examples == 0 {
+        let reason = if examples == 0 {
             "the dataset is empty".to_string()
         } else if self.batch_size == 0 {
             "the batch size is 0; set one with `.batch_size(n)`".to_string()
@@ -91,15 +102,34 @@ impl<B: Tree + Clone> DataLoader<B> {
         } else if u32::try_from(examples).is_err() {
             format!("{examples} examples are more than the 2³² - 1 that a loader can count")
         } else {
-            let order = self.order_of(examples, 0);
-            let (indices, memory) = (Vec::new(), Memory::default());
-            return Ok(Batches { loader: self.clone(), order, indices, epoch: 0, next: 0, memory });
+            return self.start(examples);
         };
-        Err(Error::new(format!("data loader: {why}")))
+        Err(Error::new(format!("data loader: {reason}")))
     }
 
-    /// What the batches depend on: two loaders that describe themselves alike give the same ones.
-    pub(crate) fn describe(&self) -> String {
+    /// The batches of epoch 0 of so many examples.
+    fn start(&self, examples: usize) -> Result<Batches<B>> {
+        // With prefetching, the batches that are ready, the one in use and the one that is gathered hold their memory.
+        let buffers = if self.prefetch > 0 { self.prefetch + 2 } else { 1 };
+        let gather = Gather {
+            dataset: self.dataset.clone(),
+            batch_size: self.batch_size,
+            order: self.order_of(examples, 0),
+            epoch: 0,
+            indices: Vec::new(),
+            buffers: std::iter::repeat_with(BatchBuffers::default).take(buffers).collect(),
+            turn: 0,
+        };
+        let count = self.batches_of(examples);
+        let source = match self.prefetch {
+            0 => Source::Here(gather),
+            n => Source::Ahead(Prefetch::start(gather, n, count)?),
+        };
+        Ok(Batches { source, count, epoch: 0, next: 0 })
+    }
+
+    /// What the batches depend on: loaders with equal fingerprints give the same batches.
+    pub(crate) fn fingerprint(&self) -> String {
         let DataLoader { batch_size, shuffle, drop_last, seed, .. } = self;
         let examples = self.examples();
         let how = if *shuffle && examples > TABLE { " (by a network)" } else { "" };
@@ -109,7 +139,7 @@ impl<B: Tree + Clone> DataLoader<B> {
     }
 }
 
-impl<B: Tree + Clone> std::fmt::Debug for DataLoader<B> {
+impl<B: Tree + Clone + Send + 'static> std::fmt::Debug for DataLoader<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "DataLoader({} examples, batch_size {})", self.dataset.len(), self.batch_size)
     }
@@ -117,44 +147,79 @@ impl<B: Tree + Clone> std::fmt::Debug for DataLoader<B> {
 
 /// The batches of an epoch, from a position on.
 pub struct Batches<B> {
-    loader: DataLoader<B>,
-    order: Order,
-    /// The examples of the batch at hand.
-    indices: Vec<u32>,
+    source: Source<B>,
+    /// The number of batches in an epoch. As it was at first, whatever the dataset says later.
+    count: usize,
     epoch: usize,
     next: usize,
-    memory: Memory,
 }
 
-impl<B: Tree + Clone> Batches<B> {
+/// Where batches are gathered.
+enum Source<B> {
+    /// On the thread that asks for them.
+    Here(Gather<B>),
+    /// On a thread of the loader.
+    Ahead(Prefetch<B>),
+}
+
+impl<B> Batches<B> {
     /// Goes to batch `batch` of epoch `epoch`; both count from 0.
     pub fn seek(&mut self, epoch: usize, batch: usize) {
-        if epoch != self.epoch {
-            self.order.go_to(epoch);
-        }
         (self.epoch, self.next) = (epoch, batch);
+        if let Source::Ahead(prefetch) = &mut self.source
+            && batch < self.count
+        {
+            prefetch.request(epoch, batch);
+        }
     }
 }
 
 /// Each batch with the number of its examples.
-impl<B: Tree + Clone> Iterator for Batches<B> {
+impl<B: Tree + Clone + Send + 'static> Iterator for Batches<B> {
     type Item = Result<(B, usize)>;
 
     fn next(&mut self) -> Option<Result<(B, usize)>> {
-        // As many as there were at first, whatever the dataset says by now.
-        let examples = self.order.examples();
-        if self.next >= self.loader.batches_of(examples) {
+        if self.next >= self.count {
             return None;
         }
-        let size = self.loader.batch_size;
-        let start = self.next * size;
-        let end = start.saturating_add(size).min(examples);
+        let (epoch, batch) = (self.epoch, self.next);
+        self.next += 1;
+        Some(match &mut self.source {
+            Source::Here(gather) => gather.batch(epoch, batch),
+            Source::Ahead(prefetch) => prefetch.batch(epoch, batch),
+        })
+    }
+}
+
+/// Gathers batches at any position.
+pub(super) struct Gather<B> {
+    dataset: Arc<dyn Dataset<Batch = B>>,
+    batch_size: usize,
+    order: Order,
+    epoch: usize,
+    /// The examples of the current batch.
+    indices: Vec<u32>,
+    /// The memory of the last batches, used in turn.
+    buffers: Vec<BatchBuffers>,
+    turn: usize,
+}
+
+impl<B: Tree + Clone + Send + 'static> Gather<B> {
+    /// Batch `batch` of epoch `epoch`, which exists, and the number of its examples.
+    pub(super) fn batch(&mut self, epoch: usize, batch: usize) -> Result<(B, usize)> {
+        if epoch != self.epoch {
+            self.order.go_to(epoch);
+            self.epoch = epoch;
+        }
+        let start = batch * self.batch_size;
+        let end = start.saturating_add(self.batch_size).min(self.order.examples());
         self.indices.clear();
         self.indices.extend((start..end).map(|place| self.order.at(place) as u32));
-        self.memory.start_batch();
-        let batch = self.loader.dataset.gather(&self.indices, &mut self.memory);
-        let named = batch.map_err(|e| e.context(format!("batch {} of epoch {}", self.next, self.epoch)));
-        self.next += 1;
-        Some(named.map(|batch| (batch, end - start)))
+        self.turn = (self.turn + 1) % self.buffers.len();
+        let buffers = &mut self.buffers[self.turn];
+        buffers.start_batch();
+        let gathered = self.dataset.gather(&self.indices, buffers);
+        let gathered = gathered.map_err(|e| e.context(format!("batch {batch} of epoch {epoch}")))?;
+        Ok((gathered, end - start))
     }
 }

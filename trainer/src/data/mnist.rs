@@ -11,8 +11,8 @@ use super::{ArrayDataset, DataLoader, DataModule, Dataset, read_idx};
 ///
 /// The folder holds the four files of the data set, plain or with `.gz`: `train-images-idx3-ubyte`,
 /// `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`. Training is on the 60,000, shuffled,
-/// validation on the 10,000. Where only the two `t10k` files are there, training is on the first nine tenths of those,
-/// validation on the last.
+/// validation on the 10,000. Where there are only the two `t10k` files, training is on the first nine tenths of those,
+/// validation on the rest.
 ///
 /// ```
 /// use fulgurite_trainer::data::MnistData;
@@ -44,7 +44,7 @@ impl MnistData {
         MnistData { seed, ..self }
     }
 
-    /// Leave out the smaller last batch of a training epoch?
+    /// Whether the last batch of a training epoch is dropped where it is smaller.
     pub fn drop_last(self, drop_last: bool) -> Self {
         MnistData { drop_last, ..self }
     }
@@ -85,7 +85,7 @@ fn missing(folder: &Path, name: &str) -> Error {
 impl DataModule for MnistData {
     type Batch = (Tensor, Tensor);
 
-    fn train_loader(&self) -> Result<DataLoader<Self::Batch>> {
+    fn train_dataloader(&self) -> Result<DataLoader<Self::Batch>> {
         let digits = if self.has_training_files() {
             self.read("train")?
         } else {
@@ -97,7 +97,7 @@ impl DataModule for MnistData {
         Ok(loader.seed(self.seed).drop_last(self.drop_last))
     }
 
-    fn val_loader(&self) -> Result<Option<DataLoader<Self::Batch>>> {
+    fn val_dataloader(&self) -> Result<Option<DataLoader<Self::Batch>>> {
         let all = self.read("t10k")?;
         let examples = all.len();
         let digits = if self.has_training_files() { all } else { all.slice(examples / 10 * 9..examples)? };

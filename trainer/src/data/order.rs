@@ -1,9 +1,8 @@
-//! The order of the examples in an epoch: a pure function of (seed, epoch), whose memory has a bound.
+//! The order of the examples in an epoch: a pure function of (seed, epoch) with bounded memory.
 //!
 //! A random order of at most [`TABLE`] examples is a list, shuffled when its epoch begins: two nanoseconds an example,
 //! and all orders are equally likely. One of more examples is a permutation by a Feistel network whose keys come from
-//! (seed, epoch), computed one place at a time: it takes no memory, and none of it is computed that is not asked for.
-//! An order that is not random is neither.
+//! (seed, epoch), computed one place at a time, without memory. An order that is not random needs neither.
 //!
 //! The network takes a number as a pair of digits of two bases, and in each round adds to one digit a function of the
 //! other, which can be undone. It permutes the numbers below the product of both bases, which is larger than the number
@@ -20,11 +19,11 @@ pub(super) struct Order {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// The examples come as they lie.
+    /// The order of the dataset.
     Plain,
     /// The example at each place.
     Table(Vec<u32>),
-    /// A permutation that is computed.
+    /// A computed permutation.
     Network(Network),
 }
 
@@ -49,7 +48,7 @@ impl Order {
         self.examples
     }
 
-    /// Becomes that of another epoch.
+    /// Changes to another epoch.
     pub(super) fn go_to(&mut self, epoch: usize) {
         let state = start(self.seed, epoch);
         match &mut self.kind {
@@ -79,7 +78,7 @@ impl Order {
     }
 }
 
-/// What the random numbers of (seed, epoch) begin with. Hashed twice, so that (seed, epoch + 1) is not (seed + 1,
+/// The start of the random numbers of (seed, epoch). Hashed twice, so that (seed, epoch + 1) is not (seed + 1,
 /// epoch).
 fn start(seed: u64, epoch: usize) -> u64 {
     mix(mix(seed).wrapping_add(epoch as u64))
@@ -105,8 +104,7 @@ struct Network {
     keys: [u64; ROUNDS],
 }
 
-/// Four for each digit: three are random enough to tell apart only by more looks than there are places (Luby & Rackoff
-/// 1988).
+/// Four for each digit; three are enough for a pseudorandom permutation (Luby & Rackoff 1988).
 const ROUNDS: usize = 8;
 
 impl Network {
@@ -147,7 +145,7 @@ fn digit(other: u64, key: u64, base: u64) -> u64 {
     (bits * base) >> 32
 }
 
-/// The sum of two digits of one base, without what is carried.
+/// The sum of two digits of one base, without the carry.
 #[inline]
 fn added(x: u64, y: u64, base: u64) -> u64 {
     let sum = x + y;

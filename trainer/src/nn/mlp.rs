@@ -46,7 +46,7 @@ impl Mlp {
         let layer = |i: usize| {
             let from = if i == 0 { inp } else { width };
             let to = if i == depth { out } else { width };
-            Linear::new_as(from, to, Key::from_data(keys.index(i)), dtype)
+            Linear::new_as(from, to, Key::wrap_key_data(keys.index_in_dim(i, 0)), dtype)
         };
         Mlp { layers: (0..=depth).map(layer).collect(), activation }
     }

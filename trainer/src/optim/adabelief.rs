@@ -1,7 +1,7 @@
 //! AdaBelief (Zhuang et al. 2020), as `optax.adabelief` 0.2.8 computes it: Adam with the variance of the gradient around its
 //! mean in place of the mean square.
 
-use fulgurite_jit::Tree;
+use fulgurite_jit::{Tensor, Tree};
 
 use super::leaves::{map_floats, zeros_like};
 use super::moments::{correction, descend, mean, mean_square};
@@ -23,17 +23,22 @@ pub struct AdaBelief {
 }
 
 impl AdaBelief {
-    /// The decay rates of the running means.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        AdaBelief { b1, b2, ..self }
+    /// The decay rate of the first moment.
+    pub fn b1(self, b1: f64) -> Self {
+        AdaBelief { b1, ..self }
     }
 
-    /// What is added to the root.
+    /// The decay rate of the second moment.
+    pub fn b2(self, b2: f64) -> Self {
+        AdaBelief { b2, ..self }
+    }
+
+    /// Added to the root.
     pub fn eps(self, eps: f64) -> Self {
         AdaBelief { eps, ..self }
     }
 
-    /// What is added to the variance in every step.
+    /// Added to the variance in every step.
     pub fn eps_root(self, eps_root: f64) -> Self {
         AdaBelief { eps_root, ..self }
     }
@@ -59,5 +64,9 @@ impl Optimizer for AdaBelief {
             descend(&rate, mu * c1.of(mu) / root)
         });
         (updates, AdamState { count, mu, nu })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdamState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

@@ -25,13 +25,13 @@ impl AdaDelta {
         AdaDelta { rho, ..self }
     }
 
-    /// What is added to both means, under the roots.
+    /// Added to both means, under the roots.
     pub fn eps(self, eps: f64) -> Self {
         AdaDelta { eps, ..self }
     }
 }
 
-/// What AdaDelta remembers.
+/// The state of AdaDelta.
 #[derive(Clone, Debug, Tree)]
 pub struct AdaDeltaState<P> {
     /// Steps taken, i32.
@@ -59,5 +59,9 @@ impl Optimizer for AdaDelta {
         let squared_steps = mean_square(self.rho, &state.squared_steps, &steps);
         let updates = map_floats(&steps, [], |step, []| descend(&rate, step.clone()));
         (updates, AdaDeltaState { count, squared_grads, squared_steps })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdaDeltaState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

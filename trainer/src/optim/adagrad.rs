@@ -20,18 +20,18 @@ pub struct AdaGrad {
 }
 
 impl AdaGrad {
-    /// Where the sum of squares begins.
+    /// The initial sum of squares.
     pub fn initial(self, initial: f64) -> Self {
         AdaGrad { initial, ..self }
     }
 
-    /// What is added to the sum, under the root.
+    /// Added to the sum, under the root.
     pub fn eps(self, eps: f64) -> Self {
         AdaGrad { eps, ..self }
     }
 }
 
-/// What AdaGrad remembers.
+/// The state of AdaGrad.
 #[derive(Clone, Debug, Tree)]
 pub struct AdaGradState<P> {
     /// Steps taken, i32.
@@ -56,5 +56,9 @@ impl Optimizer for AdaGrad {
             descend(&rate, sum.greater(0.0).select((sum + self.eps).rsqrt(), 0.0) * g)
         });
         (updates, AdaGradState { count, sum })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdaGradState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

@@ -9,9 +9,9 @@ use super::{Optimizer, Schedule, first_count, next_count};
 /// Adam with a learning rate (a number or a [`Schedule`]); `b1` 0.9, `b2` 0.999, `eps` 1e-8.
 ///
 /// ```
-/// use fulgurite_trainer::optim::{adam, warmup_cosine};
+/// use fulgurite_trainer::optim::{adam, schedule::warmup_cosine};
 /// let plain = adam(1e-3);
-/// let tuned = adam(warmup_cosine(0.0, 3e-4, 100, 10_000, 0.0)).betas(0.9, 0.95).eps(1e-6);
+/// let tuned = adam(warmup_cosine(0.0, 3e-4, 100, 10_000, 0.0)).b1(0.9).b2(0.95).eps(1e-6);
 /// ```
 pub fn adam(learning_rate: impl Into<Schedule>) -> Adam {
     Adam {
@@ -44,17 +44,22 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// The decay rates of the first and second moment.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        Adam { b1, b2, ..self }
+    /// The decay rate of the first moment.
+    pub fn b1(self, b1: f64) -> Self {
+        Adam { b1, ..self }
     }
 
-    /// What is added to the root of the second moment.
+    /// The decay rate of the second moment.
+    pub fn b2(self, b2: f64) -> Self {
+        Adam { b2, ..self }
+    }
+
+    /// Added to the root of the second moment.
     pub fn eps(self, eps: f64) -> Self {
         Adam { eps, ..self }
     }
 
-    /// What is added under the root, for derivatives through the optimiser (0 otherwise).
+    /// Added under the root, for derivatives through the optimiser. 0, unless set.
     pub fn eps_root(self, eps_root: f64) -> Self {
         Adam { eps_root, ..self }
     }
@@ -70,7 +75,7 @@ impl Adam {
     }
 }
 
-/// What Adam remembers.
+/// The state of Adam.
 #[derive(Clone, Debug, Tree)]
 pub struct AdamState<P> {
     /// Steps taken, i32.
@@ -105,5 +110,9 @@ impl Optimizer for Adam {
             descend(&rate, decayed(mean / (root + self.eps), p, self.weight_decay))
         });
         (updates, AdamState { count, mu, nu })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdamState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

@@ -1,7 +1,7 @@
-//! AdaMax (Kingma & Ba 2015, section 7), as `optax.adamax` 0.2.8 computes it: Adam with the largest gradient of late in place
-//! of the root of the mean square.
+//! AdaMax (Kingma & Ba 2015, section 7), as `optax.adamax` 0.2.8 computes it: Adam with a decaying maximum of the gradients in
+//! place of the root of the mean square.
 
-use fulgurite_jit::Tree;
+use fulgurite_jit::{Tensor, Tree};
 
 use super::leaves::{map_floats, zeros_like};
 use super::moments::{correction, descend, mean};
@@ -22,12 +22,17 @@ pub struct AdaMax {
 }
 
 impl AdaMax {
-    /// The decay rates of the running mean and of the largest gradient.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        AdaMax { b1, b2, ..self }
+    /// The decay rate of the running mean.
+    pub fn b1(self, b1: f64) -> Self {
+        AdaMax { b1, ..self }
     }
 
-    /// What is added to the size of each gradient.
+    /// The decay rate of the infinity norm.
+    pub fn b2(self, b2: f64) -> Self {
+        AdaMax { b2, ..self }
+    }
+
+    /// Added to the absolute value of each gradient.
     pub fn eps(self, eps: f64) -> Self {
         AdaMax { eps, ..self }
     }
@@ -48,5 +53,9 @@ impl Optimizer for AdaMax {
         let c1 = correction(self.b1, &count, &grads);
         let updates = map_floats(&grads, [&mu, &nu], |_, [mu, nu]| descend(&rate, mu * c1.of(mu) / nu));
         (updates, AdamState { count, mu, nu })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdamState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

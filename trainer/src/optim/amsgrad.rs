@@ -21,18 +21,23 @@ pub struct AmsGrad {
 }
 
 impl AmsGrad {
-    /// The decay rates of the running means.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        AmsGrad { b1, b2, ..self }
+    /// The decay rate of the first moment.
+    pub fn b1(self, b1: f64) -> Self {
+        AmsGrad { b1, ..self }
     }
 
-    /// What is added to the root.
+    /// The decay rate of the second moment.
+    pub fn b2(self, b2: f64) -> Self {
+        AmsGrad { b2, ..self }
+    }
+
+    /// Added to the root.
     pub fn eps(self, eps: f64) -> Self {
         AmsGrad { eps, ..self }
     }
 }
 
-/// What AMSGrad remembers.
+/// The state of AMSGrad.
 #[derive(Clone, Debug, Tree)]
 pub struct AmsGradState<P> {
     /// Steps taken, i32.
@@ -63,5 +68,9 @@ impl Optimizer for AmsGrad {
         let updates =
             map_floats(&grads, [&mu, &nu_max], |_, [mu, max]| descend(&rate, mu * c1.of(mu) / (max.sqrt() + self.eps)));
         (updates, AmsGradState { count, mu, nu, nu_max })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AmsGradState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

@@ -1,6 +1,6 @@
-//! Chains: a tuple of optimisers is an optimiser whose links each get the updates of the one before.
+//! Chains: a tuple of optimisers is an optimiser; each link gets the updates of the one before.
 
-use fulgurite_jit::Tree;
+use fulgurite_jit::{Tensor, Tree};
 
 use super::Optimizer;
 
@@ -41,6 +41,10 @@ macro_rules! tuples {
                 )+
                 (updates, ($($link,)+))
             }
+
+            fn learning_rate<Params: Tree + Clone>(&self, state: &Self::State<Params>) -> Option<Tensor> {
+                None$(.or_else(|| self.$i.learning_rate(&state.$i)))+
+            }
         }
     )+ };
 }
@@ -53,8 +57,8 @@ tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5);
 }
 
-/// The optimiser of a module that writes its whole step itself
-/// ([`LightningModule::step`](crate::LightningModule::step)): it has no state and passes everything through.
+/// The optimiser of a module that defines its whole step
+/// ([`LightningModule::step`](crate::LightningModule::step)): it has no state, and its updates are the gradients.
 pub fn manual() -> Manual {
     Manual
 }

@@ -1,4 +1,4 @@
-//! Links of a chain that limit or scale what passes through: they have no state.
+//! Links of a chain that clip or scale gradients: they have no state.
 
 use fulgurite_jit::{DType, Tensor, Tree, leaves};
 

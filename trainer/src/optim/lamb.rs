@@ -1,6 +1,6 @@
-//! LAMB (You et al. 2020), as `optax.lamb` 0.2.8 computes it: Adam whose update of each leaf is as long as the leaf itself.
+//! LAMB (You et al. 2020), as `optax.lamb` 0.2.8 computes it: Adam with the update of each leaf scaled to the norm of the leaf.
 
-use fulgurite_jit::Tree;
+use fulgurite_jit::{Tensor, Tree};
 
 use super::leaves::{map_floats, zeros_like};
 use super::moments::{correction, decayed, descend, mean, mean_square};
@@ -22,12 +22,17 @@ pub struct Lamb {
 }
 
 impl Lamb {
-    /// The decay rates of the running means.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        Lamb { b1, b2, ..self }
+    /// The decay rate of the first moment.
+    pub fn b1(self, b1: f64) -> Self {
+        Lamb { b1, ..self }
     }
 
-    /// What is added to the root.
+    /// The decay rate of the second moment.
+    pub fn b2(self, b2: f64) -> Self {
+        Lamb { b2, ..self }
+    }
+
+    /// Added to the root.
     pub fn eps(self, eps: f64) -> Self {
         Lamb { eps, ..self }
     }
@@ -54,11 +59,15 @@ impl Optimizer for Lamb {
         let updates = map_floats(&grads, [&mu, &nu, params], |_, [mu, nu, p]| {
             let root = (nu * c2.of(nu)).sqrt() + self.eps;
             let direction = decayed(mu * c1.of(mu) / root, p, self.weight_decay);
-            // Where one of the lengths is 0 their ratio says nothing.
-            let (long, wide) = (p.square().sum().sqrt(), direction.square().sum().sqrt());
-            let ratio = long.equal(0.0).or(wide.equal(0.0)).select(1.0, &long / &wide);
+            // 1 where one of the norms is 0.
+            let (norm, step) = (p.square().sum().sqrt(), direction.square().sum().sqrt());
+            let ratio = norm.equal(0.0).or(step.equal(0.0)).select(1.0, &norm / &step);
             descend(&rate, direction * ratio)
         });
         (updates, AdamState { count, mu, nu })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdamState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

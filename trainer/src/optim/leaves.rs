@@ -1,12 +1,12 @@
-//! Leaf by leaf over several trees of one structure, floats only. A helper of the optimisers.
+//! Maps over the float leaves of several trees of one structure.
 
 use std::panic::Location;
 
 use fulgurite_jit::{Error, Tensor, Tree, leaves, named_leaves};
 
-/// `f(x, others)` in place of each float leaf `x` of `tree`; other leaves stay. Where one of the others is not of the
-/// tree's structure and shapes, as the state or the gradients of another model are, it is poisoned with an error that
-/// names the first leaf which does not fit.
+/// `tree` with `f(x, others)` in place of each float leaf `x`; other leaves are not changed. Where one of the others has
+/// another structure or other shapes (the state or the gradients of another model), the result is poisoned with an error
+/// that names the first leaf that does not fit.
 #[track_caller]
 pub(super) fn map_floats<P: Tree, const N: usize>(
     tree: &P,
@@ -28,14 +28,14 @@ pub(super) fn map_floats<P: Tree, const N: usize>(
     tree.map(&mut |x| {
         i += 1;
         match &fault {
-            Some(why) => Tensor::failed(x.ty().clone(), Error::op("optimizer", why, location)),
+            Some(reason) => Tensor::failed(x.ty().clone(), Error::op("optimizer", reason, location)),
             None if !x.dtype().is_float() => x.clone(),
             None => f(x, std::array::from_fn(|k| &all[k][i - 1])),
         }
     })
 }
 
-/// Why leaf `i` of two trees does not fit.
+/// The error message for leaf `i` of two trees that does not fit.
 fn misfit(own: &[(String, Tensor)], other: &[(String, Tensor)], i: usize) -> String {
     let show = |tree: &[(String, Tensor)]| match tree.get(i) {
         Some((name, leaf)) if name.is_empty() => leaf.ty().to_string(),

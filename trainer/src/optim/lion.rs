@@ -1,4 +1,4 @@
-//! Lion (Chen et al. 2023), as `optax.lion` 0.2.8 computes it: steps of one size in the direction of the momentum's signs.
+//! Lion (Chen et al. 2023), as `optax.lion` 0.2.8 computes it: the sign of the momentum as the update.
 
 use fulgurite_jit::{Tensor, Tree};
 
@@ -21,9 +21,14 @@ pub struct Lion {
 }
 
 impl Lion {
-    /// The decay rates of the step's mean and of the one remembered.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        Lion { b1, b2, ..self }
+    /// The decay rate that the update is computed with.
+    pub fn b1(self, b1: f64) -> Self {
+        Lion { b1, ..self }
+    }
+
+    /// The decay rate of the running mean.
+    pub fn b2(self, b2: f64) -> Self {
+        Lion { b2, ..self }
     }
 
     /// The decoupled weight decay.
@@ -32,7 +37,7 @@ impl Lion {
     }
 }
 
-/// What Lion remembers.
+/// The state of Lion.
 #[derive(Clone, Debug, Tree)]
 pub struct LionState<P> {
     /// Steps taken, i32.
@@ -51,12 +56,16 @@ impl Optimizer for Lion {
     fn update<P: Tree + Clone>(&self, grads: P, state: LionState<P>, params: &P) -> (P, LionState<P>) {
         let rate = self.learning_rate.scalar(&state.count, &grads);
         let count = next_count(&state.count);
-        // The step looks further ahead (b1) than what is remembered (b2).
+        // The update interpolates with b1, the running mean with b2.
         let updates = map_floats(&grads, [&state.mu, params], |g, [mu, p]| {
             let ahead = g * (1.0 - self.b1) + mu * self.b1;
             descend(&rate, decayed(ahead.sign(), p, self.weight_decay))
         });
         let mu = mean(self.b2, &state.mu, &grads);
         (updates, LionState { count, mu })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &LionState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! In: gradients, the optimiser's state, the parameters. Out: updates, which [`apply_updates`] adds to the parameters,
 //! and the new state. Optimisers chain ([`chain!`](crate::chain)); formulas and defaults are those of Optax 0.2.8, so
-//! that a run ported from JAX takes the same path. Leaves that are not floats (keys, counters) are left alone.
+//! that a run ported from JAX takes the same path. Leaves that are not floats (keys, counters) are not changed.
 //!
-//! A learning rate is a number or a [`Schedule`] of the step count, which is part of the state: no value of it is
-//! baked into the program, so nothing is compiled again when it changes. Rates and bias corrections are computed in the
-//! type of the parameter that they are for: f64 parameters train as in Optax with `jax_enable_x64`.
+//! A learning rate is a number or a [`Schedule`](schedule::Schedule) of the step count, which is part of the state, so that no
+//! step is compiled again when it changes. Rates and bias corrections are computed in the type of the parameter: f64
+//! parameters train as in Optax with `jax_enable_x64`.
 
 mod adabelief;
 mod adadelta;
@@ -23,11 +23,12 @@ mod moments;
 mod multi_steps;
 mod radam;
 mod rmsprop;
-mod schedule;
+pub mod schedule;
 mod sgd;
 mod yogi;
 
 use fulgurite_jit::{DType, Tensor, Tree};
+use schedule::Schedule;
 
 pub use adabelief::{AdaBelief, adabelief};
 pub use adadelta::{AdaDelta, AdaDeltaState, adadelta};
@@ -42,10 +43,6 @@ pub use lion::{Lion, LionState, lion};
 pub use multi_steps::{MultiSteps, MultiStepsState, multi_steps};
 pub use radam::{RAdam, radam};
 pub use rmsprop::{RmsProp, RmsPropState, rmsprop};
-pub use schedule::{
-    Schedule, constant, cosine_decay, cosine_decay_to, exponential_decay, join_schedules, linear, one_cycle,
-    piecewise_constant, polynomial, warmup_cosine,
-};
 pub use sgd::{Sgd, SgdState, sgd};
 pub use yogi::{Yogi, yogi};
 
@@ -54,7 +51,7 @@ pub use yogi::{Yogi, yogi};
 /// Both methods are pure functions on trees and run inside the traced step.
 ///
 /// ```
-/// use fulgurite_trainer::optim::{Optimizer, adam, cosine_decay};
+/// use fulgurite_trainer::optim::{Optimizer, adam, schedule::cosine_decay};
 /// use fulgurite_trainer::apply_updates;
 /// use fulgurite_jit::Tensor;
 ///
@@ -67,7 +64,7 @@ pub use yogi::{Yogi, yogi};
 /// }
 /// ```
 pub trait Optimizer: Send + Sync + 'static {
-    /// What is remembered from step to step, for parameters of the structure `P`.
+    /// The state of the optimiser, for parameters of the structure `P`.
     type State<P: Tree + Clone>: Tree + Clone;
 
     /// The state before the first step.
@@ -78,10 +75,18 @@ pub trait Optimizer: Send + Sync + 'static {
     /// trees of another structure or other shapes are an error of the step.
     #[track_caller]
     fn update<P: Tree + Clone>(&self, grads: P, state: Self::State<P>, params: &P) -> (P, Self::State<P>);
+
+    /// The learning rate of the next update, an f32 scalar; `None` where there is none. Chains give that of their first
+    /// link that has one.
+    #[track_caller]
+    fn learning_rate<P: Tree + Clone>(&self, state: &Self::State<P>) -> Option<Tensor> {
+        let _ = state;
+        None
+    }
 }
 
-/// `params + updates`, leaf by leaf, in the type of the parameter; leaves that are not floats stay as they are. Trees of another structure or other
-/// shapes are an error of the step.
+/// `params + updates`, leaf by leaf, in the type of the parameter. Leaves that are not floats are not changed. Trees of
+/// another structure or other shapes are an error of the step.
 #[track_caller]
 pub fn apply_updates<P: Tree>(params: P, updates: P) -> P {
     leaves::map_floats(&params, [&updates], |p, [u]| (p + u).convert(p.dtype()))
@@ -92,7 +97,7 @@ fn first_count() -> Tensor {
     Tensor::literal(0.0, DType::I32)
 }
 
-/// The counter after one more step. It stays at the largest i32 rather than wrap to a negative step.
+/// The counter after one more step. It saturates at the largest i32.
 #[track_caller]
 fn next_count(count: &Tensor) -> Tensor {
     count.less(i32::MAX).select(count + 1, count)

@@ -1,11 +1,11 @@
-//! Several gradients to one update, as `optax.MultiSteps` 0.2.8 computes it: a batch too large for memory, in parts.
+//! Gradient accumulation, as `optax.MultiSteps` 0.2.8 computes it.
 
 use fulgurite_jit::{Tensor, Tree, leaves, unflatten};
 
 use super::leaves::{map_floats, zeros_like};
 use super::{Optimizer, first_count, next_count};
 
-/// `inner`, updated in every `k`-th step with the mean of the last `k` gradients; the other steps change nothing.
+/// `inner`, applied in every `k`-th step to the mean of the last `k` gradients; the other steps change nothing.
 ///
 /// ```
 /// use fulgurite_trainer::optim::{adam, multi_steps};
@@ -22,7 +22,7 @@ pub struct MultiSteps<O> {
     k: i32,
 }
 
-/// What [`MultiSteps`] remembers.
+/// The state of [`MultiSteps`].
 #[derive(Clone, Debug, Tree)]
 pub struct MultiStepsState<P, S> {
     /// Gradients since the last update, i32.
@@ -44,14 +44,14 @@ impl<O: Optimizer> Optimizer for MultiSteps<O> {
     }
 
     fn update<P: Tree + Clone>(&self, grads: P, state: Self::State<P>, params: &P) -> (P, Self::State<P>) {
-        // Welford's mean: each gradient moves it by its share of the difference.
+        // Welford's mean: mean + (g - mean) / n.
         let share = &state.mini_step + 1;
         let mean = map_floats(&grads, [&state.mean], |g, [mean]| mean + (g - mean) / share.convert(g.dtype()));
         let due = state.mini_step.equal(self.k - 1);
         let zero = |x: &Tensor| x.zeros_like();
 
-        // The inner update is computed in every step and used in every k-th: it costs little beside a gradient, and
-        // fuses with the choice.
+        // The inner update is computed in every step and used in every k-th: it costs little beside a gradient, and fuses
+        // with the select.
         let (updates, inner) = self.inner.update(mean.clone(), state.inner.clone(), params);
         let updates = map_floats(&updates, [], |u, []| due.select(u, zero(u)));
         let chosen = leaves(&inner).into_iter().zip(leaves(&state.inner)).map(|(new, old)| due.select(new, old));
@@ -60,5 +60,9 @@ impl<O: Optimizer> Optimizer for MultiSteps<O> {
         let mini_step = due.select(0, share);
         let count = due.select(next_count(&state.count), state.count);
         (updates, MultiStepsState { mini_step, count, inner, mean })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &Self::State<P>) -> Option<Tensor> {
+        self.inner.learning_rate(&state.inner)
     }
 }

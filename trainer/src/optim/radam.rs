@@ -22,12 +22,17 @@ pub struct RAdam {
 }
 
 impl RAdam {
-    /// The decay rates of the running means.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        RAdam { b1, b2, ..self }
+    /// The decay rate of the first moment.
+    pub fn b1(self, b1: f64) -> Self {
+        RAdam { b1, ..self }
     }
 
-    /// What is added to the root.
+    /// The decay rate of the second moment.
+    pub fn b2(self, b2: f64) -> Self {
+        RAdam { b2, ..self }
+    }
+
+    /// Added to the root.
     pub fn eps(self, eps: f64) -> Self {
         RAdam { eps, ..self }
     }
@@ -65,5 +70,9 @@ impl Optimizer for RAdam {
             descend(&rate, ready.of(mu).select(rectify.of(mu) * &mean / root, &mean))
         });
         (updates, AdamState { count, mu, nu })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdamState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

@@ -37,7 +37,7 @@ impl RmsProp {
     }
 }
 
-/// What RMSProp remembers.
+/// The state of RMSProp.
 #[derive(Clone, Debug, Tree)]
 pub struct RmsPropState<P> {
     /// Steps taken, i32.
@@ -66,5 +66,9 @@ impl Optimizer for RmsProp {
         };
         let trace = state.trace.map(|_| updates.clone());
         (updates, RmsPropState { count, nu, trace })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &RmsPropState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

@@ -31,13 +31,13 @@ impl Sgd {
         Sgd { momentum: Some(momentum), ..self }
     }
 
-    /// Looks one step ahead: follows `gradient + momentum × trace`. Without momentum this changes nothing.
+    /// Nesterov's momentum: follows `gradient + momentum × trace`. Without momentum it has no effect.
     pub fn nesterov(self, nesterov: bool) -> Self {
         Sgd { nesterov, ..self }
     }
 }
 
-/// What gradient descent remembers.
+/// The state of gradient descent.
 #[derive(Clone, Debug, Tree)]
 pub struct SgdState<P> {
     /// Steps taken, i32: what a schedule depends on.
@@ -67,5 +67,9 @@ impl Optimizer for Sgd {
         };
         let updates = map_floats(&direction, [], |d, []| descend(&rate, d.clone()));
         (updates, SgdState { count, trace })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &SgdState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

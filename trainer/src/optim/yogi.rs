@@ -22,12 +22,17 @@ pub struct Yogi {
 }
 
 impl Yogi {
-    /// The decay rates of the running means.
-    pub fn betas(self, b1: f64, b2: f64) -> Self {
-        Yogi { b1, b2, ..self }
+    /// The decay rate of the first moment.
+    pub fn b1(self, b1: f64) -> Self {
+        Yogi { b1, ..self }
     }
 
-    /// What is added to the root.
+    /// The decay rate of the second moment.
+    pub fn b2(self, b2: f64) -> Self {
+        Yogi { b2, ..self }
+    }
+
+    /// Added to the root.
     pub fn eps(self, eps: f64) -> Self {
         Yogi { eps, ..self }
     }
@@ -56,5 +61,9 @@ impl Optimizer for Yogi {
             descend(&rate, mu * c1.of(mu) / root)
         });
         (updates, AdamState { count, mu, nu })
+    }
+
+    fn learning_rate<P: Tree + Clone>(&self, state: &AdamState<P>) -> Option<Tensor> {
+        Some(self.learning_rate.at(&state.count))
     }
 }

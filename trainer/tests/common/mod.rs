@@ -4,7 +4,7 @@
 use fulgurite_jit::{DType, Key, Result, Tensor, gelu, leaves};
 use fulgurite_trainer::loss::mse;
 use fulgurite_trainer::nn::Mlp;
-use fulgurite_trainer::optim::{adam, cosine_decay, manual};
+use fulgurite_trainer::optim::{adam, manual, schedule::cosine_decay};
 use fulgurite_trainer::{ArrayDataset, DataLoader, LightningModule, Optimizer, StateOf, StepCx, TrainState, Trainer};
 use ndarray::Array2;
 

@@ -1,12 +1,11 @@
 //! One line of a graph's text, from which the parser takes what it expects next. Everything that can be wrong with a
 //! line's pieces (names, types, elements, parameters) is an error here, with the line's number.
 
-use smallvec::SmallVec;
-
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::graph::op::{Constant, Literal};
-use crate::types::{DType, Shape, TensorType};
+use crate::graph::literal::{Constant, Literal};
+use crate::graph::parameter::{Functions, Parameters, bounded, line_error};
+use crate::types::{DType, TensorType};
 
 /// The rest of a line.
 #[derive(Clone, Copy)]
@@ -21,7 +20,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn error(&self, why: impl std::fmt::Display) -> Error {
-        Error::new(format!("graph text, line {}: {why}", self.line))
+        line_error(self.line, why)
     }
 
     pub(super) fn expected(&self, what: &str) -> Error {
@@ -64,6 +63,11 @@ impl<'a> Cursor<'a> {
     /// Does a value such as `%12` come next?
     pub(super) fn at_name(&self) -> bool {
         self.rest.starts_with('%')
+    }
+
+    /// Does a function begin here?
+    pub(super) fn at_function(&self) -> bool {
+        self.rest.strip_prefix("fn").is_some_and(|rest| rest.starts_with(char::is_whitespace))
     }
 
     /// `%12`, with its `%`.
@@ -160,92 +164,19 @@ impl<'a> Cursor<'a> {
 
     /// `[shape=4,5, dims=]`, or nothing. A piece between commas with `=` in it starts the next parameter, any other
     /// continues the last one's list.
-    pub(super) fn parameters(&mut self) -> Result<Parameters<'a>> {
-        let mut parameters = Parameters { at: *self, items: Vec::new() };
+    pub(super) fn parameters<'p>(&mut self, functions: &'p Functions) -> Result<Parameters<'p>>
+    where
+        'a: 'p,
+    {
+        let mut parameters = Parameters::new(self.line, functions);
         if !self.eat("[") {
             return Ok(parameters);
         }
         let (inside, rest) = self.rest.split_once(']').ok_or_else(|| self.expected("parameters up to `]`"))?;
-        for piece in inside.split(',') {
-            let value = match piece.split_once('=') {
-                Some((key, value)) => {
-                    parameters.items.push((key.trim(), Vec::new()));
-                    value.trim()
-                }
-                None => piece.trim(),
-            };
-            match parameters.items.last_mut() {
-                Some((_, values)) if !value.is_empty() => values.push(value),
-                Some(_) => {}
-                None => return Err(self.expected("a parameter such as `axis=0`")),
-            }
+        if !parameters.split(inside) {
+            return Err(self.expected("a parameter such as `axis=0`"));
         }
         self.rest = rest.trim_start();
         Ok(parameters)
     }
-}
-
-/// The parameters of an op by name; whoever reads one takes it away.
-pub(super) struct Parameters<'a> {
-    at: Cursor<'a>,
-    items: Vec<(&'a str, Vec<&'a str>)>,
-}
-
-impl<'a> Parameters<'a> {
-    pub(super) fn error(&self, why: impl std::fmt::Display) -> Error {
-        self.at.error(why)
-    }
-
-    pub(super) fn take(&mut self, key: &str) -> Result<Vec<&'a str>> {
-        match self.items.iter().position(|(name, _)| *name == key) {
-            Some(i) => Ok(self.items.remove(i).1),
-            None => Err(self.at.error(format!("parameter `{key}` is missing"))),
-        }
-    }
-
-    pub(super) fn none_left(&self) -> Result<()> {
-        match self.items.first() {
-            Some((key, _)) => Err(self.at.error(format!("there is no parameter `{key}`, or it is named twice"))),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn numbers<T: TryFrom<i64>, L: FromIterator<T>>(&mut self, key: &str) -> Result<L> {
-        let values = self.take(key)?;
-        values
-            .into_iter()
-            .map(|v| bounded(v).ok_or_else(|| self.at.error(format!("`{key}={v}` is no such number"))))
-            .collect()
-    }
-
-    pub(super) fn number<T: TryFrom<i64>>(&mut self, key: &str) -> Result<T> {
-        match <[T; 1]>::try_from(self.numbers::<T, Vec<T>>(key)?) {
-            Ok([number]) => Ok(number),
-            Err(_) => Err(self.at.error(format!("parameter `{key}` is one number"))),
-        }
-    }
-
-    pub(super) fn shape(&mut self, key: &str) -> Result<Shape> {
-        self.numbers(key)
-    }
-
-    pub(super) fn dtype(&mut self, key: &str) -> Result<DType> {
-        let values = self.take(key)?;
-        let dtype = if let [name] = values[..] { DType::parse(name) } else { None };
-        dtype.ok_or_else(|| self.at.error(format!("`{key}={}` is no element type", values.join(","))))
-    }
-
-    pub(super) fn pairs(&mut self, key: &str) -> Result<SmallVec<[(usize, usize); 2]>> {
-        let values = self.take(key)?;
-        let pair = |v: &str| v.split_once(':').and_then(|(a, b)| Some((bounded(a)?, bounded(b)?)));
-        values
-            .into_iter()
-            .map(|v| pair(v).ok_or_else(|| self.at.error(format!("`{key}={v}` is no pair such as `1:0`"))))
-            .collect()
-    }
-}
-
-/// A whole number within ±2³¹, so that no arithmetic on a few extents can overflow.
-fn bounded<T: TryFrom<i64>>(text: &str) -> Option<T> {
-    text.parse::<i32>().ok().and_then(|n| T::try_from(i64::from(n)).ok())
 }

@@ -7,29 +7,53 @@
 
 mod cursor;
 
+use cursor::Cursor;
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 
-use cursor::{Cursor, Parameters};
-
-use super::op::{DotAxes, Op};
-use super::{Graph, Node, Operands, ValueId, infer};
+use super::op::Op;
+use super::parameter::Functions;
+use super::{Graph, Node, Operands, ValueId};
 use crate::error::{Error, Result};
 use crate::types::TensorType;
 
-/// The graph that `text` describes.
+/// The graph that `text` describes: its first function. The others are what its ops name (`body=@f1`); a function names
+/// only those that come after it.
 ///
 /// # Errors
 /// Text that is not a graph: with the line and the reason. It never panics.
 pub fn parse(text: &str) -> Result<Graph> {
-    let mut lines = text
+    let lines = text
         .lines()
         .enumerate()
         .map(|(i, line)| Cursor::new(line.split("//").next().unwrap_or("").trim(), i + 1))
         .filter(|cursor| cursor.end().is_err());
-    let mut reader = Reader { graph: Graph::new(), names: HashMap::new() };
+    let mut texts: Vec<Vec<Cursor<'_>>> = Vec::new();
+    for line in lines {
+        match texts.last_mut() {
+            Some(text) if !line.at_function() => text.push(line),
+            _ => texts.push(vec![line]),
+        }
+    }
+    let mut functions = Functions::default();
+    while let Some(lines) = texts.pop() {
+        let head = lines[0];
+        let (name, graph) = function(lines, &functions)?;
+        if texts.is_empty() {
+            return Ok(graph);
+        }
+        if !functions.define(name, graph) {
+            return Err(head.error(format!("@{name} is defined twice")));
+        }
+    }
+    Err(Error::new("graph text: there is none"))
+}
+
+/// A function, and what it is called.
+fn function<'a>(lines: Vec<Cursor<'a>>, functions: &Functions) -> Result<(&'a str, Graph)> {
+    let mut lines = lines.into_iter();
+    let mut reader = Reader { graph: Graph::new(), names: HashMap::new(), functions };
     let head = lines.next().ok_or_else(|| Error::new("graph text: there is none"))?;
-    let results = reader.head(head)?;
+    let (name, results) = reader.head(head)?;
     loop {
         let Some(cursor) = lines.next() else {
             return Err(Error::new("graph text: it ends without `return`"));
@@ -42,22 +66,23 @@ pub fn parse(text: &str) -> Result<Graph> {
     close.expect("}")?;
     close.end()?;
     match lines.next() {
-        Some(cursor) => Err(cursor.expected("nothing after the graph")),
-        None => Ok(reader.graph),
+        Some(cursor) => Err(cursor.expected("nothing after the function")),
+        None => Ok((name, reader.graph)),
     }
 }
 
 /// The graph so far, and what its values are called in the text.
-struct Reader<'a> {
+struct Reader<'a, 'f> {
     graph: Graph,
     names: HashMap<&'a str, ValueId>,
+    functions: &'f Functions,
 }
 
-impl<'a> Reader<'a> {
-    /// `fn main(%0: f32[4], %1: f32[]) -> (f32[4]) {`; gives the types of the results.
-    fn head(&mut self, mut cursor: Cursor<'a>) -> Result<Vec<TensorType>> {
+impl<'a> Reader<'a, '_> {
+    /// `fn main(%0: f32[4], %1: f32[]) -> (f32[4]) {`; gives its name and the types of the results.
+    fn head(&mut self, mut cursor: Cursor<'a>) -> Result<(&'a str, Vec<TensorType>)> {
         cursor.expect("fn")?;
-        cursor.word()?;
+        let name = cursor.word()?;
         cursor.expect("(")?;
         let params = cursor.list(")", |cursor| {
             let name = cursor.name()?;
@@ -73,7 +98,7 @@ impl<'a> Reader<'a> {
         let results = cursor.list(")", Cursor::ty)?;
         cursor.expect("{")?;
         cursor.end()?;
-        Ok(results)
+        Ok((name, results))
     }
 
     /// A value, or `return`, which ends the graph (`true`).
@@ -87,6 +112,9 @@ impl<'a> Reader<'a> {
         cursor.end()?;
         for name in names {
             let id = self.find(name, &cursor)?;
+            if self.graph.node(id).op.results() > 1 {
+                return Err(cursor.error(format!("{name} has several results, and is none")));
+            }
             self.graph.outputs.push(id);
         }
         let actual = self.graph.output_types();
@@ -109,18 +137,22 @@ impl<'a> Reader<'a> {
             "constant" => (Op::Constant(cursor.constant(&ty)?), Operands::new()),
             _ => {
                 let names = cursor.names()?;
-                let mut parameters = cursor.parameters()?;
-                let op = read_op(op_name, &mut parameters)?;
+                let mut parameters = cursor.parameters(self.functions)?;
+                let op = Op::read(op_name, &mut parameters)
+                    .ok_or_else(|| parameters.error(format!("there is no op called `{op_name}`")))??;
                 parameters.none_left()?;
                 let operands: Result<Operands> = names.into_iter().map(|name| self.find(name, &cursor)).collect();
                 (op, operands?)
             }
         };
         cursor.end()?;
-        let inferred = {
-            let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|&x| self.graph.ty(x)).collect();
-            infer(&op, &types).map_err(|why| cursor.error(format!("{op_name}: {why}")))?
-        };
+        if let (Some(&several), false) =
+            (operands.iter().find(|&&x| self.graph.node(x).op.results() > 1), matches!(op, Op::Result(_)))
+        {
+            let what = self.graph.node(several).op.name();
+            return Err(cursor.error(format!("{op_name}: of {what}, only its results can be used")));
+        }
+        let inferred = self.graph.infer(&op, &operands).map_err(|why| cursor.error(format!("{op_name}: {why}")))?;
         if inferred != ty {
             return Err(cursor.error(format!("{op_name} gives {inferred}, but the line says {ty}")));
         }
@@ -140,40 +172,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The op called `name`, with its parameters. This match is over names, so the compiler cannot say that one is
-/// missing: the test below, which prints and parses every sample, does.
-fn read_op(name: &str, p: &mut Parameters<'_>) -> Result<Op> {
-    if let Some(op) = Op::parse_plain(name) {
-        return Ok(op);
-    }
-    if let Some(op) = Op::parse_reduce(name) {
-        return Ok(Op::Reduce(op, p.numbers("axes")?));
-    }
-    if let Some(op) = Op::parse_arg(name) {
-        return Ok(Op::ArgReduce(op, p.number("axis")?));
-    }
-    Ok(match name {
-        "iota" => Op::Iota { dtype: p.dtype("dtype")?, shape: p.shape("shape")?, axis: p.number("axis")? },
-        "convert" => Op::Convert(p.dtype("dtype")?),
-        "bitcast" => Op::Bitcast(p.dtype("dtype")?),
-        "threefry" => Op::Threefry(p.number("word")?),
-        "reshape" => Op::Reshape(p.shape("shape")?),
-        "transpose" => Op::Transpose(p.numbers("perm")?),
-        "broadcast_in_dim" => Op::Broadcast { shape: p.shape("shape")?, dims: p.numbers("dims")? },
-        "slice" => Op::Slice { start: p.numbers("start")?, limit: p.numbers("limit")?, stride: p.numbers("stride")? },
-        "pad" => Op::Pad { low: p.numbers("low")?, high: p.numbers("high")?, interior: p.numbers("interior")? },
-        "concatenate" => Op::Concat(p.number("axis")?),
-        "rev" => Op::Rev(p.numbers("axes")?),
-        "dot_general" => Op::Dot(DotAxes { batch: p.pairs("batch")?, contract: p.pairs("contract")? }),
-        _ => return Err(p.error(format!("there is no op called `{name}`"))),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::array::Array;
-    use crate::graph::{Constant, Literal, samples, verify};
+    use crate::graph::{Constant, Literal, infer, samples, verify};
     use crate::types::DType;
 
     /// One op applied to inputs.
@@ -190,12 +193,12 @@ mod tests {
     #[test]
     fn every_sample_reads_back() {
         for sample in samples() {
-            let graph = graph_of(&sample.op, &sample.operands);
+            let graph = sample.graph();
             let text = graph.to_string();
             let again = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
             verify(&again, "parse").unwrap();
             assert_eq!(again.to_string(), text);
-            assert_eq!(again.nodes.last().unwrap().op, sample.op, "{text}");
+            assert_eq!(again, graph, "{text}");
         }
     }
 
@@ -253,6 +256,19 @@ mod tests {
             ),
             ("%1: f32[2] = neg %0 %0", "line 2: expected the end of the line, found `%0`"),
             ("%1: f32[2] neg %0", "line 2: expected `=`, found `neg %0`"),
+            (
+                "%2: u32[] = literal 1\n%1: u32[] = threefry %2, %2, %2, %2",
+                "line 4: %1 has several results, and is none",
+            ),
+            (
+                "%2: u32[] = literal 1\n%3: u32[] = threefry %2, %2, %2, %2\n%1: u32[] = not %3",
+                "line 4: not: of threefry, only its results can be used",
+            ),
+            (
+                "%2: u32[] = literal 1\n%3: u32[] = threefry %2, %2, %2, %2\n%1: u32[] = result %3 [index=2]",
+                "line 4: result: threefry has 2 results, not a number 2",
+            ),
+            ("%1: f32[2] = result %0 [index=0]", "line 2: result: param has one result, which is itself"),
             ("%1: f32[] = literal 1.0", "line 3: returns (f32[]), but the head says (f32[2])"),
         ];
         for (body, expected) in cases {

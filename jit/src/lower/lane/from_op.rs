@@ -3,7 +3,7 @@
 use super::{
     LaneBinary as B, LaneCompare as C, LaneConvert as V, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary as U, math,
 };
-use crate::graph::{BinaryOp, CompareOp, Literal, Op, ReduceOp, UnaryOp};
+use crate::graph::{BinaryOp, CompareOp, Literal, Op, OpClass, ReduceOp, UnaryOp};
 use crate::types::DType;
 
 impl LaneType {
@@ -23,9 +23,9 @@ pub fn literal(p: &mut LaneProgram, literal: Literal) -> LaneId {
     p.bits(LaneType::of(literal.dtype), literal.bits)
 }
 
-/// The instructions of the elementwise `op` on operands of element type `dtype` (that of the first operand; of the
-/// second for a select). `None` when `op` is not elementwise.
-pub fn lower(p: &mut LaneProgram, op: &Op, dtype: DType, args: &[LaneId]) -> Option<LaneId> {
+/// The instructions of result `index` of the elementwise `op`. `dtype` is the element type of the operand that
+/// [`Op::typed_operand`] names. `None` when `op` is not elementwise.
+pub fn lower(p: &mut LaneProgram, op: &Op, index: u32, dtype: DType, args: &[LaneId]) -> Option<LaneId> {
     Some(match op {
         Op::Unary(op) => unary(p, *op, dtype, args[0]),
         Op::Binary(op) => binary(p, *op, dtype, args[0], args[1]),
@@ -38,24 +38,14 @@ pub fn lower(p: &mut LaneProgram, op: &Op, dtype: DType, args: &[LaneId]) -> Opt
             _ => args[0],
         },
         Op::StopGradient => args[0],
-        Op::Threefry(word) => {
+        Op::Threefry => {
             let (a, b) = math::threefry2x32(p, args[0], args[1], args[2], args[3]);
-            if *word == 0 { a } else { b }
+            if index == 0 { a } else { b }
         }
-        Op::Param(_)
-        | Op::Literal(_)
-        | Op::Constant(_)
-        | Op::Iota { .. }
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Broadcast { .. }
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Concat(_)
-        | Op::Rev(_)
-        | Op::Reduce(..)
-        | Op::ArgReduce(..)
-        | Op::Dot(_) => return None,
+        _ => {
+            debug_assert!(op.class() != OpClass::Elementwise, "{} has no lane program", op.name());
+            return None;
+        }
     })
 }
 

@@ -139,7 +139,7 @@ impl<'a> Scheduler<'a> {
             let (is_element, at) = match &value.op {
                 KernelOp::Load(_, index) | KernelOp::Iota(index) => (changes(index), 0),
                 KernelOp::Literal(_) => (false, 0),
-                KernelOp::Apply(_) => (value.operands.iter().any(|&x| element[x as usize]), last),
+                KernelOp::Apply(..) => (value.operands.iter().any(|&x| element[x as usize]), last),
                 KernelOp::Reduce(_) => (false, last + 1),
             };
             element.push(is_element);
@@ -235,7 +235,7 @@ impl<'a> Scheduler<'a> {
         let mut cost: Vec<usize> = Vec::new();
         for value in &self.kernel.values {
             let own = match &value.op {
-                KernelOp::Apply(_) => {
+                KernelOp::Apply(..) => {
                     // Measured by what it lowers to.
                     let mut p = LaneProgram::new();
                     let args: Vec<LaneId> = value
@@ -296,11 +296,9 @@ impl<'a> Scheduler<'a> {
 
     /// The lane instructions of an `Apply`.
     fn apply(&self, p: &mut LaneProgram, value: &crate::fuse::KernelValue, args: &[LaneId]) -> LaneId {
-        let KernelOp::Apply(op) = &value.op else { unreachable!("only called for Apply") };
-        // The element type that the op works on: its first operand's, a select's second.
-        let of = if matches!(op, crate::graph::Op::Select) { 1 } else { 0 };
-        let dtype = self.kernel.values[value.operands[of] as usize].dtype;
-        from_op::lower(p, op, dtype, args).expect("an elementwise op")
+        let KernelOp::Apply(op, index) = &value.op else { unreachable!("only called for Apply") };
+        let dtype = self.kernel.values[value.operands[op.typed_operand()] as usize].dtype;
+        from_op::lower(p, op, *index, dtype, args).expect("an elementwise op")
     }
 
     /// What is computed once per row after `pass` passes.
@@ -326,7 +324,7 @@ impl<'a> Scheduler<'a> {
             }
         }
         for (v, value) in kernel.values.iter().enumerate() {
-            let computed = matches!(value.op, KernelOp::Load(..) | KernelOp::Iota(_) | KernelOp::Apply(_));
+            let computed = matches!(value.op, KernelOp::Load(..) | KernelOp::Iota(_) | KernelOp::Apply(..));
             if needed[v] && self.ready[v] == pass && computed {
                 wanted.push(v as Slot);
             }
@@ -514,7 +512,7 @@ impl<'a> Scheduler<'a> {
                 }
                 KernelOp::Iota(index) => block.input(Input::Iota(index.clone()), ty),
                 KernelOp::Literal(literal) => from_op::literal(&mut block.program, *literal),
-                KernelOp::Apply(_) => {
+                KernelOp::Apply(..) => {
                     let args: Vec<LaneId> = value.operands.iter().map(|&x| self.lane(block, x)).collect();
                     self.apply(&mut block.program, value, &args)
                 }

@@ -1,5 +1,5 @@
-//! Rules for arithmetic: neutral and absorbing operands, literals together, signs, powers, and constants that are one
-//! literal everywhere.
+//! Rules for arithmetic: identity and absorbing operands, reassociation of literals, signs, powers, and splat
+//! constants.
 
 use super::{Rewrite, Rule};
 use crate::graph::{BinaryOp, Literal, Op, UnaryOp, ValueId};
@@ -26,16 +26,16 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "power", apply: power },
 ];
 
-/// `stop_gradient x = x`: it only speaks to autodiff, which is over.
+/// `stop_gradient x = x`: it matters to autodiff only, which has run.
 fn stop_gradient(_: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     matches!(op, Op::StopGradient).then(|| x[0])
 }
 
-/// A constant whose elements are all equal is the broadcast of one literal.
+/// A constant whose elements are all equal is a splat of a literal.
 fn equal_elements(w: &mut Rewrite<'_>, op: &Op, _: &[ValueId]) -> Rewritten {
     let Op::Constant(constant) = op else { return None };
     let (bytes, size) = (constant.0.bytes(), constant.0.ty().dtype.size());
-    // Shifted by one element, the bytes are the same. Ends at the first difference, so it is cheap where it fails.
+    // The bytes equal themselves shifted by one element. The comparison stops at the first difference.
     let literal = literal(&constant.0)?;
     if bytes[size..] != bytes[..bytes.len() - size] {
         return None;
@@ -43,14 +43,14 @@ fn equal_elements(w: &mut Rewrite<'_>, op: &Op, _: &[ValueId]) -> Rewritten {
     w.full(literal, &constant.0.ty().shape.clone())
 }
 
-/// `c ∘ x = x ∘ c` for commutative ops: the other rules look for literals on the right only.
+/// `c ∘ x = x ∘ c` for commutative ops: the other rules match literals on the right only.
 fn literal_right(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Binary(binary) = op else { return None };
     let swaps = is_commutative(*binary) && w.literal(x[0]).is_some() && w.literal(x[1]).is_none();
     if swaps { w.add(op.clone(), &[x[1], x[0]]) } else { None }
 }
 
-/// `(x ∘ c) ∘ d = x ∘ (c ∘ d)` where `∘` is associative to the bit: integers, truth values, and max and min of anything.
+/// `(x ∘ c) ∘ d = x ∘ (c ∘ d)` where `∘` is exactly associative: on integers and bools, and max and min of any type.
 fn literals_together(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Binary(binary) = op else { return None };
     let associative = match binary {
@@ -69,7 +69,7 @@ fn literals_together(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
         return None;
     }
     let [inner, c] = w.node(x[0]).operands[..] else { return None };
-    // Computed here and not left to `fold`, or a long chain would take a round for each of its links.
+    // Evaluated here rather than in `fold`, which would need a round for each link of a long chain.
     let literal = on_literals(op, &[w.literal(c)?, w.literal(x[1])?], w.dtype(c))?;
     let literal = w.full(literal, &w.shape(c).clone())?;
     w.add(op.clone(), &[inner, literal])
@@ -78,7 +78,8 @@ fn literals_together(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
 /// `x + 0 = x - 0 = x * 1 = x / 1 = x`, `x & ~0 = x | 0 = x ^ 0 = x`, `x << 0 = x >> 0 = x`, `x^1 = x`,
 /// `max(x, least) = min(x, greatest) = x`.
 ///
-/// For floats `-0 + 0` is `+0` and so is `-0 - -0`: as XLA does, the sign of that zero is given up. All else is exact.
+/// For floats `-0 + 0` is `+0` and so is `-0 - -0`: as in XLA, the sign of that zero is not preserved. All else is
+/// exact.
 fn neutral(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Binary(binary) = op else { return None };
     let right = w.literal(x[1])?;
@@ -95,7 +96,7 @@ fn neutral(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     is_neutral.then_some(x[0])
 }
 
-/// `x * 0 = x & 0 = 0` and `x | ~0 = ~0`, for integers and truth values only: a float may be NaN. `x^0 = 1` even then.
+/// `x * 0 = x & 0 = 0` and `x | ~0 = ~0`, for integers and bools only: a float can be NaN. `x^0 = 1` holds for NaN too.
 fn absorbing(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Binary(binary) = op else { return None };
     let right = w.literal(x[1])?;
@@ -122,7 +123,7 @@ fn absorbing(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     is_absorbing.then_some(x[1])
 }
 
-/// `max(x, x) = min(x, x) = x & x = x | x = x`; `x - x = x ^ x = 0`, for integers and truth values only, since the
+/// `max(x, x) = min(x, x) = x & x = x | x = x`; `x - x = x ^ x = 0`, for integers and bools only, since the
 /// difference of two infinities is NaN.
 fn same_operands(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Binary(binary) = op else { return None };
@@ -147,7 +148,7 @@ fn same_operands(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     }
 }
 
-/// `0 - x = -x` for integers and `-0 - x = -x` for floats (`+0 - +0` is `+0`, so that one stays).
+/// `0 - x = -x` for integers and `-0 - x = -x` for floats (not `+0 - x`, since `+0 - +0` is `+0`).
 fn zero_minus(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     if *op != Op::Binary(BinaryOp::Sub) {
         return None;
@@ -190,7 +191,7 @@ fn double_negation(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     applies.then(|| w.operand(x[0]))
 }
 
-/// What `x` is the negation of.
+/// The operand of the negation `x`.
 fn negated(w: &Rewrite<'_>, x: ValueId) -> Option<ValueId> {
     (*w.op(x) == Op::Unary(UnaryOp::Neg)).then(|| w.operand(x))
 }
@@ -218,7 +219,7 @@ fn negated_factors(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
             return w.add(op.clone(), &[inner, y]);
         }
         (op, inner, x[1])
-    } else if *op == Op::Unary(UnaryOp::Neg) && *w.op(x[0]) == MUL && w.is_single(x[0]) {
+    } else if *op == Op::Unary(UnaryOp::Neg) && *w.op(x[0]) == MUL && w.has_one_use(x[0]) {
         let [inner, c] = w.node(x[0]).operands[..] else { return None };
         (&MUL, inner, c)
     } else {
@@ -231,8 +232,8 @@ fn negated_factors(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
 
 /// `x^2 = x·x`, `x^-1 = 1/x` (both rounded once, as the power is) and `x^0.5 = √x`.
 ///
-/// The square root differs from the power at -0 and -∞, where it gives -0 and NaN in place of +0 and +∞. NumPy and
-/// PyTorch make the same exchange.
+/// The square root differs from the power at -0 and -∞, where it gives -0 and NaN instead of +0 and +∞. NumPy and
+/// PyTorch do the same.
 fn power(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     if *op != Op::Binary(BinaryOp::Pow) {
         return None;
@@ -250,7 +251,7 @@ fn power(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     }
 }
 
-/// An example of every rule: its name, the inputs, the value before, the value after.
+/// An example of every rule: its name, the inputs, the value before and after.
 #[cfg(test)]
 pub(super) const CASES: &[super::tests::Case] = &[
     ("stop_gradient", "%0: f32[4]", "%r: f32[4] = stop_gradient %0", "%0"),

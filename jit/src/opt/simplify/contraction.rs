@@ -1,5 +1,5 @@
-//! Rules for ops that sum up: reductions over nothing, over unit axes, over repetitions, twice; and contractions of
-//! transposed operands. Contractions over a broadcast batch are left alone.
+//! Rules for reductions over no axes, over unit axes, of broadcasts and of reductions; and for contractions of
+//! transposed operands. Not done: contractions over a broadcast batch.
 
 use super::{Rewrite, Rule};
 use crate::graph::{BinaryOp, DotAxes, Literal, Op, ReduceOp, ValueId};
@@ -15,12 +15,12 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "contract a transpose", apply: dot_transpose },
 ];
 
-/// A reduction over no axes. (A sum starts from +0 and so makes +0 of -0, but that of one element is the element.)
+/// A reduction over no axes. (A sum starts from +0, which turns -0 into +0, but the sum of one element is the element.)
 fn reduce_nothing(_: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     matches!(op, Op::Reduce(_, axes) if axes.is_empty()).then(|| x[0])
 }
 
-/// A reduction over axes of one element drops them.
+/// A reduction over unit axes is a reshape.
 fn reduce_units(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Reduce(_, axes) = op else { return None };
     let shape = w.shape(x[0]);
@@ -31,14 +31,13 @@ fn reduce_units(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.reshape(x[0], &shape)
 }
 
-/// A reduction of a reduction by the same op is one over the axes of both, where that is less work: if the first result
-/// is not used elsewhere. Not so sums and products of floats, which would be added up in another order then: it would
-/// depend on what else the program computes.
+/// A reduction of a reduction by the same op is one over the axes of both, if the inner result has no other use. Sums
+/// and products of floats are excluded: their order of evaluation would depend on the rest of the program.
 fn reduce_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Reduce(reduction, axes) = op else { return None };
     let Op::Reduce(first, first_axes) = w.op(x[0]) else { return None };
     let rounds = w.dtype(x[0]).is_float() && matches!(reduction, ReduceOp::Sum | ReduceOp::Prod);
-    if first != reduction || rounds || !w.is_single(x[0]) {
+    if first != reduction || rounds || !w.has_one_use(x[0]) {
         return None;
     }
     let inner = w.operand(x[0]);
@@ -49,17 +48,17 @@ fn reduce_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.add(Op::Reduce(*reduction, all), &[inner])
 }
 
-/// `reduce (broadcast x) = broadcast (reduce x)` over the axes of `x`: there is less to reduce before. The other axes
-/// that are reduced repeat every element `n` times: a sum is `n` times the sum then, an extreme or a conjunction stays
-/// as it is. (`n` is not 0: the reduction of nothing is another thing. A product would be a power: it stays.)
+/// `reduce (broadcast x) = broadcast (reduce x)` over the axes of `x`, which has fewer elements. The other reduced axes
+/// repeat every element `n` times: a sum is multiplied by `n`; max, min, and, or do not change. `n` is not 0. A product
+/// would be a power and is excluded.
 ///
-/// A product with `n` rounds once where the sum would round `n` times: it may differ in the last bits, to the better.
+/// The multiplication by `n` rounds once, the sum up to `n` times: the result can differ in the last bits.
 fn reduce_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Reduce(reduction, axes) = op else { return None };
     let Op::Broadcast { shape, dims } = w.op(x[0]) else { return None };
     let (shape, dims) = (shape.clone(), dims.clone());
     let inner = w.operand(x[0]);
-    // The axes that repeat: those that x does not have, or has with extent 1.
+    // The broadcast axes: those that x does not have, or has with extent 1.
     let repeats = |axis: usize| {
         let own = dims.iter().position(|&dim| dim == axis);
         own.is_none_or(|own| w.shape(inner)[own] != shape[axis])
@@ -78,21 +77,21 @@ fn reduce_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let mut result = w.add(Op::Reduce(*reduction, own), &[inner])?;
     if times_n {
         let dtype = w.dtype(result);
-        // Integers wrap: only the low 32 bits of the number matter.
+        // Integers wrap: only the low 32 bits of `n` matter.
         let bits = u64::from(n as u32);
         let n = if dtype.is_float() { Literal::new(dtype, n as f64) } else { Literal { dtype, bits } };
         let n = w.full(n, &w.shape(result).clone())?;
         result = w.add(Op::Binary(BinaryOp::Mul), &[result, n])?;
     }
-    // Back to the axes that are not reduced, of which x may not have had all.
+    // Broadcast to the axes that are not reduced, some of which x may not have.
     let kept: Axes = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
     let kept_shape: Axes = kept.iter().map(|&axis| shape[axis]).collect();
     let kept_dims: Axes = dims.iter().filter_map(|dim| kept.iter().position(|axis| axis == dim)).collect();
     w.broadcast(result, &kept_shape, &kept_dims)
 }
 
-/// A contraction of a transposed operand is one of the operand with its axes renamed, where the free axes keep their
-/// order. The same products are summed in the same order.
+/// A contraction of a transposed operand is a contraction of the operand with permuted axes, if the free axes keep
+/// their order. The products and the order of the sum do not change.
 fn dot_transpose(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Dot(axes) = op else { return None };
     for side in [0, 1] {
@@ -111,7 +110,7 @@ fn dot_transpose(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     None
 }
 
-/// An example of every rule: its name, the inputs, the value before, the value after.
+/// An example of every rule: its name, the inputs, the value before and after.
 #[cfg(test)]
 pub(super) const CASES: &[super::tests::Case] = &[
     ("reduce over nothing", "%0: f32[2]", "%r: f32[2] = reduce_sum %0 [axes=]", "%0"),

@@ -1,8 +1,8 @@
-//! Rules for elementwise ops that do no arithmetic: selections, conversions, bitcasts; and elementwise ops on
-//! broadcasts, which are done before broadcasting.
+//! Rules for elementwise ops without arithmetic: `select`, conversions and bitcasts; and for elementwise ops on
+//! broadcasts, which move before the broadcast.
 
 use super::{Rewrite, Rule};
-use crate::graph::{Op, UnaryOp, ValueId};
+use crate::graph::{Node, Op, OpClass, UnaryOp, ValueId};
 use crate::types::DType;
 
 type Rewritten = Option<ValueId>;
@@ -51,14 +51,14 @@ fn select_bool(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     }
 }
 
-/// A conversion to the type that it has already.
+/// A conversion to the same type.
 fn convert_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     matches!(op, Op::Convert(to) if *to == w.dtype(x[0])).then(|| x[0])
 }
 
-/// `to C (to B x) = to C x` where `B` holds every value of `x`, and going there does not change how `C` takes it:
-/// truth values by way of anything, f32 by way of f64, integers by way of f64 back to themselves, f32 or bool. (Between
-/// i32 and u32 integers wrap, but floats saturate.)
+/// `to C (to B x) = to C x` where `B` represents every value of `x`, and the conversion to `C` does not depend on `B`:
+/// bool through any type, f32 through f64, integers through f64 to themselves, f32 or bool. (Conversions between i32
+/// and u32 wrap, those from floats saturate.)
 fn convert_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Convert(to) = *op else { return None };
     let Op::Convert(by) = *w.op(x[0]) else { return None };
@@ -73,7 +73,7 @@ fn convert_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     if exact { w.add(Op::Convert(to), &[inner]) } else { None }
 }
 
-/// A bitcast to the type that it has already.
+/// A bitcast to the same type.
 fn bitcast_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     matches!(op, Op::Bitcast(to) if *to == w.dtype(x[0])).then(|| x[0])
 }
@@ -84,14 +84,24 @@ fn bitcast_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     if applies { w.add(op.clone(), &[w.operand(x[0])]) } else { None }
 }
 
-/// `f(broadcast x, broadcast y) = broadcast f(x, y)` for elementwise `f`, where the operands repeat along the same
-/// axes: done once instead of once per repetition. Scalars repeat along all axes, so they go with anything.
+/// `f(broadcast x, broadcast y) = broadcast f(x, y)` for elementwise `f`, if the operands are broadcast along the same
+/// axes: computed once per element before the broadcast. Scalars are broadcast along all axes and match any operand.
 fn broadcast_last(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
-    if !is_elementwise(op) || x.is_empty() {
-        return None;
+    match op.class() {
+        // One of several results.
+        OpClass::Projection => {
+            let Node { op: of, operands, .. } = w.node(x[0]).clone();
+            if of.class() == OpClass::Elementwise { broadcast_result(w, &of, &operands, Some(op)) } else { None }
+        }
+        OpClass::Elementwise if op.results() == 1 => broadcast_result(w, op, x, None),
+        _ => None,
     }
+}
+
+/// As [`broadcast_last`]; `projection` is the result that is asked for, where there are several.
+fn broadcast_result(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId], projection: Option<&Op>) -> Rewritten {
     let shape = w.shape(x[0]).clone();
-    // The operand that is not a scalar everywhere decides along which axes to repeat.
+    // The operand that is not a splat determines the broadcast axes.
     let model = *x.iter().find(|&&x| w.splat(x).is_none()).unwrap_or(&x[0]);
     let Op::Broadcast { dims, .. } = w.op(model) else { return None };
     let dims = dims.clone();
@@ -111,33 +121,14 @@ fn broadcast_last(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
             None => w.operand(x),
         });
     }
-    let result = w.add(op.clone(), &operands)?;
+    let mut result = w.add(op.clone(), &operands)?;
+    if let Some(projection) = projection {
+        result = w.add(projection.clone(), &[result])?;
+    }
     w.broadcast(result, &shape, &dims)
 }
 
-/// Is an element of the result a function of the elements at the same place?
-fn is_elementwise(op: &Op) -> bool {
-    match op {
-        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select => true,
-        Op::Convert(_) | Op::Bitcast(_) | Op::StopGradient | Op::Threefry(_) => true,
-        Op::Param(_)
-        | Op::Literal(_)
-        | Op::Constant(_)
-        | Op::Iota { .. }
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Broadcast { .. }
-        | Op::Slice { .. }
-        | Op::Pad { .. }
-        | Op::Concat(_)
-        | Op::Rev(_)
-        | Op::Reduce(..)
-        | Op::ArgReduce(..)
-        | Op::Dot(_) => false,
-    }
-}
-
-/// An example of every rule: its name, the inputs, the value before, the value after.
+/// An example of every rule: its name, the inputs, the value before and after.
 #[cfg(test)]
 pub(super) const CASES: &[super::tests::Case] = &[
     (

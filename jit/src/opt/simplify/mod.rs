@@ -1,40 +1,36 @@
-//! Algebraic simplification: named local rules, applied while the graph is built anew.
+//! Algebraic simplification: named peephole rules, applied while the graph is rebuilt.
 //!
-//! A rule looks at an op and its (already simplified) operands and may give another value in place of the result, built
-//! from ops that are simplified in turn. Rules for writing rules: the right side is never more work than the left,
-//! whatever else uses the operands; no rule undoes another; results keep their bits, and where they do not, the rule
-//! says so and why that is accepted. The rules stand in files by what they are about: `arithmetic`, `elementwise`,
-//! `movement`, `contraction`. Autodiff is over when this runs.
+//! A rule matches an op and its simplified operands and may return a replacement for the result. The ops of the
+//! replacement are simplified in turn. Requirements on a rule: the replacement is never more expensive, whatever the
+//! other uses of the operands; no rule undoes another; results are bit-identical, or the rule documents the difference.
+//! The rules are grouped into `arithmetic`, `elementwise`, `movement` and `contraction`. This pass runs after autodiff.
 
 mod arithmetic;
 mod contraction;
 mod elementwise;
 mod movement;
 
-use smallvec::SmallVec;
-
 use super::rebuild::{Rebuild, rebuild};
-use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId, infer};
+use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId};
 use crate::types::{Axes, DType, Shape, TensorType};
 
-/// The graph with every rule applied until none does.
+/// Applies the rules until none matches.
 pub fn simplify(graph: &Graph) -> Graph {
     simplify_counting(graph).0
 }
 
-/// A rewrite: what it is called and what it does. `apply` sees the op and its operands, and gives the value that takes
-/// the place of the result, of the same type.
+/// A rewrite rule. `apply` gets the op and its operands and returns the replacement for the result, of the same type.
 struct Rule {
     name: &'static str,
     apply: fn(&mut Rewrite<'_>, &Op, &[ValueId]) -> Option<ValueId>,
 }
 
-/// Every rule, in the order in which they are tried.
+/// All rules, in the order in which they are tried.
 fn rules() -> impl Iterator<Item = &'static Rule> {
     [arithmetic::RULES, elementwise::RULES, movement::RULES, contraction::RULES].into_iter().flatten()
 }
 
-/// As [`simplify`], and how often each rule applied.
+/// As [`simplify`], and returns how often each rule was applied.
 fn simplify_counting(graph: &Graph) -> (Graph, Vec<u32>) {
     let mut applied = vec![0; rules().count()];
     let new = rebuild(graph, |new, node, operands| {
@@ -44,10 +40,10 @@ fn simplify_counting(graph: &Graph) -> (Graph, Vec<u32>) {
     (new, applied)
 }
 
-/// Rules rewrite to ops that are simplified in turn, never deeper than this: a guard against rules that undo each other.
+/// The limit on the recursion depth of rewrites: a guard against rules that undo each other.
 const MAX_DEPTH: u32 = 32;
 
-/// The new graph as rules see it, and add to it.
+/// The interface of rules to the new graph.
 struct Rewrite<'a> {
     new: &'a mut Rebuild,
     applied: &'a mut [u32],
@@ -73,12 +69,9 @@ impl Rewrite<'_> {
         self.new.intern(op.clone(), operands, ty.clone())
     }
 
-    /// The simplified value of an op. `None` only where a rule made an ill-typed op: then the rule does not apply.
+    /// Adds an op, simplified. `None` if the op is ill-typed, in which case the rule does not apply.
     fn add(&mut self, op: Op, operands: &[ValueId]) -> Option<ValueId> {
-        let inferred = {
-            let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|&x| self.ty(x)).collect();
-            infer(&op, &types)
-        };
+        let inferred = self.new.graph().infer(&op, operands);
         match inferred {
             Ok(ty) => Some(self.simplified(&op, Operands::from_slice(operands), &ty)),
             Err(why) => {
@@ -96,7 +89,7 @@ impl Rewrite<'_> {
         &self.node(x).op
     }
 
-    /// The first operand of `x`, which has one.
+    /// The first operand of `x`, which must have one.
     fn operand(&self, x: ValueId) -> ValueId {
         self.node(x).operands[0]
     }
@@ -113,28 +106,28 @@ impl Rewrite<'_> {
         self.node(x).ty.dtype
     }
 
-    /// See [`Rebuild::is_single`].
-    fn is_single(&self, x: ValueId) -> bool {
-        self.new.is_single(x)
+    /// See [`Rebuild::has_one_use`].
+    fn has_one_use(&self, x: ValueId) -> bool {
+        self.new.has_one_use(x)
     }
 
-    /// The scalar that every element of `x` is.
+    /// The scalar that `x` is a splat of.
     fn splat(&self, x: ValueId) -> Option<ValueId> {
         let repeats = matches!(self.op(x), Op::Broadcast { dims, .. } if dims.is_empty());
         if repeats { Some(self.operand(x)) } else { (self.ty(x).rank() == 0).then_some(x) }
     }
 
-    /// The literal that every element of `x` is.
+    /// The literal that `x` is a splat of.
     fn literal(&self, x: ValueId) -> Option<Literal> {
         if let Op::Literal(literal) = self.op(self.splat(x)?) { Some(*literal) } else { None }
     }
 
-    /// Is every element of `x` equal to `value`? (So -0 is 0.)
+    /// Whether `x` is a splat of `value`. -0 equals 0.
     fn is_all(&self, x: ValueId, value: f64) -> bool {
         self.literal(x).is_some_and(|literal| literal.value() == value)
     }
 
-    /// A tensor of `shape` that is `literal` everywhere.
+    /// A splat of `literal` of this shape.
     fn full(&mut self, literal: Literal, shape: &[usize]) -> Option<ValueId> {
         let scalar = self.add(Op::Literal(literal), &[])?;
         self.broadcast(scalar, shape, &[])
@@ -149,7 +142,7 @@ impl Rewrite<'_> {
     }
 }
 
-/// Some array of this type, the same for the same seed: small integers and halves, so that sums are exact.
+/// A pseudo-random array of this type: small integers and halves, so that sums are exact.
 #[cfg(test)]
 pub(super) fn random(ty: &TensorType, seed: u64) -> crate::array::Array {
     use crate::array::Array;
@@ -178,13 +171,13 @@ mod tests {
     use crate::interp::interpret;
     use crate::opt::dce;
 
-    /// A case of a rule: its name, the inputs, the lines of a body that ends with `%r`, and the lines that should
-    /// become of it, numbered from the inputs on. Ends with `%r` too, or with an input.
+    /// A test case of a rule: its name, the inputs, the lines of a body that ends with `%r`, and the expected lines,
+    /// numbered after the inputs. They end with `%r` too, or with an input.
     pub(super) type Case = (&'static str, &'static str, &'static str, &'static str);
 
     fn graph_of(inputs: &str, body: &str) -> Graph {
         let last = body.split(';').next_back().unwrap().trim();
-        // A body that is only the name of a value returns it.
+        // A body that is the name of a value returns it.
         let (lines, result) = match last.split_once(':') {
             Some((name, _)) => (body, name),
             None => (body.rsplit_once(';').map_or("", |(lines, _)| lines), last),
@@ -237,16 +230,16 @@ mod tests {
             ("%0: f32[]", "%1: f32[] = literal 1.7014118e38; %r: f32[] = div %0, %1"),
             // i32 and u32 wrap into each other, but floats saturate.
             ("%0: i32[]", "%1: f64[] = convert %0 [dtype=f64]; %r: u32[] = convert %1 [dtype=u32]"),
-            // A product of n equal factors is a power.
+            // A product of n equal factors is a power, which is not a multiplication.
             ("%0: f32[]", "%1: f32[3] = broadcast_in_dim %0 [shape=3, dims=]; %r: f32[] = reduce_prod %1 [axes=0]"),
-            // The sum of nothing is 0 even where x is NaN.
+            // An empty sum is 0 even if x is NaN.
             ("%0: f32[]", "%1: f32[0] = broadcast_in_dim %0 [shape=0, dims=]; %r: f32[] = reduce_sum %1 [axes=0]"),
-            // The free axes of the result would change places.
+            // The free axes of the result would be swapped.
             (
                 "%0: f32[2,3,4]; %1: f32[4]",
                 "%2: f32[3,2,4] = transpose %0 [perm=1,0,2]; %r: f32[3,2] = dot_general %2, %1 [batch=, contract=2:0]",
             ),
-            // Not the same number along both axes.
+            // Different literals along the two axes.
             ("%0: f32[3]", "%1: f32[2,3] = broadcast_in_dim %0 [shape=2,3, dims=1]; %r: f32[6] = reshape %1 [shape=6]"),
         ];
         for (inputs, body) in cases {
@@ -257,7 +250,7 @@ mod tests {
 
     #[test]
     fn shared_values_are_not_computed_twice() {
-        // The extremes along one axis are a result themselves: to reduce them is less work than starting over.
+        // The inner maximum is a result itself: reducing it is cheaper than reducing the operand again.
         let text = "fn main(%0: f32[3,4]) -> (f32[3], f32[]) {
   %1: f32[3] = reduce_max %0 [axes=1]
   %2: f32[] = reduce_max %1 [axes=0]

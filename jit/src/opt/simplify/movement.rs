@@ -1,5 +1,5 @@
-//! Rules for ops that only move elements: what does nothing goes, two become one, a broadcast takes over what moves it,
-//! and what only adds, drops or moves axes of extent 1 becomes a reshape.
+//! Rules for data movement ops: no-ops are removed, two ops of one kind are merged, movement of a broadcast becomes a
+//! broadcast, and ops that only insert, remove or permute unit axes become a reshape.
 
 use smallvec::SmallVec;
 
@@ -34,8 +34,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "reverse twice", apply: rev_twice },
 ];
 
-/// A scalar everywhere is one wherever its copies go: reshape, transpose, slice and rev give the broadcast of the scalar
-/// to the new shape.
+/// Movement of a splat is a splat: reshape, transpose, slice and rev become a broadcast of the scalar to the new shape.
 fn moved_scalar(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let shape = match op {
         Op::Reshape(shape) => shape.clone(),
@@ -44,30 +43,14 @@ fn moved_scalar(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
             (0..start.len()).map(|axis| (limit[axis] - start[axis]).div_ceil(stride[axis])).collect()
         }
         Op::Rev(_) => w.shape(x[0]).clone(),
-        Op::Param(_)
-        | Op::Literal(_)
-        | Op::Constant(_)
-        | Op::Iota { .. }
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Compare(_)
-        | Op::Select
-        | Op::Convert(_)
-        | Op::Bitcast(_)
-        | Op::StopGradient
-        | Op::Threefry(_)
-        | Op::Broadcast { .. }
-        | Op::Pad { .. }
-        | Op::Concat(_)
-        | Op::Reduce(..)
-        | Op::ArgReduce(..)
-        | Op::Dot(_) => return None,
+        // A broadcast of a broadcast is another rule's.
+        _ => return None,
     };
     let scalar = w.splat(x[0])?;
     w.broadcast(scalar, &shape, &[])
 }
 
-/// A reshape to the shape that it has already.
+/// A reshape to the same shape.
 fn reshape_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     matches!(op, Op::Reshape(shape) if shape == w.shape(x[0])).then(|| x[0])
 }
@@ -78,15 +61,15 @@ fn reshape_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     if applies { w.add(op.clone(), &[w.operand(x[0])]) } else { None }
 }
 
-/// A reshape that only adds or drops unit axes of a broadcast is a broadcast to the new shape, of the operand without
-/// the unit axes that were unit axes of the broadcast, too.
+/// A reshape of a broadcast that only inserts or removes unit axes is a broadcast to the new shape. The operand loses
+/// the unit axes that are unit axes of the broadcast too.
 fn reshape_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Reshape(to) = op else { return None };
     let Op::Broadcast { shape, dims } = w.op(x[0]) else { return None };
     if !others(shape).eq(others(to)) {
         return None;
     }
-    // Where each axis of `shape` that is no unit axis goes in `to`.
+    // The axis of `to` for each axis of `shape` that is not a unit axis.
     let mut place = Shape::from_elem(0, shape.len());
     for ((from, _), (axis, _)) in others_with_axes(shape).zip(others_with_axes(to)) {
         place[from] = axis;
@@ -99,22 +82,22 @@ fn reshape_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.broadcast(inner, to, &dims)
 }
 
-/// The extents of the axes that are no unit axes.
+/// The extents other than 1.
 fn others(shape: &[usize]) -> impl Iterator<Item = usize> {
     shape.iter().copied().filter(|&extent| extent != 1)
 }
 
-/// As [`others`], with the axes before the extents.
+/// As [`others`], as pairs of axis and extent.
 fn others_with_axes(shape: &[usize]) -> impl Iterator<Item = (usize, usize)> {
     shape.iter().copied().enumerate().filter(|&(_, extent)| extent != 1)
 }
 
-/// A transposition that leaves every axis in its place.
+/// A transpose by the identity permutation.
 fn transpose_nothing(_: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     matches!(op, Op::Transpose(perm) if perm.iter().copied().eq(0..perm.len())).then(|| x[0])
 }
 
-/// Axis `i` of the result is axis `perm[i]` of the first transposition, which is axis `first[perm[i]]` of its operand.
+/// Axis `i` of the result is axis `perm[i]` of the first transpose, which is axis `first[perm[i]]` of its operand.
 fn transpose_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Transpose(perm) = op else { return None };
     let Op::Transpose(first) = w.op(x[0]) else { return None };
@@ -122,7 +105,7 @@ fn transpose_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.add(Op::Transpose(perm), &[w.operand(x[0])])
 }
 
-/// A transposition that keeps the order of all axes but those of extent 1 keeps the order of the elements.
+/// A transpose that permutes unit axes only keeps the order of the elements: a reshape.
 fn transpose_units(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Transpose(perm) = op else { return None };
     let shape = w.shape(x[0]);
@@ -133,13 +116,13 @@ fn transpose_units(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.reshape(x[0], &shape)
 }
 
-/// `transpose (broadcast x) = broadcast (transpose x)`: there is less to transpose before, and nothing at all where the
-/// axes of `x` keep their order.
+/// `transpose (broadcast x) = broadcast (transpose x)`: `x` has fewer elements, and no transpose is left if its
+/// axes keep their order.
 fn transpose_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Transpose(perm) = op else { return None };
     let Op::Broadcast { shape, dims } = w.op(x[0]) else { return None };
     let shape: Shape = perm.iter().map(|&axis| shape[axis]).collect();
-    // The axes of x, in the order of their places in the result.
+    // The axes of x, ordered by their position in the result.
     let mut moved: SmallVec<[(usize, usize); 4]> =
         (0..perm.len()).filter_map(|place| Some((place, dims.iter().position(|&dim| dim == perm[place])?))).collect();
     moved.sort_unstable();
@@ -148,12 +131,12 @@ fn transpose_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten
     w.broadcast(inner, &shape, &dims)
 }
 
-/// `(x y)ᵀ = yᵀ xᵀ`: a transposition that exchanges the free axes of the two operands of a contraction is the
-/// contraction of the operands in the other order. The same products are summed in the same order.
+/// `(x y)ᵀ = yᵀ xᵀ`: a transpose that swaps the free axes of the two operands of a contraction is the contraction of
+/// the swapped operands. The products and the order of the sum do not change.
 fn transpose_dot(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Transpose(perm) = op else { return None };
     let Op::Dot(axes) = w.op(x[0]) else { return None };
-    if !w.is_single(x[0]) {
+    if !w.has_one_use(x[0]) {
         return None;
     }
     let [left, right] = w.node(x[0]).operands[..] else { return None };
@@ -168,7 +151,7 @@ fn transpose_dot(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.add(Op::Dot(axes), &[right, left])
 }
 
-/// A broadcast to the shape that it has already.
+/// A broadcast to the same shape.
 fn broadcast_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     matches!(op, Op::Broadcast { shape, .. } if shape == w.shape(x[0])).then(|| x[0])
 }
@@ -181,8 +164,7 @@ fn broadcast_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.broadcast(w.operand(x[0]), shape, &dims)
 }
 
-/// A broadcast that repeats nothing only adds unit axes: a reshape. Scalars stay broadcasts, which the other rules
-/// look for.
+/// A broadcast that only inserts unit axes is a reshape. Broadcasts of scalars stay, since other rules match them.
 fn broadcast_units(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Broadcast { shape, .. } = op else { return None };
     let applies = w.ty(x[0]).rank() > 0 && others(w.shape(x[0])).eq(others(shape));
@@ -199,7 +181,7 @@ fn broadcast_one(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.broadcast(scalar, shape, &[])
 }
 
-/// A broadcast of a reshape that only adds unit axes is a broadcast of what was reshaped.
+/// A broadcast of a reshape that only inserts unit axes is a broadcast of the reshape's operand.
 fn broadcast_reshape(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Broadcast { shape, dims } = op else { return None };
     if !matches!(w.op(x[0]), Op::Reshape(_)) {
@@ -221,7 +203,7 @@ fn broadcast_reshape(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.broadcast(inner, shape, &places)
 }
 
-/// A slice of everything: no slice but that one keeps the shape.
+/// A slice of the whole operand, which is the only slice that keeps the shape.
 fn slice_everything(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Slice { start, limit, stride } = op else { return None };
     let keeps = |axis: usize| (limit[axis] - start[axis]).div_ceil(stride[axis]) == w.shape(x[0])[axis];
@@ -237,9 +219,9 @@ fn slice_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     for axis in 0..start.len() {
         let count = (limit[axis] - start[axis]).div_ceil(stride[axis]);
         let begin = first_start[axis] + start[axis] * first_stride[axis];
-        // With fewer than two elements no step is taken, and one of any size may have been asked for.
+        // With fewer than two elements the stride is not used and can be arbitrary.
         let step = if count < 2 { 1 } else { stride[axis] * first_stride[axis] };
-        // The limit is one past the last element; of no elements, any limit within the operand will do.
+        // The limit is one past the last element. For no elements, any limit within the operand is valid.
         let begin = if count == 0 { 0 } else { begin };
         starts.push(begin);
         limits.push(if count == 0 { 0 } else { begin + (count - 1) * step + 1 });
@@ -248,7 +230,7 @@ fn slice_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.add(Op::Slice { start: starts, limit: limits, stride: strides }, &[w.operand(x[0])])
 }
 
-/// A pad of no width. Between fewer than two elements there is nothing to pad.
+/// A pad of width 0. Interior padding applies between elements only, so it has no effect on fewer than two.
 fn pad_nothing(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Pad { low, high, interior } = op else { return None };
     let shape = w.shape(x[0]);
@@ -256,7 +238,7 @@ fn pad_nothing(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     (0..low.len()).all(nothing).then(|| x[0])
 }
 
-/// A scalar everywhere, padded with the same scalar.
+/// A splat, padded with the same scalar.
 fn pad_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Pad { low, high, interior } = op else { return None };
     if w.splat(x[0])? != x[1] {
@@ -275,7 +257,7 @@ fn concat_one(_: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     (matches!(op, Op::Concat(_)) && x.len() == 1).then(|| x[0])
 }
 
-/// A concatenation of one scalar, everywhere in every operand.
+/// A concatenation of splats of the same scalar.
 fn concat_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Concat(axis) = op else { return None };
     let scalar = w.splat(x[0])?;
@@ -287,7 +269,7 @@ fn concat_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.broadcast(scalar, &shape, &[])
 }
 
-/// Reversing an axis of one element does nothing.
+/// Reversal of a unit axis has no effect.
 fn rev_units(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Rev(axes) = op else { return None };
     let kept: Axes = axes.iter().copied().filter(|&axis| w.shape(x[0])[axis] > 1).collect();
@@ -300,7 +282,7 @@ fn rev_units(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     }
 }
 
-/// Of two reversals, the axes that only one of them reverses remain.
+/// Two reversals reverse the axes that are in exactly one of them.
 fn rev_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Rev(axes) = op else { return None };
     let Op::Rev(first) = w.op(x[0]) else { return None };
@@ -308,7 +290,7 @@ fn rev_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     w.add(Op::Rev(once), &[w.operand(x[0])])
 }
 
-/// An example of every rule: its name, the inputs, the value before, the value after.
+/// An example of every rule: its name, the inputs, the value before and after.
 #[cfg(test)]
 pub(super) const CASES: &[super::tests::Case] = &[
     (

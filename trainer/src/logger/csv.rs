@@ -1,4 +1,4 @@
-//! Loggers: where metrics go.
+//! `metrics.csv`.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -7,30 +7,11 @@ use std::time::{Duration, Instant};
 
 use fulgurite_jit::{Error, Result};
 
-/// Takes the metrics of a run. An error ends the run.
-pub trait Logger: Send {
-    /// The run begins; its files go into `folder`, which exists.
-    ///
-    /// # Errors
-    /// When the logger's files cannot be made.
-    fn start(&mut self, folder: &Path) -> Result<()>;
+use super::Logger;
 
-    /// What was logged together, at the end of step `step` (1 is the first) of epoch `epoch` (from 0).
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    fn log(&mut self, step: usize, epoch: usize, metrics: &[(Arc<str>, f64)]) -> Result<()>;
-
-    /// The run is over: everything is to be on the disk.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    fn finish(&mut self) -> Result<()>;
-}
-
-/// Writes `metrics.csv` into the folder of the run: a row for each time something is logged, with step, epoch and a
-/// column for each metric, empty where it was not logged. A metric that is called `step` or `epoch` itself has the column
-/// `step (metric)` or `epoch (metric)`.
+/// Writes `metrics.csv` into the folder of the run: one row per logged group of values, with step, epoch and a column per
+/// metric, empty where it was not logged. A metric named `step` or `epoch` has the column `step (metric)` or
+/// `epoch (metric)`.
 #[derive(Debug, Default)]
 pub struct CsvLogger {
     file: Option<Table>,
@@ -40,6 +21,13 @@ impl CsvLogger {
     /// A logger for one run.
     pub fn new() -> Self {
         CsvLogger::default()
+    }
+}
+
+/// A copy has not started.
+impl Clone for CsvLogger {
+    fn clone(&self) -> Self {
+        CsvLogger::new()
     }
 }
 
@@ -61,7 +49,7 @@ impl Logger for CsvLogger {
     }
 }
 
-/// A CSV file that can get more columns.
+/// A CSV file to which columns can be added.
 #[derive(Debug)]
 struct Table {
     path: PathBuf,
@@ -70,7 +58,7 @@ struct Table {
     flushed: Instant,
 }
 
-/// How old the file may be: what a look at it, or a crash, may miss.
+/// The longest time for which rows stay in memory: what a reader, or a crash, may miss.
 const STALE: Duration = Duration::from_secs(1);
 
 impl Table {
@@ -107,8 +95,8 @@ impl Table {
         Ok(())
     }
 
-    /// Writes the file anew with more columns, beside it, and puts it in its place. Metrics of validation come later
-    /// than those of training, so this happens once or twice in a run.
+    /// Rewrites the file with more columns, and renames the copy. Metrics of validation come later than those of training,
+    /// so this happens once or twice in a run.
     fn add_columns(&mut self, new: Vec<Arc<str>>) -> Result<()> {
         self.flush()?;
         self.columns.extend(new);
@@ -147,10 +135,10 @@ impl Table {
     }
 }
 
-/// The column of a metric: its name, where that is none of the table's own columns.
+/// The column of a metric: its name, unless that is a column of the table itself.
 fn column(name: &Arc<str>) -> Arc<str> {
     const METRIC: &str = " (metric)";
-    // Names that look like what this makes of them, too: each has a column of its own.
+    // Names that already have the suffix get one more, so that no two metrics share a column.
     match name.trim_end_matches(METRIC) {
         "step" | "epoch" => format!("{name}{METRIC}").into(),
         _ => name.clone(),

@@ -1,17 +1,16 @@
-//! The validation of a run: the mean scores of a model over the validation data.
+//! The validation of a run: the mean of each metric of the validation step over the validation data.
 
 use std::sync::Arc;
 
 use fulgurite_jit::{Result, Tensor};
 
+use super::interrupt::InterruptGuard;
+use super::programs::{ValStep, val_step};
+use crate::config::Limit;
 use crate::data::{Batches, DataLoader};
-use crate::interrupt::Running;
 use crate::metrics::WeightedMean;
 use crate::module::LightningModule;
-use crate::programs::{ValStep, val_step};
-use crate::progress::Progress;
 use crate::state::TrainState;
-use crate::trainer::Limit;
 
 /// The validation step and its data.
 pub(crate) struct Validation<M: LightningModule> {
@@ -20,46 +19,47 @@ pub(crate) struct Validation<M: LightningModule> {
     limit: usize,
 }
 
-/// What a validation came to.
+/// The result of a validation.
 pub(crate) enum Scores {
-    /// The mean of each score, weighted by examples.
+    /// The mean of each metric, weighted by examples.
     Mean(Vec<(Arc<str>, f64)>),
-    /// The module logs nothing: it has no validation step.
-    Nothing,
-    /// Ctrl-C came before the end.
+    /// The validation step logs nothing: the module does not define one.
+    NoMetrics,
+    /// It was interrupted.
     Interrupted,
 }
 
 impl<M: LightningModule> Validation<M> {
-    /// The validation on `loader`; `None` where `limit` leaves nothing of it.
+    /// The validation on `loader`; `None` where `limit` leaves no batch.
     pub(crate) fn new(module: &M, loader: &DataLoader<M::Batch>, limit: Limit) -> Result<Option<Self>> {
         let batches = loader.iter().map_err(|e| e.context("validation data"))?;
         let limit = limit.of(loader.batches(), "limit_val_batches")?;
         Ok((limit > 0).then(|| Validation { step: val_step(module), batches, limit }))
     }
 
-    /// The scores of the model of `state`, at its step and with its key, on at most `most` batches.
+    /// The scores of the model of `state`, at its step and with its key, on at most `max_batches` batches.
+    /// `on_batch_start` gets the number of each batch and the number of batches.
     pub(crate) fn run<S>(
         &mut self,
         state: &TrainState<M::Model, S>,
-        most: usize,
-        running: &Running,
-        progress: &mut Progress,
+        max_batches: usize,
+        interrupt: &InterruptGuard,
+        on_batch_start: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Scores> {
         let TrainState { model, step, key, .. } = state;
         let mut mean = WeightedMean::default();
-        let limit = self.limit.min(most);
+        let limit = self.limit.min(max_batches);
         self.batches.seek(0, 0);
         for (i, batch) in self.batches.by_ref().take(limit).enumerate() {
-            if running.is_asked_to_end() {
+            if interrupt.is_interrupted() {
                 return Ok(Scores::Interrupted);
             }
-            progress.validating(i, limit);
+            on_batch_start(i, limit)?;
             let (batch, examples) = batch?;
-            let number = Tensor::scalar(i as u32);
-            let logged = self.step.call_with((), (model.clone(), batch, step.clone(), key.clone(), number))?;
+            let index = Tensor::scalar(i as u32);
+            let logged = self.step.call_with((), (model.clone(), batch, step.clone(), key.clone(), index))?;
             if logged.is_empty() {
-                return Ok(Scores::Nothing);
+                return Ok(Scores::NoMetrics);
             }
             mean.add(logged, examples);
         }
