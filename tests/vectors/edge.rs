@@ -146,9 +146,9 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     (
         "kl_div",
         Binary(|p, q| {
-            let inside = p.greater(0.0).and(q.greater(0.0));
+            let inside = p.greater(0.0).and(&q.greater(0.0));
             let [safe_p, safe_q] = [p, q].map(|x| inside.select(x, 1.0));
-            let border = p.equal(0.0).and(q.greater_equal(0.0));
+            let border = p.equal(0.0).and(&q.greater_equal(0.0));
             let outside = border.select(Tensor::zeros(p.shape()), f64::INFINITY);
             inside.select(xlogy(&safe_p, &safe_p) - xlogy(&safe_p, &safe_q), outside) - p + q
         }),
@@ -196,7 +196,10 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             key(x).gumbel(&p.axes("shape"))
         }),
     ),
-    ("normal_per_key", One(|p, x| vmap(|key: Tensor| Key::from_data(key).normal(&p.axes("shape")), 0)(x[0].clone()))),
+    (
+        "normal_per_key",
+        One(|p, x| vmap(|key: Tensor| Key::wrap_key_data(key).normal(&p.axes("shape")), 0)(x[0].clone())),
+    ),
     // ---- activations, losses, attention
     ("activation", One(|p, x| activation(p.text("fn"))(&x[0]))),
     ("softmax_axes", One(|p, x| softmax(&x[0], p.int("axis")))),
@@ -251,7 +254,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             let seen = |axis, lengths: &Tensor| {
                 Tensor::iota(DType::I32, &shape, axis).less(lengths.reshape(&[batch, 1, 1, 1]))
             };
-            let result = attention(p, x, Some(seen(2, &x[3]).and(seen(3, &x[4]))));
+            let result = attention(p, x, Some(seen(2, &x[3]).and(&seen(3, &x[4]))));
             let time = Tensor::iota(DType::I32, result.shape(), 1);
             time.less(x[3].reshape(&[batch, 1, 1, 1])).select(&result, 0.0)
         }),
@@ -329,11 +332,11 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             Tensor::stack(&rows.iter().collect::<Vec<_>>(), 0)
         }),
     ),
-    ("hessian_of_softmax_entry", Unary(|x| hessian(|x: &Tensor| softmax(x, 0).index(1))(x))),
+    ("hessian_of_softmax_entry", Unary(|x| hessian(|x: &Tensor| softmax(x, 0).index_in_dim(1, 0))(x))),
     (
         "hessian_forward_over_reverse_tree",
         Many(|_, x| {
-            let f = |(a, b): &(Tensor, Tensor)| ((a * b.index(0)).sin() + b.sum().square()).sum();
+            let f = |(a, b): &(Tensor, Tensor)| ((a * b.index_in_dim(0, 0)).sin() + b.sum().square()).sum();
             let slope = |a: &Tensor, b: &Tensor| grad(f)(&(a.clone(), b.clone()));
             let (a, b) = (&x[0], &x[1]);
             vec![
@@ -379,7 +382,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
         "vmap_matmul_both",
         Binary(|x, y| vmap_out(|(x, y): (Tensor, Tensor)| x.matmul(&y), (2, 0), 1)((x.clone(), y.clone()))),
     ),
-    ("vmap_random", One(|_, x| vmap(|row: Tensor| Key::from_data(row).normal(&[2]), 0)(key(x).split_n(3)))),
+    ("vmap_random", One(|_, x| vmap(|row: Tensor| Key::wrap_key_data(row).normal(&[2]), 0)(key(x).split_n(3)))),
     (
         "stop_gradient_straight_through",
         Unary(|x| grad(|x: &Tensor| (x + (x.round() - x).stop_gradient()).square().sum())(x)),
