@@ -2,8 +2,8 @@
 //! learning rates of their schedules.
 
 use fulgurite::trainer::optim::schedule::{
-    Schedule, cosine_decay, cosine_decay_to, exponential_decay, linear, one_cycle, piecewise_constant, polynomial,
-    warmup_cosine,
+    Schedule, cosine_decay, cosine_decay_to, exponential_decay, join_schedules, linear, one_cycle, piecewise_constant,
+    polynomial, warmup_cosine,
 };
 use fulgurite::trainer::optim::{
     Optimizer, adabelief, adadelta, adagrad, adam, adamax, adamw, amsgrad, apply_updates, clip, clip_by_global_norm,
