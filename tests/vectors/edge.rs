@@ -146,9 +146,9 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     (
         "kl_div",
         Binary(|p, q| {
-            let inside = p.greater(0.0).and(&q.greater(0.0));
+            let inside = p.greater(0.0).and(q.greater(0.0));
             let [safe_p, safe_q] = [p, q].map(|x| inside.select(x, 1.0));
-            let border = p.equal(0.0).and(&q.greater_equal(0.0));
+            let border = p.equal(0.0).and(q.greater_equal(0.0));
             let outside = border.select(Tensor::zeros(p.shape()), f64::INFINITY);
             inside.select(xlogy(&safe_p, &safe_p) - xlogy(&safe_p, &safe_q), outside) - p + q
         }),
@@ -254,7 +254,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             let seen = |axis, lengths: &Tensor| {
                 Tensor::iota(DType::I32, &shape, axis).less(lengths.reshape(&[batch, 1, 1, 1]))
             };
-            let result = attention(p, x, Some(seen(2, &x[3]).and(&seen(3, &x[4]))));
+            let result = attention(p, x, Some(seen(2, &x[3]).and(seen(3, &x[4]))));
             let time = Tensor::iota(DType::I32, result.shape(), 1);
             time.less(x[3].reshape(&[batch, 1, 1, 1])).select(&result, 0.0)
         }),
