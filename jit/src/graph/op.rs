@@ -179,20 +179,16 @@ macro_rules! headers {
             }
 
             /// The op called `name` with these parameters; `None` if there is no such op, or the text has its elements.
-            pub(super) fn read(name: &str, p: &mut Parameters<'_>) -> Option<Result<Op>> {
+            pub(super) fn read(name: &str, p: &mut Parameters<'_>) -> Result<Option<Op>> {
                 $(if name == $name {
-                    return Some((|| {
-                        $(let $key = p.read(stringify!($key))?;)*
-                        Ok(Op::$variant $fields)
-                    })());
+                    $(let $key = p.read(stringify!($key))?;)*
+                    return Ok(Some(Op::$variant $fields));
                 })*
                 $(if let Some($op) = $family::parse(name) {
-                    return Some((|| {
-                        $(let $fkey = p.read(stringify!($fkey))?;)*
-                        Ok(Op::$fvariant $ffields)
-                    })());
+                    $(let $fkey = p.read(stringify!($fkey))?;)*
+                    return Ok(Some(Op::$fvariant $ffields));
                 })*
-                None
+                Ok(None)
             }
         }
     };

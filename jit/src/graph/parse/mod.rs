@@ -138,8 +138,8 @@ impl<'a> Reader<'a, '_> {
             _ => {
                 let names = cursor.names()?;
                 let mut parameters = cursor.parameters(self.functions)?;
-                let op = Op::read(op_name, &mut parameters)
-                    .ok_or_else(|| parameters.error(format!("there is no op called `{op_name}`")))??;
+                let op = Op::read(op_name, &mut parameters)?
+                    .ok_or_else(|| parameters.error(format!("there is no op called `{op_name}`")))?;
                 parameters.none_left()?;
                 let operands: Result<Operands> = names.into_iter().map(|name| self.find(name, &cursor)).collect();
                 (op, operands?)
