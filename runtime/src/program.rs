@@ -90,8 +90,8 @@ impl Program {
             report += &format!("{:>12} {:9.3} ms", "in all", start.elapsed().as_secs_f64() * 1e3);
             dump(Stage::Time, &format!("{name}: compile time"), &report);
         }
-        if code.is_shared() {
-            prepare(code.parts.len());
+        if code.is_parallel() {
+            prepare(code.ranges.len());
         }
         let pools = Mutex::new(vec![Vec::new(); code.kernels.outputs.len()]);
         Ok(Program {
@@ -257,7 +257,7 @@ impl Program {
     fn arena(&self) -> Result<Buffer> {
         let free = self.arenas.lock().ok().and_then(|mut arenas| arenas.pop());
         free.map_or_else(
-            || Buffer::zeroed(self.code.memory(self.code.parts.len()), || "intermediate results".into()),
+            || Buffer::zeroed(self.code.memory(self.code.ranges.len()), || "intermediate results".into()),
             Ok,
         )
     }
@@ -279,10 +279,10 @@ impl Program {
     /// As [`Program::launch`]; `memory` is this call's alone, and as large as the code asks for.
     unsafe fn launch_in(&self, memory: &Buffer, params: &[*mut u8], results: &[*mut u8]) {
         let _flush = Flush::on();
-        let alone = self.code.alone(params, results, memory.start());
+        let alone = self.code.serial_launch(params, results, memory.start());
         let mut timing = if wants(Stage::Time) { self.timing.lock().ok() } else { None };
         if let Some(timing) = &mut timing
-            && let Some(single) = self.code.single()
+            && let Some(single) = self.code.kernel_entry()
             && timing.begin() == Turn::Kernels
         {
             let took = (0..self.code.kernels.kernels.len()).map(|k| {
@@ -293,15 +293,15 @@ impl Program {
             });
             return timing.kernels(&took.collect::<Vec<_>>());
         }
-        if !self.code.is_shared() && timing.is_none() {
+        if !self.code.is_parallel() && timing.is_none() {
             // SAFETY: the caller's promise.
             return unsafe { self.code.entry()(&alone) };
         }
         let (is_alone, patience) = match timing {
-            Some(_) => (!self.code.is_shared(), None),
+            Some(_) => (!self.code.is_parallel(), None),
             None => self.pace.lock().map_or((false, None), |pace| (pace.is_alone(), pace.patience())),
         };
-        let mut team = if is_alone { None } else { team(self.code.parts.len()) };
+        let mut team = if is_alone { None } else { team(self.code.ranges.len()) };
         if patience.is_some_and(|patience| team.as_ref().is_some_and(|team| !team.comes_within(patience))) {
             team = None;
             if let Ok(mut pace) = self.pace.lock() {
@@ -339,9 +339,9 @@ impl Program {
         let shared = Together((alone, first, team.meeting()));
         team.run(&|thread| {
             let (alone, first, others) = *shared.get();
-            let (wait, team) = if thread == 0 { first } else { others };
+            let (barrier, barrier_data) = if thread == 0 { first } else { others };
             let scratch = memory.start().wrapping_add(self.code.memory(thread));
-            let launch = Launch { parts: self.code.parts[thread].as_ptr(), scratch, wait, team, ..alone };
+            let launch = Launch { ranges: self.code.ranges[thread].as_ptr(), scratch, barrier, barrier_data, ..alone };
             // SAFETY: the caller's promise; the threads write to different places, and each has its own scratch memory. No
             // thread leaves before the others: nothing here panics, since there are parts for each of the team.
             unsafe { self.code.entry()(&launch) };
