@@ -373,7 +373,7 @@ pub enum Replay {
     /// Cranelift IR. Its machine code depends on the host.
     Clif(String),
     /// The plan of a matrix product.
-    Product(gemm::Gemm),
+    Product(Box<gemm::Gemm>),
 }
 
 /// Compiles each kernel for `isa`, whether or not this machine has it. Tests compare the result with stored hashes: a
@@ -386,7 +386,7 @@ pub fn replay(kernels: &Kernels, isa: Isa) -> Result<Vec<Replay>> {
     let replays = kernels.kernels.iter().map(|kernel| {
         let kernel = match kernel {
             Kernel::Loop(kernel) => canonical(kernel).0,
-            Kernel::Gemm(gemm) => return Ok(Replay::Product(plan_gemm(gemm, isa, None))),
+            Kernel::Gemm(gemm) => return Ok(Replay::Product(Box::new(plan_gemm(gemm, isa, None)))),
         };
         let (loops, code) = schedule_and_emit_one(&kernel, Width::widest(isa))?;
         if let Some(Emission { code, symbols }) = code {
