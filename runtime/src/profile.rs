@@ -78,7 +78,7 @@ impl Profile {
             lines += &format!("{:9.2} us, {:9.2} one by one  {phase}\n", micros(sum), micros(serial));
         }
         lines += &format!("{:9.2} us in all", micros(self.phases.iter().sum()));
-        dump(Stage::Time, &format!("{name}: time per phase, on {} threads", code.parts.len()), &lines);
+        dump(Stage::Time, &format!("{name}: time per phase, on {} threads", code.ranges.len()), &lines);
     }
 }
 

@@ -211,7 +211,7 @@ fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     let working = anything(code.memory(1));
     let params: Vec<*mut u8> = inputs.iter().map(|x| x.buffer().start()).collect();
     let results: Vec<*mut u8> = memory.iter().map(Buffer::start).collect();
-    let launch = code.alone(&params, &results, working.start());
+    let launch = code.serial_launch(&params, &results, working.start());
     // SAFETY: inputs and outputs are of the types that the code was compiled for, and the working memory is as large as
     // it says; no input is donated, so only memory of this function is written.
     unsafe { code.entry()(&launch) }

@@ -1,21 +1,21 @@
-//! The instruction sets that code is made for, and which of them this machine has.
+//! The instruction sets that code is compiled for, and their detection.
 
 use std::sync::OnceLock;
 
-/// An instruction set that code is made for.
+/// An instruction set that code is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// 512-bit vectors and masks (AVX-512F).
     Avx512,
     /// 256-bit vectors and fused multiply-add (AVX2, FMA).
     Avx2,
-    /// Whatever the target's baseline is.
+    /// The baseline of the target.
     Portable,
 }
 
 impl Isa {
-    /// The best that this machine has, or the one of these that the environment variable `FULGURITE_ISA` names: to see
-    /// what others get.
+    /// The best instruction set of this machine, or the one that the environment variable `FULGURITE_ISA` names if this
+    /// machine has it.
     pub fn detect() -> Isa {
         static CHOSEN: OnceLock<Isa> = OnceLock::new();
         *CHOSEN.get_or_init(|| {
@@ -29,7 +29,7 @@ impl Isa {
         })
     }
 
-    /// As `FULGURITE_ISA` has it.
+    /// The name in `FULGURITE_ISA`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Avx512 => "avx512",
@@ -38,7 +38,7 @@ impl Isa {
         }
     }
 
-    /// All that this machine has, the best first.
+    /// The instruction sets of this machine, the best first.
     pub fn available() -> &'static [Isa] {
         #[cfg(target_arch = "x86_64")]
         {
@@ -53,7 +53,7 @@ impl Isa {
         &[Isa::Portable]
     }
 
-    /// Bytes in a vector.
+    /// Bytes of a vector register.
     pub(super) fn vector_bytes(self) -> usize {
         match self {
             Isa::Avx512 => 64,

@@ -60,8 +60,8 @@ impl CpuExecutable {
         policy: ParallelPolicy,
     ) -> Result<CpuExecutable> {
         let code = cpu::compile(kernels, donated, target)?;
-        if code.is_shared() {
-            start_pool(code.parts.len());
+        if code.is_parallel() {
+            start_pool(code.ranges.len());
         }
         let retained = Mutex::new(vec![Vec::new(); code.kernels.outputs.len()]);
         Ok(CpuExecutable {
@@ -115,7 +115,7 @@ impl CpuExecutable {
     fn arena(&self) -> Result<Buffer> {
         let free = self.arenas.lock().ok().and_then(|mut arenas| arenas.pop());
         free.map_or_else(
-            || Buffer::zeroed(self.code.memory(self.code.parts.len()), || "intermediate results".into()),
+            || Buffer::zeroed(self.code.memory(self.code.ranges.len()), || "intermediate results".into()),
             Ok,
         )
     }
@@ -137,10 +137,10 @@ impl CpuExecutable {
     /// As [`CpuExecutable::launch`]; `memory` has the size that the code needs, and no other user.
     unsafe fn launch_in(&self, memory: &Buffer, params: &[*mut u8], results: &[*mut u8]) {
         let _flush = Flush::on();
-        let serial = self.code.alone(params, results, memory.start());
+        let serial = self.code.serial_launch(params, results, memory.start());
         let mut profile = if wants(Stage::Time) { self.profile.lock().ok() } else { None };
         if let Some(profile) = &mut profile
-            && let Some(single) = self.code.single()
+            && let Some(single) = self.code.kernel_entry()
             && profile.begin_call() == Mode::Kernels
         {
             let times = (0..self.code.kernels.kernels.len()).map(|k| {
@@ -151,15 +151,15 @@ impl CpuExecutable {
             });
             return profile.kernels(&times.collect::<Vec<_>>());
         }
-        if !self.code.is_shared() && profile.is_none() {
+        if !self.code.is_parallel() && profile.is_none() {
             // SAFETY: the caller's promise.
             return unsafe { self.code.entry()(&serial) };
         }
         let (is_serial, worker_timeout) = match profile {
-            Some(_) => (!self.code.is_shared(), None),
+            Some(_) => (!self.code.is_parallel(), None),
             None => self.policy.lock().map_or((false, None), |policy| (policy.is_serial(), policy.worker_timeout())),
         };
-        let mut workers = if is_serial { None } else { lease(self.code.parts.len()) };
+        let mut workers = if is_serial { None } else { lease(self.code.ranges.len()) };
         if worker_timeout
             .is_some_and(|worker_timeout| workers.as_ref().is_some_and(|workers| !workers.ready_within(worker_timeout)))
         {
@@ -199,9 +199,9 @@ impl CpuExecutable {
         let launch = ParallelLaunch((serial, first, workers.barrier_call()));
         workers.run(&|thread| {
             let (serial, first, others) = *launch.get();
-            let (wait, team) = if thread == 0 { first } else { others };
+            let (barrier, barrier_data) = if thread == 0 { first } else { others };
             let scratch = memory.start().wrapping_add(self.code.memory(thread));
-            let launch = Launch { parts: self.code.parts[thread].as_ptr(), scratch, wait, team, ..serial };
+            let launch = Launch { ranges: self.code.ranges[thread].as_ptr(), scratch, barrier, barrier_data, ..serial };
             // SAFETY: the caller's promise; the threads write to disjoint memory, and each has its own scratch memory. All
             // reach each barrier: nothing here panics, since there are parts for each thread.
             unsafe { self.code.entry()(&launch) };
