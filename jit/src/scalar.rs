@@ -291,16 +291,20 @@ mod tests {
         for format in [F16, BF16] {
             for bits in (0..=u64::from(u16::MAX)).filter(|&bits| !format.is_nan(bits)) {
                 assert_eq!(format.encode(format.decode(bits)), bits);
-                assert_eq!(format.is_subnormal(bits), format.decode(bits) != 0.0 && {
-                    format.decode(bits).abs() < format.least_normal()
-                });
+                assert_eq!(
+                    format.is_subnormal(bits),
+                    format.decode(bits) != 0.0 && { format.decode(bits).abs() < format.least_normal() }
+                );
             }
         }
         assert_eq!((F16.greatest(), F16.least_normal()), (65504.0, 2f64.powi(-14)));
         assert_eq!((F16.encode(65519.9), F16.encode(65520.0)), (0x7bff, 0x7c00));
         // 1 + 2^-8 is in the middle of two; the even one is 1.
         assert_eq!((BF16.encode(1.00390625), BF16.encode(1.0117188), BF16.nan()), (0x3f80, 0x3f82, 0x7fc0));
-        assert_eq!((F16.next_up(1.0), F16.next_up(-0.0), F16.next_up(-1.0)), (1.0009765625, 2f64.powi(-24), -0.99951171875));
+        assert_eq!(
+            (F16.next_up(1.0), F16.next_up(-0.0), F16.next_up(-1.0)),
+            (1.0009765625, 2f64.powi(-24), -0.99951171875)
+        );
     }
 
     #[test]

@@ -436,7 +436,11 @@ impl DriverBuilder<'_, '_> {
                 self.builder.ins().call(function, &arguments);
             }
             Call::Gemm { dtype, .. } => {
-                let f64 = *dtype == DType::F64;
+                let f64 = match dtype {
+                    DType::F32 => false,
+                    DType::F64 => true,
+                    DType::Bool | DType::I32 | DType::U32 => unreachable!("a product is of floats, not of {dtype}"),
+                };
                 let entry = if f64 { gemm::gemm_range_f64 as *const () } else { gemm::gemm_range_f32 as *const () };
                 let callee = self.builder.ins().iconst(types::I64, entry as usize as i64);
                 self.builder.ins().call_indirect(self.gemm, callee, &arguments);

@@ -99,9 +99,7 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::Param(_) | Op::Result(_) | Op::Threefry => unreachable!("{} is handled before", op.name()),
         Op::Constant(constant) => return Ok(constant.0.clone()),
         Op::Literal(literal) => vec![literal.bits],
-        Op::Iota { dtype, axis, .. } => {
-            (0..count).map(|i| dtype.bits(unflatten(i, &ty.shape)[*axis])).collect()
-        }
+        Op::Iota { dtype, axis, .. } => (0..count).map(|i| dtype.bits(unflatten(i, &ty.shape)[*axis])).collect(),
         Op::Unary(op) => x[0].iter().map(|&x| scalar::unary(*op, from(0).dtype, x)).collect(),
         Op::Binary(op) => x[0].iter().zip(&x[1]).map(|(&x, &y)| scalar::binary(*op, ty.dtype, x, y)).collect(),
         Op::Compare(op) => {

@@ -12,6 +12,7 @@ use crate::array::Array;
 use crate::graph::{Constant, Graph, Literal, Node, Op, OpClass, Operands, ReduceOp, ValueId};
 use crate::interp::interpret;
 use crate::lower::lane::from_op::lower;
+use crate::lower::lane::storage::{from_lane, to_lane};
 use crate::lower::lane::{LaneId, LaneProgram, LaneType, run};
 use crate::scalar::FloatFormat;
 use crate::types::{DType, TensorType};
@@ -101,8 +102,9 @@ fn evaluate(op: &Op, index: u32, inputs: &[Array], ty: &TensorType) -> Option<Ar
             return None;
         }
         let element = |i: usize| {
-            let inputs: SmallVec<[u64; 4]> = elements.iter().map(|bits| bits[i]).collect();
-            one_nan(ty.dtype, run(&program, &inputs, &[result])[0])
+            let inputs: SmallVec<[u64; 4]> =
+                elements.iter().zip(inputs).map(|(bits, x)| to_lane(x.ty().dtype, bits[i])).collect();
+            one_nan(ty.dtype, from_lane(ty.dtype, run(&program, &inputs, &[result])[0]))
         };
         let bits: Vec<u64> = (0..ty.elements()).map(element).collect();
         return if flushed(&bits, ty.dtype) { None } else { Array::from_bits(ty, &bits).ok() };
