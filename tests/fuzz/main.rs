@@ -30,7 +30,7 @@ use fulgurite::compiler::lower::memory::Location;
 use fulgurite::compiler::opt::optimise;
 use fulgurite::compiler::trace::inline;
 use fulgurite::runtime::Program;
-use fulgurite::{Array, DType, Element, Error, Jit, Result, Tensor};
+use fulgurite::{Array, Error, Jit, Result, Tensor};
 
 use bound::bounds;
 use program::program;

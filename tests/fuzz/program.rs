@@ -55,7 +55,6 @@ impl Random {
 
     pub(crate) fn array(&mut self, ty: &TensorType, wild: bool) -> Array {
         let small = self.below(3) > 0;
-        let n = ty.elements();
         // Multiples of 1/4 up to 4, whose sums and products are exact; wild ones are what rules and code trip over.
         let float = |random: &mut Random| match wild && random.one_in(4) {
             true => random.one_of(&[f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -0.0]),
