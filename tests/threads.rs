@@ -1,7 +1,7 @@
 //! The same bits on any number of threads and with any vectors, for whole training steps.
 
 use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
-use fulgurite::compiler::{Array, DType, TensorType};
+use fulgurite::compiler::{Array, TensorType};
 use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
 use fulgurite::{Lowered, lower};
@@ -9,15 +9,14 @@ use fulgurite_benches::WORKLOADS;
 
 /// An array of `ty`: small numbers, among them what a label or a key may be.
 fn sample(ty: &TensorType, seed: usize) -> Result<Array> {
-    let n = ty.elements();
     let number = |i: usize| (i * 7 + seed * 13) % 29;
-    match ty.dtype {
-        DType::F32 => Array::from_vec(&ty.shape, (0..n).map(|i| number(i) as f32 / 29.0).collect()),
-        DType::F64 => Array::from_vec(&ty.shape, (0..n).map(|i| number(i) as f64 / 29.0).collect()),
-        DType::I32 => Array::from_vec(&ty.shape, (0..n).map(|i| number(i) as i32 % 10).collect()),
-        DType::U32 => Array::from_vec(&ty.shape, (0..n).map(|i| number(i) as u32).collect()),
-        DType::Bool => Array::from_vec(&ty.shape, (0..n).map(|i| number(i) % 2 == 0).collect()),
-    }
+    let bits = |i: usize| match ty.dtype {
+        dtype if dtype.is_float() => dtype.bits(number(i) as f64 / 29.0),
+        dtype if dtype.is_signed_int() => dtype.bits(number(i) % 10),
+        dtype if dtype.is_int() => dtype.bits(number(i)),
+        dtype => dtype.bits(number(i) % 2 == 0),
+    };
+    Array::from_bits(ty, &(0..ty.elements()).map(bits).collect::<Vec<u64>>())
 }
 
 #[test]

@@ -1,8 +1,12 @@
-//! Types of tensors: an element type and a shape.
+//! Types of tensors: an element type and a shape. One table describes the element types.
+//!
+//! What the bits of an element mean is in `scalar.rs`.
 
 use std::fmt;
 
 use smallvec::SmallVec;
+
+use crate::scalar::FloatFormat;
 
 /// The extents of a tensor's axes, outermost first. Row-major wherever a tensor is stored.
 pub type Shape = SmallVec<[usize; 4]>;
@@ -10,58 +14,154 @@ pub type Shape = SmallVec<[usize; 4]>;
 /// A list of axes. The op defines the order.
 pub type Axes = SmallVec<[usize; 4]>;
 
-/// The type of an element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DType {
-    /// A bool, one byte, 0 or 1.
+/// What an element is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// False or true, stored as 0 or 1.
     Bool,
+    /// A two's complement or unsigned integer of all the element's bits.
+    Int {
+        /// Whether it has a sign.
+        signed: bool,
+    },
+    /// A binary floating-point number.
+    Float(FloatFormat),
+}
+
+/// What is known of an element type: its row in the table.
+#[derive(Clone, Copy, Debug)]
+pub struct DTypeInfo {
+    /// The name as printed in types: `f32`.
+    pub name: &'static str,
+    /// Bytes of an element in memory: 1, 2, 4 or 8.
+    pub bytes: usize,
+    /// What an element is.
+    pub kind: Kind,
+}
+
+/// The element types: variant, name, bytes and kind. Whatever the library asks of an element type it reads from its
+/// row here, except for the lane that it is computed in, which is in `lower/lane/storage.rs`.
+macro_rules! dtypes {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $bytes:literal $kind:expr;)*) => {
+        /// The type of an element.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum DType { $($(#[$doc])* $variant),* }
+
+        impl DType {
+            /// Every element type.
+            pub const ALL: [DType; [$($name),*].len()] = [$(DType::$variant),*];
+        }
+
+        static TABLE: [DTypeInfo; DType::ALL.len()] =
+            [$(DTypeInfo { name: $name, bytes: $bytes, kind: $kind }),*];
+    };
+}
+
+const SIGNED: Kind = Kind::Int { signed: true };
+const UNSIGNED: Kind = Kind::Int { signed: false };
+
+dtypes! {
+    /// A bool, one byte, 0 or 1.
+    Bool "bool" 1 Kind::Bool;
     /// A 32-bit signed integer.
-    I32,
+    I32 "i32" 4 SIGNED;
     /// A 32-bit unsigned integer.
-    U32,
+    U32 "u32" 4 UNSIGNED;
     /// A 32-bit float.
-    F32,
+    F32 "f32" 4 Kind::Float(FloatFormat::F32);
     /// A 64-bit float.
-    F64,
+    F64 "f64" 8 Kind::Float(FloatFormat::F64);
 }
 
 impl DType {
-    /// Every element type.
-    pub const ALL: [DType; 5] = [DType::Bool, DType::I32, DType::U32, DType::F32, DType::F64];
+    /// Its row of the table.
+    #[inline]
+    pub const fn info(self) -> &'static DTypeInfo {
+        &TABLE[self as usize]
+    }
 
     /// Bytes of an element in memory.
+    #[inline]
     pub fn size(self) -> usize {
-        match self {
-            DType::Bool => 1,
-            DType::I32 | DType::U32 | DType::F32 => 4,
-            DType::F64 => 8,
-        }
+        self.info().bytes
     }
 
-    /// Whether it is `f32` or `f64`.
+    /// Bits of an element in memory.
+    pub fn width(self) -> u32 {
+        8 * self.size() as u32
+    }
+
+    /// What an element is.
+    #[inline]
+    pub fn kind(self) -> Kind {
+        self.info().kind
+    }
+
+    /// Whether it is a float.
+    #[inline]
     pub fn is_float(self) -> bool {
-        matches!(self, DType::F32 | DType::F64)
+        self.float().is_some()
     }
 
-    /// Whether it is `i32` or `u32`.
+    /// The format, if it is a float.
+    #[inline]
+    pub fn float(self) -> Option<FloatFormat> {
+        if let Kind::Float(format) = self.kind() { Some(format) } else { None }
+    }
+
+    /// Whether it is an integer; bool is none.
+    #[inline]
     pub fn is_int(self) -> bool {
-        matches!(self, DType::I32 | DType::U32)
+        self.is_signed_int() || self.is_unsigned_int()
+    }
+
+    /// Whether it is an integer with a sign.
+    #[inline]
+    pub fn is_signed_int(self) -> bool {
+        self.kind() == SIGNED
+    }
+
+    /// Whether it is an integer without a sign.
+    #[inline]
+    pub fn is_unsigned_int(self) -> bool {
+        self.kind() == UNSIGNED
+    }
+
+    /// Whether every element of `other`, converted to this type, keeps its value.
+    pub fn represents(self, other: DType) -> bool {
+        match (self.kind(), other.kind()) {
+            (_, Kind::Bool) => true,
+            (Kind::Bool, Kind::Int { .. } | Kind::Float(_)) | (Kind::Int { .. }, Kind::Float(_)) => false,
+            (Kind::Int { signed: true }, Kind::Int { signed: false }) => self.size() > other.size(),
+            (Kind::Int { signed: false }, Kind::Int { signed: true }) => false,
+            (Kind::Int { .. }, Kind::Int { .. }) => self.size() >= other.size(),
+            // The most negative integer is a power of two.
+            (Kind::Float(x), Kind::Int { signed }) => {
+                let digits = other.width() - u32::from(signed);
+                x.fraction + 1 >= digits && x.bias() >= digits as i32
+            }
+            (Kind::Float(x), Kind::Float(y)) => x.exponent >= y.exponent && x.fraction >= y.fraction,
+        }
     }
 
     /// The name as printed in types: `f32`.
+    #[inline]
     pub fn name(self) -> &'static str {
-        match self {
-            DType::Bool => "bool",
-            DType::I32 => "i32",
-            DType::U32 => "u32",
-            DType::F32 => "f32",
-            DType::F64 => "f64",
-        }
+        self.info().name
     }
 
     /// The element type called `name`.
     pub fn parse(name: &str) -> Option<DType> {
         DType::ALL.into_iter().find(|d| d.name() == name)
+    }
+
+    /// The names of the element types that `is_listed` accepts, for messages: `f32 or f64`.
+    pub(crate) fn names(is_listed: impl Fn(DType) -> bool) -> String {
+        let names: Vec<&str> = DType::ALL.into_iter().filter(|&d| is_listed(d)).map(DType::name).collect();
+        match names.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => names.concat(),
+        }
     }
 }
 

@@ -18,16 +18,15 @@ impl Numbers {
     }
 
     fn array(&mut self, ty: &TensorType, (low, high): (f64, f64)) -> Array {
-        let n = ty.elements();
         let mut draw = || low + (high - low) * self.next();
-        match ty.dtype {
-            DType::F32 => Array::from_vec(&ty.shape, (0..n).map(|_| draw() as f32).collect()),
-            DType::F64 => Array::from_vec(&ty.shape, (0..n).map(|_| draw()).collect()),
-            DType::I32 => Array::from_vec(&ty.shape, (0..n).map(|_| draw().round() as i32).collect()),
-            DType::U32 => Array::from_vec(&ty.shape, (0..n).map(|_| draw().round().abs() as u32).collect()),
-            DType::Bool => Array::from_vec(&ty.shape, (0..n).map(|_| draw() > (low + high) / 2.0).collect()),
-        }
-        .expect("as many elements as the type has")
+        let mut bits = || match draw() {
+            x if ty.dtype.is_float() => ty.dtype.bits(x),
+            x if ty.dtype.is_signed_int() => ty.dtype.bits(x.round()),
+            x if ty.dtype.is_int() => ty.dtype.bits(x.round().abs()),
+            x => ty.dtype.bits(x > (low + high) / 2.0),
+        };
+        let bits: Vec<u64> = (0..ty.elements()).map(|_| bits()).collect();
+        Array::from_bits(ty, &bits).expect("as many elements as the type has")
     }
 }
 
@@ -67,12 +66,8 @@ fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
 
 /// The absolute values of floats.
 fn magnitude(x: &Array) -> Array {
-    let abs = x.to_f64_vec().into_iter().map(f64::abs);
-    match x.ty().dtype {
-        DType::F32 => Array::from_vec(&x.ty().shape, abs.map(|x| x as f32).collect()),
-        _ => Array::from_vec(&x.ty().shape, abs.collect()),
-    }
-    .expect("as many elements as before")
+    let bits: Vec<u64> = x.to_f64_vec().into_iter().map(|value| x.ty().dtype.bits(value.abs())).collect();
+    Array::from_bits(x.ty(), &bits).expect("as many elements as before")
 }
 
 #[test]

@@ -31,7 +31,7 @@ use fulgurite::compiler::lower::memory::Location;
 use fulgurite::compiler::opt::optimise;
 use fulgurite::compiler::trace::inline;
 use fulgurite::runtime::Program;
-use fulgurite::{Array, DType, Element, Error, Jit, Result, Tensor};
+use fulgurite::{Array, Error, Jit, Result, Tensor};
 
 use bound::bounds;
 use program::program;
@@ -298,14 +298,11 @@ fn close(what: &str, got: &[Array], want: &[Array], bounds: &[f64]) -> Result<()
 
 /// The same numbers with every NaN the same one: which it is depends on the machine.
 fn one_nan(arrays: &[Array]) -> Result<Vec<Array>> {
-    fn replaced<T: Element>(array: &Array, nan: T, is_nan: fn(T) -> bool) -> Result<Array> {
-        let elements = array.as_slice::<T>()?.iter().map(|&x| if is_nan(x) { nan } else { x });
-        Array::from_vec(&array.ty().shape, elements.collect())
-    }
-    let array = |array: &Array| match array.ty().dtype {
-        DType::F32 => replaced(array, f32::NAN, f32::is_nan),
-        DType::F64 => replaced(array, f64::NAN, f64::is_nan),
-        DType::Bool | DType::I32 | DType::U32 => Ok(array.clone()),
+    let array = |array: &Array| {
+        let Some(format) = array.ty().dtype.float() else { return Ok(array.clone()) };
+        let one = |bits| if format.is_nan(bits) { format.nan() } else { bits };
+        let bits: Vec<u64> = array.to_bits().into_iter().map(one).collect();
+        Array::from_bits(array.ty(), &bits)
     };
     arrays.iter().map(array).collect()
 }

@@ -55,7 +55,6 @@ impl Random {
 
     pub(crate) fn array(&mut self, ty: &TensorType, wild: bool) -> Array {
         let small = self.below(3) > 0;
-        let n = ty.elements();
         // Multiples of 1/4 up to 4, whose sums and products are exact; wild ones are what rules and code trip over.
         let float = |random: &mut Random| match wild && random.one_in(4) {
             true => random.one_of(&[f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -0.0]),
@@ -66,14 +65,13 @@ impl Random {
             (false, 0) => random.one_of(&[i32::MIN, i32::MAX, 0, -1]),
             (false, _) => random.next() as i32,
         };
-        match ty.dtype {
-            DType::F32 => Array::from_vec(&ty.shape, (0..n).map(|_| float(self) as f32).collect()),
-            DType::F64 => Array::from_vec(&ty.shape, (0..n).map(|_| float(self)).collect()),
-            DType::I32 => Array::from_vec(&ty.shape, (0..n).map(|_| int(self)).collect()),
-            DType::U32 => Array::from_vec(&ty.shape, (0..n).map(|_| int(self) as u32).collect()),
-            DType::Bool => Array::from_vec(&ty.shape, (0..n).map(|_| self.one_in(2)).collect()),
-        }
-        .expect("as many elements as the type has")
+        let mut bits = || match ty.dtype {
+            dtype if dtype.is_float() => dtype.bits(float(self)),
+            dtype if dtype.is_int() => dtype.bits(int(self)),
+            dtype => dtype.bits(self.one_in(2)),
+        };
+        let bits: Vec<u64> = (0..ty.elements()).map(|_| bits()).collect();
+        Array::from_bits(ty, &bits).expect("as many elements as the type has")
     }
 }
 

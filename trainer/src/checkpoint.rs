@@ -324,18 +324,23 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
+/// What safetensors calls an element type.
+fn named(dtype: DType) -> Dtype {
+    match dtype {
+        DType::Bool => Dtype::BOOL,
+        DType::I32 => Dtype::I32,
+        DType::U32 => Dtype::U32,
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+    }
+}
+
 /// An array as safetensors sees it.
 struct Stored(Array);
 
 impl View for Stored {
     fn dtype(&self) -> Dtype {
-        match self.0.ty().dtype {
-            DType::Bool => Dtype::BOOL,
-            DType::I32 => Dtype::I32,
-            DType::U32 => Dtype::U32,
-            DType::F32 => Dtype::F32,
-            DType::F64 => Dtype::F64,
-        }
+        named(self.0.ty().dtype)
     }
 
     fn shape(&self) -> &[usize] {
@@ -418,14 +423,10 @@ fn parse(bytes: &[u8]) -> std::result::Result<Parsed, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| format!("is damaged ({e})"))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
-        let dtype = match view.dtype() {
-            Dtype::BOOL => DType::Bool,
-            Dtype::I32 => DType::I32,
-            Dtype::U32 => DType::U32,
-            Dtype::F32 => DType::F32,
-            Dtype::F64 => DType::F64,
-            other => return Err(format!("holds `{name}` of type {other:?}, which fulgurite does not have")),
-        };
+        let dtype = DType::ALL
+            .into_iter()
+            .find(|&dtype| named(dtype) == view.dtype())
+            .ok_or_else(|| format!("holds `{name}` of type {:?}, which fulgurite does not have", view.dtype()))?;
         let ty = TensorType::new(dtype, view.shape());
         let array = Array::from_bytes(&ty, view.data()).map_err(|e| format!("`{name}`: {e}"))?;
         tensors.insert(name, array);

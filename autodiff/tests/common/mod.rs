@@ -71,14 +71,14 @@ impl Draw {
             let (low, high) = (low.max(lowest).ceil(), high.floor());
             (0..n).map(|_| (low + (draw.unit() * (high - low + 1.0)).floor()).min(high)).collect::<Vec<f64>>()
         };
-        let array = match ty.dtype {
-            DType::F64 => Array::from_vec(&ty.shape, floats(self)),
-            DType::F32 => Array::from_vec(&ty.shape, floats(self).into_iter().map(|x| x as f32).collect()),
-            DType::I32 => Array::from_vec(&ty.shape, whole(self, -2e9).into_iter().map(|x| x as i32).collect()),
-            DType::U32 => Array::from_vec(&ty.shape, whole(self, 0.0).into_iter().map(|x| x as u32).collect()),
-            DType::Bool => Array::from_vec(&ty.shape, (0..n).map(|_| self.unit() < 0.5).collect()),
+        let values = match ty.dtype {
+            dtype if dtype.is_float() => floats(self),
+            dtype if dtype.is_signed_int() => whole(self, -2e9),
+            dtype if dtype.is_int() => whole(self, 0.0),
+            _ => (0..n).map(|_| f64::from(self.unit() < 0.5)).collect(),
         };
-        array.expect("as many elements as the type has")
+        let bits: Vec<u64> = values.into_iter().map(|x| ty.dtype.bits(x)).collect();
+        Array::from_bits(ty, &bits).expect("as many elements as the type has")
     }
 }
 

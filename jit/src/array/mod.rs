@@ -36,6 +36,7 @@ macro_rules! elements {
     ($($t:ty: $d:ident),*) => { $(
         impl sealed::Sealed for $t {}
         impl Element for $t { const DTYPE: DType = DType::$d; }
+        const _: () = assert!(size_of::<$t>() == DType::$d.info().bytes);
     )* };
 }
 elements!(f32: F32, f64: F64, i32: I32, u32: U32, bool: Bool);
@@ -183,13 +184,34 @@ impl Array {
 
     /// The elements converted to f64; `true` is 1.
     pub fn to_f64_vec(&self) -> Vec<f64> {
-        match self.ty.dtype {
-            DType::F32 => self.elements::<f32>().iter().map(|&x| x as f64).collect(),
-            DType::F64 => self.elements::<f64>().to_vec(),
-            DType::I32 => self.elements::<i32>().iter().map(|&x| x as f64).collect(),
-            DType::U32 => self.elements::<u32>().iter().map(|&x| x as f64).collect(),
-            DType::Bool => self.elements::<bool>().iter().map(|&x| f64::from(x)).collect(),
+        self.to_bits().into_iter().map(|bits| self.ty.dtype.value(bits).to_f64()).collect()
+    }
+
+    /// The bits of each element, in the low end of a `u64`, in row-major order.
+    pub fn to_bits(&self) -> Vec<u64> {
+        let bytes = self.bytes();
+        match self.ty.dtype.size() {
+            1 => bytes.iter().map(|&byte| byte.into()).collect(),
+            2 => bytes.as_chunks().0.iter().map(|&word| u16::from_ne_bytes(word).into()).collect(),
+            4 => bytes.as_chunks().0.iter().map(|&word| u32::from_ne_bytes(word).into()).collect(),
+            8 => bytes.as_chunks().0.iter().map(|&word| u64::from_ne_bytes(word)).collect(),
+            _ => unreachable!("an element has 1, 2, 4 or 8 bytes"),
         }
+    }
+
+    /// The inverse of [`Array::to_bits`]. An element takes the low end of its bits.
+    ///
+    /// # Errors
+    /// As [`Array::from_bytes`].
+    pub fn from_bits(ty: &TensorType, bits: &[u64]) -> Result<Self> {
+        let bytes: Vec<u8> = match ty.dtype.size() {
+            1 => bits.iter().map(|&x| x as u8).collect(),
+            2 => bits.iter().flat_map(|&x| (x as u16).to_ne_bytes()).collect(),
+            4 => bits.iter().flat_map(|&x| (x as u32).to_ne_bytes()).collect(),
+            8 => bits.iter().flat_map(|&x| x.to_ne_bytes()).collect(),
+            _ => unreachable!("an element has 1, 2, 4 or 8 bytes"),
+        };
+        Array::from_bytes(ty, &bytes)
     }
 
     /// The bytes in row-major order, in the byte order of the machine.

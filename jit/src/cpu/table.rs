@@ -75,7 +75,10 @@ impl Table {
             },
             Datum::Routine => routine::run_routine as *const u8,
             Datum::Product(DType::F64) => gemm::gemm_range_f64 as *const u8,
-            Datum::Product(_) => gemm::gemm_range_f32 as *const u8,
+            Datum::Product(DType::F32) => gemm::gemm_range_f32 as *const u8,
+            Datum::Product(dtype @ (DType::Bool | DType::I32 | DType::U32)) => {
+                unreachable!("a product is of floats, not of {dtype}")
+            }
         };
         self.entries.iter().map(address).collect()
     }

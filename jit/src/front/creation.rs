@@ -7,12 +7,13 @@ use super::tensor::Tensor;
 use super::trace::apply;
 use crate::error::Error;
 use crate::graph::{Literal, Op};
+use crate::scalar::Scalar;
 use crate::types::{DType, Shape};
 
 impl Tensor {
-    /// A tensor filled with `value`.
+    /// A tensor filled with `value`, converted as by [`Tensor::convert`].
     #[track_caller]
-    pub fn full(shape: &[usize], value: f64, dtype: DType) -> Self {
+    pub fn full(shape: &[usize], value: impl Into<Scalar>, dtype: DType) -> Self {
         Tensor::literal(value, dtype).broadcast_to(shape)
     }
 
@@ -31,23 +32,23 @@ impl Tensor {
     /// Zeros of this tensor's type.
     #[track_caller]
     pub fn zeros_like(&self) -> Self {
-        self.filled(0.0)
+        self.filled(0)
     }
 
     /// Ones of this tensor's type.
     #[track_caller]
     pub fn ones_like(&self) -> Self {
-        self.filled(1.0)
+        self.filled(1)
     }
 
     /// A poisoned tensor has no reliable type and is returned as is.
     #[track_caller]
-    fn filled(&self, value: f64) -> Self {
+    fn filled(&self, value: i32) -> Self {
         if self.error().is_some() { self.clone() } else { Tensor::full(self.shape(), value, self.dtype()) }
     }
 
-    /// A scalar of `dtype`.
-    pub fn literal(value: f64, dtype: DType) -> Self {
+    /// A scalar of `dtype`. Integers of any size are exact.
+    pub fn literal(value: impl Into<Scalar>, dtype: DType) -> Self {
         Literal::new(dtype, value).array().into()
     }
 

@@ -58,7 +58,7 @@ impl Tensor {
             return below.select(&quotient - 1, &quotient).round();
         }
         let quotient = &x / &y;
-        if x.dtype() != DType::I32 {
+        if !x.dtype().is_signed_int() {
             return quotient;
         }
         let below = x.sign().not_equal(y.sign()).and(remainder.not_equal(0));
@@ -80,7 +80,7 @@ impl Tensor {
         let (x, y) = promote_numbers("remainder", self.operand(), other.operand());
         let y = if y.dtype().is_float() { y } else { y.equal(0).select(1, &y) };
         let remainder = x % &y;
-        if y.dtype() == DType::U32 {
+        if y.dtype().is_unsigned_int() {
             return remainder;
         }
         let other_side = remainder.less(0).not_equal(y.less(0)).and(remainder.not_equal(0));

@@ -7,7 +7,8 @@ use super::tensor::Tensor;
 use super::trace::{poison, tracing};
 use crate::array::check_available;
 use crate::error::Error;
-use crate::types::{Axes, DType, Shape, TensorType};
+use crate::scalar::Scalar;
+use crate::types::{Axes, DType, Kind, Shape, TensorType};
 
 /// An operand: a tensor, or a weakly typed number, which takes the type of the other operand.
 #[derive(Clone, Debug)]
@@ -15,12 +16,7 @@ pub enum Arg {
     /// A tensor.
     Tensor(Tensor),
     /// A weakly typed number; a float promotes an integer operand to f32.
-    Weak {
-        /// Its value.
-        value: f64,
-        /// Whether it is a float literal.
-        float: bool,
-    },
+    Weak(Scalar),
 }
 
 impl Arg {
@@ -28,16 +24,8 @@ impl Arg {
     pub(super) fn into_tensor(self, dtype: DType) -> Tensor {
         match self {
             Arg::Tensor(x) => x,
-            Arg::Weak { value, float } => {
-                let dtype = weak_dtype(dtype, float);
-                // An integer out of range of the type wraps, as in JAX.
-                let value = match dtype {
-                    DType::I32 => f64::from(value as i64 as i32),
-                    DType::U32 => f64::from(value as i64 as u32),
-                    DType::Bool | DType::F32 | DType::F64 => value,
-                };
-                Tensor::literal(value, dtype)
-            }
+            // An integer out of range of the type wraps, as in JAX.
+            Arg::Weak(value) => Tensor::literal(value, weak_dtype(dtype, value)),
         }
     }
 }
@@ -61,15 +49,15 @@ impl Operand for &Tensor {
 }
 
 macro_rules! weak {
-    ($($t:ty: $float:literal),*) => { $(
+    ($($t:ty),*) => { $(
         impl Operand for $t {
             fn operand(self) -> Arg {
-                Arg::Weak { value: self as f64, float: $float }
+                Arg::Weak(self.into())
             }
         }
     )* };
 }
-weak!(f32: true, f64: true, i32: false, u32: false, usize: false);
+weak!(f32, f64, i32, u32, usize);
 
 impl Operand for bool {
     fn operand(self) -> Arg {
@@ -78,23 +66,32 @@ impl Operand for bool {
 }
 
 /// The type of a weakly typed number, given the other operand's `dtype`.
-fn weak_dtype(dtype: DType, float: bool) -> DType {
-    match (dtype, float) {
-        (DType::Bool, false) => DType::I32,
-        (DType::Bool | DType::I32 | DType::U32, true) => DType::F32,
-        (other, _) => other,
+fn weak_dtype(dtype: DType, value: Scalar) -> DType {
+    match (dtype.kind(), value) {
+        (Kind::Bool, Scalar::Int(_)) => DType::I32,
+        (Kind::Bool | Kind::Int { .. }, Scalar::Float(_)) => DType::F32,
+        (Kind::Int { .. }, Scalar::Int(_)) | (Kind::Float(_), _) => dtype,
     }
 }
 
-/// The promoted type of two element types: bool < u32, i32 < f32 < f64; u32 with i32 is i32 (JAX without x64).
+/// The promoted type of two element types, as in JAX without x64: bool < integers < floats. Two floats or two integers
+/// become the narrowest type that represents both. Where no integer type does, or only one wider than both and than i32,
+/// they become the widest signed type up to there: u32 and i32 become i32.
 pub(super) fn promoted_dtype(x: DType, y: DType) -> DType {
-    use DType::{Bool, F32, F64, I32, U32};
-    match (x, y) {
-        (F64, _) | (_, F64) => F64,
-        (F32, _) | (_, F32) => F32,
-        (I32, _) | (_, I32) => I32,
-        (U32, _) | (_, U32) => U32,
-        (Bool, Bool) => Bool,
+    match (x.kind(), y.kind()) {
+        (Kind::Bool, _) | (Kind::Int { .. }, Kind::Float(_)) => y,
+        (_, Kind::Bool) | (Kind::Float(_), Kind::Int { .. }) => x,
+        (Kind::Float(_), Kind::Float(_)) => {
+            let both = DType::ALL.into_iter().filter(|to| to.is_float() && to.represents(x) && to.represents(y));
+            both.min_by_key(|to| to.size()).expect("f64 represents every float")
+        }
+        (Kind::Int { .. }, Kind::Int { .. }) => {
+            let most = x.size().max(y.size()).max(DType::I32.size());
+            let fits = |to: &DType| to.is_int() && to.size() <= most;
+            let both = DType::ALL.into_iter().filter(fits).filter(|to| to.represents(x) && to.represents(y));
+            let signed = DType::ALL.into_iter().filter(fits).filter(|to| to.is_signed_int());
+            both.min_by_key(|to| to.size()).or(signed.max_by_key(|to| to.size())).expect("i32 is a signed integer")
+        }
     }
 }
 
@@ -107,7 +104,7 @@ pub(super) fn promote_types(x: Arg, y: Arg) -> (Tensor, Tensor) {
         }
         (x, Arg::Tensor(y)) => (x.into_tensor(y.dtype()), y),
         (x, y) => {
-            let float = matches!(x, Arg::Weak { float: true, .. }) || matches!(y, Arg::Weak { float: true, .. });
+            let float = [&x, &y].iter().any(|arg| matches!(arg, Arg::Weak(Scalar::Float(_))));
             let dtype = if float { DType::F32 } else { DType::I32 };
             (x.into_tensor(dtype), y.into_tensor(dtype))
         }

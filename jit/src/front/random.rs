@@ -8,7 +8,8 @@ use super::tensor::Tensor;
 use super::trace::{apply_all, as_one_program, tracing};
 use super::tree::{Tree, Visitor};
 use crate::error::Error;
-use crate::graph::{Literal, Op};
+use crate::graph::Op;
+use crate::scalar::FloatFormat;
 use crate::types::{DType, TensorType, join, product};
 
 /// A random key: two u32 words. Equal keys give equal numbers.
@@ -132,15 +133,20 @@ impl Key {
     /// Floats of `shape`, uniform in 0..1: multiples of 2^-23, or for f64 of 2^-52.
     #[track_caller]
     fn unit(&self, shape: &[usize], dtype: DType) -> Tensor {
-        if dtype == DType::F64 {
-            // 52 random bits as a fraction: 32 of one word and 20 of the other.
-            let [high, low] = self.words(shape);
-            let low = low.shift_right_logical(12u32).convert(DType::F64) * 2f64.powi(-52);
-            return high.convert(DType::F64) * 2f64.powi(-32) + low;
+        match dtype {
+            DType::F64 => {
+                // 52 random bits as a fraction: 32 of one word and 20 of the other.
+                let [high, low] = self.words(shape);
+                let low = low.shift_right_logical(12u32).convert(DType::F64) * 2f64.powi(-52);
+                high.convert(DType::F64) * 2f64.powi(-32) + low
+            }
+            DType::F32 => {
+                // 23 random bits as the mantissa of a number in 1..2, minus 1.
+                let mantissa = self.bits(shape).shift_right_logical(9u32).or(1.0f32.to_bits());
+                mantissa.bitcast(DType::F32) - 1.0
+            }
+            DType::Bool | DType::I32 | DType::U32 => unreachable!("{dtype} is rejected before"),
         }
-        // 23 random bits as the mantissa of a number in 1..2, minus 1.
-        let mantissa = self.bits(shape).shift_right_logical(9u32).or(1.0f32.to_bits());
-        mantissa.bitcast(DType::F32) - 1.0
     }
 
     /// f32 of `shape`, standard normal.
@@ -214,7 +220,8 @@ impl Key {
         if !tracing() {
             return self.draw_eagerly(|key| key.gumbel_as(shape, dtype));
         }
-        let least = if dtype == DType::F64 { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE.into() };
+        // A type that has none is rejected below.
+        let least = dtype.float().map_or(0.0, FloatFormat::least_normal);
         -(-self.uniform_as(shape, least, 1.0, dtype).log()).log()
     }
 
@@ -223,7 +230,7 @@ impl Key {
     #[track_caller]
     pub fn categorical(&self, logits: &Tensor) -> Tensor {
         // The Gumbel-max trick: class i has the largest logit plus noise with probability softmax(logits)[i].
-        let dtype = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let dtype = if logits.dtype().is_float() { logits.dtype() } else { DType::F32 };
         (self.gumbel_as(logits.shape(), dtype) + logits).argmax(-1)
     }
 
@@ -253,7 +260,10 @@ impl Key {
         let (least, greatest) = match dtype {
             DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
             DType::U32 => (0, i64::from(u32::MAX)),
-            DType::Bool | DType::F32 | DType::F64 => return reject("randint", "integers (i32 or u32)", shape, dtype),
+            DType::Bool | DType::F32 | DType::F64 => {
+                let what = format!("integers ({})", DType::names(DType::is_int));
+                return reject("randint", &what, shape, dtype);
+            }
         };
         let (low, beyond) = (low.into().clamp(least, greatest), high.into());
         let high = beyond.clamp(least, greatest);
@@ -269,7 +279,7 @@ impl Key {
             let multiplier = multiplier.wrapping_mul(multiplier) % span;
             (upper % span * multiplier + lower % span) % span
         };
-        offset.convert(dtype) + Tensor::literal(low as f64, dtype)
+        offset.convert(dtype) + Tensor::literal(low, dtype)
     }
 
     /// `0..n` in a random order, i32: `jax.random.permutation(key, n)`.
@@ -312,18 +322,22 @@ fn check_count(op: &str, shape: &[usize], location: &'static Location<'static>) 
 
 /// `x` rounded to `dtype`.
 fn rounded(x: f64, dtype: DType) -> f64 {
-    Literal::new(dtype, x).value()
+    dtype.value(dtype.bits(x)).to_f64()
 }
 
 /// The smallest number of `dtype` above `x`.
 fn next_up(x: f64, dtype: DType) -> f64 {
-    if dtype == DType::F64 { x.next_up() } else { f64::from((x as f32).next_up()) }
+    dtype.float().map_or(x, |format| format.next_up(x))
 }
 
 /// Checks that `dtype` is a float type. The error is the poisoned result.
 #[track_caller]
 fn check_float(op: &str, shape: &[usize], dtype: DType) -> Result<(), Tensor> {
-    if dtype.is_float() { Ok(()) } else { Err(reject(op, "floats (f32 or f64)", shape, dtype)) }
+    if dtype.is_float() {
+        return Ok(());
+    }
+    let what = format!("floats ({})", DType::names(DType::is_float));
+    Err(reject(op, &what, shape, dtype))
 }
 
 #[track_caller]

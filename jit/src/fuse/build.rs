@@ -12,6 +12,7 @@ use super::kernel::{
 use super::materialise::{Element, element, is_elementwise, is_movement, is_routine, materialised, reshape_base};
 use super::routine::{Routine, RoutineKernel};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results};
+use crate::scalar::Scalar;
 use crate::types::{DType, TensorType, product};
 
 /// The kernels of the materialised values of `graph`, which is normalised.
@@ -68,7 +69,7 @@ impl Body {
         self.kernel.push(&mut self.known, KernelValue { op, operands: operands.into(), dtype })
     }
 
-    fn literal(&mut self, dtype: DType, value: f64) -> Slot {
+    fn literal(&mut self, dtype: DType, value: impl Into<Scalar>) -> Slot {
         self.push(KernelOp::Literal(Literal::new(dtype, value)), &[], dtype)
     }
 
@@ -356,7 +357,7 @@ impl<'a> KernelBuilder<'a> {
         let nan = body.push(KernelOp::Apply(Op::Compare(CompareOp::Ne), 0), &[element, element], DType::Bool);
         let found = body.push(KernelOp::Apply(Op::Binary(BinaryOp::Or), 0), &[equal, nan], DType::Bool);
         let position = body.push(KernelOp::Iota(coords[axis].clone()), &[], DType::I32);
-        let none = body.literal(DType::I32, f64::from(i32::MAX));
+        let none = body.literal(DType::I32, i32::MAX);
         let candidate = body.push(KernelOp::Apply(Op::Select, 0), &[found, position, none], DType::I32);
         let value = body.push(KernelOp::Reduce(ReduceOp::Min), &[candidate], DType::I32);
         self.store_reduced(id, body, value, &coords, &[axis]);

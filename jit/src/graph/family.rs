@@ -40,13 +40,13 @@ macro_rules! family {
 /// A set of element types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// f32, f64.
+    /// Floats.
     Float,
-    /// i32, u32.
+    /// Integers, with and without a sign.
     Int,
     /// Floats and integers.
     Number,
-    /// Floats and i32.
+    /// Floats and integers with a sign.
     Signed,
     /// Integers and truth values.
     Bits,
@@ -61,7 +61,7 @@ impl Class {
             Class::Float => dtype.is_float(),
             Class::Int => dtype.is_int(),
             Class::Number => dtype != DType::Bool,
-            Class::Signed => dtype.is_float() || dtype == DType::I32,
+            Class::Signed => dtype.is_float() || dtype.is_signed_int(),
             Class::Bits => !dtype.is_float(),
             Class::Any => true,
         }
@@ -73,7 +73,7 @@ impl Class {
             Class::Float => "floats",
             Class::Int => "integers",
             Class::Number => "numbers",
-            Class::Signed => "floats or i32",
+            Class::Signed => "floats or signed integers",
             Class::Bits => "integers or bool",
             Class::Any => "anything",
         }

@@ -200,10 +200,11 @@ fn check(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
-/// Positions along an axis are counted as i32; in u32 they go round at 2^32.
+/// Positions along an axis are counted as i32; in u32, and in narrower unsigned integers, they wrap.
 fn check_counter(extent: usize, dtype: DType) -> Result<(), String> {
     const MOST: usize = 1 << 31;
-    check(dtype == DType::U32 || extent <= MOST, || format!("cannot count {extent} positions in {dtype}, only {MOST}"))
+    let wraps = dtype.is_unsigned_int() && dtype.size() <= DType::I32.size();
+    check(wraps || extent <= MOST, || format!("cannot count {extent} positions in {dtype}, only {MOST}"))
 }
 
 /// The extent of a padded axis, and the extent before anything is cut off; `None` where that is more than memory can

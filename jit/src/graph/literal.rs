@@ -2,7 +2,8 @@
 
 use super::family::ReduceOp;
 use crate::array::Array;
-use crate::types::DType;
+use crate::scalar::Scalar;
+use crate::types::{DType, TensorType};
 
 /// A scalar constant: an element type and its bits in the low end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,8 +18,8 @@ impl ReduceOp {
     /// What it gives for no elements.
     pub fn identity(self, dtype: DType) -> Literal {
         match self {
-            ReduceOp::Sum | ReduceOp::Or => Literal::new(dtype, 0.0),
-            ReduceOp::Prod => Literal::new(dtype, 1.0),
+            ReduceOp::Sum | ReduceOp::Or => Literal::new(dtype, 0),
+            ReduceOp::Prod => Literal::new(dtype, 1),
             ReduceOp::Max => Literal::least(dtype),
             ReduceOp::Min => Literal::greatest(dtype),
             ReduceOp::And => Literal::ones(dtype),
@@ -27,79 +28,39 @@ impl ReduceOp {
 }
 
 impl Literal {
-    /// `value` as an element of `dtype`: rounded to nearest for f32, towards zero (saturating) for integers,
-    /// `value != 0` for bool.
-    pub fn new(dtype: DType, value: f64) -> Self {
-        let bits = match dtype {
-            DType::Bool => u64::from(value != 0.0),
-            DType::I32 => (value as i32) as u32 as u64,
-            DType::U32 => (value as u32) as u64,
-            DType::F32 => (value as f32).to_bits() as u64,
-            DType::F64 => value.to_bits(),
-        };
-        Literal { dtype, bits }
+    /// `value` as an element of `dtype`, converted as by [`DType::bits`].
+    pub fn new(dtype: DType, value: impl Into<Scalar>) -> Self {
+        Literal { dtype, bits: dtype.bits(value) }
     }
 
     /// The least element of a type.
     pub fn least(dtype: DType) -> Self {
-        let value = match dtype {
-            DType::Bool | DType::U32 => 0.0,
-            DType::I32 => f64::from(i32::MIN),
-            DType::F32 | DType::F64 => f64::NEG_INFINITY,
-        };
-        Literal::new(dtype, value)
+        Literal::new(dtype, dtype.range().0)
     }
 
     /// The greatest element of a type.
     pub fn greatest(dtype: DType) -> Self {
-        let value = match dtype {
-            DType::Bool => 1.0,
-            DType::I32 => f64::from(i32::MAX),
-            DType::U32 => f64::from(u32::MAX),
-            DType::F32 | DType::F64 => f64::INFINITY,
-        };
-        Literal::new(dtype, value)
+        Literal::new(dtype, dtype.range().1)
     }
 
     /// All bits set; of bool, true.
     pub fn ones(dtype: DType) -> Self {
-        let bits = match dtype {
-            DType::Bool => 1,
-            DType::I32 | DType::U32 | DType::F32 => u64::from(u32::MAX),
-            DType::F64 => u64::MAX,
-        };
-        Literal { dtype, bits }
+        Literal { dtype, bits: dtype.ones() }
     }
 
     /// The constant that a scalar array holds; `None` for an array with axes.
     pub fn of(array: &Array) -> Option<Self> {
-        let bytes = array.bytes();
-        (array.ty().rank() == 0).then(|| {
-            let bits = bytes.iter().rev().fold(0, |bits, &byte| bits << 8 | u64::from(byte));
-            Literal { dtype: array.ty().dtype, bits }
-        })
+        (array.ty().rank() == 0).then(|| Literal { dtype: array.ty().dtype, bits: array.to_bits()[0] })
     }
 
     /// The scalar array that holds it.
     pub fn array(self) -> Array {
-        match self.dtype {
-            DType::Bool => Array::scalar(self.bits != 0),
-            DType::I32 => Array::scalar(self.bits as u32 as i32),
-            DType::U32 => Array::scalar(self.bits as u32),
-            DType::F32 => Array::scalar(f32::from_bits(self.bits as u32)),
-            DType::F64 => Array::scalar(f64::from_bits(self.bits)),
-        }
+        Array::from_bits(&TensorType::scalar(self.dtype), &[self.bits]).expect("an element of memory is available")
     }
 
-    /// Its value; exact for every element type.
-    pub fn value(self) -> f64 {
-        match self.dtype {
-            DType::Bool => self.bits as f64,
-            DType::I32 => (self.bits as u32 as i32) as f64,
-            DType::U32 => (self.bits as u32) as f64,
-            DType::F32 => f32::from_bits(self.bits as u32) as f64,
-            DType::F64 => f64::from_bits(self.bits),
-        }
+    /// Its value; exact.
+    pub fn value(self) -> Scalar {
+        self.dtype.value(self.bits)
     }
 }
 

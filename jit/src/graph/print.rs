@@ -10,7 +10,8 @@ use super::literal::{Constant, Literal};
 use super::op::Op;
 use super::parameter::Functions;
 use super::{Graph, ValueId};
-use crate::types::{DType, join};
+use crate::scalar::Scalar;
+use crate::types::{DType, Kind, join};
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,41 +85,22 @@ fn constant_text(constant: &Constant) -> String {
         return format!("{{…{} bytes, hash {:08x}}}", bytes.len(), hash(bytes));
     }
     let dtype = constant.0.ty().dtype;
-    let elements = bytes.chunks_exact(dtype.size()).map(|bytes| {
-        let bits = match *bytes {
-            [a] => u64::from(a),
-            [a, b, c, d] => u64::from(u32::from_ne_bytes([a, b, c, d])),
-            [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-            _ => unreachable!("elements have 1, 4 or 8 bytes"),
-        };
-        element_text(Literal { dtype, bits })
-    });
+    let elements = constant.0.to_bits().into_iter().map(|bits| element_text(Literal { dtype, bits }));
     format!("{{{}}}", elements.collect::<Vec<_>>().join(", "))
 }
 
 /// The shortest text that reads back to the same bits. `nan` is the quiet NaN without a payload; any other NaN prints
 /// its bits.
 fn element_text(element: Literal) -> String {
-    fn float(value: impl fmt::Debug, is_nan: bool, bits: u64, usual_nan: u64) -> String {
-        match is_nan {
-            true if bits == usual_nan => "nan".into(),
-            true => format!("bits:{bits:#x}"),
-            false => format!("{value:?}"),
-        }
-    }
-    let bits = element.bits;
-    match element.dtype {
-        DType::Bool => (bits != 0).to_string(),
-        DType::I32 => (bits as u32 as i32).to_string(),
-        DType::U32 => (bits as u32).to_string(),
-        DType::F32 => {
-            let value = f32::from_bits(bits as u32);
-            float(value, value.is_nan(), bits, 0x7fc0_0000)
-        }
-        DType::F64 => {
-            let value = f64::from_bits(bits);
-            float(value, value.is_nan(), bits, 0x7ff8_0000_0000_0000)
-        }
+    let Literal { dtype, bits } = element;
+    match (dtype.kind(), element.value()) {
+        (Kind::Bool, _) => (bits != 0).to_string(),
+        (Kind::Float(format), _) if bits == format.nan() => "nan".into(),
+        (Kind::Float(format), _) if format.is_nan(bits) => format!("bits:{bits:#x}"),
+        // Digits that tell the number from other f32, not from all f64.
+        (Kind::Float(_), Scalar::Float(x)) if DType::F32.represents(dtype) => format!("{:?}", x as f32),
+        (Kind::Float(_), Scalar::Float(x)) => format!("{x:?}"),
+        (Kind::Int { .. } | Kind::Float(_), x) => x.to_string(),
     }
 }
 

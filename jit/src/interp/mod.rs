@@ -79,7 +79,7 @@ pub fn interpret_each(
 
 /// The results, of these types, of an op that has several.
 fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVec<[Array; 1]>> {
-    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| bits_of(a.ty().dtype, a.bytes())).collect();
+    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| a.to_bits()).collect();
     let results: SmallVec<[Vec<u64>; 2]> = match op {
         Op::Threefry => {
             let words = |i: usize| scalar::threefry([x[0][i], x[1][i]], [x[2][i], x[3][i]]);
@@ -89,12 +89,12 @@ fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVe
         Op::Sort { axis, keys } => sort::sort(&types[0].shape, *axis, *keys, types, &x),
         _ => unreachable!("{} has one result", op.name()),
     };
-    types.iter().zip(&results).map(|(ty, bits)| array_of(ty, bits)).collect()
+    types.iter().zip(&results).map(|(ty, bits)| Array::from_bits(ty, bits)).collect()
 }
 
 /// The result, of this type, of an op that has one.
 fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
-    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| bits_of(a.ty().dtype, a.bytes())).collect();
+    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| a.to_bits()).collect();
     let from = |i: usize| operands[i].ty();
     let count = ty.elements();
     let bits: Vec<u64> = match op {
@@ -105,9 +105,7 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::Param(_) | Op::Result(_) | Op::Threefry => unreachable!("{} is handled before", op.name()),
         Op::Constant(constant) => return Ok(constant.0.clone()),
         Op::Literal(literal) => vec![literal.bits],
-        Op::Iota { dtype, axis, .. } => {
-            (0..count).map(|i| Literal::new(*dtype, unflatten(i, &ty.shape)[*axis] as f64).bits).collect()
-        }
+        Op::Iota { dtype, axis, .. } => (0..count).map(|i| dtype.bits(unflatten(i, &ty.shape)[*axis])).collect(),
         Op::Unary(op) => x[0].iter().map(|&x| scalar::unary(*op, from(0).dtype, x)).collect(),
         Op::Binary(op) => x[0].iter().zip(&x[1]).map(|(&x, &y)| scalar::binary(*op, ty.dtype, x, y)).collect(),
         Op::Compare(op) => {
@@ -144,29 +142,7 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::ArgReduce(op, axis) => arg_reduce(ty, &x[0], from(0), *op, *axis),
         Op::Dot(axes) => dot(ty, &x, [from(0), from(1)], axes),
     };
-    array_of(ty, &bits)
-}
-
-/// The bits of each element.
-pub(crate) fn bits_of(dtype: DType, bytes: &[u8]) -> Vec<u64> {
-    match dtype {
-        DType::Bool => bytes.iter().map(|&b| u64::from(b)).collect(),
-        DType::I32 | DType::U32 | DType::F32 => {
-            let words = bytes.as_chunks::<4>().0;
-            words.iter().map(|&word| u64::from(u32::from_ne_bytes(word))).collect()
-        }
-        DType::F64 => bytes.as_chunks::<8>().0.iter().map(|&word| u64::from_ne_bytes(word)).collect(),
-    }
-}
-
-/// The array with these elements, given as bits.
-pub(crate) fn array_of(ty: &TensorType, bits: &[u64]) -> Result<Array> {
-    let bytes: Vec<u8> = match ty.dtype {
-        DType::Bool => bits.iter().map(|&x| x as u8).collect(),
-        DType::I32 | DType::U32 | DType::F32 => bits.iter().flat_map(|&x| (x as u32).to_ne_bytes()).collect(),
-        DType::F64 => bits.iter().flat_map(|&x| x.to_ne_bytes()).collect(),
-    };
-    Array::from_bytes(ty, &bytes)
+    Array::from_bits(ty, &bits)
 }
 
 /// The index along each axis of the element at row-major position `i`.
@@ -228,7 +204,7 @@ fn concat(ty: &TensorType, x: &[Vec<u64>], operands: &[&Array], axis: usize) -> 
 }
 
 /// The binary op of a reduction, and its identity.
-fn combiner(op: ReduceOp, dtype: DType) -> (BinaryOp, f64) {
+fn combiner(op: ReduceOp, dtype: DType) -> (BinaryOp, Literal) {
     let binary = match op {
         ReduceOp::Sum => BinaryOp::Add,
         ReduceOp::Prod => BinaryOp::Mul,
@@ -237,7 +213,7 @@ fn combiner(op: ReduceOp, dtype: DType) -> (BinaryOp, f64) {
         ReduceOp::And => BinaryOp::And,
         ReduceOp::Or => BinaryOp::Or,
     };
-    (binary, op.identity(dtype).value())
+    (binary, op.identity(dtype))
 }
 
 fn reduce(ty: &TensorType, x: &[u64], from: &TensorType, op: ReduceOp, axes: &[usize]) -> Vec<u64> {
@@ -248,14 +224,14 @@ fn reduce(ty: &TensorType, x: &[u64], from: &TensorType, op: ReduceOp, axes: &[u
     };
     let (op, start) = combiner(op, ty.dtype);
     if ty.dtype.is_float() {
-        let mut result = vec![start; ty.elements()];
+        let mut result = vec![start.value().to_f64(); ty.elements()];
         for (i, &x) in x.iter().enumerate() {
             let result = &mut result[position(i)];
-            *result = scalar::float_binary(op, *result, scalar::value(ty.dtype, x));
+            *result = scalar::float_binary(op, *result, ty.dtype.value(x).to_f64());
         }
         return result.into_iter().map(|x| scalar::round(ty.dtype, x)).collect();
     }
-    let mut result = vec![Literal::new(ty.dtype, start).bits; ty.elements()];
+    let mut result = vec![start.bits; ty.elements()];
     for (i, &x) in x.iter().enumerate() {
         let result = &mut result[position(i)];
         *result = scalar::binary(op, ty.dtype, *result, x);
@@ -280,8 +256,8 @@ fn arg_reduce(ty: &TensorType, x: &[u64], from: &TensorType, op: ArgOp, axis: us
         for k in 1..from.shape[axis] {
             let (x, y) = (along(k), along(best));
             // The first of equal elements wins, and the first NaN wins over numbers.
-            let wins = scalar::value(dtype, x).is_nan() || scalar::compare(better, dtype, x, y);
-            if wins && !scalar::value(dtype, y).is_nan() {
+            let wins = dtype.value(x).is_nan() || scalar::compare(better, dtype, x, y);
+            if wins && !dtype.value(y).is_nan() {
                 best = k;
             }
         }
@@ -298,7 +274,7 @@ fn dot(ty: &TensorType, x: &[Vec<u64>], from: [&TensorType; 2], axes: &DotAxes) 
         let extents: Shape = axes.contract.iter().map(|pair| from[side].shape[pick(pair)]).collect();
         let contracted = axes.contract.iter().map(stride).collect::<Shape>();
         Side {
-            values: x[side].iter().map(|&x| scalar::value(ty.dtype, x)).collect(),
+            values: x[side].iter().map(|&x| ty.dtype.value(x).to_f64()).collect(),
             batch: axes.batch.iter().map(stride).collect(),
             free: axes.free(side, from[side].rank()).iter().map(|&axis| strides[axis]).collect(),
             along: (0..extents.iter().product()).map(|k| offset(&unflatten(k, &extents), &contracted)).collect(),

@@ -1,37 +1,38 @@
 //! Elementwise ops on one element, with JAX's semantics: bit-identical for integers and bools.
 //!
-//! Elements come in and go out as the low bits of a `u64`, as in [`Literal`]. Floats are computed in f64 and rounded
-//! once, with `libm` rather than the platform's functions, so that constants fold to the same bits on every platform.
-//! For f32 this rounds `+ - * /` and `sqrt` correctly, since f64 has at least 2p + 2 bits of precision. A NaN result is
-//! the canonical quiet NaN, since processors differ in the NaN they produce.
+//! Elements come in and go out as the low bits of a `u64`, as in [`DType::bits`]. Integers are computed as integers that
+//! are large enough for every type, and wrap at the end. Floats are computed in f64 and rounded once, with `libm`
+//! rather than the platform's functions, so that constants fold to the same bits on every platform. For f32 this rounds
+//! `+ - * /` and `sqrt` correctly, since f64 has at least 2p + 2 bits of precision. A NaN result is the canonical quiet
+//! NaN, since processors differ in the NaN they produce.
 
-use crate::graph::{BinaryOp, CompareOp, Literal, UnaryOp};
+use crate::graph::{BinaryOp, CompareOp, UnaryOp};
+use crate::scalar::Scalar;
 use crate::types::DType;
 
 /// Applies a unary op to an element of type `dtype`.
 pub(super) fn unary(op: UnaryOp, dtype: DType, x: u64) -> u64 {
-    match dtype {
+    match dtype.value(x) {
         // The only unary op on bools is `not`.
-        DType::Bool => x ^ 1,
-        DType::I32 | DType::U32 => u64::from(int_unary(op, x as u32)),
-        DType::F32 | DType::F64 if op == UnaryOp::IsFinite => u64::from(value(dtype, x).is_finite()),
-        DType::F32 | DType::F64 => round(dtype, float_unary(op, value(dtype, x))),
+        Scalar::Int(x) if dtype == DType::Bool => dtype.bits(x ^ 1),
+        Scalar::Int(x) => dtype.bits(int_unary(op, x)),
+        Scalar::Float(x) if op == UnaryOp::IsFinite => u64::from(x.is_finite()),
+        Scalar::Float(x) => round(dtype, float_unary(op, x)),
     }
 }
 
 /// Applies a binary op to two elements of type `dtype`.
 pub(super) fn binary(op: BinaryOp, dtype: DType, x: u64, y: u64) -> u64 {
-    match dtype {
-        DType::Bool => bool_binary(op, x, y),
-        DType::I32 => u64::from(int_binary(op, true, x as u32, y as u32)),
-        DType::U32 => u64::from(int_binary(op, false, x as u32, y as u32)),
-        DType::F32 | DType::F64 => round(dtype, float_binary(op, value(dtype, x), value(dtype, y))),
+    match (dtype.value(x), dtype.value(y)) {
+        _ if dtype == DType::Bool => bool_binary(op, x, y),
+        (Scalar::Float(x), Scalar::Float(y)) => round(dtype, float_binary(op, x, y)),
+        _ => int_binary(op, dtype, x, y),
     }
 }
 
-/// Compares two elements of type `dtype`. f64 represents every element exactly.
+/// Compares two elements of type `dtype`.
 pub(super) fn compare(op: CompareOp, dtype: DType, x: u64, y: u64) -> bool {
-    let (x, y) = (value(dtype, x), value(dtype, y));
+    let (x, y) = (dtype.value(x), dtype.value(y));
     match op {
         CompareOp::Eq => x == y,
         CompareOp::Ne => x != y,
@@ -44,24 +45,15 @@ pub(super) fn compare(op: CompareOp, dtype: DType, x: u64, y: u64) -> bool {
 
 /// Converts an element of type `from` to type `to`.
 pub(super) fn convert(from: DType, to: DType, x: u64) -> u64 {
-    if !from.is_float() && to.is_int() {
-        // Integer conversions keep the low 32 bits: i32 and u32 wrap.
-        return u64::from(x as u32);
-    }
-    round(to, value(from, x))
+    round(to, from.value(x))
 }
 
-/// The value of the element, which f64 represents exactly.
-pub(super) fn value(dtype: DType, bits: u64) -> f64 {
-    Literal { dtype, bits }.value()
-}
-
-/// Converts `x` to an element: rounds to nearest for floats; rounds towards zero and saturates for integers (NaN to 0).
-pub(super) fn round(dtype: DType, x: f64) -> u64 {
-    match dtype {
-        DType::F32 if x.is_nan() => 0x7fc0_0000,
-        DType::F64 if x.is_nan() => 0x7ff8_0000_0000_0000,
-        DType::Bool | DType::I32 | DType::U32 | DType::F32 | DType::F64 => Literal::new(dtype, x).bits,
+/// Converts `x` to an element, as [`DType::bits`]; a NaN to the canonical one.
+pub(super) fn round(dtype: DType, x: impl Into<Scalar>) -> u64 {
+    let x = x.into();
+    match dtype.float() {
+        Some(format) if x.is_nan() => format.nan(),
+        _ => dtype.bits(x),
     }
 }
 
@@ -177,11 +169,12 @@ fn erf_inv(x: f64) -> f64 {
     y.copysign(x)
 }
 
-fn int_unary(op: UnaryOp, x: u32) -> u32 {
+/// The result wraps to the element type.
+fn int_unary(op: UnaryOp, x: i128) -> i128 {
     match op {
-        UnaryOp::Neg => x.wrapping_neg(),
-        UnaryOp::Abs => (x as i32).wrapping_abs() as u32,
-        UnaryOp::Sign => (x as i32).signum() as u32,
+        UnaryOp::Neg => -x,
+        UnaryOp::Abs => x.abs(),
+        UnaryOp::Sign => x.signum(),
         UnaryOp::Not => !x,
         UnaryOp::Floor
         | UnaryOp::Ceil
@@ -215,33 +208,38 @@ fn int_unary(op: UnaryOp, x: u32) -> u32 {
     }
 }
 
-/// Integer math by XLA's rules. Signed and unsigned results differ only for division, remainder, max, min and
-/// arithmetic shift.
-fn int_binary(op: BinaryOp, signed: bool, x: u32, y: u32) -> u32 {
-    let (sx, sy) = (x as i32, y as i32);
-    match op {
-        BinaryOp::Add => x.wrapping_add(y),
-        BinaryOp::Sub => x.wrapping_sub(y),
-        BinaryOp::Mul => x.wrapping_mul(y),
-        // x / 0 has all bits set: -1, or the maximum u32.
-        BinaryOp::Div if y == 0 => u32::MAX,
-        BinaryOp::Div if signed => sx.wrapping_div(sy) as u32,
-        BinaryOp::Div => x / y,
-        BinaryOp::Rem if y == 0 => x,
-        BinaryOp::Rem if signed => sx.wrapping_rem(sy) as u32,
-        BinaryOp::Rem => x % y,
-        BinaryOp::Max if signed => sx.max(sy) as u32,
-        BinaryOp::Max => x.max(y),
-        BinaryOp::Min if signed => sx.min(sy) as u32,
-        BinaryOp::Min => x.min(y),
-        BinaryOp::And => x & y,
-        BinaryOp::Or => x | y,
-        BinaryOp::Xor => x ^ y,
-        BinaryOp::Shl => x.checked_shl(y).unwrap_or(0),
-        BinaryOp::Shr => x.checked_shr(y).unwrap_or(0),
-        BinaryOp::Sar => (sx >> y.min(31)) as u32,
+/// Integer math by XLA's rules, on elements of type `dtype`. The value of an element depends on whether it has a sign.
+fn int_binary(op: BinaryOp, dtype: DType, x: u64, y: u64) -> u64 {
+    let (Scalar::Int(a), Scalar::Int(b)) = (dtype.value(x), dtype.value(y)) else {
+        unreachable!("{dtype} is an integer type")
+    };
+    // The amount of a shift has no sign.
+    let beyond = y >= u64::from(dtype.width());
+    let result = match op {
+        BinaryOp::Add => a + b,
+        BinaryOp::Sub => a - b,
+        BinaryOp::Mul => a.wrapping_mul(b),
+        // x / 0 has all bits set: -1, or the maximum.
+        BinaryOp::Div if b == 0 => -1,
+        BinaryOp::Div => a / b,
+        BinaryOp::Rem if b == 0 => a,
+        BinaryOp::Rem => a % b,
+        BinaryOp::Max => a.max(b),
+        BinaryOp::Min => a.min(b),
+        BinaryOp::And => a & b,
+        BinaryOp::Or => a | b,
+        BinaryOp::Xor => a ^ b,
+        BinaryOp::Shl | BinaryOp::Shr if beyond => 0,
+        BinaryOp::Shl => a << y,
+        BinaryOp::Shr => i128::from(x >> y),
+        // The top bit is the sign, of unsigned integers too.
+        BinaryOp::Sar => {
+            let above = u64::BITS - dtype.width();
+            i128::from((x << above) as i64 >> above >> y.min(63))
+        }
         BinaryOp::Pow | BinaryOp::Atan2 => unreachable!("a verified graph has no {} of integers", op.name()),
-    }
+    };
+    dtype.bits(result)
 }
 
 fn bool_binary(op: BinaryOp, x: u64, y: u64) -> u64 {
@@ -270,8 +268,9 @@ mod tests {
 
     #[test]
     fn integers_follow_xla() {
-        let signed = |op, x: i32, y: i32| int_binary(op, true, x as u32, y as u32) as i32;
-        let unsigned = |op, x, y| int_binary(op, false, x, y);
+        let bits = |x: i32| DType::I32.bits(x);
+        let signed = |op, x: i32, y: i32| int_binary(op, DType::I32, bits(x), bits(y)) as i32;
+        let unsigned = |op, x: u32, y: u32| int_binary(op, DType::U32, x.into(), y.into()) as u32;
         assert_eq!(signed(BinaryOp::Div, 7, 0), -1);
         assert_eq!(signed(BinaryOp::Div, i32::MIN, -1), i32::MIN);
         assert_eq!(signed(BinaryOp::Div, -7, 2), -3);
@@ -285,7 +284,11 @@ mod tests {
         assert_eq!(signed(BinaryOp::Sar, -7, 32), -1);
         assert_eq!(signed(BinaryOp::Shl, 7, -1), 0);
         assert_eq!(signed(BinaryOp::Max, -7, 1), 1);
-        assert_eq!(int_unary(UnaryOp::Abs, i32::MIN as u32), i32::MIN as u32);
+        assert_eq!(unsigned(BinaryOp::Sar, 1 << 31, 31), u32::MAX);
+        assert_eq!(unsigned(BinaryOp::Mul, u32::MAX, u32::MAX), 1);
+        assert_eq!(unary(UnaryOp::Abs, DType::I32, bits(i32::MIN)), bits(i32::MIN));
+        assert_eq!(unary(UnaryOp::Neg, DType::U32, 1), u64::from(u32::MAX));
+        assert_eq!(unary(UnaryOp::Not, DType::U32, 1), u64::from(u32::MAX - 1));
     }
 
     #[test]

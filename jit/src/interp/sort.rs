@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::types::{DType, TensorType, product};
+use crate::types::{DType, Kind, TensorType, product};
 
 /// Sorts arrays of `shape`, given as the bits of their elements.
 pub(super) fn sort(
@@ -30,27 +30,13 @@ pub(super) fn sort(
 
 /// Unsigned integers in the order of the elements: zeros of either sign are one, and so are NaNs, which come last.
 pub(crate) fn order_bits(dtype: DType, bits: u64) -> u64 {
-    match dtype {
-        DType::Bool | DType::U32 => bits,
-        DType::I32 => bits ^ 1 << 31,
-        DType::F32 => {
-            let (bits, sign) = (bits as u32, 1 << 31);
-            let x = f32::from_bits(bits);
-            u64::from(match bits {
-                _ if x.is_nan() => u32::MAX,
-                _ if x == 0.0 && bits & !sign == 0 => sign,
-                _ if bits & sign != 0 => !bits,
-                _ => bits | sign,
-            })
-        }
-        DType::F64 => {
-            let sign = 1 << 63;
-            match bits {
-                _ if f64::from_bits(bits).is_nan() => u64::MAX,
-                _ if bits & !sign == 0 => sign,
-                _ if bits & sign != 0 => !bits,
-                _ => bits | sign,
-            }
-        }
+    let sign = 1 << (dtype.width() - 1);
+    match dtype.kind() {
+        Kind::Bool | Kind::Int { signed: false } => bits,
+        Kind::Int { signed: true } => bits ^ sign,
+        Kind::Float(format) if format.is_nan(bits) => dtype.ones(),
+        Kind::Float(_) if bits & !sign == 0 => sign,
+        Kind::Float(_) if bits & sign != 0 => !bits & dtype.ones(),
+        Kind::Float(_) => bits | sign,
     }
 }

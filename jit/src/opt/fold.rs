@@ -10,9 +10,11 @@ use smallvec::{SmallVec, smallvec};
 use super::rebuild::rebuild;
 use crate::array::Array;
 use crate::graph::{Constant, Graph, Literal, Node, Op, OpClass, Operands, ReduceOp, ValueId};
-use crate::interp::{array_of, bits_of, interpret};
+use crate::interp::interpret;
 use crate::lower::lane::from_op::lower;
+use crate::lower::lane::storage::{from_lane, to_lane};
 use crate::lower::lane::{LaneId, LaneProgram, LaneType, run};
+use crate::scalar::FloatFormat;
 use crate::types::{DType, TensorType};
 
 /// Replaces ops on constants by their results.
@@ -91,18 +93,21 @@ pub(super) fn on_literals(op: &Op, x: &[Literal], dtype: DType) -> Option<Litera
 /// A result, of this type, of one op on arrays; `None` where that is better left to the program.
 fn evaluate(op: &Op, index: u32, inputs: &[Array], ty: &TensorType) -> Option<Array> {
     if let Some((program, result)) = lanes(op, index, inputs) {
-        let elements: SmallVec<[Vec<u64>; 4]> = inputs.iter().map(|x| bits_of(x.ty().dtype, x.bytes())).collect();
+        let elements: SmallVec<[Vec<u64>; 4]> = inputs.iter().map(Array::to_bits).collect();
         // Programs flush subnormal numbers to zero; the evaluation here does not.
-        let flushed = |bits: &[u64], dtype: DType| bits.iter().any(|&bits| is_subnormal(dtype, bits));
+        let flushed = |bits: &[u64], dtype: DType| {
+            dtype.float().is_some_and(|format| bits.iter().any(|&bits| format.is_subnormal(bits)))
+        };
         if elements.iter().zip(inputs).any(|(bits, x)| flushed(bits, x.ty().dtype)) {
             return None;
         }
         let element = |i: usize| {
-            let inputs: SmallVec<[u64; 4]> = elements.iter().map(|bits| bits[i]).collect();
-            one_nan(ty.dtype, run(&program, &inputs, &[result])[0])
+            let inputs: SmallVec<[u64; 4]> =
+                elements.iter().zip(inputs).map(|(bits, x)| to_lane(x.ty().dtype, bits[i])).collect();
+            one_nan(ty.dtype, from_lane(ty.dtype, run(&program, &inputs, &[result])[0]))
         };
         let bits: Vec<u64> = (0..ty.elements()).map(element).collect();
-        return if flushed(&bits, ty.dtype) { None } else { array_of(ty, &bits).ok() };
+        return if flushed(&bits, ty.dtype) { None } else { Array::from_bits(ty, &bits).ok() };
     }
     let mut graph = Graph::new();
     let operands: Operands = inputs.iter().map(|input| graph.param(input.ty().clone())).collect();
@@ -124,28 +129,14 @@ fn lanes(op: &Op, index: u32, inputs: &[Array]) -> Option<(LaneProgram, LaneId)>
     Some((program, result))
 }
 
-fn is_subnormal(dtype: DType, bits: u64) -> bool {
-    match dtype {
-        DType::F32 => f32::from_bits(bits as u32).is_subnormal(),
-        DType::F64 => f64::from_bits(bits).is_subnormal(),
-        DType::Bool | DType::I32 | DType::U32 => false,
-    }
-}
-
 /// Canonicalises NaN, since processors differ in the NaN they produce.
 fn one_nan(dtype: DType, bits: u64) -> u64 {
-    match dtype {
-        DType::F32 if f32::from_bits(bits as u32).is_nan() => u64::from(f32::NAN.to_bits()),
-        DType::F64 if f64::from_bits(bits).is_nan() => f64::NAN.to_bits(),
-        DType::Bool | DType::I32 | DType::U32 | DType::F32 | DType::F64 => bits,
-    }
+    dtype.float().filter(|format| format.is_nan(bits)).map_or(bits, FloatFormat::nan)
 }
 
 /// The first element as a literal.
 pub(super) fn literal(array: &Array) -> Option<Literal> {
-    let dtype = array.ty().dtype;
-    let first = array.bytes().get(..dtype.size())?;
-    Some(Literal { dtype, bits: *bits_of(dtype, first).first()? })
+    Some(Literal { dtype: array.ty().dtype, bits: *array.to_bits().first()? })
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ impl Scalar {
     #[track_caller]
     pub(super) fn new<P: Tree>(tree: &P, value: impl Fn(DType) -> Tensor + 'static) -> Scalar {
         let has = |dtype: DType| leaves(tree).iter().any(|leaf| leaf.dtype() == dtype);
-        let known = [DType::F32, DType::F64].into_iter().filter(|&dtype| has(dtype)).map(|dtype| (dtype, value(dtype)));
+        let known = DType::ALL.into_iter().filter(|&dtype| dtype.is_float() && has(dtype));
+        let known = known.map(|dtype| (dtype, value(dtype)));
         Scalar { known: known.collect(), value: Box::new(value) }
     }
 

@@ -24,6 +24,7 @@ use smallvec::SmallVec;
 
 use crate::fuse::Affine;
 use crate::lower::lane::LaneType;
+use crate::lower::lane::storage::Storage;
 use crate::lower::loops::{Accumulator, Loops, PARTIALS, RowId};
 use crate::types::DType;
 
@@ -135,20 +136,22 @@ impl ClifEmitter<'_, '_> {
             let x = self.load_scalar(address, offset, dtype);
             return self.splat(x, LaneType::of(dtype), width);
         }
-        if stride == 1 && dtype == DType::Bool {
-            // Widens four bytes to 32-bit lanes, then compares them with zero to get a mask.
-            let bytes = self.builder.ins().load(types::I32, flags, address, offset);
-            let bytes = self.builder.ins().scalar_to_vector(types::I32X4, bytes);
-            let bytes = self.builder.ins().bitcast(types::I8X16, little(), bytes);
-            let words = self.builder.ins().uwiden_low(bytes);
-            let longs = self.builder.ins().uwiden_low(words);
-            let zero = self.constant(LaneType::I32, 0, width);
-            return self.builder.ins().icmp(IntCC::NotEqual, longs, zero);
-        }
-        if stride == 1 {
-            return self.builder.ins().load(lane_type(LaneType::of(dtype), width), flags, address, offset);
-        }
         let ty = LaneType::of(dtype);
+        if stride == 1 {
+            return match Storage::of(dtype) {
+                Storage::Lane => self.builder.ins().load(lane_type(ty, width), flags, address, offset),
+                Storage::Byte => {
+                    // Widens four bytes to 32-bit lanes, then compares them with zero to get a mask.
+                    let bytes = self.builder.ins().load(types::I32, flags, address, offset);
+                    let bytes = self.builder.ins().scalar_to_vector(types::I32X4, bytes);
+                    let bytes = self.builder.ins().bitcast(types::I8X16, little(), bytes);
+                    let words = self.builder.ins().uwiden_low(bytes);
+                    let longs = self.builder.ins().uwiden_low(words);
+                    let zero = self.constant(LaneType::I32, 0, width);
+                    self.builder.ins().icmp(IntCC::NotEqual, longs, zero)
+                }
+            };
+        }
         let lanes: SmallVec<[Value; LANES]> = (0..width)
             .map(|lane| {
                 let step = lane as isize * stride * size as isize;
@@ -165,7 +168,11 @@ impl ClifEmitter<'_, '_> {
     }
 
     fn load_scalar(&mut self, address: Value, offset: i32, dtype: DType) -> Value {
-        self.builder.ins().load(memory_type(dtype), memory(), address, offset)
+        match Storage::of(dtype) {
+            Storage::Lane | Storage::Byte => {
+                self.builder.ins().load(scalar_type(LaneType::of(dtype)), memory(), address, offset)
+            }
+        }
     }
 
     pub(super) fn store(
@@ -178,31 +185,37 @@ impl ClifEmitter<'_, '_> {
         let size = dtype.size();
         let (address, offset) = self.address(arg, index, size);
         let stride = vector.map_or(0, |dim| index.strides[dim]);
-        let flags = memory();
+        let (flags, storage) = (memory(), Storage::of(dtype));
         if width == 1 {
-            self.builder.ins().store(flags, x, address, offset);
-            return;
-        }
-        if stride == 1 && dtype == DType::Bool {
-            let one = self.constant(LaneType::I32, 1, width);
-            let bits = self.builder.ins().band(x, one);
-            let words = self.builder.ins().snarrow(bits, bits);
-            let bytes = self.builder.ins().snarrow(words, words);
-            let bytes = self.builder.ins().bitcast(types::I32X4, little(), bytes);
-            let bytes = self.builder.ins().extractlane(bytes, 0);
-            self.builder.ins().store(flags, bytes, address, offset);
+            match storage {
+                Storage::Lane | Storage::Byte => self.builder.ins().store(flags, x, address, offset),
+            };
             return;
         }
         if stride == 1 {
-            self.builder.ins().store(flags, x, address, offset);
+            let stored = match storage {
+                Storage::Lane => x,
+                Storage::Byte => {
+                    let one = self.constant(LaneType::I32, 1, width);
+                    let bits = self.builder.ins().band(x, one);
+                    let words = self.builder.ins().snarrow(bits, bits);
+                    let bytes = self.builder.ins().snarrow(words, words);
+                    let bytes = self.builder.ins().bitcast(types::I32X4, little(), bytes);
+                    self.builder.ins().extractlane(bytes, 0)
+                }
+            };
+            self.builder.ins().store(flags, stored, address, offset);
             return;
         }
         for lane in 0..width {
-            let mut scalar = self.builder.ins().extractlane(x, lane as u8);
-            if dtype == DType::Bool {
-                let bit = self.builder.ins().band_imm_u(scalar, 1);
-                scalar = self.builder.ins().ireduce(types::I8, bit);
-            }
+            let scalar = self.builder.ins().extractlane(x, lane as u8);
+            let scalar = match storage {
+                Storage::Lane => scalar,
+                Storage::Byte => {
+                    let bit = self.builder.ins().band_imm_u(scalar, 1);
+                    self.builder.ins().ireduce(types::I8, bit)
+                }
+            };
             let step = self.builder.ins().iadd_imm_s(address, (lane as isize * stride * size as isize) as i64);
             self.builder.ins().store(flags, scalar, step, offset);
         }
@@ -288,11 +301,6 @@ fn memory() -> MemFlagsData {
 /// The flags of a bitcast between vector types.
 fn little() -> MemFlagsData {
     MemFlagsData::new().with_endianness(Endianness::Little)
-}
-
-/// The type of an element in memory.
-fn memory_type(dtype: DType) -> Type {
-    scalar_type(LaneType::of(dtype))
 }
 
 /// The type of a single lane; a bool is 0 or 1.

@@ -11,9 +11,9 @@ use super::regalloc::{MASKS, Registers, ValueLocation, rotation};
 use super::unroll::{InputSource, StraightLine};
 use super::width::{MASK, VectorOperand, Width, XMM, YMM, ZMM, simd, with};
 use super::{Access, EmitResult, SimdEmitter};
+use crate::lower::lane::storage::Storage;
 use crate::lower::lane::{LaneBinary, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary};
 use crate::lower::loops::{Block, Effect, Input};
-use crate::types::DType;
 
 /// The minimum number of instructions of a block, unrolled twice, for which unrolling is profitable. The reorder window
 /// of the processor covers shorter ones.
@@ -229,14 +229,12 @@ impl SimdEmitter<'_> {
             Input::Load { dtype, index, .. } => {
                 let access = Access::of_input(input).expect("a load has a pointer");
                 let stride = self.vector.map_or(0, |dim| index.strides[dim]);
-                match dtype {
-                    DType::Bool => {
+                match Storage::of(*dtype) {
+                    Storage::Byte => {
                         self.load_bytes(&access, stride, unroll_index)?;
                         self.mask_from_bytes(register)?;
                     }
-                    DType::F32 | DType::F64 | DType::I32 | DType::U32 => {
-                        self.load(register, &access, stride, unroll_index)?
-                    }
+                    Storage::Lane => self.load(register, &access, stride, unroll_index)?,
                 }
             }
         }
@@ -280,14 +278,12 @@ impl SimdEmitter<'_> {
             Effect::Store { index, dtype, .. } => {
                 let access = Access::of_effect(effect).expect("a store has a pointer");
                 let stride = self.vector.map_or(0, |dim| index.strides[dim]);
-                match dtype {
-                    DType::Bool => {
+                match Storage::of(*dtype) {
+                    Storage::Byte => {
                         self.bytes_from_mask(x)?;
                         self.store_bytes(&access, stride, unroll_index)?;
                     }
-                    DType::F32 | DType::F64 | DType::I32 | DType::U32 => {
-                        self.store(x, &access, stride, unroll_index)?
-                    }
+                    Storage::Lane => self.store(x, &access, stride, unroll_index)?,
                 }
             }
         }

@@ -5,7 +5,8 @@ use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::graph::literal::{Constant, Literal};
 use crate::graph::parameter::{Functions, Parameters, bounded, line_error};
-use crate::types::{DType, TensorType};
+use crate::scalar::Scalar;
+use crate::types::{DType, Kind, TensorType};
 
 /// The rest of a line.
 #[derive(Clone, Copy)]
@@ -122,18 +123,20 @@ impl<'a> Cursor<'a> {
     /// An element as it is printed: `1.5`, `-inf`, `bits:0x7fc00001`, `true`.
     pub(super) fn element(&mut self, dtype: DType) -> Result<Literal> {
         let text = self.take("an element", |c| !matches!(c, ',' | '}' | ' '))?;
-        let bits = match (text.strip_prefix("bits:0x"), dtype) {
-            (Some(bits), DType::F32) => u32::from_str_radix(bits, 16).ok().map(u64::from),
-            (Some(bits), DType::F64) => u64::from_str_radix(bits, 16).ok(),
-            (Some(_), DType::Bool | DType::I32 | DType::U32) => None,
-            (None, DType::Bool) => text.parse::<bool>().ok().map(u64::from),
-            (None, DType::I32) => text.parse::<i32>().ok().map(|x| u64::from(x as u32)),
-            (None, DType::U32) => text.parse::<u32>().ok().map(u64::from),
+        let float = |text: &str| {
+            // Rounded once where it can be: the text of a number is that of the f32 or the f64 of its value.
+            if DType::F32.represents(dtype) { text.parse().ok().map(|x: f32| x.into()) } else { text.parse().ok() }
+        };
+        let bits = match (dtype.kind(), text.strip_prefix("bits:0x")) {
+            (Kind::Bool, _) => text.parse::<bool>().ok().map(u64::from),
+            (Kind::Int { .. }, _) => text.parse::<i128>().ok().map(Scalar::Int).and_then(|x| {
+                let (least, greatest) = dtype.range();
+                (least <= x && x <= greatest).then(|| dtype.bits(x))
+            }),
+            (Kind::Float(_), Some(bits)) => u64::from_str_radix(bits, 16).ok().filter(|&bits| bits <= dtype.ones()),
             // The usual NaN is written out: which bits `parse` gives for it is not promised.
-            (None, DType::F32) if text == "nan" => Some(0x7fc0_0000),
-            (None, DType::F64) if text == "nan" => Some(0x7ff8_0000_0000_0000),
-            (None, DType::F32) => text.parse::<f32>().ok().map(|x| u64::from(x.to_bits())),
-            (None, DType::F64) => text.parse::<f64>().ok().map(f64::to_bits),
+            (Kind::Float(format), None) if text == "nan" => Some(format.nan()),
+            (Kind::Float(format), None) => float(text).map(|x| format.encode(x)),
         };
         let bits = bits.ok_or_else(|| self.error(format!("`{text}` is no element of type {dtype}")))?;
         Ok(Literal { dtype, bits })
@@ -148,18 +151,11 @@ impl<'a> Cursor<'a> {
             )));
         }
         let elements = self.list("}", |cursor| cursor.element(ty.dtype))?;
-        let mut bytes = Vec::with_capacity(elements.len() * ty.dtype.size());
-        for element in &elements {
-            match ty.dtype {
-                DType::Bool => bytes.push(element.bits as u8),
-                DType::I32 | DType::U32 | DType::F32 => bytes.extend((element.bits as u32).to_ne_bytes()),
-                DType::F64 => bytes.extend(element.bits.to_ne_bytes()),
-            }
-        }
+        let bits: Vec<u64> = elements.iter().map(|element| element.bits).collect();
         if elements.len() != ty.elements() {
             return Err(self.error(format!("{} elements do not fill {ty}", elements.len())));
         }
-        Array::from_bytes(ty, &bytes).map(Constant).map_err(|e| self.error(e))
+        Array::from_bits(ty, &bits).map(Constant).map_err(|e| self.error(e))
     }
 
     /// `[shape=4,5, dims=]`, or nothing. A piece between commas with `=` in it starts the next parameter, any other

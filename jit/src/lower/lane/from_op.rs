@@ -3,43 +3,35 @@
 //! In: an op, the element type and the operands. Out: the result, after its instructions. Movement ops and reductions
 //! are not lowered here.
 
+use super::storage::{accumulator, bitcast, extended, rounded, to_lane};
 use super::{
     LaneBinary as B, LaneCompare as C, LaneConvert as V, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary as U, math,
 };
 use crate::graph::{BinaryOp, CompareOp, Literal, Op, OpClass, ReduceOp, UnaryOp};
 use crate::types::DType;
 
-impl LaneType {
-    /// The lane type of an element type.
-    pub fn of(dtype: DType) -> LaneType {
-        match dtype {
-            DType::Bool => LaneType::Bool,
-            DType::I32 | DType::U32 => LaneType::I32,
-            DType::F32 => LaneType::F32,
-            DType::F64 => LaneType::F64,
-        }
-    }
-}
-
 /// A constant.
 pub fn literal(p: &mut LaneProgram, literal: Literal) -> LaneId {
-    p.bits(LaneType::of(literal.dtype), literal.bits)
+    p.bits(LaneType::of(literal.dtype), to_lane(literal.dtype, literal.bits))
 }
 
 /// The instructions of result `index` of the elementwise `op`. `dtype` is the element type of the operand that
 /// [`Op::typed_operand`] names. `None` when `op` is not elementwise.
 pub fn lower(p: &mut LaneProgram, op: &Op, index: u32, dtype: DType, args: &[LaneId]) -> Option<LaneId> {
     Some(match op {
-        Op::Unary(op) => unary(p, *op, dtype, args[0]),
-        Op::Binary(op) => binary(p, *op, dtype, args[0], args[1]),
+        Op::Unary(UnaryOp::IsFinite) => math::is_finite(p, args[0]),
+        Op::Unary(op) => {
+            let x = unary(p, *op, dtype, args[0]);
+            rounded(p, dtype, x)
+        }
+        Op::Binary(op) => {
+            let x = binary(p, *op, dtype, args[0], args[1]);
+            rounded(p, dtype, x)
+        }
         Op::Compare(op) => compare(p, *op, dtype, args[0], args[1]),
         Op::Select => p.select(args[0], args[1], args[2]),
         Op::Convert(to) => convert(p, dtype, *to, args[0]),
-        Op::Bitcast(to) => match (LaneType::of(dtype), LaneType::of(*to)) {
-            (LaneType::F32, LaneType::I32) => p.convert(V::F32Bits, args[0]),
-            (LaneType::I32, LaneType::F32) => p.convert(V::F32FromBits, args[0]),
-            _ => args[0],
-        },
+        Op::Bitcast(to) => bitcast(p, dtype, *to, args[0]),
         Op::StopGradient => args[0],
         Op::Threefry => {
             let (a, b) = math::threefry2x32(p, args[0], args[1], args[2], args[3]);
@@ -52,7 +44,7 @@ pub fn lower(p: &mut LaneProgram, op: &Op, index: u32, dtype: DType, args: &[Lan
     })
 }
 
-/// One step of a reduction: accumulates `x` into `acc`. A bool is reduced as an integer.
+/// One step of a reduction: accumulates `x` into `acc`, both of the type that `dtype` [accumulates in](accumulator).
 pub fn accumulate(p: &mut LaneProgram, op: ReduceOp, dtype: DType, acc: LaneId, x: LaneId) -> LaneId {
     let op = match op {
         ReduceOp::Sum => return p.add(acc, x),
@@ -62,7 +54,7 @@ pub fn accumulate(p: &mut LaneProgram, op: ReduceOp, dtype: DType, acc: LaneId, 
         ReduceOp::And => BinaryOp::And,
         ReduceOp::Or => BinaryOp::Or,
     };
-    binary(p, op, if dtype == DType::Bool { DType::I32 } else { dtype }, acc, x)
+    binary(p, op, accumulator(dtype), acc, x)
 }
 
 /// The identity of a reduction as the bits of a lane. A bool is reduced as the integer 0 or 1.
@@ -70,7 +62,7 @@ pub fn identity(op: ReduceOp, dtype: DType) -> u64 {
     match (op, dtype) {
         // A bool is reduced as an integer.
         (ReduceOp::Min, DType::Bool) => u64::from(u32::MAX),
-        _ => op.identity(dtype).bits,
+        _ => to_lane(dtype, op.identity(dtype).bits),
     }
 }
 
@@ -81,7 +73,7 @@ fn unary(p: &mut LaneProgram, op: UnaryOp, dtype: DType, x: LaneId) -> LaneId {
         UnaryOp::Sign if dtype.is_float() => math::sign(p, x),
         UnaryOp::Sign => {
             // max(-1, min(1, x))
-            let (one, minus) = (p.i32(1), p.i32(-1));
+            let (one, minus) = (p.int(p.ty(x), 1), p.int(p.ty(x), -1));
             let below = p.binary(B::SMin, x, one);
             p.binary(B::SMax, below, minus)
         }
@@ -89,7 +81,7 @@ fn unary(p: &mut LaneProgram, op: UnaryOp, dtype: DType, x: LaneId) -> LaneId {
         UnaryOp::Floor => p.unary(U::Floor, x),
         UnaryOp::Ceil => p.unary(U::Ceil, x),
         UnaryOp::Round => p.unary(U::Nearest, x),
-        UnaryOp::IsFinite => math::is_finite(p, x),
+        UnaryOp::IsFinite => unreachable!("it has no result of the type of its operand"),
         UnaryOp::Exp => math::exp(p, x),
         UnaryOp::Exp2 => math::exp2(p, x),
         UnaryOp::Expm1 => math::expm1(p, x),
@@ -119,7 +111,7 @@ fn unary(p: &mut LaneProgram, op: UnaryOp, dtype: DType, x: LaneId) -> LaneId {
 }
 
 fn binary(p: &mut LaneProgram, op: BinaryOp, dtype: DType, x: LaneId, y: LaneId) -> LaneId {
-    let unsigned = dtype == DType::U32;
+    let unsigned = dtype.is_unsigned_int();
     let pick = |signed: B, other: B| if unsigned { other } else { signed };
     match op {
         BinaryOp::Add if dtype.is_float() => contracted(p, x, y),
@@ -139,11 +131,15 @@ fn binary(p: &mut LaneProgram, op: BinaryOp, dtype: DType, x: LaneId, y: LaneId)
         BinaryOp::And => p.binary(B::And, x, y),
         BinaryOp::Or => p.binary(B::Or, x, y),
         BinaryOp::Xor => p.binary(B::Xor, x, y),
-        BinaryOp::Shl => shift(p, B::Shl, x, y),
-        BinaryOp::Shr => shift(p, B::Shr, x, y),
+        BinaryOp::Shl => shift(p, B::Shl, dtype, x, y),
+        BinaryOp::Shr => {
+            let x = extended(p, dtype, x, false);
+            shift(p, B::Shr, dtype, x, y)
+        }
         BinaryOp::Sar => {
-            // An amount above 31 (it is unsigned) acts as 31: every bit is the sign.
-            let most = p.i32(31);
+            // An amount of all bits or more (it is unsigned) acts as one less: every bit is the sign.
+            let x = extended(p, dtype, x, true);
+            let most = p.int(p.ty(x), dtype.width() as i32 - 1);
             let amount = p.binary(B::UMin, y, most);
             p.binary(B::Sar, x, amount)
         }
@@ -163,9 +159,10 @@ fn contracted(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
     }
 }
 
-/// A shift that is 0 if the amount is 32 or more.
-fn shift(p: &mut LaneProgram, op: B, x: LaneId, y: LaneId) -> LaneId {
-    let (width, mask, zero) = (p.i32(32), p.i32(31), p.i32(0));
+/// A shift that is 0 if the amount is that of all bits or more.
+fn shift(p: &mut LaneProgram, op: B, dtype: DType, x: LaneId, y: LaneId) -> LaneId {
+    let (ty, width) = (p.ty(x), dtype.width() as i32);
+    let (width, mask, zero) = (p.int(ty, width), p.int(ty, width - 1), p.int(ty, 0));
     let fits = p.compare(C::ULt, y, width);
     let amount = p.binary(B::And, y, mask);
     let shifted = p.binary(op, x, amount);
@@ -174,7 +171,7 @@ fn shift(p: &mut LaneProgram, op: B, x: LaneId, y: LaneId) -> LaneId {
 
 fn compare(p: &mut LaneProgram, op: CompareOp, dtype: DType, x: LaneId, y: LaneId) -> LaneId {
     let (x, y) = if dtype == DType::Bool { (p.convert(V::BoolToI32, x), p.convert(V::BoolToI32, y)) } else { (x, y) };
-    let unsigned = dtype == DType::U32;
+    let unsigned = dtype.is_unsigned_int();
     match op {
         CompareOp::Eq => p.compare(C::Eq, x, y),
         CompareOp::Ne => p.compare(C::Ne, x, y),

@@ -14,6 +14,7 @@ pub mod from_op;
 #[allow(clippy::excessive_precision, clippy::approx_constant)]
 pub mod math;
 mod rare;
+pub mod storage;
 
 use hashbrown::HashMap;
 
@@ -328,6 +329,15 @@ impl LaneProgram {
     /// A 32-bit integer constant.
     pub fn i32(&mut self, x: i32) -> LaneId {
         self.bits(LaneType::I32, x as u32 as u64)
+    }
+
+    /// An integer constant of the lane type `ty`.
+    pub fn int(&mut self, ty: LaneType, x: i32) -> LaneId {
+        match ty {
+            LaneType::I32 => self.i32(x),
+            LaneType::I64 => self.i64(x.into()),
+            LaneType::F32 | LaneType::F64 | LaneType::Bool => unreachable!("{ty:?} is no integer"),
+        }
     }
 
     /// A 64-bit integer constant.

@@ -23,6 +23,7 @@ use std::fmt;
 
 use crate::fuse::{Affine, BufferId};
 use crate::graph::ReduceOp;
+use crate::lower::lane::storage;
 use crate::lower::lane::{LaneId, LaneOp, LaneProgram, LaneType};
 use crate::types::DType;
 
@@ -81,7 +82,7 @@ pub struct Accumulator {
 impl Accumulator {
     /// The lane type of an accumulator.
     pub fn lane_type(&self) -> LaneType {
-        if self.dtype == DType::Bool { LaneType::I32 } else { LaneType::of(self.dtype) }
+        LaneType::of(storage::accumulator(self.dtype))
     }
 }
 

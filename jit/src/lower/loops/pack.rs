@@ -10,11 +10,13 @@ use smallvec::SmallVec;
 use super::{Block, Effect, Input, Loops, Stmt, Transpose};
 use crate::fuse::Affine;
 use crate::lower::lane::{LaneProgram, LaneType};
-use crate::types::DType;
 
 /// The fewest rows and lanes for which packing is profitable.
 const MIN_ROWS: usize = 4;
 const MIN_LANES: usize = 8;
+
+/// The bytes of an element that can be packed.
+const WORD: usize = 4;
 
 /// A bound of the stride between lanes, so that all offsets in a block are less than 2^31 bytes.
 const MAX_STRIDE: isize = 1 << 18;
@@ -105,8 +107,8 @@ fn pack_dims(loops: &Loops, input: &Input, open: &[usize], inside: &[(Loop, bool
     // In a chunk of a parallel loop over rows or lanes, an in-place store may overwrite elements that only the chunk
     // reads, and the copy would read elements of other chunks.
     let is_serial = !loops.is_parallel(rows.0) && !loops.is_parallel(lanes.0);
-    let fits = rows.1 * lanes.1.next_multiple_of(PITCH) * 4 <= l1;
-    let is_word = matches!(dtype, DType::F32 | DType::I32 | DType::U32) && *arg < loops.args.len();
+    let fits = rows.1 * lanes.1.next_multiple_of(PITCH) * WORD <= l1;
+    let is_word = dtype.size() == WORD && *arg < loops.args.len();
     let is_profitable =
         (2..MAX_STRIDE).contains(&stride) && rows.1 >= MIN_ROWS && lanes.1 >= MIN_LANES && fits && is_word;
     (is_profitable && is_serial && (0..index.strides.len()).all(known)).then_some((rows, lanes))

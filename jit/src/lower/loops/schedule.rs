@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::pack::pack;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, RowId, Stmt};
 use crate::fuse::{Affine, BufferId, KernelOp, LoopKernel, Order, Slot};
-use crate::lower::lane::{LaneId, LaneOp, LaneProgram, LaneType, from_op};
+use crate::lower::lane::{LaneId, LaneOp, LaneProgram, LaneType, from_op, storage};
 use crate::lower::machine::Machine;
 use crate::types::{DType, product};
 
@@ -375,13 +375,11 @@ impl<'a> Scheduler<'a> {
             let x = kernel.values[v as usize].operands[0];
             let KernelOp::Reduce(op) = kernel.values[v as usize].op else { unreachable!("only reductions are listed") };
             let dtype = kernel.values[v as usize].dtype;
-            let mut value = self.lane(&mut block, x);
-            if dtype == DType::Bool {
-                value = block.program.convert(crate::lower::lane::LaneConvert::BoolToI32, value);
-            }
+            let value = self.lane(&mut block, x);
+            let value = storage::to_accumulator(&mut block.program, dtype, value);
             if self.nest.interchanged > 0 {
                 // The accumulators are an array, one per row.
-                let (arg, acc_dtype) = (self.loops.args.len(), if dtype == DType::Bool { DType::I32 } else { dtype });
+                let (arg, acc_dtype) = (self.loops.args.len(), storage::accumulator(dtype));
                 let index = self.reserve_rows(acc_dtype);
                 let identity = begin.program.bits(LaneType::of(acc_dtype), from_op::identity(op, dtype));
                 let store = |value| Effect::Store { arg, index: index.clone(), dtype: acc_dtype, value };
@@ -491,23 +489,17 @@ impl<'a> Scheduler<'a> {
         }
         let value = &self.kernel.values[v as usize];
         let ty = LaneType::of(value.dtype);
+        // A reduction's value is that of its accumulator.
+        let is_reduced = matches!(value.op, KernelOp::Reduce(_));
+        let dtype = if is_reduced { storage::accumulator(value.dtype) } else { value.dtype };
         let known = match (self.rows.get(&v), self.per_row.get(&v)) {
-            (Some(&row), _) => Some((Input::Row(row, ty), Input::Row(row, LaneType::I32))),
-            (None, Some(index)) => {
-                let load = |dtype| Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype };
-                Some((load(value.dtype), load(DType::I32)))
-            }
+            (Some(&row), _) => Some(Input::Row(row, LaneType::of(dtype))),
+            (None, Some(index)) => Some(Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype }),
             (None, None) => None,
         };
-        let lane = if let Some((plain, integer)) = known {
-            // A bool is reduced as an integer.
-            if matches!(value.op, KernelOp::Reduce(_)) && value.dtype == DType::Bool {
-                let x = block.input(integer, LaneType::I32);
-                let zero = block.program.i32(0);
-                block.program.compare(crate::lower::lane::LaneCompare::Ne, x, zero)
-            } else {
-                block.input(plain, ty)
-            }
+        let lane = if let Some(input) = known {
+            let x = block.input(input, LaneType::of(dtype));
+            if is_reduced { storage::from_accumulator(&mut block.program, value.dtype, x) } else { x }
         } else if let Some((at, index)) = self.spilled.get(&v)
             && block.sweep.is_some_and(|sweep| *at < sweep)
         {

@@ -5,7 +5,7 @@ use super::{Rewrite, Rule};
 use crate::graph::{BinaryOp, Literal, Op, UnaryOp, ValueId};
 use crate::opt::fold::{literal, on_literals};
 use crate::opt::rebuild::is_commutative;
-use crate::types::DType;
+use crate::scalar::Scalar;
 
 type Rewritten = Option<ValueId>;
 
@@ -83,14 +83,14 @@ fn literals_together(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
 fn neutral(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Binary(binary) = op else { return None };
     let right = w.literal(x[1])?;
-    let is = |value: f64| right.value() == value;
+    let value = right.value();
     let is_neutral = match binary {
-        BinaryOp::Add | BinaryOp::Sub => is(0.0),
-        BinaryOp::Mul | BinaryOp::Div | BinaryOp::Pow => is(1.0),
+        BinaryOp::Add | BinaryOp::Sub => value.is(0),
+        BinaryOp::Mul | BinaryOp::Div | BinaryOp::Pow => value.is(1),
         BinaryOp::Or | BinaryOp::Xor | BinaryOp::Shl | BinaryOp::Shr | BinaryOp::Sar => right.bits == 0,
         BinaryOp::And => right.bits == Literal::ones(right.dtype).bits,
-        BinaryOp::Max => is(Literal::least(right.dtype).value()),
-        BinaryOp::Min => is(Literal::greatest(right.dtype).value()),
+        BinaryOp::Max => value == right.dtype.range().0,
+        BinaryOp::Min => value == right.dtype.range().1,
         BinaryOp::Rem | BinaryOp::Atan2 => false,
     };
     is_neutral.then_some(x[0])
@@ -104,8 +104,8 @@ fn absorbing(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
         BinaryOp::Mul => !right.dtype.is_float() && right.bits == 0,
         BinaryOp::And => right.bits == 0,
         BinaryOp::Or => right.bits == Literal::ones(right.dtype).bits,
-        BinaryOp::Pow if right.value() == 0.0 => {
-            return w.full(Literal::new(right.dtype, 1.0), &w.shape(x[0]).clone());
+        BinaryOp::Pow if right.value().is(0) => {
+            return w.full(Literal::new(right.dtype, 1), &w.shape(x[0]).clone());
         }
         BinaryOp::Pow
         | BinaryOp::Add
@@ -133,7 +133,7 @@ fn same_operands(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let dtype = w.dtype(x[0]);
     match binary {
         BinaryOp::Max | BinaryOp::Min | BinaryOp::And | BinaryOp::Or => Some(x[0]),
-        BinaryOp::Sub | BinaryOp::Xor if !dtype.is_float() => w.full(Literal::new(dtype, 0.0), &w.shape(x[0]).clone()),
+        BinaryOp::Sub | BinaryOp::Xor if !dtype.is_float() => w.full(Literal::new(dtype, 0), &w.shape(x[0]).clone()),
         BinaryOp::Sub
         | BinaryOp::Xor
         | BinaryOp::Add
@@ -154,13 +154,13 @@ fn zero_minus(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
         return None;
     }
     let left = w.literal(x[0])?;
-    let zero = if left.dtype.is_float() { Literal::new(left.dtype, -0.0) } else { Literal::new(left.dtype, 0.0) };
+    let zero = if left.dtype.is_float() { Literal::new(left.dtype, -0.0) } else { Literal::new(left.dtype, 0) };
     if left == zero { w.add(Op::Unary(UnaryOp::Neg), &[x[1]]) } else { None }
 }
 
 /// `x * -1 = x / -1 = -x`
 fn times_minus_one(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
-    let applies = matches!(op, Op::Binary(BinaryOp::Mul | BinaryOp::Div)) && w.is_all(x[1], -1.0);
+    let applies = matches!(op, Op::Binary(BinaryOp::Mul | BinaryOp::Div)) && w.is_all(x[1], -1);
     if applies { w.add(Op::Unary(UnaryOp::Neg), &[x[0]]) } else { None }
 }
 
@@ -170,12 +170,9 @@ fn divide_by_power(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
         return None;
     }
     let divisor = w.literal(x[1])?;
-    let c = divisor.value();
-    let normal = match divisor.dtype {
-        DType::F32 => f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX),
-        DType::F64 => f64::MIN_POSITIVE..=f64::MAX,
-        DType::Bool | DType::I32 | DType::U32 => return None,
-    };
+    let format = divisor.dtype.float()?;
+    let c = format.decode(divisor.bits);
+    let normal = format.least_normal()..=format.greatest();
     // The 52 low bits of an f64 are its fraction, and those of a power of two are zero.
     let is_power = c.to_bits() << 12 == 0 && normal.contains(&c.abs()) && normal.contains(&(1.0 / c).abs());
     if !is_power {
@@ -225,8 +222,9 @@ fn negated_factors(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     } else {
         return None;
     };
-    let literal = w.literal(c).filter(|c| c.dtype.is_float())?;
-    let flipped = w.full(Literal::new(literal.dtype, -literal.value()), &w.shape(c).clone())?;
+    let literal = w.literal(c)?;
+    let Scalar::Float(value) = literal.value() else { return None };
+    let flipped = w.full(Literal::new(literal.dtype, -value), &w.shape(c).clone())?;
     w.add(op.clone(), &[inner, flipped])
 }
 
@@ -239,12 +237,13 @@ fn power(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
         return None;
     }
     let exponent = w.literal(x[1])?;
-    if exponent.value() == 2.0 {
+    let value = exponent.value();
+    if value.is(2) {
         w.add(Op::Binary(BinaryOp::Mul), &[x[0], x[0]])
-    } else if exponent.value() == -1.0 {
-        let one = w.full(Literal::new(exponent.dtype, 1.0), &w.shape(x[0]).clone())?;
+    } else if value.is(-1) {
+        let one = w.full(Literal::new(exponent.dtype, 1), &w.shape(x[0]).clone())?;
         w.add(Op::Binary(BinaryOp::Div), &[one, x[0]])
-    } else if exponent.value() == 0.5 {
+    } else if value == Scalar::Float(0.5) {
         w.add(Op::Unary(UnaryOp::Sqrt), &[x[0]])
     } else {
         None

@@ -77,10 +77,8 @@ fn reduce_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let mut result = w.add(Op::Reduce(*reduction, own), &[inner])?;
     if times_n {
         let dtype = w.dtype(result);
-        // Integers wrap: only the low 32 bits of `n` matter.
-        let bits = u64::from(n as u32);
-        let n = if dtype.is_float() { Literal::new(dtype, n as f64) } else { Literal { dtype, bits } };
-        let n = w.full(n, &w.shape(result).clone())?;
+        // Integers wrap, and so does `n`.
+        let n = w.full(Literal::new(dtype, n), &w.shape(result).clone())?;
         result = w.add(Op::Binary(BinaryOp::Mul), &[result, n])?;
     }
     // Broadcast to the axes that are not reduced, some of which x may not have.

@@ -56,20 +56,16 @@ fn convert_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     matches!(op, Op::Convert(to) if *to == w.dtype(x[0])).then(|| x[0])
 }
 
-/// `to C (to B x) = to C x` where `B` represents every value of `x`, and the conversion to `C` does not depend on `B`:
-/// bool through any type, f32 through f64, integers through f64 to themselves, f32 or bool. (Conversions between i32
-/// and u32 wrap, those from floats saturate.)
+/// `to C (to B x) = to C x` where `B` represents every value of `x`, and the conversion to `C` does not depend on `B`: an
+/// integer through a float to another type of integer does, since conversions between integers wrap, and those from
+/// floats saturate.
 fn convert_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Convert(to) = *op else { return None };
     let Op::Convert(by) = *w.op(x[0]) else { return None };
     let inner = w.operand(x[0]);
     let from = w.dtype(inner);
-    let exact = match from {
-        DType::Bool => true,
-        DType::F32 => by == DType::F64,
-        DType::I32 | DType::U32 => by == DType::F64 && [from, DType::F32, DType::Bool].contains(&to),
-        DType::F64 => false,
-    };
+    let saturates = from.is_int() && by.is_float() && to.is_int() && to != from;
+    let exact = by.represents(from) && !saturates;
     if exact { w.add(Op::Convert(to), &[inner]) } else { None }
 }
 

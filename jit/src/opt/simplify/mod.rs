@@ -122,9 +122,9 @@ impl Rewrite<'_> {
         if let Op::Literal(literal) = self.op(self.splat(x)?) { Some(*literal) } else { None }
     }
 
-    /// Whether `x` is a splat of `value`. -0 equals 0.
-    fn is_all(&self, x: ValueId, value: f64) -> bool {
-        self.literal(x).is_some_and(|literal| literal.value() == value)
+    /// Whether `x` is a splat of the number `n`. -0 equals 0.
+    fn is_all(&self, x: ValueId, n: i32) -> bool {
+        self.literal(x).is_some_and(|literal| literal.value().is(n))
     }
 
     /// A splat of `literal` of this shape.
@@ -146,21 +146,19 @@ impl Rewrite<'_> {
 #[cfg(test)]
 pub(super) fn random(ty: &TensorType, seed: u64) -> crate::array::Array {
     use crate::array::Array;
+    use crate::types::Kind;
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 12345;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 33) % 17) as i32 - 8
     };
-    let values: Vec<i32> = (0..ty.elements()).map(|_| next()).collect();
-    let shape = &ty.shape;
-    match ty.dtype {
-        DType::Bool => Array::from_vec(shape, values.iter().map(|x| x % 2 == 0).collect()),
-        DType::I32 => Array::from_vec(shape, values),
-        DType::U32 => Array::from_vec(shape, values.iter().map(|&x| x as u32).collect()),
-        DType::F32 => Array::from_vec(shape, values.iter().map(|&x| x as f32 / 2.0).collect()),
-        DType::F64 => Array::from_vec(shape, values.iter().map(|&x| f64::from(x) / 2.0).collect()),
-    }
-    .expect("as many elements as the type has")
+    let mut bits = || match (ty.dtype.kind(), next()) {
+        (Kind::Bool, x) => u64::from(x % 2 == 0),
+        (Kind::Int { .. }, x) => ty.dtype.bits(x),
+        (Kind::Float(_), x) => ty.dtype.bits(f64::from(x) / 2.0),
+    };
+    let bits: Vec<u64> = (0..ty.elements()).map(|_| bits()).collect();
+    Array::from_bits(ty, &bits).expect("as many elements as the type has")
 }
 
 #[cfg(test)]
