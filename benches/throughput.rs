@@ -1,7 +1,8 @@
 //! Elementwise functions, on arrays that fit into L1, into L2 and into neither: elements per nanosecond, and GB/s.
 //!
-//! `FULGURITE_THREADS=1 cargo bench --bench throughput [-- NAME …]` prints a table for one thread, the variable left out
-//! one for all; `-- --json` one JSON object per function and size, which `compare.py --throughput` puts beside PyTorch's.
+//! `FULGURITE_THREADS=1 cargo bench --bench throughput [-- NAME …]` prints a table for one thread, the variable left
+//! out one for all; `-- --json` one JSON object per function and size, which `compare.py --throughput` puts beside
+//! PyTorch's.
 //!
 //! Each function is compiled as a step of its own and writes over a donated array. What a call costs is in its time,
 //! which is up to half of it where an array of the smallest size is only added to.

@@ -1,5 +1,5 @@
-//! Arrays without elements, and those with extents of 1: what is done to them is right, and nothing outside of memory is
-//! read or written. Compiled, eager and interpreted.
+//! Arrays without elements, and those with extents of 1: what is done to them is right, and nothing outside of memory
+//! is read or written. Compiled, eager and interpreted.
 
 use fulgurite::compiler::interp::interpret;
 use fulgurite::prelude::*;

@@ -1,5 +1,5 @@
-//! Sizes that no memory has, and memory that this machine does not have: errors of the call that asked for them, eager and
-//! compiled, with the op, the type and the user's line. Nothing here takes much memory.
+//! Sizes that no memory has, and memory that this machine does not have: errors of the call that asked for them, eager
+//! and compiled, with the op, the type and the user's line. Nothing here takes much memory.
 
 use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::graph::{DotAxes, parse};

@@ -1,4 +1,5 @@
-//! Programs that the transforms make of a program: derivatives forwards and backwards, batches, and these of each other.
+//! Programs that the transforms make of a program: derivatives forwards and backwards, batches, and these of each
+//! other.
 
 use fulgurite::autodiff::{InAxes, TreeDef};
 use fulgurite::compiler::graph::Graph;

@@ -53,7 +53,8 @@ fn a_resumed_run_ends_with_the_same_bits() -> Result<()> {
                 Some(path) => trainer.ckpt_path(path),
                 None => trainer,
             };
-            // The crash comes in the step's hooks, before its checkpoint is written: the last one is that of the step before.
+            // The crash comes in the step's hooks, before its checkpoint is written: the last one is that of the step
+            // before.
             let result = trainer.fit(&Curve, &data());
             let file = checkpoint(folder.path(), version);
             if file.exists() {

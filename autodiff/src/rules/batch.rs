@@ -68,8 +68,8 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
     }
 }
 
-/// An op of one result, which is not elementwise, with at least one mapped operand. The axes of the op are those of one example: axis `i` of an example is axis
-/// `i` of the batch if it precedes the mapped axis, and `i + 1` otherwise.
+/// An op of one result, which is not elementwise, with at least one mapped operand. The axes of the op are those of one
+/// example: axis `i` of an example is axis `i` of the batch if it precedes the mapped axis, and `i + 1` otherwise.
 fn structural(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
     let location = node.location.unwrap_or_else(|| std::panic::Location::caller());
     let record =

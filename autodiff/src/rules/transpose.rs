@@ -166,9 +166,9 @@ fn pad(config: (&[isize], &[isize], &[usize]), operands: &[TransposeOperand<'_>]
 
 /// The contraction of `ct` with the constant operand `other`, for the operand on `side` (0 left, 1 right) of type `x`.
 ///
-/// The axes of `ct` are the batch axes, the free axes of the left and those of the right operand. `ct` and `other` share
-/// the batch axes and are contracted along the free axes of `other`. What remains are the free axes of `x` and those that
-/// were contracted with `x`: all axes of `x`, in some order.
+/// The axes of `ct` are the batch axes, the free axes of the left and those of the right operand. `ct` and `other`
+/// share the batch axes and are contracted along the free axes of `other`. What remains are the free axes of `x` and
+/// those that were contracted with `x`: all axes of `x`, in some order.
 fn dot(axes: &DotAxes, side: usize, x: &TensorType, other: &Tensor, ct: &Tensor) -> Tensor {
     // Pairs as (axis of x, axis of other).
     let pair = |&(left, right): &(usize, usize)| if side == 0 { (left, right) } else { (right, left) };

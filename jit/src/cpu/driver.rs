@@ -1,8 +1,8 @@
 //! The driver: one function per program, which calls the kernels in order. Each thread runs its work ranges of the
 //! parallel kernels. A driver of many kernels is split into functions that each call some of them.
 //!
-//! Comes in: the kernels' functions, the memory plan, the phases. Goes out: Cranelift code of an [`Entry`](super::Entry)
-//! that reads a [`Launch`], and the work ranges of each thread ([`work_ranges`]).
+//! Comes in: the kernels' functions, the memory plan, the phases. Goes out: Cranelift code of an
+//! [`Entry`](super::Entry) that reads a [`Launch`], and the work ranges of each thread ([`work_ranges`]).
 
 use std::mem::offset_of;
 use std::ops::Range;
@@ -26,8 +26,8 @@ use crate::types::DType;
 pub(super) enum Call {
     /// The index of the code among the distinct loops, and its arguments.
     Loop { code: usize, args: Vec<BufferId> },
-    /// A matrix product, boxed because the code holds its address; the buffers of its operands and its result, each with
-    /// a byte offset.
+    /// A matrix product, boxed because the code holds its address; the buffers of its operands and its result, each
+    /// with a byte offset.
     Gemm { gemm: Box<gemm::Gemm>, dtype: DType, args: [(BufferId, i64); 3] },
 }
 

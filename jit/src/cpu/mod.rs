@@ -1,9 +1,9 @@
 //! The CPU back end: kernels in, machine code out.
 //!
 //! Each distinct loop kernel becomes a function, emitted by `simd` for AVX2 and AVX-512 and by Cranelift (`clif`)
-//! otherwise. Matrix products are calls of precompiled microkernels (`gemm`). One `driver` per program calls the kernels
-//! in order with the addresses of the memory plan. All code of a program is in one JIT module, in one address range
-//! (`range`), and is freed with it.
+//! otherwise. Matrix products are calls of precompiled microkernels (`gemm`). One `driver` per program calls the
+//! kernels in order with the addresses of the memory plan. All code of a program is in one JIT module, in one address
+//! range (`range`), and is freed with it.
 //!
 //! Nothing is run here. [`Code::entry`] is the address of the driver; `fulgurite-runtime` calls it.
 
@@ -134,8 +134,8 @@ pub type Entry = unsafe extern "C" fn(*const Launch);
 pub type KernelEntry = unsafe extern "C" fn(*const Launch, usize);
 
 impl Code {
-    /// The driver. It reads and writes through all the pointers of its [`Launch`], as the plan says. The caller keeps this
-    /// code, `kernels` unchanged, and [`Code::memory`] bytes of working memory alive until it returns.
+    /// The driver. It reads and writes through all the pointers of its [`Launch`], as the plan says. The caller keeps
+    /// this code, `kernels` unchanged, and [`Code::memory`] bytes of working memory alive until it returns.
     pub fn entry(&self) -> Entry {
         // SAFETY: the address is that of a finished function of this signature, compiled below.
         unsafe { std::mem::transmute::<*const u8, Entry>(self.entry) }

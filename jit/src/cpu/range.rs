@@ -1,5 +1,5 @@
-//! The memory of a program's code: one address range. Functions call each other with 32-bit displacements, so all of them
-//! must lie within 2 GiB. Functions that are mapped one by one may lie further apart.
+//! The memory of a program's code: one address range. Functions call each other with 32-bit displacements, so all of
+//! them must lie within 2 GiB. Functions that are mapped one by one may lie further apart.
 //!
 //! Comes in: compiled functions, collected until all are known. Goes out: one reservation of their total size, with the
 //! functions defined in it. There is no data section: constants lie within their functions.

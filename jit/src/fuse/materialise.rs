@@ -23,8 +23,8 @@ pub(super) fn is_movement(op: &Op) -> bool {
     op.class() == OpClass::Movement
 }
 
-/// Whether an element of the value depends only on the elements of the operands at the same index. So it is for a result
-/// of an elementwise op.
+/// Whether an element of the value depends only on the elements of the operands at the same index. So it is for a
+/// result of an elementwise op.
 pub(super) fn is_elementwise(op: &Op) -> bool {
     matches!(op.class(), OpClass::Elementwise | OpClass::Projection)
 }

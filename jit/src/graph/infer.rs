@@ -21,8 +21,8 @@ pub fn results(op: &Op, operands: &[&TensorType]) -> Result<Results, String> {
     Ok(std::iter::repeat_n(first, op.results()).collect())
 }
 
-/// The type of `op` (of its first result) applied to operands of these types, or why it cannot be applied: the operands do not go together, or
-/// the result does not [pass](TensorType::check_size).
+/// The type of `op` (of its first result) applied to operands of these types, or why it cannot be applied: the operands
+/// do not go together, or the result does not [pass](TensorType::check_size).
 pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
     let ty = unchecked(op, operands)?;
     ty.check_size()?;

@@ -33,8 +33,8 @@ impl<B: Tree + Clone + Send + 'static> DataLoader<B> {
         DataLoader { batch_size, ..self }
     }
 
-    /// Whether each epoch has another random order. Up to 65,536 examples are shuffled in a table; with more, each place is
-    /// computed when it is needed, so that time and memory at the start of an epoch do not grow with them.
+    /// Whether each epoch has another random order. Up to 65,536 examples are shuffled in a table; with more, each
+    /// place is computed when it is needed, so that time and memory at the start of an epoch do not grow with them.
     pub fn shuffle(self, shuffle: bool) -> Self {
         DataLoader { shuffle, ..self }
     }
@@ -50,9 +50,9 @@ impl<B: Tree + Clone + Send + 'static> DataLoader<B> {
     }
 
     /// Gathers up to `n` batches ahead, on a thread of the loader. The batches, their order and the exactness of a
-    /// resumed run do not depend on it; an error or a panic of the dataset is the error of the batch. 0, unless set: the
-    /// batch is gathered on the thread that asks for it, which is faster where that takes only a few microseconds, as with
-    /// arrays in memory. Use it for datasets that read or decode files.
+    /// resumed run do not depend on it; an error or a panic of the dataset is the error of the batch. 0, unless set:
+    /// the batch is gathered on the thread that asks for it, which is faster where that takes only a few microseconds,
+    /// as with arrays in memory. Use it for datasets that read or decode files.
     pub fn prefetch(self, n: usize) -> Self {
         DataLoader { prefetch: n, ..self }
     }
@@ -75,8 +75,8 @@ impl<B: Tree + Clone + Send + 'static> DataLoader<B> {
         }
     }
 
-    /// The examples of an epoch in their order: a pure function of the seed and the epoch. A random order of at most 65,536
-    /// examples is a table (256 KiB); others are computed.
+    /// The examples of an epoch in their order: a pure function of the seed and the epoch. A random order of at most
+    /// 65,536 examples is a table (256 KiB); others are computed.
     pub fn order(&self, epoch: usize) -> impl ExactSizeIterator<Item = usize> + use<B> {
         let order = self.order_of(self.examples(), epoch);
         (0..order.examples()).map(move |place| order.at(place))

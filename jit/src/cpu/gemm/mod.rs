@@ -2,8 +2,8 @@
 //!
 //! Comes in: a [`Gemm`], planned at compile time from extents and strides; at each step, three addresses and scratch
 //! memory. Goes out: C. Every element of C is the chain `acc = fma(a_k, b_k, acc)` over k in ascending order from +0.0.
-//! The chain is the contract: blocking, packing and vector width do not change a bit of the result, so AVX-512, AVX2 and
-//! portable code agree exactly, except for NaN payloads.
+//! The chain is the contract: blocking, packing and vector width do not change a bit of the result, so AVX-512, AVX2
+//! and portable code agree exactly, except for NaN payloads.
 //!
 //! Not done here: threads (but see [`gemm_range_f32`]), epilogues, and splitting k into chunks, which would change
 //! results.
@@ -72,8 +72,8 @@ pub struct Gemm {
     run_b: [isize; 3],
     /// Strides of C along batch, row, column.
     run_c: [isize; 3],
-    /// Full tiles have `tile_rows` rows (the first `full_tiles` of `row_tiles`), edge tiles one row less. So no edge tile
-    /// is much smaller than the others.
+    /// Full tiles have `tile_rows` rows (the first `full_tiles` of `row_tiles`), edge tiles one row less. So no edge
+    /// tile is much smaller than the others.
     tile_rows: usize,
     full_tiles: usize,
     row_tiles: usize,
@@ -102,8 +102,8 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    /// Plans a product.  `element_size` is 4 for `f32` and 8 for `f64`.  `collapse_batch` allows the batch to be collapsed
-    /// into rows or columns. Otherwise every product of the batch has the same number of tasks, in order.
+    /// Plans a product.  `element_size` is 4 for `f32` and 8 for `f64`.  `collapse_batch` allows the batch to be
+    /// collapsed into rows or columns. Otherwise every product of the batch has the same number of tasks, in order.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         batch: usize,
