@@ -11,7 +11,8 @@ pub(crate) fn dead_links() -> Vec<String> {
     let mut found = Vec::new();
     for file in files(".md") {
         for (number, line) in lines(&file.text) {
-            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let prose: String = line.split('`').step_by(2).collect();
+            for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
                 if link.contains("://") || link.starts_with("mailto:") {
                     continue;
                 }

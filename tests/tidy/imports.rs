@@ -13,7 +13,7 @@ use super::source::{File, files};
 pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("error", &["types"]),
-    ("dump", &["types", "error"]),
+    ("dump", &[]),
     ("array", &["types", "error"]),
     ("graph", &["types", "error", "array"]),
     ("interp", &["types", "error", "array", "graph"]),
@@ -84,8 +84,10 @@ pub(crate) fn against_the_order() -> Vec<String> {
 
 /// The rows of the table as docs/ARCHITECTURE.md has them.
 pub(crate) fn rows() -> impl Iterator<Item = String> {
-    let cell = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    ARROWS.iter().map(move |(name, allowed)| format!("| `{name}` | {} |", cell(allowed)))
+    ARROWS.iter().map(|(name, allowed)| {
+        let allowed: Vec<String> = allowed.iter().map(|name| format!("`{name}`")).collect();
+        format!("| `{name}` | {} |", if allowed.is_empty() { "nothing".into() } else { allowed.join(", ") })
+    })
 }
 
 impl Crate {
@@ -143,13 +145,21 @@ impl Crate {
     }
 }
 
-/// Code without its blocks under `#[cfg(test)]`, and the modules under it that are files.
+/// Code without its items for tests (`#[cfg(test)]`, `#[cfg(all(test, …))]`), and the modules among them that are
+/// files.
 fn without_tests(code: &str) -> (String, Vec<String>) {
     let mut code = code.to_string();
     let mut files = Vec::new();
-    let attribute = "#[cfg(test)]";
-    while let Some(begin) = code.find(attribute) {
-        let item = &code[begin + attribute.len()..];
+    let mut rest = 0;
+    while let Some(offset) = code[rest..].find("#[cfg(") {
+        let begin = rest + offset;
+        let length = code[begin..].find(")]").map_or(code.len() - begin, |at| at + 2);
+        let is_for_tests = code[begin..begin + length].split(|c: char| !c.is_alphanumeric()).any(|word| word == "test");
+        rest = begin + length;
+        if !is_for_tests {
+            continue;
+        }
+        let item = &code[rest..];
         let mut depth = 0;
         let mut length = item.len();
         for (i, c) in item.char_indices() {
@@ -166,7 +176,7 @@ fn without_tests(code: &str) -> (String, Vec<String>) {
         if let Some(name) = item[..length].trim().strip_prefix("mod ").and_then(|name| name.strip_suffix(';')) {
             files.push(name.to_string());
         }
-        let end = begin + attribute.len() + length;
+        let end = rest + length;
         let blank: String = code[begin..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
         code.replace_range(begin..end, &blank);
     }
@@ -177,12 +187,13 @@ fn without_tests(code: &str) -> (String, Vec<String>) {
 fn paths(code: &str) -> Vec<(Module, Option<String>, usize)> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let mut paths = Vec::new();
-    let mut rest = 0;
+    let (mut rest, mut line, mut counted) = (0, 1, 0);
     while let Some(offset) = code[rest..].find(is_part) {
         let begin = rest + offset;
         let tail = &code[begin..];
         let word = &tail[..tail.find(|c| !is_part(c)).unwrap_or(tail.len())];
-        let line = code[..begin].matches('\n').count() + 1;
+        line += code[counted..begin].matches('\n').count();
+        counted = begin;
         rest = begin + word.len();
         if word == "use" && tail[word.len()..].starts_with(char::is_whitespace) {
             let end = tail.find(';').unwrap_or(tail.len());

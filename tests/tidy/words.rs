@@ -12,8 +12,8 @@ const WORDS: &[(&str, &str)] = &[
     // Threads.
     ("meeting", "barrier"),
     ("team", "workers"),
-    ("helper", "worker"),
-    ("helpers", "workers"),
+    ("helper thread", "worker"),
+    ("helper threads", "workers"),
     ("pace", "policy"),
     ("trial", "probe"),
     ("all threads run at once", "run in parallel"),

@@ -27,7 +27,7 @@ use ops::Op;
 
 macro_rules! groups {
     ($($group:ident)*) => {
-        /// The groups that have a test of their own.
+        /// The groups that have a test each.
         const GROUPS: &[&str] = &[$(stringify!($group)),*];
         $(
             #[test]

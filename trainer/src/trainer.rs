@@ -156,7 +156,7 @@ impl Trainer {
         self
     }
 
-    /// Trains. Every call is a run of its own: the trainer stays as it is, and two calls with equal arguments give
+    /// Trains. Every call is a separate run: the trainer stays as it is, and two calls with equal arguments give
     /// equal results.
     ///
     /// # Errors

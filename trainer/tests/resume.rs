@@ -138,7 +138,7 @@ fn the_model_of_a_run() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_resumed_is_refused() -> Result<()> {
+fn what_cannot_be_resumed_is_rejected() -> Result<()> {
     let folder = folder();
     quiet(folder.path()).max_steps(7).callback(ModelCheckpoint::last()).fit(&Curve, &data())?;
     let path = checkpoint(folder.path(), 0);
@@ -193,7 +193,7 @@ fn any_tree_survives_the_round_trip() -> Result<()> {
 }
 
 #[test]
-fn damaged_files_are_refused() -> Result<()> {
+fn damaged_files_are_rejected() -> Result<()> {
     let folder = folder();
     let path = folder.path().join("file.safetensors");
     let tree = everything()?;

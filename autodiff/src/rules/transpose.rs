@@ -60,11 +60,11 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], ct: &Ten
         Op::Binary(BinaryOp::Mul) => match operands {
             [Linear(_), Constant(y)] => Ok(smallvec![Some(ct * *y), None]),
             [Constant(x), Linear(_)] => Ok(smallvec![None, Some(ct * *x)]),
-            _ => nonlinear(node, operands),
+            [..] => nonlinear(node, operands),
         },
         Op::Binary(BinaryOp::Div) => match operands {
             [Linear(_), Constant(y)] => Ok(smallvec![Some(ct / *y), None]),
-            _ => nonlinear(node, operands),
+            [..] => nonlinear(node, operands),
         },
         Op::Select => match operands {
             [Constant(pred), x, y] => Ok(smallvec![
@@ -72,7 +72,7 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], ct: &Ten
                 x.cotangent_if_linear(|| pred.select(ct, 0.0)),
                 y.cotangent_if_linear(|| pred.select(0.0, ct)),
             ]),
-            _ => nonlinear(node, operands),
+            [..] => nonlinear(node, operands),
         },
         Op::Convert(_) => one(ct.convert(operands[0].ty().dtype)),
         Op::Reshape(_) => one(ct.reshape(&operands[0].ty().shape)),
@@ -98,7 +98,7 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], ct: &Ten
         Op::Dot(axes) => match operands {
             [Linear(x), Constant(y)] => Ok(smallvec![Some(dot(axes, 0, x, y, ct)), None]),
             [Constant(x), Linear(y)] => Ok(smallvec![None, Some(dot(axes, 1, y, x, ct))]),
-            _ => nonlinear(node, operands),
+            [..] => nonlinear(node, operands),
         },
 
         Op::Param(_)

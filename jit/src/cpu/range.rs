@@ -127,8 +127,8 @@ mod tests {
     /// Larger than an allocator's cache, so that each piece is a separate mapping.
     const PIECE: usize = 64 << 20;
 
-    /// Reserves addresses. The memory is never touched, so it is not committed. A system without overcommit may refuse;
-    /// then nothing is reserved.
+    /// Reserves addresses. The memory is never touched, so it is not committed. A system without overcommit may fail
+    /// to; then nothing is reserved.
     fn reserve(bytes: usize, all: &mut Vec<Vec<u8>>) -> usize {
         let mut piece = Vec::new();
         let _ = piece.try_reserve_exact(bytes);

@@ -48,7 +48,7 @@ pub enum Class {
     Number,
     /// Floats and i32.
     Signed,
-    /// Integers and truth values.
+    /// Integers and bools.
     Bits,
     /// All.
     Any,
@@ -89,7 +89,7 @@ family! {
         Abs "abs" Signed -3..3;
         /// -1, 0 or 1; keeps ±0 and NaN.
         Sign "sign" Signed -3..3;
-        /// Inverts bits, or a truth value.
+        /// Inverts bits, or a bool.
         Not "not" Bits -9..9;
         /// Rounds towards minus infinity.
         Floor "floor" Float -5..5;

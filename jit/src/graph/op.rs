@@ -44,7 +44,7 @@ pub enum OpClass {
     Elementwise,
     /// A view: an element of the result is the element of the operand at an index that depends on its own alone.
     Movement,
-    /// Elements of several operands side by side.
+    /// Elements of several operands, concatenated.
     Assembly,
     /// Many elements become one.
     Reduction,

@@ -7,6 +7,7 @@
 mod arrays;
 pub(crate) mod bounded;
 mod buffers;
+mod gather;
 mod idx;
 mod loader;
 mod mnist;

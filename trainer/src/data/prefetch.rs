@@ -13,7 +13,7 @@ use std::thread::{Builder, JoinHandle};
 
 use fulgurite_jit::{Error, Result, Tree};
 
-use super::loader::Gather;
+use super::gather::Gather;
 
 /// A position in the data, and the number of the request for it.
 #[derive(Clone, Copy, Debug)]
