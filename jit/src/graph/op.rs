@@ -142,6 +142,10 @@ macro_rules! headers {
     ) => {
         #[allow(unused_variables, reason = "each row names all parameters of its op")]
         impl Op {
+            /// The names of the rows; families have their own.
+            #[cfg(test)]
+            pub(super) const NAMES: &[&str] = &[$($held,)* $($name),*];
+
             /// The name in the graph's text.
             pub fn name(&self) -> &'static str {
                 match self {
