@@ -139,7 +139,9 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
 ///     type Batch = Tensor;
 ///     fn init(&self, key: Key) -> Model { Model { weight: key.normal(&[3]), seen: Tensor::scalar(0.0f32) } }
 ///     fn configure_optimizers(&self) -> impl Optimizer { sgd(0.1) }
-///     fn training_step(&self, model: &Model, x: &Tensor, _: &mut StepCx) -> Tensor { (x * &model.weight).square().mean() }
+///     fn training_step(&self, model: &Model, x: &Tensor, _: &mut StepCx) -> Tensor {
+///         (x * &model.weight).square().mean()
+///     }
 ///     fn step<O: Optimizer>(
 ///         &self, optimizer: &O, state: StateOf<Self, O>, x: &Tensor, cx: &mut StepCx,
 ///     ) -> StateOf<Self, O> {

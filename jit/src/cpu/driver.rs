@@ -1,8 +1,9 @@
 //! The driver: one function per program, which calls the kernels in order. Each thread runs its work ranges of the
 //! parallel kernels. A driver of many kernels is split into functions that each call some of them.
 //!
-//! Comes in: the kernels' functions, the memory plan, the phases. Goes out: Cranelift code of an
-//! [`Entry`](super::Entry) that reads a [`Launch`], and the work ranges of each thread ([`work_ranges`]).
+//! Comes in: a module, and the functions of its kernels. Goes out: Cranelift code of an [`Entry`](super::Entry) that
+//! reads a [`Launch`]. It holds no addresses: constants, plans of products and precompiled functions are read from a
+//! table.
 
 use std::mem::offset_of;
 use std::ops::Range;
@@ -11,108 +12,17 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, SigRef, Value, types};
 use cranelift_frontend::FunctionBuilder;
 use cranelift_jit::JITModule;
-use cranelift_module::{FuncId, Module};
+use cranelift_module::{FuncId, Module as _};
 use hashbrown::HashMap;
 
-use super::{Compiler, Launch, gemm, host};
+use super::table::{Datum, Table};
+use super::{Compiler, Launch, host};
 use crate::error::Result;
-use crate::fuse::{BufferId, Kernels, Source};
-use crate::lower::loops::Loops;
-use crate::lower::memory::{Location, Plan};
-use crate::lower::parallel::{Group, Phase, Tiles, Work, partition};
-use crate::types::DType;
-
-/// A pending call of a kernel.
-pub(super) enum Call {
-    /// The index of the code among the distinct loops, and its arguments.
-    Loop { code: usize, args: Vec<BufferId> },
-    /// A matrix product, boxed because the code holds its address; the buffers of its operands and its result, each
-    /// with a byte offset.
-    Gemm { gemm: Box<gemm::Gemm>, dtype: DType, args: [(BufferId, i64); 3] },
-}
-
-impl Call {
-    pub(super) fn work(&self, loops: &[Loops]) -> Work {
-        // Estimate: a vector instruction takes 0.25 ns, which is 8 multiply-adds of a matrix product at 0.01 ns a flop.
-        match self {
-            Call::Loop { code, .. } => {
-                let nest = &loops[*code];
-                Work { nanoseconds: 20.0 + nest.instructions() as f64 * 0.25, chunks: self.chunks(loops) }
-            }
-            Call::Gemm { gemm, .. } => {
-                Work { nanoseconds: 50.0 + gemm.flops() as f64 * 0.01, chunks: self.chunks(loops) }
-            }
-        }
-    }
-
-    /// The number of chunks that the work divides into.
-    fn chunks(&self, loops: &[Loops]) -> usize {
-        match self {
-            Call::Loop { code, .. } => loops[*code].parallel.map_or(1, |parallel| parallel.chunks()),
-            Call::Gemm { gemm, .. } => gemm.tasks(),
-        }
-    }
-
-    /// The dimension of the parallel loop and its grain.
-    pub(super) fn outermost(&self, loops: &[Loops]) -> Option<(usize, usize)> {
-        match self {
-            Call::Loop { code, .. } => loops[*code].parallel.map(|parallel| (parallel.dim, parallel.grain)),
-            Call::Gemm { .. } => None,
-        }
-    }
-
-    pub(super) fn scratch(&self, loops: &[Loops]) -> usize {
-        match self {
-            Call::Loop { code, .. } => loops[*code].scratch,
-            Call::Gemm { gemm, .. } => gemm.scratch_bytes(),
-        }
-    }
-
-    /// A range of chunks as the begin and end that the code is called with.
-    fn range(&self, loops: &[Loops], chunks: Range<usize>) -> [usize; 2] {
-        match self {
-            Call::Loop { code, .. } => match loops[*code].parallel {
-                Some(p) => [(chunks.start * p.grain).min(p.extent), (chunks.end * p.grain).min(p.extent)],
-                None => [chunks.start, chunks.end],
-            },
-            Call::Gemm { .. } => [chunks.start, chunks.end],
-        }
-    }
-
-    /// The begin and end of all chunks.
-    fn full_range(&self, loops: &[Loops]) -> [usize; 2] {
-        self.range(loops, 0..self.chunks(loops))
-    }
-}
-
-/// The work ranges of each thread, as [`Launch::ranges`].
-pub(super) fn work_ranges(
-    threads: usize,
-    phases: &[Phase],
-    calls: &[Call],
-    work: &[Work],
-    loops: &[Loops],
-) -> Vec<Vec<usize>> {
-    let mut words = vec![Vec::new(); threads];
-    for phase in phases {
-        if phase.parallel {
-            let all: Vec<Work> = phase.groups.iter().map(|group| group.work(work)).collect();
-            for (group, parts) in phase.groups.iter().zip(partition(&all, threads).parts) {
-                for (words, chunks) in words.iter_mut().zip(parts) {
-                    words.extend(match group.tiles {
-                        Some(_) => [chunks.start, chunks.end],
-                        None => calls[group.kernels.start].range(loops, chunks),
-                    });
-                }
-            }
-        } else {
-            for (thread, words) in words.iter_mut().enumerate() {
-                words.push(usize::from(thread == 0));
-            }
-        }
-    }
-    words
-}
+use crate::fuse::BufferId;
+use crate::lower::Module;
+use crate::lower::call::Call;
+use crate::lower::memory::Location;
+use crate::lower::parallel::{Group, Phase, Tiles};
 
 /// The driver of a program with more kernels than this is split into pieces of at most `MAX_PIECE` kernels: the time of
 /// register allocation is quadratic in the length of a function.
@@ -190,7 +100,7 @@ impl Compiler {
     /// argument.
     pub(super) fn driver(&mut self, driver: &Driver, single: bool) -> Result<FuncId> {
         let name = if single { "single" } else { "driver" };
-        let pieces = pieces(driver.calls.len(), driver.phases, single);
+        let pieces = pieces(driver.module.calls.len(), &driver.module.phases, single);
         if let [piece] = &pieces[..] {
             return self.piece(name, driver, piece, single);
         }
@@ -285,11 +195,8 @@ impl Compiler {
 
 /// The input of the driver.
 pub(super) struct Driver<'a> {
-    pub(super) kernels: &'a Kernels,
-    pub(super) plan: &'a Plan,
-    pub(super) phases: &'a [Phase],
-    pub(super) calls: &'a [Call],
-    pub(super) loops: &'a [Loops],
+    pub(super) module: &'a Module,
+    pub(super) table: &'a Table,
     pub(super) functions: Vec<Option<FuncId>>,
 }
 
@@ -323,10 +230,16 @@ impl DriverBuilder<'_, '_> {
 
     /// Loads the fields that every call needs.
     fn load_fields(&mut self) {
-        for byte in [offset_of!(Launch, arena), offset_of!(Launch, scratch)] {
+        for byte in [offset_of!(Launch, arena), offset_of!(Launch, scratch), offset_of!(Launch, table)] {
             let field = self.word(self.launch, byte);
             self.fields.insert(byte, field);
         }
+    }
+
+    /// An address from [`Launch::table`].
+    fn datum(&mut self, datum: Datum) -> Value {
+        let table = self.field(offset_of!(Launch, table));
+        self.word(table, self.driver.table.index(datum) * 8)
     }
 
     /// A word of [`Launch::ranges`].
@@ -353,7 +266,7 @@ impl DriverBuilder<'_, '_> {
 
     /// The address `offset` bytes into a buffer.
     fn address(&mut self, b: BufferId, offset: i64) -> Value {
-        let (from, offset) = match self.driver.plan.locations[b.index()] {
+        let (from, offset) = match self.driver.module.plan.locations[b.index()] {
             Location::Param(i) => {
                 let table = self.field(offset_of!(Launch, params));
                 (self.word(table, i * 8), offset)
@@ -363,13 +276,7 @@ impl DriverBuilder<'_, '_> {
                 (self.word(table, i * 8), offset)
             }
             Location::Arena(at) => (self.field(offset_of!(Launch, arena)), at as i64 + offset),
-            Location::Constant => {
-                let Source::Constant(array) = &self.driver.kernels.buffers[b.index()].source else {
-                    unreachable!("the plan says constant for constants only")
-                };
-                let start = array.buffer().start() as usize as i64;
-                return self.builder.ins().iconst(types::I64, start + offset);
-            }
+            Location::Constant => (self.datum(Datum::Constant(b)), offset),
         };
         if offset == 0 { from } else { self.builder.ins().iadd_imm_s(from, offset) }
     }
@@ -387,8 +294,8 @@ impl DriverBuilder<'_, '_> {
         let next = self.builder.ins().iadd_imm_s(tile, tiles.step as i64);
         let next = self.builder.ins().umin(next, end);
         for k in kernels {
-            let call = &self.driver.calls[k];
-            let [_, all] = call.full_range(self.driver.loops);
+            let call = &self.driver.module.calls[k];
+            let [_, all] = call.full_range(&self.driver.module.loops);
             let each = (all / tiles.count) as i64;
             let range = (self.builder.ins().imul_imm_s(tile, each), self.builder.ins().imul_imm_s(next, each));
             self.call(k, Some(range));
@@ -400,17 +307,17 @@ impl DriverBuilder<'_, '_> {
     /// Calls kernel `k` for a range of its work, by default for all of it.
     fn call(&mut self, k: usize, range: Option<(Value, Value)>) {
         let driver = self.driver;
-        let call = &driver.calls[k];
+        let call = &driver.module.calls[k];
         let (mut arguments, needs_scratch, needs_range): (Vec<Value>, bool, bool) = match call {
-            Call::Gemm { gemm, args, .. } => {
-                let mut list = vec![self.builder.ins().iconst(types::I64, std::ptr::from_ref(&**gemm) as usize as i64)];
+            Call::Gemm { args, .. } => {
+                let mut list = vec![self.datum(Datum::Plan(k))];
                 for &(b, offset) in args {
                     list.push(self.address(b, offset));
                 }
                 (list, true, true)
             }
             Call::Loop { code, args } => {
-                let loops = &driver.loops[*code];
+                let loops = &driver.module.loops[*code];
                 let list = args.iter().map(|&b| self.address(b, 0)).collect();
                 (list, loops.scratch > 0, loops.parallel.is_some())
             }
@@ -420,7 +327,7 @@ impl DriverBuilder<'_, '_> {
         }
         if needs_range {
             let (begin, end) = range.unwrap_or_else(|| {
-                let [begin, end] = call.full_range(driver.loops);
+                let [begin, end] = call.full_range(&driver.module.loops);
                 let mut constant = |x: usize| self.builder.ins().iconst(types::I64, x as i64);
                 (constant(begin), constant(end))
             });
@@ -436,9 +343,7 @@ impl DriverBuilder<'_, '_> {
                 self.builder.ins().call(function, &arguments);
             }
             Call::Gemm { dtype, .. } => {
-                let f64 = *dtype == DType::F64;
-                let entry = if f64 { gemm::gemm_range_f64 as *const () } else { gemm::gemm_range_f32 as *const () };
-                let callee = self.builder.ins().iconst(types::I64, entry as usize as i64);
+                let callee = self.datum(Datum::Product(*dtype));
                 self.builder.ins().call_indirect(self.gemm, callee, &arguments);
             }
         }

@@ -1,17 +1,8 @@
-//! The instruction sets that code is compiled for, and their detection.
+//! Which instruction sets this machine has.
 
 use std::sync::OnceLock;
 
-/// An instruction set that code is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Isa {
-    /// 512-bit vectors and masks (AVX-512F).
-    Avx512,
-    /// 256-bit vectors and fused multiply-add (AVX2, FMA).
-    Avx2,
-    /// The baseline of the target.
-    Portable,
-}
+use crate::lower::machine::{Isa, Parallelism, Target};
 
 impl Isa {
     /// The best instruction set of this machine, or the one that the environment variable `FULGURITE_ISA` names if this
@@ -29,15 +20,6 @@ impl Isa {
         })
     }
 
-    /// The name in `FULGURITE_ISA`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Isa::Avx512 => "avx512",
-            Isa::Avx2 => "avx2",
-            Isa::Portable => "portable",
-        }
-    }
-
     /// The instruction sets of this machine, the best first.
     pub fn available() -> &'static [Isa] {
         #[cfg(target_arch = "x86_64")]
@@ -52,13 +34,11 @@ impl Isa {
         }
         &[Isa::Portable]
     }
+}
 
-    /// Bytes of a vector register.
-    pub(super) fn vector_bytes(self) -> usize {
-        match self {
-            Isa::Avx512 => 64,
-            Isa::Avx2 => 32,
-            Isa::Portable => 16,
-        }
+impl Target {
+    /// One thread on this machine.
+    pub fn one_thread() -> Self {
+        Target { isa: Isa::detect(), threads: 1, parallelism: Parallelism::Auto }
     }
 }

@@ -18,10 +18,9 @@ mod simd;
 #[path = "no_simd.rs"]
 mod simd;
 mod symbol;
+mod table;
 
 use std::mem::ManuallyDrop;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use cranelift_codegen::Context;
@@ -31,65 +30,32 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_jit::{JITBuilder, JITModule};
-use cranelift_module::{FuncId, Linkage, Module};
-use hashbrown::HashMap;
+use cranelift_module::{FuncId, Linkage, Module as _};
 
-use driver::{Call, Driver};
-pub use isa::Isa;
+use driver::Driver;
 use range::Pending;
 use symbol::Symbol;
+use table::Table;
 
 use crate::dump::{Stage, dump, wants};
 use crate::error::{Error, Result};
-use crate::fuse::{BufferId, GemmKernel, Kernel, Kernels, LoopKernel};
-use crate::lower::loops::{Loops, schedule};
-use crate::lower::memory::{Plan, plan};
-pub use crate::lower::parallel::Parallelism;
-use crate::lower::parallel::{Phase, Tiling, Work, arrange, in_order};
+use crate::lower::call::Call;
+use crate::lower::loops::Loops;
+pub use crate::lower::machine::{Isa, MAX_THREADS, Parallelism, Target};
+use crate::lower::{Module, parallel_map};
 use simd::{Emission, Width};
-
-/// What code is compiled for. Results do not depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The instruction set.
-    pub isa: Isa,
-    /// The number of threads that run a step: 1 to [`MOST_THREADS`].
-    pub threads: usize,
-    /// Which kernels run on all threads.
-    pub parallelism: Parallelism,
-}
-
-impl Target {
-    /// One thread on this machine.
-    pub fn one_thread() -> Self {
-        Target { isa: Isa::detect(), threads: 1, parallelism: Parallelism::Auto }
-    }
-}
-
-/// The maximum number of threads of a step.
-pub const MOST_THREADS: usize = 1024;
 
 /// Machine code of a program, and the data that it refers to.
 pub struct Code {
-    module: ManuallyDrop<JITModule>,
+    jit: ManuallyDrop<JITModule>,
     /// The driver, an [`Entry`].
     entry: *const u8,
     /// The driver of one kernel at a time, a [`KernelEntry`]. Null unless times are measured.
     kernel_entry: *const u8,
-    /// The memory plan.
-    pub plan: Plan,
-    /// Bytes of scratch memory per thread.
-    pub scratch: usize,
-    /// The kernels in execution order.
-    pub kernels: Kernels,
-    /// The phases, in execution order.
-    pub phases: Vec<Phase>,
-    /// The work ranges of each thread; see [`Launch::ranges`].
-    pub ranges: Vec<Vec<usize>>,
-    /// The work ranges of one thread that runs everything.
-    serial_ranges: Vec<usize>,
-    /// The code holds the addresses of the matrix products' plans in these.
-    _calls: Vec<Call>,
+    /// What the code was made from. The table has the addresses of its constants and of the plans of its products.
+    module: Module,
+    /// What the driver reads by index: see [`Launch::table`].
+    table: Vec<*const u8>,
     /// How long each stage took.
     pub times: Vec<(&'static str, Duration)>,
 }
@@ -102,7 +68,7 @@ unsafe impl Sync for Code {}
 impl Drop for Code {
     fn drop(&mut self) {
         // SAFETY: the module is not used again; whoever runs the code borrows or shares `self` while it runs.
-        unsafe { ManuallyDrop::take(&mut self.module).free_memory() }
+        unsafe { ManuallyDrop::take(&mut self.jit).free_memory() }
     }
 }
 
@@ -114,12 +80,13 @@ pub struct Launch {
     pub params: *const *mut u8,
     /// Pointers to the outputs.
     pub outputs: *const *mut u8,
+    /// The addresses of constants, of products' plans and of precompiled functions.
+    pub table: *const *const u8,
     /// The arena, common to all threads.
     pub arena: *mut u8,
     /// This thread's scratch memory.
     pub scratch: *mut u8,
-    /// The work ranges of this thread. A serial phase has one word, nonzero on the thread that runs it. Each group of a
-    /// parallel phase has two words: the begin and the end of this thread's range. Not read if no phase is parallel.
+    /// The work ranges of this thread: [`Module::ranges`]. Not read if no phase is parallel.
     pub ranges: *const usize,
     /// The barrier between two phases: called with `barrier_data`, returns when all threads have called it.
     pub barrier: unsafe extern "C" fn(*const u8),
@@ -134,6 +101,11 @@ pub type Entry = unsafe extern "C" fn(*const Launch);
 pub type KernelEntry = unsafe extern "C" fn(*const Launch, usize);
 
 impl Code {
+    /// What the code was made from.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
     /// The driver. It reads and writes through all the pointers of its [`Launch`], as the plan says. The caller keeps
     /// this code, `kernels` unchanged, and [`Code::memory`] bytes of working memory alive until it returns.
     pub fn entry(&self) -> Entry {
@@ -143,14 +115,14 @@ impl Code {
 
     /// Whether any phase is parallel.
     pub fn is_parallel(&self) -> bool {
-        self.phases.iter().any(|phase| phase.parallel)
+        self.module.phases.iter().any(|phase| phase.parallel)
     }
 
     /// Bytes of working memory of a call on `threads` threads: the arena, then the scratch memory of each thread. It is
     /// also the offset of the scratch memory of the thread with that index.
     pub fn memory(&self, threads: usize) -> usize {
-        let arena = self.plan.arena.checked_next_multiple_of(64).unwrap_or(usize::MAX);
-        arena.saturating_add(threads.saturating_mul(self.scratch))
+        let arena = self.module.plan.arena.checked_next_multiple_of(64).unwrap_or(usize::MAX);
+        arena.saturating_add(threads.saturating_mul(self.module.scratch))
     }
 
     /// The launch of one thread that runs everything. `memory` is [`Code::memory`] bytes.
@@ -159,9 +131,10 @@ impl Code {
         Launch {
             params: params.as_ptr(),
             outputs: outputs.as_ptr(),
+            table: self.table.as_ptr(),
             arena: memory,
             scratch: memory.wrapping_add(self.memory(0)),
-            ranges: self.serial_ranges.as_ptr(),
+            ranges: self.module.serial_ranges.as_ptr(),
             barrier: no_barrier,
             barrier_data: std::ptr::null(),
         }
@@ -174,165 +147,53 @@ impl Code {
     }
 }
 
-/// Compiles `kernels` to machine code. `donated` marks the inputs that may be overwritten.
+/// Compiles `module` to machine code.
 ///
 /// # Errors
-/// If this machine lacks the target's instruction set, if the number of threads is 0 or above [`MOST_THREADS`], or if
-/// there is no executable memory. Any other error is a compiler bug.
-pub fn compile(mut kernels: Kernels, donated: &[bool], target: Target) -> Result<Code> {
+/// If this machine lacks the target's instruction set, or if there is no executable memory. Any other error is a
+/// compiler bug.
+pub fn compile(module: Module) -> Result<Code> {
+    let target = module.machine.target;
     if !Isa::available().contains(&target.isa) {
         return Err(Error::new(format!("compile: this machine has no {} vectors", target.isa.name())));
     }
-    if !(1..=MOST_THREADS).contains(&target.threads) {
-        let threads = target.threads;
-        return Err(Error::new(format!("compile: a program runs on 1 to {MOST_THREADS} threads, not on {threads}")));
-    }
     let start = Instant::now();
     let mut compiler = Compiler::new(target.isa)?;
-    // Kernels that differ only in the identity of their buffers share loops and code.
-    let mut known: HashMap<LoopKernel, usize> = HashMap::new();
-    let mut distinct: Vec<LoopKernel> = Vec::new();
-    let mut calls: Vec<Call> = Vec::with_capacity(kernels.kernels.len());
-    for kernel in &kernels.kernels {
-        calls.push(match kernel {
-            Kernel::Loop(kernel) => {
-                let (kernel, args) = canonical(kernel);
-                let code = *known.entry(kernel).or_insert_with_key(|kernel| {
-                    distinct.push(kernel.clone());
-                    distinct.len() - 1
-                });
-                Call::Loop { code, args }
-            }
-            Kernel::Gemm(g) => {
-                let byte = |offset: isize| offset as i64 * g.dtype.size() as i64;
-                let args = [(g.a.0, byte(g.a.1)), (g.b.0, byte(g.b.1)), (g.c, 0)];
-                Call::Gemm { gemm: Box::new(plan_gemm(g, target.isa, None)), dtype: g.dtype, args }
-            }
-        });
-    }
-    let (loops, codes): (Vec<Loops>, Vec<_>) =
-        schedule_and_emit(&distinct, compiler.simd_width, target.threads)?.into_iter().unzip();
-    let work: Vec<Work> = calls.iter().map(|call| call.work(&loops)).collect();
-    let tiling: Vec<Option<Tiling>> =
-        calls.iter().enumerate().map(|(k, call)| Tiling::of(&kernels, k, call.outermost(&loops))).collect();
-    let (order, phases) = arrange(&kernels, &work, &tiling, donated, target.threads, target.parallelism);
-    kernels.kernels = in_order(kernels.kernels, &order);
-    let (mut calls, work) = (in_order(calls, &order), in_order(work, &order));
-    for group in phases.iter().flat_map(|phase| &phase.groups) {
-        let Some(tiles) = group.tiles else { continue };
-        for k in group.kernels.clone() {
-            if let (Call::Gemm { gemm, .. }, Kernel::Gemm(g)) = (&mut calls[k], &kernels.kernels[k]) {
-                **gemm = plan_gemm(g, target.isa, Some(tiles.count));
-            }
-        }
-    }
-    dump(Stage::Kernels, "kernels", &kernels);
-
-    let mut functions: Vec<Option<FuncId>> = vec![None; loops.len()];
-    for (k, call) in calls.iter().enumerate() {
+    dump(Stage::Kernels, "kernels", &module.kernels);
+    let emissions = emit_all(&module, compiler.simd_width)?;
+    let mut functions: Vec<Option<FuncId>> = vec![None; module.loops.len()];
+    for (k, call) in module.calls.iter().enumerate() {
         if let Call::Loop { code, .. } = call
             && functions[*code].is_none()
         {
-            dump(Stage::Loops, &format!("loops of k{k}"), &loops[*code]);
-            functions[*code] = Some(compiler.kernel(k, &loops[*code], codes[*code].as_ref())?);
+            dump(Stage::Loops, &format!("loops of k{k}"), &module.loops[*code]);
+            functions[*code] = Some(compiler.kernel(k, &module.loops[*code], emissions[*code].as_ref())?);
         }
     }
-    let lines: Vec<String> = phases.iter().map(ToString::to_string).collect();
+    let lines: Vec<String> = module.phases.iter().map(ToString::to_string).collect();
     dump(Stage::Kernels, "phases", &lines.join("\n"));
+    dump(Stage::Kernels, "memory", &module.plan);
     let kernels_done = start.elapsed();
-    let plan = plan(&kernels, donated, &phases);
-    dump(Stage::Kernels, "memory", &plan);
-    let scratch = calls.iter().map(|call| call.scratch(&loops)).max().unwrap_or(0).next_multiple_of(64);
-    let ranges = |threads| driver::work_ranges(threads, &phases, &calls, &work, &loops);
-    let (ranges, serial_ranges) = (ranges(target.threads), ranges(1).concat());
 
-    let driver = Driver { kernels: &kernels, plan: &plan, phases: &phases, calls: &calls, loops: &loops, functions };
+    let table = Table::of(&module);
+    let driver = Driver { module: &module, table: &table, functions };
     let entry = compiler.driver(&driver, false)?;
     let kernel_entry = if wants(Stage::Time) { Some(compiler.driver(&driver, true)?) } else { None };
-    let Compiler { mut module, pending, .. } = compiler;
-    pending.define(&mut module)?;
-    let entry = module.get_finalized_function(entry);
-    let kernel_entry = kernel_entry.map_or(std::ptr::null(), |id| module.get_finalized_function(id));
+    let table = table.addresses(&module);
+    let Compiler { module: mut jit, pending, .. } = compiler;
+    pending.define(&mut jit)?;
+    let entry = jit.get_finalized_function(entry);
+    let kernel_entry = kernel_entry.map_or(std::ptr::null(), |id| jit.get_finalized_function(id));
     let times = vec![("kernels", kernels_done), ("driver", start.elapsed() - kernels_done)];
-    let module = ManuallyDrop::new(module);
-    Ok(Code {
-        module,
-        entry,
-        kernel_entry,
-        plan,
-        scratch,
-        kernels,
-        phases,
-        ranges,
-        serial_ranges,
-        _calls: calls,
-        times,
-    })
+    Ok(Code { jit: ManuallyDrop::new(jit), entry, kernel_entry, module, table, times })
 }
 
-/// Kernels are scheduled and emitted in parallel if there are at least this many distinct ones.
-const MIN_PARALLEL_KERNELS: usize = 12;
-
-/// The loops of a kernel, and its code if `simd` emits it.
-type Emitted = (Loops, Option<Emission>);
-
-/// Schedules each kernel and emits it with `simd`. Both are pure functions of the kernel, so many kernels are processed
-/// in parallel. Cranelift compiles the others later, one after the other, since they go through one module.
-fn schedule_and_emit(kernels: &[LoopKernel], width: Option<Width>, threads: usize) -> Result<Vec<Emitted>> {
-    if threads == 1 || kernels.len() < MIN_PARALLEL_KERNELS {
-        return kernels.iter().map(|kernel| schedule_and_emit_one(kernel, width)).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let results: Vec<OnceLock<Result<Emitted>>> = kernels.iter().map(|_| OnceLock::new()).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Relaxed);
-                    let (Some(kernel), Some(result)) = (kernels.get(i), results.get(i)) else { return };
-                    // Each index is claimed once, so the cell is empty.
-                    let _ = result.set(schedule_and_emit_one(kernel, width));
-                }
-            });
-        }
-    });
-    results.into_iter().map(|result| result.into_inner().expect("every kernel is claimed by a thread")).collect()
-}
-
-fn schedule_and_emit_one(kernel: &LoopKernel, width: Option<Width>) -> Result<Emitted> {
-    let loops = schedule(kernel);
-    let code = width.map_or(Ok(None), |width| simd::emit(&loops, width)).map_err(|e| Error::compiler("simd", e))?;
-    Ok((loops, code))
-}
-
-/// The plan of a matrix product. A product that is tiled along its rows becomes a batch, since a batch divides into
-/// tasks evenly.
-fn plan_gemm(g: &GemmKernel, isa: Isa, tiles: Option<usize>) -> gemm::Gemm {
-    let [mut batch, mut m, n, k] = g.extents;
-    let mut a = g.a.2;
-    if let Some(tiles) = tiles.filter(|_| batch == 1) {
-        (batch, m) = (tiles, m / tiles);
-        a[0] = a[1] * m as isize;
-    }
-    let b = if g.extents[0] == 1 { [0, g.b.2[1], g.b.2[2]] } else { g.b.2 };
-    let c = [(m * n) as isize, n as isize, 1];
-    gemm::Gemm::new(batch, m, n, k, a, b, c, g.dtype.size(), isa, tiles.is_none())
-}
-
-/// The kernel with its buffers renumbered in argument order, and the buffers in that order.
-fn canonical(kernel: &LoopKernel) -> (LoopKernel, Vec<BufferId>) {
-    let args = kernel.buffers();
-    let number = |b: BufferId| BufferId(args.iter().position(|&a| a == b).expect("all are listed") as u32);
-    let mut kernel = kernel.clone();
-    for value in &mut kernel.values {
-        if let crate::fuse::KernelOp::Load(buffer, _) = &mut value.op {
-            *buffer = number(*buffer);
-        }
-    }
-    for store in &mut kernel.stores {
-        store.buffer = number(store.buffer);
-    }
-    (kernel, args)
+/// The code of each loop nest that `simd` emits. Cranelift compiles the others later, one after the other, since they
+/// go through one module.
+fn emit_all(module: &Module, width: Option<Width>) -> Result<Vec<Option<Emission>>> {
+    let Some(width) = width else { return Ok(module.loops.iter().map(|_| None).collect()) };
+    let emit = |loops: &Loops| simd::emit(loops, width).map_err(|e| Error::compiler("simd", e));
+    parallel_map(&module.loops, module.machine.target.threads, emit).into_iter().collect()
 }
 
 /// A loop kernel as text, at each stage of the back end.
@@ -348,18 +209,19 @@ pub struct Listing {
     pub asm: String,
 }
 
-/// The text of each loop kernel.
+/// The text of each loop kernel of a module.
 ///
 /// # Errors
 /// As [`compile`].
-pub fn list(kernels: &Kernels, isa: Isa) -> Result<Vec<Listing>> {
-    let mut compiler = Compiler::new(isa)?;
+pub fn list(module: &Module) -> Result<Vec<Listing>> {
+    let mut compiler = Compiler::new(module.machine.target.isa)?;
+    let emissions = emit_all(module, compiler.simd_width)?;
     let mut listings = Vec::new();
-    for (k, kernel) in kernels.kernels.iter().enumerate() {
-        if let Kernel::Loop(kernel) = kernel {
-            let (loops, code) = schedule_and_emit_one(&canonical(kernel).0, compiler.simd_width)?;
+    for (k, call) in module.calls.iter().enumerate() {
+        if let Call::Loop { code, .. } = call {
+            let loops = &module.loops[*code];
             compiler.listing = Some((String::new(), String::new()));
-            compiler.kernel(k, &loops, code.as_ref())?;
+            compiler.kernel(k, loops, emissions[*code].as_ref())?;
             let (clif, asm) = compiler.listing.take().unwrap_or_default();
             listings.push(Listing { name: format!("k{k}"), loops: loops.to_string(), clif, asm });
         }
@@ -380,31 +242,33 @@ pub enum Replay {
     Product(Box<gemm::Gemm>),
 }
 
-/// Compiles each kernel for `isa`, whether or not this machine has it. Tests compare the result with stored hashes: a
-/// refactoring changes none.
+/// Compiles each kernel of a module, whether or not this machine has its instruction set. Tests compare the result with
+/// stored hashes: a refactoring changes none.
 ///
 /// # Errors
 /// As [`compile`].
-pub fn replay(kernels: &Kernels, isa: Isa) -> Result<Vec<Replay>> {
+pub fn replay(module: &Module) -> Result<Vec<Replay>> {
+    let isa = module.machine.target.isa;
     let mut compiler = Compiler::new(isa)?;
-    let replays = kernels.kernels.iter().map(|kernel| {
-        let kernel = match kernel {
-            Kernel::Loop(kernel) => canonical(kernel).0,
-            Kernel::Gemm(gemm) => return Ok(Replay::Product(Box::new(plan_gemm(gemm, isa, None)))),
-        };
-        let (loops, code) = schedule_and_emit_one(&kernel, Width::widest(isa))?;
-        if let Some(Emission { code, symbols }) = code {
-            return Ok(Replay::Code(code, symbols.iter().map(|(at, symbol)| (*at, symbol.name())).collect()));
-        }
-        compiler.emit_clif(&loops);
-        let clif = compiler.context.func.display().to_string();
-        compiler.module.clear_context(&mut compiler.context);
-        Ok(Replay::Clif(clif))
-    });
-    let replays = replays.collect();
+    let emissions = emit_all(module, Width::widest(isa))?;
+    let replay = |call: &Call| match call {
+        Call::Gemm { gemm, .. } => Replay::Product(gemm.clone()),
+        Call::Loop { code, .. } => match &emissions[*code] {
+            Some(Emission { code, symbols }) => {
+                Replay::Code(code.clone(), symbols.iter().map(|(at, symbol)| (*at, symbol.name())).collect())
+            }
+            None => {
+                compiler.emit_clif(&module.loops[*code]);
+                let clif = compiler.context.func.display().to_string();
+                compiler.module.clear_context(&mut compiler.context);
+                Replay::Clif(clif)
+            }
+        },
+    };
+    let replays = module.calls.iter().map(replay).collect();
     // SAFETY: the module has no code.
     unsafe { compiler.module.free_memory() };
-    replays
+    Ok(replays)
 }
 
 /// The Cranelift ISA of this machine. With `quick` it compiles fast and does not optimise: for long code that runs

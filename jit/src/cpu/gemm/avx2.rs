@@ -11,9 +11,6 @@ use super::tile;
 use super::vector::{Microkernel, PanelSource, SimdVector, Tile};
 use core::arch::x86_64::*;
 
-/// The maximum rows of a tile of 1 to 4 vectors.
-pub(super) const MAX_ROWS: [usize; 4] = [8, 6, 3, 2];
-
 /// # Safety
 /// See [`super::gemm_range_f32`]; and the machine has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
@@ -86,7 +83,7 @@ unsafe fn unpack<V: SimdVector>(
 }
 
 /// # Safety
-/// `rows` is from 1 to `MAX_ROWS[vectors - 1]`.
+/// `rows` is from 1 to `max_rows(isa)[vectors - 1]`.
 #[inline(always)]
 #[rustfmt::skip]
 unsafe fn microkernel<V: SimdVector>(rows: usize, vectors: usize) -> Microkernel<V::Scalar> {

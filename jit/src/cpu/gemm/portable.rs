@@ -11,9 +11,6 @@ use super::pack;
 use super::tile;
 use super::vector::{Microkernel, PanelSource, SimdVector, Tile};
 
-/// The maximum rows of a tile of 1 to 4 vectors, for 32 registers, as on AArch64.
-pub(super) const MAX_ROWS: [usize; 4] = [8, 8, 6, 5];
-
 /// # Safety
 /// See [`super::gemm_range_f32`].
 pub(super) unsafe fn range_f32(
@@ -132,7 +129,7 @@ impl<S: Scalar, const N: usize> SimdVector for [S; N] {
         };
         core::array::from_fn(|column| core::array::from_fn(|row| at(row, column)))
     }
-    /// `rows` is from 1 to `MAX_ROWS[vectors - 1]`.
+    /// `rows` is from 1 to `max_rows(isa)[vectors - 1]`.
     #[inline(always)]
     #[rustfmt::skip]
     unsafe fn microkernel(rows: usize, vectors: usize) -> Microkernel<S> {

@@ -6,9 +6,6 @@
 
 use super::vector::{SimdVector, Tile};
 
-/// The maximum number of rows for which transposing B in registers, once per tile, is faster than packing it.
-pub(super) const MAX_STRIDED_ROWS: usize = 4;
-
 /// The body of every microkernel.
 ///
 /// # Safety

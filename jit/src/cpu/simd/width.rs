@@ -2,7 +2,7 @@
 
 use iced_x86::code_asm::*;
 
-use super::super::isa::Isa;
+use crate::lower::machine::Isa;
 
 /// A vector width and its register file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,112 @@
 //! Comes in: extents and strides. Goes out: a [`Gemm`].  No choice changes a result. The constants were measured on Zen
 //! 4. Not done here: decisions at run time. The plan does not depend on the machine beyond its [`Isa`].
 
-use super::super::isa::Isa;
-use super::Gemm;
-use super::tile::MAX_STRIDED_ROWS;
+use super::machine::Isa;
+
+/// A batch of products `C[i] = A[i]·B[i]`, `i < batch`, each `m` x `k` times `k` x `n`, with
+/// strides in elements, and its plan.
+///
+/// Strides are arbitrary: 0 repeats an operand, and a transposed operand has its strides exchanged.
+#[repr(C)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Gemm {
+    /// The number of products.
+    pub batch: usize,
+    /// Rows of A and C.
+    pub m: usize,
+    /// Columns of B and C.
+    pub n: usize,
+    /// Columns of A, rows of B: the contracted axis.
+    pub k: usize,
+    /// Strides of A along batch, m, k.
+    pub a: [isize; 3],
+    /// Strides of B along batch, k, n.
+    pub b: [isize; 3],
+    /// Strides of C along batch, m, n; the last is 1.
+    pub c: [isize; 3],
+    /// The instruction set it runs on.
+    pub isa: Isa,
+
+    // The plan: the product as run, c[r, l] = Σ_k a[r, k]·b[k, l]. A is broadcast and B is read in vectors of columns.
+    // `run_a`, `run_b` and `run_c` are the operands as run.
+    /// Whether the transposed problem is run: A is the caller's B, and B the caller's A.
+    pub(crate) transposed: bool,
+    /// Bytes of an element.
+    pub(crate) element: usize,
+    /// The batch that remains after it is collapsed into rows or columns if strides allow.
+    pub(crate) run_batch: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    /// Strides of A along batch, row, k.
+    pub(crate) run_a: [isize; 3],
+    /// Strides of B along batch, k, column.
+    pub(crate) run_b: [isize; 3],
+    /// Strides of C along batch, row, column.
+    pub(crate) run_c: [isize; 3],
+    /// Full tiles have `tile_rows` rows (the first `full_tiles` of `row_tiles`), edge tiles one row less. So no edge
+    /// tile is much smaller than the others.
+    pub(crate) tile_rows: usize,
+    pub(crate) full_tiles: usize,
+    pub(crate) row_tiles: usize,
+    /// Vectors of a full panel of columns.
+    pub(crate) tile_vectors: usize,
+    /// The block of columns that shares one packed block of B, and the number of blocks.
+    pub(crate) column_block: usize,
+    pub(crate) column_blocks: usize,
+    /// The block of k.
+    pub(crate) k_block: usize,
+    /// Whether A is packed into scratch memory.
+    pub(crate) pack_a: bool,
+    /// The number of tiles whose rows of A are packed together.
+    pub(crate) packed_tiles: usize,
+    /// Whether B is packed into scratch memory.
+    pub(crate) pack_b: bool,
+    /// Whether B has strided columns and contiguous k, and is transposed in registers instead of packed.
+    pub(crate) strided: bool,
+    /// Whether C exceeds the second-level cache.
+    pub(crate) non_temporal: bool,
+    /// Whether C is buffered in scratch memory and copied out, because its columns as run are strided.
+    pub(crate) buffered_c: bool,
+    pub(crate) b_pack_bytes: usize,
+    pub(crate) a_pack_bytes: usize,
+    pub(crate) c_buffer_bytes: usize,
+}
+
+impl Gemm {
+    /// Plans a product.  `element_size` is 4 for `f32` and 8 for `f64`.  `collapse_batch` allows the batch to be
+    /// collapsed into rows or columns. Otherwise every product of the batch has the same number of tasks, in order.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        batch: usize,
+        m: usize,
+        n: usize,
+        k: usize,
+        a: [isize; 3],
+        b: [isize; 3],
+        c: [isize; 3],
+        element_size: usize,
+        isa: Isa,
+        collapse_batch: bool,
+    ) -> Gemm {
+        plan(batch, m, n, k, a, b, c, element_size, isa, collapse_batch)
+    }
+
+    /// Bytes of scratch memory of each concurrent call.
+    pub fn scratch_bytes(&self) -> usize {
+        self.b_pack_bytes + self.a_pack_bytes + self.c_buffer_bytes
+    }
+
+    /// The number of floating-point operations; a multiply-add counts as two. Saturates.
+    pub fn flops(&self) -> u64 {
+        crate::types::product([2, self.batch, self.m, self.n, self.k]) as u64
+    }
+
+    /// The number of tasks.  Any partition of `0..tasks()` into ranges, run in any order or concurrently, each with its
+    /// own scratch memory, gives the same C.  Few long ranges pack less than many short ones.
+    pub fn tasks(&self) -> usize {
+        self.run_batch * self.column_blocks * self.row_tiles
+    }
+}
 
 /// Bytes of a block of B: half of a small second-level cache.
 const BLOCK_BYTES: usize = 512 << 10;
@@ -23,7 +126,7 @@ const TARGET_TASKS: usize = 16;
 
 /// See [`Gemm::new`].
 #[allow(clippy::too_many_arguments)]
-pub(super) fn plan(
+fn plan(
     batch: usize,
     m: usize,
     n: usize,
@@ -206,13 +309,14 @@ fn choose_vectors(isa: Isa, rows: usize, vectors: usize, k: usize) -> usize {
     (1..=4).min_by_key(|&panel| cost(panel)).unwrap_or(1)
 }
 
-/// The maximum rows of a tile of 1 to 4 vectors that fits in registers.
-fn max_rows(isa: Isa) -> [usize; 4] {
+/// The maximum rows of B as run for which it is transposed in registers, again for every tile, in place of packing it.
+const MAX_STRIDED_ROWS: usize = 4;
+
+/// The maximum rows of a tile of 1 to 4 vectors that fits in registers; the portable one for 32 of them, as on AArch64.
+pub(crate) fn max_rows(isa: Isa) -> [usize; 4] {
     match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => super::avx512::MAX_ROWS,
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => super::avx2::MAX_ROWS,
-        _ => super::portable::MAX_ROWS,
+        Isa::Avx512 => [14, 14, 8, 6],
+        Isa::Avx2 => [8, 6, 3, 2],
+        Isa::Portable => [8, 8, 6, 5],
     }
 }
