@@ -1,4 +1,4 @@
-//! The CPU back end: kernels in, machine code out.
+//! The CPU back end: a [`Module`] in, machine code out.
 //!
 //! Each distinct loop kernel becomes a function, emitted by `simd` for AVX2 and AVX-512 and by Cranelift (`clif`)
 //! otherwise. Matrix products are calls of precompiled microkernels (`gemm`). One `driver` per program calls the
