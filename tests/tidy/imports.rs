@@ -24,8 +24,18 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("cpu", &["types", "error", "dump", "array", "graph", "fuse", "lower"]),
 ];
 
-/// The sources of the crates. Programs for tests and measurements have no layers.
-const CRATES: [&str; 6] = ["jit/src/", "jit/macros/src/", "autodiff/src/", "runtime/src/", "trainer/src/", "src/"];
+/// The sources of the crates, and of the test programs of several files.
+const CRATES: [&str; 9] = [
+    "src/",
+    "jit/src/",
+    "jit/macros/src/",
+    "autodiff/src/",
+    "runtime/src/",
+    "trainer/src/",
+    "tests/fuzz/",
+    "tests/tidy/",
+    "tests/vectors/",
+];
 
 type Module = Vec<String>;
 
@@ -96,7 +106,7 @@ impl Crate {
         let module = |file: &File| {
             let path = file.path.trim_start_matches(folder).trim_end_matches(".rs");
             let mut module: Module = path.split('/').map(String::from).collect();
-            if module.last().is_some_and(|name| name == "mod" || name == "lib") {
+            if module.last().is_some_and(|name| ["mod", "lib", "main"].contains(&&**name)) {
                 module.pop();
             }
             module

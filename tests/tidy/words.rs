@@ -1,5 +1,8 @@
 //! Words that comments and documents do not use: each has a standard word that readers of XLA, LLVM or Halide know.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::source::{File, lines};
 
 /// A word or phrase, and what to write.
@@ -66,6 +69,18 @@ const WORDS: &[(&str, &str)] = &[
     ("as far as each other", "equally strided"),
 ];
 
+/// What follows the last token of a file.
+static END: (usize, String) = (0, String::new());
+
+static BY_FIRST_WORD: LazyLock<HashMap<&str, Vec<(&str, &str)>>> = LazyLock::new(|| {
+    let mut words: HashMap<&str, Vec<(&str, &str)>> = HashMap::new();
+    for &(phrase, standard) in WORDS {
+        let first = phrase.split(' ').next().unwrap_or_default();
+        words.entry(first).or_default().push((phrase, standard));
+    }
+    words
+});
+
 /// Hits in the comments of a Rust file, or in a document. A phrase may run over the end of a line.
 pub(crate) fn hits(file: &File) -> Vec<String> {
     let text = if file.path.ends_with(".rs") { &file.comments } else { &file.text };
@@ -77,11 +92,11 @@ pub(crate) fn hits(file: &File) -> Vec<String> {
         })
         .collect();
     let mut hits = Vec::new();
-    for (phrase, standard) in WORDS {
-        let words: Vec<&str> = phrase.split(' ').collect();
-        for window in tokens.windows(words.len()) {
-            if window.iter().map(|(_, word)| word).eq(words.iter()) {
-                hits.push(format!("{}:{}: \"{phrase}\"; write: {standard}", file.path, window[0].0));
+    for (i, (number, first)) in tokens.iter().enumerate() {
+        for (phrase, standard) in BY_FIRST_WORD.get(&**first).into_iter().flatten() {
+            let mut words = phrase.split(' ').zip(tokens[i..].iter().chain(std::iter::repeat(&END)));
+            if words.all(|(word, (_, token))| word == token) {
+                hits.push(format!("{}:{number}: \"{phrase}\"; write: {standard}", file.path));
             }
         }
     }

@@ -10,6 +10,7 @@ mod compare;
 mod edge;
 mod models;
 mod not_yet;
+mod op;
 mod ops;
 mod steps;
 
@@ -23,7 +24,7 @@ use fulgurite::{Tensor, jit, jvp, vjp, vmap};
 use case::{Arrays, Case};
 use compare::compare;
 use not_yet::NOT_YET;
-use ops::Op;
+use op::Op;
 
 macro_rules! groups {
     ($($group:ident)*) => {
