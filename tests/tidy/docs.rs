@@ -38,6 +38,28 @@ fn headings(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
+/// Names of source files, in backticks, that no file has. A name may leave out the folders before it.
+pub(crate) fn unknown_files() -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files(".md").chain(files(".rs")).filter(|file| file.path != "CHANGELOG.md") {
+        let text = if file.path.ends_with(".md") { &file.text } else { &file.comments };
+        for (number, line) in lines(text) {
+            for name in line.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")) {
+                let name = name.trim_start_matches("../");
+                // Not a pattern, an abbreviation of another project's path, or an extension.
+                let is_name = !name.contains(['*', ' ', '…', '<']) && !name.starts_with("CL/") && name != ".rs";
+                let exists = files(".rs").any(|file| {
+                    file.path.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('/'))
+                });
+                if is_name && !exists {
+                    found.push(format!("{}:{number}: there is no file {name}", file.path));
+                }
+            }
+        }
+    }
+    found
+}
+
 /// Names of tests that no test has: `binary::test` and `module::test`, what follows "Held by", and what the commands of
 /// `.ci/run` and docs/testing.md ask for.
 pub(crate) fn unknown_tests() -> Vec<String> {

@@ -137,6 +137,11 @@ fn links_lead_somewhere() {
 }
 
 #[test]
+fn files_that_are_named_exist() {
+    none(docs::unknown_files());
+}
+
+#[test]
 fn documents_name_tests_that_exist() {
     none(docs::unknown_tests());
 }

@@ -8,7 +8,7 @@
 //! Not done here: threads (but see [`gemm_range_f32`]), epilogues, and splitting k into chunks, which would change
 //! results.
 //!
-//! - `mod.rs`: the interface; `plan.rs`: the choice of tiles, blocks and packing;
+//! - `mod.rs`: the interface; the choice of tiles, blocks and packing is `lower/gemm.rs`;
 //! - `nest.rs`: the loops that follow the plan; `tile.rs`: the microkernels; `pack.rs`: packing;
 //! - `vector.rs`: the vector type; `avx512.rs`, `avx2.rs`, `portable.rs`: the register files.
 
