@@ -143,7 +143,7 @@ fn is_in(path: &str, module: &str) -> bool {
     path.trim_end_matches(".rs").split('/').any(|part| part == module)
 }
 
-/// A test binary: `tests/NAME.rs` of a crate, or an entry of a manifest.
+/// A test binary: a file in the folder `tests` of a crate, or an entry of a manifest.
 fn is_binary(name: &str) -> bool {
     let entry = format!("[[test]]\nname = \"{name}\"\n");
     files(".rs").any(|file| file.path.ends_with(&format!("/tests/{name}.rs")))
