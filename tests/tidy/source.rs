@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// Folders of the root that are read. Others (builds, runs, environments of Python) are not ours.
-const FOLDERS: [&str; 9] = ["autodiff", "benches", "docs", "examples", "jit", "runtime", "src", "tests", "trainer"];
+const FOLDERS: [&str; 10] =
+    ["autodiff", "benches", "docs", "examples", "fuzz", "jit", "runtime", "src", "tests", "trainer"];
 
 /// A file. `path` is relative to the root, with `/`.
 pub(crate) struct File {
@@ -44,7 +45,7 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 fn collect(folder: &Path, recursive: bool, paths: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder of the repository").flatten() {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
             let name = entry.file_name();
