@@ -21,7 +21,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("fuse", &["types", "error", "array", "graph"]),
     ("lower", &["types", "error", "array", "graph", "fuse"]),
     ("opt", &["types", "error", "array", "graph", "interp", "lower"]),
-    ("cpu", &["types", "error", "dump", "array", "graph", "fuse", "lower"]),
+    ("cpu", &["types", "error", "dump", "array", "graph", "interp", "fuse", "lower"]),
 ];
 
 /// The sources of the crates, and of the test programs of several files.

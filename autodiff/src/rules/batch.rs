@@ -64,7 +64,14 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
         Some(axis) if node.op.class() == OpClass::Elementwise => {
             all(reapply(node, &refs(&aligned(operands, axis, extent))))
         }
-        Some(_) => smallvec![structural(node, operands, extent)],
+        Some(axis) => {
+            let Op::Sort { axis: along, keys } = &node.op else {
+                return smallvec![structural(node, operands, extent)];
+            };
+            let along = if *along < axis { *along } else { along + 1 };
+            let sort = Node { op: Op::Sort { axis: along, keys: *keys }, ..node.clone() };
+            all(reapply(&sort, &refs(&aligned(operands, axis, extent))))
+        }
     }
 }
 
@@ -92,6 +99,7 @@ fn structural(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
         | Op::Bitcast(_)
         | Op::StopGradient
         | Op::Threefry
+        | Op::Sort { .. }
         | Op::Result(_) => unreachable!("{} is handled before", node.op.name()),
 
         Op::Reshape(shape) => {

@@ -8,27 +8,12 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
+pub use super::buffer::BufferId;
 use super::index::Affine;
+use super::routine::RoutineKernel;
 use crate::array::Array;
 use crate::graph::{Literal, Op, ReduceOp};
 use crate::types::{DType, TensorType, join, product};
-
-/// A buffer, by position in [`Kernels::buffers`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BufferId(pub u32);
-
-impl BufferId {
-    /// The position as an index.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-impl fmt::Display for BufferId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "b{}", self.0)
-    }
-}
 
 /// The origin of the contents of a buffer.
 #[derive(Clone, Debug)]
@@ -81,6 +66,8 @@ pub enum Kernel {
     Loop(LoopKernel),
     /// A batched matrix product.
     Gemm(GemmKernel),
+    /// A library kernel.
+    Routine(RoutineKernel),
 }
 
 /// A loop dimension.
@@ -241,6 +228,16 @@ impl LoopKernel {
         })
     }
 
+    /// Renames every buffer.
+    pub fn map_buffers(&mut self, f: &mut dyn FnMut(&mut BufferId)) {
+        for value in &mut self.values {
+            if let KernelOp::Load(buffer, _) = &mut value.op {
+                f(buffer);
+            }
+        }
+        self.stores.iter_mut().for_each(|store| f(&mut store.buffer));
+    }
+
     /// The buffers that are read, without duplicates, in order of first use.
     pub fn reads(&self) -> Vec<BufferId> {
         distinct(self.loads().map(|(buffer, _)| buffer))
@@ -285,6 +282,7 @@ impl Kernels {
     pub fn operations(&self, k: usize) -> usize {
         match &self.kernels[k] {
             Kernel::Gemm(gemm) => product(gemm.extents).saturating_mul(2),
+            Kernel::Routine(kernel) => kernel.routine.operations(),
             Kernel::Loop(kernel) => {
                 let rows = product(kernel.dims.iter().filter(|d| !d.reduced).map(|d| d.extent));
                 let elements = product(kernel.dims.iter().map(|d| d.extent));
@@ -315,6 +313,7 @@ impl Kernel {
         match self {
             Kernel::Loop(k) => k.reads(),
             Kernel::Gemm(g) => vec![g.a.0, g.b.0],
+            Kernel::Routine(r) => distinct(r.operands.iter().copied()),
         }
     }
 
@@ -323,6 +322,16 @@ impl Kernel {
         match self {
             Kernel::Loop(k) => k.stores.iter().map(|s| s.buffer).collect(),
             Kernel::Gemm(g) => vec![g.c],
+            Kernel::Routine(r) => r.results.to_vec(),
+        }
+    }
+
+    /// Renames every buffer.
+    pub fn map_buffers(&mut self, f: &mut dyn FnMut(&mut BufferId)) {
+        match self {
+            Kernel::Loop(kernel) => kernel.map_buffers(f),
+            Kernel::Gemm(g) => [&mut g.a.0, &mut g.b.0, &mut g.c].into_iter().for_each(f),
+            Kernel::Routine(r) => r.operands.iter_mut().chain(&mut r.results).for_each(f),
         }
     }
 }
@@ -362,6 +371,7 @@ impl fmt::Display for Kernels {
             match kernel {
                 Kernel::Loop(k) => writeln!(f, "{k}")?,
                 Kernel::Gemm(g) => writeln!(f, "{g}")?,
+                Kernel::Routine(r) => writeln!(f, "{r}")?,
             }
         }
         let outputs: Vec<String> = self

@@ -8,6 +8,7 @@
 //!
 //! Not done here: loop order and vectors (`loops`), memory planning (`memory`).
 
+mod buffer;
 mod build;
 mod canonicalise;
 mod index;
@@ -16,12 +17,14 @@ mod materialise;
 mod merge;
 mod normalise;
 mod reductions;
+mod routine;
 
 pub use index::Affine;
 pub use kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
 pub use reductions::{Order, PARTIALS};
+pub use routine::{Routine, RoutineKernel};
 
 use crate::graph::Graph;
 

@@ -50,6 +50,8 @@ pub enum OpClass {
     Reduction,
     /// A sum of products.
     Contraction,
+    /// Computed as a whole by library code.
+    Routine,
     /// One result of an op that has several.
     Projection,
 }
@@ -128,6 +130,15 @@ pub enum Op {
     ArgReduce(ArgOp, usize),
     /// A contraction of two float operands.
     Dot(DotAxes),
+    /// Sorts any number of operands of one shape together along an axis, in ascending order of the first `keys` of them
+    /// (of equal ones in the first, by the next). Stable. Zeros of either sign are equal; NaN is equal to NaN and comes
+    /// last.
+    Sort {
+        /// The axis.
+        axis: usize,
+        /// How many operands are keys, at least 1.
+        keys: usize,
+    },
     /// A result, by number, of the operand: an op with several results.
     Result(u32),
 }
@@ -228,6 +239,7 @@ headers! {
         "concatenate" Concat(axis): _ Assembly [axis];
         "rev" Rev(axes): 1 Movement [axes];
         "dot_general" Dot(DotAxes { batch, contract }): 2 Contraction [batch, contract];
+        "sort" Sort { axis, keys }: _ Routine [axis, keys];
         "result" Result(index): 1 Projection [index];
     }
     families {
@@ -240,9 +252,14 @@ headers! {
 }
 
 impl Op {
-    /// How many results it has. Those of an op with several are values of [`Op::Result`], and nothing else uses it.
-    pub fn results(&self) -> usize {
-        if let Op::Threefry = self { 2 } else { 1 }
+    /// How many results it has, of so many operands. Those of an op with several are values of [`Op::Result`], and
+    /// nothing else uses it.
+    pub fn results(&self, operands: usize) -> usize {
+        match self {
+            Op::Threefry => 2,
+            Op::Sort { .. } => operands,
+            _ => 1,
+        }
     }
 
     /// The graphs among its parameters.
