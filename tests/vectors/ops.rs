@@ -100,7 +100,7 @@ const OPS: &[(&str, Op)] = &[
             vec![values, indices]
         }),
     ),
-    ("permutation", One(|p, x| Key::wrap_key_data(x[0].clone()).permutation(p.int("n") as usize))),
+    ("permutation", One(|p, x| key(x).permutation(p.int("n") as usize))),
     ("reduce_sum", One(|p, x| x[0].sum_axes(&p.axes("axes")))),
     ("reduce_prod", One(|p, x| x[0].prod_axes(&p.axes("axes")))),
     ("reduce_max", One(|p, x| x[0].max_axes(&p.axes("axes")))),
