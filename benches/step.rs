@@ -3,8 +3,8 @@
 //! `cargo bench --bench step [-- NAME …]` prints microseconds per step and seconds to the first result;
 //! `-- --json` prints one JSON object per workload for `compare.py`; `-- --kernels` prints the kernels of each step.
 //! `mlp@64` is `mlp` with a batch of 64 (`compare.py --scaling`). `--steps=N` runs N steps and times none
-//! (`instructions.py`). `--first=N` times the N calls after the one that compiles, one by one: what a program costs while
-//! it is not yet known whether all threads pay; compare with `FULGURITE_THREADS=1`.
+//! (`instructions.py`). `--first=N` times the N calls after the one that compiles, one by one: what a program costs
+//! while it is not yet known whether all threads pay; compare with `FULGURITE_THREADS=1`.
 
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,8 @@ fn time(run: &mut Run, least: Duration) -> Result<f64> {
     Ok(medians[2] * 1e6)
 }
 
-/// A workload by name, ready to run, with its FLOPs and bytes. `mlp@64` is `mlp` with a batch of 64, which has twice the
-/// FLOPs, and twice the bytes of the inputs but not of the parameters.
+/// A workload by name, ready to run, with its FLOPs and bytes. `mlp@64` is `mlp` with a batch of 64, which has twice
+/// the FLOPs, and twice the bytes of the inputs but not of the parameters.
 fn find(name: &str) -> Option<(Run, f64, f64)> {
     if let Some(batch) = name.strip_prefix("mlp@").and_then(|batch| batch.parse().ok()) {
         let (flops, bytes) = (454_400 * batch, 24 * 109_386 + (4 * 784 + 4) * batch);

@@ -1,9 +1,10 @@
 //! Elementwise functions, on arrays that fit into L1, into L2 and into neither: elements per nanosecond, and GB/s.
 //!
-//! `FULGURITE_THREADS=1 cargo bench --bench throughput [-- NAME …]` prints a table for one thread, the variable left out
-//! one for all; `-- --json` one JSON object per function and size, which `compare.py --throughput` puts beside PyTorch's.
+//! `FULGURITE_THREADS=1 cargo bench --bench throughput [-- NAME …]` prints a table for one thread, the variable left
+//! out one for all; `-- --json` one JSON object per function and size, which `compare.py --throughput` puts beside
+//! PyTorch's.
 //!
-//! Each function is compiled as a step of its own and writes over a donated array. What a call costs is in its time,
+//! Each function is compiled as a separate step and writes over a donated array. What a call costs is in its time,
 //! which is up to half of it where an array of the smallest size is only added to.
 
 use std::time::{Duration, Instant};
@@ -61,7 +62,7 @@ fn main() -> Result<()> {
         // Every function is defined there, and none of them takes a short cut.
         let [x, y] = [0, 1].map(|seed| Key::new(seed).uniform(&[elements], 0.1, 4.0));
         for &(name, reads, f) in FUNCTIONS.iter().filter(|(f, ..)| names.is_empty() || names.iter().any(|n| n == f)) {
-            // The result takes the place of the donated array, which nobody reads: no memory is made in the loop.
+            // The result takes the place of the donated array, which is not read: no memory is made in the loop.
             let step = Jit::with_borrowed(name, move |_out: Tensor, (x, y): (Tensor, Tensor)| f(&x, &y));
             let mut out = Some(Tensor::zeros(&[elements]));
             let seconds = time(|| {

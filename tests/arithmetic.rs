@@ -1,4 +1,4 @@
-//! Arithmetic of integers and truth values, quotients and remainders: what `jax.numpy` 0.10.2 gives (without
+//! Arithmetic of integers and bools, quotients and remainders: what `jax.numpy` 0.10.2 gives (without
 //! `jax_enable_x64`), or `jax.lax` for the operators, compiled and op by op.
 
 use fulgurite::compiler::graph::DotAxes;
@@ -186,7 +186,7 @@ fn matrix_products_of_integers_and_truth_values() {
     let all: Function = |x, y| x.dot_general(y, axes(&[], &[(0, 0), (1, 1)]));
     assert_eq!(both::<i32>(all, &deep, &deep), as_floats(all, &deep, &deep));
     assert_eq!(deep.dot_general(&deep, axes(&[(0, 0)], &[(2, 2)])).shape(), [2, 3, 3]);
-    // They wrap, take a truth value for 0 or 1, and two of them for "any of both".
+    // They wrap, take a bool for 0 or 1, and two of them for "any of both".
     let big = vector(&[i32::MAX, i32::MAX]);
     assert_eq!(both::<i32>(|x, y| x.matmul(y), &big, &vector(&[1, 1])), [-2]);
     assert_eq!(both::<i32>(|x, y| x.matmul(y), &vector(&[true, false]), &vector(&[5, 7])), [5]);

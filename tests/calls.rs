@@ -1,4 +1,4 @@
-//! What a call of a compiled function does beside computing: it refuses to read what is not there yet, returns one
+//! What a call of a compiled function does beside computing: it rejects reads of what is not there yet, returns one
 //! `Result`, tells static floats apart, keeps a bounded number of programs, and comes to an end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,7 +42,7 @@ fn a_condition_on_a_traced_value_is_an_error_of_the_call() {
 }
 
 #[test]
-fn every_way_of_reading_is_refused() {
+fn every_way_of_reading_is_rejected() {
     /// Reads a tensor in one way.
     type Read = fn(Tensor);
     let ways: [(&str, u32, Read); 6] = [
@@ -74,7 +74,7 @@ fn every_way_of_reading_is_refused() {
 }
 
 #[test]
-fn a_read_in_a_transformed_function_is_refused_compiled_and_eager() {
+fn a_read_in_a_transformed_function_is_rejected_compiled_and_eager() {
     fn loss(x: &Tensor) -> Tensor {
         let read = x.sum().item::<f32>(); // the line
         x.square().sum() * read.unwrap_or(1.0)
@@ -104,7 +104,7 @@ fn a_read_in_a_transformed_function_is_refused_compiled_and_eager() {
 }
 
 #[test]
-fn a_read_whose_result_is_thrown_away_is_refused() {
+fn a_read_whose_result_is_thrown_away_is_rejected() {
     let line = line!() + 2;
     let step = jit(|x: Tensor| {
         let _ = grad(|x: &Tensor| x.sum() * f32::from(u8::from(x.to_vec::<f32>().is_ok())))(&x);
@@ -114,7 +114,7 @@ fn a_read_whose_result_is_thrown_away_is_refused() {
 }
 
 #[test]
-fn the_unwrap_of_a_refused_read_is_the_error_of_the_call() {
+fn the_unwrap_of_a_rejected_read_is_the_error_of_the_call() {
     let line = line!() + 1;
     let unwrap = jit(|x: Tensor| &x * x.sum().item::<f32>().unwrap());
     is_read(&unwrap.call(ones()).expect_err("read in the trace"), "item", line);
@@ -252,7 +252,7 @@ fn forth(x: &Tensor, #[jit(static)] n: usize) -> Result<Tensor> {
     back(&two.slice_in_dim(0, 0..1), n + 1)
 }
 
-/// Calls itself twice: were only the deepest call refused, there would be 2^depth of them.
+/// Calls itself twice: were only the deepest call rejected, there would be 2^depth of them.
 #[jit]
 fn twice(x: &Tensor) -> Tensor {
     let (a, b) = (twice(x), twice(x));

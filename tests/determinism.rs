@@ -123,7 +123,7 @@ fn equal_runs_end_with_equal_bits() -> Result<()> {
     Ok(())
 }
 
-/// Starts the run in a process of its own and kills that without a warning; gives the path of what it left.
+/// Starts the run in another process and kills that without a warning; gives the path of what it left.
 fn killed_run(folder: &Path) -> Result<PathBuf> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--exact", "the_run_that_is_killed"])

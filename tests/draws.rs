@@ -103,8 +103,8 @@ fn draws_and_initialisers_are_the_same_in_a_step_and_outside() {
 #[test]
 fn a_draw_of_no_such_type_is_an_error_with_the_users_line() {
     let line = line!() + 1;
-    let refused = |key: &Key| [key.normal_as(&[2], DType::I32), key.uniform_as(&[2], 0.0, 1.0, DType::Bool)];
-    for (tensor, want) in refused(&Key::new(0)).into_iter().zip([
+    let rejected = |key: &Key| [key.normal_as(&[2], DType::I32), key.uniform_as(&[2], 0.0, 1.0, DType::Bool)];
+    for (tensor, want) in rejected(&Key::new(0)).into_iter().zip([
         "normal: draws floats (f32 or f64), not i32, at tests/draws.rs",
         "uniform: draws floats (f32 or f64), not bool, at tests/draws.rs",
     ]) {

@@ -1,5 +1,5 @@
-//! Arrays without elements, and those with extents of 1: what is done to them is right, and nothing outside of memory is
-//! read or written. Compiled, eager and interpreted.
+//! Arrays without elements, and those with extents of 1: what is done to them is right, and nothing outside of memory
+//! is read or written. Compiled, eager and interpreted.
 
 use fulgurite::compiler::interp::interpret;
 use fulgurite::prelude::*;
@@ -30,7 +30,7 @@ fn sample(shape: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(shape, (0..n).map(|i| (i % 7) as f32 / 7.0 + 0.1).collect::<Vec<_>>())
 }
 
-/// Compiled with the argument given away and lent, eager, and what the interpreter says.
+/// Compiled with the argument donated and borrowed, eager, and what the interpreter says.
 fn check(what: &str, x: &Tensor, f: impl Fn(&Tensor) -> Vec<Tensor> + Send + Sync + Clone + 'static) -> Result<()> {
     let graph = lower(|x: Tensor| f(&x), x)?.graph;
     let want = interpret(&graph, &[x.array()?.clone()])?;

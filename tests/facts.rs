@@ -96,7 +96,7 @@ fn what_belongs_together_is_one_kernel() -> Result<()> {
         let (updates, state) = optimizer.update(grads, state, &params);
         (apply_updates(params, updates), state)
     };
-    // The bias corrections and the counter are scalars of their own.
+    // The bias corrections and the counter are separate scalars.
     let lowered = lower(update, &(params.clone(), state, params))?;
     let large = lowered.kernels.kernels.iter().filter(|k| stores(k).any(|n| n == 1000)).count();
     assert_eq!(large, 1, "an update by Adam\n{}", lowered.kernels);
@@ -270,7 +270,7 @@ fn what_others_hold_is_not_overwritten() -> Result<()> {
     assert_eq!(address(&y)?, at, "the last handle was given away");
     assert_eq!(y.to_vec::<f32>()?, [2.0, 4.0, 6.0]);
 
-    // The same tensor twice, and the same tensor given and lent.
+    // The same tensor twice, and the same tensor donated and borrowed.
     let sum = jit(|(x, y): (Tensor, Tensor)| (&x + &y, x * 3.0, y * 5.0));
     let x = Tensor::from_vec(&[2], vec![1.0f32, 2.0])?;
     let (a, b, c) = sum.call((x.clone(), x))?;
@@ -283,7 +283,7 @@ fn what_others_hold_is_not_overwritten() -> Result<()> {
     let (a, b) = lend.call_with(x, y.clone())?;
     assert_eq!((a.to_vec::<f32>()?, b.to_vec::<f32>()?), (vec![6.0, 8.0], vec![10.0, 12.0]));
     assert_eq!(y.to_vec::<f32>()?, [5.0, 6.0]);
-    // Even the last handle: what is lent is not written to.
+    // Even the last handle: what is borrowed is not written to.
     let (_, b) = lend.call_with(Tensor::ones(&[2]), y)?;
     assert_ne!(address(&b)?, place);
 

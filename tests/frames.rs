@@ -8,8 +8,8 @@ use fulgurite::compiler::opt::optimise;
 use fulgurite::runtime::Program;
 use fulgurite::{Result, Tensor, lower};
 
-/// More values at once than a page of the stack holds: each of its pages is touched, so that no frame steps over the guard
-/// behind the stack. The thread has hardly more stack than the frame.
+/// More values at once than a page of the stack holds: each of its pages is touched, so that no frame steps over the
+/// guard behind the stack. The thread has hardly more stack than the frame.
 #[test]
 fn a_frame_of_several_pages_touches_each() -> Result<()> {
     let many = |x: Tensor| {

@@ -1,4 +1,4 @@
-//! What needs no process of its own, as one program. Each module says what it tests.
+//! The tests that share a process, as one program. Each module says what it tests.
 
 mod arithmetic;
 mod calls;

@@ -1,5 +1,5 @@
-//! Arguments that hardly any lane has: trigonometry of large numbers, remainders of large quotients. Each vector takes the
-//! branch where one of its lanes asks for it, and only that lane is changed.
+//! Arguments that hardly any lane has: trigonometry of large numbers, remainders of large quotients. Each vector takes
+//! the branch where one of its lanes asks for it, and only that lane is changed.
 
 use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::graph::{BinaryOp, Graph, Node, Op, UnaryOp};
@@ -7,7 +7,8 @@ use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
 use fulgurite::{Array, Element};
 
-/// What `ops` give for each of these inputs, on every set of instructions and with threads: they have to agree to the bit.
+/// What `ops` give for each of these inputs, on every set of instructions and with threads: they have to agree to the
+/// bit.
 fn everywhere(ops: &[Op], inputs: &[Array]) -> Vec<Array> {
     let mut graph = Graph::new();
     let params: Vec<_> = inputs.iter().map(|x| graph.param(x.ty().clone())).collect();

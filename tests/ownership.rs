@@ -1,4 +1,4 @@
-//! What a step may overwrite: the memory of leaves that were given to it and that nobody else can see.
+//! What a step may overwrite: the memory of leaves that were given to it and that no one else can see.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -145,7 +145,7 @@ fn truth_values_are_zero_or_one_however_they_come() -> Result<()> {
     Ok(())
 }
 
-/// A tree that writes bytes of its own where others have leaves.
+/// A tree that writes other bytes where others have leaves.
 #[derive(Clone, Default)]
 struct Forger {
     before: Vec<u8>,
@@ -210,7 +210,7 @@ fn bytes_that_look_like_the_end_of_what_is_given_away_are_none() -> Result<()> {
     for bar in forgeries(&[usize::from(b'|')]) {
         let double = |x: &Forger| x.leaf.as_ref().map(|x| x * 2.0);
         let step = Jit::with_borrowed("double", move |x: Forger, y: Lent| double(&x).or(double(&y.0)));
-        // Given away after the bytes, then lent before them.
+        // Given away after the bytes, then borrowed before them.
         let given = Forger { before: bar.clone(), leaf: Some(ones()?), ..Forger::default() };
         assert!(step.call_with(given, Lent(Arc::default()))?.is_some());
         let lent = Lent(Arc::new(Forger { leaf: Some(ones()?), after: bar, ..Forger::default() }));
@@ -247,7 +247,7 @@ impl Tree for Shy {
     }
 }
 
-/// The state shows two leaves when the step is compiled and one when it is kept; what is lent shows the other then.
+/// The state shows two leaves when the step is compiled and one when it is kept; what is borrowed shows the other then.
 #[test]
 fn what_is_lent_to_a_bound_step_is_not_overwritten_as_a_state_that_went_missing() -> Result<()> {
     let step = |x: Shy, _: Arced| (Shy::new([1, 1], x.leaves.clone().map(|x| x * 2.0)), &x.leaves[1] * 3.0);
@@ -329,7 +329,7 @@ fn memory_is_refilled_with_what_fits_alone() -> Result<()> {
         assert_eq!(array.refill(&ty, |bytes| bytes.fill(1)), fits, "{ty}");
     }
     assert_eq!(array.ty(), &ty(DType::F32, &[2, 2]));
-    // Behind the truth values there may be anything.
+    // Behind the bools there may be anything.
     for (was, elements) in [(DType::U32, 8), (DType::F64, 1), (DType::U32, 0)] {
         let mut array = Array::zeros(&ty(was, &[8]))?;
         assert!(array.refill(&ty(was, &[8]), |bytes| bytes.fill(7)));

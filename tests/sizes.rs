@@ -1,5 +1,5 @@
-//! Sizes that no memory has, and memory that this machine does not have: errors of the call that asked for them, eager and
-//! compiled, with the op, the type and the user's line. Nothing here takes much memory.
+//! Sizes that no memory has, and memory that this machine does not have: errors of the call that asked for them, eager
+//! and compiled, with the op, the type and the user's line. Nothing here takes much memory.
 
 use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::graph::{DotAxes, parse};
@@ -212,7 +212,7 @@ fn steps_that_are_not_taken_may_be_of_any_size() -> Result<()> {
 
 #[test]
 fn programs_over_more_elements_than_memory_has_bytes_compile() -> Result<()> {
-    // Nothing of this is ever stored, and nobody waits for it to run: only its costs must not overflow.
+    // Nothing of this is ever stored, and it is never run: only its costs must not overflow.
     let sizes = |x: &Tensor| {
         let (tall, wide) = (virtual_of(x, &[1 << 30, 1 << 30]), virtual_of(x, &[1 << 30, 1 << 29]).exp());
         let huge = virtual_of(x, &[1 << 60]);
@@ -250,7 +250,7 @@ fn memory_that_cannot_be_had_is_an_error_of_an_eager_op() {
     eager(Tensor::zeros(&[PLENTY]), "broadcast_in_dim: ", all);
     eager(f32s(1).broadcast_to(&[PLENTY]), "broadcast_in_dim: ", all);
     eager(f32s(1).pad(0.0, &[0], &[PLENTY as isize - 1], &[0]), "pad: ", all);
-    // Zeros that nobody looks at take no memory.
+    // Zeros that are not read take no memory.
     let of = |shape: &[usize]| Tensor::from_vec(shape, vec![0.0f32; 1 << 24]).expect("so many");
     let (column, row) = (of(&[1 << 24, 1]), of(&[1 << 24]));
     let square = "the result, f32[16777216,16777216], 1125899906842624 bytes: ";
@@ -275,11 +275,11 @@ fn memory_that_cannot_be_had_is_an_error_of_the_call() -> Result<()> {
     assert_no_memory(inside.call_with((), f32s(2)), "`inside`: ", "intermediate results, 45");
     let both = Jit::with_borrowed("both", |(): (), x: Tensor| {
         let halves = [1.0, 2.0].map(|by| Tensor::concat(&[&virtual_of(&x, &[1 << 60]), &x], 0) * by);
-        // More than a usize counts, were they to lie side by side.
+        // More than a usize counts, were they contiguous.
         halves[0].rev(&[0]).max() + halves[1].rev(&[0]).max() + halves[0].max() * halves[1].min()
     });
     assert_no_memory(both.call_with((), f32s(2)), "`both`: ", "intermediate results, ");
-    // Nobody has been left with anything: what there is memory for still works.
+    // No memory has been leaked: what there is memory for still works.
     let small = jit(|x: Tensor| virtual_of(&x, &[3]));
     assert_eq!(small.call(f32s(2))?.to_vec::<f32>()?, [1.0; 3]);
     assert_eq!(Array::zeros(&TensorType::new(DType::Bool, &[3, 0]))?.bytes(), &[0u8; 0]);
@@ -328,7 +328,7 @@ fn a_layer_that_there_is_no_memory_for_is_an_error_where_it_is_used() {
 
 #[test]
 fn elements_more_than_2_gib_apart_are_read_where_they_are() -> Result<()> {
-    // Memory of zeros that nobody has touched is none: sixteen pages of 2.3 GiB are.
+    // Memory of zeros that were not touched is none: sixteen pages of 2.3 GiB are.
     const APART: usize = (1 << 25) + (1 << 22);
     let mut elements = vec![0.0f32; 15 * APART + 1];
     (0..16).for_each(|i| elements[i * APART] = i as f32);

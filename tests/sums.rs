@@ -1,5 +1,5 @@
-//! Sums: their order is that of the operand's shape and the reduced axes alone, and their error does not grow with their
-//! length.
+//! Sums: their order is that of the operand's shape and the reduced axes alone, and their error does not grow with
+//! their length.
 
 use fulgurite::prelude::*;
 

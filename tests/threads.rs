@@ -82,7 +82,7 @@ fn what_is_read_across_its_rows_is_right() -> Result<()> {
     Ok(())
 }
 
-/// A broadcast that is read in another order of its axes, in two loops that are run and divided as one. What is staged
+/// A broadcast that is read in another order of its axes, in two loops that are run and divided as one. What is packed
 /// for them was once put between the two: then the outer one ran for both.
 #[test]
 fn collapsed_loops_with_transposed_reads_stay_inside_of_memory() -> Result<()> {

@@ -1,7 +1,7 @@
 //! What the transformations share.
 //!
-//! Comes in: a function on trees, or a graph with values. Goes out: a function on lists of leaves and back, the trace of
-//! such a function, the recorded values of a graph. No rule of an op is here.
+//! Comes in: a function on trees, or a graph with values. Goes out: a function on lists of leaves and back, the trace
+//! of such a function, the recorded values of a graph. No rule of an op is here.
 
 use fulgurite_jit::graph::{Env, Graph, Op, ValueId};
 use fulgurite_jit::trace::{Traced, reapply, trace};
@@ -94,7 +94,8 @@ pub(crate) fn add(x: Option<Tensor>, y: Option<Tensor>) -> Option<Tensor> {
     }
 }
 
-/// Records the selected values of `graph` in the current trace, except those that `env` holds already. It holds the inputs.
+/// Records the selected values of `graph` in the current trace, except those that `env` holds already. It holds the
+/// inputs.
 pub(crate) fn replay(graph: &Graph, selected: &[bool], env: &mut Env<Tensor>) {
     for id in graph.ids().filter(|id| selected[id.index()]) {
         if env.find(id).is_some() {

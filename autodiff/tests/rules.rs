@@ -352,7 +352,8 @@ fn powers_have_second_derivatives_where_they_have_first_ones() {
 
 #[test]
 fn powers_of_constant_exponent_differentiate_at_zero_and_below() {
-    // First, second and third derivative; JAX has these for whole exponents, and NaN from the first 0 · ∞ on for others.
+    // First, second and third derivative; JAX has these for whole exponents, and NaN from the first 0 · ∞ on for
+    // others.
     for (x, y, want) in [
         (0.0, 0.0, [0.0, 0.0, 0.0]),
         (0.0, 1.0, [1.0, 0.0, 0.0]),

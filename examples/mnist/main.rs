@@ -1,8 +1,8 @@
 //! Handwritten digits: `cargo run --release --example mnist -- --data FOLDER_OF_MNIST`.
 //!
 //! A 784-128-10 classifier with validation, checkpoints and resumption. Ctrl-C ends it with a checkpoint; go on with
-//! `--resume runs/mnist/version_0/checkpoints/last.safetensors`. Writes `runs/mnist/<version>/`: `metrics.csv`, the last
-//! and the best checkpoint, and `digits.png`, the accuracy over the steps and what the net reads.
+//! `--resume runs/mnist/version_0/checkpoints/last.safetensors`. Writes `runs/mnist/<version>/`: `metrics.csv`, the
+//! last and the best checkpoint, and `digits.png`, the accuracy over the steps and what the net reads.
 
 #[path = "../common/mod.rs"]
 mod common;

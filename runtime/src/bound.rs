@@ -1,11 +1,11 @@
 //! `Bound`: a compiled function with its state, for a loop of calls.
 //!
-//! Comes in: a [`Jit`], a state, and borrowed arguments per call. Goes out: the other results per call, and the last state.
-//! Nothing is traced here.
+//! Comes in: a [`Jit`], a state, and borrowed arguments per call. Goes out: the other results per call, and the last
+//! state. Nothing is traced here.
 //!
-//! A call of a [`Jit`] flattens and rebuilds the state: some 25 ns per leaf. Where the program updates every leaf of the
-//! state in place, the state is resident: the arrays stay where they are, and a call costs only its borrowed arguments and
-//! other results.
+//! A call of a [`Jit`] flattens and rebuilds the state: some 25 ns per leaf. Where the program updates every leaf of
+//! the state in place, the state is resident: the arrays stay where they are, and a call costs only its borrowed
+//! arguments and other results.
 
 use std::sync::Arc;
 
@@ -125,8 +125,8 @@ impl<S: Tree, B: Tree, R: Tree> Bound<S, B, R> {
 impl<S: Tree, R: Tree> Resident<S, R> {
     fn call(&mut self, borrowed: &[&Array]) -> Result<R> {
         let Resident { arrays, compiled, .. } = self;
-        // SAFETY: when the state became resident, the program was found to update these arrays in place and to accept them
-        // with borrowed ones of this signature.
+        // SAFETY: when the state became resident, the program was found to update these arrays in place and to accept
+        // them with borrowed ones of this signature.
         let results = guarded("running a program", || unsafe { compiled.program.run_in_place(arrays, borrowed) })?;
         Ok(unflatten(&compiled.result.1, results.into_iter().map(Tensor::from)))
     }

@@ -1,7 +1,7 @@
 //! Ops outside of a traced function.
 //!
-//! Comes in: a graph and arrays. Goes out: the results of its program, which is compiled once and cached. Recording of the
-//! graph is in `fulgurite-jit`.
+//! Comes in: a graph and arrays. Goes out: the results of its program, which is compiled once and cached. Recording of
+//! the graph is in `fulgurite-jit`.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 

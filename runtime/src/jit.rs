@@ -2,9 +2,9 @@
 //!
 //! Comes in: a function, and trees of arguments per call. Goes out: trees of results. How programs run is in `program`.
 //!
-//! The signature of a call is the structure of the argument trees, the types of their leaves, their static values and the
-//! device, as a few hundred bytes. A call of a known signature costs one lookup and one call of machine code. The [`PROGRAMS`] most
-//! recently used programs are cached.
+//! The signature of a call is the structure of the argument trees, the types of their leaves, their static values and
+//! the device, as a few hundred bytes. A call of a known signature costs one lookup and one call of machine code. The
+//! [`PROGRAMS`] most recently used programs are cached.
 
 use std::cell::Cell;
 use std::hash::Hasher;
@@ -29,8 +29,8 @@ const PROGRAMS: usize = 64;
 
 /// A compiled function of donated arguments `A` and borrowed arguments `B`.
 ///
-/// Donated arguments may be overwritten: the memory of a leaf whose last handle is donated is reused for a result (a leaf
-/// that the caller still holds is copied first). Borrowed arguments are never overwritten.
+/// Donated arguments may be overwritten: the memory of a leaf whose last handle is donated is reused for a result (a
+/// leaf that the caller still holds is copied first). Borrowed arguments are never overwritten.
 ///
 /// ```
 /// use fulgurite_jit::Tensor;
@@ -121,8 +121,8 @@ pub(crate) struct Compiled<O> {
     pub(crate) result: O,
 }
 
-/// Compiles `f`, all of whose arguments are donated. It returns a tree, or a [`Result`] of one, so that `?` works inside;
-/// a call returns one `Result` in both cases.
+/// Compiles `f`, all of whose arguments are donated. It returns a tree, or a [`Result`] of one, so that `?` works
+/// inside; a call returns one `Result` in both cases.
 ///
 /// ```
 /// use fulgurite_jit::{Result, Tensor};
@@ -148,8 +148,8 @@ impl<A: Tree, O: Tree> Jit<A, (), O> {
 }
 
 impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
-    /// Compiles `f` of donated and borrowed arguments, which returns a tree or a [`Result`] of one. Dumps and errors use
-    /// `name`.
+    /// Compiles `f` of donated and borrowed arguments, which returns a tree or a [`Result`] of one. Dumps and errors
+    /// use `name`.
     pub fn with_borrowed<R: Output<Tree = O>>(name: &str, f: impl Fn(A, B) -> R + Send + Sync + 'static) -> Self {
         Jit {
             name: name.into(),
@@ -162,8 +162,8 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         }
     }
 
-    /// Caches the programs of the `count` most recently used signatures (at least one), in place of 64. A function is traced
-    /// and compiled again for a signature whose program has been dropped.
+    /// Caches the programs of the `count` most recently used signatures (at least one), in place of 64. A function is
+    /// traced and compiled again for a signature whose program has been dropped.
     pub fn keep_programs(mut self, count: usize) -> Self {
         let programs = self.compiled.get_mut().unwrap_or_else(PoisonError::into_inner);
         programs.dropped += programs.all.set_bound(count).len();
@@ -184,9 +184,9 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
     /// another traced function it becomes part of that.
     ///
     /// # Errors
-    /// The first error of tracing (wrong shapes, element types, axes, a read of a traced value), with the op and the user's
-    /// line; a poisoned argument; the function's own error, where it returns a [`Result`]; unbounded recursion; an
-    /// allocation that fails, with its purpose, type and bytes; a bug of fulgurite, in place of a panic.
+    /// The first error of tracing (wrong shapes, element types, axes, a read of a traced value), with the op and the
+    /// user's line; a poisoned argument; the function's own error, where it returns a [`Result`]; unbounded recursion;
+    /// an allocation that fails, with its purpose, type and bytes; a bug of fulgurite, in place of a panic.
     ///
     /// # Panics
     /// When the function does, in its own code.
@@ -198,8 +198,8 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         self.run(&mut donated, &borrowed)
     }
 
-    /// Runs the compiled function, which overwrites what `donated` owns. Leaves written in place are also the result's; the
-    /// caller drops `donated`.
+    /// Runs the compiled function, which overwrites what `donated` owns. Leaves written in place are also the result's;
+    /// the caller drops `donated`.
     #[inline]
     pub(crate) fn run(&self, donated: &mut A, borrowed: &B) -> Result<O> {
         match self.run_cached(donated, borrowed, |signature| self.compiled().find(signature))? {
@@ -236,8 +236,8 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         SIGNATURE.set(signature);
         let Some(compiled) = cached else { return Ok(None) };
         self.leaves.store(inputs.len(), Relaxed);
-        // SAFETY: the signature determines the types of these leaves and how many are donated, whatever trees write into it.
-        // Leaves that the donated tree owns are borrowed by this call alone; of its others a handle is held.
+        // SAFETY: the signature determines the types of these leaves and how many are donated, whatever trees write
+        // into it. Leaves that the donated tree owns are borrowed by this call alone; of its others a handle is held.
         let results = guarded("running a program", || unsafe { compiled.program.run_unchecked(&inputs) });
         drop(held);
         let results = results.map_err(|error| self.with_name(error))?;
@@ -372,8 +372,8 @@ pub(crate) fn has_signature<'t>(borrowed: &'t impl Tree, expected: &[u8], inputs
     Ok(is_same)
 }
 
-/// The first word of a part of a signature: its tag, and its length or type. No part is a prefix of another, so that two
-/// signatures are equal only if all their parts are.
+/// The first word of a part of a signature: its tag, and its length or type. No part is a prefix of another, so that
+/// two signatures are equal only if all their parts are.
 #[inline]
 fn header(tag: u8, size: usize) -> usize {
     size << 8 | usize::from(tag)
@@ -391,7 +391,8 @@ fn collect_borrowed<'t>(
     collect(|collector| borrowed.visit(collector), signature, inputs, None)
 }
 
-/// Appends the signature of what `visit` shows and collects its leaves; leaves that a donated tree does not own are `held`.
+/// Appends the signature of what `visit` shows and collects its leaves; leaves that a donated tree does not own are
+/// `held`.
 fn collect<'t>(
     visit: impl FnOnce(&mut dyn Visitor<'t>),
     signature: &mut Bytes,

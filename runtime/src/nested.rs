@@ -1,8 +1,8 @@
 //! The depth limit of compiled functions that call compiled functions while they are traced.
 //!
-//! Comes in: the name of each nested call. Goes out: an error when they use too much stack, in place of the overflow that
-//! an unbounded recursion ends in. The stack is measured, not the number of calls: a bounded recursion may be as deep as
-//! it fits. Calls outside of a trace do not nest.
+//! Comes in: the name of each nested call. Goes out: an error when they use too much stack, in place of the overflow
+//! that an unbounded recursion ends in. The stack is measured, not the number of calls: a bounded recursion may be as
+//! deep as it fits. Calls outside of a trace do not nest.
 
 use std::cell::RefCell;
 

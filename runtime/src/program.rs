@@ -25,8 +25,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Optimises, fuses and compiles `graph` for this machine's processor. `donated` says which inputs may be overwritten by
-    /// outputs.
+    /// Optimises, fuses and compiles `graph` for this machine's processor. `donated` says which inputs may be
+    /// overwritten by outputs.
     ///
     /// The program is parallel where the compiler's cost model finds it profitable. One of a [`Jit`](crate::Jit) also
     /// measures it.
@@ -105,8 +105,9 @@ impl Program {
     /// otherwise.
     ///
     /// # Errors
-    /// When the inputs do not have the number and types that the program was compiled for. When an allocation of a result,
-    /// of the copy of an input or of working memory fails, with its type and bytes; nothing has been overwritten then.
+    /// When the inputs do not have the number and types that the program was compiled for. When an allocation of a
+    /// result, of the copy of an input or of working memory fails, with its type and bytes; nothing has been
+    /// overwritten then.
     pub fn run(&self, inputs: Vec<Array>) -> Result<Vec<Array>> {
         if !self.accepts(inputs.iter()) {
             return Err(self.mismatch(&inputs));
@@ -133,15 +134,15 @@ impl Program {
         self.executable.updates_in_place(count)
     }
 
-    /// [`Program::run`] of inputs that are known to have the right number and types. A donated one is overwritten if its
-    /// array is the only handle to its buffer; the caller drops it then.
+    /// [`Program::run`] of inputs that are known to have the right number and types. A donated one is overwritten if
+    /// its array is the only handle to its buffer; the caller drops it then.
     ///
     /// # Errors
     /// As [`Executable::run`].
     ///
     /// # Safety
-    /// The program [accepts](Program::accepts) them. Each donated one has a second handle while this runs, or is borrowed by
-    /// the caller alone.
+    /// The program [accepts](Program::accepts) them. Each donated one has a second handle while this runs, or is
+    /// borrowed by the caller alone.
     pub(crate) unsafe fn run_unchecked(&self, inputs: &[&Array]) -> Result<Vec<Array>> {
         debug_assert!(self.accepts(inputs.iter().copied()));
         // SAFETY: the caller's promise.
@@ -154,8 +155,8 @@ impl Program {
     /// As [`Executable::run_in_place`].
     ///
     /// # Safety
-    /// The program [updates](Program::updates_in_place) `state` in place, and [accepts](Program::accepts) it followed by
-    /// `borrowed`.
+    /// The program [updates](Program::updates_in_place) `state` in place, and [accepts](Program::accepts) it followed
+    /// by `borrowed`.
     pub(crate) unsafe fn run_in_place(&self, state: &mut [Array], borrowed: &[&Array]) -> Result<Vec<Array>> {
         debug_assert!(self.updates_in_place(state.len()) && self.accepts(state.iter().chain(borrowed.iter().copied())));
         // SAFETY: the caller's promise.

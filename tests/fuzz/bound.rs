@@ -1,18 +1,18 @@
 //! How far a compiled result may be from the interpreter's: a running error analysis, one bound for a whole value.
 //!
-//! A bound of 0 asks for equality (of numbers: `-0.0` is `0.0`, a NaN is a NaN). So are all that integers, truth
-//! values and movement give, and all floats whose sums and products are exact in any order. An op that would make a
-//! small error a large one (a comparison, a conversion to an integer, a logarithm near 0) is refused.
+//! A bound of 0 asks for equality (of numbers: `-0.0` is `0.0`, a NaN is a NaN). So are all that integers,
+//! bools and movement give, and all floats whose sums and products are exact in any order. An op that would make a
+//! small error a large one (a comparison, a conversion to an integer, a logarithm near 0) is rejected.
 
 use fulgurite::Array;
 use fulgurite::DType;
 use fulgurite::compiler::graph::{BinaryOp, Graph, Op, ReduceOp, UnaryOp};
 
-/// Numbers beyond this, and errors, are refused.
+/// Numbers beyond this, and errors, are rejected.
 const LARGEST: f64 = 1e6;
 const WORST: f64 = 1e-2;
 
-/// The bound of every value of a graph; `None` where one is refused.
+/// The bound of every value of a graph; `None` where one is rejected.
 pub(crate) fn bounds(graph: &Graph, values: &[Array]) -> Option<Vec<f64>> {
     let mut bounds: Vec<f64> = Vec::new();
     for (id, node) in graph.ids().zip(&graph.nodes) {

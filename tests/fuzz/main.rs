@@ -1,12 +1,13 @@
 //! Random programs: what compiled code gives is what the interpreter gives.
 //!
-//! Each program is run as it is and optimised, twice, with its inputs lent, given away, and given away but still held,
+//! Each program is run as it is and optimised, twice, with its inputs borrowed, donated, and donated but still held,
 //! with vectors of every width and on 1, 2 and 3 threads.
 //! Compiled results are compared with the interpreter's within the bound of `bound` (most are to be equal); among each
 //! other, those of one program are to be equal to the bit. The same is asked of what a transform makes of each program
-//! (`transform`), and a `Bound` is to give what calls give. A program that fails is made as small as possible and printed.
+//! (`transform`), and a `Bound` is to give what calls give. A program that fails is made as small as possible and
+//! printed.
 //!
-//! The programs run in processes of their own, so that one that ends its process is named by its seed. Variables:
+//! The programs run in other processes, so that one that ends its process is named by its seed. Variables:
 //! - `FULGURITE_FUZZ_SEED`: the first seed (0);
 //! - `FULGURITE_FUZZ_PROGRAMS`: how many programs (300);
 //! - `FULGURITE_FUZZ_PROCESSES`: how many processes share them (2).

@@ -14,7 +14,7 @@ use crate::bound::bound;
 
 /// No value has more elements, or more axes.
 const ELEMENTS: usize = 4096;
-/// Nor in the few programs of large ones, whose products are blocked and whose work is worth sharing.
+/// Nor in the few programs of large ones, whose products are blocked and whose work is partitioned.
 const LARGE: usize = 1_000_000;
 const RANK: usize = 8;
 /// The interpreter computes every product of a contraction on its own.
@@ -152,7 +152,7 @@ impl Maker {
         while pairs * m * n * k > PRODUCTS {
             (m, n, k) = (m.div_ceil(2), n.div_ceil(2), k.div_ceil(2));
         }
-        // The extents of the pairs, of what is free and of what is summed over, in an order of their own.
+        // The extents of the pairs, of what is free and of what is summed over, in any order.
         let mut operand = |free: usize| {
             let mut order = [0, 1, 2];
             (0..3).for_each(|i| order.swap(i, self.random.below(i + 1)));
@@ -168,7 +168,7 @@ impl Maker {
         self.push(Op::Dot(axes), &[x, y])
     }
 
-    /// What nobody uses, the last value, and any others: repeated ones, inputs, constants.
+    /// What is not used, the last value, and any others: repeated ones, inputs, constants.
     fn outputs(&mut self) {
         let uses = self.graph.uses();
         let unused = self.graph.ids().filter(|id| uses[id.index()] == 0 && !self.has_several(*id));

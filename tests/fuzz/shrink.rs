@@ -15,7 +15,7 @@ pub(crate) fn shrink(graph: &Graph, inputs: &[Array], fails: impl Fn(&Graph, &[A
     best
 }
 
-/// What stands in the place of a value.
+/// What replaces a value.
 #[derive(Clone, Copy)]
 enum Change {
     /// An input with its elements.

@@ -1,4 +1,5 @@
-//! Programs that the transforms make of a program: derivatives forwards and backwards, batches, and these of each other.
+//! Programs that the transforms make of a program: derivatives forwards and backwards, batches, and these of each
+//! other.
 
 use fulgurite::autodiff::{InAxes, TreeDef};
 use fulgurite::compiler::graph::Graph;
@@ -172,7 +173,7 @@ fn example(input: &Array, seed: u64, i: usize, e: usize) -> Array {
     Array::from_bytes(input.ty(), &bytes).expect("as many as before")
 }
 
-/// Examples side by side along a new axis; of none, an array of that type.
+/// Examples stacked along a new axis; of none, an array of that type.
 fn stack(rows: &[Tensor], ty: &TensorType, axis: isize) -> Result<Array> {
     if rows.is_empty() {
         let mut shape = ty.shape.clone();

@@ -67,7 +67,7 @@ impl Params {
         self.get(name)
     }
 
-    /// A truth value, false where it is missing.
+    /// A bool, false where it is missing.
     pub(crate) fn flag(&self, name: &str) -> bool {
         !self.is_none(name) && self.get(name).as_bool().expect("a truth value")
     }

@@ -9,8 +9,8 @@ use fulgurite::{
 use serde_json::Value;
 
 use crate::case::Params;
-use crate::ops::Op::{self, Binary, Many, One, Unary};
-use crate::ops::key;
+use crate::op::Op::{self, Binary, Many, One, Unary};
+use crate::op::key;
 use crate::steps::rates;
 
 pub(crate) const OPS: &[(&str, Op)] = &[

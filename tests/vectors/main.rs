@@ -1,15 +1,16 @@
 //! JAX's answers: every case of the vectors, through compiled code.
 //!
 //! The cases are those of `jax` and `jax-edge` here, or of another folder of either form, which `FULGURITE_VECTORS`
-//! names. What an op is, `ops` says (and `edge`, `models`, and `steps` for those that are loops of compiled steps); a case
-//! whose op is neither there nor listed in `not_yet` fails. All failures of a group are listed before its test fails.
-//! Tolerances are the case's own.
+//! names. What an op is, `ops` says (and `edge`, `models`, and `steps` for those that are loops of compiled steps); a
+//! case whose op is neither there nor listed in `not_yet` fails. All failures of a group are listed before its test
+//! fails. Tolerances are the case's own.
 
 mod case;
 mod compare;
 mod edge;
 mod models;
 mod not_yet;
+mod op;
 mod ops;
 mod steps;
 
@@ -23,11 +24,11 @@ use fulgurite::{Tensor, jit, jvp, vjp, vmap};
 use case::{Arrays, Case};
 use compare::compare;
 use not_yet::NOT_YET;
-use ops::Op;
+use op::Op;
 
 macro_rules! groups {
     ($($group:ident)*) => {
-        /// The groups that have a test of their own.
+        /// The groups that have a test each.
         const GROUPS: &[&str] = &[$(stringify!($group)),*];
         $(
             #[test]

@@ -3,8 +3,8 @@
 use fulgurite::trainer::{loss, nn};
 use fulgurite::{DType, Tensor, grad, hessian, jacfwd, jacrev, jvp, leaves, softmax, vmap};
 
-use crate::ops::Op::{self, Binary, Many, One, Unary};
-use crate::ops::key;
+use crate::op::Op::{self, Binary, Many, One, Unary};
+use crate::op::key;
 
 pub(crate) const OPS: &[(&str, Op)] = &[
     // ---- layers and losses

@@ -3,41 +3,13 @@
 
 use fulgurite::compiler::graph::DotAxes;
 use fulgurite::{
-    Key, Result, Tensor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot,
-    relu, relu6, silu, soft_sign, softmax,
+    Tensor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, relu, relu6,
+    silu, soft_sign, softmax,
 };
 
-use crate::case::Params;
+use crate::op::Op::{self, Binary, Many, One, Unary};
+use crate::op::key;
 use crate::{edge, models, steps};
-
-/// What computes an op: a function of the inputs, which is compiled as a whole.
-#[derive(Clone, Copy)]
-pub(crate) enum Op {
-    /// Of one operand, without parameters.
-    Unary(fn(&Tensor) -> Tensor),
-    /// Of two operands, without parameters.
-    Binary(fn(&Tensor, &Tensor) -> Tensor),
-    /// With one result.
-    One(fn(&Params, &[Tensor]) -> Tensor),
-    /// With any number of results.
-    Many(fn(&Params, &[Tensor]) -> Vec<Tensor>),
-    /// Calls a compiled step in a loop, as a training does.
-    Loop(fn(&Params, &[Tensor]) -> Result<Vec<Tensor>>),
-}
-use Op::{Binary, Many, One, Unary};
-
-impl Op {
-    /// The results for these inputs.
-    pub(crate) fn apply(self, params: &Params, xs: &[Tensor]) -> Vec<Tensor> {
-        match self {
-            Op::Unary(f) => vec![f(&xs[0])],
-            Op::Binary(f) => vec![f(&xs[0], &xs[1])],
-            Op::One(f) => vec![f(params, xs)],
-            Op::Many(f) => f(params, xs),
-            Op::Loop(_) => panic!("a loop of steps has no derivative and no batch"),
-        }
-    }
-}
 
 /// The op called `name`.
 pub(crate) fn find(name: &str) -> Option<Op> {
@@ -128,7 +100,7 @@ const OPS: &[(&str, Op)] = &[
             vec![values, indices]
         }),
     ),
-    ("permutation", One(|p, x| Key::wrap_key_data(x[0].clone()).permutation(p.int("n") as usize))),
+    ("permutation", One(|p, x| key(x).permutation(p.int("n") as usize))),
     ("reduce_sum", One(|p, x| x[0].sum_axes(&p.axes("axes")))),
     ("reduce_prod", One(|p, x| x[0].prod_axes(&p.axes("axes")))),
     ("reduce_max", One(|p, x| x[0].max_axes(&p.axes("axes")))),
@@ -185,8 +157,3 @@ const OPS: &[(&str, Op)] = &[
         One(|p, x| key(x).truncated_normal(&p.axes("shape"), p.float("lo") as f32, p.float("hi") as f32)),
     ),
 ];
-
-/// The first input as a random key.
-pub(crate) fn key(x: &[Tensor]) -> Key {
-    Key::wrap_key_data(x[0].clone())
-}

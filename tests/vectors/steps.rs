@@ -12,7 +12,7 @@ use fulgurite::trainer::optim::{
 use fulgurite::{Error, Jit, Key, Result, Tensor, Tree, gelu, value_and_grad, vmap};
 
 use crate::case::Params;
-use crate::ops::Op::{self, Loop, Unary};
+use crate::op::Op::{self, Loop, Unary};
 
 pub(crate) const OPS: &[(&str, Op)] = &[
     ("sgd", Loop(|p, x| descend(sgd(0.05), p, x))),

@@ -1,5 +1,5 @@
-//! What the trainer costs per step: the same step in bare loops over one batch, of calls and bound to its state, and under
-//! [`Trainer::fit`] with data loader, metrics, logger, callbacks and (on a terminal) the progress bar.
+//! What the trainer costs per step: the same step in bare loops over one batch, of calls and bound to its state, and
+//! under [`Trainer::fit`] with data loader, metrics, logger, callbacks and (on a terminal) the progress bar.
 //!
 //! `cargo bench -p fulgurite-trainer --bench overhead`
 

@@ -1,10 +1,10 @@
 //! Checkpoints: one safetensors file with the leaves of a tree under their paths (`model.layers.0.weight`), the tensors
 //! of callbacks (`callbacks.0.NAME`), and the host state of a run as JSON in its metadata.
 //!
-//! The bytes are a function of the state alone: no times, no paths, one order. Writing is atomic: a file is written under
-//! a unique temporary name in the same folder, synced, and renamed. A full disk leaves the old file as it was, and
-//! concurrent writers of one file leave a complete one. A path that is not a regular file (a link, a device, a pipe) is
-//! not replaced.
+//! The bytes are a function of the state alone: no times, no paths, one order. Writing is atomic: a file is written
+//! under a unique temporary name in the same folder, synced, and renamed. A full disk leaves the old file as it was,
+//! and concurrent writers of one file leave a complete one. A path that is not a regular file (a link, a device, a
+//! pipe) is not replaced.
 //!
 //! Files are not trusted: the header is read and checked against the length of the file before the rest is read.
 
@@ -47,8 +47,8 @@ pub fn save(path: impl AsRef<Path>, tree: &impl Tree) -> Result<()> {
 /// Reads a tree of tensors of the structure and types of `like`.
 ///
 /// # Errors
-/// When the file cannot be read, is not a checkpoint, or holds other leaves. The error names each leaf and both types, and
-/// the function to call where the file is that of a run.
+/// When the file cannot be read, is not a checkpoint, or holds other leaves. The error names each leaf and both types,
+/// and the function to call where the file is that of a run.
 pub fn load<T: Tree>(path: impl AsRef<Path>, like: &T) -> Result<T> {
     Checkpoint::read(path)?.restore(like, "", Reader::Load)
 }

@@ -2,8 +2,8 @@
 //!
 //! A user writes a [`LightningModule`] (a model, its loss, its optimiser) and a [`DataModule`] (host arrays in
 //! batches); [`Trainer::fit`] traces the step, compiles it once per batch shape, and calls it once per batch.
-//! Code inside the step ([`nn`], [`loss`], [`optim`], [`StepCx`]) is traced; code outside of it ([`data`], [`callback`],
-//! [`logger`], [`checkpoint`]) runs on the host.
+//! Code inside the step ([`nn`], [`loss`], [`optim`], [`StepCx`]) is traced; code outside of it ([`data`],
+//! [`callback`], [`logger`], [`checkpoint`]) runs on the host.
 //!
 //! ```text
 //!            Dataset ─▶ DataLoader ─ batch ─┐

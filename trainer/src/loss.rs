@@ -1,14 +1,15 @@
 //! Losses and scores: functions of predictions and targets, with the definitions of Optax 0.2.8.
 //!
-//! Shapes are checked and not broadcast: a loss of `[64, 1]` against `[64]` is a mistake that broadcasting would hide. The
-//! compiled step returns the error, with the user's line.
+//! Shapes are checked and not broadcast: a loss of `[64, 1]` against `[64]` is a mistake that broadcasting would hide.
+//! The compiled step returns the error, with the user's line.
 
 use std::panic::Location;
 
 use fulgurite_jit::{DType, Error, Tensor, TensorType};
 
-/// `optax.softmax_cross_entropy_with_integer_labels`: the negative log-likelihood of integer labels, one per example. Logits `[…, classes]`, labels `[…]` (i32 or u32)
-/// give `[…]`. Take `.mean()` for the loss of a batch. The loss of a label outside of `0..classes` is NaN.
+/// `optax.softmax_cross_entropy_with_integer_labels`: the negative log-likelihood of integer labels, one per example.
+/// Logits `[…, classes]`, labels `[…]` (i32 or u32) give `[…]`. Take `.mean()` for the loss of a batch. The loss of a
+/// label outside of `0..classes` is NaN.
 ///
 /// ```
 /// # use fulgurite_jit::Tensor;
@@ -51,8 +52,8 @@ pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
     targets * (-logits).softplus() + (1.0 - targets) * logits.softplus()
 }
 
-/// `optax.huber_loss`: Huber's loss of each element, `e² / 2` for errors up to `delta` and linear beyond. The operands have
-/// one shape.
+/// `optax.huber_loss`: Huber's loss of each element, `e² / 2` for errors up to `delta` and linear beyond. The operands
+/// have one shape.
 #[track_caller]
 pub fn huber(predictions: &Tensor, targets: &Tensor, delta: f64) -> Tensor {
     if let Err(bad) = check_shapes("huber", predictions, targets, Location::caller()) {
@@ -64,7 +65,8 @@ pub fn huber(predictions: &Tensor, targets: &Tensor, delta: f64) -> Tensor {
     quadratic.square() * 0.5 + linear * delta
 }
 
-/// The fraction of examples whose largest logit is that of their label, an f32 scalar: logits `[…, classes]`, labels `[…]`.
+/// The fraction of examples whose largest logit is that of their label, an f32 scalar: logits `[…, classes]`, labels
+/// `[…]`.
 #[track_caller]
 pub fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
     if let Err(bad) = check_labels("accuracy", logits, labels, Location::caller()) {

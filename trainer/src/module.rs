@@ -22,8 +22,8 @@ pub type StateOf<M, O> =
 
 /// A model together with how it is trained.
 ///
-/// The type holds settings (sizes, rates). Tensors belong into [`LightningModule::Model`], an argument and result of the
-/// compiled step. `Clone`, because the compiled step keeps a copy of the settings it was traced with.
+/// The type holds settings (sizes, rates). Tensors belong into [`LightningModule::Model`], an argument and result of
+/// the compiled step. `Clone`, because the compiled step keeps a copy of the settings it was traced with.
 ///
 /// ```
 /// use fulgurite_jit::{Key, Tensor, gelu};
@@ -78,12 +78,12 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
 
     /// The whole training step: from the state before to the state after. Traced.
     ///
-    /// By default: the gradient of [`LightningModule::training_step`], and the optimiser's updates, applied. Define it for
-    /// what does not fit that form (Lightning's manual optimisation): several losses, alternating updates, no gradient at
-    /// all. [`default_step`] is the default, to be called by a step that adds to it; [`StepCx::value_and_grad`] is its
-    /// gradient, with the logs and keys of the differentiated function. Leaves of the model that are not trained (running
-    /// means, say) are set in the state that is returned. The counter `step` and the `key` are the trainer's; what is
-    /// returned in them is ignored.
+    /// By default: the gradient of [`LightningModule::training_step`], and the optimiser's updates, applied. Define it
+    /// for what does not fit that form (Lightning's manual optimisation): several losses, alternating updates, no
+    /// gradient at all. [`default_step`] is the default, to be called by a step that adds to it;
+    /// [`StepCx::value_and_grad`] is its gradient, with the logs and keys of the differentiated function. Leaves of the
+    /// model that are not trained (running means, say) are set in the state that is returned. The counter `step` and
+    /// the `key` are the trainer's; what is returned in them is ignored.
     fn step<O: Optimizer>(
         &self,
         optimizer: &O,
@@ -94,9 +94,9 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
         default_step(self, optimizer, state, batch, cx)
     }
 
-    /// The parts of the state that callbacks may set ([`HookCx::set_leaf`](crate::HookCx::set_leaf)): names of leaves, or of
-    /// parts that hold them, such as `model`, `model.layers.0.weight` or `opt_state.learning_rate`; `*` stands for any one
-    /// component. None, unless defined. The step count and the key cannot be set.
+    /// The parts of the state that callbacks may set ([`HookCx::set_leaf`](crate::HookCx::set_leaf)): names of leaves,
+    /// or of parts that hold them, such as `model`, `model.layers.0.weight` or `opt_state.learning_rate`; `*` stands
+    /// for any one component. None, unless defined. The step count and the key cannot be set.
     fn changeable(&self) -> &[&str] {
         &[]
     }
@@ -121,8 +121,8 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
     }
 }
 
-/// The default [`LightningModule::step`]: the gradient of [`LightningModule::training_step`], and the optimiser's updates,
-/// applied.
+/// The default [`LightningModule::step`]: the gradient of [`LightningModule::training_step`], and the optimiser's
+/// updates, applied.
 ///
 /// ```
 /// use fulgurite_jit::{Key, Tensor, Tree};
@@ -139,7 +139,9 @@ pub trait LightningModule: Clone + Send + Sync + Sized + 'static {
 ///     type Batch = Tensor;
 ///     fn init(&self, key: Key) -> Model { Model { weight: key.normal(&[3]), seen: Tensor::scalar(0.0f32) } }
 ///     fn configure_optimizers(&self) -> impl Optimizer { sgd(0.1) }
-///     fn training_step(&self, model: &Model, x: &Tensor, _: &mut StepCx) -> Tensor { (x * &model.weight).square().mean() }
+///     fn training_step(&self, model: &Model, x: &Tensor, _: &mut StepCx) -> Tensor {
+///         (x * &model.weight).square().mean()
+///     }
 ///     fn step<O: Optimizer>(
 ///         &self, optimizer: &O, state: StateOf<Self, O>, x: &Tensor, cx: &mut StepCx,
 ///     ) -> StateOf<Self, O> {
@@ -177,8 +179,8 @@ impl StepCx {
         StepCx { key, step, metrics: Vec::new() }
     }
 
-    /// Logs a traced scalar under a name. It is a result of the step, and is read when the trainer logs it. A tensor that is
-    /// not a scalar, or a name that is logged twice, is an error of the step.
+    /// Logs a traced scalar under a name. It is a result of the step, and is read when the trainer logs it. A tensor
+    /// that is not a scalar, or a name that is logged twice, is an error of the step.
     #[track_caller]
     pub fn log(&mut self, name: impl Into<Arc<str>>, value: impl Borrow<Tensor>) {
         let (name, mut value) = (name.into(), value.borrow().clone());
@@ -196,8 +198,8 @@ impl StepCx {
         self.metrics.push(Metric { name, value });
     }
 
-    /// The value of `loss` at `model`, which is a float scalar, and its gradient. What it logs and the keys it takes from its
-    /// `cx` are those of this step.
+    /// The value of `loss` at `model`, which is a float scalar, and its gradient. What it logs and the keys it takes
+    /// from its `cx` are those of this step.
     #[track_caller]
     pub fn value_and_grad<M: Tree>(&mut self, loss: impl Fn(&M, &mut StepCx) -> Tensor, model: &M) -> (Tensor, M) {
         let ((loss, ()), grads) = self.value_and_grad_aux(|model, cx| (loss(model, cx), ()), model);

@@ -98,7 +98,8 @@ impl Trainer {
         self
     }
 
-    /// Validates on this many batches before training, which shows mistakes in the validation step early. 2, unless set.
+    /// Validates on this many batches before training, which shows mistakes in the validation step early. 2, unless
+    /// set.
     pub fn num_sanity_val_steps(mut self, n: usize) -> Self {
         self.config.num_sanity_val_steps = n;
         self
@@ -110,7 +111,8 @@ impl Trainer {
     /// With JAX's `split`, `init, key = split(Key::new(seed))`: `init` goes to
     /// [`LightningModule::init`](crate::LightningModule::init), and `key` is the run's. Each
     /// [`StepCx::key`](crate::StepCx::key) of a training step is the second of `key, sub = split(key)`, and the
-    /// first is the key of the next step. Validation draws from `fold_in(fold_in(key, 0x76616c), batch)` and changes nothing.
+    /// first is the key of the next step. Validation draws from `fold_in(fold_in(key, 0x76616c), batch)` and changes
+    /// nothing.
     pub fn seed(mut self, seed: u64) -> Self {
         self.config.seed = seed;
         self
@@ -154,7 +156,7 @@ impl Trainer {
         self
     }
 
-    /// Trains. Every call is a run of its own: the trainer stays as it is, and two calls with equal arguments give
+    /// Trains. Every call is a separate run: the trainer stays as it is, and two calls with equal arguments give
     /// equal results.
     ///
     /// # Errors

@@ -237,7 +237,7 @@ fn names_of_metrics_survive_the_table() -> Result<()> {
     let header: Vec<String> = reader.headers().expect("a header").iter().map(String::from).collect();
     let mut expected = vec!["step", "epoch", "loss"];
     expected.extend(&NAMES[..4]);
-    // Metrics that are called as a column is have columns of their own.
+    // Metrics that are called as a column is have separate columns.
     expected.extend(["step (metric)", "step (metric) (metric)"]);
     expected.push("later, \"and\" twice");
     assert_eq!(header, expected);

@@ -74,8 +74,8 @@ fn headers_that_lie_about_sizes_are_errors() -> Result<()> {
     Ok(())
 }
 
-/// A file may be far longer than the memory: nothing of it is read that its header does not promise, and what it promises
-/// is asked for before it is read.
+/// A file may be far longer than the memory: nothing of it is read that its header does not promise, and what it
+/// promises is asked for before it is read.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_longer_than_the_memory_is_an_error() -> Result<()> {

@@ -149,7 +149,7 @@ fn hooks_and_limits() -> Result<()> {
     #[rustfmt::skip]
     assert_eq!(diary.take(), ["start 0 0", "step 0 1", "step 0 2", "step 0 3", "epoch 0 3", "step 1 4", "end 1 4"]);
     assert!(result.metrics.get("val_loss").is_none());
-    // Exactly one epoch's worth of steps.
+    // Exactly the steps of one epoch.
     let result = trainer().max_steps(5).fit(&Curve, &data())?;
     assert_eq!((result.step, result.epoch), (5, 1));
     assert!(diary.take().contains(&"validation 0 5".to_string()));

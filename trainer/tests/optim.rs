@@ -164,7 +164,7 @@ fn norms_and_small_gradients() -> Result<()> {
     Ok(())
 }
 
-/// Schedules without a case of their own among JAX's answers (`tests/vectors`), compiled once for all counts.
+/// Schedules without a case among JAX's answers (`tests/vectors`), compiled once for all counts.
 #[test]
 fn schedules_of_constants() -> Result<()> {
     let steps = |count: usize| 0.1 * if count < 4 { 1.0 } else { 0.1 } * if count < 8 { 1.0 } else { 0.5 };

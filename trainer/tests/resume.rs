@@ -53,7 +53,8 @@ fn a_resumed_run_ends_with_the_same_bits() -> Result<()> {
                 Some(path) => trainer.ckpt_path(path),
                 None => trainer,
             };
-            // The crash comes in the step's hooks, before its checkpoint is written: the last one is that of the step before.
+            // The crash comes in the step's hooks, before its checkpoint is written: the last one is that of the step
+            // before.
             let result = trainer.fit(&Curve, &data());
             let file = checkpoint(folder.path(), version);
             if file.exists() {
@@ -137,7 +138,7 @@ fn the_model_of_a_run() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_resumed_is_refused() -> Result<()> {
+fn what_cannot_be_resumed_is_rejected() -> Result<()> {
     let folder = folder();
     quiet(folder.path()).max_steps(7).callback(ModelCheckpoint::last()).fit(&Curve, &data())?;
     let path = checkpoint(folder.path(), 0);
@@ -192,7 +193,7 @@ fn any_tree_survives_the_round_trip() -> Result<()> {
 }
 
 #[test]
-fn damaged_files_are_refused() -> Result<()> {
+fn damaged_files_are_rejected() -> Result<()> {
     let folder = folder();
     let path = folder.path().join("file.safetensors");
     let tree = everything()?;

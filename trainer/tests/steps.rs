@@ -166,7 +166,7 @@ fn update<O: Optimizer + Clone>(optimizer: &O, grads: Layers, of_state: &Layers,
     step.call((grads, state, params)).map_or_else(|e| e.to_string(), |_| String::new())
 }
 
-fn refuses_other_models<O: Optimizer + Clone>(name: &str, optimizer: &O, has_moments: bool) {
+fn rejects_other_models<O: Optimizer + Clone>(name: &str, optimizer: &O, has_moments: bool) {
     let fits = update(optimizer, layers(2, 3), &layers(2, 3), layers(2, 3));
     assert_eq!(fits, "", "{name}");
     let mut faults = vec![];
@@ -186,27 +186,27 @@ fn refuses_other_models<O: Optimizer + Clone>(name: &str, optimizer: &O, has_mom
 }
 
 #[test]
-fn optimisers_refuse_trees_of_other_models_with_the_users_line() {
-    refuses_other_models("adam", &adam(0.1), true);
-    refuses_other_models("adamw", &adamw(0.1), true);
-    refuses_other_models("momentum", &sgd(0.1).momentum(0.9), true);
-    refuses_other_models("adabelief", &adabelief(0.1), true);
-    refuses_other_models("adadelta", &adadelta(0.1), true);
-    refuses_other_models("adagrad", &adagrad(0.1), true);
-    refuses_other_models("adamax", &adamax(0.1), true);
-    refuses_other_models("amsgrad", &amsgrad(0.1), true);
-    refuses_other_models("lamb", &lamb(0.1), true);
-    refuses_other_models("lion", &lion(0.1), true);
-    refuses_other_models("radam", &radam(0.1), true);
-    refuses_other_models("rmsprop", &rmsprop(0.1), true);
-    refuses_other_models("yogi", &yogi(0.1), true);
-    refuses_other_models("multi_steps", &multi_steps(adam(0.1), 2), true);
-    refuses_other_models("chain", &chain![clip_by_global_norm(1.0), adam(0.1)], true);
-    refuses_other_models("sgd", &sgd(0.1), false);
+fn optimisers_reject_trees_of_other_models_with_the_users_line() {
+    rejects_other_models("adam", &adam(0.1), true);
+    rejects_other_models("adamw", &adamw(0.1), true);
+    rejects_other_models("momentum", &sgd(0.1).momentum(0.9), true);
+    rejects_other_models("adabelief", &adabelief(0.1), true);
+    rejects_other_models("adadelta", &adadelta(0.1), true);
+    rejects_other_models("adagrad", &adagrad(0.1), true);
+    rejects_other_models("adamax", &adamax(0.1), true);
+    rejects_other_models("amsgrad", &amsgrad(0.1), true);
+    rejects_other_models("lamb", &lamb(0.1), true);
+    rejects_other_models("lion", &lion(0.1), true);
+    rejects_other_models("radam", &radam(0.1), true);
+    rejects_other_models("rmsprop", &rmsprop(0.1), true);
+    rejects_other_models("yogi", &yogi(0.1), true);
+    rejects_other_models("multi_steps", &multi_steps(adam(0.1), 2), true);
+    rejects_other_models("chain", &chain![clip_by_global_norm(1.0), adam(0.1)], true);
+    rejects_other_models("sgd", &sgd(0.1), false);
 }
 
 #[test]
-fn updates_of_another_model_are_refused() -> Result<()> {
+fn updates_of_another_model_are_rejected() -> Result<()> {
     let apply = |params: Layers, updates: Layers| {
         jit(|(params, updates): (Layers, Layers)| apply_updates(params, updates)).call((params, updates))
     };

@@ -64,19 +64,19 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
         Some(axis) if node.op.class() == OpClass::Elementwise => {
             all(reapply(node, &refs(&aligned(operands, axis, extent))))
         }
-        Some(axis) => match &node.op {
-            Op::Sort { axis: along, keys } => {
-                let along = if *along < axis { *along } else { along + 1 };
-                let sort = Node { op: Op::Sort { axis: along, keys: *keys }, ..node.clone() };
-                all(reapply(&sort, &refs(&aligned(operands, axis, extent))))
-            }
-            _ => smallvec![structural(node, operands, extent)],
-        },
+        Some(axis) => {
+            let Op::Sort { axis: along, keys } = &node.op else {
+                return smallvec![structural(node, operands, extent)];
+            };
+            let along = if *along < axis { *along } else { along + 1 };
+            let sort = Node { op: Op::Sort { axis: along, keys: *keys }, ..node.clone() };
+            all(reapply(&sort, &refs(&aligned(operands, axis, extent))))
+        }
     }
 }
 
-/// An op of one result, which is not elementwise, with at least one mapped operand. The axes of the op are those of one example: axis `i` of an example is axis
-/// `i` of the batch if it precedes the mapped axis, and `i + 1` otherwise.
+/// An op of one result, which is not elementwise, with at least one mapped operand. The axes of the op are those of one
+/// example: axis `i` of an example is axis `i` of the batch if it precedes the mapped axis, and `i + 1` otherwise.
 fn structural(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
     let location = node.location.unwrap_or_else(|| std::panic::Location::caller());
     let record =

@@ -213,8 +213,8 @@ fn binary(
             (None, Some(dy)) => Some(dy * -(z / y)),
             (None, None) => None,
         },
-        // z = x - y q with a whole q, constant between its jumps. Not the truncated quotient: near a jump it may round to
-        // the next q.
+        // z = x - y q with a whole q, constant between its jumps. Not the truncated quotient: near a jump it may round
+        // to the next q.
         BinaryOp::Rem => add(dx.cloned(), dy.map(|dy| dy * -((x - z) / y).round())),
         // The tangent of the selected operand, half of each where they are equal.
         BinaryOp::Max | BinaryOp::Min => {
@@ -225,8 +225,8 @@ fn binary(
             add(dx.map(|dx| dx * weight(x, y)), dy.map(|dy| dy * weight(y, x)))
         }
         // z = e^(y log x). ∂x: y x^(y-1). At x = y = 0 that is 0 · ∞: NaN, as in JAX, but 0 where the exponent is not
-        // differentiated, as in JAX's `integer_pow`; the base is replaced there. ∂y: z log x, which tends to 0 as x does;
-        // there the logarithm is replaced by log 1.
+        // differentiated, as in JAX's `integer_pow`; the base is replaced there. ∂y: z log x, which tends to 0 as x
+        // does; there the logarithm is replaced by log 1.
         BinaryOp::Pow => {
             let by_x = || {
                 let base = match dy {
@@ -264,8 +264,8 @@ fn reduce(op: ReduceOp, node: &Node, axes: &[usize], x: &Tensor, dx: &Tensor, z:
     }
 }
 
-/// The tangent of the product over `axes`: the elements are halved and multiplied repeatedly, by the product rule, which
-/// does not divide by an element that may be 0. As in JAX, whose roundings matter where terms cancel.
+/// The tangent of the product over `axes`: the elements are halved and multiplied repeatedly, by the product rule,
+/// which does not divide by an element that may be 0. As in JAX, whose roundings matter where terms cancel.
 fn tangent_of_product(x: &Tensor, dx: &Tensor, axes: &[usize]) -> Tensor {
     // The reduced axes become one, in front.
     let kept: Axes = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();

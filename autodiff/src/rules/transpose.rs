@@ -56,7 +56,7 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[O
     match (&node.op, cts) {
         (Op::Sort { axis, keys }, _) => sort(node, *axis, *keys, operands, cts),
         (_, [Some(ct)]) => transpose_one(node, operands, ct),
-        _ => Ok(smallvec![None; operands.len()]),
+        (_, [None] | [] | [_, _, ..]) => Ok(smallvec![None; operands.len()]),
     }
 }
 
@@ -97,11 +97,11 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         Op::Binary(BinaryOp::Mul) => match operands {
             [Linear(_), Constant(y)] => Ok(smallvec![Some(ct * *y), None]),
             [Constant(x), Linear(_)] => Ok(smallvec![None, Some(ct * *x)]),
-            _ => nonlinear(node, operands),
+            [..] => nonlinear(node, operands),
         },
         Op::Binary(BinaryOp::Div) => match operands {
             [Linear(_), Constant(y)] => Ok(smallvec![Some(ct / *y), None]),
-            _ => nonlinear(node, operands),
+            [..] => nonlinear(node, operands),
         },
         Op::Select => match operands {
             [Constant(pred), x, y] => Ok(smallvec![
@@ -109,7 +109,7 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
                 x.cotangent_if_linear(|| pred.select(ct, 0.0)),
                 y.cotangent_if_linear(|| pred.select(0.0, ct)),
             ]),
-            _ => nonlinear(node, operands),
+            [..] => nonlinear(node, operands),
         },
         Op::Convert(_) => one(ct.convert(operands[0].ty().dtype)),
         Op::Reshape(_) => one(ct.reshape(&operands[0].ty().shape)),
@@ -135,7 +135,7 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         Op::Dot(axes) => match operands {
             [Linear(x), Constant(y)] => Ok(smallvec![Some(dot(axes, 0, x, y, ct)), None]),
             [Constant(x), Linear(y)] => Ok(smallvec![None, Some(dot(axes, 1, y, x, ct))]),
-            _ => nonlinear(node, operands),
+            [..] => nonlinear(node, operands),
         },
 
         Op::Param(_)
@@ -204,9 +204,9 @@ fn pad(config: (&[isize], &[isize], &[usize]), operands: &[TransposeOperand<'_>]
 
 /// The contraction of `ct` with the constant operand `other`, for the operand on `side` (0 left, 1 right) of type `x`.
 ///
-/// The axes of `ct` are the batch axes, the free axes of the left and those of the right operand. `ct` and `other` share
-/// the batch axes and are contracted along the free axes of `other`. What remains are the free axes of `x` and those that
-/// were contracted with `x`: all axes of `x`, in some order.
+/// The axes of `ct` are the batch axes, the free axes of the left and those of the right operand. `ct` and `other`
+/// share the batch axes and are contracted along the free axes of `other`. What remains are the free axes of `x` and
+/// those that were contracted with `x`: all axes of `x`, in some order.
 fn dot(axes: &DotAxes, side: usize, x: &TensorType, other: &Tensor, ct: &Tensor) -> Tensor {
     // Pairs as (axis of x, axis of other).
     let pair = |&(left, right): &(usize, usize)| if side == 0 { (left, right) } else { (right, left) };

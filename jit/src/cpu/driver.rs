@@ -1,8 +1,9 @@
 //! The driver: one function per program, which calls the kernels in order. Each thread runs its work ranges of the
 //! parallel kernels. A driver of many kernels is split into functions that each call some of them.
 //!
-//! Comes in: a module, and the functions of its kernels. Goes out: Cranelift code of an [`Entry`](super::Entry) that reads a
-//! [`Launch`]. It holds no addresses: constants, plans of products and precompiled functions are read from a table.
+//! Comes in: a module, and the functions of its kernels. Goes out: Cranelift code of an [`Entry`](super::Entry) that
+//! reads a [`Launch`]. It holds no addresses: constants, plans of products and precompiled functions are read from a
+//! table.
 
 use std::mem::offset_of;
 use std::ops::Range;

@@ -1,9 +1,9 @@
-//! The CPU back end: kernels in, machine code out.
+//! The CPU back end: a [`Module`] in, machine code out.
 //!
 //! Each distinct loop kernel becomes a function, emitted by `simd` for AVX2 and AVX-512 and by Cranelift (`clif`)
-//! otherwise. Matrix products are calls of precompiled microkernels (`gemm`). One `driver` per program calls the kernels
-//! in order with the addresses of the memory plan. All code of a program is in one JIT module, in one address range
-//! (`range`), and is freed with it.
+//! otherwise. Matrix products are calls of precompiled microkernels (`gemm`). One `driver` per program calls the
+//! kernels in order with the addresses of the memory plan. All code of a program is in one JIT module, in one address
+//! range (`range`), and is freed with it.
 //!
 //! Nothing is run here. [`Code::entry`] is the address of the driver; `fulgurite-runtime` calls it.
 
@@ -108,8 +108,8 @@ impl Code {
         &self.module
     }
 
-    /// The driver. It reads and writes through all the pointers of its [`Launch`], as the plan says. The caller keeps this
-    /// code, `kernels` unchanged, and [`Code::memory`] bytes of working memory alive until it returns.
+    /// The driver. It reads and writes through all the pointers of its [`Launch`], as the plan says. The caller keeps
+    /// this code, `kernels` unchanged, and [`Code::memory`] bytes of working memory alive until it returns.
     pub fn entry(&self) -> Entry {
         // SAFETY: the address is that of a finished function of this signature, compiled below.
         unsafe { std::mem::transmute::<*const u8, Entry>(self.entry) }
@@ -152,8 +152,8 @@ impl Code {
 /// Compiles `module` to machine code.
 ///
 /// # Errors
-/// If this machine lacks the target's instruction set, or if there is no executable memory. Any other error is a compiler
-/// bug.
+/// If this machine lacks the target's instruction set, or if there is no executable memory. Any other error is a
+/// compiler bug.
 pub fn compile(module: Module) -> Result<Code> {
     let target = module.machine.target;
     if !Isa::available().contains(&target.isa) {
@@ -190,8 +190,8 @@ pub fn compile(module: Module) -> Result<Code> {
     Ok(Code { jit: ManuallyDrop::new(jit), entry, kernel_entry, module, table, times })
 }
 
-/// The code of each loop nest that `simd` emits. Cranelift compiles the others later, one after the other, since they go
-/// through one module.
+/// The code of each loop nest that `simd` emits. Cranelift compiles the others later, one after the other, since they
+/// go through one module.
 fn emit_all(module: &Module, width: Option<Width>) -> Result<Vec<Option<Emission>>> {
     let Some(width) = width else { return Ok(module.loops.iter().map(|_| None).collect()) };
     let emit = |loops: &Loops| simd::emit(loops, width).map_err(|e| Error::compiler("simd", e));

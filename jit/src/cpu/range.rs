@@ -1,5 +1,5 @@
-//! The memory of a program's code: one address range. Functions call each other with 32-bit displacements, so all of them
-//! must lie within 2 GiB. Functions that are mapped one by one may lie further apart.
+//! The memory of a program's code: one address range. Functions call each other with 32-bit displacements, so all of
+//! them must lie within 2 GiB. Functions that are mapped one by one may lie further apart.
 //!
 //! Comes in: compiled functions, collected until all are known. Goes out: one reservation of their total size, with the
 //! functions defined in it. There is no data section: constants lie within their functions.
@@ -127,8 +127,8 @@ mod tests {
     /// Larger than an allocator's cache, so that each piece is a separate mapping.
     const PIECE: usize = 64 << 20;
 
-    /// Reserves addresses. The memory is never touched, so it is not committed. A system without overcommit may refuse;
-    /// then nothing is reserved.
+    /// Reserves addresses. The memory is never touched, so it is not committed. A system without overcommit may fail
+    /// to; then nothing is reserved.
     fn reserve(bytes: usize, all: &mut Vec<Vec<u8>>) -> usize {
         let mut piece = Vec::new();
         let _ = piece.try_reserve_exact(bytes);

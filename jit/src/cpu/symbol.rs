@@ -67,7 +67,8 @@ impl Symbol {
 /// `function` of the lanes whose bits are set.
 ///
 /// # Safety
-/// `x` and `y` point to a float for each lane up to the last whose bit is set, `result` to as many that nobody else holds.
+/// `x` and `y` point to a float for each lane up to the last whose bit is set, `result` to as many that are not
+/// shared.
 unsafe extern "C" fn each_single(function: Single, x: *const f32, y: *const f32, result: *mut f32, lanes: u32) {
     for lane in (0..16).filter(|lane| lanes >> lane & 1 == 1) {
         // SAFETY: the caller's promise.

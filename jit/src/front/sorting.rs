@@ -9,8 +9,9 @@ use crate::error::Error;
 use crate::graph::Op;
 use crate::types::{DType, TensorType};
 
-/// Sorts tensors of one shape together along `axis`, in ascending order of the first `num_keys` of them: of elements that
-/// are equal in the first, by the next. Stable. Zeros of either sign are equal, and NaN comes last: `jax.lax.sort`.
+/// Sorts tensors of one shape together along `axis`, in ascending order of the first `num_keys` of them: of elements
+/// that are equal in the first, by the next. Stable. Zeros of either sign are equal, and NaN comes last:
+/// `jax.lax.sort`.
 ///
 /// ```
 /// use fulgurite_jit::{Tensor, sort};
@@ -24,7 +25,8 @@ use crate::types::{DType, TensorType};
 /// ```
 ///
 /// # Errors
-/// The results stand for an error if there is no operand, no such axis, or more keys than operands, and if shapes differ.
+/// The results stand for an error if there is no operand, no such axis, or more keys than operands, and if shapes
+/// differ.
 #[track_caller]
 pub fn sort(operands: &[&Tensor], axis: isize, num_keys: usize) -> Vec<Tensor> {
     let location = Location::caller();
@@ -42,8 +44,8 @@ pub fn sort(operands: &[&Tensor], axis: isize, num_keys: usize) -> Vec<Tensor> {
 }
 
 impl Tensor {
-    /// The elements in ascending order along an axis, NaN last: `jax.numpy.sort`. `x.sort(-1).flip(-1)` is in descending
-    /// order.
+    /// The elements in ascending order along an axis, NaN last: `jax.numpy.sort`. `x.sort(-1).flip(-1)` is in
+    /// descending order.
     #[track_caller]
     pub fn sort(&self, axis: isize) -> Self {
         sort(&[self], axis, 1).swap_remove(0)

@@ -4,7 +4,7 @@
 //! a non-affine reshape; and elementwise values that are expensive and used more than once or repeated by a broadcast.
 //! To materialise too many costs little: `merge` removes the stores that no other kernel reads.
 
-use crate::graph::{BinaryOp, Graph, Op, OpClass, UnaryOp, ValueId};
+use crate::graph::{Graph, Op, OpClass, ValueId};
 
 /// An elementwise value that is used more than once is materialised from this cost on. An add costs 1.
 const EXPENSIVE: u32 = 8;
@@ -23,8 +23,8 @@ pub(super) fn is_movement(op: &Op) -> bool {
     op.class() == OpClass::Movement
 }
 
-/// Whether an element of the value depends only on the elements of the operands at the same index. So it is for a result
-/// of an elementwise op.
+/// Whether an element of the value depends only on the elements of the operands at the same index. So it is for a
+/// result of an elementwise op.
 pub(super) fn is_elementwise(graph: &Graph, id: ValueId) -> bool {
     let node = graph.node(id);
     match node.op.class() {
@@ -151,51 +151,8 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
 /// An estimate of the lane instructions of an op.
 fn op_cost(op: &Op) -> u32 {
     match op {
-        Op::Unary(op) => match op {
-            UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Not | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round => 1,
-            UnaryOp::Sign | UnaryOp::IsFinite => 3,
-            UnaryOp::Sqrt => 5,
-            UnaryOp::Rsqrt => 8,
-            UnaryOp::Exp
-            | UnaryOp::Exp2
-            | UnaryOp::Expm1
-            | UnaryOp::Log
-            | UnaryOp::Log1p
-            | UnaryOp::Sin
-            | UnaryOp::Cos
-            | UnaryOp::Tan
-            | UnaryOp::Asin
-            | UnaryOp::Acos
-            | UnaryOp::Atan
-            | UnaryOp::Sinh
-            | UnaryOp::Cosh
-            | UnaryOp::Tanh
-            | UnaryOp::Asinh
-            | UnaryOp::Acosh
-            | UnaryOp::Atanh
-            | UnaryOp::Sigmoid
-            | UnaryOp::Softplus
-            | UnaryOp::Cbrt
-            | UnaryOp::Erf
-            | UnaryOp::Erfc
-            | UnaryOp::ErfInv => 20,
-        },
-        Op::Binary(op) => match op {
-            BinaryOp::Add
-            | BinaryOp::Sub
-            | BinaryOp::Mul
-            | BinaryOp::And
-            | BinaryOp::Or
-            | BinaryOp::Xor
-            | BinaryOp::Shl
-            | BinaryOp::Shr
-            | BinaryOp::Sar => 1,
-            BinaryOp::Max | BinaryOp::Min => 2,
-            BinaryOp::Div => 4,
-            BinaryOp::Rem => 10,
-            BinaryOp::Pow => 60,
-            BinaryOp::Atan2 => 30,
-        },
+        Op::Unary(op) => op.cost(),
+        Op::Binary(op) => op.cost(),
         Op::Threefry => 70,
         Op::Compare(_) | Op::Select | Op::Convert(_) => 1,
         _ => 0,

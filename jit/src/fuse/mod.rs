@@ -3,11 +3,12 @@
 //! Four steps. `normalise` brings contractions into one form (`canonicalise`) and splits long reductions
 //! (`reductions`). `materialise` decides which values are materialised. `build` makes a kernel for each of them; all
 //! other values are inlined as expressions over the loops of the kernel. `merge` fuses kernels over the same loops,
-//! after which most stores between them are dead (softmax becomes one kernel). Matrix products are kernels of their
-//! own, over strided views of their operands.
+//! after which most stores between them are dead (softmax becomes one kernel). Matrix products are separate
+//! kernels, over strided views of their operands.
 //!
 //! Not done here: loop order and vectors (`loops`), memory planning (`memory`).
 
+mod buffer;
 mod build;
 mod canonicalise;
 mod index;

@@ -7,7 +7,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use super::kernel::BufferId;
+use super::buffer::BufferId;
 use crate::types::{DType, join, product};
 
 /// A routine and its buffers.

@@ -2,10 +2,12 @@
 
 use crate::types::DType;
 
-/// Declares a family of ops of one arity: variant, printed name, element types it takes, what it does, and the range
-/// that its samples are drawn from.
+/// Declares a family of ops of one arity: variant, printed name, element types it takes, the range that its samples are
+/// drawn from, and for elementwise ops its cost.
 macro_rules! family {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident $text:literal $class:ident $lo:literal..$hi:literal;)* }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$vdoc:meta])* $variant:ident $text:literal $class:ident $lo:literal..$hi:literal $(, $cost:literal)?;)*
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$vdoc])* $variant),* }
@@ -29,6 +31,11 @@ macro_rules! family {
                 match self { $($name::$variant => ($lo as f64, $hi as f64)),* }
             }
 
+            /// An estimate of its lane instructions; 0 where it is not elementwise.
+            pub fn cost(self) -> u32 {
+                match self { $($name::$variant => 0 $(+ $cost)?),* }
+            }
+
             /// The member of this name.
             pub(super) fn parse(text: &str) -> Option<$name> {
                 Self::ALL.iter().copied().find(|op| op.name() == text)
@@ -48,7 +55,7 @@ pub enum Class {
     Number,
     /// Floats and integers with a sign.
     Signed,
-    /// Integers and truth values.
+    /// Integers and bools.
     Bits,
     /// All.
     Any,
@@ -84,71 +91,71 @@ family! {
     /// Elementwise ops of one operand that keep its type ([`UnaryOp::IsFinite`] gives bool).
     UnaryOp {
         /// `-x`.
-        Neg "neg" Number -3..3;
+        Neg "neg" Number -3..3, 1;
         /// `|x|`.
-        Abs "abs" Signed -3..3;
+        Abs "abs" Signed -3..3, 1;
         /// -1, 0 or 1; keeps ±0 and NaN.
-        Sign "sign" Signed -3..3;
-        /// Inverts bits, or a truth value.
-        Not "not" Bits -9..9;
+        Sign "sign" Signed -3..3, 3;
+        /// Inverts bits, or a bool.
+        Not "not" Bits -9..9, 1;
         /// Rounds towards minus infinity.
-        Floor "floor" Float -5..5;
+        Floor "floor" Float -5..5, 1;
         /// Rounds towards plus infinity.
-        Ceil "ceil" Float -5..5;
+        Ceil "ceil" Float -5..5, 1;
         /// Rounds to nearest, ties to even.
-        Round "round" Float -5..5;
+        Round "round" Float -5..5, 1;
         /// Is it neither infinite nor NaN?
-        IsFinite "is_finite" Float -5..5;
+        IsFinite "is_finite" Float -5..5, 3;
         /// Natural exponential.
-        Exp "exp" Float -5..4;
+        Exp "exp" Float -5..4, 20;
         /// Power of two.
-        Exp2 "exp2" Float -5..4;
+        Exp2 "exp2" Float -5..4, 20;
         /// `e^x - 1`, exact near 0.
-        Expm1 "expm1" Float -3..3;
+        Expm1 "expm1" Float -3..3, 20;
         /// Natural logarithm.
-        Log "log" Float 0.1..9;
+        Log "log" Float 0.1..9, 20;
         /// `log(1 + x)`, exact near 0.
-        Log1p "log1p" Float -0.8..9;
+        Log1p "log1p" Float -0.8..9, 20;
         /// Sine, radians.
-        Sin "sin" Float -9..9;
+        Sin "sin" Float -9..9, 20;
         /// Cosine, radians.
-        Cos "cos" Float -9..9;
+        Cos "cos" Float -9..9, 20;
         /// Tangent, radians.
-        Tan "tan" Float -1.3..1.3;
+        Tan "tan" Float -1.3..1.3, 20;
         /// Inverse sine.
-        Asin "asin" Float -0.9..0.9;
+        Asin "asin" Float -0.9..0.9, 20;
         /// Inverse cosine.
-        Acos "acos" Float -0.9..0.9;
+        Acos "acos" Float -0.9..0.9, 20;
         /// Inverse tangent.
-        Atan "atan" Float -5..5;
+        Atan "atan" Float -5..5, 20;
         /// Hyperbolic sine.
-        Sinh "sinh" Float -3..3;
+        Sinh "sinh" Float -3..3, 20;
         /// Hyperbolic cosine.
-        Cosh "cosh" Float -3..3;
+        Cosh "cosh" Float -3..3, 20;
         /// Hyperbolic tangent.
-        Tanh "tanh" Float -3..3;
+        Tanh "tanh" Float -3..3, 20;
         /// Inverse hyperbolic sine.
-        Asinh "asinh" Float -5..5;
+        Asinh "asinh" Float -5..5, 20;
         /// Inverse hyperbolic cosine.
-        Acosh "acosh" Float 1.1..9;
+        Acosh "acosh" Float 1.1..9, 20;
         /// Inverse hyperbolic tangent.
-        Atanh "atanh" Float -0.9..0.9;
+        Atanh "atanh" Float -0.9..0.9, 20;
         /// `1 / (1 + e^-x)`.
-        Sigmoid "logistic" Float -6..6;
+        Sigmoid "logistic" Float -6..6, 20;
         /// `log(1 + e^x)`.
-        Softplus "softplus" Float -6..6;
+        Softplus "softplus" Float -6..6, 20;
         /// Square root.
-        Sqrt "sqrt" Float 0.1..9;
+        Sqrt "sqrt" Float 0.1..9, 5;
         /// `1 / sqrt(x)`.
-        Rsqrt "rsqrt" Float 0.1..9;
+        Rsqrt "rsqrt" Float 0.1..9, 8;
         /// Cube root.
-        Cbrt "cbrt" Float 0.1..9;
+        Cbrt "cbrt" Float 0.1..9, 20;
         /// The error function.
-        Erf "erf" Float -2..2;
+        Erf "erf" Float -2..2, 20;
         /// `1 - erf(x)`.
-        Erfc "erfc" Float -2..2;
+        Erfc "erfc" Float -2..2, 20;
         /// The inverse of the error function.
-        ErfInv "erf_inv" Float -0.9..0.9;
+        ErfInv "erf_inv" Float -0.9..0.9, 20;
     }
 }
 
@@ -156,35 +163,35 @@ family! {
     /// Elementwise ops of two operands of one type, which is the result's.
     BinaryOp {
         /// `x + y`; wraps for integers.
-        Add "add" Number -3..3;
+        Add "add" Number -3..3, 1;
         /// `x - y`; wraps for integers.
-        Sub "sub" Number -3..3;
+        Sub "sub" Number -3..3, 1;
         /// `x * y`; wraps for integers.
-        Mul "mul" Number -3..3;
+        Mul "mul" Number -3..3, 1;
         /// `x / y`; towards zero for integers.
-        Div "div" Number 0.5..3;
+        Div "div" Number 0.5..3, 4;
         /// Remainder with the sign of `x`.
-        Rem "rem" Number 0.5..9;
+        Rem "rem" Number 0.5..9, 10;
         /// The larger; NaN if either is.
-        Max "max" Number -3..3;
+        Max "max" Number -3..3, 2;
         /// The smaller; NaN if either is.
-        Min "min" Number -3..3;
+        Min "min" Number -3..3, 2;
         /// `x^y`.
-        Pow "pow" Float 0.3..3;
+        Pow "pow" Float 0.3..3, 60;
         /// The angle of the point (y, x): `atan2(x, y)` in the order of the operands.
-        Atan2 "atan2" Float 0.3..3;
+        Atan2 "atan2" Float 0.3..3, 30;
         /// Bitwise and.
-        And "and" Bits 0..9;
+        And "and" Bits 0..9, 1;
         /// Bitwise or.
-        Or "or" Bits 0..9;
+        Or "or" Bits 0..9, 1;
         /// Bitwise exclusive or.
-        Xor "xor" Bits 0..9;
+        Xor "xor" Bits 0..9, 1;
         /// `x << y`; 0 when `y` is 32 or more.
-        Shl "shift_left" Int 0..31;
+        Shl "shift_left" Int 0..31, 1;
         /// Logical shift right; 0 when `y` is 32 or more.
-        Shr "shift_right_logical" Int 0..31;
+        Shr "shift_right_logical" Int 0..31, 1;
         /// Arithmetic shift right; the sign everywhere when `y` is 32 or more.
-        Sar "shift_right_arithmetic" Int 0..31;
+        Sar "shift_right_arithmetic" Int 0..31, 1;
     }
 }
 
@@ -192,17 +199,17 @@ family! {
     /// Elementwise comparisons of two operands of one type; the result is bool.
     CompareOp {
         /// Equal; false on NaN.
-        Eq "eq" Any -2..2;
+        Eq "eq" Any -2..2, 1;
         /// Not equal; true on NaN.
-        Ne "ne" Any -2..2;
+        Ne "ne" Any -2..2, 1;
         /// Less; false on NaN.
-        Lt "lt" Number -2..2;
+        Lt "lt" Number -2..2, 1;
         /// Less or equal; false on NaN.
-        Le "le" Number -2..2;
+        Le "le" Number -2..2, 1;
         /// Greater; false on NaN.
-        Gt "gt" Number -2..2;
+        Gt "gt" Number -2..2, 1;
         /// Greater or equal; false on NaN.
-        Ge "ge" Number -2..2;
+        Ge "ge" Number -2..2, 1;
     }
 }
 

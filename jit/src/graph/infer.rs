@@ -24,8 +24,8 @@ pub fn results(op: &Op, operands: &[&TensorType]) -> Result<Results, String> {
     Ok(std::iter::repeat_n(first, op.results(operands.len())).collect())
 }
 
-/// The type of `op` (of its first result) applied to operands of these types, or why it cannot be applied: the operands do not go together, or
-/// the result does not [pass](TensorType::check_size).
+/// The type of `op` (of its first result) applied to operands of these types, or why it cannot be applied: the operands
+/// do not go together, or the result does not [pass](TensorType::check_size).
 pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
     let ty = unchecked(op, operands)?;
     ty.check_size()?;
@@ -208,7 +208,7 @@ fn check_counter(extent: usize, dtype: DType) -> Result<(), String> {
 }
 
 /// The extent of a padded axis, and the extent before anything is cut off; `None` where that is more than memory can
-/// have, or nobody can count it.
+/// have, or if it overflows.
 fn padded(extent: usize, low: isize, high: isize, interior: usize) -> Option<(isize, usize)> {
     let [extent, interior, low, high] = [extent as i128, interior as i128, low as i128, high as i128];
     let spread = (extent - 1).max(0).checked_mul(interior)?.checked_add(extent)?;

@@ -44,7 +44,7 @@ pub enum OpClass {
     Elementwise,
     /// A view: an element of the result is the element of the operand at an index that depends on its own alone.
     Movement,
-    /// Elements of several operands side by side.
+    /// Elements of several operands, concatenated.
     Assembly,
     /// Many elements become one.
     Reduction,
@@ -153,6 +153,10 @@ macro_rules! headers {
     ) => {
         #[allow(unused_variables, reason = "each row names all parameters of its op")]
         impl Op {
+            /// The names of the rows; families have their own.
+            #[cfg(test)]
+            pub(super) const NAMES: &[&str] = &[$($held,)* $($name),*];
+
             /// The name in the graph's text.
             pub fn name(&self) -> &'static str {
                 match self {
@@ -248,8 +252,8 @@ headers! {
 }
 
 impl Op {
-    /// How many results it has, of so many operands. Those of an op with several are values of [`Op::Result`], and nothing
-    /// else uses it.
+    /// How many results it has, of so many operands. Those of an op with several are values of [`Op::Result`], and
+    /// nothing else uses it.
     pub fn results(&self, operands: usize) -> usize {
         match self {
             Op::Threefry => 2,

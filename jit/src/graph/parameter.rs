@@ -1,6 +1,6 @@
 //! The parameters of ops as text: `[shape=4,5, axis=0, body=@f1]`.
 //!
-//! Each type that a parameter may have prints itself and reads itself; graphs are printed as functions of their own,
+//! Each type that a parameter may have prints itself and reads itself; graphs are printed as further functions,
 //! which `@` names.
 
 use std::fmt::Display;

@@ -69,7 +69,7 @@ fn type_text(graph: &Graph, id: ValueId) -> String {
     graph.nodes.get(id.index()).map_or_else(|| "?".into(), |node| node.ty.to_string())
 }
 
-/// What stands in the place of operands for ops that hold their elements.
+/// What is printed instead of operands for ops that hold their elements.
 fn elements_text(op: &Op) -> Option<String> {
     match op {
         Op::Literal(literal) => Some(element_text(*literal)),

@@ -192,3 +192,16 @@ fn of(op: &Op) -> Vec<Sample> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_kind() {
+        let kinds = kinds();
+        for name in Op::NAMES {
+            assert!(kinds.iter().any(|op| op.name() == *name), "{name} is not in `kinds`, so it has no samples");
+        }
+    }
+}

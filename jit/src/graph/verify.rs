@@ -4,7 +4,7 @@
 //! 2. an op has as many operands as its arity says;
 //! 3. the type of a value is what [`infer()`] says, and no type is larger than memory can be;
 //! 4. input `i` is an [`Op::Param`] numbered `i`, and there is no other `Op::Param`;
-//! 5. a literal holds no bits beyond its element type's, and a truth value is 0 or 1;
+//! 5. a literal holds no bits beyond its element type's, and a bool is 0 or 1;
 //! 6. results are values of the graph;
 //! 7. of an op with several results, only projections are used;
 //! 8. all of this holds for the graphs among the parameters of ops.

@@ -1,7 +1,7 @@
 //! The plan of a product: which operand is broadcast, the tile, the blocks and the packing.
 //!
-//! Comes in: extents and strides. Goes out: a [`Gemm`].  No choice changes a result. The constants were measured on Zen 4.
-//! Not done here: decisions at run time. The plan does not depend on the machine beyond its [`Isa`].
+//! Comes in: extents and strides. Goes out: a [`Gemm`].  No choice changes a result. The constants were measured on Zen
+//! 4. Not done here: decisions at run time. The plan does not depend on the machine beyond its [`Isa`].
 
 use super::machine::Isa;
 
@@ -45,8 +45,8 @@ pub struct Gemm {
     pub(crate) run_b: [isize; 3],
     /// Strides of C along batch, row, column.
     pub(crate) run_c: [isize; 3],
-    /// Full tiles have `tile_rows` rows (the first `full_tiles` of `row_tiles`), edge tiles one row less. So no edge tile
-    /// is much smaller than the others.
+    /// Full tiles have `tile_rows` rows (the first `full_tiles` of `row_tiles`), edge tiles one row less. So no edge
+    /// tile is much smaller than the others.
     pub(crate) tile_rows: usize,
     pub(crate) full_tiles: usize,
     pub(crate) row_tiles: usize,
@@ -75,8 +75,8 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    /// Plans a product.  `element_size` is 4 for `f32` and 8 for `f64`.  `collapse_batch` allows the batch to be collapsed
-    /// into rows or columns. Otherwise every product of the batch has the same number of tasks, in order.
+    /// Plans a product.  `element_size` is 4 for `f32` and 8 for `f64`.  `collapse_batch` allows the batch to be
+    /// collapsed into rows or columns. Otherwise every product of the batch has the same number of tasks, in order.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         batch: usize,
@@ -169,11 +169,12 @@ fn plan(
     let misses_tlb = |stride: isize| stride.unsigned_abs() * element >= TLB_MISS_BYTES;
     let pack_b = !strided && (run_b[2] != 1 || (misses_tlb(run_b[1]) && rows >= 32 && k >= 64));
     // Broadcasts depend on strides less. Packing A is profitable if its stride along k misses the TLB and many panels
-    // reuse it; or if the stride conflicts in the cache and rows are contiguous, so that packing several tiles is cheap.
+    // reuse it; or if the stride conflicts in the cache and rows are contiguous, so that packing several tiles is
+    // cheap.
     let pack_a = misses_tlb(run_a[2]) && k >= 64 && (columns >= 8 * panel || (run_a[1] == 1 && columns >= 2 * width));
     let packed_tiles = if run_a[1] == 1 { (PACKED_ROWS / tile_rows).max(1) } else { 1 };
-    // With few rows, B has little reuse, and a large B streams from memory. Short blocks of k over long blocks of columns
-    // read one stream per step of k, each long enough for the hardware prefetchers.
+    // With few rows, B has little reuse, and a large B streams from memory. Short blocks of k over long blocks of
+    // columns read one stream per step of k, each long enough for the hardware prefetchers.
     let streams = !pack_b && !strided && rows <= 16 && k * columns * element >= rows << 20;
     let (k_block, column_block) = if strided {
         (k, BLOCK_BYTES / (k.max(1) * element))
@@ -246,8 +247,8 @@ struct Product {
     c: [isize; 3],
 }
 
-/// Collapses the batch into rows or columns if one operand is shared, and the batch stride of the other and of C continues
-/// the stride of the rows or columns. A batch of vectors times one matrix is a matrix product.
+/// Collapses the batch into rows or columns if one operand is shared, and the batch stride of the other and of C
+/// continues the stride of the rows or columns. A batch of vectors times one matrix is a matrix product.
 fn collapse(batch: usize, mut product: Product) -> (usize, Product) {
     let Product { m, n, a, b, c } = &mut product;
     // The stride along an axis of extent 1 is unused, so it may be chosen to collapse.
@@ -273,8 +274,8 @@ fn collapse(batch: usize, mut product: Product) -> (usize, Product) {
 /// transpose, and reading A in vectors and writing C transposed costs less than the gain.
 fn transpose_is_profitable(product: &Product, k: usize, width: usize, element: usize) -> bool {
     let &Product { m, n, a, b, c } = product;
-    // The unit is a vector operation.  A transpose takes log2(width) shuffles per vector, and as many loads and stores if
-    // it is not done in registers.
+    // The unit is a vector operation.  A transpose takes log2(width) shuffles per vector, and as many loads and stores
+    // if it is not done in registers.
     let shuffles = u128::from(width.ilog2());
     let cost = |rows: usize, columns: usize, b_column: isize, b_k: isize, c_column: isize| {
         let in_registers = b_k == 1 && rows <= MAX_STRIDED_ROWS;

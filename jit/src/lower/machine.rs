@@ -1,5 +1,5 @@
-//! The machine that code is compiled for, as data: instruction set, threads, caches, costs. Nothing here asks which machine
-//! this is.
+//! The machine that code is compiled for, as data: instruction set, threads, caches, costs. Nothing here asks which
+//! machine this is.
 
 /// An instruction set that code is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,13 +83,13 @@ pub struct Cost {
     pub scalar: f64,
     /// Kernels of less are small.
     pub small: f64,
-    /// The work that a parallel phase is worth.
+    /// The work from which on a parallel phase is profitable.
     pub min_parallel: f64,
     /// A barrier of all threads.
     pub barrier: f64,
     /// A phase that reads from the caches of other cores.
     pub cache_transfer: f64,
-    /// The gain that waking the threads is worth.
+    /// The gain from which on waking the threads is profitable.
     pub wake: f64,
 }
 

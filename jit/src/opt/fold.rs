@@ -38,8 +38,8 @@ fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
         Op::Result(index) => (&graph.node(operands[0]).op, index, &graph.node(operands[0]).operands[..]),
         _ => (&node.op, 0, operands),
     };
-    // Broadcast literals alone do not make an array constant: the op is better done on the literals, which `simplify`
-    // sees to.
+    // Broadcast literals alone do not make an array constant: `simplify` applies the op to
+    // the literals.
     let has_array = operands.iter().any(|&x| matches!(graph.node(x).op, Op::Constant(_)));
     let all_literals = operands.iter().all(|&x| matches!(graph.node(x).op, Op::Literal(_)));
     let worth_it = has_array || (all_literals && node.ty.rank() == 0);

@@ -30,8 +30,8 @@ pub(crate) trait Executable: Send + Sync {
     /// The time of each stage of compilation.
     fn compile_times(&self) -> &[(&'static str, Duration)];
 
-    /// Is each of the first `count` outputs written in place of the input of the same number (or is that input), and is the
-    /// memory of the others separate from these and from other inputs?
+    /// Is each of the first `count` outputs written in place of the input of the same number (or is that input), and is
+    /// the memory of the others separate from these and from other inputs?
     fn updates_in_place(&self, count: usize) -> bool;
 
     /// Runs the program. A donated input is overwritten if its array is the only handle to its buffer, and copied
@@ -41,12 +41,12 @@ pub(crate) trait Executable: Send + Sync {
     /// When an allocation fails, or the device does. Nothing has been overwritten in the first case.
     ///
     /// # Safety
-    /// The inputs have the number and types of `kernels().params`. Each donated one has a second handle while this runs, or
-    /// is borrowed by the caller alone.
+    /// The inputs have the number and types of `kernels().params`. Each donated one has a second handle while this
+    /// runs, or is borrowed by the caller alone.
     unsafe fn run(&self, inputs: &[&Array]) -> Result<Vec<Array>>;
 
-    /// Runs a program that [updates](Executable::updates_in_place) `state`, its first inputs and outputs, in place. Arrays
-    /// with other handles are replaced by copies. Returns the other outputs.
+    /// Runs a program that [updates](Executable::updates_in_place) `state`, its first inputs and outputs, in place.
+    /// Arrays with other handles are replaced by copies. Returns the other outputs.
     ///
     /// # Errors
     /// As [`Executable::run`]; the values of the state are unchanged when an allocation fails.

@@ -48,7 +48,8 @@ impl<'a> HookCx<'a> {
     }
 
     /// Sets a leaf that the module declares
-    /// [changeable](crate::LightningModule::changeable). Later hooks of the same moment and the next step see the value.
+    /// [changeable](crate::LightningModule::changeable). Later hooks of the same moment and the next step see the
+    /// value.
     ///
     /// # Errors
     /// When there is no such leaf, the module does not declare it changeable, or the value has another type.
@@ -56,8 +57,9 @@ impl<'a> HookCx<'a> {
         self.state.set(name, value)
     }
 
-    /// The learning rate of the next step: in [`on_train_batch_start`](super::Callback::on_train_batch_start) that of the
-    /// step which begins. `None` where the optimiser has none ([`Optimizer::learning_rate`](crate::Optimizer::learning_rate)).
+    /// The learning rate of the next step: in [`on_train_batch_start`](super::Callback::on_train_batch_start) that of
+    /// the step which begins. `None` where the optimiser has none
+    /// ([`Optimizer::learning_rate`](crate::Optimizer::learning_rate)).
     ///
     /// # Errors
     /// When it cannot be computed.

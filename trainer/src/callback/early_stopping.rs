@@ -11,9 +11,9 @@ use crate::metrics::{float_from_json, float_to_json};
 
 /// Ends the run when a metric has not improved for a number of epochs (in which it was logged), or is not finite.
 ///
-/// A checkpoint of a run that was ended holds the reason; a run resumed from it ends at once, for the same reason, which
-/// [`FitResult::stopped`](crate::FitResult::stopped) gives. To continue training, leave the callback out or give it other
-/// settings: its state belongs to one metric, mode, patience, margin and threshold.
+/// A checkpoint of a run that was ended holds the reason; a run resumed from it ends at once, for the same reason,
+/// which [`FitResult::stopped`](crate::FitResult::stopped) gives. To continue training, leave the callback out or give
+/// it other settings: its state belongs to one metric, mode, patience, margin and threshold.
 ///
 /// ```
 /// use fulgurite_trainer::EarlyStopping;

@@ -1,8 +1,8 @@
 //! Callbacks: host code at certain moments of a run.
 //!
-//! In: the run and the state of the training, by name ([`HookCx`]). Out: requests to the run (stop, save, log), and leaves
-//! of the state that the module declares changeable. Code that needs the model as a typed value belongs into the module's
-//! own hooks ([`LightningModule::on_validation_end`](crate::LightningModule::on_validation_end)).
+//! In: the run and the state of the training, by name ([`HookCx`]). Out: requests to the run (stop, save, log), and
+//! leaves of the state that the module declares changeable. Code that needs the model as a typed value belongs into the
+//! module's own hooks ([`LightningModule::on_validation_end`](crate::LightningModule::on_validation_end)).
 
 mod cx;
 mod early_stopping;
@@ -86,8 +86,9 @@ pub trait Callback: Send {
         Ok(())
     }
 
-    /// Before each validation of an epoch. What a hook [sets](HookCx::set_leaf) here holds for this validation alone: the
-    /// trainer restores the state after it, before [`Callback::on_validation_end`] and also where it was interrupted.
+    /// Before each validation of an epoch. What a hook [sets](HookCx::set_leaf) here holds for this validation alone:
+    /// the trainer restores the state after it, before [`Callback::on_validation_end`] and also where it was
+    /// interrupted.
     fn on_validation_start(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
         let _ = cx;
         Ok(())

@@ -21,14 +21,15 @@ use crate::metrics::{float_from_json, float_to_json};
 /// | `best(metric of validation).every_n_train_steps(n)` | at the first validation after each `n`-th step | the value of this validation | the same |
 /// | any of these with `save_top_k(k)` | the same | the same | `epoch=E-step=S.safetensors` where the score is among the best `k`; the one that drops out is removed |
 ///
-/// A file holds the state of the moment at which it was due. A score that is NaN is the worst. Where two callbacks of one
-/// run would write the same file, the second appends its metric to the name: `best-val_acc.safetensors`. A
+/// A file holds the state of the moment at which it was due. A score that is NaN is the worst. Where two callbacks of
+/// one run would write the same file, the second appends its metric to the name: `best-val_acc.safetensors`. A
 /// [`fast_dev_run`](crate::Trainer::fast_dev_run) writes nothing.
 ///
 /// A resumed run keeps the scores. The best files so far are searched in the callback's
-/// [`dirpath`](ModelCheckpoint::dirpath), if it has one, and beside the checkpoint that is resumed from; the new run links
-/// them into its folder (or copies them, where the file system has no links), so that it can be resumed in turn. Files of
-/// the earlier run are never removed; those that are missing, or hold the state of another step, no longer count.
+/// [`dirpath`](ModelCheckpoint::dirpath), if it has one, and beside the checkpoint that is resumed from; the new run
+/// links them into its folder (or copies them, where the file system has no links), so that it can be resumed in turn.
+/// Files of the earlier run are never removed; those that are missing, or hold the state of another step, no longer
+/// count.
 ///
 /// ```
 /// use fulgurite_trainer::ModelCheckpoint;

@@ -212,7 +212,7 @@ fn title(run: &Run, epoch: usize) -> String {
 
 fn bar() -> indicatif::ProgressBar {
     // Every message is drawn: the caller has checked the time. The bar is cleared when it is dropped, so that an error
-    // message starts on a line of its own.
+    // message starts on a new line.
     let bar = indicatif::ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(60));
     let bar = bar.with_finish(ProgressFinish::AndClear);
     // The line is one message, which is drawn once per frame. `wide_msg` cuts it to the width of the terminal.

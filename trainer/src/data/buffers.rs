@@ -11,7 +11,8 @@ pub struct BatchBuffers {
 
 impl BatchBuffers {
     /// A tensor of type `ty` whose bytes `fill` writes, row-major. It must write all of them: they hold values of an
-    /// earlier batch. A byte of a bool other than 0 is `true`. Without memory for it, the tensor is poisoned with the error.
+    /// earlier batch. A byte of a bool other than 0 is `true`. Without memory for it, the tensor is poisoned with the
+    /// error.
     pub fn tensor(&mut self, ty: TensorType, fill: impl FnOnce(&mut [u8])) -> Tensor {
         if let Err(reason) = ty.check_size() {
             return Tensor::failed(ty, Error::new(format!("batch: {reason}")));

@@ -1,4 +1,5 @@
-//! The IDX format of MNIST and similar data sets: a magic number, the extents, the bytes; plain or compressed with gzip.
+//! The IDX format of MNIST and similar data sets: a magic number, the extents, the bytes; plain or compressed with
+//! gzip.
 
 use std::path::Path;
 

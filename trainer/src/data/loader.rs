@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use fulgurite_jit::{Error, Result, Tree};
 
+use super::Dataset;
+use super::gather::Gather;
 use super::order::{Order, TABLE};
 use super::prefetch::Prefetch;
-use super::{BatchBuffers, Dataset};
 
 /// Gives the examples of a dataset in batches. A clone shares the data.
 ///
@@ -33,8 +34,8 @@ impl<B: Tree + Clone + Send + 'static> DataLoader<B> {
         DataLoader { batch_size, ..self }
     }
 
-    /// Whether each epoch has another random order. Up to 65,536 examples are shuffled in a table; with more, each place is
-    /// computed when it is needed, so that time and memory at the start of an epoch do not grow with them.
+    /// Whether each epoch has another random order. Up to 65,536 examples are shuffled in a table; with more, each
+    /// place is computed when it is needed, so that time and memory at the start of an epoch do not grow with them.
     pub fn shuffle(self, shuffle: bool) -> Self {
         DataLoader { shuffle, ..self }
     }
@@ -50,9 +51,9 @@ impl<B: Tree + Clone + Send + 'static> DataLoader<B> {
     }
 
     /// Gathers up to `n` batches ahead, on a thread of the loader. The batches, their order and the exactness of a
-    /// resumed run do not depend on it; an error or a panic of the dataset is the error of the batch. 0, unless set: the
-    /// batch is gathered on the thread that asks for it, which is faster where that takes only a few microseconds, as with
-    /// arrays in memory. Use it for datasets that read or decode files.
+    /// resumed run do not depend on it; an error or a panic of the dataset is the error of the batch. 0, unless set:
+    /// the batch is gathered on the thread that asks for it, which is faster where that takes only a few microseconds,
+    /// as with arrays in memory. Use it for datasets that read or decode files.
     pub fn prefetch(self, n: usize) -> Self {
         DataLoader { prefetch: n, ..self }
     }
@@ -75,8 +76,8 @@ impl<B: Tree + Clone + Send + 'static> DataLoader<B> {
         }
     }
 
-    /// The examples of an epoch in their order: a pure function of the seed and the epoch. A random order of at most 65,536
-    /// examples is a table (256 KiB); others are computed.
+    /// The examples of an epoch in their order: a pure function of the seed and the epoch. A random order of at most
+    /// 65,536 examples is a table (256 KiB); others are computed.
     pub fn order(&self, epoch: usize) -> impl ExactSizeIterator<Item = usize> + use<B> {
         let order = self.order_of(self.examples(), epoch);
         (0..order.examples()).map(move |place| order.at(place))
@@ -111,15 +112,7 @@ impl<B: Tree + Clone + Send + 'static> DataLoader<B> {
     fn start(&self, examples: usize) -> Result<Batches<B>> {
         // With prefetching, the batches that are ready, the one in use and the one that is gathered hold their memory.
         let buffers = if self.prefetch > 0 { self.prefetch + 2 } else { 1 };
-        let gather = Gather {
-            dataset: self.dataset.clone(),
-            batch_size: self.batch_size,
-            order: self.order_of(examples, 0),
-            epoch: 0,
-            indices: Vec::new(),
-            buffers: std::iter::repeat_with(BatchBuffers::default).take(buffers).collect(),
-            turn: 0,
-        };
+        let gather = Gather::new(self.dataset.clone(), self.batch_size, self.order_of(examples, 0), buffers);
         let count = self.batches_of(examples);
         let source = match self.prefetch {
             0 => Source::Here(gather),
@@ -188,38 +181,5 @@ impl<B: Tree + Clone + Send + 'static> Iterator for Batches<B> {
             Source::Here(gather) => gather.batch(epoch, batch),
             Source::Ahead(prefetch) => prefetch.batch(epoch, batch),
         })
-    }
-}
-
-/// Gathers batches at any position.
-pub(super) struct Gather<B> {
-    dataset: Arc<dyn Dataset<Batch = B>>,
-    batch_size: usize,
-    order: Order,
-    epoch: usize,
-    /// The examples of the current batch.
-    indices: Vec<u32>,
-    /// The memory of the last batches, used in turn.
-    buffers: Vec<BatchBuffers>,
-    turn: usize,
-}
-
-impl<B: Tree + Clone + Send + 'static> Gather<B> {
-    /// Batch `batch` of epoch `epoch`, which exists, and the number of its examples.
-    pub(super) fn batch(&mut self, epoch: usize, batch: usize) -> Result<(B, usize)> {
-        if epoch != self.epoch {
-            self.order.go_to(epoch);
-            self.epoch = epoch;
-        }
-        let start = batch * self.batch_size;
-        let end = start.saturating_add(self.batch_size).min(self.order.examples());
-        self.indices.clear();
-        self.indices.extend((start..end).map(|place| self.order.at(place) as u32));
-        self.turn = (self.turn + 1) % self.buffers.len();
-        let buffers = &mut self.buffers[self.turn];
-        buffers.start_batch();
-        let gathered = self.dataset.gather(&self.indices, buffers);
-        let gathered = gathered.map_err(|e| e.context(format!("batch {batch} of epoch {epoch}")))?;
-        Ok((gathered, end - start))
     }
 }

@@ -1,12 +1,13 @@
 //! Data on the host: datasets, loaders that give batches, readers of files.
 //!
 //! In: `ndarray`s, or anything that implements [`Dataset`]. Out: batches, which are trees of tensors. The order of the
-//! examples is a pure function of (seed, epoch), so a position in the data is two numbers, and a resumed run gets the same
-//! batches as one that was not interrupted.
+//! examples is a pure function of (seed, epoch), so a position in the data is two numbers, and a resumed run gets the
+//! same batches as one that was not interrupted.
 
 mod arrays;
 pub(crate) mod bounded;
 mod buffers;
+mod gather;
 mod idx;
 mod loader;
 mod mnist;
@@ -37,8 +38,8 @@ pub trait Dataset: Send + Sync {
         self.len() == 0
     }
 
-    /// The examples at `indices` (each below [`Dataset::len`]) as a batch. `buffers` reuses the memory of earlier batches;
-    /// tensors made in another way are allowed.
+    /// The examples at `indices` (each below [`Dataset::len`]) as a batch. `buffers` reuses the memory of earlier
+    /// batches; tensors made in another way are allowed.
     ///
     /// # Errors
     /// Any failure, such as a file that cannot be read. It ends the run.

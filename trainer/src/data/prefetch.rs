@@ -1,7 +1,7 @@
 //! Batches gathered ahead, on a thread of the loader.
 //!
-//! In: a [`Gather`], and requests for positions. Out: the batches from the requested position to the end of its epoch, in
-//! order, at most `n` ahead of the consumer. A new request discards what an earlier one has left.
+//! In: a [`Gather`], and requests for positions. Out: the batches from the requested position to the end of its epoch,
+//! in order, at most `n` ahead of the consumer. A new request discards what an earlier one has left.
 //!
 //! The thread blocks in two places only: waiting for a request, and waiting for room for a batch. Both end when the
 //! consumer drops its ends of the channels, so that dropping waits for at most one batch.
@@ -13,7 +13,7 @@ use std::thread::{Builder, JoinHandle};
 
 use fulgurite_jit::{Error, Result, Tree};
 
-use super::loader::Gather;
+use super::gather::Gather;
 
 /// A position in the data, and the number of the request for it.
 #[derive(Clone, Copy, Debug)]

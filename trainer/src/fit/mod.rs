@@ -1,12 +1,12 @@
 //! The fit loop.
 //!
 //! In: settings, a module, its optimiser, data. Out: the trained model and its metrics. `programs` makes the three
-//! compiled functions of a run (start, training step, validation step); the loop calls the training step once per batch,
-//! bound to its state, which is updated in place.
+//! compiled functions of a run (start, training step, validation step); the loop calls the training step once per
+//! batch, bound to its state, which is updated in place.
 //!
-//! Per step, the loop adds well under a microsecond to that call: a batch is gathered into memory that is reused, metrics
-//! stay on the device until they are read, hooks without work return at once, and an interrupt is one flag. Everything
-//! that costs more happens less often.
+//! Per step, the loop adds well under a microsecond to that call: a batch is gathered into memory that is reused,
+//! metrics stay on the device until they are read, hooks without work return at once, and an interrupt is one flag.
+//! Everything that costs more happens less often.
 
 pub mod interrupt;
 mod live_state;
@@ -425,7 +425,8 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         Ok(Some(before))
     }
 
-    /// Records the metrics of the last step, if that is not done. Loggers get those of every `log_every_n_steps`-th step.
+    /// Records the metrics of the last step, if that is not done. Loggers get those of every `log_every_n_steps`-th
+    /// step.
     fn record_step(&mut self) -> Result<()> {
         if self.is_recorded {
             return Ok(());

@@ -1,7 +1,7 @@
 //! A run as hooks see it: its position, its metrics, and what hooks may request of it.
 //!
-//! Not done here: the requests. The fit loop carries them out after all hooks of a moment have run, so that a checkpoint
-//! holds the state of every callback after that moment, whatever their order.
+//! Not done here: the requests. The fit loop carries them out after all hooks of a moment have run, so that a
+//! checkpoint holds the state of every callback after that moment, whatever their order.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -190,8 +190,8 @@ impl Run {
         self.requests.push(Request::Link(from, to));
     }
 
-    /// Reserves a file for one callback: `folder/STEM.safetensors`, or with `detail` and a number where another callback
-    /// has reserved that, or where the name is `rejected`. Two paths of one existing folder count as one.
+    /// Reserves a file for one callback: `folder/STEM.safetensors`, or with `detail` and a number where another
+    /// callback has reserved that, or where the name is `rejected`. Two paths of one existing folder count as one.
     pub(crate) fn claim(&mut self, folder: &Path, stem: &str, detail: &str, rejected: impl Fn(&str) -> bool) -> String {
         let folder = folder.canonicalize().or_else(|_| std::path::absolute(folder));
         let folder = folder.unwrap_or_default();
@@ -213,8 +213,8 @@ impl Run {
         self.folder.get().cloned()
     }
 
-    /// At the end of an epoch: the value of the metric `name`, if it was logged in this epoch. `callback` is the name of
-    /// the callback that monitors it, for error messages.
+    /// At the end of an epoch: the value of the metric `name`, if it was logged in this epoch. `callback` is the name
+    /// of the callback that monitors it, for error messages.
     ///
     /// # Errors
     /// When no metric has that name, and validation (which may log it) has already run or will not run.

@@ -9,8 +9,8 @@ use fulgurite_jit::{Error, Result};
 
 use super::Logger;
 
-/// Writes `metrics.csv` into the folder of the run: one row per logged group of values, with step, epoch and a column per
-/// metric, empty where it was not logged. A metric named `step` or `epoch` has the column `step (metric)` or
+/// Writes `metrics.csv` into the folder of the run: one row per logged group of values, with step, epoch and a column
+/// per metric, empty where it was not logged. A metric named `step` or `epoch` has the column `step (metric)` or
 /// `epoch (metric)`.
 #[derive(Debug, Default)]
 pub struct CsvLogger {
@@ -95,8 +95,8 @@ impl Table {
         Ok(())
     }
 
-    /// Rewrites the file with more columns, and renames the copy. Metrics of validation come later than those of training,
-    /// so this happens once or twice in a run.
+    /// Rewrites the file with more columns, and renames the copy. Metrics of validation come later than those of
+    /// training, so this happens once or twice in a run.
     fn add_columns(&mut self, new: Vec<Arc<str>>) -> Result<()> {
         self.flush()?;
         self.columns.extend(new);

@@ -1,5 +1,5 @@
-//! AdaBelief (Zhuang et al. 2020), as `optax.adabelief` 0.2.8 computes it: Adam with the variance of the gradient around its
-//! mean in place of the mean square.
+//! AdaBelief (Zhuang et al. 2020), as `optax.adabelief` 0.2.8 computes it: Adam with the variance of the gradient
+//! around its mean in place of the mean square.
 
 use fulgurite_jit::{Tensor, Tree};
 

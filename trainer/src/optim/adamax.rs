@@ -1,5 +1,5 @@
-//! AdaMax (Kingma & Ba 2015, section 7), as `optax.adamax` 0.2.8 computes it: Adam with a decaying maximum of the gradients in
-//! place of the root of the mean square.
+//! AdaMax (Kingma & Ba 2015, section 7), as `optax.adamax` 0.2.8 computes it: Adam with a decaying maximum of the
+//! gradients in place of the root of the mean square.
 
 use fulgurite_jit::{Tensor, Tree};
 

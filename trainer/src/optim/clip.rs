@@ -5,7 +5,8 @@ use fulgurite_jit::{DType, Tensor, Tree, leaves};
 use super::Optimizer;
 use super::leaves::map_floats;
 
-/// Scales all gradients by one factor so that their [`global_norm`] is at most `max_norm` (`optax.clip_by_global_norm`).
+/// Scales all gradients by one factor so that their [`global_norm`] is at most `max_norm`
+/// (`optax.clip_by_global_norm`).
 pub fn clip_by_global_norm(max_norm: f64) -> ClipByGlobalNorm {
     ClipByGlobalNorm { max_norm }
 }

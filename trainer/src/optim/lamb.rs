@@ -1,4 +1,5 @@
-//! LAMB (You et al. 2020), as `optax.lamb` 0.2.8 computes it: Adam with the update of each leaf scaled to the norm of the leaf.
+//! LAMB (You et al. 2020), as `optax.lamb` 0.2.8 computes it: Adam with the update of each leaf scaled to the norm of
+//! the leaf.
 
 use fulgurite_jit::{Tensor, Tree};
 

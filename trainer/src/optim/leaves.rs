@@ -4,9 +4,9 @@ use std::panic::Location;
 
 use fulgurite_jit::{Error, Tensor, Tree, leaves, named_leaves};
 
-/// `tree` with `f(x, others)` in place of each float leaf `x`; other leaves are not changed. Where one of the others has
-/// another structure or other shapes (the state or the gradients of another model), the result is poisoned with an error
-/// that names the first leaf that does not fit.
+/// `tree` with `f(x, others)` in place of each float leaf `x`; other leaves are not changed. Where one of the others
+/// has another structure or other shapes (the state or the gradients of another model), the result is poisoned with an
+/// error that names the first leaf that does not fit.
 #[track_caller]
 pub(super) fn map_floats<P: Tree, const N: usize>(
     tree: &P,

@@ -4,9 +4,9 @@
 //! and the new state. Optimisers chain ([`chain!`](crate::chain)); formulas and defaults are those of Optax 0.2.8, so
 //! that a run ported from JAX takes the same path. Leaves that are not floats (keys, counters) are not changed.
 //!
-//! A learning rate is a number or a [`Schedule`](schedule::Schedule) of the step count, which is part of the state, so that no
-//! step is compiled again when it changes. Rates and bias corrections are computed in the type of the parameter: f64
-//! parameters train as in Optax with `jax_enable_x64`.
+//! A learning rate is a number or a [`Schedule`] of the step count, which is part of the state, so
+//! that no step is compiled again when it changes. Rates and bias corrections are computed in the type of the
+//! parameter: f64 parameters train as in Optax with `jax_enable_x64`.
 
 mod adabelief;
 mod adadelta;

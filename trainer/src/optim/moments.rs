@@ -16,8 +16,8 @@ pub(super) fn mean_square<P: Tree>(decay: f64, means: &P, grads: &P) -> P {
     map_floats(means, [grads], |mean, [g]| g.square() * (1.0 - decay) + mean * decay)
 }
 
-/// A scalar of the step, computed in the type of each leaf that it is an operand of: an f64 parameter is trained in f64,
-/// and an update has the type of its parameter.
+/// A scalar of the step, computed in the type of each leaf that it is an operand of: an f64 parameter is trained in
+/// f64, and an update has the type of its parameter.
 pub(super) struct Scalar {
     value: Box<dyn Fn(DType) -> Tensor>,
     known: Vec<(DType, Tensor)>,
@@ -41,8 +41,8 @@ impl Scalar {
     }
 }
 
-/// `1 / (1 - decay^count)`, the bias correction of a running mean that started at zero. A factor, where Optax divides by
-/// the inverse: a division costs as much as ten multiplications, for every element.
+/// `1 / (1 - decay^count)`, the bias correction of a running mean that started at zero. A factor, where Optax divides
+/// by the inverse: a division costs as much as ten multiplications, for every element.
 #[track_caller]
 pub(super) fn correction<P: Tree>(decay: f64, count: &Tensor, tree: &P) -> Scalar {
     let count = count.clone();

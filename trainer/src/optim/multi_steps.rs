@@ -50,8 +50,8 @@ impl<O: Optimizer> Optimizer for MultiSteps<O> {
         let due = state.mini_step.equal(self.k - 1);
         let zero = |x: &Tensor| x.zeros_like();
 
-        // The inner update is computed in every step and used in every k-th: it costs little beside a gradient, and fuses
-        // with the select.
+        // The inner update is computed in every step and used in every k-th: it costs little beside a gradient, and
+        // fuses with the select.
         let (updates, inner) = self.inner.update(mean.clone(), state.inner.clone(), params);
         let updates = map_floats(&updates, [], |u, []| due.select(u, zero(u)));
         let chosen = leaves(&inner).into_iter().zip(leaves(&state.inner)).map(|(new, old)| due.select(new, old));

@@ -1,5 +1,5 @@
-//! RAdam (Liu et al. 2020), as `optax.radam` 0.2.8 computes it: Adam that leaves out the second moment until enough steps
-//! have gone into it.
+//! RAdam (Liu et al. 2020), as `optax.radam` 0.2.8 computes it: Adam that leaves out the second moment until enough
+//! steps have gone into it.
 
 use fulgurite_jit::{Tensor, Tree};
 

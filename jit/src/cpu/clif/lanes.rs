@@ -44,7 +44,8 @@ impl ClifEmitter<'_, '_> {
         roots.iter().map(|x| values[x.index()].expect("a root is live")).collect()
     }
 
-    /// `c ? function(x, y) : z`. Calls the function for each lane in a cold block, which runs if `c` is true in any lane.
+    /// `c ? function(x, y) : z`. Calls the function for each lane in a cold block, which runs if `c` is true in any
+    /// lane.
     fn rare(&mut self, function: Rare, ty: LaneType, [c, x, y, z]: [Value; 4], width: usize) -> Value {
         let (cold, exit) = (self.builder.create_block(), self.builder.create_block());
         let result = self.builder.append_block_param(exit, lane_type(ty, width));

@@ -31,8 +31,8 @@ use crate::types::DType;
 /// 32-bit lanes of a Cranelift vector.
 const LANES: usize = 4;
 
-/// Emits `loops` into `function`. Its signature has a pointer for each argument, a pointer to scratch memory if there is
-/// any, and the begin and end of the work range if a loop is parallel.
+/// Emits `loops` into `function`. Its signature has a pointer for each argument, a pointer to scratch memory if there
+/// is any, and the begin and end of the work range if a loop is parallel.
 pub(super) fn emit(
     loops: &Loops,
     function: &mut Function,

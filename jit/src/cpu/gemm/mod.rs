@@ -2,13 +2,13 @@
 //!
 //! Comes in: a [`Gemm`], planned at compile time from extents and strides; at each step, three addresses and scratch
 //! memory. Goes out: C. Every element of C is the chain `acc = fma(a_k, b_k, acc)` over k in ascending order from +0.0.
-//! The chain is the contract: blocking, packing and vector width do not change a bit of the result, so AVX-512, AVX2 and
-//! portable code agree exactly, except for NaN payloads.
+//! The chain is the contract: blocking, packing and vector width do not change a bit of the result, so AVX-512, AVX2
+//! and portable code agree exactly, except for NaN payloads.
 //!
 //! Not done here: threads (but see [`gemm_range_f32`]), epilogues, and splitting k into chunks, which would change
 //! results.
 //!
-//! - `mod.rs`: the interface; `plan.rs`: the choice of tiles, blocks and packing;
+//! - `mod.rs`: the interface; the choice of tiles, blocks and packing is `lower/gemm.rs`;
 //! - `nest.rs`: the loops that follow the plan; `tile.rs`: the microkernels; `pack.rs`: packing;
 //! - `vector.rs`: the vector type; `avx512.rs`, `avx2.rs`, `portable.rs`: the register files.
 

@@ -1,12 +1,12 @@
 //! The loops around the microkernel: tasks, blocks of k, packing, and the tiles themselves.
 //!
 //! Comes in: a planned [`Gemm`], three addresses, scratch memory and a range of tasks. Goes out: the part of C of those
-//! tasks. Nothing is decided here: the nest follows the plan. The code is compiled once per register file, which supplies
-//! the microkernels and the packing.
+//! tasks. Nothing is decided here: the nest follows the plan. The code is compiled once per register file, which
+//! supplies the microkernels and the packing.
 //!
-//! A, B and C are the operands as run: A is broadcast, B is read in vectors. If the plan transposes the problem, A is the
-//! caller's B, B the caller's A, and C is transposed. Pointers advance by wrapping arithmetic, because they may leave an
-//! operand after its last panel or if k is 0; only memory that a tile describes is accessed.
+//! A, B and C are the operands as run: A is broadcast, B is read in vectors. If the plan transposes the problem, A is
+//! the caller's B, B the caller's A, and C is transposed. Pointers advance by wrapping arithmetic, because they may
+//! leave an operand after its last panel or if k is 0; only memory that a tile describes is accessed.
 
 use super::Gemm;
 use super::vector::{Microkernel, PanelSource, SimdVector, Tap, Tile};
@@ -16,8 +16,8 @@ const ONE_TAP: Tap = Tap { a: 0, b: 0 };
 
 /// Runs the tasks from `begin` to `end`.
 ///
-/// A task is one row of tiles in one block of columns of one product of the batch. Rows vary fastest, so consecutive tasks
-/// share a block of B, which is packed once for all of them.
+/// A task is one row of tiles in one block of columns of one product of the batch. Rows vary fastest, so consecutive
+/// tasks share a block of B, which is packed once for all of them.
 ///
 /// # Safety
 /// See [`super::gemm_range_f32`]; and the machine has the instruction set of `V`.

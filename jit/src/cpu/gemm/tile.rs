@@ -1,8 +1,8 @@
 //! The microkernel: one register tile of a product, generic over the register file.
 //!
-//! Comes in: a [`Tile`]. Each step of k reads `MR` scalars of A, which are broadcast, and `NV` vectors of B. Goes out: the
-//! `MR` a `NV` tile of C, held in registers from the first k to the last. Cache blocks, packing and the transposition of
-//! the problem are handled in `nest.rs`.
+//! Comes in: a [`Tile`]. Each step of k reads `MR` scalars of A, which are broadcast, and `NV` vectors of B. Goes out:
+//! the `MR` a `NV` tile of C, held in registers from the first k to the last. Cache blocks, packing and the
+//! transposition of the problem are handled in `nest.rs`.
 
 use super::vector::{SimdVector, Tile};
 
@@ -117,8 +117,8 @@ unsafe fn load<V: SimdVector, const NV: usize, const MASKED: bool>(from: *const 
 }
 
 /// The microkernel for few rows if the columns of B are strided and its k is contiguous, as in a matrix-vector product.
-/// It computes one vector of columns, whose `WIDTH` streams of k are transposed in registers block by block. In the tile,
-/// `b_k` is the stride of columns, and there is one tap.
+/// It computes one vector of columns, whose `WIDTH` streams of k are transposed in registers block by block. In the
+/// tile, `b_k` is the stride of columns, and there is one tap.
 ///
 /// # Safety
 /// As for [`run`].

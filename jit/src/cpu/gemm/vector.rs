@@ -3,8 +3,8 @@
 
 /// A vector register and its operations.
 ///
-/// Every method that computes is `#[inline(always)]` in its implementations, and every caller is inlined into a function
-/// with the right `#[target_feature]`. So one generic microkernel compiles to AVX-512, AVX2 and portable code.
+/// Every method that computes is `#[inline(always)]` in its implementations, and every caller is inlined into a
+/// function with the right `#[target_feature]`. So one generic microkernel compiles to AVX-512, AVX2 and portable code.
 ///
 /// # Safety
 /// All methods require the instruction set that the implementing type stands for, and pointers
@@ -77,8 +77,8 @@ pub(super) struct Tap {
 ///         + Σ_tap Σ_k a[tap.a + r·a_row + k·a_k] · b[tap.b + k·b_k + l]
 /// ```
 ///
-/// A plain product has one tap with both offsets 0.  A convolution has one tap per element of its window: A is the image
-/// shifted by the tap, B the weights of the tap. The tile stays in registers over the whole window.
+/// A plain product has one tap with both offsets 0.  A convolution has one tap per element of its window: A is the
+/// image shifted by the tap, B the weights of the tap. The tile stays in registers over the whole window.
 #[repr(C)]
 pub(super) struct Tile<S> {
     pub(super) k: usize,

@@ -1,7 +1,7 @@
 //! Routines: precompiled library code that drivers call by address.
 //!
-//! Comes in: a [`Routine`], the addresses of its buffers, a range of its tasks. Goes out: those tasks' results. Nothing is
-//! allocated here. The results do not depend on the partition of the tasks.
+//! Comes in: a [`Routine`], the addresses of its buffers, a range of its tasks. Goes out: those tasks' results. Nothing
+//! is allocated here. The results do not depend on the partition of the tasks.
 
 mod sort;
 

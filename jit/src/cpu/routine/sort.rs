@@ -1,7 +1,7 @@
 //! Sorting lines of several arrays by the first of them.
 //!
-//! Keys become unsigned integers of the same order. With one key, each is joined with its index, so that an unstable sort
-//! is stable; with several, indices are sorted by their keys.
+//! Keys become unsigned integers of the same order. With one key, each is joined with its index, so that an unstable
+//! sort is stable; with several, indices are sorted by their keys.
 
 use std::ops::Range;
 use std::slice;
@@ -12,8 +12,8 @@ use crate::types::DType;
 /// Sorts the lines `tasks`. A line has `length` elements, `inner` apart.
 ///
 /// # Safety
-/// `buffers` are the addresses of as many operands as there are dtypes, then of the results; each has the elements of all
-/// lines. `scratch` has `length * (16 + 8 * keys)` bytes and is aligned to 64.
+/// `buffers` are the addresses of as many operands as there are dtypes, then of the results; each has the elements of
+/// all lines. `scratch` has `length * (16 + 8 * keys)` bytes and is aligned to 64.
 pub(super) unsafe fn sort(
     length: usize,
     inner: usize,

@@ -1,5 +1,5 @@
-//! Bools: bits of mask registers with AVX-512; with AVX2 lane masks, all ones or all zeros, as wide as the widest lane of
-//! the kernel.
+//! Bools: bits of mask registers with AVX-512; with AVX2 lane masks, all ones or all zeros, as wide as the widest lane
+//! of the kernel.
 
 use iced_x86::code_asm::*;
 

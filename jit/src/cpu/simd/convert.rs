@@ -99,8 +99,8 @@ impl SimdEmitter<'_> {
         Ok(())
     }
 
-    /// Saturating conversion; NaN becomes 0. The instruction yields i32::MIN for values out of range, which is right for
-    /// values below it only.
+    /// Saturating conversion; NaN becomes 0. The instruction yields i32::MIN for values out of range, which is right
+    /// for values below it only.
     fn f32_to_i32(&mut self, out: usize, a: usize) -> EmitResult {
         let bound = self.constant_at(2_147_483_648f32.to_bits().into(), 4);
         let scratch = self.scratch_register(0);

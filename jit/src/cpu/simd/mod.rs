@@ -1,15 +1,15 @@
 //! Loops to AVX machine code: 16 lanes of 32 bits or 8 of 64 per vector with AVX-512, 8 or 4 with AVX2. Loop tails run
 //! under a mask.
 //!
-//! Comes in: the loops of one kernel. Goes out: the bytes of a function. It has the signature of the function that `clif`
-//! emits, and its results are equal to the bit. Not done here: integer division. [`emit`] returns `None` for such
-//! kernels, and Cranelift compiles them.
+//! Comes in: the loops of one kernel. Goes out: the bytes of a function. It has the signature of the function that
+//! `clif` emits, and its results are equal to the bit. Not done here: integer division. [`emit`] returns `None` for
+//! such kernels, and Cranelift compiles them.
 //!
 //! Loops have constant strides, so each access has a pointer that the loops increment by constants, and no index is
 //! computed (`nest`). `r15` is the induction variable of the vectorised loop and indexes all accesses along it.
-//! Loop-invariant values lie in the frame, as whole vectors. The number of lanes of a vector follows from the widest lane
-//! type of the kernel; narrower lanes use the low part of a register. If the accumulators of a reduction take several
-//! registers, the loop is unrolled by that number, and each unrolled vector has its own accumulator.
+//! Loop-invariant values lie in the frame, as whole vectors. The number of lanes of a vector follows from the widest
+//! lane type of the kernel; narrower lanes use the low part of a register. If the accumulators of a reduction take
+//! several registers, the loop is unrolled by that number, and each unrolled vector has its own accumulator.
 //!
 //! - `unroll.rs`: a block as straight-line code, unrolled;
 //! - `block.rs`: straight-line code to instructions; `compare.rs`, `convert.rs` and `memory.rs`: the instructions that
@@ -66,7 +66,8 @@ pub(super) fn emit(loops: &Loops, width: Width) -> Result<Option<Emission>, Iced
     if !supported(&loops.body, None) {
         return Ok(None);
     }
-    // Two runs: the first collects the number of spill slots and the constant pool, the second emits the code with them.
+    // Two runs: the first collects the number of spill slots and the constant pool, the second emits the code with
+    // them.
     let mut dry_run = SimdEmitter::new(loops, width, 0, vec![])?;
     dry_run.function()?;
     let constants = dry_run.constant_pool.into_iter().map(|(constant, _)| constant).collect();
@@ -191,7 +192,8 @@ struct SimdEmitter<'a> {
     /// The index of the first accumulator of each reduction, and the number of accumulators.
     first_accumulator: Vec<usize>,
     accumulator_count: usize,
-    /// In a vectorised loop: its dimension, the unroll factor, and the number of active lanes of the last unrolled vector.
+    /// In a vectorised loop: its dimension, the unroll factor, and the number of active lanes of the last unrolled
+    /// vector.
     vector: Option<usize>,
     unroll: usize,
     tail_lanes: usize,

@@ -51,8 +51,8 @@ impl SimdEmitter<'_> {
         Ok(())
     }
 
-    /// A vectorised loop over the work range. The range begins at a multiple of the lanes and ends at one or at the extent.
-    /// There is no reduction along it.
+    /// A vectorised loop over the work range. The range begins at a multiple of the lanes and ends at one or at the
+    /// extent. There is no reduction along it.
     fn vector_range_loop(&mut self, dim: usize, extent: usize, body: &[Stmt]) -> EmitResult {
         self.vector = Some(dim);
         let vector_end = qword_ptr(rsp + self.frame.vector_end);

@@ -51,8 +51,8 @@ impl SimdEmitter<'_> {
         if bytes == 0 { Ok(()) } else { self.assembler.add(pointer, bytes as i32) }
     }
 
-    /// Transposes `lane_count` vectors of `row_count` rows at `rax` to `row_count` vectors of `lane_count` lanes at `rdx`.
-    /// It takes one register more than there are lanes; the accumulators of reductions are in higher registers.
+    /// Transposes `lane_count` vectors of `row_count` rows at `rax` to `row_count` vectors of `lane_count` lanes at
+    /// `rdx`. It takes one register more than there are lanes; the accumulators of reductions are in higher registers.
     fn block_transpose(
         &mut self,
         lane_count: usize,

@@ -42,7 +42,8 @@ pub(super) struct Sink {
 
 impl StraightLine {
     /// The code of the vectors `unroll_indices` along dimension `vector`. Reductions are part of the program, whose
-    /// inputs and sinks include the accumulators. `accumulator_of` maps a reduction and an unroll index to an accumulator.
+    /// inputs and sinks include the accumulators. `accumulator_of` maps a reduction and an unroll index to an
+    /// accumulator.
     pub(super) fn of(
         block: &Block,
         loops: &Loops,

@@ -6,7 +6,7 @@
 //! steps over these instructions, so every emitter gives the same bits.
 //!
 //! **Invariant:** an operand is an earlier instruction. **Invariant:** nothing here depends on the number of lanes of a
-//! vector; an emitter maps an instruction to one or a few machine instructions of its own width.
+//! vector; an emitter maps an instruction to one or a few machine instructions of the width it emits.
 
 mod eval;
 pub mod from_op;

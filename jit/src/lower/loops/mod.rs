@@ -11,10 +11,10 @@
 //! read in its order, and loop-invariant values and accumulators are per-row arrays in scratch memory. Arrays that are
 //! read with strided lanes are packed first (see `pack`).
 //!
-//! **Invariant:** a reduction adds in the order that [`fuse`](mod@crate::fuse) derives from its shape and axes: with one
-//! accumulator per column, in ascending order; or with 16 accumulators, by the position of the element in the innermost
-//! dimension modulo 16, combined as `p[i] + p[i + 8]`, `+ 4`, `+ 2`, `+ 1`. The loop order and the vector width do not
-//! change it.
+//! **Invariant:** a reduction adds in the order that [`fuse`](mod@crate::fuse) derives from its shape and axes: with
+//! one accumulator per column, in ascending order; or with 16 accumulators, by the position of the element in the
+//! innermost dimension modulo 16, combined as `p[i] + p[i + 8]`, `+ 4`, `+ 2`, `+ 1`. The loop order and the vector
+//! width do not change it.
 
 mod pack;
 mod schedule;

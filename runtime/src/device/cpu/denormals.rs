@@ -1,10 +1,10 @@
-//! Flushing of denormals to zero while a program runs, as in XLA on a CPU (`ScopedFlushDenormal` in its `CpuExecutable`).
-//! Arithmetic on denormals is many times slower, and converged training runs produce many. The mode is per thread: it is
-//! set around each run and restored.
+//! Flushing of denormals to zero while a program runs, as in XLA on a CPU (`ScopedFlushDenormal` in its
+//! `CpuExecutable`). Arithmetic on denormals is many times slower, and converged training runs produce many. The mode
+//! is per thread: it is set around each run and restored.
 //!
 //! Rust assumes the default mode. Between the two switches, neither of which is inlined, run generated code, the
-//! microkernels of products, which are intrinsics, and calls of `lane::Rare` functions, to which a flushed denormal is an
-//! ordinary argument. No other code there computes with floats of a user.
+//! microkernels of products, which are intrinsics, and calls of `lane::Rare` functions, to which a flushed denormal is
+//! an ordinary argument. No other code there computes with floats of a user.
 
 /// A guard: while it lives, this thread flushes denormal results and operands to zero.
 pub(crate) struct Flush(imp::Word);

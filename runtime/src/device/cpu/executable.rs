@@ -1,7 +1,7 @@
 //! A program on the processor: machine code, and the memory it works in.
 //!
-//! Comes in: kernels to compile, then arrays per call. Goes out: arrays. All pointers that reach machine code pass through
-//! here. Graphs are optimised and fused in `program`; whether a call is parallel is decided in `policy`.
+//! Comes in: kernels to compile, then arrays per call. Goes out: arrays. All pointers that reach machine code pass
+//! through here. Graphs are optimised and fused in `program`; whether a call is parallel is decided in `policy`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -103,8 +103,9 @@ impl CpuExecutable {
                         }
                         (_, None) => allocate_output(&mut retained[o], o, ty)?,
                     };
-                    // SAFETY: the type is that of a value of the graph, and the buffer was allocated for it, or for an input
-                    // with elements of the same size. The program writes all of it before it is read, bools as 0 or 1.
+                    // SAFETY: the type is that of a value of the graph, and the buffer was allocated for it, or for an
+                    // input with elements of the same size. The program writes all of it before it is read, bools as 0
+                    // or 1.
                     unsafe { Array::new(ty.clone(), buffer) }
                 }
             });
@@ -124,8 +125,8 @@ impl CpuExecutable {
     /// Runs the machine code in `arena`.
     ///
     /// # Safety
-    /// The pointers are to arrays of the types and numbers that the code was compiled for. No other thread reads or writes
-    /// the memory of results, or writes that of inputs, until this returns.
+    /// The pointers are to arrays of the types and numbers that the code was compiled for. No other thread reads or
+    /// writes the memory of results, or writes that of inputs, until this returns.
     unsafe fn launch(&self, arena: Buffer, params: &[*mut u8], results: &[*mut u8]) {
         // SAFETY: the caller's promise; `arena` has the size that the code needs, and no other user.
         unsafe { self.launch_in(&arena, params, results) };
@@ -194,8 +195,8 @@ impl CpuExecutable {
     /// [`CpuExecutable::launch`] on all threads; `first` is the barrier of the first of them.
     ///
     /// # Safety
-    /// As [`CpuExecutable::launch_in`], with the same `memory`, and with its pointers in `serial`. `first` is callable until
-    /// this returns, and calls the barrier of `workers`.
+    /// As [`CpuExecutable::launch_in`], with the same `memory`, and with its pointers in `serial`. `first` is callable
+    /// until this returns, and calls the barrier of `workers`.
     unsafe fn launch_parallel(&self, workers: &Workers, serial: Launch, first: BarrierCall, memory: &Buffer) {
         let launch = ParallelLaunch((serial, first, workers.barrier_call()));
         workers.run(&|thread| {
@@ -204,8 +205,8 @@ impl CpuExecutable {
             let scratch = memory.start().wrapping_add(self.code.memory(thread));
             let launch =
                 Launch { ranges: self.code.module().ranges[thread].as_ptr(), scratch, barrier, barrier_data, ..serial };
-            // SAFETY: the caller's promise; the threads write to disjoint memory, and each has its own scratch memory. All
-            // reach each barrier: nothing here panics, since there are parts for each thread.
+            // SAFETY: the caller's promise; the threads write to disjoint memory, and each has its own scratch memory.
+            // All reach each barrier: nothing here panics, since there are parts for each thread.
             unsafe { self.code.entry()(&launch) };
         });
     }
@@ -283,8 +284,8 @@ impl Executable for CpuExecutable {
         let params: Pointers = inputs.iter().map(|x| x.buffer().start()).collect();
         let results = inputs[..state.len()].iter().copied().chain(&outputs).map(|x| x.buffer().start());
         let results: Pointers = results.collect();
-        // SAFETY: the inputs are those of the code. Results are written to unique state, borrowed by this call alone, and to
-        // buffers that are new or retained without other handles: no other input is written in place.
+        // SAFETY: the inputs are those of the code. Results are written to unique state, borrowed by this call alone,
+        // and to buffers that are new or retained without other handles: no other input is written in place.
         unsafe { self.launch(arena, &params, &results) };
         Ok(outputs)
     }
@@ -293,8 +294,8 @@ impl Executable for CpuExecutable {
 /// What all threads of a parallel launch read.
 struct ParallelLaunch((Launch, BarrierCall, BarrierCall));
 
-// SAFETY: the pointers are to memory that outlives the call. It is written by machine code alone, in disjoint parts; and
-// by the barrier of the first thread, which calls it alone.
+// SAFETY: the pointers are to memory that outlives the call. It is written by machine code alone, in disjoint parts;
+// and by the barrier of the first thread, which calls it alone.
 unsafe impl Sync for ParallelLaunch {}
 
 impl ParallelLaunch {
@@ -303,8 +304,8 @@ impl ParallelLaunch {
     }
 }
 
-/// Is this array the only handle to its buffer, a retained one aside (which is reused only when it is the last)? If so, all
-/// uses by others have happened before, and there are none while the caller borrows the array.
+/// Is this array the only handle to its buffer, a retained one aside (which is reused only when it is the last)? If so,
+/// all uses by others have happened before, and there are none while the caller borrows the array.
 fn is_unique(array: &Array, retained: &Retained) -> bool {
     let is_retained = || retained.iter().flatten().any(|b| b.is_same(array.buffer()));
     match array.buffer().handles() {

@@ -1,12 +1,12 @@
 //! The auto-tuner that chooses between parallel and serial calls of a program.
 //!
-//! Comes in: the time of each call. Goes out: whether the next call is parallel. Results of programs do not depend on it,
-//! and no thread is started here.
+//! Comes in: the time of each call. Goes out: whether the next call is parallel. Results of programs do not depend on
+//! it, and no thread is started here.
 //!
-//! The compiler's cost model assumes cores that synchronise in some 50 ns. On two sockets, or on virtual cores, it may take
-//! six times that, and a small step is faster serial. Where other processes hold the cores, a barrier waits for threads
-//! that do not run. So a program starts serial and is probed after its first calls and then periodically: a few calls run
-//! in the other mode and are compared. Parallel calls that become slow are probed at once.
+//! The compiler's cost model assumes cores that synchronise in some 50 ns. On two sockets, or on virtual cores, it may
+//! take six times that, and a small step is faster serial. Where other processes hold the cores, a barrier waits for
+//! threads that do not run. So a program starts serial and is probed after its first calls and then periodically: a few
+//! calls run in the other mode and are compared. Parallel calls that become slow are probed at once.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ const WARMUP: u32 = 2;
 /// probe that does not change the mode doubles the period.
 const FIRST_PERIOD: u32 = 10;
 
-/// Time ratios to the current mode. The other mode must be below `BETTER`. A call above `WORSE` ends its probe, the first
-/// call, whose data moves, above `MUCH_WORSE`.
+/// Time ratios to the current mode. The other mode must be below `BETTER`. A call above `WORSE` ends its probe, the
+/// first call, whose data moves, above `MUCH_WORSE`.
 const BETTER: f64 = 0.97;
 const WORSE: f64 = 1.2;
 const MUCH_WORSE: f64 = 4.0;
@@ -32,8 +32,8 @@ const MUCH_WORSE: f64 = 4.0;
 /// Calls of a probe for which the workers may be absent: at first they may be asleep.
 const MAX_ABSENT: u32 = 2;
 
-/// Consecutive parallel calls, and their time ratio to the shortest one, from which on a worker is taken to be descheduled
-/// and serial calls are probed.
+/// Consecutive parallel calls, and their time ratio to the shortest one, from which on a worker is taken to be
+/// descheduled and serial calls are probed.
 const SLOW_CALLS: (u32, f64) = (2, 2.0);
 
 /// Seconds that it takes to wake the workers.
@@ -93,8 +93,8 @@ impl ParallelPolicy {
         if self.serial { self.left <= 0 } else { self.slow > 0 && self.left > 0 }
     }
 
-    /// How long the next call waits for the workers, if it checks them. Waking them takes [`WAKE_TIME`], or longer after a
-    /// long sleep, for which a long call has the time.
+    /// How long the next call waits for the workers, if it checks them. Waking them takes [`WAKE_TIME`], or longer
+    /// after a long sleep, for which a long call has the time.
     pub(crate) fn worker_timeout(&self) -> Option<Duration> {
         let call = self.now.min(self.best);
         let worker_timeout = if call.is_finite() { WAKE_TIME.max(call / 8.0) } else { WAKE_TIME };
@@ -181,8 +181,8 @@ impl ParallelPolicy {
 mod tests {
     use super::*;
 
-    /// Runs `calls` of which number `i` takes `times(i)` (serial, parallel) microseconds; returns the time of each, and how
-    /// many were serial.
+    /// Runs `calls` of which number `i` takes `times(i)` (serial, parallel) microseconds; returns the time of each, and
+    /// how many were serial.
     fn run(policy: &mut ParallelPolicy, calls: u32, times: impl Fn(u32) -> (u64, u64)) -> (Vec<u64>, u32) {
         let mut took = Vec::new();
         let mut times_serial = 0;

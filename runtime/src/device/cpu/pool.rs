@@ -1,11 +1,11 @@
 //! The thread pool.
 //!
-//! Comes in: a task. Goes out: a run of it on all threads, which synchronise at barriers. Whether a program is parallel is
-//! decided in `policy`.
+//! Comes in: a task. Goes out: a run of it on all threads, which synchronise at barriers. Whether a program is parallel
+//! is decided in `policy`.
 //!
-//! One pool for the process, started on first use. [`lease`] leases it to one call at a time; a call that finds it leased
-//! runs serially, with the same results. Between calls the workers spin for a moment, so that the next call of a tight
-//! loop finds them awake, and then sleep.
+//! One pool for the process, started on first use. [`lease`] leases it to one call at a time; a call that finds it
+//! leased runs serially, with the same results. Between calls the workers spin for a moment, so that the next call of a
+//! tight loop finds them awake, and then sleep.
 //!
 //! `FULGURITE_THREADS` is the number of threads, the caller included; by default the machine's parallelism.
 
@@ -176,8 +176,8 @@ impl Pool {
 }
 
 impl Workers {
-    /// Runs `task` on all threads with their numbers, and returns when all are done. If it panics on one of them, the others
-    /// no longer wait at barriers, and this panics when all are done.
+    /// Runs `task` on all threads with their numbers, and returns when all are done. If it panics on one of them, the
+    /// others no longer wait at barriers, and this panics when all are done.
     pub(crate) fn run(&self, task: Task) {
         let pool = self.pool;
         let task: *const Task = &task;
@@ -198,7 +198,8 @@ impl Workers {
         }
     }
 
-    /// Do all workers run within this time? One that is descheduled does not; the pool cannot be leased until it has run.
+    /// Do all workers run within this time? One that is descheduled does not; the pool cannot be leased until it has
+    /// run.
     pub(crate) fn ready_within(&self, timeout: Duration) -> bool {
         static NOTHING: Task<'static> = &|_| {};
         let pool = self.pool;

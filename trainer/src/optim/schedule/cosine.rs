@@ -27,8 +27,8 @@ pub fn warmup_cosine(from: f64, peak: f64, warmup: usize, steps: usize, end: f64
     join_schedules([linear(from, peak, warmup), decay], [warmup])
 }
 
-/// One cycle (Smith & Topin 2018) over `steps` steps: a cosine wave up from `peak / 25` to `peak` in the first 30 %, and
-/// another down to `peak / 250,000`.
+/// One cycle (Smith & Topin 2018) over `steps` steps: a cosine wave up from `peak / 25` to `peak` in the first 30 %,
+/// and another down to `peak / 250,000`.
 pub fn one_cycle(peak: f64, steps: usize) -> Schedule {
     let top = (0.3 * steps as f64) as usize;
     let wave = |from: f64, to: f64, steps: usize| {

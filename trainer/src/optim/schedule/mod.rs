@@ -1,7 +1,7 @@
 //! Learning rates as functions of the step count, with the definitions of Optax 0.2.8.
 //!
-//! A schedule maps the traced count (i32, 0 in the first step) to a traced scalar of the parameters' type. It is part of
-//! the program, and the count one of its inputs: no step is compiled again when the rate changes.
+//! A schedule maps the traced count (i32, 0 in the first step) to a traced scalar of the parameters' type. It is part
+//! of the program, and the count one of its inputs: no step is compiled again when the rate changes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,8 +32,8 @@ pub struct Schedule(Arc<Value>);
 type Value = dyn Fn(&Tensor, DType) -> Tensor + Send + Sync;
 
 impl Schedule {
-    /// The schedule that computes `f` of the step count, an i32 scalar. The rounding of what `f` computes in f32 stays where
-    /// it is the rate of an f64 parameter: see [`Schedule::typed`].
+    /// The schedule that computes `f` of the step count, an i32 scalar. The rounding of what `f` computes in f32 stays
+    /// where it is the rate of an f64 parameter: see [`Schedule::typed`].
     pub fn new(f: impl Fn(&Tensor) -> Tensor + Send + Sync + 'static) -> Self {
         Schedule::typed(move |count, dtype| f(count).convert(dtype))
     }

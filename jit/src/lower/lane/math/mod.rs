@@ -8,8 +8,8 @@
 //! **Invariant:** NaN in, NaN out (but `pow(NaN, 0) = pow(1, NaN) = 1`); signed zeros and infinities as in C; denormal
 //! f32 results are correct (the runtime flushes them to zero, as XLA does). The doc of each function gives the largest
 //! error seen in units in the last place ("ulp"). For f32 that is over all floats or every third, but every 211th for
-//! `rsqrt`, `erf_inv`, `lgamma`, `digamma` and random pairs for `pow` and `atan2`. f64 was tested at random points only;
-//! where it is not mentioned, it was no worse. Not done here: derivatives (they are rules on the graph).
+//! `rsqrt`, `erf_inv`, `lgamma`, `digamma` and random pairs for `pow` and `atan2`. f64 was tested at random points
+//! only; where it is not mentioned, it was no worse. Not done here: derivatives (they are rules on the graph).
 //!
 //! The polynomials marked "our fit" come from a Remez exchange at 60 digits that minimises the relative error of the
 //! function (not of the polynomial), holding the coefficients that must be exact. f32 coefficients were then rounded

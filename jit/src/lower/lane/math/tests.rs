@@ -134,7 +134,7 @@ fn floats() -> impl Iterator<Item = f32> {
     all.chain(dense).chain(wide).chain(denormal)
 }
 
-/// Asserts the bounds of [`CASES`] in f32, for a share of them, so that tests can run side by side.
+/// Asserts the bounds of [`CASES`] in f32, for a share of them, so that tests can run in parallel.
 fn sweep(share: usize) {
     for case in CASES.iter().skip(share).step_by(4) {
         let f = single(case.function);
