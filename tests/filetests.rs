@@ -93,9 +93,10 @@ impl<'a> Case<'a> {
             Ok(result) => Ok(format!("{text}\n{SEPARATOR}\n{}\n", result.trim_end())),
             Err(error) => {
                 let (line, why) = self.fault(&error.to_string())?;
-                let marked = self.lines.iter().enumerate().map(|(i, text)| {
-                    if i == line { format!("{text} {ERROR}{why}\n") } else { format!("{text}\n") }
-                });
+                let marked =
+                    self.lines.iter().enumerate().map(|(i, text)| {
+                        if i == line { format!("{text} {ERROR}{why}\n") } else { format!("{text}\n") }
+                    });
                 Ok(marked.collect())
             }
         }
@@ -112,11 +113,13 @@ impl<'a> Case<'a> {
         if let Some(why) = error.strip_prefix("graph text: ") {
             return Ok((self.lines.len() - 1, why.into()));
         }
-        // The verifier prints the value; one that is not there is a result or an input.
+        // The verifier prints the value, `%2: f32[4] = neg %0`, and why; one that is not there is a result.
         let value = error.find('%').map(|at| &error[at..]).ok_or_else(elsewhere)?;
         let name = value.split([':', ' ']).next().unwrap_or_default();
-        let line = begins(&format!("{name}:")).or_else(|| begins("return")).ok_or_else(elsewhere)?;
-        Ok((line, value.into()))
+        let defined = begins(&format!("{name}:"));
+        let line = defined.or_else(|| begins("return")).ok_or_else(elsewhere)?;
+        let why = value.splitn(if defined.is_some() { 3 } else { 2 }, ": ").last().unwrap_or_default();
+        Ok((line, why.split(" (this is a bug").next().unwrap_or_default().into()))
     }
 
     fn has(&self, option: &str) -> bool {
@@ -247,11 +250,8 @@ fn diff(old: &str, new: &str) -> String {
     let mut common = vec![vec![0u32; new.len() + 1]; old.len() + 1];
     for i in (0..old.len()).rev() {
         for j in (0..new.len()).rev() {
-            common[i][j] = if old[i] == new[j] {
-                common[i + 1][j + 1] + 1
-            } else {
-                common[i + 1][j].max(common[i][j + 1])
-            };
+            common[i][j] =
+                if old[i] == new[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
         }
     }
     let (mut i, mut j, mut lines) = (0, 0, Vec::new());
