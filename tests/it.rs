@@ -12,3 +12,4 @@ mod rounding;
 mod sizes;
 mod stages;
 mod sums;
+mod ui;
