@@ -19,10 +19,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use fulgurite::autodiff::{InAxes, TreeDef};
-use fulgurite::compiler::cpu::{self, Isa, Parallelism, Target};
+use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::fuse::{Kernel, Kernels, fuse};
 use fulgurite::compiler::graph::{Graph, parse, parse_unchecked, verify};
-use fulgurite::compiler::lower::loops::schedule;
+use fulgurite::compiler::lower::call::Call;
+use fulgurite::compiler::lower::{Module, lower};
 use fulgurite::compiler::opt::{cse, dce, fold, optimise, simplify};
 use fulgurite::compiler::trace::{inline, trace};
 use fulgurite::{Result, Tensor, TensorType, jvp, vjp, vmap};
@@ -152,8 +153,8 @@ impl<'a> Case<'a> {
             }
             .to_string(),
             "fuse" => fuse(&self.optimised(graph)?).to_string(),
-            "loops" => loops(&fuse(&self.optimised(graph)?)),
-            "memory" => self.memory(fuse(&self.optimised(graph)?))?,
+            "loops" => loops(&self.lowered(fuse(&self.optimised(graph)?))?),
+            "memory" => memory(&self.lowered(fuse(&self.optimised(graph)?))?),
             "grad" => self.optimised(self.derivative(&graph)?)?.to_string(),
             "vmap" => self.optimised(self.batch(&graph)?)?.to_string(),
             stage => panic!("there is no stage `{stage}`"),
@@ -164,17 +165,14 @@ impl<'a> Case<'a> {
         if self.has("opt") { optimise(&graph) } else { Ok(graph) }
     }
 
-    /// The phases and the memory plan, as they are for the portable vectors.
-    fn memory(&self, kernels: Kernels) -> Result<String> {
+    /// The program as it is for the portable vectors.
+    fn lowered(&self, kernels: Kernels) -> Result<Module> {
         let number = |text: &str| text.parse::<usize>().unwrap_or_else(|e| panic!("{text}: {e}"));
         let donated: Vec<usize> = self.option("donate").map_or(vec![], |list| list.split(',').map(number).collect());
         let donated: Vec<bool> = (0..kernels.params.len()).map(|i| donated.contains(&i)).collect();
         let parallelism = if self.has("always") { Parallelism::Always } else { Parallelism::Auto };
         let target = Target { isa: Isa::Portable, threads: self.option("threads").map_or(1, number), parallelism };
-        let code = cpu::compile(kernels, &donated, target)?;
-        let phases: String = code.phases.iter().map(|phase| format!("{phase}\n")).collect();
-        let kernels: String = code.kernels.kernels.iter().enumerate().map(|(k, kernel)| summary(k, kernel)).collect();
-        Ok(format!("{kernels}{phases}{}", code.plan))
+        lower(kernels, &donated, target.into())
     }
 
     /// The results and their tangents, or the cotangents of the inputs.
@@ -226,13 +224,22 @@ impl InAxes for Axes {
     }
 }
 
-/// The loops of each loop kernel.
-fn loops(kernels: &Kernels) -> String {
-    let each = kernels.kernels.iter().enumerate().map(|(k, kernel)| match kernel {
-        Kernel::Loop(kernel) => format!("k{k}:\n{}\n", schedule(kernel).to_string().trim_end()),
-        Kernel::Gemm(_) => format!("k{k}: a matrix product\n"),
+/// The loops of each loop kernel; equal kernels share them.
+fn loops(module: &Module) -> String {
+    let each = module.loops.iter().enumerate().map(|(number, loops)| {
+        let is_it = |call: &&(usize, &Call)| matches!(call.1, Call::Loop { code, .. } if *code == number);
+        let calls: Vec<(usize, &Call)> = module.calls.iter().enumerate().collect();
+        let kernels: String = calls.iter().filter(is_it).map(|(k, _)| format!("k{k} ")).collect();
+        format!("{}:\n{}\n", kernels.trim_end(), loops.to_string().trim_end())
     });
     each.collect()
+}
+
+/// The phases and the memory plan.
+fn memory(module: &Module) -> String {
+    let kernels: String = module.kernels.kernels.iter().enumerate().map(|(k, kernel)| summary(k, kernel)).collect();
+    let phases: String = module.phases.iter().map(|phase| format!("{phase}\n")).collect();
+    format!("{kernels}{phases}{}", module.plan)
 }
 
 /// The head of a kernel: what it reads and writes.

@@ -7,6 +7,7 @@
 //! - `FULGURITE_FUZZ_INPUTS`: how many mutations for each target (20,000).
 
 #[path = "../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "it is a crate of its own elsewhere")]
 mod targets;
 
 use std::alloc::{GlobalAlloc, Layout, System};
