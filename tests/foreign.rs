@@ -4,7 +4,7 @@
 //! take seconds, or allocate far more than it reads. The mutations are the same in every run. An input that fails is
 //! kept as a file, to be added to the corpus. Variables:
 //! - `FULGURITE_FUZZ_SEED`: the first seed (0);
-//! - `FULGURITE_FUZZ_INPUTS`: how many mutations for each target (20,000).
+//! - `FULGURITE_FUZZ_INPUTS`: how many mutations for each target (10,000).
 
 #[path = "../fuzz/src/lib.rs"]
 #[allow(unreachable_pub, reason = "it is a crate of its own elsewhere")]
@@ -100,7 +100,7 @@ fn check(name: &str) {
         Err(_) => default,
     };
     let first = number("FULGURITE_FUZZ_SEED", 0);
-    for seed in first..first + number("FULGURITE_FUZZ_INPUTS", 20_000) {
+    for seed in first..first + number("FULGURITE_FUZZ_INPUTS", 10_000) {
         run(target, &Random(seed).mutated(&seeds, target.tokens));
     }
 }
