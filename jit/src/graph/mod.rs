@@ -29,7 +29,7 @@ pub use family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
 pub use infer::{Results, infer, results};
 pub use literal::{Constant, Literal};
 pub use op::{DotAxes, Op, OpClass, Sample};
-pub use parse::parse;
+pub use parse::{parse, parse_unchecked};
 pub use samples::samples;
 pub use verify::verify;
 

@@ -142,6 +142,19 @@ impl<'a> Cursor<'a> {
         Ok(Literal { dtype, bits })
     }
 
+    /// `3`
+    pub(super) fn number(&mut self) -> Result<usize> {
+        let text = self.word()?;
+        bounded(text).ok_or_else(|| self.error(format!("`{text}` is no number")))
+    }
+
+    /// `bits:0x2`, of any element type.
+    pub(super) fn bits(&mut self) -> Option<u64> {
+        let bits = u64::from_str_radix(self.rest.strip_prefix("bits:0x")?, 16).ok()?;
+        self.rest = "";
+        Some(bits)
+    }
+
     /// `{1.0, 2.0}`
     pub(super) fn constant(&mut self, ty: &TensorType) -> Result<Constant> {
         self.expect("{")?;

@@ -10,6 +10,7 @@ mod cursor;
 use cursor::Cursor;
 use hashbrown::HashMap;
 
+use super::literal::Literal;
 use super::op::Op;
 use super::parameter::Functions;
 use super::{Graph, Node, Operands, ValueId};
@@ -22,6 +23,30 @@ use crate::types::TensorType;
 /// # Errors
 /// Text that is not a graph: with the line and the reason. It never panics.
 pub fn parse(text: &str) -> Result<Graph> {
+    read(text, Check::All)
+}
+
+/// As [`parse`], without the checks of the graph's invariants, for tests of [`verify`](super::verify()): types are what
+/// the lines say, `%7` without a definition is value 7, `param 3` is an op, and a literal may have any bits
+/// (`bits:0x2`). Values have to be numbered in order, as they are printed.
+///
+/// # Errors
+/// Text in another syntax.
+#[doc(hidden)]
+pub fn parse_unchecked(text: &str) -> Result<Graph> {
+    read(text, Check::Syntax)
+}
+
+/// What a reader checks.
+#[derive(Clone, Copy, PartialEq)]
+enum Check {
+    /// That the text is a graph that verifies.
+    All,
+    /// Its syntax.
+    Syntax,
+}
+
+fn read(text: &str, check: Check) -> Result<Graph> {
     let lines = text
         .lines()
         .enumerate()
@@ -37,7 +62,7 @@ pub fn parse(text: &str) -> Result<Graph> {
     let mut functions = Functions::default();
     while let Some(lines) = texts.pop() {
         let head = lines[0];
-        let (name, graph) = function(lines, &functions)?;
+        let (name, graph) = function(lines, &functions, check)?;
         if texts.is_empty() {
             return Ok(graph);
         }
@@ -49,9 +74,9 @@ pub fn parse(text: &str) -> Result<Graph> {
 }
 
 /// A function, and what it is called.
-fn function<'a>(lines: Vec<Cursor<'a>>, functions: &Functions) -> Result<(&'a str, Graph)> {
+fn function<'a>(lines: Vec<Cursor<'a>>, functions: &Functions, check: Check) -> Result<(&'a str, Graph)> {
     let mut lines = lines.into_iter();
-    let mut reader = Reader { graph: Graph::new(), names: HashMap::new(), functions };
+    let mut reader = Reader { graph: Graph::new(), names: HashMap::new(), functions, check };
     let head = lines.next().ok_or_else(|| Error::new("graph text: there is none"))?;
     let (name, results) = reader.head(head)?;
     loop {
@@ -76,6 +101,7 @@ struct Reader<'a, 'f> {
     graph: Graph,
     names: HashMap<&'a str, ValueId>,
     functions: &'f Functions,
+    check: Check,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -112,10 +138,13 @@ impl<'a> Reader<'a, '_> {
         cursor.end()?;
         for name in names {
             let id = self.find(name, &cursor)?;
-            if self.graph.node(id).results() > 1 {
+            if self.check == Check::All && self.graph.node(id).results() > 1 {
                 return Err(cursor.error(format!("{name} has several results, and is none")));
             }
             self.graph.outputs.push(id);
+        }
+        if self.check == Check::Syntax {
+            return Ok(true);
         }
         let actual = self.graph.output_types();
         if actual != results {
@@ -133,6 +162,11 @@ impl<'a> Reader<'a, '_> {
         cursor.expect("=")?;
         let op_name = cursor.word()?;
         let (op, operands) = match op_name {
+            "param" if self.check == Check::Syntax => (Op::Param(cursor.number()?), Operands::new()),
+            "literal" if self.check == Check::Syntax => {
+                let bits = cursor.bits().map_or_else(|| cursor.element(ty.dtype).map(|x| x.bits), Ok)?;
+                (Op::Literal(Literal { dtype: ty.dtype, bits }), Operands::new())
+            }
             "literal" => (Op::Literal(cursor.element(ty.dtype)?), Operands::new()),
             "constant" => (Op::Constant(cursor.constant(&ty)?), Operands::new()),
             _ => {
@@ -146,18 +180,27 @@ impl<'a> Reader<'a, '_> {
             }
         };
         cursor.end()?;
+        if self.check == Check::All {
+            self.check_value(&op, &operands, &ty, &cursor)?;
+        }
+        let id = self.graph.push(Node { op, operands, ty, location: None });
+        self.define(name, id, &cursor)
+    }
+
+    /// Can the op be applied to the operands, and is its result of this type?
+    fn check_value(&self, op: &Op, operands: &[ValueId], ty: &TensorType, cursor: &Cursor<'_>) -> Result<()> {
+        let op_name = op.name();
         if let (Some(&several), false) =
             (operands.iter().find(|&&x| self.graph.node(x).results() > 1), matches!(op, Op::Result(_)))
         {
             let what = self.graph.node(several).op.name();
             return Err(cursor.error(format!("{op_name}: of {what}, only its results can be used")));
         }
-        let inferred = self.graph.infer(&op, &operands).map_err(|why| cursor.error(format!("{op_name}: {why}")))?;
-        if inferred != ty {
+        let inferred = self.graph.infer(op, operands).map_err(|why| cursor.error(format!("{op_name}: {why}")))?;
+        if inferred != *ty {
             return Err(cursor.error(format!("{op_name} gives {inferred}, but the line says {ty}")));
         }
-        let id = self.graph.push(Node { op, operands, ty, location: None });
-        self.define(name, id, &cursor)
+        Ok(())
     }
 
     fn define(&mut self, name: &'a str, id: ValueId, at: &Cursor<'_>) -> Result<()> {
@@ -168,7 +211,11 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn find(&self, name: &str, at: &Cursor<'_>) -> Result<ValueId> {
-        self.names.get(name).copied().ok_or_else(|| at.error(format!("{name} is not defined")))
+        let number = || match self.check {
+            Check::All => None,
+            Check::Syntax => name.trim_start_matches('%').parse().ok().map(ValueId),
+        };
+        self.names.get(name).copied().or_else(number).ok_or_else(|| at.error(format!("{name} is not defined")))
     }
 }
 
@@ -176,7 +223,7 @@ impl<'a> Reader<'a, '_> {
 mod tests {
     use super::*;
     use crate::array::Array;
-    use crate::graph::{Constant, Literal, infer, samples, verify};
+    use crate::graph::{Constant, infer, samples, verify};
     use crate::types::DType;
 
     /// One op applied to inputs.
