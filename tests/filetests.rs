@@ -248,6 +248,7 @@ fn summary(k: usize, kernel: &Kernel) -> String {
     let kind = match kernel {
         Kernel::Loop(_) => "loop",
         Kernel::Gemm(_) => "matrix product",
+        Kernel::Routine(_) => "routine",
     };
     format!("k{k}: {kind}, reads{}, writes{}\n", list(&kernel.reads()), list(&kernel.writes()))
 }

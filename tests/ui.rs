@@ -1,7 +1,8 @@
 //! What users of `#[jit]` and `#[derive(Tree)]` read when they write something else than these take.
 //!
 //! `ui/*.rs` are crates that do not compile, each with what rustc says of it in `*.stderr`: messages, labels and notes,
-//! without pictures of the source. A case without that file compiles. `UPDATE=1` rewrites the files. The messages of rustc
+//! without pictures of the source. A case without that file compiles. `UPDATE=1` rewrites the files. The messages of
+//! rustc
 //! around ours change with its version, so other versions than the one below only have to agree on which cases compile.
 //!
 //! Each case is a run of rustc on the library that this test is linked with, so that nothing is built anew.

@@ -21,7 +21,6 @@ pub mod graph;
 pub mod interp;
 pub mod lower;
 pub mod opt;
-pub mod scalar;
 pub mod types;
 
 extern crate self as fulgurite_jit;
@@ -34,5 +33,5 @@ pub use front::{
     panics, random, relu, relu6, select, silu, soft_sign, softmax, sort, trace, tree, unflatten, where_,
 };
 pub use fulgurite_macros::Tree;
-pub use scalar::Scalar;
+pub use types::scalar::Scalar;
 pub use types::{DType, Shape, TensorType};

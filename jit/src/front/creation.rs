@@ -7,7 +7,7 @@ use super::tensor::Tensor;
 use super::trace::apply;
 use crate::error::Error;
 use crate::graph::{Literal, Op};
-use crate::scalar::Scalar;
+use crate::types::scalar::Scalar;
 use crate::types::{DType, Shape};
 
 impl Tensor {

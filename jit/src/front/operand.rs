@@ -7,7 +7,7 @@ use super::tensor::Tensor;
 use super::trace::{poison, tracing};
 use crate::array::check_available;
 use crate::error::Error;
-use crate::scalar::Scalar;
+use crate::types::scalar::Scalar;
 use crate::types::{Axes, DType, Kind, Shape, TensorType};
 
 /// An operand: a tensor, or a weakly typed number, which takes the type of the other operand.
@@ -75,7 +75,8 @@ fn weak_dtype(dtype: DType, value: Scalar) -> DType {
 }
 
 /// The promoted type of two element types, as in JAX without x64: bool < integers < floats. Two floats or two integers
-/// become the narrowest type that represents both. Where no integer type does, or only one wider than both and than i32,
+/// become the narrowest type that represents both. Where no integer type does, or only one wider than both and than
+/// i32,
 /// they become the widest signed type up to there: u32 and i32 become i32.
 pub(super) fn promoted_dtype(x: DType, y: DType) -> DType {
     match (x.kind(), y.kind()) {

@@ -9,7 +9,7 @@ use super::trace::{apply_all, as_one_program, tracing};
 use super::tree::{Tree, Visitor};
 use crate::error::Error;
 use crate::graph::Op;
-use crate::scalar::FloatFormat;
+use crate::types::scalar::FloatFormat;
 use crate::types::{DType, TensorType, join, product};
 
 /// A random key: two u32 words. Equal keys give equal numbers.

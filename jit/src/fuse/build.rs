@@ -12,7 +12,7 @@ use super::kernel::{
 use super::materialise::{Element, element, is_elementwise, is_movement, is_routine, materialised, reshape_base};
 use super::routine::{Routine, RoutineKernel};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results};
-use crate::scalar::Scalar;
+use crate::types::scalar::Scalar;
 use crate::types::{DType, TensorType, product};
 
 /// The kernels of the materialised values of `graph`, which is normalised.

@@ -2,7 +2,7 @@
 
 use super::family::ReduceOp;
 use crate::array::Array;
-use crate::scalar::Scalar;
+use crate::types::scalar::Scalar;
 use crate::types::{DType, TensorType};
 
 /// A scalar constant: an element type and its bits in the low end.

@@ -10,7 +10,7 @@ use super::literal::{Constant, Literal};
 use super::op::Op;
 use super::parameter::Functions;
 use super::{Graph, ValueId};
-use crate::scalar::Scalar;
+use crate::types::scalar::Scalar;
 use crate::types::{DType, Kind, join};
 
 impl fmt::Display for Graph {

@@ -14,7 +14,7 @@ use crate::interp::interpret;
 use crate::lower::lane::from_op::lower;
 use crate::lower::lane::storage::{from_lane, to_lane};
 use crate::lower::lane::{LaneId, LaneProgram, LaneType, run};
-use crate::scalar::FloatFormat;
+use crate::types::scalar::FloatFormat;
 use crate::types::{DType, TensorType};
 
 /// Replaces ops on constants by their results.

@@ -5,7 +5,7 @@ use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::graph::literal::{Constant, Literal};
 use crate::graph::parameter::{Functions, Parameters, bounded, line_error};
-use crate::scalar::Scalar;
+use crate::types::scalar::Scalar;
 use crate::types::{DType, Kind, TensorType};
 
 /// The rest of a line.

@@ -5,7 +5,7 @@ use super::{Rewrite, Rule};
 use crate::graph::{BinaryOp, Literal, Op, UnaryOp, ValueId};
 use crate::opt::fold::{literal, on_literals};
 use crate::opt::rebuild::is_commutative;
-use crate::scalar::Scalar;
+use crate::types::scalar::Scalar;
 
 type Rewritten = Option<ValueId>;
 

@@ -56,7 +56,8 @@ fn convert_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     matches!(op, Op::Convert(to) if *to == w.dtype(x[0])).then(|| x[0])
 }
 
-/// `to C (to B x) = to C x` where `B` represents every value of `x`, and the conversion to `C` does not depend on `B`: an
+/// `to C (to B x) = to C x` where `B` represents every value of `x`, and the conversion to `C` does not depend on `B`:
+/// an
 /// integer through a float to another type of integer does, since conversions between integers wrap, and those from
 /// floats saturate.
 fn convert_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {

@@ -105,7 +105,8 @@ impl DType {
     }
 
     /// The bits of the element that `value` converts to, as in [`Op::Convert`](crate::graph::Op::Convert). To a float:
-    /// rounded to nearest. To an integer: from an integer modulo 2^n, from a float towards zero and saturating, NaN to 0.
+    /// rounded to nearest. To an integer: from an integer modulo 2^n, from a float towards zero and saturating, NaN to
+    /// 0.
     /// To bool: `value != 0`.
     pub fn bits(self, value: impl Into<Scalar>) -> u64 {
         match (self.kind(), value.into()) {

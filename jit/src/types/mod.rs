@@ -2,11 +2,13 @@
 //!
 //! What the bits of an element mean is in `scalar.rs`.
 
+pub mod scalar;
+
 use std::fmt;
 
 use smallvec::SmallVec;
 
-use crate::scalar::FloatFormat;
+use scalar::FloatFormat;
 
 /// The extents of a tensor's axes, outermost first. Row-major wherever a tensor is stored.
 pub type Shape = SmallVec<[usize; 4]>;
