@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
-use super::index::Affine;
+use super::index::{Affine, Index};
 use crate::array::Array;
 use crate::graph::{Literal, Op, ReduceOp};
 use crate::types::{DType, TensorType, join, product};
@@ -98,8 +98,8 @@ pub type Slot = u32;
 /// The op of a value inside a loop kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KernelOp {
-    /// An element of a buffer.
-    Load(BufferId, Affine),
+    /// An element of a buffer. Its operands are the computed values of the index.
+    Load(BufferId, Index),
     /// An index as an element.
     Iota(Affine),
     /// A constant.
@@ -108,6 +108,24 @@ pub enum KernelOp {
     Apply(Op, u32),
     /// A reduction over all reduced dimensions.
     Reduce(ReduceOp),
+}
+
+impl KernelOp {
+    /// The affine part of its index, if it has one.
+    pub fn affine(&self) -> Option<&Affine> {
+        match self {
+            KernelOp::Load(_, Index { base, .. }) | KernelOp::Iota(base) => Some(base),
+            KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
+        }
+    }
+
+    /// As [`KernelOp::affine`].
+    pub fn affine_mut(&mut self) -> Option<&mut Affine> {
+        match self {
+            KernelOp::Load(_, Index { base, .. }) | KernelOp::Iota(base) => Some(base),
+            KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
+        }
+    }
 }
 
 /// A value inside a loop kernel.
@@ -233,10 +251,10 @@ impl LoopKernel {
         }
     }
 
-    /// The loads: buffer and element.
-    pub fn loads(&self) -> impl Iterator<Item = (BufferId, &Affine)> {
+    /// The loads: buffer and element; none where it is computed, and may be any.
+    pub fn loads(&self) -> impl Iterator<Item = (BufferId, Option<&Affine>)> {
         self.values.iter().filter_map(|value| match &value.op {
-            KernelOp::Load(buffer, index) => Some((*buffer, index)),
+            KernelOp::Load(buffer, index) => Some((*buffer, index.affine())),
             KernelOp::Iota(_) | KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
         })
     }
@@ -292,7 +310,10 @@ impl Kernels {
                 let mut sum = 0usize;
                 for value in &kernel.values {
                     let (is_element, operations) = match &value.op {
-                        KernelOp::Load(_, index) | KernelOp::Iota(index) => (kernel.varies_inside(index), 0),
+                        KernelOp::Load(_, Index { base: index, .. }) | KernelOp::Iota(index) => {
+                            let computed = value.operands.iter().any(|&x| inside[x as usize]);
+                            (computed || kernel.varies_inside(index), 0)
+                        }
                         KernelOp::Literal(_) => (false, 0),
                         KernelOp::Apply(..) => {
                             let is_element = value.operands.iter().any(|&x| inside[x as usize]);
@@ -385,7 +406,14 @@ impl fmt::Display for LoopKernel {
         for (i, value) in self.values.iter().enumerate() {
             let operands: Vec<String> = value.operands.iter().map(|x| format!("%{x}")).collect();
             let what = match &value.op {
-                KernelOp::Load(buffer, index) => format!("load {buffer}[{index}]"),
+                KernelOp::Load(buffer, Index { base, by }) => {
+                    let mut place = base.to_string();
+                    for (x, stride) in operands.iter().zip(by) {
+                        let term = if *stride == 1 { x.clone() } else { format!("{stride}*{x}") };
+                        place = if place == "0" { term } else { format!("{place} + {term}") };
+                    }
+                    format!("load {buffer}[{place}]")
+                }
                 KernelOp::Iota(index) => format!("iota {index}"),
                 KernelOp::Literal(literal) => format!("literal {}", literal.value()),
                 KernelOp::Apply(op, index) => {

@@ -29,6 +29,11 @@ pub(super) fn is_elementwise(op: &Op) -> bool {
     matches!(op.class(), OpClass::Elementwise | OpClass::Projection)
 }
 
+/// Whether a value is computed where it is used, from elements of its operands at some places.
+pub(super) fn is_indexing(op: &Op) -> bool {
+    op.class() == OpClass::Indexing
+}
+
 /// An elementwise value: a result of an op.
 pub(super) struct Element<'g> {
     pub(super) op: &'g Op,
@@ -92,6 +97,10 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
             if is_elementwise(&node.op) && !materialised[i] {
                 repeats[x.index()] = repeats[x.index()].max(repeats[i]);
             }
+            if is_indexing(&node.op) && !materialised[i] {
+                let grown = node.ty.elements() / graph.ty(*x).elements().max(1);
+                repeats[x.index()] = repeats[x.index()].max(repeats[i].saturating_mul(grown));
+            }
         }
     }
     // The value that each value is a view of.
@@ -108,7 +117,7 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
     for id in graph.ids() {
         let node = graph.node(id);
         let i = id.index();
-        if materialised[i] || !(is_elementwise(&node.op) || is_movement(&node.op)) {
+        if materialised[i] || !(is_elementwise(&node.op) || is_movement(&node.op) || is_indexing(&node.op)) {
             continue;
         }
         let inside: u32 = node.operands.iter().map(|x| cost[x.index()]).sum();
@@ -120,7 +129,7 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
         }
         let is_shared = cost[i] >= EXPENSIVE && uses[i] > 1;
         let is_repeated = cost[i] >= EXPENSIVE_REPEATED && repeats[i] >= REPEATS;
-        let is_expensive = is_elementwise(&node.op) && (is_shared || is_repeated || cost[i] > LARGEST);
+        let is_expensive = !is_movement(&node.op) && (is_shared || is_repeated || cost[i] > LARGEST);
         // A reshape is read from its materialised operand.
         if is_expensive || depth[i] > LARGEST && !matches!(node.op, Op::Reshape(_)) {
             materialised[i] = true;
@@ -180,6 +189,7 @@ fn op_cost(op: &Op) -> u32 {
         },
         Op::Threefry => 70,
         Op::Compare(_) | Op::Select | Op::Convert(_) => 1,
+        Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => 4,
         _ => 0,
     }
 }

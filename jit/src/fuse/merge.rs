@@ -206,7 +206,7 @@ impl LoopGroup {
         // A load of a value of this group must be at the index of its store.
         for (buffer, index) in other.loads() {
             if let Some((_, at)) = self.stores.get(&buffer)
-                && (partial.contains(&buffer) || index.remap(&map, dims.len()) != *at)
+                && (partial.contains(&buffer) || index.is_none_or(|index| index.remap(&map, dims.len()) != *at))
             {
                 return false;
             }
@@ -229,9 +229,8 @@ impl LoopGroup {
                 continue;
             }
             let mut value = value.clone();
-            match &mut value.op {
-                KernelOp::Load(_, index) | KernelOp::Iota(index) => *index = index.remap(&map, self.kernel.dims.len()),
-                KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => {}
+            if let Some(index) = value.op.affine_mut() {
+                *index = index.remap(&map, self.kernel.dims.len());
             }
             for x in &mut value.operands {
                 *x = slots[*x as usize];
@@ -304,7 +303,7 @@ fn split_dims(kernel: &LoopKernel, dims: &[Dim]) -> Option<LoopKernel> {
     let mut result = kernel.clone();
     result.dims = dims.iter().map(|d| Dim { reduced: false, ..*d }).collect();
     for value in &mut result.values {
-        if let KernelOp::Load(_, index) | KernelOp::Iota(index) = &mut value.op {
+        if let Some(index) = value.op.affine_mut() {
             split(index);
         }
     }
@@ -326,7 +325,7 @@ pub(super) fn drop_unit_dims(mut kernel: LoopKernel) -> LoopKernel {
         index.strides = strides;
     };
     for value in &mut kernel.values {
-        if let KernelOp::Load(_, index) | KernelOp::Iota(index) = &mut value.op {
+        if let Some(index) = value.op.affine_mut() {
             squeeze(index);
         }
     }
@@ -345,15 +344,12 @@ fn merge_dims(kernel: &mut LoopKernel) {
         let is_contiguous = |index: &Affine| index.strides[d] == index.strides[d + 1] * inner.extent as isize;
         let same_kind = kernel.dims[d].reduced == inner.reduced
             && (!inner.reduced || Order::of(&kernel.dims).can_merge(d, inner.extent));
-        let indices = kernel.values.iter().filter_map(|v| match &v.op {
-            KernelOp::Load(_, index) | KernelOp::Iota(index) => Some(index),
-            KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
-        });
+        let indices = kernel.values.iter().filter_map(|v| v.op.affine());
         if same_kind && indices.chain(kernel.stores.iter().map(|s| &s.index)).all(is_contiguous) {
             kernel.dims[d].extent *= inner.extent;
             kernel.dims.remove(d + 1);
             for value in &mut kernel.values {
-                if let KernelOp::Load(_, index) | KernelOp::Iota(index) = &mut value.op {
+                if let Some(index) = value.op.affine_mut() {
                     index.strides.remove(d);
                 }
             }

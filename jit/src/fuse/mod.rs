@@ -10,6 +10,7 @@
 
 mod build;
 mod canonicalise;
+mod gather;
 mod index;
 mod kernel;
 mod materialise;
@@ -17,7 +18,7 @@ mod merge;
 mod normalise;
 mod reductions;
 
-pub use index::Affine;
+pub use index::{Affine, Index};
 pub use kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };

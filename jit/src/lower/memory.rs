@@ -285,7 +285,7 @@ fn can_alias(kernels: &Kernels, b: BufferId, p: BufferId, liveness: &Liveness) -
         if kernel.varies_inside(&store.index) && !kernel.is_one_sweep() {
             return false;
         }
-        kernel.loads().all(|(buffer, index)| buffer != p || *index == store.index)
+        kernel.loads().all(|(buffer, index)| buffer != p || index == Some(&store.index))
     })
 }
 

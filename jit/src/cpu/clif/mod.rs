@@ -255,9 +255,14 @@ impl Emitter<'_, '_> {
     }
 
     fn load(&mut self, arg: usize, index: &Affine, dtype: DType, width: usize, vector: Option<usize>) -> Value {
-        let size = dtype.size();
-        let (address, offset) = self.address(arg, index, size);
+        let (address, offset) = self.address(arg, index, dtype.size());
         let stride = vector.map_or(0, |dim| index.strides[dim]);
+        self.load_at((address, offset), stride, dtype, width)
+    }
+
+    /// Elements that lie `stride` apart, from an address on.
+    fn load_at(&mut self, (address, offset): (Value, i32), stride: isize, dtype: DType, width: usize) -> Value {
+        let size = dtype.size();
         let flags = memory();
         if width == 1 || stride == 0 {
             let x = self.load_one(address, offset, dtype);
@@ -290,6 +295,33 @@ impl Emitter<'_, '_> {
             })
             .collect();
         self.gather(&lanes, ty)
+    }
+
+    /// Elements that lie `by` (i32, of each lane) behind a place in a table; `uniform` tells that it is the same for all.
+    fn load_by(&mut self, input: &Input, by: Value, uniform: bool, width: usize, vector: Option<usize>) -> Value {
+        let Input::Table { arg, index, dtype } = input else { unreachable!("a gather reads a table") };
+        let size = dtype.size() as i64;
+        let (address, offset) = self.address(*arg, index, dtype.size());
+        let stride = vector.map_or(0, |dim| index.strides[dim]);
+        let behind = |e: &mut Self, by: Value, more: i64| {
+            let by = e.builder.ins().sextend(types::I64, by);
+            let bytes = e.builder.ins().imul_imm_s(by, size);
+            let place = e.builder.ins().iadd(address, bytes);
+            if more == 0 { place } else { e.builder.ins().iadd_imm_s(place, more) }
+        };
+        if width == 1 || uniform {
+            let by = if width == 1 { by } else { self.builder.ins().extractlane(by, 0) };
+            let place = behind(self, by, 0);
+            return self.load_at((place, offset), stride, *dtype, width);
+        }
+        let lanes: SmallVec<[Value; LANES]> = (0..width)
+            .map(|lane| {
+                let by = self.builder.ins().extractlane(by, lane as u8);
+                let place = behind(self, by, (lane as isize * stride) as i64 * size);
+                self.load_one(place, offset, *dtype)
+            })
+            .collect();
+        self.gather(&lanes, LaneType::of(*dtype))
     }
 
     fn load_one(&mut self, address: Value, offset: i32, dtype: DType) -> Value {
@@ -382,8 +414,13 @@ impl Emitter<'_, '_> {
     fn block(&mut self, block: &Block, width: usize, vector: Option<usize>) {
         let roots: SmallVec<[LaneId; 8]> = block.effects.iter().map(Effect::value).collect();
         let inputs = block.inputs.clone();
-        let values = self.program(&block.program, &roots, width, &mut |e, n| match &inputs[n as usize] {
+        let uniform = self.uniform(block, width, vector);
+        let values = self.program(&block.program, &roots, width, &mut |e, n, by| match &inputs[n as usize] {
             Input::Load { arg, index, dtype } => e.load(*arg, index, *dtype, width, vector),
+            table @ Input::Table { .. } => {
+                let (lane, by) = by.expect("a table is read by a gather");
+                e.load_by(table, by, uniform[lane.index()], width, vector)
+            }
             Input::Iota(index) => e.counter(index, width, vector),
             Input::Row(row, ty) => {
                 let (x, lanes) = e.rows[row];
@@ -399,6 +436,19 @@ impl Emitter<'_, '_> {
                 }
             }
         }
+    }
+
+    /// For each value of a block that gathers whether all lanes have one value.
+    fn uniform(&self, block: &Block, width: usize, vector: Option<usize>) -> Vec<bool> {
+        if !block.program.insts.iter().any(|inst| matches!(inst.op, LaneOp::Gather(..))) {
+            return vec![];
+        }
+        block.program.uniform(|n| match &block.inputs[n as usize] {
+            Input::Load { index, .. } | Input::Table { index, .. } | Input::Iota(index) => {
+                vector.is_none_or(|dim| index.strides[dim] == 0)
+            }
+            Input::Row(row, _) => width == 1 || self.rows.get(row).is_some_and(|(_, lanes)| *lanes == 1),
+        })
     }
 
     /// An index as i32 lanes.
@@ -473,7 +523,7 @@ impl Emitter<'_, '_> {
         let mut program = LaneProgram::new();
         let args = [program.input(0, a.lane_type()), program.input(1, a.lane_type())];
         let root = from_op::accumulate(&mut program, a.op, a.dtype, args[0], args[1]);
-        self.program(&program, &[root], width, &mut |_, n| [old, x][n as usize])[0]
+        self.program(&program, &[root], width, &mut |_, n, _| [old, x][n as usize])[0]
     }
 
     fn combine(&mut self, accumulator: usize, row: RowId, width: usize) {
@@ -512,13 +562,13 @@ impl Emitter<'_, '_> {
 
     // ---- lane programs
 
-    /// Emits what `roots` need of a program; `input` gives its inputs.
+    /// Emits what `roots` need of a program; `input` gives its inputs, and what a gather reads by a value.
     fn program(
         &mut self,
         program: &LaneProgram,
         roots: &[LaneId],
         width: usize,
-        input: &mut dyn FnMut(&mut Self, u32) -> Value,
+        input: &mut dyn FnMut(&mut Self, u32, Option<(LaneId, Value)>) -> Value,
     ) -> Vec<Value> {
         let live = program.live(roots);
         let mut values: Vec<Option<Value>> = vec![None; program.insts.len()];
@@ -529,7 +579,8 @@ impl Emitter<'_, '_> {
             let get = |x: LaneId| values[x.index()].expect("operands come earlier and are live");
             let value = match inst.op {
                 LaneOp::Const(bits) => self.constant(inst.ty, bits, width),
-                LaneOp::Input(n) => input(self, n),
+                LaneOp::Input(n) => input(self, n, None),
+                LaneOp::Gather(n, x) => input(self, n, Some((x, get(x)))),
                 LaneOp::Unary(op, x) => self.unary(op, inst.ty, get(x), width),
                 LaneOp::Binary(op, x, y) => self.binary(op, inst.ty, get(x), get(y), program.constant(y), width),
                 LaneOp::Fma(x, y, z) => self.builder.ins().fma(get(x), get(y), get(z)),

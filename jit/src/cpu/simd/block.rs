@@ -59,9 +59,16 @@ impl Emitter<'_> {
     /// Emits straight-line code of the block.
     fn vectors_of(&mut self, block: &Block, straight: &Straight) -> Emitted {
         let mut r = self.registers_for(straight);
+        let uniform = straight.uniform(block, self.vector, self.uniform_rows);
         for i in r.live_positions() {
             let id = LaneId(i as u32);
             match straight.program.insts[i].op {
+                LaneOp::Gather(n, by) => {
+                    let InputSource::Input(n, copy) = straight.inputs[n as usize] else {
+                        unreachable!("a gather reads a table")
+                    };
+                    self.gather(&mut r, id, i, (&block.inputs[n], copy), (by, uniform[by.index()]))?;
+                }
                 LaneOp::Const(bits) if r.bank(id) == 0 => r.home[i] = self.constant_home(&r, id, bits),
                 LaneOp::Input(n) => match straight.inputs[n as usize] {
                     InputSource::Accumulator(part) => r.home[i] = Home::Accumulator(part),
@@ -236,8 +243,33 @@ impl Emitter<'_> {
                     DType::F32 | DType::F64 | DType::I32 | DType::U32 => self.load(register, &access, stride, copy)?,
                 }
             }
+            Input::Table { .. } => unreachable!("a table is read by gathers"),
         }
         r.give(id, register);
+        Ok(())
+    }
+
+    /// Elements that lie `by` behind a place in a table, for the vector numbered `copy`.
+    fn gather(
+        &mut self,
+        r: &mut Registers,
+        id: LaneId,
+        at: usize,
+        (input, copy): (&Input, usize),
+        (by, uniform): (LaneId, bool),
+    ) -> Emitted {
+        let access = Access::of_input(input).expect("a table has a pointer");
+        let stride = self.vector.map_or(0, |dim| access.index.strides[dim]);
+        let offsets = self.register(r, by, &[by])?;
+        // Offsets and elements are in different registers, as the instruction requires.
+        let out = self.new_register(r, 0, &[by])?;
+        if uniform && matches!(stride, 0 | 1) {
+            self.load_behind(out, offsets, &access, stride, copy)?;
+        } else {
+            self.load_apart(out, offsets, &access, stride, copy)?;
+        }
+        r.release(&[by], at);
+        r.give(id, out);
         Ok(())
     }
 
@@ -312,7 +344,7 @@ impl Emitter<'_> {
                 let k = MASK[self.result(r, id, at, &[])?];
                 if bits != 0 { self.assembler.kxnorw(k, k, k) } else { self.assembler.kxorw(k, k, k) }
             }
-            LaneOp::Input(_) => unreachable!("inputs are handled where they are known"),
+            LaneOp::Input(_) | LaneOp::Gather(..) => unreachable!("inputs are handled where they are known"),
             LaneOp::Unary(op, x) => self.unary(r, id, at, op, x),
             LaneOp::Binary(op, x, y) if r.bank(id) == 1 => self.logic(r, id, at, op, x, y),
             LaneOp::Binary(op, x, y) => self.binary(r, id, at, op, x, y),

@@ -9,60 +9,117 @@ use super::{Access, Emitted, Emitter};
 impl Emitter<'_> {
     /// Elements of 32 or 64 bits, `stride` apart.
     pub(super) fn load(&mut self, out: usize, access: &Access, stride: isize, copy: usize) -> Emitted {
-        let live = self.live(copy);
-        let wide = access.size == 8;
         match stride {
             0 => {
                 let base = self.pointer(access)?;
-                match self.width {
-                    Width::Zmm if wide => self.assembler.vbroadcastsd(ZMM[out], qword_ptr(base)),
-                    Width::Zmm => self.assembler.vbroadcastss(ZMM[out], dword_ptr(base)),
-                    Width::Ymm if wide => self.assembler.vbroadcastsd(YMM[out], qword_ptr(base)),
-                    Width::Ymm => self.assembler.vbroadcastss(YMM[out], dword_ptr(base)),
-                }
+                self.load_one(out, base, access.size)
             }
             1 => {
-                let at = self.side_by_side(access, copy)?;
-                if live == self.lanes {
-                    return match self.lanes * access.size {
-                        64 => self.assembler.vmovups(ZMM[out], zmmword_ptr(at)),
-                        32 => self.assembler.vmovups(YMM[out], ymmword_ptr(at)),
-                        _ => self.assembler.vmovups(XMM[out], xmmword_ptr(at)),
-                    };
-                }
-                match self.width {
-                    Width::Zmm if wide => self.assembler.vmovupd(ZMM[out].k1().z(), zmmword_ptr(at)),
-                    Width::Zmm => self.assembler.vmovups(ZMM[out].k1().z(), zmmword_ptr(at)),
-                    Width::Ymm => {
-                        let first = self.first_in_spare(live, access.size)?;
-                        self.assembler.vmaskmovps(YMM[out], first, ymmword_ptr(at))
-                    }
-                }
+                let base = self.pointer(access)?;
+                self.load_side_by_side(out, base, access, copy)
             }
             _ => {
                 let steps = self.apart(access, stride, copy)?;
-                // Lanes that do not count are nothing.
-                simd!(self, vxorps, out, out, out);
-                match self.width {
-                    Width::Zmm => {
-                        self.count_in_k7(live)?;
-                        if wide {
-                            self.assembler.vgatherdpd(ZMM[out].k7(), zmmword_ptr(rdx + YMM[steps]))
-                        } else {
-                            self.assembler.vgatherdps(ZMM[out].k7(), zmmword_ptr(rdx + ZMM[steps]))
-                        }
-                    }
-                    Width::Ymm => {
-                        let first = self.first_in_spare(live, access.size)?;
-                        if wide {
-                            self.assembler.vgatherdpd_3(YMM[out], ptr(rdx + XMM[steps]), first)
-                        } else {
-                            self.assembler.vgatherdps_3(YMM[out], ptr(rdx + YMM[steps]), first)
-                        }
-                    }
+                self.load_from_rdx(out, steps, 1, access.size, copy)
+            }
+        }
+    }
+
+    /// An element, in all lanes.
+    fn load_one(&mut self, out: usize, base: AsmRegister64, size: usize) -> Emitted {
+        let wide = size == 8;
+        match self.width {
+            Width::Zmm if wide => self.assembler.vbroadcastsd(ZMM[out], qword_ptr(base)),
+            Width::Zmm => self.assembler.vbroadcastss(ZMM[out], dword_ptr(base)),
+            Width::Ymm if wide => self.assembler.vbroadcastsd(YMM[out], qword_ptr(base)),
+            Width::Ymm => self.assembler.vbroadcastss(YMM[out], dword_ptr(base)),
+        }
+    }
+
+    /// Elements side by side, where `base` points to that of counter 0.
+    fn load_side_by_side(&mut self, out: usize, base: AsmRegister64, access: &Access, copy: usize) -> Emitted {
+        let live = self.live(copy);
+        let at = base + r15 * access.size as i32 + self.first_byte(access, 1, copy);
+        if live == self.lanes {
+            return match self.lanes * access.size {
+                64 => self.assembler.vmovups(ZMM[out], zmmword_ptr(at)),
+                32 => self.assembler.vmovups(YMM[out], ymmword_ptr(at)),
+                _ => self.assembler.vmovups(XMM[out], xmmword_ptr(at)),
+            };
+        }
+        match self.width {
+            Width::Zmm if access.size == 8 => self.assembler.vmovupd(ZMM[out].k1().z(), zmmword_ptr(at)),
+            Width::Zmm => self.assembler.vmovups(ZMM[out].k1().z(), zmmword_ptr(at)),
+            Width::Ymm => {
+                let first = self.first_in_spare(live, access.size)?;
+                self.assembler.vmaskmovps(YMM[out], first, ymmword_ptr(at))
+            }
+        }
+    }
+
+    /// Elements at the offsets in register `steps`, in units of `scale` bytes, from `rdx` on.
+    fn load_from_rdx(&mut self, out: usize, steps: usize, scale: i32, size: usize, copy: usize) -> Emitted {
+        let live = self.live(copy);
+        let wide = size == 8;
+        // Lanes that do not count are nothing.
+        simd!(self, vxorps, out, out, out);
+        match self.width {
+            Width::Zmm => {
+                self.count_in_k7(live)?;
+                if wide {
+                    self.assembler.vgatherdpd(ZMM[out].k7(), zmmword_ptr(rdx + YMM[steps] * scale))
+                } else {
+                    self.assembler.vgatherdps(ZMM[out].k7(), zmmword_ptr(rdx + ZMM[steps] * scale))
+                }
+            }
+            Width::Ymm => {
+                let first = self.first_in_spare(live, size)?;
+                if wide {
+                    self.assembler.vgatherdpd_3(YMM[out], ptr(rdx + XMM[steps] * scale), first)
+                } else {
+                    self.assembler.vgatherdps_3(YMM[out], ptr(rdx + YMM[steps] * scale), first)
                 }
             }
         }
+    }
+
+    /// Elements that lie an offset behind those of an access, `stride` (0 or 1) apart; all lanes of register `offsets`
+    /// have the same.
+    pub(super) fn load_behind(
+        &mut self,
+        out: usize,
+        offsets: usize,
+        access: &Access,
+        stride: isize,
+        copy: usize,
+    ) -> Emitted {
+        let base = self.pointer(access)?;
+        self.assembler.vmovd(edx, XMM[offsets])?;
+        self.assembler.movsxd(rdx, edx)?;
+        self.assembler.lea(rdx, ptr(base + rdx * access.size as i32))?;
+        match stride {
+            0 => self.load_one(out, rdx, access.size),
+            _ => self.load_side_by_side(out, rdx, access, copy),
+        }
+    }
+
+    /// Elements that lie an offset behind those of an access, which are `stride` apart; each lane has its own.
+    pub(super) fn load_apart(
+        &mut self,
+        out: usize,
+        offsets: usize,
+        access: &Access,
+        stride: isize,
+        copy: usize,
+    ) -> Emitted {
+        self.first_apart(access, stride, copy)?;
+        let mut steps = offsets;
+        if stride != 0 {
+            let lanes = self.steps(stride as i32);
+            steps = self.spare(1);
+            with!(self, vpaddd, steps, offsets; lanes);
+        }
+        self.load_from_rdx(out, steps, access.size as i32, access.size, copy)
     }
 
     /// The opposite.

@@ -6,7 +6,8 @@
 //! lanes have 64. Kernels with integer division are left to Cranelift ([`emit`] says so with `None`).
 //!
 //! How it is done: the loops have constant bounds, so every access has a pointer that is moved by constants as the
-//! loops go round, and no index is ever computed (`nest`). The vectorised dimension is counted in `r15`, which addresses
+//! loops go round, and the affine part of an index is never computed (`nest`). What a gather adds to it is a lane value:
+//! where all lanes have the same, it is added to the pointer, and the elements are loaded as any others. The vectorised dimension is counted in `r15`, which addresses
 //! all accesses along it. Values that are computed once per row lie in the frame with all lanes equal (or one row per
 //! lane). A vector has as many lanes as there is room for the widest in the kernel; narrower ones lie in its low part.
 //! Where the partial results of a reduction take several registers, so many vectors are computed in one round, each for
@@ -116,7 +117,9 @@ fn supported(body: &[Stmt], vector: Option<usize>) -> bool {
             outer.1.saturating_mul(inner.1) <= MOST_ITERATIONS && supported(body, vector)
         }
         Stmt::Block(block) => {
-            block.program.insts.iter().all(|inst| has(&block.program, inst)) && reaches(block, vector)
+            block.program.insts.iter().all(|inst| has(&block.program, inst))
+                && reaches(block, vector)
+                && !gathers_bytes(block)
         }
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => true,
     })
@@ -131,6 +134,11 @@ fn reaches(block: &Block, vector: Option<usize>) -> bool {
         let step = vector.map_or(0, |dim| access.index.strides[dim]).saturating_mul(access.size as isize);
         i32::try_from(step.saturating_mul(LANES)).is_ok()
     })
+}
+
+/// Are there elements of a byte at computed places? No instruction loads several of them.
+fn gathers_bytes(block: &Block) -> bool {
+    block.inputs.iter().any(|input| matches!(input, Input::Table { dtype, .. } if dtype.size() == 1))
 }
 
 /// Are there instructions for it? Of 64-bit integers there is what f64 functions are made of.
@@ -193,6 +201,8 @@ struct Emitter<'a> {
     vector: Option<usize>,
     copies: usize,
     last: usize,
+    /// Have values that are computed once per row one value in all lanes? Or is each lane a row?
+    uniform_rows: bool,
     /// Spill slots in the frame, and how many this run has used.
     room: usize,
     spills: usize,
@@ -271,6 +281,7 @@ impl<'a> Emitter<'a> {
             vector: None,
             copies: 1,
             last: lanes,
+            uniform_rows: !has_rows(&loops.body, false),
             room,
             spills: 0,
             calls: vec![],
@@ -614,7 +625,7 @@ fn collect(stmts: &[Stmt], accesses: &mut Vec<Access>) {
 impl Access {
     fn of_input(input: &Input) -> Option<Access> {
         match input {
-            Input::Load { arg, index, dtype } => {
+            Input::Load { arg, index, dtype } | Input::Table { arg, index, dtype } => {
                 Some(Access { arg: Some(*arg), index: index.clone(), size: dtype.size() })
             }
             Input::Iota(index) => Some(Access { arg: None, index: index.clone(), size: 1 }),
@@ -630,6 +641,17 @@ impl Access {
             Effect::Accumulate { .. } | Effect::Row { .. } => None,
         }
     }
+}
+
+/// Are values computed once per row inside of a vectorised loop?
+fn has_rows(stmts: &[Stmt], vectorised: bool) -> bool {
+    stmts.iter().any(|stmt| match stmt {
+        Stmt::For { vector, body, .. } => has_rows(body, vectorised || *vector),
+        Stmt::Collapsed { body, .. } => has_rows(body, vectorised),
+        Stmt::Block(block) => vectorised && rows_of(block) > 0,
+        Stmt::Combine { .. } => vectorised,
+        Stmt::Init(_) | Stmt::Transpose(_) => false,
+    })
 }
 
 /// How many arguments the code takes: pointers, scratch, the part of the divided loop.

@@ -23,7 +23,7 @@ use std::fmt;
 
 use crate::fuse::{Affine, BufferId};
 use crate::graph::ReduceOp;
-use crate::lower::lane::{LaneId, LaneOp, LaneProgram, LaneType};
+use crate::lower::lane::{LaneId, LaneInst, LaneOp, LaneProgram, LaneType};
 use crate::types::DType;
 
 pub use crate::fuse::PARTIALS;
@@ -169,6 +169,15 @@ pub enum Input {
         /// Its type.
         dtype: DType,
     },
+    /// The place in an argument that a [`LaneOp::Gather`] counts from.
+    Table {
+        /// The argument.
+        arg: usize,
+        /// The element.
+        index: Affine,
+        /// Its type.
+        dtype: DType,
+    },
     /// An index as an i32.
     Iota(Affine),
     /// A loop-invariant value.
@@ -239,7 +248,9 @@ impl Loops {
                         let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
                         let live = block.program.live(&roots).iter().filter(|live| **live).count();
                         let strided = block.inputs.iter().filter(|input| input.is_strided(vector)).count();
-                        live + block.effects.len() + PARTIALS * strided
+                        let is_gather = |inst: &LaneInst| matches!(inst.op, LaneOp::Gather(..));
+                        let gathers = block.program.insts.iter().filter(|inst| is_gather(inst)).count();
+                        live + block.effects.len() + PARTIALS * (strided + gathers)
                     }
                     Stmt::Init(_) => 1,
                     Stmt::Combine { .. } => 10,
@@ -266,7 +277,7 @@ impl Input {
     fn is_strided(&self, vector: Option<usize>) -> bool {
         match self {
             Input::Load { index, .. } => vector.is_some_and(|dim| !matches!(index.strides[dim], 0 | 1)),
-            Input::Iota(_) | Input::Row(..) => false,
+            Input::Table { .. } | Input::Iota(_) | Input::Row(..) => false,
         }
     }
 }
@@ -319,6 +330,7 @@ fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Resu
             },
             LaneOp::Input(n) => match &block.inputs[n as usize] {
                 Input::Load { arg, index, dtype } => format!("load {dtype} arg{arg}[{index}]"),
+                Input::Table { arg, .. } => format!("table arg{arg}"),
                 Input::Iota(index) => format!("iota {index}"),
                 Input::Row(row, _) => format!("r{row}"),
             },
@@ -328,6 +340,12 @@ fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Resu
             LaneOp::Compare(op, x, y) => format!("{op:?} v{} v{}", x.0, y.0),
             LaneOp::Select(c, x, y) => format!("Select v{} v{} v{}", c.0, x.0, y.0),
             LaneOp::Convert(op, x) => format!("{op:?} v{}", x.0),
+            LaneOp::Gather(n, x) => match &block.inputs[n as usize] {
+                Input::Load { arg, index, dtype } | Input::Table { arg, index, dtype } => {
+                    format!("load {dtype} arg{arg}[{index} + v{}]", x.0)
+                }
+                Input::Iota(_) | Input::Row(..) => unreachable!("a gather reads a table"),
+            },
             LaneOp::Rare(function, [c, x, y, z]) => {
                 format!("{function:?} v{} v{} where v{} else v{}", x.0, y.0, c.0, z.0)
             }

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use super::pack::pack;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, RowId, Stmt};
-use crate::fuse::{Affine, BufferId, KernelOp, LoopKernel, Order, Slot};
+use crate::fuse::{Affine, BufferId, Index, KernelOp, LoopKernel, Order, Slot};
 use crate::lower::lane::{LaneId, LaneOp, LaneProgram, LaneType, from_op};
 use crate::types::{DType, product};
 
@@ -78,7 +78,7 @@ impl LoopNest {
     /// Whether a load is contiguous along `rows` and strided along vectors.
     fn has_strided_loads(&self, kernel: &LoopKernel, rows: usize) -> bool {
         let is_strided = |index: &Affine| self.vector.is_some_and(|vector| index.strides[vector] > 1);
-        kernel.loads().any(|(_, index)| index.strides[rows] == 1 && is_strided(index))
+        kernel.loads().filter_map(|(_, index)| index).any(|index| index.strides[rows] == 1 && is_strided(index))
     }
 
     /// The parallel loop: the first outer loop that is long, or else the loop with the most chunks.
@@ -138,7 +138,9 @@ impl<'a> Scheduler<'a> {
         for value in &kernel.values {
             let last = value.operands.iter().map(|&x| ready[x as usize]).max().unwrap_or(0);
             let (is_varying, at) = match &value.op {
-                KernelOp::Load(_, index) | KernelOp::Iota(index) => (changes(index), 0),
+                KernelOp::Load(_, Index { base: index, .. }) | KernelOp::Iota(index) => {
+                    (changes(index) || value.operands.iter().any(|&x| varying[x as usize]), last)
+                }
                 KernelOp::Literal(_) => (false, 0),
                 KernelOp::Apply(..) => (value.operands.iter().any(|&x| varying[x as usize]), last),
                 KernelOp::Reduce(_) => (false, last + 1),
@@ -435,6 +437,8 @@ impl<'a> Scheduler<'a> {
             fixed.push(match inst.op {
                 LaneOp::Const(_) => true,
                 LaneOp::Input(n) => matches!(block.inputs[n as usize], Input::Row(..)),
+                // The place that it counts from may vary.
+                LaneOp::Gather(..) => false,
                 _ => inst.op.operands().iter().all(|x| fixed[x.index()]),
             });
         }
@@ -512,9 +516,23 @@ impl<'a> Scheduler<'a> {
             block.input(Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype: value.dtype }, ty)
         } else {
             match &value.op {
-                KernelOp::Load(buffer, index) => {
-                    let input = Input::Load { arg: self.arg(*buffer), index: index.clone(), dtype: value.dtype };
-                    block.input(input, ty)
+                KernelOp::Load(buffer, Index { base, by }) => {
+                    let (arg, index, dtype) = (self.arg(*buffer), base.clone(), value.dtype);
+                    if by.is_empty() {
+                        block.input(Input::Load { arg, index, dtype }, ty)
+                    } else {
+                        let mut offset = None;
+                        for (&x, &stride) in value.operands.iter().zip(by) {
+                            let x = self.lane(block, x);
+                            let p = &mut block.program;
+                            let stride = p.i32(stride as i32);
+                            let term = if p.constant(stride) == Some(1) { x } else { p.mul(x, stride) };
+                            offset = Some(offset.map_or(term, |sum| p.add(sum, term)));
+                        }
+                        let table = block.number(Input::Table { arg, index, dtype });
+                        let offset = offset.expect("an index with computed values");
+                        block.program.push(LaneOp::Gather(table, offset), ty)
+                    }
                 }
                 KernelOp::Iota(index) => block.input(Input::Iota(index.clone()), ty),
                 KernelOp::Literal(literal) => from_op::literal(&mut block.program, *literal),
@@ -547,11 +565,18 @@ impl BlockBuilder {
     }
 
     fn input(&mut self, input: Input, ty: LaneType) -> LaneId {
-        let n = self.inputs.iter().position(|i| *i == input).unwrap_or_else(|| {
+        let n = self.number(input);
+        self.program.input(n, ty)
+    }
+
+    /// The number of an input.
+    fn number(&mut self, input: Input) -> u32 {
+        let known = self.inputs.iter().position(|i| *i == input);
+        let n = known.unwrap_or_else(|| {
             self.inputs.push(input);
             self.inputs.len() - 1
         });
-        self.program.input(n as u32, ty)
+        n as u32
     }
 
     fn finish(self) -> Block {

@@ -8,7 +8,7 @@
 use smallvec::SmallVec;
 
 use super::{BARRIER, CACHE_TRANSFER, MIN_PARALLEL, Parallelism, Tiles, Work};
-use crate::fuse::{BufferId, Kernel, Kernels};
+use crate::fuse::{Affine, BufferId, Kernel, Kernels};
 
 /// The most kernels in a group. The kernels that wait for its end, and the memory that it holds, grow with its length.
 const LONGEST: usize = 8;
@@ -55,7 +55,10 @@ impl Tiling {
                 if !kernel.stores.iter().all(|s| is_tiled(s.buffer, s.index.offset, &s.index.strides)) {
                     return None;
                 }
-                broadcast.extend(kernel.loads().filter(|(b, i)| !is_tiled(*b, i.offset, &i.strides)).map(|(b, _)| b));
+                let is_broadcast = |(b, index): &(BufferId, Option<&Affine>)| {
+                    index.is_none_or(|index| !is_tiled(*b, index.offset, &index.strides))
+                };
+                broadcast.extend(kernel.loads().filter(is_broadcast).map(|(b, _)| b));
                 (extents[0].is_multiple_of(grain).then_some(extents[0] / grain)?, usize::MAX)
             }
             Kernel::Gemm(g) => {
