@@ -4,6 +4,7 @@ mod arithmetic;
 mod calls;
 mod common;
 mod draws;
+mod indexing;
 mod large;
 mod long;
 mod ownership;

@@ -8,7 +8,7 @@ use fulgurite::{
 };
 
 use crate::case::Params;
-use crate::{edge, models, steps};
+use crate::{edge, indexing, models, steps};
 
 /// What computes an op: a function of the inputs, which is compiled as a whole.
 #[derive(Clone, Copy)]
@@ -41,7 +41,7 @@ impl Op {
 
 /// The op called `name`.
 pub(crate) fn find(name: &str) -> Option<Op> {
-    let tables = [OPS, edge::OPS, models::OPS, steps::OPS];
+    let tables = [OPS, edge::OPS, indexing::OPS, models::OPS, steps::OPS];
     tables.into_iter().flatten().find(|(op, _)| *op == name).map(|&(_, op)| op)
 }
 

@@ -133,15 +133,21 @@ impl Tensor {
     pub fn take_with(&self, indices: &Tensor, axis: isize, mode: IndexMode) -> Self {
         let Some(axis) = resolve(axis, self.rank()) else { return self.no_axis("take", axis, Location::caller()) };
         let Some(indices) = indices.as_indices() else { return self.no_indices("take", indices) };
+        let indices = match mode {
+            IndexMode::Fill | IndexMode::FillWith(_) => indices.from_the_end(self.shape()[axis]),
+            IndexMode::Clip | IndexMode::Wrap | IndexMode::PromiseInBounds => indices,
+        };
+        self.take_at(&indices, axis, mode)
+    }
+
+    /// [`Tensor::take_with`] where no index counts from the end.
+    #[track_caller]
+    fn take_at(&self, indices: &Tensor, axis: usize, mode: IndexMode) -> Self {
         let extent = self.shape()[axis];
         if extent == 0 && indices.elements() > 0 {
             let why = format!("takes {} elements along the empty axis {axis} of {}", indices.elements(), self.ty());
             return self.reject("take", why, Location::caller());
         }
-        let indices = match mode {
-            IndexMode::Fill | IndexMode::FillWith(_) => indices.from_the_end(extent),
-            IndexMode::Clip | IndexMode::Wrap | IndexMode::PromiseInBounds => indices,
-        };
         let mut shape = Shape::from_slice(indices.shape());
         shape.push(1);
         let mut sizes = self.ty().shape.clone();
@@ -400,7 +406,7 @@ impl At<'_> {
     #[track_caller]
     pub fn get(self) -> Tensor {
         match self.indices() {
-            Ok(index) => self.x.take_with(&index, 0, self.mode.unwrap_or(IndexMode::Clip)),
+            Ok(index) => self.x.take_at(&index, 0, self.mode.unwrap_or(IndexMode::Clip)),
             Err(bad) => bad,
         }
     }
