@@ -5,10 +5,9 @@ mod common;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fulgurite::compiler::array::allocations;
-use fulgurite::compiler::cpu::{Isa, Parallelism, Target, compile};
+use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::fuse::Kernel;
-use fulgurite::compiler::lower::memory::plan;
-use fulgurite::compiler::lower::parallel::Phase;
+use fulgurite::compiler::lower::lower as lower_kernels;
 use fulgurite::prelude::*;
 use fulgurite::{Lowered, lower};
 use fulgurite_benches::{Run, WORKLOADS};
@@ -138,14 +137,13 @@ fn kernels_of_the_workloads() -> Result<()> {
                 Kernel::Gemm(_) => gemms += 1,
             }
         }
-        let phase = Phase::serial(0..kernels.kernels.len());
         let donated = vec![false; kernels.params.len()];
-        let arena = plan(&kernels, &donated, &[phase]).arena;
+        let target = |threads| Target { isa: Isa::Portable, threads, parallelism: Parallelism::Auto };
+        let arena = lower_kernels(kernels.clone(), &donated, target(1).into())?.plan.arena;
         let name = workload.name;
         text += &format!("{name}: {loops} loops, {gemms} gemms, {stores} stores, {values} values; ");
         text += &format!("{bytes} moved, {operations} operations, {arena} in the arena; ");
-        let target = Target { isa: Isa::Portable, threads: 2, parallelism: Parallelism::Auto };
-        let phases = &compile(kernels, &donated, target)?.phases;
+        let phases = lower_kernels(kernels, &donated, target(2).into())?.phases;
         let tiled = phases.iter().flat_map(|phase| &phase.groups).filter(|group| group.tiles.is_some()).count();
         text += &format!("{} phases, {tiled} tiled groups on two threads\n", phases.len());
     }

@@ -3,6 +3,7 @@
 use fulgurite::compiler::cpu::{Isa, Target, list};
 use fulgurite::compiler::fuse::fuse;
 use fulgurite::compiler::interp::interpret;
+use fulgurite::compiler::lower::lower as lower_kernels;
 use fulgurite::compiler::opt::optimise;
 use fulgurite::runtime::Program;
 use fulgurite::{Result, Tensor, lower};
@@ -23,10 +24,10 @@ fn a_frame_of_several_pages_touches_each() -> Result<()> {
     let input = x.into_array()?;
     let want = interpret(&graph, std::slice::from_ref(&input))?;
     for &isa in Isa::available() {
-        let listings = list(&fuse(&optimise(&graph)?), isa)?;
+        let target = Target { isa, ..Target::one_thread() };
+        let listings = list(&lower_kernels(fuse(&optimise(&graph)?), &[false], target.into())?)?;
         let pages = listings.iter().map(|kernel| kernel.asm.matches("sub rsp,1000h").count()).max();
         assert!(pages >= Some(1) || isa == Isa::Portable, "{isa:?}: {pages:?} pages");
-        let target = Target { isa, ..Target::one_thread() };
         let program = Program::compile_for("many", &graph, &[false], target)?;
         let run = || program.run(vec![input.clone()]);
         let got = std::thread::scope(|scope| {

@@ -43,10 +43,8 @@ fn a_lookup_fuses_with_what_follows_it() -> Result<()> {
     // What the table is computed from is read at the same place.
     let scaled = lower(|(table, ids): (Tensor, Tensor)| (table * 2.0).t().take(&ids, 1), &x)?;
     assert_eq!(scaled.kernels.kernels.len(), 1, "{}", scaled.kernels);
-    let sliced = lower(
-        |(x, at): (Tensor, Tensor)| x.dynamic_slice_in_dim(at.index_in_dim(0, 0).sum(), 10, 0) * 2.0,
-        &x,
-    )?;
+    let sliced =
+        lower(|(x, at): (Tensor, Tensor)| x.dynamic_slice_in_dim(at.index_in_dim(0, 0).sum(), 10, 0) * 2.0, &x)?;
     assert!(sliced.kernels.kernels.len() <= 2, "{}", sliced.kernels);
     Ok(())
 }
@@ -110,7 +108,8 @@ fn no_index_reads_outside_of_memory() -> Result<()> {
             check("dynamic_slice", &inputs, |x| vec![x[0].dynamic_slice(&x[1..3], &[3, 17])])?;
             check("dynamic_update_slice", &inputs, |x| vec![x[0].dynamic_update_slice(&x[3], &x[1..3])])?;
             check("indices from floats", &inputs, |x| {
-                let index = (x[0].slice_in_dim(0, 0..1) * f32::MAX * 4.0 * x[1].convert(DType::F32)).convert(DType::I32);
+                let index =
+                    (x[0].slice_in_dim(0, 0..1) * f32::MAX * 4.0 * x[1].convert(DType::F32)).convert(DType::I32);
                 vec![x[0].take(&index, 0), x[0].at(&index).get()]
             })?;
         }

@@ -6,7 +6,8 @@ mod common;
 use std::hash::{Hash, Hasher};
 
 use fulgurite::Result;
-use fulgurite::compiler::cpu::{Isa, replay};
+use fulgurite::compiler::cpu::{Isa, Parallelism, Target, replay};
+use fulgurite::compiler::lower::lower;
 use fulgurite_benches::WORKLOADS;
 
 #[test]
@@ -15,7 +16,9 @@ fn the_code_of_every_kernel() -> Result<()> {
     for workload in WORKLOADS {
         let kernels = (workload.lower)()?.kernels;
         for isa in [Isa::Avx512, Isa::Avx2, Isa::Portable] {
-            let replayed = replay(&kernels, isa)?;
+            let target = Target { isa, threads: 1, parallelism: Parallelism::Auto };
+            let donated = vec![false; kernels.params.len()];
+            let replayed = replay(&lower(kernels.clone(), &donated, target.into())?)?;
             let hashes = replayed.iter().map(|code| {
                 let mut hasher = fnv::FnvHasher::default();
                 code.hash(&mut hasher);

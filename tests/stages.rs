@@ -11,13 +11,15 @@ fn f(x: &Tensor) -> Tensor {
 }
 
 fn stages(title: &str, lowered: &Lowered) -> String {
-    let Lowered { graph, optimised, kernels, listing } = lowered;
+    let Lowered { graph, optimised, kernels, module, listing } = lowered;
     let mut text = format!("==== {title}\n\n-- graph\n{graph}\n-- optimised graph\n{optimised}\n-- kernels\n{kernels}");
     for kernel in listing {
         text += &format!("\n-- {}: loops\n{}", kernel.name, kernel.loops);
         assert!(!kernel.clif.is_empty() && !kernel.asm.is_empty(), "{title}: {} has code", kernel.name);
     }
-    text + "\n"
+    // Where a sum adds and what lies where does not depend on the machine.
+    let phases: Vec<String> = module.phases.iter().map(ToString::to_string).collect();
+    text + &format!("\n-- phases\n{}\n-- memory\n{}\n", phases.join("\n"), module.plan)
 }
 
 #[test]

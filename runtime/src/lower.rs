@@ -7,6 +7,7 @@ use std::fmt;
 use fulgurite_jit::cpu;
 use fulgurite_jit::fuse::{Kernels, fuse};
 use fulgurite_jit::graph::Graph;
+use fulgurite_jit::lower::{self, Module};
 use fulgurite_jit::opt::optimise;
 use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::trace_call;
@@ -20,6 +21,8 @@ pub struct Lowered {
     pub optimised: Graph,
     /// Fused.
     pub kernels: Kernels,
+    /// Lowered for one thread of this machine.
+    pub module: Module,
     /// The loops, Cranelift's code and the machine code of each kernel.
     pub listing: Vec<cpu::Listing>,
 }
@@ -35,8 +38,10 @@ pub fn lower<A: Tree, R: Output>(f: impl Fn(A) -> R, args: &A) -> Result<Lowered
         let graph = traced.graph;
         let optimised = optimise(&graph)?;
         let kernels = fuse(&optimised);
-        let listing = cpu::list(&kernels, cpu::Isa::detect())?;
-        Ok(Lowered { graph, optimised, kernels, listing })
+        let donated = vec![false; kernels.params.len()];
+        let module = lower::lower(kernels.clone(), &donated, cpu::Target::one_thread().into())?;
+        let listing = cpu::list(&module)?;
+        Ok(Lowered { graph, optimised, kernels, module, listing })
     })
 }
 

@@ -64,7 +64,7 @@ impl Profile {
         }
         let micros = |d: Duration| d.as_secs_f64() * 1e6 / f64::from(CALLS / 2);
         let mut lines = String::new();
-        for (k, (kernel, &sum)) in code.kernels.kernels.iter().zip(&self.kernels).enumerate() {
+        for (k, (kernel, &sum)) in code.module().kernels.kernels.iter().zip(&self.kernels).enumerate() {
             lines += &format!("k{k:<4} {:9.2} us  {}\n", micros(sum), title(kernel));
         }
         lines += &format!("{:<5} {:9.2} us", "all", micros(self.kernels.iter().sum()));
@@ -73,12 +73,12 @@ impl Profile {
             return;
         }
         let mut lines = String::new();
-        for (phase, &sum) in code.phases.iter().zip(&self.phases) {
+        for (phase, &sum) in code.module().phases.iter().zip(&self.phases) {
             let serial: Duration = self.kernels[phase.kernels()].iter().sum();
             lines += &format!("{:9.2} us, {:9.2} one by one  {phase}\n", micros(sum), micros(serial));
         }
         lines += &format!("{:9.2} us in all", micros(self.phases.iter().sum()));
-        dump(Stage::Time, &format!("{name}: time per phase, on {} threads", code.parts.len()), &lines);
+        dump(Stage::Time, &format!("{name}: time per phase, on {} threads", code.module().ranges.len()), &lines);
     }
 }
 

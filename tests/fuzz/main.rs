@@ -26,6 +26,7 @@ use fulgurite::compiler::cpu::{self, Isa, Parallelism, Target};
 use fulgurite::compiler::fuse::{Output, fuse};
 use fulgurite::compiler::graph::Graph;
 use fulgurite::compiler::interp::{interpret, interpret_each};
+use fulgurite::compiler::lower::lower;
 use fulgurite::compiler::lower::memory::Location;
 use fulgurite::compiler::opt::optimise;
 use fulgurite::compiler::trace::inline;
@@ -200,18 +201,18 @@ fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
 /// The results of a graph, compiled as it stands, in memory that holds anything.
 fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     let target = Target { isa: Isa::Portable, ..Target::one_thread() };
-    let code = cpu::compile(fuse(graph), &vec![false; inputs.len()], target)?;
+    let code = cpu::compile(lower(fuse(graph), &vec![false; inputs.len()], target.into())?)?;
     let anything = |bytes: usize| {
         let mut buffer = Buffer::zeroed(bytes, || "the fuzzer".into()).expect("small");
         buffer.bytes_mut().fill(0x5a);
         buffer
     };
-    let outputs = &code.kernels.outputs;
+    let outputs = &code.module().kernels.outputs;
     let memory: Vec<Buffer> = graph.outputs.iter().map(|&x| anything(graph.ty(x).bytes())).collect();
     let working = anything(code.memory(1));
     let params: Vec<*mut u8> = inputs.iter().map(|x| x.buffer().start()).collect();
     let results: Vec<*mut u8> = memory.iter().map(Buffer::start).collect();
-    let launch = code.alone(&params, &results, working.start());
+    let launch = code.serial_launch(&params, &results, working.start());
     // SAFETY: inputs and outputs are of the types that the code was compiled for, and the working memory is as large as
     // it says; no input is donated, so only memory of this function is written.
     unsafe { code.entry()(&launch) }
@@ -219,7 +220,7 @@ fn run_as_it_is(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     let result = |output: &Output| match output {
         Output::Param(i, ty) => inputs[*i].reshaped(ty.clone()),
         Output::Constant(array) => array.clone(),
-        Output::Computed(b, ty) => match code.plan.locations[b.index()] {
+        Output::Computed(b, ty) => match code.module().plan.locations[b.index()] {
             // SAFETY: the code has written all of it.
             Location::Output(o) => unsafe { Array::new(ty.clone(), memory[o].clone()) },
             Location::Param(_) | Location::Constant | Location::Arena(_) => {

@@ -1,21 +1,12 @@
-//! The instruction sets that code is made for, and which of them this machine has.
+//! Which instruction sets this machine has.
 
 use std::sync::OnceLock;
 
-/// An instruction set that code is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Isa {
-    /// 512-bit vectors and masks (AVX-512F).
-    Avx512,
-    /// 256-bit vectors and fused multiply-add (AVX2, FMA).
-    Avx2,
-    /// Whatever the target's baseline is.
-    Portable,
-}
+use crate::lower::machine::{Isa, Parallelism, Target};
 
 impl Isa {
-    /// The best that this machine has, or the one of these that the environment variable `FULGURITE_ISA` names: to see
-    /// what others get.
+    /// The best instruction set of this machine, or the one that the environment variable `FULGURITE_ISA` names if this
+    /// machine has it.
     pub fn detect() -> Isa {
         static CHOSEN: OnceLock<Isa> = OnceLock::new();
         *CHOSEN.get_or_init(|| {
@@ -29,16 +20,7 @@ impl Isa {
         })
     }
 
-    /// As `FULGURITE_ISA` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Isa::Avx512 => "avx512",
-            Isa::Avx2 => "avx2",
-            Isa::Portable => "portable",
-        }
-    }
-
-    /// All that this machine has, the best first.
+    /// The instruction sets of this machine, the best first.
     pub fn available() -> &'static [Isa] {
         #[cfg(target_arch = "x86_64")]
         {
@@ -52,13 +34,11 @@ impl Isa {
         }
         &[Isa::Portable]
     }
+}
 
-    /// Bytes in a vector.
-    pub(super) fn vector_bytes(self) -> usize {
-        match self {
-            Isa::Avx512 => 64,
-            Isa::Avx2 => 32,
-            Isa::Portable => 16,
-        }
+impl Target {
+    /// One thread on this machine.
+    pub fn one_thread() -> Self {
+        Target { isa: Isa::detect(), threads: 1, parallelism: Parallelism::Auto }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 
-use super::isa::Isa;
 use super::symbol::Symbol;
 use crate::lower::loops::Loops;
+use crate::lower::machine::Isa;
 
 /// No vectors.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
-//! The memory of a program's code: one range of addresses. Functions call each other at 32-bit distances, so all of them
-//! must lie within 2 GiB; mapped one by one, they lie wherever there is a gap, which may be further apart.
+//! The memory of a program's code: one address range. Functions call each other with 32-bit displacements, so all of them
+//! must lie within 2 GiB. Functions that are mapped one by one may lie further apart.
 //!
-//! Finished functions come in, and are kept until all are there; then the range is reserved, as large as they are, and
-//! they are put into it. Only code is emitted: constants lie within their functions.
+//! Comes in: compiled functions, collected until all are known. Goes out: one reservation of their total size, with the
+//! functions defined in it. There is no data section: constants lie within their functions.
 
 use std::io;
 use std::ptr;
@@ -14,20 +14,21 @@ use cranelift_module::{FuncId, Module, ModuleError, ModuleReloc, ModuleResult};
 
 use crate::error::{Error, Result};
 
-/// What functions are aligned to at least.
+/// The minimum alignment of a function.
 const ALIGN: usize = 64;
 
-/// The most that anything is aligned to: the range begins at a page, which has as much on every system.
+/// The maximum alignment of a function: the range begins at a page boundary, and no system has smaller pages.
 const PAGE: usize = 4096;
 
-/// Room at a function's end for calls that go further than an instruction reaches, for each: on ARM64 only.
+/// Bytes of a veneer: at the end of a function, for each call whose displacement an instruction cannot encode. ARM64
+/// only.
 const VENEER: usize = 24;
 
-/// Functions that wait for their place.
+/// Functions that are compiled but not yet defined in the module.
 #[derive(Default)]
 pub(super) struct Pending {
     functions: Vec<Function>,
-    /// Bytes that they take, known to the range as well.
+    /// Upper bound of their size in bytes, shared with the range.
     bytes: Arc<AtomicUsize>,
 }
 
@@ -39,30 +40,30 @@ struct Function {
 }
 
 impl Pending {
-    /// The memory that these functions will be put into.
+    /// The memory provider of these functions.
     pub(super) fn range(&self) -> Box<Range> {
         Box::new(Range { bytes: self.bytes.clone(), arena: None, start: AtomicPtr::default(), used: 0 })
     }
 
-    /// Another function.
+    /// Adds a function.
     pub(super) fn push(&mut self, id: FuncId, alignment: u64, code: Vec<u8>, relocs: Vec<ModuleReloc>) {
-        // Where it begins is not known yet, but no more than this lies before it.
+        // Its offset is not known yet; this is an upper bound of the padding before it.
         let padding = usize::try_from(alignment).map_or(ALIGN, |alignment| alignment.max(ALIGN));
         self.bytes.fetch_add(padding + code.len() + relocs.len() * VENEER, Relaxed);
         self.functions.push(Function { id, alignment, code, relocs });
     }
 
-    /// Puts all of them into the range, which is `module`'s memory.
+    /// Defines all functions in `module`, whose memory provider is [`Pending::range`].
     ///
     /// # Errors
-    /// When the system does not give it; otherwise only by a fault of the compiler.
+    /// If the system has no memory for them. Any other error is a compiler bug.
     pub(super) fn define(self, module: &mut JITModule) -> Result<()> {
         let bytes = self.bytes.load(Relaxed);
         let fault = |error: ModuleError| match error {
             ModuleError::Allocation { err } => {
                 Error::new(format!("no memory for the code of a program, {bytes} bytes: {err}"))
             }
-            other => Error::compiler("emit", other),
+            other => Error::compiler("link", other),
         };
         for Function { id, alignment, code, relocs } in self.functions {
             module.define_function_bytes(id, alignment, &code, &relocs).map_err(fault)?;
@@ -71,9 +72,9 @@ impl Pending {
     }
 }
 
-/// A range of addresses, reserved when the first function is put into it.
+/// An address range, reserved when the first function is allocated.
 pub(super) struct Range {
-    /// How large it must be.
+    /// The size to reserve.
     bytes: Arc<AtomicUsize>,
     arena: Option<ArenaMemoryProvider>,
     start: AtomicPtr<u8>,
@@ -89,7 +90,7 @@ impl JITMemoryProvider for Range {
         }
         if self.arena.is_none() {
             let mut arena = ArenaMemoryProvider::new_with_size(most).map_err(io::Error::other)?;
-            // All of it at once: the arena would protect each piece by itself.
+            // One allocation for all functions: the arena sets the protection per allocation.
             *self.start.get_mut() = arena.allocate(most, ALIGN as u64, JITMemoryKind::Executable)?;
             self.arena = Some(arena);
         }
@@ -99,13 +100,13 @@ impl JITMemoryProvider for Range {
                 self.used = end;
                 Ok(self.start.get_mut().wrapping_add(at))
             }
-            None => Err(io::Error::other("more code than there was said to be")),
+            None => Err(io::Error::other("the code is larger than the reserved range")),
         }
     }
 
     unsafe fn free_memory(&mut self) {
         if let Some(mut arena) = self.arena.take() {
-            // SAFETY: the caller's promise, that nothing of it is used again.
+            // SAFETY: the caller guarantees that no code of the range is used again.
             unsafe { arena.free_memory() }
         }
         *self.start.get_mut() = ptr::null_mut();
@@ -123,24 +124,24 @@ impl JITMemoryProvider for Range {
 mod tests {
     use super::*;
 
-    /// More than an allocator keeps in stock: each is a mapping of its own.
+    /// Larger than an allocator's cache, so that each piece is a separate mapping.
     const PIECE: usize = 64 << 20;
 
-    /// Memory that nobody touches, so that it is none: only addresses. A system that promises no more than it has may
-    /// refuse; then there is nothing between.
+    /// Reserves addresses. The memory is never touched, so it is not committed. A system without overcommit may refuse;
+    /// then nothing is reserved.
     fn reserve(bytes: usize, all: &mut Vec<Vec<u8>>) -> usize {
         let mut piece = Vec::new();
         let _ = piece.try_reserve_exact(bytes);
-        // Or the compiler sees that nobody uses it.
+        // Keeps the compiler from removing the unused allocation.
         all.push(std::hint::black_box(piece));
         all.last().map_or(0, |piece| piece.as_ptr().addr())
     }
 
-    /// Where a provider's pieces of code lie, if there are mappings of 3 GiB before each.
+    /// The addresses of a provider's allocations, with a mapping of 3 GiB before each.
     fn with_mappings_between(provider: &mut dyn JITMemoryProvider) -> io::Result<Vec<usize>> {
         let mut between = Vec::new();
         let large = reserve(3 << 30, &mut between);
-        // The gaps above it are filled, so that what comes next lies below.
+        // Fills the gaps above it, so that the next mappings lie below.
         while between.len() < 4096 && reserve(PIECE, &mut between) > large {}
         (0..4)
             .map(|_| {
@@ -151,42 +152,43 @@ mod tests {
     }
 
     #[test]
-    fn code_is_near_itself_while_large_mappings_lie_between() -> io::Result<()> {
-        let distance = |places: &[usize]| places.iter().max().zip(places.iter().min()).map_or(0, |(x, y)| x - y);
+    fn code_stays_within_reach_between_large_mappings() -> io::Result<()> {
+        let distance =
+            |addresses: &[usize]| addresses.iter().max().zip(addresses.iter().min()).map_or(0, |(x, y)| x - y);
         let pending = Pending::default();
         pending.bytes.store(4 * PIECE, Relaxed);
         let mut range = pending.range();
-        let places = with_mappings_between(&mut *range)?;
-        assert_eq!(distance(&places), 3 * PIECE);
-        // SAFETY: nothing was put there.
+        let addresses = with_mappings_between(&mut *range)?;
+        assert_eq!(distance(&addresses), 3 * PIECE);
+        // SAFETY: the range holds no code.
         unsafe { range.free_memory() };
-        // What there was before. Where it puts them is the system's choice: further apart than a call reaches, as a rule.
+        // For comparison: the system places separate mappings, usually further apart than a call reaches.
         let mut system = cranelift_jit::SystemMemoryProvider::new();
-        let places = with_mappings_between(&mut system)?;
-        println!("mapped one by one, functions lie {} MiB apart", distance(&places) >> 20);
+        let addresses = with_mappings_between(&mut system)?;
+        println!("mapped one by one, functions lie {} MiB apart", distance(&addresses) >> 20);
         // SAFETY: as above.
         unsafe { system.free_memory() };
         Ok(())
     }
 
     #[test]
-    fn functions_lie_in_one_range_of_the_size_that_was_said() -> io::Result<()> {
+    fn functions_lie_in_one_range_of_the_pending_size() -> io::Result<()> {
         let pending = Pending::default();
         pending.bytes.store(3 * 5000, Relaxed);
         let mut range = pending.range();
-        let mut places = Vec::new();
+        let mut addresses = Vec::new();
         for (size, align) in [(1, 1), (4096, 64), (0, 1), (5000, 16), (100, 128)] {
-            let place = range.allocate(size, align, JITMemoryKind::Executable)?.addr();
-            assert_eq!(place % align as usize, 0);
-            assert!(places.last().is_none_or(|&(begin, size)| begin + size <= place), "{places:?}, {place}");
-            places.push((place, size));
+            let address = range.allocate(size, align, JITMemoryKind::Executable)?.addr();
+            assert_eq!(address % align as usize, 0);
+            assert!(addresses.last().is_none_or(|&(begin, size)| begin + size <= address), "{addresses:?}, {address}");
+            addresses.push((address, size));
         }
-        let first = places[0].0;
-        assert!(places.iter().all(|(begin, size)| begin + size <= first + 3 * 5000));
+        let first = addresses[0].0;
+        assert!(addresses.iter().all(|(begin, size)| begin + size <= first + 3 * 5000));
         assert!(range.allocate(3 * 5000, 1, JITMemoryKind::Executable).is_err());
         assert!(range.allocate(1, 1, JITMemoryKind::Writable).is_err());
         assert!(range.allocate(1, 1 << 20, JITMemoryKind::Executable).is_err());
-        // SAFETY: nothing was put there.
+        // SAFETY: the range holds no code.
         unsafe { range.free_memory() };
         Ok(())
     }

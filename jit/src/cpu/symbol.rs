@@ -1,8 +1,8 @@
-//! The functions that emitted code calls by name: code holds no addresses, so it is the same in every process and can be
-//! stored and compared.
+//! The precompiled functions that emitted code calls. Code refers to them by relocation, not by address, so the code is
+//! the same in every process and can be stored and compared.
 //!
-//! [`Symbol::ALL`] is declared in a module before anything else, in this order, so the number of a symbol is the number
-//! of its function.
+//! [`Symbol::ALL`] is declared in a module before any other function, so the index of a symbol is the index of its
+//! function.
 
 use cranelift_codegen::binemit::Reloc;
 use cranelift_module::{FuncId, ModuleReloc, ModuleRelocTarget};
@@ -12,14 +12,14 @@ use crate::lower::lane::{Double, LaneType, Rare, Single};
 /// A precompiled function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Symbol {
-    /// The function itself, for lanes of this type.
+    /// The scalar function of this lane type.
     Rare(Rare, LaneType),
-    /// Calls one of those for each lane whose bit is set.
+    /// The loop that calls a scalar function for each lane of a mask.
     Each(LaneType),
 }
 
 impl Symbol {
-    /// All of them.
+    /// All symbols, in declaration order.
     pub(super) const ALL: [Symbol; 10] = [
         Symbol::Rare(Rare::Sin, LaneType::F32),
         Symbol::Rare(Rare::Cos, LaneType::F32),
@@ -33,7 +33,7 @@ impl Symbol {
         Symbol::Each(LaneType::F64),
     ];
 
-    /// A name for the linker.
+    /// The linker name.
     pub(super) fn name(self) -> String {
         match self {
             Symbol::Rare(function, ty) => format!("{function:?}.{ty:?}"),
@@ -41,7 +41,7 @@ impl Symbol {
         }
     }
 
-    /// Where it lies in this process.
+    /// The address in this process.
     pub(super) fn address(self) -> *const u8 {
         match self {
             Symbol::Rare(function, LaneType::F64) => function.double() as *const u8,
@@ -51,13 +51,13 @@ impl Symbol {
         }
     }
 
-    /// Its function in every module.
+    /// The function id, the same in every module.
     pub(super) fn id(self) -> FuncId {
         let number = Symbol::ALL.iter().position(|&symbol| symbol == self).expect("all symbols are listed");
         FuncId::from_u32(number as u32)
     }
 
-    /// Its address goes to the eight bytes at `offset`.
+    /// An absolute 64-bit relocation at `offset`.
     pub(super) fn reloc(self, offset: u32) -> ModuleReloc {
         let name = ModuleRelocTarget::user(0, self.id().as_u32());
         ModuleReloc { offset, kind: Reloc::Abs8, name, addend: 0 }

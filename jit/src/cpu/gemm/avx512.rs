@@ -1,18 +1,15 @@
 //! The 512-bit register file: 32 registers of 16 `f32` or 8 `f64`, with mask registers.
 //!
-//! In come the generic kernels, packing and loop nest; out go their AVX-512 instances.  No blocking
-//! decisions here, except which tiles fit the registers: `rows * vectors` sums, `vectors` of y and
-//! one broadcast in 32.
+//! Comes in: the generic microkernels, packing and loop nest. Goes out: their AVX-512 instances.  Blocking is not
+//! decided here, except for the tiles that fit the registers: `rows * vectors` accumulators, `vectors` of B and one
+//! broadcast of A in 32.
 
 use super::Gemm;
-use super::lanes::{Kernel, Lanes, Source, Tile};
 use super::nest;
 use super::pack;
 use super::tile;
+use super::vector::{Microkernel, PanelSource, SimdVector, Tile};
 use core::arch::x86_64::*;
-
-/// The tallest tile of each width, 1 to 4 vectors.
-pub(super) const MOST_ROWS: [usize; 4] = [14, 14, 8, 6];
 
 /// # Safety
 /// See [`super::gemm_range_f32`]; and the machine has AVX-512F.
@@ -47,27 +44,33 @@ pub(super) unsafe fn range_f64(
 }
 
 #[target_feature(enable = "avx512f")]
-unsafe fn tile<V: Lanes, const MR: usize, const NV: usize>(tile: &Tile<V::Scalar>) {
+unsafe fn tile<V: SimdVector, const MR: usize, const NV: usize>(tile: &Tile<V::Scalar>) {
     // SAFETY: the caller's promise.
     unsafe { tile::run::<V, MR, NV>(tile) }
 }
 
 #[target_feature(enable = "avx512f")]
-unsafe fn strided<V: Lanes, const MR: usize>(tile: &Tile<V::Scalar>) {
+unsafe fn strided<V: SimdVector, const MR: usize>(tile: &Tile<V::Scalar>) {
     // SAFETY: the caller's promise.
     unsafe { tile::run_strided::<V, MR>(tile) }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline(never)]
-unsafe fn pack<V: Lanes>(from: Source<V::Scalar>, lanes: usize, depth: usize, to: *mut V::Scalar, panel: usize) {
+unsafe fn pack<V: SimdVector>(
+    from: PanelSource<V::Scalar>,
+    lanes: usize,
+    depth: usize,
+    to: *mut V::Scalar,
+    panel: usize,
+) {
     // SAFETY: the caller's promise.
     unsafe { pack::pack::<V>(from, lanes, depth, to, panel) }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline(never)]
-unsafe fn unpack<V: Lanes>(
+unsafe fn unpack<V: SimdVector>(
     from: *const V::Scalar,
     from_row: usize,
     rows: usize,
@@ -80,11 +83,11 @@ unsafe fn unpack<V: Lanes>(
 }
 
 /// # Safety
-/// `rows` is from 1 to `MOST_ROWS[vectors - 1]`.
+/// `rows` is from 1 to `max_rows(isa)[vectors - 1]`.
 #[inline(always)]
 #[rustfmt::skip]
-unsafe fn kernel<V: Lanes>(rows: usize, vectors: usize) -> Kernel<V::Scalar> {
-    let kernels: &[Kernel<V::Scalar>] = match vectors {
+unsafe fn microkernel<V: SimdVector>(rows: usize, vectors: usize) -> Microkernel<V::Scalar> {
+    let microkernels: &[Microkernel<V::Scalar>] = match vectors {
         1 => const {
             &[
                 tile::<V, 1, 1>, tile::<V, 2, 1>, tile::<V, 3, 1>, tile::<V, 4, 1>,
@@ -115,12 +118,12 @@ unsafe fn kernel<V: Lanes>(rows: usize, vectors: usize) -> Kernel<V::Scalar> {
         },
     };
     // SAFETY: the caller's promise.
-    unsafe { *kernels.get_unchecked(rows - 1) }
+    unsafe { *microkernels.get_unchecked(rows - 1) }
 }
 
 // SAFETY: of every block below: the trait asks its callers for AVX-512F and for valid pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Lanes for __m512 {
+impl SimdVector for __m512 {
     type Scalar = f32;
     type Mask = __mmask16;
     type Block = [Self; 16];
@@ -196,16 +199,16 @@ impl Lanes for __m512 {
         }
     }
     #[inline(always)]
-    unsafe fn kernel(rows: usize, vectors: usize) -> Kernel<f32> {
-        unsafe { kernel::<Self>(rows, vectors) }
+    unsafe fn microkernel(rows: usize, vectors: usize) -> Microkernel<f32> {
+        unsafe { microkernel::<Self>(rows, vectors) }
     }
     #[inline(always)]
-    unsafe fn strided_kernel(rows: usize) -> Kernel<f32> {
-        let kernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
-        unsafe { *kernels.get_unchecked(rows - 1) }
+    unsafe fn strided_microkernel(rows: usize) -> Microkernel<f32> {
+        let microkernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
+        unsafe { *microkernels.get_unchecked(rows - 1) }
     }
     #[inline(always)]
-    unsafe fn pack(from: Source<f32>, lanes: usize, depth: usize, to: *mut f32, panel: usize) {
+    unsafe fn pack(from: PanelSource<f32>, lanes: usize, depth: usize, to: *mut f32, panel: usize) {
         unsafe { pack::<Self>(from, lanes, depth, to, panel) }
     }
     #[inline(always)]
@@ -216,7 +219,7 @@ impl Lanes for __m512 {
 
 // SAFETY: of every block below: the trait asks its callers for AVX-512F and for valid pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Lanes for __m512d {
+impl SimdVector for __m512d {
     type Scalar = f64;
     type Mask = __mmask8;
     type Block = [Self; 8];
@@ -284,16 +287,16 @@ impl Lanes for __m512d {
         }
     }
     #[inline(always)]
-    unsafe fn kernel(rows: usize, vectors: usize) -> Kernel<f64> {
-        unsafe { kernel::<Self>(rows, vectors) }
+    unsafe fn microkernel(rows: usize, vectors: usize) -> Microkernel<f64> {
+        unsafe { microkernel::<Self>(rows, vectors) }
     }
     #[inline(always)]
-    unsafe fn strided_kernel(rows: usize) -> Kernel<f64> {
-        let kernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
-        unsafe { *kernels.get_unchecked(rows - 1) }
+    unsafe fn strided_microkernel(rows: usize) -> Microkernel<f64> {
+        let microkernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
+        unsafe { *microkernels.get_unchecked(rows - 1) }
     }
     #[inline(always)]
-    unsafe fn pack(from: Source<f64>, lanes: usize, depth: usize, to: *mut f64, panel: usize) {
+    unsafe fn pack(from: PanelSource<f64>, lanes: usize, depth: usize, to: *mut f64, panel: usize) {
         unsafe { pack::<Self>(from, lanes, depth, to, panel) }
     }
     #[inline(always)]

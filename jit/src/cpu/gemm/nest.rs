@@ -1,29 +1,28 @@
 //! The loops around the microkernel: tasks, blocks of k, packing, and the tiles themselves.
 //!
-//! In come a planned [`Gemm`], three addresses, scratch and a range of tasks; out comes that part
-//! of C.  The plan is only followed here.  Nothing depends on the instruction set: it is compiled
-//! once for each register file, which supplies the kernels and the packing.
+//! Comes in: a planned [`Gemm`], three addresses, scratch memory and a range of tasks. Goes out: the part of C of those
+//! tasks. Nothing is decided here: the nest follows the plan. The code is compiled once per register file, which supplies
+//! the microkernels and the packing.
 //!
-//! Below, d = x·y is the product as it is run: x is broadcast, y is read in vectors, and d is C, or
-//! the transpose of C where the plan swaps the operands.  Pointers move by wrapping arithmetic,
-//! because the step past a last panel, or into an operand whose k is 0, may leave the operand; only
-//! what a tile describes is read or written.
+//! A, B and C are the operands as run: A is broadcast, B is read in vectors. If the plan transposes the problem, A is the
+//! caller's B, B the caller's A, and C is transposed. Pointers advance by wrapping arithmetic, because they may leave an
+//! operand after its last panel or if k is 0; only memory that a tile describes is accessed.
 
 use super::Gemm;
-use super::lanes::{Kernel, Lanes, Source, Term, Tile};
+use super::vector::{Microkernel, PanelSource, SimdVector, Tap, Tile};
 
-/// A plain product is a batch-reduce of one term.
-const ONE_TERM: Term = Term { x: 0, y: 0 };
+/// The tap of a plain product, a batch-reduce of one.
+const ONE_TAP: Tap = Tap { a: 0, b: 0 };
 
 /// Runs the tasks from `begin` to `end`.
 ///
-/// A task is one row of tiles in one block of lanes of one product.  Tasks are numbered with the
-/// rows fastest, so that consecutive ones share a block of y, which is packed once for all of them.
+/// A task is one row of tiles in one block of columns of one product of the batch. Rows vary fastest, so consecutive tasks
+/// share a block of B, which is packed once for all of them.
 ///
 /// # Safety
 /// See [`super::gemm_range_f32`]; and the machine has the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn range<V: Lanes>(
+pub(super) unsafe fn range<V: SimdVector>(
     g: &Gemm,
     a: *const V::Scalar,
     b: *const V::Scalar,
@@ -37,175 +36,176 @@ pub(super) unsafe fn range<V: Lanes>(
     if begin >= end {
         return;
     }
-    let (x, y) = if g.swapped { (b, a) } else { (a, b) };
-    // The common call starts at 0 and is short enough to feel three divisions.
-    let (mut product, mut block, mut first) = if begin == 0 {
+    let (a, b) = if g.transposed { (b, a) } else { (a, b) };
+    // Calls from task 0 are common and short; they avoid the divisions.
+    let (mut batch_index, mut block, mut first) = if begin == 0 {
         (0, 0, 0)
     } else {
         let rest = begin / g.row_tiles;
-        (rest / g.lane_blocks, rest % g.lane_blocks, begin % g.row_tiles)
+        (rest / g.column_blocks, rest % g.column_blocks, begin % g.row_tiles)
     };
-    let mut left = end - begin;
-    // SAFETY: the plan keeps tiles to `Isa::most_rows`, and counted the three parts of scratch.
+    let mut remaining = end - begin;
+    // SAFETY: the plan limits tiles to `plan::max_rows`, and scratch memory has its three parts.
     let nest = unsafe {
         Nest::<V> {
             g,
-            tall: kernel::<V>(g, g.tile_rows, g.tile_vectors),
-            short: kernel::<V>(g, g.tile_rows - 1, g.tile_vectors),
-            y_pack: scratch.cast(),
-            x_pack: scratch.add(g.y_pack_bytes).cast(),
-            stage: scratch.add(g.y_pack_bytes + g.x_pack_bytes).cast(),
+            full: microkernel::<V>(g, g.tile_rows, g.tile_vectors),
+            edge: microkernel::<V>(g, g.tile_rows - 1, g.tile_vectors),
+            b_pack: scratch.cast(),
+            a_pack: scratch.add(g.b_pack_bytes).cast(),
+            c_buffer: scratch.add(g.b_pack_bytes + g.a_pack_bytes).cast(),
         }
     };
     loop {
-        let tiles = left.min(g.row_tiles - first);
-        let at = product as isize;
+        let tiles = remaining.min(g.row_tiles - first);
+        let at = batch_index as isize;
         // SAFETY: the caller's promise, and tasks lie within the operands.
         unsafe {
             nest.block(
-                x.wrapping_offset(at * g.x[0]),
-                y.wrapping_offset(at * g.y[0]),
-                c.wrapping_offset(at * g.d[0]),
-                block * g.lane_block,
+                a.wrapping_offset(at * g.run_a[0]),
+                b.wrapping_offset(at * g.run_b[0]),
+                c.wrapping_offset(at * g.run_c[0]),
+                block * g.column_block,
                 first,
                 first + tiles,
             );
         }
-        left -= tiles;
-        if left == 0 {
+        remaining -= tiles;
+        if remaining == 0 {
             return;
         }
         first = 0;
         block += 1;
-        if block == g.lane_blocks {
+        if block == g.column_blocks {
             block = 0;
-            product += 1;
+            batch_index += 1;
         }
     }
 }
 
-/// What stays the same over a call.
-struct Nest<'a, V: Lanes> {
+/// The constants of a call.
+struct Nest<'a, V: SimdVector> {
     g: &'a Gemm,
-    /// The kernels of tall tiles and of those one row shorter, for panels of full width.
-    tall: Kernel<V::Scalar>,
-    short: Kernel<V::Scalar>,
-    y_pack: *mut V::Scalar,
-    x_pack: *mut V::Scalar,
-    stage: *mut V::Scalar,
+    /// The microkernels of full tiles and of edge tiles, which have one row less, for panels of full width.
+    full: Microkernel<V::Scalar>,
+    edge: Microkernel<V::Scalar>,
+    b_pack: *mut V::Scalar,
+    a_pack: *mut V::Scalar,
+    c_buffer: *mut V::Scalar,
 }
 
-impl<V: Lanes> Nest<'_, V> {
-    /// Rows of tiles `first..last` of the block of lanes at `lane`, for all of k.
+impl<V: SimdVector> Nest<'_, V> {
+    /// Computes the rows of tiles `first..last` of the block of columns at `column`, for all of k.
     ///
     /// # Safety
-    /// As for [`range`]; `x`, `y` and `d` are those of the product.
+    /// As for [`range`]; `a`, `b` and `c` are those of one product of the batch.
     #[inline(always)]
     unsafe fn block(
         &self,
-        x: *const V::Scalar,
-        y: *const V::Scalar,
-        d: *mut V::Scalar,
-        lane: usize,
+        a: *const V::Scalar,
+        b: *const V::Scalar,
+        c: *mut V::Scalar,
+        column: usize,
         first: usize,
         last: usize,
     ) {
         let g = self.g;
-        let lanes = g.lane_block.min(g.lanes - lane);
+        let columns = g.column_block.min(g.columns - column);
         let panel = g.tile_vectors * V::WIDTH;
-        // Whole panels, then perhaps a narrower one, whose last vector may be cut short.
-        let whole = lanes / panel;
-        let edge = lanes % panel;
+        // Whole panels, then an edge panel if columns remain; its last vector may be masked.
+        let whole = columns / panel;
+        let edge = columns % panel;
         let edge_vectors = edge.div_ceil(V::WIDTH);
-        let (mut tall_edge, mut short_edge) = (self.tall, self.short);
+        let (mut full_microkernel, mut edge_microkernel) = (self.full, self.edge);
         if edge > 0 {
-            // SAFETY: the edge is no wider than the panel.
+            // SAFETY: the edge panel is no wider than the panel.
             unsafe {
-                tall_edge = kernel::<V>(g, g.tile_rows, edge_vectors);
-                short_edge = kernel::<V>(g, g.tile_rows - 1, edge_vectors);
+                full_microkernel = microkernel::<V>(g, g.tile_rows, edge_vectors);
+                edge_microkernel = microkernel::<V>(g, g.tile_rows - 1, edge_vectors);
             }
         }
-        let y = y.wrapping_offset(lane as isize * g.y[2]);
-        let d = d.wrapping_offset(lane as isize * g.d[2]);
-        let (out, out_row) = if g.staged { (self.stage, g.lane_block as isize) } else { (d, g.d[1]) };
+        let b = b.wrapping_offset(column as isize * g.run_b[2]);
+        let c = c.wrapping_offset(column as isize * g.run_c[2]);
+        let (out, out_row) = if g.buffered_c { (self.c_buffer, g.column_block as isize) } else { (c, g.run_c[1]) };
         let mut k = 0;
         loop {
-            let depth = g.depth_block.min(g.k - k);
-            let y_block = y.wrapping_offset(k as isize * g.y[1]);
-            // How y is read from panel to panel, and within a panel and within the edge from k to
-            // k, or from lane to lane by strided kernels.
-            let (y, y_panel, y_step, y_edge_step) = if g.pack_y {
-                let from = Source { at: y_block, lane: g.y[2], k: g.y[1] };
-                // SAFETY: scratch holds a block.
-                unsafe { V::pack(from, lanes, depth, self.y_pack, panel) };
+            let depth = g.k_block.min(g.k - k);
+            let b_block = b.wrapping_offset(k as isize * g.run_b[1]);
+            // The strides of B: between panels, and along k in a panel and in the edge panel (along the columns for
+            // strided microkernels).
+            let (b, b_panel, b_step, b_edge_step) = if g.pack_b {
+                let from = PanelSource { at: b_block, lane: g.run_b[2], k: g.run_b[1] };
+                // SAFETY: scratch memory holds a block.
+                unsafe { V::pack(from, columns, depth, self.b_pack, panel) };
                 let edge_width = (edge_vectors * V::WIDTH) as isize;
-                (self.y_pack.cast_const(), (panel * depth) as isize, panel as isize, edge_width)
+                (self.b_pack.cast_const(), (panel * depth) as isize, panel as isize, edge_width)
             } else if g.strided {
-                (y_block, panel as isize * g.y[2], g.y[2], g.y[2])
+                (b_block, panel as isize * g.run_b[2], g.run_b[2], g.run_b[2])
             } else {
-                (y_block, panel as isize, g.y[1], g.y[1])
+                (b_block, panel as isize, g.run_b[1], g.run_b[1])
             };
-            // While this block is used, the next one is fetched, line by line down its steps of k.
+            // While a block is used, the next one is prefetched, line by line along its steps of k.
             let k_next = k + depth;
-            let y_lanes = if g.pack_y && k_next < g.k { lanes } else { 0 };
-            let mut y_ahead = Ahead::new(y_block.wrapping_offset(depth as isize * g.y[1]), y_lanes, g.y[1]);
-            let mut x_ahead = Ahead::new(x, 0, 0);
-            let mut packed = PackedRows { row: 0, width: 0, left: 0 };
+            let b_columns = if g.pack_b && k_next < g.k { columns } else { 0 };
+            let mut b_prefetch =
+                Prefetcher::new(b_block.wrapping_offset(depth as isize * g.run_b[1]), b_columns, g.run_b[1]);
+            let mut a_prefetch = Prefetcher::new(a, 0, 0);
+            let mut packed = PackedRows { row: 0, width: 0, remaining: 0 };
             for tile in first..last {
-                let tall = tile < g.tall_tiles;
+                let is_full = tile < g.full_tiles;
                 let row = first_row(g, tile) as isize;
-                let at = |row: usize, k: usize| x.wrapping_offset(row as isize * g.x[1] + k as isize * g.x[2]);
-                let x = at(row as usize, k);
-                let (x, x_row, x_k) = if g.pack_x {
-                    if packed.left == 0 {
+                let at = |row: usize, k: usize| a.wrapping_offset(row as isize * g.run_a[1] + k as isize * g.run_a[2]);
+                let a = at(row as usize, k);
+                let (a, a_row, a_k) = if g.pack_a {
+                    if packed.remaining == 0 {
                         let end = last.min(tile + g.packed_tiles);
                         let rows = first_row(g, end) - row as usize;
-                        packed = PackedRows { row, width: rows.next_multiple_of(V::WIDTH), left: end - tile };
-                        let from = Source { at: x, lane: g.x[1], k: g.x[2] };
-                        // SAFETY: scratch holds so many tiles.
-                        unsafe { V::pack(from, rows, depth, self.x_pack, packed.width) };
-                        // The same for the rows after these, or for the first ones at the next steps of k.
+                        packed = PackedRows { row, width: rows.next_multiple_of(V::WIDTH), remaining: end - tile };
+                        let from = PanelSource { at: a, lane: g.run_a[1], k: g.run_a[2] };
+                        // SAFETY: scratch memory holds the packed tiles.
+                        unsafe { V::pack(from, rows, depth, self.a_pack, packed.width) };
+                        // Prefetches the next rows, or the first rows at the next block of k.
                         let (row, k) = if end < last { (first_row(g, end), k) } else { (first_row(g, first), k_next) };
                         let rows = if k < g.k { rows } else { 0 };
-                        x_ahead = Ahead::new(at(row, k), rows, g.x[2]);
+                        a_prefetch = Prefetcher::new(at(row, k), rows, g.run_a[2]);
                     }
-                    packed.left -= 1;
-                    (self.x_pack.wrapping_offset(row - packed.row).cast_const(), 1, packed.width as isize)
+                    packed.remaining -= 1;
+                    (self.a_pack.wrapping_offset(row - packed.row).cast_const(), 1, packed.width as isize)
                 } else {
-                    (x, g.x[1], g.x[2])
+                    (a, g.run_a[1], g.run_a[2])
                 };
                 let mut arguments = Tile {
                     k: depth,
-                    x,
-                    x_row,
-                    x_k,
-                    y,
-                    y_k: y_step,
-                    d: out.wrapping_offset(row * out_row),
-                    d_row: out_row,
+                    a,
+                    a_row,
+                    a_k,
+                    b,
+                    b_k: b_step,
+                    c: out.wrapping_offset(row * out_row),
+                    c_row: out_row,
                     last: V::WIDTH,
                     resume: k > 0,
-                    far_d: g.far_d,
-                    ahead: x,
-                    ahead_step: 0,
-                    terms: &ONE_TERM,
-                    term_count: 1,
+                    non_temporal: g.non_temporal,
+                    prefetch: a,
+                    prefetch_stride: 0,
+                    taps: &ONE_TAP,
+                    tap_count: 1,
                 };
-                let kernel = if tall { self.tall } else { self.short };
+                let microkernel = if is_full { self.full } else { self.edge };
                 for _ in 0..whole {
-                    (arguments.ahead, arguments.ahead_step) =
-                        y_ahead.next().or_else(|| x_ahead.next()).unwrap_or((x, 0));
+                    (arguments.prefetch, arguments.prefetch_stride) =
+                        b_prefetch.next().or_else(|| a_prefetch.next()).unwrap_or((a, 0));
                     // SAFETY: the tile lies within the product.
-                    unsafe { kernel(&arguments) };
-                    arguments.y = arguments.y.wrapping_offset(y_panel);
-                    arguments.d = arguments.d.wrapping_add(panel);
+                    unsafe { microkernel(&arguments) };
+                    arguments.b = arguments.b.wrapping_offset(b_panel);
+                    arguments.c = arguments.c.wrapping_add(panel);
                 }
                 if edge > 0 {
-                    arguments.y_k = y_edge_step;
+                    arguments.b_k = b_edge_step;
                     arguments.last = edge - (edge_vectors - 1) * V::WIDTH;
-                    let kernel = if tall { tall_edge } else { short_edge };
-                    // SAFETY: as above, and `last` cuts it to the lanes there are.
-                    unsafe { kernel(&arguments) };
+                    let microkernel = if is_full { full_microkernel } else { edge_microkernel };
+                    // SAFETY: as above, and `last` masks the columns out of bounds.
+                    unsafe { microkernel(&arguments) };
                 }
             }
             k += depth;
@@ -213,11 +213,11 @@ impl<V: Lanes> Nest<'_, V> {
                 break;
             }
         }
-        if g.staged {
+        if g.buffered_c {
             let (low, high) = (first_row(g, first), first_row(g, last));
-            let from = self.stage.wrapping_add(low * g.lane_block);
-            // SAFETY: the stage holds the rows of these tiles, and rows of d are contiguous.
-            unsafe { V::unpack(from, g.lane_block, high - low, lanes, d.wrapping_add(low), g.d[2]) };
+            let from = self.c_buffer.wrapping_add(low * g.column_block);
+            // SAFETY: the C buffer holds the rows of these tiles, and C is contiguous along its rows as run.
+            unsafe { V::unpack(from, g.column_block, high - low, columns, c.wrapping_add(low), g.run_c[2]) };
         }
     }
 }
@@ -225,21 +225,21 @@ impl<V: Lanes> Nest<'_, V> {
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Lines side by side that are still to be fetched, each of them again for every step of k.
-struct Ahead<S> {
+/// The cache lines to prefetch: contiguous lines, each at every step of k.
+struct Prefetcher<S> {
     from: *const S,
     lines: usize,
     step: isize,
 }
 
-impl<S> Ahead<S> {
-    /// The lines of so many scalars.
+impl<S> Prefetcher<S> {
+    /// The lines of `scalars` contiguous scalars.
     #[inline(always)]
     fn new(from: *const S, scalars: usize, step: isize) -> Self {
-        Ahead { from, lines: (scalars * size_of::<S>()).div_ceil(LINE), step }
+        Prefetcher { from, lines: (scalars * size_of::<S>()).div_ceil(LINE), step }
     }
 
-    /// The next line, and how far it is from one step of k to the next.
+    /// The next line and its stride along k.
     #[inline(always)]
     fn next(&mut self) -> Option<(*const S, isize)> {
         self.lines = self.lines.checked_sub(1)?;
@@ -249,25 +249,25 @@ impl<S> Ahead<S> {
     }
 }
 
-/// The rows of x in scratch: from which on, how far it is from one k to the next, and how many tiles still use them.
+/// The packed rows of A: the first row, the stride of k, and the number of tiles that remain to use them.
 struct PackedRows {
     row: isize,
     width: usize,
-    left: usize,
+    remaining: usize,
 }
 
-/// Where a row of tiles begins.
+/// The first row of a row of tiles.
 #[inline(always)]
 fn first_row(g: &Gemm, tile: usize) -> usize {
-    tile * (g.tile_rows - 1) + tile.min(g.tall_tiles)
+    tile * (g.tile_rows - 1) + tile.min(g.full_tiles)
 }
 
-/// The kernel of a tile; one of no rows is never run.
+/// The microkernel of a tile. A tile of no rows is never run.
 ///
 /// # Safety
-/// The tile is one that the plan allows.
+/// The plan allows the tile.
 #[inline(always)]
-unsafe fn kernel<V: Lanes>(g: &Gemm, rows: usize, vectors: usize) -> Kernel<V::Scalar> {
+unsafe fn microkernel<V: SimdVector>(g: &Gemm, rows: usize, vectors: usize) -> Microkernel<V::Scalar> {
     // SAFETY: the caller's promise.
-    unsafe { if g.strided { V::strided_kernel(rows.max(1)) } else { V::kernel(rows.max(1), vectors) } }
+    unsafe { if g.strided { V::strided_microkernel(rows.max(1)) } else { V::microkernel(rows.max(1), vectors) } }
 }

@@ -1,20 +1,21 @@
-//! Copies of operands into the order in which microkernels read them.
+//! Packing: copies of operands in the order in which microkernels read them.
 //!
-//! In comes a part of x or y, by strides; out comes a panel: for each k, one row of whole vectors
-//! of lanes.  Which operand is worth a copy is the plan's choice.
+//! Comes in: a block of A or B, with its strides. Goes out: panels; each k of a panel is one row of whole vectors. The
+//! lanes of a vector are rows of A or columns of B. Which operand is packed is decided by the plan.
 
-use super::lanes::{Lanes, Source};
+use super::vector::{PanelSource, SimdVector};
 
-/// Packs `lanes` in panels of `panel` lanes, the last one cut to as many whole vectors as it needs.
+/// Packs `lanes` lanes in panels of `panel` lanes. The last panel has as many whole vectors as it needs.
 /// Within the panel at lane p, `to[p * depth + i * width + l] = from[(p + l) * lane + i * k]`
-/// for step i of k, where width is the panel's own; after the last lane there is padding, of which
-/// nothing is promised.
+/// for step i of k, where width is that of the panel. The padding after the last lane is
+/// unspecified.
 ///
 /// # Safety
-/// The instruction set of `V`; `panel` is in whole vectors; both sides are in bounds.
+/// The machine has the instruction set of `V`; `panel` is a multiple of the vector width; source and destination are in
+/// bounds.
 #[inline(always)]
-pub(super) unsafe fn pack<V: Lanes>(
-    from: Source<V::Scalar>,
+pub(super) unsafe fn pack<V: SimdVector>(
+    from: PanelSource<V::Scalar>,
     lanes: usize,
     depth: usize,
     to: *mut V::Scalar,
@@ -35,17 +36,16 @@ pub(super) unsafe fn pack<V: Lanes>(
                 if from.k == 1 {
                     transpose::<V>(at, from.lane, here, depth, to, width);
                 } else {
-                    gather::<V>(Source { at, ..from }, here, depth, to, width);
+                    gather::<V>(PanelSource { at, ..from }, here, depth, to, width);
                 }
             }
         }
     }
 }
 
-/// Lanes are contiguous: rows are copied, each to its end before the next, because that is the
-/// order in which memory prefetches.
+/// Packs contiguous lanes: copies row after row, which is the order that hardware prefetchers follow.
 #[inline(always)]
-unsafe fn copy<V: Lanes>(
+unsafe fn copy<V: SimdVector>(
     from: *const V::Scalar,
     k_stride: isize,
     lanes: usize,
@@ -53,7 +53,7 @@ unsafe fn copy<V: Lanes>(
     to: *mut V::Scalar,
     panel: usize,
 ) {
-    // The lanes in whole panels, and the whole vectors after them.
+    // The lanes in whole panels, and the lanes in whole vectors.
     let whole = lanes - lanes % panel;
     let full = lanes - lanes % V::WIDTH;
     let edge = (lanes - whole).next_multiple_of(V::WIDTH);
@@ -78,9 +78,9 @@ unsafe fn copy<V: Lanes>(
     }
 }
 
-/// K is contiguous: square blocks are transposed in registers.
+/// Packs contiguous k: transposes square blocks in registers.
 #[inline(always)]
-unsafe fn transpose<V: Lanes>(
+unsafe fn transpose<V: SimdVector>(
     from: *const V::Scalar,
     lane_stride: isize,
     lanes: usize,
@@ -103,7 +103,7 @@ unsafe fn transpose<V: Lanes>(
         while k < depth {
             let columns = V::WIDTH.min(depth - k);
             let block = V::transpose(from.add(k), lane_stride, lanes, columns);
-            // The trip count stays constant so that the block stays in registers.
+            // A constant trip count keeps the block in registers.
             for c in 0..V::WIDTH {
                 if c < columns {
                     block.as_ref()[c].store(to.add((k + c) * width));
@@ -114,12 +114,18 @@ unsafe fn transpose<V: Lanes>(
     }
 }
 
-/// Nothing is contiguous: one scalar at a time.
+/// Packs an operand with no contiguous axis: one scalar at a time.
 #[inline(always)]
-unsafe fn gather<V: Lanes>(from: Source<V::Scalar>, lanes: usize, depth: usize, to: *mut V::Scalar, width: usize) {
+unsafe fn gather<V: SimdVector>(
+    from: PanelSource<V::Scalar>,
+    lanes: usize,
+    depth: usize,
+    to: *mut V::Scalar,
+    width: usize,
+) {
     for k in 0..depth {
         for l in 0..V::WIDTH {
-            // Padding repeats the last lane, as it does when transposing.
+            // The padding repeats the last lane, as in `transpose`.
             let at = l.min(lanes - 1) as isize * from.lane + k as isize * from.k;
             // SAFETY: the caller's promise.
             unsafe { *to.add(k * width + l) = *from.at.offset(at) }
@@ -127,12 +133,12 @@ unsafe fn gather<V: Lanes>(from: Source<V::Scalar>, lanes: usize, depth: usize, 
     }
 }
 
-/// `to[l * to_lane + r] = from[r * from_row + l]`: the way back, from a stage into a transposed C.
+/// `to[l * to_lane + r] = from[r * from_row + l]`: copies buffered C into the transposed C.
 ///
 /// # Safety
-/// The instruction set of `V`; both sides are in bounds.
+/// The machine has the instruction set of `V`; source and destination are in bounds.
 #[inline(always)]
-pub(super) unsafe fn unpack<V: Lanes>(
+pub(super) unsafe fn unpack<V: SimdVector>(
     from: *const V::Scalar,
     from_row: usize,
     rows: usize,
@@ -143,7 +149,7 @@ pub(super) unsafe fn unpack<V: Lanes>(
     for r in (0..rows).step_by(V::WIDTH) {
         for l in (0..lanes).step_by(V::WIDTH) {
             let (height, columns) = (V::WIDTH.min(rows - r), V::WIDTH.min(lanes - l));
-            // SAFETY: the caller's promise; what does not exist is masked.
+            // SAFETY: the caller's promise; lanes out of bounds are masked.
             unsafe {
                 let mask = V::mask(height);
                 let block = V::transpose(from.add(r * from_row + l), from_row as isize, height, columns);

@@ -1,20 +1,15 @@
-//! The register file of machines we know nothing about: 16 bytes of scalars in an array, and
-//! `mul_add`.
+//! The portable register file: a vector is an array of 16 bytes of scalars, with `mul_add`.
 //!
-//! In come the generic kernel and loop nest; out go their portable instances, and the same bits as
-//! from the vector files.  On AArch64, where fused multiply-add and 128-bit vectors are the
-//! baseline, these arrays are written so that the compiler can turn them into NEON; a file of
-//! intrinsics would make sure of it.  Where the target has no fused multiply-add
-//! (plain x86-64), `mul_add` is a library call: correct, and slow.
+//! Comes in: the generic microkernels, packing and loop nest. Goes out: their portable instances, with the same results
+//! to the bit as the AVX instances. On AArch64, whose baseline has fused multiply-add and 128-bit vectors, the compiler
+//! vectorises the arrays to NEON. On targets without fused multiply-add (baseline x86-64), `mul_add` is a slow library
+//! call.
 
 use super::Gemm;
-use super::lanes::{Kernel, Lanes, Source, Tile};
 use super::nest;
 use super::pack;
 use super::tile;
-
-/// The tallest tile of each width, 1 to 4 vectors: 32 registers, as on AArch64.
-pub(super) const MOST_ROWS: [usize; 4] = [8, 8, 6, 5];
+use super::vector::{Microkernel, PanelSource, SimdVector, Tile};
 
 /// # Safety
 /// See [`super::gemm_range_f32`].
@@ -46,17 +41,17 @@ pub(super) unsafe fn range_f64(
     unsafe { nest::range::<[f64; 2]>(g, a, b, c, scratch, begin, end) }
 }
 
-unsafe fn tile<V: Lanes, const MR: usize, const NV: usize>(tile: &Tile<V::Scalar>) {
+unsafe fn tile<V: SimdVector, const MR: usize, const NV: usize>(tile: &Tile<V::Scalar>) {
     // SAFETY: the caller's promise.
     unsafe { tile::run::<V, MR, NV>(tile) }
 }
 
-unsafe fn strided<V: Lanes, const MR: usize>(tile: &Tile<V::Scalar>) {
+unsafe fn strided<V: SimdVector, const MR: usize>(tile: &Tile<V::Scalar>) {
     // SAFETY: the caller's promise.
     unsafe { tile::run_strided::<V, MR>(tile) }
 }
 
-/// What the array of lanes needs of its scalar.
+/// The scalar operations of a vector.
 trait Scalar: Copy {
     const ZERO: Self;
     fn fma(self, by: Self, onto: Self) -> Self;
@@ -80,7 +75,7 @@ impl Scalar for f64 {
 
 // SAFETY: of every block below: the trait asks its callers for valid pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl<S: Scalar, const N: usize> Lanes for [S; N] {
+impl<S: Scalar, const N: usize> SimdVector for [S; N] {
     type Scalar = S;
     type Mask = usize;
     type Block = [Self; N];
@@ -134,11 +129,11 @@ impl<S: Scalar, const N: usize> Lanes for [S; N] {
         };
         core::array::from_fn(|column| core::array::from_fn(|row| at(row, column)))
     }
-    /// `rows` is from 1 to `MOST_ROWS[vectors - 1]`.
+    /// `rows` is from 1 to `max_rows(isa)[vectors - 1]`.
     #[inline(always)]
     #[rustfmt::skip]
-    unsafe fn kernel(rows: usize, vectors: usize) -> Kernel<S> {
-        let kernels: &[Kernel<S>] = match vectors {
+    unsafe fn microkernel(rows: usize, vectors: usize) -> Microkernel<S> {
+        let microkernels: &[Microkernel<S>] = match vectors {
             1 => const {
                 &[
                     tile::<Self, 1, 1>, tile::<Self, 2, 1>, tile::<Self, 3, 1>, tile::<Self, 4, 1>,
@@ -164,15 +159,15 @@ impl<S: Scalar, const N: usize> Lanes for [S; N] {
                 ]
             },
         };
-        unsafe { *kernels.get_unchecked(rows - 1) }
+        unsafe { *microkernels.get_unchecked(rows - 1) }
     }
     #[inline(always)]
-    unsafe fn strided_kernel(rows: usize) -> Kernel<S> {
-        let kernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
-        unsafe { *kernels.get_unchecked(rows - 1) }
+    unsafe fn strided_microkernel(rows: usize) -> Microkernel<S> {
+        let microkernels = [strided::<Self, 1>, strided::<Self, 2>, strided::<Self, 3>, strided::<Self, 4>];
+        unsafe { *microkernels.get_unchecked(rows - 1) }
     }
     #[inline(always)]
-    unsafe fn pack(from: Source<S>, lanes: usize, depth: usize, to: *mut S, panel: usize) {
+    unsafe fn pack(from: PanelSource<S>, lanes: usize, depth: usize, to: *mut S, panel: usize) {
         unsafe { pack::pack::<Self>(from, lanes, depth, to, panel) }
     }
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Scratch as callers give it: aligned, and full of something.
+/// Scratch memory as callers pass it: aligned and not zeroed.
 pub(super) struct Scratch(Vec<[u64; 8]>, usize);
 
 impl Scratch {
@@ -153,7 +153,7 @@ fn check<T: Element>(case: Case) {
     }
 }
 
-/// The layouts that graphs make of one shape.
+/// The layouts of one shape that graphs produce.
 fn layouts(batch: usize, m: usize, n: usize, k: usize) -> Vec<Case> {
     let (im, ik, in_) = (m as isize, k as isize, n as isize);
     let case = |a, b, c| Case { batch, m, n, k, a, b, c };
@@ -165,10 +165,10 @@ fn layouts(batch: usize, m: usize, n: usize, k: usize) -> Vec<Case> {
         case([im * ik, 1, im], plain_b, plain_c),
         case(plain_a, [ik * in_, 1, ik], plain_c),
         case([im * ik, 1, im], [ik * in_, 1, ik], plain_c),
-        // Shared operands, which fold the batch away.
+        // Shared operands, which collapse the batch.
         case(plain_a, [0, in_, 1], plain_c),
         case([0, ik, 1], [in_, batch as isize * in_, 1], [in_, batch as isize * in_, 1]),
-        // Repeated rows, columns and terms.
+        // Repeated rows, columns and steps of k.
         case([0, 0, 1], [0, 1, 0], plain_c),
         case([1, 1, 0], [2, 0, 1], plain_c),
         // Slices with steps, forwards and backwards, and rows of C with gaps.
@@ -213,7 +213,7 @@ fn empty_extents() {
     }
 }
 
-/// Every height and width of tile, every cut of the last vector.
+/// Every tile size and every tail of the last vector.
 #[test]
 fn every_tile() {
     for m in 1..=30 {
@@ -226,7 +226,7 @@ fn every_tile() {
     }
 }
 
-/// Large enough for several blocks of k and of lanes, for packing, staging and streaming.
+/// Large enough for several blocks of k and of columns, for packing, buffered C and streaming.
 fn large_cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (m, n, k) in [(100, 200, 270), (300, 1, 700), (1, 900, 530), (530, 5, 70), (784, 128, 32), (40, 1100, 30)] {
@@ -248,7 +248,7 @@ fn blocks() {
     }
 }
 
-/// The cases above would be worth little if plans stopped taking the paths that they are for.
+/// The large cases cover every path of the plan.
 #[test]
 fn large_cases_take_every_path() {
     for isa in isas() {
@@ -257,70 +257,70 @@ fn large_cases_take_every_path() {
             .map(|Case { batch, m, n, k, a, b, c }| Gemm::new(batch, m, n, k, a, b, c, 4, isa, true))
             .collect();
         let some = |what: &str, path: fn(&Gemm) -> bool| assert!(plans.iter().any(path), "{isa:?}: no {what}");
-        some("swapped", |g| g.swapped);
+        some("transposed", |g| g.transposed);
         some("strided", |g| g.strided && g.k > 0);
-        some("staged in several blocks", |g| g.staged && g.lane_blocks > 1);
-        some("packed x", |g| g.pack_x && g.depth_block < g.k);
-        some("packed y, transposed", |g| g.pack_y && g.y[2] != 1);
-        some("packed y, copied", |g| g.pack_y && g.y[2] == 1);
-        some("unpacked, in several blocks of k", |g| !g.pack_y && g.depth_block < g.k);
-        some("streamed", |g| g.depth_block <= 16 && g.k > 16);
-        some("several blocks of lanes", |g| g.lane_blocks > 1);
-        some("two heights of tile", |g| g.tall_tiles < g.row_tiles);
+        some("buffered C in several blocks", |g| g.buffered_c && g.column_blocks > 1);
+        some("packed A", |g| g.pack_a && g.k_block < g.k);
+        some("packed B, transposed", |g| g.pack_b && g.run_b[2] != 1);
+        some("packed B, copied", |g| g.pack_b && g.run_b[2] == 1);
+        some("unpacked, in several blocks of k", |g| !g.pack_b && g.k_block < g.k);
+        some("streamed", |g| g.k_block <= 16 && g.k > 16);
+        some("several blocks of columns", |g| g.column_blocks > 1);
+        some("full and edge tiles", |g| g.full_tiles < g.row_tiles);
     }
 }
 
-/// A kernel given several terms goes through them in order, without leaving its registers.
+/// A microkernel accumulates several taps in order.
 #[test]
 fn batch_reduce() {
-    fn check_terms<V: lanes::Lanes<Scalar = f32>>() {
+    fn check_taps<V: vector::SimdVector<Scalar = f32>>() {
         let mut seed = 3;
         let (rows, k, last) = (3, 5, V::WIDTH - 1);
-        let lanes = V::WIDTH + last;
-        let x: Vec<f32> = (0..200).map(|_| f32::noise(&mut seed)).collect();
-        let y: Vec<f32> = (0..900).map(|_| f32::noise(&mut seed)).collect();
-        let terms = [(40, 300), (0, 0), (17, 420)].map(|(x, y)| lanes::Term { x, y });
-        let mut d = vec![0.0; rows * lanes];
+        let columns = V::WIDTH + last;
+        let a: Vec<f32> = (0..200).map(|_| f32::noise(&mut seed)).collect();
+        let b: Vec<f32> = (0..900).map(|_| f32::noise(&mut seed)).collect();
+        let taps = [(40, 300), (0, 0), (17, 420)].map(|(a, b)| vector::Tap { a, b });
+        let mut c = vec![0.0; rows * columns];
         // SAFETY: the offsets stay within the vectors; `isas` has this instruction set.
         unsafe {
-            V::kernel(rows, 2)(&lanes::Tile {
+            V::microkernel(rows, 2)(&vector::Tile {
                 k,
-                x: x.as_ptr(),
-                x_row: 7,
-                x_k: 1,
-                y: y.as_ptr(),
-                y_k: lanes as isize,
-                d: d.as_mut_ptr(),
-                d_row: lanes as isize,
+                a: a.as_ptr(),
+                a_row: 7,
+                a_k: 1,
+                b: b.as_ptr(),
+                b_k: columns as isize,
+                c: c.as_mut_ptr(),
+                c_row: columns as isize,
                 last,
                 resume: false,
-                far_d: false,
-                ahead: x.as_ptr(),
-                ahead_step: 0,
-                terms: terms.as_ptr(),
-                term_count: terms.len(),
+                non_temporal: false,
+                prefetch: a.as_ptr(),
+                prefetch_stride: 0,
+                taps: taps.as_ptr(),
+                tap_count: taps.len(),
             });
         }
         for r in 0..rows {
-            for l in 0..lanes {
+            for l in 0..columns {
                 let mut sum = 0.0_f32;
-                for term in &terms {
+                for tap in &taps {
                     for s in 0..k {
-                        let x = x[term.x as usize + r * 7 + s];
-                        sum = x.mul_add(y[term.y as usize + s * lanes + l], sum);
+                        let a = a[tap.a as usize + r * 7 + s];
+                        sum = a.mul_add(b[tap.b as usize + s * columns + l], sum);
                     }
                 }
-                assert_eq!(sum.to_bits(), d[r * lanes + l].to_bits());
+                assert_eq!(sum.to_bits(), c[r * columns + l].to_bits());
             }
         }
     }
     for isa in isas() {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => check_terms::<core::arch::x86_64::__m512>(),
+            Isa::Avx512 => check_taps::<core::arch::x86_64::__m512>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => check_terms::<core::arch::x86_64::__m256>(),
-            _ => check_terms::<[f32; 4]>(),
+            Isa::Avx2 => check_taps::<core::arch::x86_64::__m256>(),
+            _ => check_taps::<[f32; 4]>(),
         }
     }
 }

@@ -1,20 +1,17 @@
-//! The microkernel: one register tile of a product, written once for every register file.
+//! The microkernel: one register tile of a product, generic over the register file.
 //!
-//! In comes a [`Tile`]: for each step of k, `MR` scalars of x, each broadcast, and `NV` vectors of
-//! y.  Out goes the `MR` x `NV` tile of d = x·y, held in registers from the first k to the last.
-//! Nothing here knows about cache blocks, packing, or which of A and B plays x: that is `nest.rs`.
+//! Comes in: a [`Tile`]. Each step of k reads `MR` scalars of A, which are broadcast, and `NV` vectors of B. Goes out: the
+//! `MR` a `NV` tile of C, held in registers from the first k to the last. Cache blocks, packing and the transposition of
+//! the problem are handled in `nest.rs`.
 
-use super::lanes::{Lanes, Tile};
-
-/// The most rows for which transposing y in registers, again for every tile, beats packing it.
-pub(super) const MOST_STRIDED_ROWS: usize = 4;
+use super::vector::{SimdVector, Tile};
 
 /// The body of every microkernel.
 ///
 /// # Safety
-/// The instruction set of `V`, and that all the memory the tile describes is there.
+/// The machine has the instruction set of `V`, and all memory that the tile describes is valid.
 #[inline(always)]
-pub(super) unsafe fn run<V: Lanes, const MR: usize, const NV: usize>(tile: &Tile<V::Scalar>) {
+pub(super) unsafe fn run<V: SimdVector, const MR: usize, const NV: usize>(tile: &Tile<V::Scalar>) {
     // SAFETY: the caller's promise.
     unsafe {
         if V::FREE_MASK || tile.last < V::WIDTH {
@@ -26,65 +23,64 @@ pub(super) unsafe fn run<V: Lanes, const MR: usize, const NV: usize>(tile: &Tile
 }
 
 #[inline(always)]
-unsafe fn body<V: Lanes, const MR: usize, const NV: usize, const MASKED: bool>(tile: &Tile<V::Scalar>) {
-    // SAFETY: the caller's promise; only lanes within `last` are touched in the last vector.
+unsafe fn body<V: SimdVector, const MR: usize, const NV: usize, const MASKED: bool>(tile: &Tile<V::Scalar>) {
+    // SAFETY: the caller's promise; only the active lanes of the last vector are accessed.
     unsafe {
         let mask = V::mask(tile.last);
-        let mut sums = [[V::zero(); NV]; MR];
+        let mut acc = [[V::zero(); NV]; MR];
         if tile.resume {
             for r in 0..MR {
-                sums[r] = load::<V, NV, MASKED>(tile.d.offset(r as isize * tile.d_row), mask);
+                acc[r] = load::<V, NV, MASKED>(tile.c.offset(r as isize * tile.c_row), mask);
             }
-        } else if tile.far_d {
+        } else if tile.non_temporal {
             for r in 0..MR {
                 for v in 0..NV {
-                    prefetch_write(tile.d.wrapping_offset(r as isize * tile.d_row).wrapping_add(v * V::WIDTH));
+                    prefetch_write(tile.c.wrapping_offset(r as isize * tile.c_row).wrapping_add(v * V::WIDTH));
                 }
             }
         }
-        let (x_row, x_k, y_k) = (tile.x_row, tile.x_k, tile.y_k);
-        let mut ahead = tile.ahead;
-        for t in 0..tile.term_count {
-            let term = *tile.terms.add(t);
-            // The steps past the last k leave the array, so they wrap instead of promising
-            // otherwise.
-            let mut x = tile.x.wrapping_offset(term.x);
-            let mut y = tile.y.wrapping_offset(term.y);
+        let (a_row, a_k, b_k) = (tile.a_row, tile.a_k, tile.b_k);
+        let mut next_line = tile.prefetch;
+        for t in 0..tile.tap_count {
+            let tap = *tile.taps.add(t);
+            // The pointers leave the array after the last k, so they advance by wrapping arithmetic.
+            let mut a = tile.a.wrapping_offset(tap.a);
+            let mut b = tile.b.wrapping_offset(tap.b);
             for _ in 0..tile.k {
-                prefetch(ahead);
-                ahead = ahead.wrapping_offset(tile.ahead_step);
-                let ys = load::<V, NV, MASKED>(y, mask);
+                prefetch(next_line);
+                next_line = next_line.wrapping_offset(tile.prefetch_stride);
+                let columns = load::<V, NV, MASKED>(b, mask);
                 for r in 0..MR {
-                    let scalar = V::splat(x.offset(r as isize * x_row));
+                    let scalar = V::splat(a.offset(r as isize * a_row));
                     for v in 0..NV {
-                        sums[r][v] = scalar.fma(ys[v], sums[r][v]);
+                        acc[r][v] = scalar.fma(columns[v], acc[r][v]);
                     }
                 }
-                x = x.wrapping_offset(x_k);
-                y = y.wrapping_offset(y_k);
+                a = a.wrapping_offset(a_k);
+                b = b.wrapping_offset(b_k);
             }
         }
         for r in 0..MR {
-            let d = tile.d.offset(r as isize * tile.d_row);
+            let c = tile.c.offset(r as isize * tile.c_row);
             for v in 0..NV {
-                let d = d.add(v * V::WIDTH);
-                // Masked stores are slow where masked loads are not, so whole vectors never use
-                // one.
+                let c = c.add(v * V::WIDTH);
+                // Masked stores are slow even where masked loads are free, so whole vectors are stored
+                // unmasked.
                 if v == NV - 1 && tile.last < V::WIDTH {
-                    sums[r][v].store_masked(d, mask);
+                    acc[r][v].store_masked(c, mask);
                 } else {
-                    sums[r][v].store(d);
+                    acc[r][v].store(c);
                 }
             }
         }
     }
 }
 
-/// Asks for the line at `from`, which need not be there, for a later time.
+/// Prefetches the line at `from` into the second-level cache. The address may be invalid.
 #[inline(always)]
 fn prefetch<S>(from: *const S) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which reads nothing that could fault.
+    // SAFETY: a prefetch is a hint and does not fault.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T1>(from.cast());
@@ -93,7 +89,7 @@ fn prefetch<S>(from: *const S) {
     let _ = from;
 }
 
-/// Asks for the line at `to`, which need not be there, to be written to soon.
+/// Prefetches the line at `to` for writing. The address may be invalid.
 #[inline(always)]
 fn prefetch_write<S>(to: *mut S) {
     #[cfg(target_arch = "x86_64")]
@@ -108,7 +104,7 @@ fn prefetch_write<S>(to: *mut S) {
 
 /// `NV` vectors, the last of them masked.
 #[inline(always)]
-unsafe fn load<V: Lanes, const NV: usize, const MASKED: bool>(from: *const V::Scalar, mask: V::Mask) -> [V; NV] {
+unsafe fn load<V: SimdVector, const NV: usize, const MASKED: bool>(from: *const V::Scalar, mask: V::Mask) -> [V; NV] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut vectors = [V::zero(); NV];
@@ -120,58 +116,57 @@ unsafe fn load<V: Lanes, const NV: usize, const MASKED: bool>(from: *const V::Sc
     }
 }
 
-/// The kernel for few rows where the lanes of y lie apart and its k is contiguous, as in a matrix
-/// times a vector: one vector of lanes, whose `WIDTH` streams of k are transposed in registers,
-/// each block just before it is used.  In the tile, `y_k` is the stride from lane to lane, and
-/// there is one term.
+/// The microkernel for few rows if the columns of B are strided and its k is contiguous, as in a matrix-vector product.
+/// It computes one vector of columns, whose `WIDTH` streams of k are transposed in registers block by block. In the tile,
+/// `b_k` is the stride of columns, and there is one tap.
 ///
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-pub(super) unsafe fn run_strided<V: Lanes, const MR: usize>(tile: &Tile<V::Scalar>) {
-    // SAFETY: the caller's promise; the last block and the last vector are cut to what exists.
+pub(super) unsafe fn run_strided<V: SimdVector, const MR: usize>(tile: &Tile<V::Scalar>) {
+    // SAFETY: the caller's promise; the last block and the last vector are masked to the active lanes.
     unsafe {
         let mask = V::mask(tile.last);
-        let mut sums = [V::zero(); MR];
+        let mut acc = [V::zero(); MR];
         if tile.resume {
             for r in 0..MR {
-                sums[r] = V::load_masked(tile.d.offset(r as isize * tile.d_row), mask);
+                acc[r] = V::load_masked(tile.c.offset(r as isize * tile.c_row), mask);
             }
         }
-        let (x_row, x_k, y_lane) = (tile.x_row, tile.x_k, tile.y_k);
-        let (mut x, mut y) = (tile.x, tile.y);
+        let (a_row, a_k, b_column) = (tile.a_row, tile.a_k, tile.b_k);
+        let (mut a, mut b) = (tile.a, tile.b);
         if tile.last == V::WIDTH {
             for _ in 0..tile.k / V::WIDTH {
-                let block = V::transpose(y, y_lane, V::WIDTH, V::WIDTH);
-                for c in 0..V::WIDTH {
+                let block = V::transpose(b, b_column, V::WIDTH, V::WIDTH);
+                for column in 0..V::WIDTH {
                     for r in 0..MR {
-                        let scalar = V::splat(x.offset(r as isize * x_row));
-                        sums[r] = scalar.fma(block.as_ref()[c], sums[r]);
+                        let scalar = V::splat(a.offset(r as isize * a_row));
+                        acc[r] = scalar.fma(block.as_ref()[column], acc[r]);
                     }
-                    x = x.wrapping_offset(x_k);
+                    a = a.wrapping_offset(a_k);
                 }
-                y = y.wrapping_add(V::WIDTH);
+                b = b.wrapping_add(V::WIDTH);
             }
         }
-        let mut left = tile.k - y.offset_from_unsigned(tile.y);
-        while left > 0 {
-            let columns = left.min(V::WIDTH);
-            let block = V::transpose(y, y_lane, tile.last, columns);
+        let mut remaining = tile.k - b.offset_from_unsigned(tile.b);
+        while remaining > 0 {
+            let columns = remaining.min(V::WIDTH);
+            let block = V::transpose(b, b_column, tile.last, columns);
             // The trip count stays constant so that the block stays in registers.
-            for c in 0..V::WIDTH {
-                if c < columns {
+            for column in 0..V::WIDTH {
+                if column < columns {
                     for r in 0..MR {
-                        let scalar = V::splat(x.offset(r as isize * x_row));
-                        sums[r] = scalar.fma(block.as_ref()[c], sums[r]);
+                        let scalar = V::splat(a.offset(r as isize * a_row));
+                        acc[r] = scalar.fma(block.as_ref()[column], acc[r]);
                     }
-                    x = x.wrapping_offset(x_k);
+                    a = a.wrapping_offset(a_k);
                 }
             }
-            y = y.wrapping_add(columns);
-            left -= columns;
+            b = b.wrapping_add(columns);
+            remaining -= columns;
         }
         for r in 0..MR {
-            sums[r].store_masked(tile.d.offset(r as isize * tile.d_row), mask);
+            acc[r].store_masked(tile.c.offset(r as isize * tile.c_row), mask);
         }
     }
 }

@@ -1,153 +1,155 @@
-//! Straight-line code to instructions: one to one for most lane instructions, with registers given out as the code
-//! goes along. When none is free, the value whose next use is farthest away makes room (Belady); constants and rows'
-//! values are never saved, since they can be had again, and mostly are operands straight from memory.
+//! Straight-line code to instructions. Most lane instructions map to one machine instruction. Registers are assigned in
+//! one pass. If none is free, the value with the farthest next use is evicted (Belady). Constants and loop-invariant
+//! values are not spilled: they are rematerialised, mostly as memory operands.
 
 use std::ops::Range;
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-use super::regalloc::{Home, MASKS, Registers, rotation};
-use super::unroll::{InputSource, Straight};
-use super::width::{MASK, Operand, Width, XMM, YMM, ZMM, simd, with};
-use super::{Access, Emitted, Emitter};
+use super::regalloc::{MASKS, Registers, ValueLocation, rotation};
+use super::unroll::{InputSource, StraightLine};
+use super::width::{MASK, VectorOperand, Width, XMM, YMM, ZMM, simd, with};
+use super::{Access, EmitResult, SimdEmitter};
 use crate::lower::lane::{LaneBinary, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary};
 use crate::lower::loops::{Block, Effect, Input};
 use crate::types::DType;
 
-/// A block of fewer instructions for two vectors is short: the processor by itself works on the second before the first
-/// is done.
-const LONG: usize = 40;
+/// The minimum number of instructions of a block, unrolled twice, for which unrolling is profitable. The reorder window
+/// of the processor covers shorter ones.
+const MIN_UNROLLED: usize = 40;
 
-impl Emitter<'_> {
-    pub(super) fn block(&mut self, block: &Block) -> Emitted {
-        let all = self.straight(block, 0..self.copies);
-        if self.copies == 1 || self.fits(&self.registers_for(&all)) {
+impl SimdEmitter<'_> {
+    pub(super) fn block(&mut self, block: &Block) -> EmitResult {
+        let all = self.straight_line(block, 0..self.unroll);
+        if self.unroll == 1 || self.fits(&self.registers_for(&all)) {
             return self.vectors_of(block, &all);
         }
-        // Vectors that must be computed in one round are not side by side where that takes too many registers.
-        for copy in 0..self.copies {
-            self.vectors_of(block, &self.straight(block, copy..copy + 1))?;
+        // The vectors are not interleaved if that takes too many registers.
+        for unroll_index in 0..self.unroll {
+            self.vectors_of(block, &self.straight_line(block, unroll_index..unroll_index + 1))?;
         }
         Ok(())
     }
 
-    /// Can so many vectors of the block's loop be computed side by side, and is that of use?
-    pub(super) fn pairs(&self, block: &Block, copies: usize) -> bool {
-        let straight = self.straight(block, 0..copies);
-        let r = self.registers_for(&straight);
-        r.live_positions().len() >= LONG && self.fits(&r)
+    /// Whether unrolling the block's loop by `unroll` is possible without spills, and profitable.
+    pub(super) fn should_unroll(&self, block: &Block, unroll: usize) -> bool {
+        let straight_line = self.straight_line(block, 0..unroll);
+        let r = self.registers_for(&straight_line);
+        r.live_positions().len() >= MIN_UNROLLED && self.fits(&r)
     }
 
-    /// The code of some of the vectors, side by side.
-    fn straight(&self, block: &Block, copies: Range<usize>) -> Straight {
-        Straight::of(block, self.loops, self.vector, copies, |a, copy| self.part(a, copy))
+    /// The interleaved code of some unrolled vectors.
+    fn straight_line(&self, block: &Block, unroll_indices: Range<usize>) -> StraightLine {
+        StraightLine::of(block, self.loops, self.vector, unroll_indices, |a, i| self.accumulator_of(a, i))
     }
 
-    /// Its registers, none of which is taken yet.
-    fn registers_for<'s>(&self, straight: &'s Straight) -> Registers<'s> {
-        let roots: Vec<LaneId> = straight.ends.iter().map(|end| end.value).collect();
-        Registers::new(&straight.program, &roots, self.width, self.pool())
+    /// An empty register assignment.
+    fn registers_for<'s>(&self, straight_line: &'s StraightLine) -> Registers<'s> {
+        let roots: Vec<LaneId> = straight_line.sinks.iter().map(|sink| sink.value).collect();
+        Registers::new(&straight_line.program, &roots, self.width, self.pool())
     }
 
-    /// Are there registers for all values?
+    /// Whether all values fit in registers.
     fn fits(&self, r: &Registers) -> bool {
         let (vectors, masks) = r.pressure();
         vectors <= self.pool() && masks <= MASKS.len()
     }
 
-    /// Emits straight-line code of the block.
-    fn vectors_of(&mut self, block: &Block, straight: &Straight) -> Emitted {
-        let mut r = self.registers_for(straight);
-        let uniform = straight.uniform(block, self.vector, self.uniform_rows);
+    /// Emits the straight-line code of a block.
+    fn vectors_of(&mut self, block: &Block, straight_line: &StraightLine) -> EmitResult {
+        let mut r = self.registers_for(straight_line);
+        let uniform = straight_line.uniform(block, self.vector, self.uniform_rows);
         for i in r.live_positions() {
             let id = LaneId(i as u32);
-            match straight.program.insts[i].op {
-                LaneOp::Gather(n, by) => {
-                    let InputSource::Input(n, copy) = straight.inputs[n as usize] else {
+            match straight_line.program.insts[i].op {
+                LaneOp::Gather(n, offset) => {
+                    let InputSource::Input(n, unroll_index) = straight_line.inputs[n as usize] else {
                         unreachable!("a gather reads a table")
                     };
-                    self.gather(&mut r, id, i, (&block.inputs[n], copy), (by, uniform[by.index()]))?;
+                    let offset = (offset, uniform[offset.index()]);
+                    self.gather(&mut r, id, i, (&block.inputs[n], unroll_index), offset)?;
                 }
-                LaneOp::Const(bits) if r.bank(id) == 0 => r.home[i] = self.constant_home(&r, id, bits),
-                LaneOp::Input(n) => match straight.inputs[n as usize] {
-                    InputSource::Accumulator(part) => r.home[i] = Home::Accumulator(part),
-                    InputSource::Input(n, copy) => match &block.inputs[n] {
-                        Input::Row(row, _) if r.bank(id) == 0 => r.home[i] = Home::Row(*row),
-                        input => self.input(&mut r, id, input, copy)?,
+                LaneOp::Const(bits) if r.bank(id) == 0 => r.location[i] = self.constant_location(&r, id, bits),
+                LaneOp::Input(n) => match straight_line.inputs[n as usize] {
+                    InputSource::Accumulator(index) => r.location[i] = ValueLocation::Accumulator(index),
+                    InputSource::Input(n, unroll_index) => match &block.inputs[n] {
+                        Input::Row(row, _) if r.bank(id) == 0 => r.location[i] = ValueLocation::Row(*row),
+                        input => self.input(&mut r, id, input, unroll_index)?,
                     },
                 },
                 _ => self.inst(&mut r, id, i)?,
             }
         }
-        for (n, end) in straight.ends.iter().enumerate() {
-            self.effect(&mut r, &block.effects[end.effect], end.value, end.copy, straight.program.insts.len() + n)?;
+        for (n, sink) in straight_line.sinks.iter().enumerate() {
+            let at = straight_line.program.insts.len() + n;
+            self.effect(&mut r, &block.effects[sink.effect], sink.value, sink.unroll_index, at)?;
         }
-        self.spills = self.spills.max(r.spills);
+        self.used_spill_slots = self.used_spill_slots.max(r.spill_slots);
         Ok(())
     }
 
-    /// How many vector registers are given out.
+    /// The number of allocatable vector registers.
     fn pool(&self) -> usize {
-        self.width.pool() - self.parts.min(self.width.accumulators())
+        self.width.pool() - self.accumulator_count.min(self.width.accumulators())
     }
 
-    /// A program of two inputs in the first two registers, its result to the first.
-    pub(super) fn between_registers(&mut self, program: &LaneProgram, root: LaneId) -> Emitted {
+    /// Emits a program whose inputs are in registers 0 and 1. Its result goes to register 0.
+    pub(super) fn register_program(&mut self, program: &LaneProgram, root: LaneId) -> EmitResult {
         let mut r = Registers::new(program, &[root], self.width, self.pool());
         r.reserve(2);
         for i in r.live_positions() {
             let id = LaneId(i as u32);
             match program.insts[i].op {
-                LaneOp::Const(bits) if r.bank(id) == 0 => r.home[i] = self.constant_home(&r, id, bits),
-                LaneOp::Input(n) => r.home[i] = Home::Given(n as usize),
+                LaneOp::Const(bits) if r.bank(id) == 0 => r.location[i] = self.constant_location(&r, id, bits),
+                LaneOp::Input(n) => r.location[i] = ValueLocation::Fixed(n as usize),
                 _ => self.inst(&mut r, id, i)?,
             }
         }
         let result = self.register(&mut r, root, &[])?;
         simd!(self, vmovaps, 0, result);
-        self.spills = self.spills.max(r.spills);
+        self.used_spill_slots = self.used_spill_slots.max(r.spill_slots);
         Ok(())
     }
 
     // ---- registers
 
-    /// A truth value that is a lane is all ones or all zeros.
-    fn constant_home(&self, r: &Registers, id: LaneId, bits: u64) -> Home {
+    /// The location of a constant. A bool is a lane mask, all ones or all zeros.
+    fn constant_location(&self, r: &Registers, id: LaneId, bits: u64) -> ValueLocation {
         match r.program.ty(id) {
-            LaneType::Bool => Home::Constant(if bits == 0 { 0 } else { u64::MAX }),
-            _ => Home::Constant(bits),
+            LaneType::Bool => ValueLocation::Constant(if bits == 0 { 0 } else { u64::MAX }),
+            _ => ValueLocation::Constant(bits),
         }
     }
 
-    /// Bytes of a value's lane in a vector register.
+    /// Bytes of a lane of this type in a vector register.
     pub(super) fn size(&self, ty: LaneType) -> usize {
         match ty {
             LaneType::F32 | LaneType::I32 => 4,
             LaneType::F64 | LaneType::I64 => 8,
-            LaneType::Bool => self.lane,
+            LaneType::Bool => self.lane_bytes,
         }
     }
 
-    /// A free register; `pinned` values keep theirs.
+    /// A free register. Evicts a value if there is none, but not a `locked` one.
     pub(super) fn new_register(
         &mut self,
         r: &mut Registers,
         bank: usize,
-        pinned: &[LaneId],
+        locked: &[LaneId],
     ) -> Result<usize, IcedError> {
         if let Some(free) = r.free(bank) {
             return Ok(free);
         }
-        let victim = r.farthest(bank, pinned);
-        let id = r.banks[bank][victim].expect("all registers are taken");
-        if r.home[id.index()] == Home::Nowhere {
-            let slot = r.spills;
-            r.spills += 1;
-            r.home[id.index()] = Home::Spill(slot);
+        let victim = r.eviction_candidate(bank, locked);
+        let id = r.banks[bank][victim].expect("all registers are in use");
+        if r.location[id.index()] == ValueLocation::Nowhere {
+            let slot = r.spill_slots;
+            r.spill_slots += 1;
+            r.location[id.index()] = ValueLocation::SpillSlot(slot);
             let at = self.spill_slot(slot);
             match bank {
-                0 => self.save(victim, at)?,
+                0 => self.store_vector(victim, at)?,
                 _ => self.assembler.kmovw(word_ptr(at), MASK[victim])?,
             }
         }
@@ -156,44 +158,44 @@ impl Emitter<'_> {
         Ok(victim)
     }
 
-    /// The value as an operand: where it is, in a vector register or in memory.
-    pub(super) fn operand(&mut self, r: &Registers, id: LaneId) -> Operand {
+    /// The value as an operand in a vector register or in memory.
+    pub(super) fn operand(&mut self, r: &Registers, id: LaneId) -> VectorOperand {
         if let Some(register) = r.register[id.index()] {
-            return Operand::Register(register);
+            return VectorOperand::Register(register);
         }
-        match r.home[id.index()] {
-            Home::Constant(bits) => self.constant(bits, self.size(r.program.ty(id))),
-            Home::Row(row) => Operand::Memory(self.whole(self.row(row))),
-            Home::Accumulator(part) => self.accumulator(part),
-            Home::Spill(slot) => Operand::Memory(self.whole(self.spill_slot(slot))),
-            Home::Given(register) => Operand::Register(register),
-            Home::Nowhere => unreachable!("a value without a register has a home"),
+        match r.location[id.index()] {
+            ValueLocation::Constant(bits) => self.constant(bits, self.size(r.program.ty(id))),
+            ValueLocation::Row(row) => VectorOperand::Memory(self.vector_ptr(self.row(row))),
+            ValueLocation::Accumulator(index) => self.accumulator(index),
+            ValueLocation::SpillSlot(slot) => VectorOperand::Memory(self.vector_ptr(self.spill_slot(slot))),
+            ValueLocation::Fixed(register) => VectorOperand::Register(register),
+            ValueLocation::Nowhere => unreachable!("a value without a register has a location"),
         }
     }
 
-    /// The value in a register of its bank.
-    pub(super) fn register(&mut self, r: &mut Registers, id: LaneId, pinned: &[LaneId]) -> Result<usize, IcedError> {
+    /// Loads the value into a register of its bank, unless it is in one.
+    pub(super) fn register(&mut self, r: &mut Registers, id: LaneId, locked: &[LaneId]) -> Result<usize, IcedError> {
         let bank = r.bank(id);
         if let Some(register) = r.register[id.index()] {
             return Ok(register);
         }
-        if let (0, Operand::Register(register)) = (bank, self.operand(r, id)) {
+        if let (0, VectorOperand::Register(register)) = (bank, self.operand(r, id)) {
             return Ok(register);
         }
-        let register = self.new_register(r, bank, pinned)?;
-        match r.home[id.index()] {
-            Home::Constant(bits) => self.fill(register, bits, self.size(r.program.ty(id)))?,
-            Home::Spill(slot) if bank == 1 => {
+        let register = self.new_register(r, bank, locked)?;
+        match r.location[id.index()] {
+            ValueLocation::Constant(bits) => self.splat_constant(register, bits, self.size(r.program.ty(id)))?,
+            ValueLocation::SpillSlot(slot) if bank == 1 => {
                 let at = self.spill_slot(slot);
                 self.assembler.kmovw(MASK[register], word_ptr(at))?;
             }
             _ => with!(self, vmovups, register; self.operand(r, id)),
         }
-        r.give(id, register);
+        r.assign(id, register);
         Ok(register)
     }
 
-    /// A register for the result of instruction `at`, whose operands are no more needed where this was their last use.
+    /// A register for the result of the instruction at `at`. Frees the registers of operands that are dead after it.
     pub(super) fn result(
         &mut self,
         r: &mut Registers,
@@ -203,33 +205,33 @@ impl Emitter<'_> {
     ) -> Result<usize, IcedError> {
         r.release(operands, at);
         let register = self.new_register(r, r.bank(id), operands)?;
-        r.give(id, register);
+        r.assign(id, register);
         Ok(register)
     }
 
     // ---- inputs and effects
 
-    fn input(&mut self, r: &mut Registers, id: LaneId, input: &Input, copy: usize) -> Emitted {
+    fn input(&mut self, r: &mut Registers, id: LaneId, input: &Input, unroll_index: usize) -> EmitResult {
         let register = self.new_register(r, r.bank(id), &[])?;
         match input {
-            // A row's truth value in a mask register: only those are not used straight from the frame.
+            // A loop-invariant mask. Vectors are memory operands instead.
             Input::Row(row, _) => {
                 let at = self.row(*row);
                 self.assembler.kmovw(MASK[register], word_ptr(at))?;
             }
             Input::Iota(index) => {
-                let access = Access::of_input(input).expect("a counter has a pointer");
+                let access = Access::of_input(input).expect("an iota has a pointer");
                 let base = self.pointer(&access)?;
                 let stride = self.vector.map_or(0, |dim| index.strides[dim]) as i32;
                 if stride == 0 {
                     self.assembler.mov(rax, base)?;
-                    self.spread(register, eax)?;
+                    self.splat(register, eax)?;
                 } else {
                     self.assembler.imul_3(edx, r15d, stride)?;
-                    self.assembler.lea(rdx, ptr(rdx + base + (copy * self.lanes) as i32 * stride))?;
-                    self.spread(register, edx)?;
-                    let steps = self.steps(stride);
-                    with!(self, vpaddd, register, register; steps);
+                    self.assembler.lea(rdx, ptr(rdx + base + (unroll_index * self.lanes) as i32 * stride))?;
+                    self.splat(register, edx)?;
+                    let offsets = self.lane_offsets(stride);
+                    with!(self, vpaddd, register, register; offsets);
                 }
             }
             Input::Load { dtype, index, .. } => {
@@ -237,44 +239,46 @@ impl Emitter<'_> {
                 let stride = self.vector.map_or(0, |dim| index.strides[dim]);
                 match dtype {
                     DType::Bool => {
-                        self.load_bytes(&access, stride, copy)?;
-                        self.truth_of_bytes(register)?;
+                        self.load_bytes(&access, stride, unroll_index)?;
+                        self.mask_from_bytes(register)?;
                     }
-                    DType::F32 | DType::F64 | DType::I32 | DType::U32 => self.load(register, &access, stride, copy)?,
+                    DType::F32 | DType::F64 | DType::I32 | DType::U32 => {
+                        self.load(register, &access, stride, unroll_index)?
+                    }
                 }
             }
             Input::Table { .. } => unreachable!("a table is read by gathers"),
         }
-        r.give(id, register);
+        r.assign(id, register);
         Ok(())
     }
 
-    /// Elements that lie `by` behind a place in a table, for the vector numbered `copy`.
+    /// Loads the elements at `offset` from an element of a table.
     fn gather(
         &mut self,
         r: &mut Registers,
         id: LaneId,
         at: usize,
-        (input, copy): (&Input, usize),
-        (by, uniform): (LaneId, bool),
-    ) -> Emitted {
-        let access = Access::of_input(input).expect("a table has a pointer");
+        (table, unroll_index): (&Input, usize),
+        (offset, uniform): (LaneId, bool),
+    ) -> EmitResult {
+        let access = Access::of_input(table).expect("a table has a pointer");
         let stride = self.vector.map_or(0, |dim| access.index.strides[dim]);
-        let offsets = self.register(r, by, &[by])?;
-        // Offsets and elements are in different registers, as the instruction requires.
-        let out = self.new_register(r, 0, &[by])?;
+        let offsets = self.register(r, offset, &[offset])?;
+        // The instruction requires different registers for offsets and elements.
+        let out = self.new_register(r, 0, &[offset])?;
         if uniform && matches!(stride, 0 | 1) {
-            self.load_behind(out, offsets, &access, stride, copy)?;
+            self.load_at_uniform_offset(out, offsets, &access, stride, unroll_index)?;
         } else {
-            self.load_apart(out, offsets, &access, stride, copy)?;
+            self.load_at_offsets(out, offsets, &access, stride, unroll_index)?;
         }
-        r.release(&[by], at);
-        r.give(id, out);
+        r.release(&[offset], at);
+        r.assign(id, out);
         Ok(())
     }
 
-    /// An integer to all 32-bit lanes.
-    fn spread(&mut self, register: usize, from: AsmRegister32) -> Emitted {
+    /// An integer in all 32-bit lanes.
+    fn splat(&mut self, register: usize, from: AsmRegister32) -> EmitResult {
         match self.width {
             Width::Zmm => self.assembler.vpbroadcastd(ZMM[register], from),
             Width::Ymm => {
@@ -285,29 +289,38 @@ impl Emitter<'_> {
         }
     }
 
-    fn effect(&mut self, r: &mut Registers, effect: &Effect, root: LaneId, copy: usize, at: usize) -> Emitted {
+    fn effect(
+        &mut self,
+        r: &mut Registers,
+        effect: &Effect,
+        root: LaneId,
+        unroll_index: usize,
+        at: usize,
+    ) -> EmitResult {
         let x = self.register(r, root, &[])?;
         match effect {
             Effect::Row { row, .. } => {
                 let at = self.row(*row);
                 match r.bank(root) {
-                    0 => self.save(x, at)?,
+                    0 => self.store_vector(x, at)?,
                     _ => self.assembler.kmovw(word_ptr(at), MASK[x])?,
                 }
             }
             Effect::Accumulate { accumulator, .. } => {
-                let part = self.part(*accumulator, copy);
-                self.accumulate(part, x, copy, self.size(r.program.ty(root)))?;
+                let index = self.accumulator_of(*accumulator, unroll_index);
+                self.accumulate(index, x, unroll_index, self.size(r.program.ty(root)))?;
             }
             Effect::Store { index, dtype, .. } => {
                 let access = Access::of_effect(effect).expect("a store has a pointer");
                 let stride = self.vector.map_or(0, |dim| index.strides[dim]);
                 match dtype {
                     DType::Bool => {
-                        self.bytes_of_truth(x)?;
-                        self.store_bytes(&access, stride, copy)?;
+                        self.bytes_from_mask(x)?;
+                        self.store_bytes(&access, stride, unroll_index)?;
                     }
-                    DType::F32 | DType::F64 | DType::I32 | DType::U32 => self.store(x, &access, stride, copy)?,
+                    DType::F32 | DType::F64 | DType::I32 | DType::U32 => {
+                        self.store(x, &access, stride, unroll_index)?
+                    }
                 }
             }
         }
@@ -315,19 +328,19 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// New partial results, for the lanes that count.
-    fn accumulate(&mut self, part: usize, x: usize, copy: usize, size: usize) -> Emitted {
-        let live = self.live(copy);
-        let all = live == self.lanes;
-        match (self.accumulator(part), self.width) {
-            (Operand::Register(a), _) if all => simd!(self, vmovaps, a, x),
-            (Operand::Memory(slot), _) if all => self.save(x, slot)?,
-            (Operand::Memory(slot), _) => self.save_first(x, slot, live, size)?,
-            (Operand::Register(a), Width::Zmm) if size == 8 => self.assembler.vmovapd(ZMM[a].k1(), ZMM[x])?,
-            (Operand::Register(a), Width::Zmm) => self.assembler.vmovaps(ZMM[a].k1(), ZMM[x])?,
-            (Operand::Register(a), Width::Ymm) => {
-                // A bit for each 32-bit word that is new.
-                let words = (1i32 << (live * size / 4)) - 1;
+    /// Writes an accumulator, in the active lanes.
+    fn accumulate(&mut self, index: usize, x: usize, unroll_index: usize, size: usize) -> EmitResult {
+        let active = self.active_lanes(unroll_index);
+        let all = active == self.lanes;
+        match (self.accumulator(index), self.width) {
+            (VectorOperand::Register(a), _) if all => simd!(self, vmovaps, a, x),
+            (VectorOperand::Memory(slot), _) if all => self.store_vector(x, slot)?,
+            (VectorOperand::Memory(slot), _) => self.store_masked(x, slot, active, size)?,
+            (VectorOperand::Register(a), Width::Zmm) if size == 8 => self.assembler.vmovapd(ZMM[a].k1(), ZMM[x])?,
+            (VectorOperand::Register(a), Width::Zmm) => self.assembler.vmovaps(ZMM[a].k1(), ZMM[x])?,
+            (VectorOperand::Register(a), Width::Ymm) => {
+                // One bit per 32-bit word to write.
+                let words = (1i32 << (active * size / 4)) - 1;
                 self.assembler.vblendps(YMM[a], YMM[a], YMM[x], words)?;
             }
         }
@@ -336,10 +349,10 @@ impl Emitter<'_> {
 
     // ---- instructions
 
-    fn inst(&mut self, r: &mut Registers, id: LaneId, at: usize) -> Emitted {
+    fn inst(&mut self, r: &mut Registers, id: LaneId, at: usize) -> EmitResult {
         let inst = r.program.insts[id.index()];
         match inst.op {
-            // Truth values in mask registers only; others are operands in memory.
+            // Masks only; other constants are memory operands.
             LaneOp::Const(bits) => {
                 let k = MASK[self.result(r, id, at, &[])?];
                 if bits != 0 { self.assembler.kxnorw(k, k, k) } else { self.assembler.kxorw(k, k, k) }
@@ -356,7 +369,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn unary(&mut self, r: &mut Registers, id: LaneId, at: usize, op: LaneUnary, x: LaneId) -> Emitted {
+    fn unary(&mut self, r: &mut Registers, id: LaneId, at: usize, op: LaneUnary, x: LaneId) -> EmitResult {
         use LaneUnary::*;
         let ty = r.program.ty(x);
         if r.bank(id) == 1 {
@@ -364,39 +377,39 @@ impl Emitter<'_> {
             let k = MASK[self.result(r, id, at, &[x])?];
             return self.assembler.knotw(k, a);
         }
-        let wide = self.size(ty) == 8;
+        let is_64bit = self.size(ty) == 8;
         if let Sqrt | Floor | Ceil | Trunc | Nearest = op {
             let from = self.operand(r, x);
             let out = self.result(r, id, at, &[x])?;
-            // The low bits choose the direction, the next keeps quiet about inexact results.
-            let direction = match op {
+            // Bits 0 and 1 are the rounding mode; bit 3 suppresses the inexact exception.
+            let mode = match op {
                 Floor => 9,
                 Ceil => 10,
                 Trunc => 11,
                 _ => 8,
             };
             match (op, from) {
-                (Sqrt, from) if wide => with!(self, vsqrtpd, out; from),
+                (Sqrt, from) if is_64bit => with!(self, vsqrtpd, out; from),
                 (Sqrt, from) => with!(self, vsqrtps, out; from),
-                (_, from) => self.round(out, from, direction, wide)?,
+                (_, from) => self.round(out, from, mode, is_64bit)?,
             }
             return Ok(());
         }
         let from = self.register(r, x, &[x])?;
         let out = self.result(r, id, at, &[x])?;
         let float = matches!(ty, LaneType::F32 | LaneType::F64);
-        let sign = if wide { 1u64 << 63 } else { 1 << 31 };
+        let sign = if is_64bit { 1u64 << 63 } else { 1 << 31 };
         let size = self.size(ty);
         match op {
-            // An element that is repeated is as wide as the instruction says.
-            Neg if float && wide => with!(self, vxorpd, out, from; self.constant(sign, size)),
+            // The element size of a broadcast operand follows from the instruction.
+            Neg if float && is_64bit => with!(self, vxorpd, out, from; self.constant(sign, size)),
             Neg if float => with!(self, vxorps, out, from; self.constant(sign, size)),
-            Abs if float && wide => with!(self, vandpd, out, from; self.constant(sign - 1, size)),
+            Abs if float && is_64bit => with!(self, vandpd, out, from; self.constant(sign - 1, size)),
             Abs if float => with!(self, vandps, out, from; self.constant(sign - 1, size)),
             Neg => {
-                let zero = self.spare(0);
+                let zero = self.scratch_register(0);
                 simd!(self, vxorps, zero, zero, zero);
-                if wide { simd!(self, vpsubq, out, zero, from) } else { simd!(self, vpsubd, out, zero, from) }
+                if is_64bit { simd!(self, vpsubq, out, zero, from) } else { simd!(self, vpsubd, out, zero, from) }
             }
             Abs => simd!(self, vpabsd, out, from),
             _ => with!(self, vxorps, out, from; self.constant(u64::MAX, 4)),
@@ -404,20 +417,24 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    pub(super) fn round(&mut self, out: usize, from: Operand, direction: i32, wide: bool) -> Emitted {
+    pub(super) fn round(&mut self, out: usize, from: VectorOperand, mode: i32, is_64bit: bool) -> EmitResult {
         match (self.width, from) {
-            (Width::Zmm, Operand::Register(from)) if wide => self.assembler.vrndscalepd(ZMM[out], ZMM[from], direction),
-            (Width::Zmm, Operand::Memory(from)) if wide => self.assembler.vrndscalepd(ZMM[out], from, direction),
-            (Width::Zmm, Operand::Register(from)) => self.assembler.vrndscaleps(ZMM[out], ZMM[from], direction),
-            (Width::Zmm, Operand::Memory(from)) => self.assembler.vrndscaleps(ZMM[out], from, direction),
-            (Width::Ymm, Operand::Register(from)) if wide => self.assembler.vroundpd(YMM[out], YMM[from], direction),
-            (Width::Ymm, Operand::Memory(from)) if wide => self.assembler.vroundpd(YMM[out], from, direction),
-            (Width::Ymm, Operand::Register(from)) => self.assembler.vroundps(YMM[out], YMM[from], direction),
-            (Width::Ymm, Operand::Memory(from)) => self.assembler.vroundps(YMM[out], from, direction),
+            (Width::Zmm, VectorOperand::Register(from)) if is_64bit => {
+                self.assembler.vrndscalepd(ZMM[out], ZMM[from], mode)
+            }
+            (Width::Zmm, VectorOperand::Memory(from)) if is_64bit => self.assembler.vrndscalepd(ZMM[out], from, mode),
+            (Width::Zmm, VectorOperand::Register(from)) => self.assembler.vrndscaleps(ZMM[out], ZMM[from], mode),
+            (Width::Zmm, VectorOperand::Memory(from)) => self.assembler.vrndscaleps(ZMM[out], from, mode),
+            (Width::Ymm, VectorOperand::Register(from)) if is_64bit => {
+                self.assembler.vroundpd(YMM[out], YMM[from], mode)
+            }
+            (Width::Ymm, VectorOperand::Memory(from)) if is_64bit => self.assembler.vroundpd(YMM[out], from, mode),
+            (Width::Ymm, VectorOperand::Register(from)) => self.assembler.vroundps(YMM[out], YMM[from], mode),
+            (Width::Ymm, VectorOperand::Memory(from)) => self.assembler.vroundps(YMM[out], from, mode),
         }
     }
 
-    fn binary(&mut self, r: &mut Registers, id: LaneId, at: usize, op: LaneBinary, x: LaneId, y: LaneId) -> Emitted {
+    fn binary(&mut self, r: &mut Registers, id: LaneId, at: usize, op: LaneBinary, x: LaneId, y: LaneId) -> EmitResult {
         use LaneBinary::*;
         use LaneType::*;
         let ty = r.program.ty(x);
@@ -434,7 +451,7 @@ impl Emitter<'_> {
             return self.shift(op, ty, out, from, by as i32);
         }
         let commutes = matches!(op, Add | Mul | And | Or | Xor);
-        // What is in memory goes last, where it needs no register.
+        // The last operand may be in memory.
         let (x, y) = if commutes && r.register[x.index()].is_none() { (y, x) } else { (x, y) };
         let a = self.register(r, x, &[x, y])?;
         let b = self.operand(r, y);
@@ -475,15 +492,15 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    fn shift(&mut self, op: LaneBinary, ty: LaneType, out: usize, from: usize, by: i32) -> Emitted {
+    fn shift(&mut self, op: LaneBinary, ty: LaneType, out: usize, from: usize, by: i32) -> EmitResult {
         match (op, ty) {
             (LaneBinary::Shl, LaneType::I64) => simd!(self, vpsllq, out, from; by),
             (LaneBinary::Shl, _) => simd!(self, vpslld, out, from; by),
             (LaneBinary::Shr, LaneType::I64) => simd!(self, vpsrlq, out, from; by),
             (LaneBinary::Shr, _) => simd!(self, vpsrld, out, from; by),
             (_, LaneType::I64) if self.width == Width::Ymm => {
-                // There is none of 64 bits: ones where the number is negative, moved up, and the rest moved down.
-                let sign = self.spare(0);
+                // AVX2 has no 64-bit arithmetic shift: a logical shift, and the sign mask in the upper bits.
+                let sign = self.scratch_register(0);
                 simd!(self, vxorps, sign, sign, sign);
                 self.assembler.vpcmpgtq(YMM[sign], YMM[sign], YMM[from])?;
                 simd!(self, vpsllq, sign, sign; 64 - by);
@@ -496,56 +513,56 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// `x·y + z`, over the operand that is used for the last time here, or over a copy.
-    fn fma(&mut self, r: &mut Registers, id: LaneId, at: usize, x: LaneId, y: LaneId, z: LaneId) -> Emitted {
-        let wide = r.program.ty(id) == LaneType::F64;
+    /// `x·y + z`. Overwrites an operand that is dead after it, or a copy of `z`.
+    fn fma(&mut self, r: &mut Registers, id: LaneId, at: usize, x: LaneId, y: LaneId, z: LaneId) -> EmitResult {
+        let is_64bit = r.program.ty(id) == LaneType::F64;
         let all = [x, y, z];
-        // The instruction overwrites one of its operands and takes one from memory; the product commutes.
+        // The instruction overwrites one operand, and one operand may be in memory. The product commutes.
         let (x, y) = if r.register[x.index()].is_none() { (y, x) } else { (x, y) };
-        if r.ends(z, at) && z != x && z != y {
+        if r.is_last_use(z, at) && z != x && z != y {
             let a = self.register(r, x, &all)?;
             let b = self.operand(r, y);
             let out = self.register(r, z, &all)?;
-            r.pass_on(z, id, &all, at);
-            if wide {
+            r.reuse(z, id, &all, at);
+            if is_64bit {
                 with!(self, vfmadd231pd, out, a; b)
             } else {
                 with!(self, vfmadd231ps, out, a; b)
             }
             return Ok(());
         }
-        let (x, y) = if r.ends(y, at) && !r.ends(x, at) { (y, x) } else { (x, y) };
-        if r.ends(x, at) && x != y && x != z {
+        let (x, y) = if r.is_last_use(y, at) && !r.is_last_use(x, at) { (y, x) } else { (x, y) };
+        if r.is_last_use(x, at) && x != y && x != z {
             if r.register[y.index()].is_some() || r.register[z.index()].is_none() {
                 let b = self.register(r, y, &all)?;
                 let c = self.operand(r, z);
                 let out = self.register(r, x, &all)?;
-                r.pass_on(x, id, &all, at);
-                if wide { with!(self, vfmadd213pd, out, b; c) } else { with!(self, vfmadd213ps, out, b; c) }
+                r.reuse(x, id, &all, at);
+                if is_64bit { with!(self, vfmadd213pd, out, b; c) } else { with!(self, vfmadd213ps, out, b; c) }
             } else {
                 let c = self.register(r, z, &all)?;
                 let b = self.operand(r, y);
                 let out = self.register(r, x, &all)?;
-                r.pass_on(x, id, &all, at);
-                if wide { with!(self, vfmadd132pd, out, c; b) } else { with!(self, vfmadd132ps, out, c; b) }
+                r.reuse(x, id, &all, at);
+                if is_64bit { with!(self, vfmadd132pd, out, c; b) } else { with!(self, vfmadd132ps, out, c; b) }
             }
             return Ok(());
         }
-        // None may be overwritten: a copy of z.
+        // All operands are live after it: overwrite a copy of z.
         let a = self.register(r, x, &all)?;
         let out = self.new_register(r, 0, &all)?;
         let b = self.operand(r, y);
-        match (r.register[z.index()], r.home[z.index()]) {
-            (None, Home::Constant(bits)) => self.fill(out, bits, self.size(r.program.ty(z)))?,
+        match (r.register[z.index()], r.location[z.index()]) {
+            (None, ValueLocation::Constant(bits)) => self.splat_constant(out, bits, self.size(r.program.ty(z)))?,
             _ => with!(self, vmovups, out; self.operand(r, z)),
         }
-        if wide {
+        if is_64bit {
             with!(self, vfmadd231pd, out, a; b)
         } else {
             with!(self, vfmadd231ps, out, a; b)
         }
         r.release(&all, at);
-        r.give(id, out);
+        r.assign(id, out);
         Ok(())
     }
 }

@@ -1,14 +1,14 @@
-//! Truth values: a bit of a mask register where there are such, else a lane of ones or zeros, as wide as the widest lane
-//! of the kernel.
+//! Bools: bits of mask registers with AVX-512; with AVX2 lane masks, all ones or all zeros, as wide as the widest lane of
+//! the kernel.
 
 use iced_x86::code_asm::*;
 
 use super::regalloc::Registers;
-use super::width::{MASK, Operand, Width, XMM, YMM, ZMM, simd, with};
-use super::{Emitted, Emitter};
+use super::width::{MASK, VectorOperand, Width, XMM, YMM, ZMM, simd, with};
+use super::{EmitResult, SimdEmitter};
 use crate::lower::lane::{LaneBinary, LaneCompare, LaneId, LaneType};
 
-impl Emitter<'_> {
+impl SimdEmitter<'_> {
     pub(super) fn compare(
         &mut self,
         r: &mut Registers,
@@ -17,11 +17,11 @@ impl Emitter<'_> {
         op: LaneCompare,
         x: LaneId,
         y: LaneId,
-    ) -> Emitted {
+    ) -> EmitResult {
         use LaneCompare::*;
         let ty = r.program.ty(x);
         let a = self.register(r, x, &[x, y])?;
-        // The predicates of integers, and the quiet ones of floats.
+        // The predicates of integer comparisons, and the quiet predicates of float comparisons.
         let (integer, float) = match op {
             Eq => (0, 0),
             Ne => (4, 4),
@@ -34,8 +34,8 @@ impl Emitter<'_> {
             macro_rules! compare {
                 ($name:ident, $predicate:expr) => {
                     match b {
-                        Operand::Register(b) => self.assembler.$name(k, ZMM[a], ZMM[b], $predicate),
-                        Operand::Memory(b) => self.assembler.$name(k, ZMM[a], b, $predicate),
+                        VectorOperand::Register(b) => self.assembler.$name(k, ZMM[a], ZMM[b], $predicate),
+                        VectorOperand::Memory(b) => self.assembler.$name(k, ZMM[a], b, $predicate),
                     }
                 };
             }
@@ -49,7 +49,7 @@ impl Emitter<'_> {
         }
         let b = self.register(r, y, &[x, y])?;
         let out = self.result(r, id, at, &[x, y])?;
-        let (to, a, b, least) = (YMM[out], YMM[a], YMM[b], YMM[self.spare(0)]);
+        let (to, a, b, min) = (YMM[out], YMM[a], YMM[b], YMM[self.scratch_register(0)]);
         let negated = match (ty, op) {
             (LaneType::F32, _) => self.assembler.vcmpps(to, a, b, float).map(|()| false)?,
             (LaneType::F64, _) => self.assembler.vcmppd(to, a, b, float).map(|()| false)?,
@@ -59,26 +59,26 @@ impl Emitter<'_> {
             (_, Eq | Ne) => self.assembler.vpcmpeqd(to, a, b).map(|()| op == Ne)?,
             (_, Lt) => self.assembler.vpcmpgtd(to, b, a).map(|()| false)?,
             (_, Le) => self.assembler.vpcmpgtd(to, a, b).map(|()| true)?,
-            // x < y unless y is the lesser; x ≤ y if x is.
+            // x < y is min(x, y) ≠ y; x ≤ y is min(x, y) = x.
             (_, ULt) => {
-                self.assembler.vpminud(least, a, b)?;
-                self.assembler.vpcmpeqd(to, least, b).map(|()| true)?
+                self.assembler.vpminud(min, a, b)?;
+                self.assembler.vpcmpeqd(to, min, b).map(|()| true)?
             }
             (_, ULe) => {
-                self.assembler.vpminud(least, a, b)?;
-                self.assembler.vpcmpeqd(to, least, a).map(|()| false)?
+                self.assembler.vpminud(min, a, b)?;
+                self.assembler.vpcmpeqd(to, min, a).map(|()| false)?
             }
         };
         if negated {
             with!(self, vxorps, out, out; self.constant(u64::MAX, 4));
         }
-        if self.size(ty) < self.lane {
+        if self.size(ty) < self.lane_bytes {
             self.assembler.vpmovsxdq(to, XMM[out])?;
         }
         Ok(())
     }
 
-    /// Logic of truth values in mask registers.
+    /// Logic of masks in mask registers.
     pub(super) fn logic(
         &mut self,
         r: &mut Registers,
@@ -87,7 +87,7 @@ impl Emitter<'_> {
         op: LaneBinary,
         x: LaneId,
         y: LaneId,
-    ) -> Emitted {
+    ) -> EmitResult {
         let (a, b) = (MASK[self.register(r, x, &[x, y])?], MASK[self.register(r, y, &[x, y])?]);
         let k = MASK[self.result(r, id, at, &[x, y])?];
         match op {
@@ -105,12 +105,12 @@ impl Emitter<'_> {
         c: LaneId,
         x: LaneId,
         y: LaneId,
-    ) -> Emitted {
+    ) -> EmitResult {
         let all = [c, x, y];
         let condition = self.register(r, c, &all)?;
         if r.bank(id) == 1 {
             let (a, b) = (MASK[self.register(r, x, &all)?], MASK[self.register(r, y, &all)?]);
-            // (c ∧ x) ∨ (¬c ∧ y), the second part waiting in k7.
+            // (c ∧ x) ∨ (¬c ∧ y), the second term in k7.
             self.assembler.kandnw(k7, MASK[condition], b)?;
             let k = MASK[self.result(r, id, at, &all)?];
             self.assembler.kandw(k, MASK[condition], a)?;
@@ -118,46 +118,50 @@ impl Emitter<'_> {
         }
         let other = self.register(r, y, &all)?;
         let chosen = self.operand(r, x);
-        let wide = self.size(r.program.ty(id)) == 8;
+        let is_64bit = self.size(r.program.ty(id)) == 8;
         match self.width {
             Width::Zmm => {
-                let out = under(ZMM[self.result(r, id, at, &all)?], MASK[condition]);
+                let out = masked(ZMM[self.result(r, id, at, &all)?], MASK[condition]);
                 match chosen {
-                    Operand::Register(chosen) if wide => self.assembler.vblendmpd(out, ZMM[other], ZMM[chosen]),
-                    Operand::Memory(chosen) if wide => self.assembler.vblendmpd(out, ZMM[other], chosen),
-                    Operand::Register(chosen) => self.assembler.vblendmps(out, ZMM[other], ZMM[chosen]),
-                    Operand::Memory(chosen) => self.assembler.vblendmps(out, ZMM[other], chosen),
+                    VectorOperand::Register(chosen) if is_64bit => {
+                        self.assembler.vblendmpd(out, ZMM[other], ZMM[chosen])
+                    }
+                    VectorOperand::Memory(chosen) if is_64bit => self.assembler.vblendmpd(out, ZMM[other], chosen),
+                    VectorOperand::Register(chosen) => self.assembler.vblendmps(out, ZMM[other], ZMM[chosen]),
+                    VectorOperand::Memory(chosen) => self.assembler.vblendmps(out, ZMM[other], chosen),
                 }
             }
             Width::Ymm => {
-                let condition = if !wide && self.lane == 8 {
-                    self.narrow(self.spare(0), condition)?;
-                    YMM[self.spare(0)]
+                let condition = if !is_64bit && self.lane_bytes == 8 {
+                    self.narrow(self.scratch_register(0), condition)?;
+                    YMM[self.scratch_register(0)]
                 } else {
                     YMM[condition]
                 };
                 let out = YMM[self.result(r, id, at, &all)?];
-                // Of a lane's bits the first decides, and all are the same.
+                // The sign bit of each 32-bit lane selects; all bits of a lane are equal.
                 match chosen {
-                    Operand::Register(chosen) => self.assembler.vblendvps(out, YMM[other], YMM[chosen], condition),
-                    Operand::Memory(chosen) => self.assembler.vblendvps(out, YMM[other], chosen, condition),
+                    VectorOperand::Register(chosen) => {
+                        self.assembler.vblendvps(out, YMM[other], YMM[chosen], condition)
+                    }
+                    VectorOperand::Memory(chosen) => self.assembler.vblendvps(out, YMM[other], chosen, condition),
                 }
             }
         }
     }
 
-    /// 0 or 1, as integers of 32 bits.
-    pub(super) fn number_of_truth(&mut self, r: &mut Registers, id: LaneId, at: usize, x: LaneId) -> Emitted {
+    /// A mask to 32-bit integers, 0 or 1.
+    pub(super) fn mask_to_i32(&mut self, r: &mut Registers, id: LaneId, at: usize, x: LaneId) -> EmitResult {
         let from = self.register(r, x, &[x])?;
         let out = self.result(r, id, at, &[x])?;
         match self.width {
             Width::Zmm => {
-                let one = self.datum(super::Datum::Each(1, 4));
-                self.assembler.vpbroadcastd(under(ZMM[out], MASK[from]).z(), dword_ptr(one))
+                let one = self.pool_label(super::Constant::Splat(1, 4));
+                self.assembler.vpbroadcastd(masked(ZMM[out], MASK[from]).z(), dword_ptr(one))
             }
             Width::Ymm => {
                 let mut from = from;
-                if self.lane == 8 {
+                if self.lane_bytes == 8 {
                     self.narrow(out, from)?;
                     from = out;
                 }
@@ -166,21 +170,21 @@ impl Emitter<'_> {
         }
     }
 
-    /// The low halves of 64-bit lanes, side by side (256 bits only).
-    pub(super) fn narrow(&mut self, out: usize, from: usize) -> Emitted {
+    /// Truncates 64-bit lanes to contiguous 32-bit lanes (AVX2).
+    pub(super) fn narrow(&mut self, out: usize, from: usize) -> EmitResult {
         self.assembler.vpshufd(YMM[out], YMM[from], 0x08)?;
         self.assembler.vpermq(YMM[out], YMM[out], 0x08)
     }
 
-    /// The truth values of the bytes in the first spare register.
-    pub(super) fn truth_of_bytes(&mut self, out: usize) -> Emitted {
-        let bytes = XMM[self.spare(0)];
+    /// The mask of the nonzero bytes in scratch register 0.
+    pub(super) fn mask_from_bytes(&mut self, out: usize) -> EmitResult {
+        let bytes = XMM[self.scratch_register(0)];
         match self.width {
             Width::Zmm => self.assembler.vptestmb(MASK[out], bytes, bytes),
             Width::Ymm => {
-                let zero = self.spare(1);
+                let zero = self.scratch_register(1);
                 simd!(self, vxorps, zero, zero, zero);
-                if self.lane == 8 {
+                if self.lane_bytes == 8 {
                     self.assembler.vpmovzxbq(YMM[out], bytes)?;
                     self.assembler.vpcmpgtq(YMM[out], YMM[out], YMM[zero])
                 } else {
@@ -191,14 +195,14 @@ impl Emitter<'_> {
         }
     }
 
-    /// Bytes 0 and 1 of truth values, to the first spare register.
-    pub(super) fn bytes_of_truth(&mut self, from: usize) -> Emitted {
-        let bytes = XMM[self.spare(0)];
+    /// A mask to bytes, 0 or 1, in scratch register 0.
+    pub(super) fn bytes_from_mask(&mut self, from: usize) -> EmitResult {
+        let bytes = XMM[self.scratch_register(0)];
         match self.width {
             Width::Zmm => self.assembler.vpmovm2b(bytes, MASK[from])?,
             Width::Ymm => {
-                if self.lane == 8 {
-                    self.narrow(self.spare(0), from)?;
+                if self.lane_bytes == 8 {
+                    self.narrow(self.scratch_register(0), from)?;
                     self.assembler.vpackssdw(bytes, bytes, bytes)?;
                 } else {
                     self.assembler.vextracti128(bytes, YMM[from], 1)?;
@@ -211,8 +215,8 @@ impl Emitter<'_> {
     }
 }
 
-/// The register as the target of an instruction under a mask.
-fn under(register: AsmRegisterZmm, mask: AsmRegisterK) -> AsmRegisterZmm {
+/// The register as the destination of a masked instruction.
+fn masked(register: AsmRegisterZmm, mask: AsmRegisterK) -> AsmRegisterZmm {
     match MASK.iter().position(|&k| k == mask) {
         Some(1) => register.k1(),
         Some(2) => register.k2(),

@@ -1,29 +1,36 @@
-//! Changes of type.
+//! Conversions between lane types.
 
 use iced_x86::code_asm::*;
 
 use super::regalloc::Registers;
-use super::width::{Operand, Width, XMM, YMM, ZMM, simd, with};
-use super::{Emitted, Emitter};
+use super::width::{VectorOperand, Width, XMM, YMM, ZMM, simd, with};
+use super::{EmitResult, SimdEmitter};
 use crate::lower::lane::{LaneConvert, LaneId};
 
-/// `vcmpps`' predicates: not less (or not comparable: never here), and comparable.
+/// Predicates of `vcmpps`: greater or equal, and ordered.
 const GE: i32 = 0x1d;
 const ORDERED: i32 = 7;
 
-/// 2⁵²: added to an integer below it, the integer is the low bits of the sum.
+/// 2⁵². The low bits of the sum of it and an integer below it are that integer.
 const SHIFT: f64 = 4_503_599_627_370_496.0;
 
-impl Emitter<'_> {
-    pub(super) fn convert(&mut self, r: &mut Registers, id: LaneId, at: usize, op: LaneConvert, x: LaneId) -> Emitted {
+impl SimdEmitter<'_> {
+    pub(super) fn convert(
+        &mut self,
+        r: &mut Registers,
+        id: LaneId,
+        at: usize,
+        op: LaneConvert,
+        x: LaneId,
+    ) -> EmitResult {
         use LaneConvert::*;
         if op == BoolToI32 {
-            return self.number_of_truth(r, id, at, x);
+            return self.mask_to_i32(r, id, at, x);
         }
-        // The bits are there already.
+        // A bitcast is free if it can reuse the register.
         let same = matches!(op, F32Bits | F32FromBits | F64Bits | F64FromBits);
-        if same && r.ends(x, at) {
-            r.pass_on(x, id, &[x], at);
+        if same && r.is_last_use(x, at) {
+            r.reuse(x, id, &[x], at);
             return Ok(());
         }
         let a = self.register(r, x, &[x])?;
@@ -35,8 +42,8 @@ impl Emitter<'_> {
             (F32ToI32, _) => self.f32_to_i32(out, a)?,
             (U32ToF32, Width::Zmm) => self.assembler.vcvtudq2ps(ZMM[out], ZMM[a])?,
             (U32ToF32, Width::Ymm) => {
-                // Both halves are exact; one rounding brings them together.
-                let high = self.spare(0);
+                // Both 16-bit halves convert exactly; the fused multiply-add rounds once.
+                let high = self.scratch_register(0);
                 simd!(self, vpsrld, high, a; 16);
                 simd!(self, vcvtdq2ps, high, high);
                 with!(self, vandps, out, a; self.constant(0xffff, 4));
@@ -44,8 +51,8 @@ impl Emitter<'_> {
                 with!(self, vfmadd231ps, out, high; self.constant(65536f32.to_bits().into(), 4));
             }
             (F32ToU32, Width::Zmm) => {
-                // max(x, 0), which makes 0 of NaN; what is too large becomes the largest by itself.
-                let zero = self.spare(0);
+                // max(x, 0) maps NaN to 0. The instruction saturates values above u32::MAX.
+                let zero = self.scratch_register(0);
                 simd!(self, vxorps, zero, zero, zero);
                 simd!(self, vmaxps, out, a, zero);
                 self.assembler.vcvttps2udq(ZMM[out], ZMM[out])?;
@@ -64,7 +71,7 @@ impl Emitter<'_> {
                 with!(self, vsubpd, out, out; self.constant(SHIFT.to_bits(), 8));
             }
             (F64ToI32, _) => {
-                // Nothing for NaN, at most the largest integer; below the smallest the instruction gives that.
+                // Maps NaN to 0 and clamps to i32::MAX. The instruction yields i32::MIN for values below it.
                 self.ordered_f64(out, a)?;
                 with!(self, vminpd, out, out; self.constant(f64::from(i32::MAX).to_bits(), 8));
                 match self.width {
@@ -73,13 +80,13 @@ impl Emitter<'_> {
                 }
             }
             (F64ToU32, _) => {
-                // Between 0 and the largest, then in whole numbers, the low bits.
-                let zero = self.spare(0);
+                // Clamps to 0..=u32::MAX, truncates, then adds 2⁵²: the low word of the sum is the result.
+                let zero = self.scratch_register(0);
                 simd!(self, vxorps, zero, zero, zero);
                 simd!(self, vmaxpd, out, a, zero);
                 with!(self, vminpd, out, out; self.constant(f64::from(u32::MAX).to_bits(), 8));
-                // Towards zero.
-                self.round(out, Operand::Register(out), 11, true)?;
+                // Rounds towards zero.
+                self.round(out, VectorOperand::Register(out), 11, true)?;
                 with!(self, vaddpd, out, out; self.constant(SHIFT.to_bits(), 8));
                 self.low_words(out, out)?;
             }
@@ -92,42 +99,43 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// The instruction gives the smallest integer for all that does not fit; larger ones saturate, NaN is 0.
-    fn f32_to_i32(&mut self, out: usize, a: usize) -> Emitted {
+    /// Saturating conversion; NaN becomes 0. The instruction yields i32::MIN for values out of range, which is right for
+    /// values below it only.
+    fn f32_to_i32(&mut self, out: usize, a: usize) -> EmitResult {
         let bound = self.constant_at(2_147_483_648f32.to_bits().into(), 4);
-        let spare = self.spare(0);
+        let scratch = self.scratch_register(0);
         match self.width {
             Width::Zmm => {
-                let most = self.datum(super::Datum::Each(i32::MAX as u64, 4));
-                self.assembler.vcvttps2dq(ZMM[spare], ZMM[a])?;
+                let max = self.pool_label(super::Constant::Splat(i32::MAX as u64, 4));
+                self.assembler.vcvttps2dq(ZMM[scratch], ZMM[a])?;
                 self.assembler.vcmpps(k7, ZMM[a], bound, GE)?;
-                self.assembler.vpbroadcastd(ZMM[spare].k7(), dword_ptr(most))?;
+                self.assembler.vpbroadcastd(ZMM[scratch].k7(), dword_ptr(max))?;
                 self.assembler.vcmpps(k7, ZMM[a], ZMM[a], ORDERED)?;
-                self.assembler.vmovdqa32(ZMM[out].k7().z(), ZMM[spare])
+                self.assembler.vmovdqa32(ZMM[out].k7().z(), ZMM[scratch])
             }
             Width::Ymm => {
-                // The largest integer is what the smallest is not.
-                let large = self.spare(1);
+                // i32::MAX is the complement of i32::MIN.
+                let large = self.scratch_register(1);
                 self.assembler.vcmpps(YMM[large], YMM[a], bound, GE)?;
-                self.assembler.vcmpps(YMM[spare], YMM[a], YMM[a], ORDERED)?;
+                self.assembler.vcmpps(YMM[scratch], YMM[a], YMM[a], ORDERED)?;
                 self.assembler.vcvttps2dq(YMM[out], YMM[a])?;
                 simd!(self, vxorps, out, out, large);
-                simd!(self, vandps, out, out, spare);
+                simd!(self, vandps, out, out, scratch);
                 Ok(())
             }
         }
     }
 
-    /// Below 2³¹ as if signed. From there on that gives just the highest bit, and the rest follows from what is above
-    /// 2³¹; beyond 2³² all bits are one.
-    fn f32_to_u32(&mut self, out: usize, a: usize) -> Emitted {
-        let (x, rest) = (self.spare(0), self.spare(1));
+    /// Values below 2³¹ convert as signed. For larger values that yields the sign bit only; the low bits are those of
+    /// x - 2³¹. Values from 2³² on saturate to all ones.
+    fn f32_to_u32(&mut self, out: usize, a: usize) -> EmitResult {
+        let (x, rest) = (self.scratch_register(0), self.scratch_register(1));
         simd!(self, vxorps, x, x, x);
         simd!(self, vmaxps, x, a, x);
         with!(self, vsubps, rest, x; self.constant(2_147_483_648f32.to_bits().into(), 4));
         simd!(self, vcvttps2dq, rest, rest);
         simd!(self, vcvttps2dq, out, x);
-        // What is above counts only where the highest bit is set.
+        // The low bits of x - 2³¹ apply only if the sign bit is set.
         let above = self.constant_at(4_294_967_296f32.to_bits().into(), 4);
         self.assembler.vcmpps(YMM[x], YMM[x], above, GE)?;
         simd!(self, vorps, x, x, rest);
@@ -137,23 +145,23 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// The number, or 0 for NaN.
-    fn ordered_f64(&mut self, out: usize, a: usize) -> Emitted {
+    /// Maps NaN to 0.
+    fn ordered_f64(&mut self, out: usize, a: usize) -> EmitResult {
         match self.width {
             Width::Zmm => {
                 self.assembler.vcmppd(k7, ZMM[a], ZMM[a], ORDERED)?;
                 self.assembler.vmovapd(ZMM[out].k7().z(), ZMM[a])
             }
             Width::Ymm => {
-                let ordered = YMM[self.spare(0)];
+                let ordered = YMM[self.scratch_register(0)];
                 self.assembler.vcmppd(ordered, YMM[a], YMM[a], ORDERED)?;
                 self.assembler.vandpd(YMM[out], YMM[a], ordered)
             }
         }
     }
 
-    /// The low halves of 64-bit lanes, side by side.
-    fn low_words(&mut self, out: usize, from: usize) -> Emitted {
+    /// Truncates 64-bit lanes to contiguous 32-bit lanes.
+    fn low_words(&mut self, out: usize, from: usize) -> EmitResult {
         match self.width {
             Width::Zmm => self.assembler.vpmovqd(YMM[out], ZMM[from]),
             Width::Ymm => self.narrow(out, from),

@@ -1,46 +1,46 @@
-//! Loads and stores of a vector's elements: side by side, one for all, or apart; all lanes or the first few.
+//! Vector loads and stores: contiguous, broadcast or strided, with all lanes active or under the tail mask.
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-use super::width::{Operand, Width, XMM, YMM, ZMM, simd, with};
-use super::{Access, Emitted, Emitter};
+use super::width::{VectorOperand, Width, XMM, YMM, ZMM, simd, with};
+use super::{Access, EmitResult, SimdEmitter};
 
-impl Emitter<'_> {
-    /// Elements of 32 or 64 bits, `stride` apart.
-    pub(super) fn load(&mut self, out: usize, access: &Access, stride: isize, copy: usize) -> Emitted {
+impl SimdEmitter<'_> {
+    /// Loads elements of 32 or 64 bits with a stride.
+    pub(super) fn load(&mut self, out: usize, access: &Access, stride: isize, unroll_index: usize) -> EmitResult {
         match stride {
             0 => {
                 let base = self.pointer(access)?;
-                self.load_one(out, base, access.size)
+                self.load_broadcast(out, base, access.size)
             }
             1 => {
                 let base = self.pointer(access)?;
-                self.load_side_by_side(out, base, access, copy)
+                self.load_contiguous(out, base, access, unroll_index)
             }
             _ => {
-                let steps = self.apart(access, stride, copy)?;
-                self.load_from_rdx(out, steps, 1, access.size, copy)
+                let offsets = self.strided_offsets(access, stride, unroll_index)?;
+                self.load_from_rdx(out, offsets, 1, access.size, unroll_index)
             }
         }
     }
 
-    /// An element, in all lanes.
-    fn load_one(&mut self, out: usize, base: AsmRegister64, size: usize) -> Emitted {
-        let wide = size == 8;
+    /// Loads one element into all lanes.
+    fn load_broadcast(&mut self, out: usize, base: AsmRegister64, size: usize) -> EmitResult {
+        let is_64bit = size == 8;
         match self.width {
-            Width::Zmm if wide => self.assembler.vbroadcastsd(ZMM[out], qword_ptr(base)),
+            Width::Zmm if is_64bit => self.assembler.vbroadcastsd(ZMM[out], qword_ptr(base)),
             Width::Zmm => self.assembler.vbroadcastss(ZMM[out], dword_ptr(base)),
-            Width::Ymm if wide => self.assembler.vbroadcastsd(YMM[out], qword_ptr(base)),
+            Width::Ymm if is_64bit => self.assembler.vbroadcastsd(YMM[out], qword_ptr(base)),
             Width::Ymm => self.assembler.vbroadcastss(YMM[out], dword_ptr(base)),
         }
     }
 
-    /// Elements side by side, where `base` points to that of counter 0.
-    fn load_side_by_side(&mut self, out: usize, base: AsmRegister64, access: &Access, copy: usize) -> Emitted {
-        let live = self.live(copy);
-        let at = base + r15 * access.size as i32 + self.first_byte(access, 1, copy);
-        if live == self.lanes {
+    /// Loads contiguous elements. `base` is the pointer of their access.
+    fn load_contiguous(&mut self, out: usize, base: AsmRegister64, access: &Access, unroll_index: usize) -> EmitResult {
+        let active = self.active_lanes(unroll_index);
+        let at = base + r15 * access.size as i32 + self.unroll_offset(access, 1, unroll_index);
+        if active == self.lanes {
             return match self.lanes * access.size {
                 64 => self.assembler.vmovups(ZMM[out], zmmword_ptr(at)),
                 32 => self.assembler.vmovups(YMM[out], ymmword_ptr(at)),
@@ -51,119 +51,125 @@ impl Emitter<'_> {
             Width::Zmm if access.size == 8 => self.assembler.vmovupd(ZMM[out].k1().z(), zmmword_ptr(at)),
             Width::Zmm => self.assembler.vmovups(ZMM[out].k1().z(), zmmword_ptr(at)),
             Width::Ymm => {
-                let first = self.first_in_spare(live, access.size)?;
-                self.assembler.vmaskmovps(YMM[out], first, ymmword_ptr(at))
+                let mask = self.tail_mask_in_scratch(active, access.size)?;
+                self.assembler.vmaskmovps(YMM[out], mask, ymmword_ptr(at))
             }
         }
     }
 
-    /// Elements at the offsets in register `steps`, in units of `scale` bytes, from `rdx` on.
-    fn load_from_rdx(&mut self, out: usize, steps: usize, scale: i32, size: usize, copy: usize) -> Emitted {
-        let live = self.live(copy);
-        let wide = size == 8;
-        // Lanes that do not count are nothing.
+    /// Loads the elements at the offsets in register `offsets`, in units of `scale` bytes, from `rdx`.
+    fn load_from_rdx(
+        &mut self,
+        out: usize,
+        offsets: usize,
+        scale: i32,
+        size: usize,
+        unroll_index: usize,
+    ) -> EmitResult {
+        let active = self.active_lanes(unroll_index);
+        let is_64bit = size == 8;
+        // Inactive lanes are zero.
         simd!(self, vxorps, out, out, out);
         match self.width {
             Width::Zmm => {
-                self.count_in_k7(live)?;
-                if wide {
-                    self.assembler.vgatherdpd(ZMM[out].k7(), zmmword_ptr(rdx + YMM[steps] * scale))
+                self.tail_mask_in_k7(active)?;
+                if is_64bit {
+                    self.assembler.vgatherdpd(ZMM[out].k7(), zmmword_ptr(rdx + YMM[offsets] * scale))
                 } else {
-                    self.assembler.vgatherdps(ZMM[out].k7(), zmmword_ptr(rdx + ZMM[steps] * scale))
+                    self.assembler.vgatherdps(ZMM[out].k7(), zmmword_ptr(rdx + ZMM[offsets] * scale))
                 }
             }
             Width::Ymm => {
-                let first = self.first_in_spare(live, size)?;
-                if wide {
-                    self.assembler.vgatherdpd_3(YMM[out], ptr(rdx + XMM[steps] * scale), first)
+                let mask = self.tail_mask_in_scratch(active, size)?;
+                if is_64bit {
+                    self.assembler.vgatherdpd_3(YMM[out], ptr(rdx + XMM[offsets] * scale), mask)
                 } else {
-                    self.assembler.vgatherdps_3(YMM[out], ptr(rdx + YMM[steps] * scale), first)
+                    self.assembler.vgatherdps_3(YMM[out], ptr(rdx + YMM[offsets] * scale), mask)
                 }
             }
         }
     }
 
-    /// Elements that lie an offset behind those of an access, `stride` (0 or 1) apart; all lanes of register `offsets`
-    /// have the same.
-    pub(super) fn load_behind(
+    /// Loads elements with stride 0 or 1, at an offset in elements that is equal in all lanes of `offsets`.
+    pub(super) fn load_at_uniform_offset(
         &mut self,
         out: usize,
         offsets: usize,
         access: &Access,
         stride: isize,
-        copy: usize,
-    ) -> Emitted {
+        unroll_index: usize,
+    ) -> EmitResult {
         let base = self.pointer(access)?;
         self.assembler.vmovd(edx, XMM[offsets])?;
         self.assembler.movsxd(rdx, edx)?;
         self.assembler.lea(rdx, ptr(base + rdx * access.size as i32))?;
         match stride {
-            0 => self.load_one(out, rdx, access.size),
-            _ => self.load_side_by_side(out, rdx, access, copy),
+            0 => self.load_broadcast(out, rdx, access.size),
+            _ => self.load_contiguous(out, rdx, access, unroll_index),
         }
     }
 
-    /// Elements that lie an offset behind those of an access, which are `stride` apart; each lane has its own.
-    pub(super) fn load_apart(
+    /// Loads elements with a stride, each at its offset in elements.
+    pub(super) fn load_at_offsets(
         &mut self,
         out: usize,
         offsets: usize,
         access: &Access,
         stride: isize,
-        copy: usize,
-    ) -> Emitted {
-        self.first_apart(access, stride, copy)?;
-        let mut steps = offsets;
+        unroll_index: usize,
+    ) -> EmitResult {
+        self.strided_address(access, stride, unroll_index)?;
+        let mut all = offsets;
         if stride != 0 {
-            let lanes = self.steps(stride as i32);
-            steps = self.spare(1);
-            with!(self, vpaddd, steps, offsets; lanes);
+            let lanes = self.lane_offsets(stride as i32);
+            all = self.scratch_register(1);
+            with!(self, vpaddd, all, offsets; lanes);
         }
-        self.load_from_rdx(out, steps, access.size as i32, access.size, copy)
+        self.load_from_rdx(out, all, access.size as i32, access.size, unroll_index)
     }
 
-    /// The opposite.
-    pub(super) fn store(&mut self, x: usize, access: &Access, stride: isize, copy: usize) -> Emitted {
-        let live = self.live(copy);
-        let wide = access.size == 8;
+    /// Stores elements of 32 or 64 bits with a stride.
+    pub(super) fn store(&mut self, x: usize, access: &Access, stride: isize, unroll_index: usize) -> EmitResult {
+        let active = self.active_lanes(unroll_index);
+        let is_64bit = access.size == 8;
         match stride {
             0 => {
                 let base = self.pointer(access)?;
-                match wide {
+                match is_64bit {
                     true => self.assembler.vmovsd(qword_ptr(base), XMM[x]),
                     false => self.assembler.vmovss(dword_ptr(base), XMM[x]),
                 }
             }
             1 => {
-                let at = self.side_by_side(access, copy)?;
-                if live == self.lanes {
+                let at = self.contiguous_address(access, unroll_index)?;
+                if active == self.lanes {
                     return match self.lanes * access.size {
                         64 => self.assembler.vmovups(zmmword_ptr(at), ZMM[x]),
                         32 => self.assembler.vmovups(ymmword_ptr(at), YMM[x]),
                         _ => self.assembler.vmovups(xmmword_ptr(at), XMM[x]),
                     };
                 }
-                self.save_first(x, at, live, access.size)
+                self.store_masked(x, at, active, access.size)
             }
             _ if self.width == Width::Zmm => {
-                let steps = self.apart(access, stride, copy)?;
-                self.count_in_k7(live)?;
-                if wide {
-                    self.assembler.vscatterdpd(zmmword_ptr(rdx + YMM[steps]).k7(), ZMM[x])
+                let offsets = self.strided_offsets(access, stride, unroll_index)?;
+                self.tail_mask_in_k7(active)?;
+                if is_64bit {
+                    self.assembler.vscatterdpd(zmmword_ptr(rdx + YMM[offsets]).k7(), ZMM[x])
                 } else {
-                    self.assembler.vscatterdps(zmmword_ptr(rdx + ZMM[steps]).k7(), ZMM[x])
+                    self.assembler.vscatterdps(zmmword_ptr(rdx + ZMM[offsets]).k7(), ZMM[x])
                 }
             }
             _ => {
-                self.first_apart(access, stride, copy)?;
+                self.strided_address(access, stride, unroll_index)?;
                 let mut from = XMM[x];
-                for lane in 0..live {
+                for lane in 0..active {
                     let byte = lane * access.size;
                     if byte == 16 {
-                        from = XMM[self.spare(0)];
+                        from = XMM[self.scratch_register(0)];
                         self.assembler.vextractf128(from, YMM[x], 1)?;
                     }
-                    match (wide, byte % 16) {
+                    match (is_64bit, byte % 16) {
                         (false, byte) => self.assembler.vextractps(dword_ptr(rdx), from, byte as i32 / 4)?,
                         (true, 0) => self.assembler.vmovlps(qword_ptr(rdx), from)?,
                         (true, _) => self.assembler.vmovhps(qword_ptr(rdx), from)?,
@@ -175,61 +181,61 @@ impl Emitter<'_> {
         }
     }
 
-    /// Stores the first lanes, of `size` bytes, of a register.
-    pub(super) fn save_first(&mut self, x: usize, at: AsmMemoryOperand, live: usize, size: usize) -> Emitted {
+    /// Stores the active lanes, of `size` bytes, of a register.
+    pub(super) fn store_masked(&mut self, x: usize, at: AsmMemoryOperand, active: usize, size: usize) -> EmitResult {
         match self.width {
             Width::Zmm if size == 8 => self.assembler.vmovupd(zmmword_ptr(at).k1(), ZMM[x]),
             Width::Zmm => self.assembler.vmovups(zmmword_ptr(at).k1(), ZMM[x]),
             Width::Ymm => {
-                let first = self.first_in_spare(live, size)?;
-                self.assembler.vmaskmovps(ymmword_ptr(at), first, YMM[x])
+                let mask = self.tail_mask_in_scratch(active, size)?;
+                self.assembler.vmaskmovps(ymmword_ptr(at), mask, YMM[x])
             }
         }
     }
 
-    /// Bytes, `stride` apart, to the first spare register.
-    pub(super) fn load_bytes(&mut self, access: &Access, stride: isize, copy: usize) -> Emitted {
-        let live = self.live(copy);
-        let out = XMM[self.spare(0)];
+    /// Loads bytes with a stride into scratch register 0.
+    pub(super) fn load_bytes(&mut self, access: &Access, stride: isize, unroll_index: usize) -> EmitResult {
+        let active = self.active_lanes(unroll_index);
+        let out = XMM[self.scratch_register(0)];
         if stride == 0 {
             let base = self.pointer(access)?;
             return self.assembler.vpbroadcastb(out, byte_ptr(base));
         }
-        if stride == 1 && live == self.lanes {
-            let at = self.side_by_side(access, copy)?;
-            return match live {
+        if stride == 1 && active == self.lanes {
+            let at = self.contiguous_address(access, unroll_index)?;
+            return match active {
                 16 => self.assembler.vmovups(out, xmmword_ptr(at)),
                 8 => self.assembler.vmovq(out, qword_ptr(at)),
                 _ => self.assembler.vmovd(out, dword_ptr(at)),
             };
         }
-        self.first_apart(access, stride, copy)?;
+        self.strided_address(access, stride, unroll_index)?;
         self.assembler.vxorps(out, out, out)?;
-        for lane in 0..live {
+        for lane in 0..active {
             self.assembler.vpinsrb(out, out, byte_ptr(rdx), lane as i32)?;
             self.assembler.add(rdx, stride as i32)?;
         }
         Ok(())
     }
 
-    /// The opposite.
-    pub(super) fn store_bytes(&mut self, access: &Access, stride: isize, copy: usize) -> Emitted {
-        let live = self.live(copy);
-        let from = XMM[self.spare(0)];
+    /// Stores the bytes of scratch register 0 with a stride.
+    pub(super) fn store_bytes(&mut self, access: &Access, stride: isize, unroll_index: usize) -> EmitResult {
+        let active = self.active_lanes(unroll_index);
+        let from = XMM[self.scratch_register(0)];
         if stride == 0 {
             let base = self.pointer(access)?;
             return self.assembler.vpextrb(byte_ptr(base), from, 0);
         }
-        if stride == 1 && live == self.lanes {
-            let at = self.side_by_side(access, copy)?;
-            return match live {
+        if stride == 1 && active == self.lanes {
+            let at = self.contiguous_address(access, unroll_index)?;
+            return match active {
                 16 => self.assembler.vmovups(xmmword_ptr(at), from),
                 8 => self.assembler.vmovq(qword_ptr(at), from),
                 _ => self.assembler.vmovd(dword_ptr(at), from),
             };
         }
-        self.first_apart(access, stride, copy)?;
-        for lane in 0..live {
+        self.strided_address(access, stride, unroll_index)?;
+        for lane in 0..active {
             self.assembler.vpextrb(byte_ptr(rdx), from, lane as i32)?;
             self.assembler.add(rdx, stride as i32)?;
         }
@@ -238,44 +244,44 @@ impl Emitter<'_> {
 
     // ---- addresses
 
-    /// Where a vector of elements side by side begins.
-    fn side_by_side(&mut self, access: &Access, copy: usize) -> Result<AsmMemoryOperand, IcedError> {
+    /// The address of a vector of contiguous elements.
+    fn contiguous_address(&mut self, access: &Access, unroll_index: usize) -> Result<AsmMemoryOperand, IcedError> {
         let base = self.pointer(access)?;
-        Ok(base + r15 * access.size as i32 + self.first_byte(access, 1, copy))
+        Ok(base + r15 * access.size as i32 + self.unroll_offset(access, 1, unroll_index))
     }
 
-    /// `rdx` to the first lane's element of those `stride` apart.
-    fn first_apart(&mut self, access: &Access, stride: isize, copy: usize) -> Emitted {
+    /// Sets `rdx` to the address of the first lane of strided elements.
+    fn strided_address(&mut self, access: &Access, stride: isize, unroll_index: usize) -> EmitResult {
         let base = self.pointer(access)?;
         self.assembler.imul_3(rdx, r15, (stride * access.size as isize) as i32)?;
-        self.assembler.lea(rdx, ptr(rdx + base + self.first_byte(access, stride, copy)))
+        self.assembler.lea(rdx, ptr(rdx + base + self.unroll_offset(access, stride, unroll_index)))
     }
 
-    /// The same, with the byte offsets of all lanes in a spare register, which it names.
-    fn apart(&mut self, access: &Access, stride: isize, copy: usize) -> Result<usize, IcedError> {
-        self.first_apart(access, stride, copy)?;
-        let steps = self.steps((stride * access.size as isize) as i32);
-        let register = self.spare(1);
-        with!(self, vmovups, register; steps);
+    /// Sets `rdx` as [`Self::strided_address`] and returns a scratch register with the byte offsets of the lanes.
+    fn strided_offsets(&mut self, access: &Access, stride: isize, unroll_index: usize) -> Result<usize, IcedError> {
+        self.strided_address(access, stride, unroll_index)?;
+        let offsets = self.lane_offsets((stride * access.size as isize) as i32);
+        let register = self.scratch_register(1);
+        with!(self, vmovups, register; offsets);
         Ok(register)
     }
 
-    /// Where the vector of that number begins, in bytes from the first of those side by side.
-    fn first_byte(&self, access: &Access, stride: isize, copy: usize) -> i32 {
-        (copy * self.lanes) as i32 * stride as i32 * access.size as i32
+    /// The byte offset of an unrolled vector from the first one.
+    fn unroll_offset(&self, access: &Access, stride: isize, unroll_index: usize) -> i32 {
+        (unroll_index * self.lanes) as i32 * stride as i32 * access.size as i32
     }
 
-    /// So many lanes in `k7`.
-    fn count_in_k7(&mut self, live: usize) -> Emitted {
-        self.assembler.mov(eax, (1u32 << live) - 1)?;
+    /// Sets `k7` to the mask of the active lanes.
+    fn tail_mask_in_k7(&mut self, active: usize) -> EmitResult {
+        self.assembler.mov(eax, (1u32 << active) - 1)?;
         self.assembler.kmovw(k7, eax)
     }
 
-    /// Ones in so many lanes, in the first spare register.
-    pub(super) fn first_in_spare(&mut self, live: usize, size: usize) -> Result<AsmRegisterYmm, IcedError> {
-        let first = self.first_lanes(live, size);
-        let register = YMM[self.spare(0)];
-        self.assembler.vmovups(register, first)?;
+    /// Loads the mask of the active lanes into scratch register 0.
+    pub(super) fn tail_mask_in_scratch(&mut self, active: usize, size: usize) -> Result<AsmRegisterYmm, IcedError> {
+        let mask = self.tail_mask(active, size);
+        let register = YMM[self.scratch_register(0)];
+        self.assembler.vmovups(register, mask)?;
         Ok(register)
     }
 }

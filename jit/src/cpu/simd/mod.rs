@@ -1,21 +1,21 @@
-//! Loops to AVX code: 16 lanes of 32 bits at a time or 8 of 64 (AVX-512), 8 or 4 where vectors are half as wide (AVX2),
-//! remainders under a mask.
+//! Loops to AVX machine code: 16 lanes of 32 bits or 8 of 64 per vector with AVX-512, 8 or 4 with AVX2. Loop tails run
+//! under a mask.
 //!
-//! Comes in: the loops of one kernel. Goes out: the bytes of a function with the same signature and the same results to
-//! the bit as the one that `emit` makes through Cranelift, which has vectors of 128 bits only and goes lane by lane where
-//! lanes have 64. Kernels with integer division are left to Cranelift ([`emit`] says so with `None`).
+//! Comes in: the loops of one kernel. Goes out: the bytes of a function. It has the signature of the function that `clif`
+//! emits, and its results are equal to the bit. Not done here: integer division. [`emit`] returns `None` for such
+//! kernels, and Cranelift compiles them.
 //!
-//! How it is done: the loops have constant bounds, so every access has a pointer that is moved by constants as the
-//! loops go round, and the affine part of an index is never computed (`nest`). What a gather adds to it is a lane value:
-//! where all lanes have the same, it is added to the pointer, and the elements are loaded as any others. The vectorised dimension is counted in `r15`, which addresses
-//! all accesses along it. Values that are computed once per row lie in the frame with all lanes equal (or one row per
-//! lane). A vector has as many lanes as there is room for the widest in the kernel; narrower ones lie in its low part.
-//! Where the partial results of a reduction take several registers, so many vectors are computed in one round, each for
-//! its own.
+//! Loops have constant strides, so each access has a pointer that the loops increment by constants, and no affine index
+//! is computed (`nest`). The offset of a gather is a lane value. If it is equal in all lanes, it is added to the pointer. `r15` is the induction variable of the vectorised loop and indexes all accesses along it.
+//! Loop-invariant values lie in the frame, as whole vectors. The number of lanes of a vector follows from the widest lane
+//! type of the kernel; narrower lanes use the low part of a register. If the accumulators of a reduction take several
+//! registers, the loop is unrolled by that number, and each unrolled vector has its own accumulator.
 //!
-//! `straight` makes of a block the code of one vector, or of some side by side; `lanes` maps it to instructions
-//! (`truth`, `convert` and `memory` those that differ most between the two [`Width`]s), to which `registers` gives out
-//! registers; `transpose` copies what is read across its rows; `rare` calls what hardly any lane needs.
+//! - `unroll.rs`: a block as straight-line code, unrolled;
+//! - `block.rs`: straight-line code to instructions; `compare.rs`, `convert.rs` and `memory.rs`: the instructions that
+//!   differ most between the two [`Width`]s;
+//! - `regalloc.rs`: register assignment and spilling;
+//! - `nest.rs`: loops; `transpose.rs`: transposed copies; `rare.rs`: out-of-line calls.
 
 mod block;
 mod compare;
@@ -38,41 +38,43 @@ use crate::lower::lane::{LaneBinary, LaneCompare, LaneInst, LaneOp, LaneProgram,
 use crate::lower::loops::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Stmt, Transpose};
 
 pub(super) use width::Width;
-use width::{Operand, YMM, ZMM, simd, with};
+use width::{VectorOperand, YMM, ZMM, simd, with};
 
-type Emitted = Result<(), IcedError>;
+type EmitResult = Result<(), IcedError>;
 
-/// The registers that hold pointers; more lie in the frame. `rax` and `rdx` are for passing use, `r15` counts lanes.
+/// The registers that hold pointers; further pointers lie in the frame. `rax` and `rdx` are scratch registers, `r15` is
+/// the induction variable of the vectorised loop.
 const POINTERS: [AsmRegister64; 12] = [rbx, rbp, rcx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14];
 
-/// The registers that arguments come in.
+/// The registers that pass arguments.
 const ARGUMENTS: [AsmRegister64; 6] = [rdi, rsi, rdx, rcx, r8, r9];
 
-/// The most iterations of a loop.
+/// The maximum number of iterations of a loop.
 const MOST_ITERATIONS: usize = i32::MAX as usize - PARTIALS;
 
-/// What code and constants begin at multiples of.
+/// The alignment of the code and of the constant pool.
 const ALIGNMENT: usize = 64;
 
-/// The smallest page of the machine, and so the least that guards a stack.
+/// The smallest page size, and so the minimum size of a stack's guard page.
 const PAGE: i32 = 4096;
 
-/// The machine code of `loops`, if these instructions can do what it asks for.
+/// The machine code of `loops`, or `None` if an operation has no vector instructions here.
 ///
 /// # Errors
-/// A fault of this emitter: an instruction that there is not.
+/// An invalid instruction, which is a bug of this emitter.
 pub(super) fn emit(loops: &Loops, width: Width) -> Result<Option<Emission>, IcedError> {
     if !supported(&loops.body, None) {
         return Ok(None);
     }
-    // The frame's size is known only after all spills are, and so are the constants: once for these, once for the code.
-    let mut dry = Emitter::new(loops, width, 0, vec![])?;
-    dry.function()?;
-    let mut emitter = Emitter::new(loops, width, dry.spills, dry.data.into_iter().map(|(datum, _)| datum).collect())?;
+    // Two runs: the first collects the number of spill slots and the constant pool, the second emits the code with them.
+    let mut dry_run = SimdEmitter::new(loops, width, 0, vec![])?;
+    dry_run.function()?;
+    let constants = dry_run.constant_pool.into_iter().map(|(constant, _)| constant).collect();
+    let mut emitter = SimdEmitter::new(loops, width, dry_run.used_spill_slots, constants)?;
     emitter.function()?;
     let options = BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS;
     let inner = emitter.assembler.assemble_options(0, options)?.inner;
-    // The constant of `mov` follows its prefix and its opcode, a byte each.
+    // The immediate of `mov` follows a prefix and an opcode of one byte each.
     let at = |instruction: usize| inner.new_instruction_offsets[instruction] + 2;
     let symbols = emitter.symbols.iter().map(|&(instruction, symbol)| (at(instruction), symbol)).collect();
     Ok(Some(Emission { code: inner.code_buffer, symbols }))
@@ -82,11 +84,11 @@ pub(super) fn emit(loops: &Loops, width: Width) -> Result<Option<Emission>, Iced
 #[derive(Debug)]
 pub(super) struct Emission {
     pub(super) code: Vec<u8>,
-    /// At which byte the address of which function is to be put.
+    /// Relocations: byte offsets and the functions whose addresses go there.
     pub(super) symbols: Vec<(u32, Symbol)>,
 }
 
-/// The code as text, an instruction a line.
+/// The disassembly, one instruction per line.
 pub(super) fn disassemble(code: &[u8]) -> String {
     let mut decoder = iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE);
     let mut formatter = iced_x86::FastFormatter::new();
@@ -99,7 +101,7 @@ pub(super) fn disassemble(code: &[u8]) -> String {
         if instruction.ip() == 0 && instruction.code() == iced_x86::Code::Jmp_rel32_64 {
             let code = instruction.near_branch_target();
             text += &format!("        {} bytes of constants\n", code as usize - ALIGNMENT);
-            // The decoder was given all that there is.
+            // The target lies within the code.
             let _ = decoder.set_position(code as usize);
             decoder.set_ip(code);
         }
@@ -109,7 +111,7 @@ pub(super) fn disassemble(code: &[u8]) -> String {
 
 fn supported(body: &[Stmt], vector: Option<usize>) -> bool {
     body.iter().all(|stmt| match stmt {
-        // Counters are of 32 bits.
+        // Loop counters have 32 bits.
         Stmt::For { dim, extent, vector: along, body } => {
             *extent <= MOST_ITERATIONS && supported(body, if *along { Some(*dim) } else { vector })
         }
@@ -117,32 +119,32 @@ fn supported(body: &[Stmt], vector: Option<usize>) -> bool {
             outer.1.saturating_mul(inner.1) <= MOST_ITERATIONS && supported(body, vector)
         }
         Stmt::Block(block) => {
-            block.program.insts.iter().all(|inst| has(&block.program, inst))
-                && reaches(block, vector)
+            block.program.insts.iter().all(|inst| is_supported(&block.program, inst))
+                && offsets_fit(block, vector)
                 && !gathers_bytes(block)
         }
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => true,
     })
 }
 
-/// Do the lanes of a round lie near enough? From the first to another the way is of 32 bits.
-fn reaches(block: &Block, vector: Option<usize>) -> bool {
+/// Whether the byte offsets between the lanes of an unrolled iteration fit in 32 bits.
+fn offsets_fit(block: &Block, vector: Option<usize>) -> bool {
     const LANES: isize = 4 * PARTIALS as isize;
     let mut accesses =
         block.inputs.iter().filter_map(Access::of_input).chain(block.effects.iter().filter_map(Access::of_effect));
     accesses.all(|access| {
-        let step = vector.map_or(0, |dim| access.index.strides[dim]).saturating_mul(access.size as isize);
-        i32::try_from(step.saturating_mul(LANES)).is_ok()
+        let stride = vector.map_or(0, |dim| access.index.strides[dim]).saturating_mul(access.size as isize);
+        i32::try_from(stride.saturating_mul(LANES)).is_ok()
     })
 }
 
-/// Are there elements of a byte at computed places? No instruction loads several of them.
+/// Whether the block gathers elements of one byte, for which there is no instruction.
 fn gathers_bytes(block: &Block) -> bool {
     block.inputs.iter().any(|input| matches!(input, Input::Table { dtype, .. } if dtype.size() == 1))
 }
 
-/// Are there instructions for it? Of 64-bit integers there is what f64 functions are made of.
-fn has(program: &LaneProgram, inst: &LaneInst) -> bool {
+/// Whether an instruction is supported. 64-bit integers have only the operations that f64 functions need.
+fn is_supported(program: &LaneProgram, inst: &LaneInst) -> bool {
     use LaneBinary::*;
     match inst.op {
         LaneOp::Binary(SDiv | SRem | UDiv | URem, ..) => false,
@@ -154,108 +156,118 @@ fn has(program: &LaneProgram, inst: &LaneInst) -> bool {
     }
 }
 
-/// Something addressed by a pointer of its own.
+/// A memory access or an index, with its own pointer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Access {
-    /// The argument, or none for a counter: then the "pointer" is the index itself.
+    /// The argument. None for an iota, whose "pointer" is the index itself.
     arg: Option<usize>,
     index: Affine,
-    /// Bytes of an element; 1 for a counter.
+    /// Bytes of an element; 1 for an iota.
     size: usize,
 }
 
-/// Where a pointer is.
+/// The location of a pointer.
 #[derive(Clone, Copy)]
 enum Pointer {
     Register(AsmRegister64),
     Frame(i32),
 }
 
-/// A constant in memory.
+/// An entry of the constant pool.
 #[derive(Clone, Copy, PartialEq)]
-enum Datum {
-    /// The lane numbers times a stride.
-    Steps(i32),
-    /// Ones in the first so many lanes of so many bytes.
-    First(usize, usize),
-    /// Low bits for each lane of so many bytes.
-    Each(u64, usize),
+enum Constant {
+    /// The lane index times a stride, in each 32-bit lane.
+    Iota(i32),
+    /// The mask of the first lanes: a number of active lanes and the bytes of a lane.
+    TailMask(usize, usize),
+    /// The same bits in each lane, and the bytes of a lane.
+    Splat(u64, usize),
 }
 
-struct Emitter<'a> {
+struct SimdEmitter<'a> {
     assembler: CodeAssembler,
     loops: &'a Loops,
     width: Width,
-    /// Bytes of the widest lane, and lanes of a vector.
-    lane: usize,
+    /// Bytes of the widest lane, and the number of lanes of a vector.
+    lane_bytes: usize,
     lanes: usize,
     accesses: Vec<Access>,
     pointers: Vec<Pointer>,
-    /// The constants, before the code.
-    data: Vec<(Datum, CodeLabel)>,
-    /// The first register of each reduction's partial results, and how many there are in all.
-    first_part: Vec<usize>,
-    parts: usize,
-    /// The dimension along which lanes lie now, if any; how many vectors are computed in one round, and how many lanes
-    /// of the last of them count.
+    /// The constant pool, which precedes the code.
+    constant_pool: Vec<(Constant, CodeLabel)>,
+    /// The index of the first accumulator of each reduction, and the number of accumulators.
+    first_accumulator: Vec<usize>,
+    accumulator_count: usize,
+    /// In a vectorised loop: its dimension, the unroll factor, and the number of active lanes of the last unrolled vector.
     vector: Option<usize>,
-    copies: usize,
-    last: usize,
-    /// Have values that are computed once per row one value in all lanes? Or is each lane a row?
+    unroll: usize,
+    tail_lanes: usize,
+    /// Whether loop-invariant values are equal in all lanes. Otherwise each lane is a row.
     uniform_rows: bool,
-    /// Spill slots in the frame, and how many this run has used.
-    room: usize,
-    spills: usize,
-    /// What code jumps to, where a lane needs it.
-    calls: Vec<rare::Call>,
-    /// The instructions whose constants are addresses, and of what.
+    /// The spill slots of the frame, and the maximum number used so far.
+    spill_slots: usize,
+    used_spill_slots: usize,
+    /// The out-of-line calls.
+    rare_calls: Vec<rare::RareCall>,
+    /// The instructions whose immediates are addresses of functions.
     symbols: Vec<(usize, Symbol)>,
     frame: Frame,
 }
 
-/// Byte offsets from `rsp`. The first word is the caller's `rsp`.
+/// The stack frame, as byte offsets from `rsp`. The first word is the caller's `rsp`.
 struct Frame {
     arguments: i32,
-    /// The part of the divided loop: from where, to where; and where its whole vectors end.
+    /// The work range of the parallel loop, and the end of its whole vectors.
     begin: i32,
     end: i32,
-    whole: i32,
+    vector_end: i32,
     pointers: i32,
     counters: i32,
     rows: i32,
     accumulators: i32,
-    spills: i32,
+    spill_slots: i32,
     size: i32,
 }
 
-impl<'a> Emitter<'a> {
-    fn new(loops: &'a Loops, width: Width, room: usize, data: Vec<Datum>) -> Result<Self, IcedError> {
+impl<'a> SimdEmitter<'a> {
+    fn new(loops: &'a Loops, width: Width, spill_slots: usize, constants: Vec<Constant>) -> Result<Self, IcedError> {
         let mut accesses = Vec::new();
-        collect(&loops.body, &mut accesses);
+        collect_accesses(&loops.body, &mut accesses);
         let arguments = argument_count(loops);
-        let lane = loops.lane_bytes;
-        let lanes = width.bytes() / lane;
-        let mut parts = 0;
-        let mut first_part = Vec::with_capacity(loops.accumulators.len());
+        let lane_bytes = loops.lane_bytes;
+        let lanes = width.bytes() / lane_bytes;
+        let mut accumulator_count = 0;
+        let mut first_accumulator = Vec::with_capacity(loops.accumulators.len());
         for accumulator in &loops.accumulators {
-            first_part.push(parts);
-            parts += registers(accumulator, lanes);
+            first_accumulator.push(accumulator_count);
+            accumulator_count += accumulator_registers(accumulator, lanes);
         }
         let words = |n: usize| (n * 8) as i32;
         let vectors = |n: usize| (n * width.bytes()) as i32;
         let frame = {
             let arguments_at = 8;
-            let whole = arguments_at + words(arguments);
-            let pointers = whole + 8;
+            let vector_end = arguments_at + words(arguments);
+            let pointers = vector_end + 8;
             let counters = pointers + words(accesses.len());
             let rows = counters + words(dims(&loops.body));
             let rows = (rows + vectors(1) - 1) / vectors(1) * vectors(1);
             let accumulators = rows + vectors(row_count(&loops.body));
-            let spills = accumulators + vectors(parts);
-            let size = spills + vectors(room);
-            // The part comes last.
-            let (begin, end) = (whole - 16, whole - 8);
-            Frame { arguments: arguments_at, begin, end, whole, pointers, counters, rows, accumulators, spills, size }
+            let spills = accumulators + vectors(accumulator_count);
+            let size = spills + vectors(spill_slots);
+            // The work range is the last two arguments.
+            let (begin, end) = (vector_end - 16, vector_end - 8);
+            Frame {
+                arguments: arguments_at,
+                begin,
+                end,
+                vector_end,
+                pointers,
+                counters,
+                rows,
+                accumulators,
+                spill_slots: spills,
+                size,
+            }
         };
         let pointers = (0..accesses.len())
             .map(|i| match POINTERS.get(i) {
@@ -264,39 +276,39 @@ impl<'a> Emitter<'a> {
             })
             .collect();
         let mut assembler = CodeAssembler::new(64)?;
-        // Only the other encodings reach registers 16 to 31.
+        // VEX encodes registers 0 to 15 only; AVX-512 needs EVEX.
         assembler.set_prefer_vex(width == Width::Ymm);
-        let data = data.into_iter().map(|datum| (datum, assembler.create_label())).collect();
-        Ok(Emitter {
+        let constant_pool = constants.into_iter().map(|constant| (constant, assembler.create_label())).collect();
+        Ok(SimdEmitter {
             assembler,
             loops,
             width,
-            lane,
+            lane_bytes,
             lanes,
             accesses,
             pointers,
-            data,
-            first_part,
-            parts,
+            constant_pool,
+            first_accumulator,
+            accumulator_count,
             vector: None,
-            copies: 1,
-            last: lanes,
-            uniform_rows: !has_rows(&loops.body, false),
-            room,
-            spills: 0,
-            calls: vec![],
+            unroll: 1,
+            tail_lanes: lanes,
+            uniform_rows: !has_vector_rows(&loops.body, false),
+            spill_slots,
+            used_spill_slots: 0,
+            rare_calls: vec![],
             symbols: vec![],
             frame,
         })
     }
 
-    fn function(&mut self) -> Emitted {
-        self.constants()?;
+    fn function(&mut self) -> EmitResult {
+        self.emit_constant_pool()?;
         for register in [rbx, rbp, r12, r13, r14, r15] {
             self.assembler.push(register)?;
         }
         self.assembler.mov(rax, rsp)?;
-        // A frame of more than a page touches each of its pages, so that it does not step over the guard of the stack.
+        // A frame larger than a page touches each of its pages, so that it cannot skip the stack's guard page.
         let mut rest = self.frame.size;
         while rest + ALIGNMENT as i32 > PAGE {
             self.assembler.sub(rsp, PAGE)?;
@@ -312,35 +324,35 @@ impl<'a> Emitter<'a> {
         for register in [r15, r14, r13, r12, rbp, rbx] {
             self.assembler.pop(register)?;
         }
-        // The caller's code mixes in instructions that would wait for the upper halves.
+        // Avoids the transition penalty of SSE instructions in the caller.
         self.assembler.vzeroupper()?;
         self.assembler.ret()?;
-        self.rare_calls()
+        self.emit_rare_calls()
     }
 
-    /// A jump to the code, and the constants that are known: in front of the code, so that they are aligned.
-    fn constants(&mut self) -> Emitted {
-        let mut data = self.data.clone();
-        if data.is_empty() {
+    /// The constant pool and a jump over it. The pool precedes the code so that its entries are aligned.
+    fn emit_constant_pool(&mut self) -> EmitResult {
+        let mut pool = self.constant_pool.clone();
+        if pool.is_empty() {
             return Ok(());
         }
-        // Larger ones first: they begin at multiples of their size.
-        data.sort_by_key(|(datum, _)| std::cmp::Reverse(datum.bytes(self.width).len()));
-        let bytes: usize = data.iter().map(|(datum, _)| datum.bytes(self.width).len()).sum();
+        // In descending order of size, so that each constant is aligned to its size.
+        pool.sort_by_key(|(constant, _)| std::cmp::Reverse(constant.bytes(self.width).len()));
+        let bytes: usize = pool.iter().map(|(constant, _)| constant.bytes(self.width).len()).sum();
         let code = (ALIGNMENT + bytes).next_multiple_of(ALIGNMENT);
         let mut start = vec![0; ALIGNMENT];
         start[0] = 0xe9;
         start[1..5].copy_from_slice(&(code as u32 - 5).to_le_bytes());
         self.assembler.db(&start)?;
-        for (datum, label) in &mut data {
+        for (constant, label) in &mut pool {
             self.assembler.set_label(label)?;
-            self.assembler.db(&datum.bytes(self.width))?;
+            self.assembler.db(&constant.bytes(self.width))?;
         }
         self.assembler.db(&vec![0; code - ALIGNMENT - bytes])
     }
 
-    /// Saves the arguments and makes a pointer of each access.
-    fn arguments(&mut self) -> Emitted {
+    /// Saves the arguments to the frame and computes the pointer of each access.
+    fn arguments(&mut self) -> EmitResult {
         let count = argument_count(self.loops);
         for i in 0..count {
             let slot = qword_ptr(rsp + (self.frame.arguments + 8 * i as i32));
@@ -348,16 +360,16 @@ impl<'a> Emitter<'a> {
                 self.assembler.mov(slot, register)?;
             }
         }
-        // Above the return address and the six registers that were pushed.
+        // Stack arguments lie above the return address and the six pushed registers.
         self.assembler.mov(rax, qword_ptr(rsp))?;
         for i in ARGUMENTS.len()..count {
             self.assembler.mov(rdx, qword_ptr(rax + (56 + 8 * (i - ARGUMENTS.len()) as i32)))?;
             self.assembler.mov(qword_ptr(rsp + (self.frame.arguments + 8 * i as i32)), rdx)?;
         }
-        // Where the part begins, for each dimension that it divides, in the frame.
+        // The frame slots with the first iteration of each parallel dimension.
         let starts: Vec<(usize, i32)> = match self.loops.parallel {
             Some(Parallel { dim, collapsed: Some((second, extent)), .. }) => {
-                let (first_at, second_at) = (self.frame.whole, self.counter_at(second));
+                let (first_at, second_at) = (self.frame.vector_end, self.counter_at(second));
                 self.assembler.mov(rax, qword_ptr(rsp + self.frame.begin))?;
                 self.assembler.xor(edx, edx)?;
                 self.assembler.mov(r15, extent as i64)?;
@@ -367,7 +379,7 @@ impl<'a> Emitter<'a> {
                 vec![(dim, first_at), (second, second_at)]
             }
             Some(Parallel { dim, collapsed: None, grain: 1, .. }) => vec![(dim, self.frame.begin)],
-            // Along the vectorised dimension pointers stay where they are.
+            // Pointers do not move along the vectorised dimension.
             Some(_) | None => vec![],
         };
         for (i, access) in self.accesses.clone().iter().enumerate() {
@@ -384,7 +396,7 @@ impl<'a> Emitter<'a> {
             }
             for &(dim, from) in &starts {
                 if access.index.strides[dim] != 0 {
-                    self.assembler.mov(rdx, step_of(access, dim))?;
+                    self.assembler.mov(rdx, stride_bytes(access, dim))?;
                     self.assembler.imul_2(rdx, qword_ptr(rsp + from))?;
                     self.assembler.add(rax, rdx)?;
                 }
@@ -397,24 +409,25 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
-    // ---- constants, and places in the frame
+    // ---- constants and frame slots
 
-    fn datum(&mut self, datum: Datum) -> CodeLabel {
-        if let Some((_, label)) = self.data.iter().find(|(known, _)| *known == datum) {
+    /// The label of a constant in the pool.
+    fn pool_label(&mut self, constant: Constant) -> CodeLabel {
+        if let Some((_, label)) = self.constant_pool.iter().find(|(known, _)| *known == constant) {
             return *label;
         }
         let label = self.assembler.create_label();
-        self.data.push((datum, label));
+        self.constant_pool.push((constant, label));
         label
     }
 
-    /// A constant in all lanes of `size` bytes.
-    fn constant(&mut self, bits: u64, size: usize) -> Operand {
-        Operand::Memory(self.constant_at(bits, size))
+    /// A constant in all lanes of `size` bytes, as a memory operand.
+    fn constant(&mut self, bits: u64, size: usize) -> VectorOperand {
+        VectorOperand::Memory(self.constant_at(bits, size))
     }
 
     fn constant_at(&mut self, bits: u64, size: usize) -> AsmMemoryOperand {
-        let label = self.datum(Datum::Each(bits, size));
+        let label = self.pool_label(Constant::Splat(bits, size));
         match self.width {
             Width::Zmm if size == 8 => qword_bcst(label),
             Width::Zmm => dword_bcst(label),
@@ -422,9 +435,9 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// The same in a register.
-    fn fill(&mut self, register: usize, bits: u64, size: usize) -> Emitted {
-        let label = self.datum(Datum::Each(bits, size));
+    /// A constant in all lanes of a register.
+    fn splat_constant(&mut self, register: usize, bits: u64, size: usize) -> EmitResult {
+        let label = self.pool_label(Constant::Splat(bits, size));
         match self.width {
             Width::Zmm if size == 8 => self.assembler.vbroadcastsd(ZMM[register], qword_ptr(label)),
             Width::Zmm => self.assembler.vbroadcastss(ZMM[register], dword_ptr(label)),
@@ -432,40 +445,40 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// A vector of the lane numbers times `step`.
-    fn steps(&mut self, step: i32) -> Operand {
-        let label = self.datum(Datum::Steps(step));
-        Operand::Memory(match self.width {
+    /// The lane indices times `stride`, in 32-bit lanes.
+    fn lane_offsets(&mut self, stride: i32) -> VectorOperand {
+        let label = self.pool_label(Constant::Iota(stride));
+        VectorOperand::Memory(match self.width {
             Width::Zmm => zmmword_ptr(label),
             Width::Ymm => ymmword_ptr(label),
         })
     }
 
-    /// Ones in the first `live` lanes of `size` bytes (256 bits only).
-    fn first_lanes(&mut self, live: usize, size: usize) -> AsmMemoryOperand {
-        ymmword_ptr(self.datum(Datum::First(live, size)))
+    /// The mask of the first `active` lanes of `size` bytes (AVX2).
+    fn tail_mask(&mut self, active: usize, size: usize) -> AsmMemoryOperand {
+        ymmword_ptr(self.pool_label(Constant::TailMask(active, size)))
     }
 
-    /// A register for passing use: 0 or 1.
-    fn spare(&self, n: usize) -> usize {
+    /// Scratch register 0 or 1.
+    fn scratch_register(&self, n: usize) -> usize {
         self.width.pool() + n
     }
 
-    /// How many lanes of the vector of that number count.
-    fn live(&self, copy: usize) -> usize {
-        if copy + 1 == self.copies { self.last } else { self.lanes }
+    /// The number of active lanes of an unrolled vector.
+    fn active_lanes(&self, unroll_index: usize) -> usize {
+        if unroll_index + 1 == self.unroll { self.tail_lanes } else { self.lanes }
     }
 
-    fn whole(&self, at: AsmMemoryOperand) -> AsmMemoryOperand {
+    fn vector_ptr(&self, at: AsmMemoryOperand) -> AsmMemoryOperand {
         match self.width {
             Width::Zmm => zmmword_ptr(at),
             Width::Ymm => ymmword_ptr(at),
         }
     }
 
-    /// Stores a whole register.
-    fn save(&mut self, register: usize, at: AsmMemoryOperand) -> Emitted {
-        let at = self.whole(at);
+    /// Stores a whole vector register.
+    fn store_vector(&mut self, register: usize, at: AsmMemoryOperand) -> EmitResult {
+        let at = self.vector_ptr(at);
         match self.width {
             Width::Zmm => self.assembler.vmovups(at, ZMM[register]),
             Width::Ymm => self.assembler.vmovups(at, YMM[register]),
@@ -473,9 +486,9 @@ impl<'a> Emitter<'a> {
     }
 
     fn spill_slot(&self, slot: usize) -> AsmMemoryOperand {
-        // The first run has no room yet.
-        let slot = slot.min(self.room.max(1) - 1);
-        rsp + (self.frame.spills + (slot * self.width.bytes()) as i32)
+        // The dry run has no slots yet.
+        let slot = slot.min(self.spill_slots.max(1) - 1);
+        rsp + (self.frame.spill_slots + (slot * self.width.bytes()) as i32)
     }
 
     fn row(&self, row: u32) -> AsmMemoryOperand {
@@ -484,63 +497,65 @@ impl<'a> Emitter<'a> {
 
     // ---- reductions
 
-    /// Which of the registers of partial results is that of a vector.
-    fn part(&self, a: usize, copy: usize) -> usize {
-        let parts = self.parts_of(a);
-        parts.start + copy % parts.len()
+    /// The accumulator of an unrolled vector.
+    fn accumulator_of(&self, a: usize, unroll_index: usize) -> usize {
+        let accumulators = self.accumulators_of(a);
+        accumulators.start + unroll_index % accumulators.len()
     }
 
-    /// Where partial results are, by the number of their register.
-    fn accumulator(&self, part: usize) -> Operand {
-        if part < self.width.accumulators() {
-            Operand::Register(self.width.pool() - 1 - part)
+    /// The location of an accumulator: a register or a frame slot.
+    fn accumulator(&self, index: usize) -> VectorOperand {
+        if index < self.width.accumulators() {
+            VectorOperand::Register(self.width.pool() - 1 - index)
         } else {
-            let at = self.frame.accumulators + (part * self.width.bytes()) as i32;
-            Operand::Memory(self.whole(rsp + at))
+            let at = self.frame.accumulators + (index * self.width.bytes()) as i32;
+            VectorOperand::Memory(self.vector_ptr(rsp + at))
         }
     }
 
-    fn parts_of(&self, a: usize) -> std::ops::Range<usize> {
-        let first = self.first_part[a];
-        first..first + registers(&self.loops.accumulators[a], self.lanes)
+    /// The accumulators of a reduction.
+    fn accumulators_of(&self, a: usize) -> std::ops::Range<usize> {
+        let first = self.first_accumulator[a];
+        first..first + accumulator_registers(&self.loops.accumulators[a], self.lanes)
     }
 
-    fn init(&mut self, a: usize) -> Emitted {
+    /// Sets the accumulators of a reduction to its identity.
+    fn init(&mut self, a: usize) -> EmitResult {
         let accumulator = self.loops.accumulators[a];
         let bits = from_op::identity(accumulator.op, accumulator.dtype);
         let size = self.size(accumulator.lane_type());
-        for part in self.parts_of(a) {
-            match self.accumulator(part) {
-                Operand::Register(register) => self.fill(register, bits, size)?,
-                Operand::Memory(slot) => {
-                    let register = self.spare(0);
-                    self.fill(register, bits, size)?;
-                    self.save(register, slot)?;
+        for i in self.accumulators_of(a) {
+            match self.accumulator(i) {
+                VectorOperand::Register(register) => self.splat_constant(register, bits, size)?,
+                VectorOperand::Memory(slot) => {
+                    let register = self.scratch_register(0);
+                    self.splat_constant(register, bits, size)?;
+                    self.store_vector(register, slot)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Element `i` with `i + 8`, `i + 4`, `i + 2`, `i + 1`: first whole registers, then within one, where all other
-    /// lanes go along for nothing.
-    fn combine(&mut self, a: usize, row: u32) -> Emitted {
+    /// Reduces the accumulators to one value by halving: `i` with `i + 8`, `i + 4`, `i + 2`, `i + 1`. First whole
+    /// registers, then within a register, where the remaining lanes are ignored.
+    fn combine(&mut self, a: usize, row: u32) -> EmitResult {
         let accumulator = self.loops.accumulators[a];
-        let parts = self.parts_of(a);
-        let mut distance = parts.len() / 2;
+        let accumulators = self.accumulators_of(a);
+        let mut distance = accumulators.len() / 2;
         while distance > 0 {
-            for part in parts.start..parts.start + distance {
-                with!(self, vmovups, 0; self.accumulator(part));
-                with!(self, vmovups, 1; self.accumulator(part + distance));
+            for i in accumulators.start..accumulators.start + distance {
+                with!(self, vmovups, 0; self.accumulator(i));
+                with!(self, vmovups, 1; self.accumulator(i + distance));
                 self.combine_step(accumulator)?;
-                match self.accumulator(part) {
-                    Operand::Register(register) => simd!(self, vmovaps, register, 0),
-                    Operand::Memory(slot) => self.save(0, slot)?,
+                match self.accumulator(i) {
+                    VectorOperand::Register(register) => simd!(self, vmovaps, register, 0),
+                    VectorOperand::Memory(slot) => self.store_vector(0, slot)?,
                 }
             }
             distance /= 2;
         }
-        with!(self, vmovups, 0; self.accumulator(parts.start));
+        with!(self, vmovups, 0; self.accumulator(accumulators.start));
         if accumulator.interleaved.is_some() {
             let size = self.size(accumulator.lane_type());
             let mut distance = self.lanes / 2 * size;
@@ -563,11 +578,11 @@ impl<'a> Emitter<'a> {
             }
         }
         let slot = self.row(row);
-        self.save(0, slot)
+        self.store_vector(0, slot)
     }
 
-    /// The first register ⊕ the second, to the first.
-    fn combine_step(&mut self, accumulator: Accumulator) -> Emitted {
+    /// Register 0 ⊕ register 1, to register 0.
+    fn combine_step(&mut self, accumulator: Accumulator) -> EmitResult {
         match (accumulator.op, accumulator.lane_type()) {
             (ReduceOp::Sum, LaneType::F32) => simd!(self, vaddps, 0, 0, 1),
             (ReduceOp::Sum, LaneType::F64) => simd!(self, vaddpd, 0, 0, 1),
@@ -575,40 +590,42 @@ impl<'a> Emitter<'a> {
                 let mut program = LaneProgram::new();
                 let args = [program.input(0, ty), program.input(1, ty)];
                 let root = from_op::accumulate(&mut program, op, accumulator.dtype, args[0], args[1]);
-                self.between_registers(&program, root)?;
+                self.register_program(&program, root)?;
             }
         }
         Ok(())
     }
 }
 
-impl Datum {
-    /// What lies in memory.
+impl Constant {
+    /// The bytes of the entry.
     fn bytes(self, width: Width) -> Vec<u8> {
         match self {
-            Datum::Steps(step) => {
-                (0..width.bytes() as i32 / 4).flat_map(|lane| lane.wrapping_mul(step).to_le_bytes()).collect()
+            Constant::Iota(stride) => {
+                (0..width.bytes() as i32 / 4).flat_map(|lane| lane.wrapping_mul(stride).to_le_bytes()).collect()
             }
-            Datum::First(live, size) => (0..width.bytes()).map(|i| if i < live * size { 0xff } else { 0 }).collect(),
-            Datum::Each(bits, size) => {
-                let one = &bits.to_le_bytes()[..size];
-                // Instructions for vectors of 512 bits repeat an element by themselves.
-                one.repeat(if width == Width::Zmm { 1 } else { width.bytes() / size })
+            Constant::TailMask(active, size) => {
+                (0..width.bytes()).map(|i| if i < active * size { 0xff } else { 0 }).collect()
+            }
+            Constant::Splat(bits, size) => {
+                let lane = &bits.to_le_bytes()[..size];
+                // AVX-512 instructions broadcast memory operands.
+                lane.repeat(if width == Width::Zmm { 1 } else { width.bytes() / size })
             }
         }
     }
 }
 
-/// How many registers the partial results of a reduction take.
-fn registers(accumulator: &Accumulator, lanes: usize) -> usize {
+/// The number of registers that the accumulators of a reduction take.
+fn accumulator_registers(accumulator: &Accumulator, lanes: usize) -> usize {
     if accumulator.interleaved.is_some() { PARTIALS / lanes } else { 1 }
 }
 
-/// The distinct accesses of some code, in order.
-fn collect(stmts: &[Stmt], accesses: &mut Vec<Access>) {
+/// The distinct accesses of some statements, in order.
+fn collect_accesses(stmts: &[Stmt], accesses: &mut Vec<Access>) {
     for stmt in stmts {
         match stmt {
-            Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => collect(body, accesses),
+            Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => collect_accesses(body, accesses),
             Stmt::Block(block) | Stmt::Transpose(Transpose { block, .. }) => {
                 let loads = block.inputs.iter().filter_map(Access::of_input);
                 for access in loads.chain(block.effects.iter().filter_map(Access::of_effect)) {
@@ -643,28 +660,28 @@ impl Access {
     }
 }
 
-/// Are values computed once per row inside of a vectorised loop?
-fn has_rows(stmts: &[Stmt], vectorised: bool) -> bool {
+/// Whether loop-invariant values are computed inside of a vectorised loop.
+fn has_vector_rows(stmts: &[Stmt], vectorised: bool) -> bool {
     stmts.iter().any(|stmt| match stmt {
-        Stmt::For { vector, body, .. } => has_rows(body, vectorised || *vector),
-        Stmt::Collapsed { body, .. } => has_rows(body, vectorised),
+        Stmt::For { vector, body, .. } => has_vector_rows(body, vectorised || *vector),
+        Stmt::Collapsed { body, .. } => has_vector_rows(body, vectorised),
         Stmt::Block(block) => vectorised && rows_of(block) > 0,
         Stmt::Combine { .. } => vectorised,
         Stmt::Init(_) | Stmt::Transpose(_) => false,
     })
 }
 
-/// How many arguments the code takes: pointers, scratch, the part of the divided loop.
+/// The number of arguments of the function: pointers, scratch memory, the work range.
 fn argument_count(loops: &Loops) -> usize {
     loops.args.len() + usize::from(loops.scratch > 0) + 2 * usize::from(loops.parallel.is_some())
 }
 
-/// Bytes from one iteration of a dimension to the next.
-fn step_of(access: &Access, dim: usize) -> i64 {
+/// The stride of an access along a dimension, in bytes.
+fn stride_bytes(access: &Access, dim: usize) -> i64 {
     (access.index.strides[dim] * access.size as isize) as i64
 }
 
-/// One more than the largest dimension that is looped over.
+/// The number of loop dimensions: one more than the largest.
 fn dims(stmts: &[Stmt]) -> usize {
     stmts
         .iter()
@@ -678,7 +695,7 @@ fn dims(stmts: &[Stmt]) -> usize {
         .unwrap_or(0)
 }
 
-/// One more than the largest row.
+/// The number of loop-invariant values: one more than the largest index.
 fn row_count(stmts: &[Stmt]) -> usize {
     stmts
         .iter()

@@ -1,47 +1,48 @@
-//! Which value is in which register, while straight-line code is emitted.
+//! Register assignment of straight-line code, while it is emitted.
 
 use smallvec::{SmallVec, smallvec};
 
 use super::width::{MASK, Width};
 use crate::lower::lane::{LaneBinary, LaneId, LaneOp, LaneProgram, LaneType};
 
-/// Mask registers that are given out: not `k0` (which means none), `k1` (the remainder), `k7` (passing use).
+/// The allocatable mask registers: not `k0` (which encodes no mask), `k1` (the tail mask), `k7` (a scratch register).
 pub(super) const MASKS: std::ops::Range<usize> = 2..7;
 
-/// Where else a value can be had.
+/// Where a value is, apart from its register.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Home {
+pub(super) enum ValueLocation {
     Nowhere,
     Constant(u64),
     Row(u32),
-    /// Partial results of a reduction, in their own register.
+    /// An accumulator of a reduction.
     Accumulator(usize),
     /// A spill slot.
-    Spill(usize),
-    /// The first or the second register, for code between registers.
-    Given(usize),
+    SpillSlot(usize),
+    /// A fixed register, for programs of register operands.
+    Fixed(usize),
 }
 
-/// The registers, while a block is emitted.
+/// The register assignment of a block.
 pub(super) struct Registers<'p> {
     pub(super) program: &'p LaneProgram,
     pub(super) width: Width,
-    /// Positions at which a value is still to be used, last first.
+    /// The remaining uses of each value, as positions in descending order.
     pub(super) uses: Vec<Vec<usize>>,
     pub(super) register: Vec<Option<usize>>,
-    pub(super) home: Vec<Home>,
-    /// What the vector registers hold, and what the mask registers do.
+    pub(super) location: Vec<ValueLocation>,
+    /// The values in the vector registers and in the mask registers.
     pub(super) banks: [Vec<Option<LaneId>>; 2],
-    pub(super) spills: usize,
+    /// The number of spill slots in use.
+    pub(super) spill_slots: usize,
 }
 
-/// What a register holds that is not given out.
+/// Marks a register that is not allocatable.
 const RESERVED: LaneId = LaneId(u32::MAX);
 
 impl<'p> Registers<'p> {
     pub(super) fn new(program: &'p LaneProgram, roots: &[LaneId], width: Width, pool: usize) -> Self {
         let n = program.insts.len();
-        // Backwards, so that the last use is noted first.
+        // Backwards, so that each list is in descending order.
         let mut uses: Vec<Vec<usize>> = vec![Vec::new(); n];
         for (k, root) in roots.iter().enumerate().rev() {
             uses[root.index()].push(n + k);
@@ -61,36 +62,36 @@ impl<'p> Registers<'p> {
             width,
             uses,
             register: vec![None; n],
-            home: vec![Home::Nowhere; n],
+            location: vec![ValueLocation::Nowhere; n],
             banks: [vec![None; pool], masks],
-            spills: 0,
+            spill_slots: 0,
         }
     }
 
-    /// Registers below this number are not given out.
+    /// Makes the first `count` vector registers not allocatable.
     pub(super) fn reserve(&mut self, count: usize) {
         self.banks[0][..count].fill(Some(RESERVED));
     }
 
-    /// Which registers a value is kept in: 1 for masks.
+    /// The register bank of a value: 0 for vectors, 1 for masks.
     pub(super) fn bank(&self, id: LaneId) -> usize {
         usize::from(self.width == Width::Zmm && self.program.ty(id) == LaneType::Bool)
     }
 
-    /// A register that holds nothing.
+    /// A free register.
     pub(super) fn free(&self, bank: usize) -> Option<usize> {
         self.banks[bank].iter().position(Option::is_none)
     }
 
-    /// The instructions that are needed.
+    /// The positions of the live instructions.
     pub(super) fn live_positions(&self) -> Vec<usize> {
         (0..self.uses.len()).filter(|&i| !self.uses[i].is_empty()).collect()
     }
 
-    /// How many vectors and how many masks are wanted at once, at most.
+    /// The register pressure: the maximum number of live vectors and of live masks.
     pub(super) fn pressure(&self) -> (usize, usize) {
         let end = self.uses.iter().filter_map(|uses| uses.first()).max().map_or(0, |last| last + 1);
-        // What begins and ends at each position.
+        // The live ranges that begin less those that end, at each position.
         let mut begun = vec![[0isize; 2]; end + 1];
         for i in self.live_positions() {
             let inst = self.program.insts[i];
@@ -100,35 +101,36 @@ impl<'p> Registers<'p> {
                 begun[self.uses[i][0]][bank] -= 1;
             }
         }
-        let (mut now, mut most) = ([0; 2], [0; 2]);
+        let (mut live, mut max) = ([0; 2], [0; 2]);
         for begun in begun {
             for bank in 0..2 {
-                now[bank] += begun[bank];
-                most[bank] = most[bank].max(now[bank]);
+                live[bank] += begun[bank];
+                max[bank] = max[bank].max(live[bank]);
             }
         }
-        (most[0] as usize, most[1] as usize)
+        (max[0] as usize, max[1] as usize)
     }
 
-    pub(super) fn give(&mut self, id: LaneId, register: usize) {
+    /// Assigns a register to a value.
+    pub(super) fn assign(&mut self, id: LaneId, register: usize) {
         let bank = self.bank(id);
         self.banks[bank][register] = Some(id);
         self.register[id.index()] = Some(register);
     }
 
-    /// Is the value in a register, and used for the last time at `at`?
-    pub(super) fn ends(&self, id: LaneId, at: usize) -> bool {
+    /// Whether the value is in a register and `at` is its last use.
+    pub(super) fn is_last_use(&self, id: LaneId, at: usize) -> bool {
         self.register[id.index()].is_some() && self.uses[id.index()].first() == Some(&at)
     }
 
-    /// The register of `from` becomes that of `to`, which overwrites it.
-    pub(super) fn pass_on(&mut self, from: LaneId, to: LaneId, operands: &[LaneId], at: usize) {
+    /// Reassigns the register of `from` to `to`, which overwrites it.
+    pub(super) fn reuse(&mut self, from: LaneId, to: LaneId, operands: &[LaneId], at: usize) {
         let register = self.register[from.index()].expect("it was just put in a register");
         self.release(operands, at);
-        self.give(to, register);
+        self.assign(to, register);
     }
 
-    /// Notes the use of `operands` at `at` and frees those that are used no more.
+    /// Records the use of `operands` at `at` and frees the registers of dead values.
     pub(super) fn release(&mut self, operands: &[LaneId], at: usize) {
         for &x in operands {
             let uses = &mut self.uses[x.index()];
@@ -144,21 +146,21 @@ impl<'p> Registers<'p> {
         }
     }
 
-    /// The register whose value is used again last; pinned values keep theirs.
-    pub(super) fn farthest(&self, bank: usize, pinned: &[LaneId]) -> usize {
-        let next = |id: LaneId| self.uses[id.index()].last().copied().unwrap_or(usize::MAX);
+    /// The register to evict: the one whose value has the farthest next use. Locked values are not evicted.
+    pub(super) fn eviction_candidate(&self, bank: usize, locked: &[LaneId]) -> usize {
+        let next_use = |id: LaneId| self.uses[id.index()].last().copied().unwrap_or(usize::MAX);
         self.banks[bank]
             .iter()
             .enumerate()
             .filter_map(|(register, id)| id.map(|id| (register, id)))
-            .filter(|(_, id)| *id != RESERVED && !pinned.contains(id))
-            .max_by_key(|(_, id)| next(*id))
+            .filter(|(_, id)| *id != RESERVED && !locked.contains(id))
+            .max_by_key(|(_, id)| next_use(*id))
             .map(|(register, _)| register)
             .expect("an instruction has fewer operands than there are registers")
     }
 }
 
-/// For `a << n | a >> (32 - n)`: the `a` and `n` of a rotation to the left, where there is an instruction for it.
+/// The `a` and `n` of a left rotation `a << n | a >> (32 - n)`, if the instruction set has it.
 pub(super) fn rotation(program: &LaneProgram, id: LaneId, width: Width) -> Option<(LaneId, i32)> {
     let LaneOp::Binary(LaneBinary::Or, x, y) = program.insts[id.index()].op else { return None };
     if width != Width::Zmm || program.ty(id) != LaneType::I32 {
@@ -174,7 +176,7 @@ pub(super) fn rotation(program: &LaneProgram, id: LaneId, width: Width) -> Optio
     }
 }
 
-/// The values that an instruction reads as it is emitted here.
+/// The operands that an instruction reads as emitted.
 fn operands(program: &LaneProgram, id: LaneId, width: Width) -> SmallVec<[LaneId; 4]> {
     match rotation(program, id, width) {
         Some((from, _)) => smallvec![from],

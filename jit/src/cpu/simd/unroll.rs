@@ -1,6 +1,9 @@
-//! A block as the straight-line code that is emitted for it: one vector of it, or several side by side, an instruction of
-//! the one next to the same instruction of the others. Long chains of dependent instructions leave a processor idle, and
-//! it does not look far enough ahead to find the next vector by itself.
+//! Loop unrolling: a block as straight-line code for one or several vectors. The instructions of the vectors are
+//! interleaved, which gives instruction-level parallelism: the dependence chain of one vector is longer than the
+//! reorder window of the processor.
+//!
+//! Comes in: a block and the unroll indices. Goes out: a lane program with its inputs and sinks. Registers are not
+//! assigned here.
 
 use std::ops::Range;
 
@@ -10,58 +13,58 @@ use smallvec::SmallVec;
 use crate::lower::lane::{LaneId, LaneOp, LaneProgram, from_op};
 use crate::lower::loops::{Block, Effect, Input, Loops};
 
-/// Straight-line code.
-pub(super) struct Straight {
+/// Straight-line code of a block.
+pub(super) struct StraightLine {
     pub(super) program: LaneProgram,
-    /// What the program's inputs are.
+    /// The sources of the program's inputs.
     pub(super) inputs: Vec<InputSource>,
-    /// What becomes of its values, in order.
-    pub(super) ends: Vec<Sink>,
+    /// The effects on its values, in order.
+    pub(super) sinks: Vec<Sink>,
 }
 
-/// Where an input comes from.
+/// The source of an input.
 #[derive(Clone, Copy)]
 pub(super) enum InputSource {
-    /// The block's input of that number, for the vector of that number.
+    /// An input of the block and an unroll index.
     Input(usize, usize),
-    /// A register of a reduction's partial results.
+    /// An accumulator of a reduction.
     Accumulator(usize),
 }
 
-/// What becomes of a value.
+/// An effect on a value.
 pub(super) struct Sink {
-    /// The block's effect, by number.
+    /// The index of the block's effect.
     pub(super) effect: usize,
-    /// Which vector's, the last one's of those that were added up.
-    pub(super) copy: usize,
+    /// The unroll index; for a reduction, that of the last vector.
+    pub(super) unroll_index: usize,
     pub(super) value: LaneId,
 }
 
-impl Straight {
-    /// The code of the vectors numbered `copies` along dimension `vector`. Reductions become part of the program:
-    /// partial results in, partial results out, one vector after the other. `part` says which register of partial
-    /// results of a reduction is that of a vector.
+impl StraightLine {
+    /// The code of the vectors `unroll_indices` along dimension `vector`. Reductions are part of the program, whose
+    /// inputs and sinks include the accumulators. `accumulator_of` maps a reduction and an unroll index to an accumulator.
     pub(super) fn of(
         block: &Block,
         loops: &Loops,
         vector: Option<usize>,
-        copies: Range<usize>,
-        part: impl Fn(usize, usize) -> usize,
-    ) -> Straight {
+        unroll_indices: Range<usize>,
+        accumulator_of: impl Fn(usize, usize) -> usize,
+    ) -> StraightLine {
         let mut program = LaneProgram::new();
         let mut inputs = Vec::new();
         let mut known: HashMap<(usize, usize), u32> = HashMap::new();
         let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
         let live = block.program.live(&roots);
-        // Each instruction's value in each vector. What does not vary from one to the other is found to be there already.
+        // The value of each instruction in each vector. Values that do not vary between vectors are found by value
+        // numbering.
         let mut values: Vec<SmallVec<[LaneId; 2]>> = vec![SmallVec::new(); live.len()];
         for (i, inst) in block.program.insts.iter().enumerate().filter(|(i, _)| live[*i]) {
-            for (k, copy) in copies.clone().enumerate() {
+            for (k, unroll_index) in unroll_indices.clone().enumerate() {
                 let mut number = |n: u32| {
                     let n = n as usize;
-                    let copy = if varies(&block.inputs[n], vector) { copy } else { 0 };
-                    *known.entry((n, copy)).or_insert_with(|| {
-                        inputs.push(InputSource::Input(n, copy));
+                    let unroll_index = if varies(&block.inputs[n], vector) { unroll_index } else { 0 };
+                    *known.entry((n, unroll_index)).or_insert_with(|| {
+                        inputs.push(InputSource::Input(n, unroll_index));
                         inputs.len() as u32 - 1
                     })
                 };
@@ -73,37 +76,38 @@ impl Straight {
                 values[i].push(program.push(op, inst.ty));
             }
         }
-        let mut ends: Vec<Sink> = Vec::new();
+        let mut sinks: Vec<Sink> = Vec::new();
         for (effect, (what, root)) in block.effects.iter().zip(&roots).enumerate() {
-            let each = copies.clone().zip(values[root.index()].clone());
+            let each = unroll_indices.clone().zip(values[root.index()].clone());
             match what {
-                Effect::Store { .. } => ends.extend(each.map(|(copy, value)| Sink { effect, copy, value })),
-                Effect::Row { .. } => ends.extend(each.take(1).map(|(copy, value)| Sink { effect, copy, value })),
+                Effect::Store { .. } => {
+                    sinks.extend(each.map(|(unroll_index, value)| Sink { effect, unroll_index, value }))
+                }
+                Effect::Row { .. } => {
+                    sinks.extend(each.take(1).map(|(unroll_index, value)| Sink { effect, unroll_index, value }))
+                }
                 Effect::Accumulate { accumulator, .. } => {
                     let a = loops.accumulators[*accumulator];
                     let mut sums: SmallVec<[(usize, Sink); 2]> = SmallVec::new();
-                    for (copy, value) in each {
-                        let part = part(*accumulator, copy);
-                        let k = sums.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
-                            inputs.push(InputSource::Accumulator(part));
+                    for (unroll_index, value) in each {
+                        let index = accumulator_of(*accumulator, unroll_index);
+                        let k = sums.iter().position(|(known, _)| *known == index).unwrap_or_else(|| {
+                            inputs.push(InputSource::Accumulator(index));
                             let value = program.input(inputs.len() as u32 - 1, a.lane_type());
-                            sums.push((part, Sink { effect, copy, value }));
+                            sums.push((index, Sink { effect, unroll_index, value }));
                             sums.len() - 1
                         });
                         let value = from_op::accumulate(&mut program, a.op, a.dtype, sums[k].1.value, value);
-                        sums[k].1 = Sink { effect, copy, value };
+                        sums[k].1 = Sink { effect, unroll_index, value };
                     }
-                    ends.extend(sums.into_iter().map(|(_, end)| end));
+                    sinks.extend(sums.into_iter().map(|(_, sink)| sink));
                 }
             }
         }
-        Straight { program, inputs, ends }
+        StraightLine { program, inputs, sinks }
     }
-}
 
-impl Straight {
-    /// For each value, of code that gathers, whether all lanes have one value. `rows` tells whether those computed once
-    /// per row have.
+    /// For each value of code with gathers whether it is equal in all lanes. `rows`: loop-invariant values are.
     pub(super) fn uniform(&self, block: &Block, vector: Option<usize>, rows: bool) -> Vec<bool> {
         if !self.program.insts.iter().any(|inst| matches!(inst.op, LaneOp::Gather(..))) {
             return vec![];
@@ -118,7 +122,7 @@ impl Straight {
     }
 }
 
-/// Does an input differ from vector to vector?
+/// Whether an input varies between unrolled vectors.
 fn varies(input: &Input, vector: Option<usize>) -> bool {
     match input {
         Input::Load { index, .. } | Input::Table { index, .. } | Input::Iota(index) => {

@@ -1,20 +1,21 @@
-//! The two widths of vectors, and how an instruction that both have is written once.
+//! The two vector widths, and macros that emit an instruction for either.
 
 use iced_x86::code_asm::*;
 
-use super::super::isa::Isa;
+use crate::lower::machine::Isa;
 
-/// What the registers are.
+/// A vector width and its register file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cpu) enum Width {
-    /// 32 registers of 512 bits, and truth values in mask registers (AVX-512).
+    /// 32 registers of 512 bits; bools are bits of mask registers (AVX-512).
     Zmm,
-    /// 16 registers of 256 bits; a truth value is a lane of ones or zeros (AVX2, FMA).
+    /// 16 registers of 256 bits; bools are lane masks, all ones or all zeros (AVX2, FMA).
     Ymm,
 }
 
 impl Width {
-    /// The widest that this machine has and `isa` allows, if the code can be called here at all.
+    /// The maximum width that this machine has and `isa` allows. None for the portable ISA and on platforms without the
+    /// System V calling convention of x86-64.
     pub(in crate::cpu) fn of(isa: Isa) -> Option<Width> {
         #[cfg(all(target_arch = "x86_64", unix))]
         {
@@ -32,7 +33,7 @@ impl Width {
         None
     }
 
-    /// The widest that `isa` has.
+    /// The maximum width of `isa`.
     pub(in crate::cpu) fn widest(isa: Isa) -> Option<Width> {
         match isa {
             Isa::Avx512 => Some(Width::Zmm),
@@ -41,7 +42,7 @@ impl Width {
         }
     }
 
-    /// Bytes of a vector.
+    /// Bytes of a vector register.
     pub(super) fn bytes(self) -> usize {
         match self {
             Width::Zmm => 64,
@@ -49,7 +50,7 @@ impl Width {
         }
     }
 
-    /// Registers below this number are given out (less those of reductions); the two from there on are for passing use.
+    /// The number of allocatable registers, including those of accumulators. The next two are scratch registers.
     pub(super) fn pool(self) -> usize {
         match self {
             Width::Zmm => 30,
@@ -57,7 +58,8 @@ impl Width {
         }
     }
 
-    /// How many registers the partial results of reductions may take, at the upper end of the pool; more lie in the frame.
+    /// The maximum number of registers for accumulators, at the upper end of the pool. Further accumulators lie in the
+    /// frame.
     pub(super) fn accumulators(self) -> usize {
         match self {
             Width::Zmm => 8,
@@ -68,14 +70,14 @@ impl Width {
 
 /// A vector operand.
 #[derive(Clone, Copy)]
-pub(super) enum Operand {
-    /// In the register of that number.
+pub(super) enum VectorOperand {
+    /// A register, by number.
     Register(usize),
-    /// In memory: a whole vector, or one element for all lanes.
+    /// Memory: a vector, or a broadcast element.
     Memory(AsmMemoryOperand),
 }
 
-/// An instruction of vector registers, given by their numbers.
+/// An instruction of vector registers, given by number.
 macro_rules! simd {
     ($e:expr, $name:ident, $($register:expr),+ $(; $imm:expr)?) => {
         match $e.width {
@@ -85,14 +87,14 @@ macro_rules! simd {
     };
 }
 
-/// The same with a last operand that may be in memory.
+/// An instruction whose last operand may be in memory.
 macro_rules! with {
     ($e:expr, $name:ident, $($register:expr),*; $last:expr $(; $imm:expr)?) => {
         match ($e.width, $last) {
-            (Width::Zmm, Operand::Register(last)) => $e.assembler.$name($(ZMM[$register],)* ZMM[last] $(, $imm)?)?,
-            (Width::Zmm, Operand::Memory(last)) => $e.assembler.$name($(ZMM[$register],)* last $(, $imm)?)?,
-            (Width::Ymm, Operand::Register(last)) => $e.assembler.$name($(YMM[$register],)* YMM[last] $(, $imm)?)?,
-            (Width::Ymm, Operand::Memory(last)) => $e.assembler.$name($(YMM[$register],)* last $(, $imm)?)?,
+            (Width::Zmm, VectorOperand::Register(last)) => $e.assembler.$name($(ZMM[$register],)* ZMM[last] $(, $imm)?)?,
+            (Width::Zmm, VectorOperand::Memory(last)) => $e.assembler.$name($(ZMM[$register],)* last $(, $imm)?)?,
+            (Width::Ymm, VectorOperand::Register(last)) => $e.assembler.$name($(YMM[$register],)* YMM[last] $(, $imm)?)?,
+            (Width::Ymm, VectorOperand::Memory(last)) => $e.assembler.$name($(YMM[$register],)* last $(, $imm)?)?,
         }
     };
 }

@@ -12,9 +12,6 @@ use crate::fuse::Affine;
 use crate::lower::lane::{LaneProgram, LaneType};
 use crate::types::DType;
 
-/// The most bytes of a packed array: the size of a first-level cache.
-const MOST_BYTES: usize = 32 << 10;
-
 /// The fewest rows and lanes for which packing is profitable.
 const MIN_ROWS: usize = 4;
 const MIN_LANES: usize = 8;
@@ -29,17 +26,17 @@ const PITCH: usize = 16;
 type Loop = (usize, usize);
 
 /// Packs arrays where it is profitable.
-pub(super) fn pack(loops: &mut Loops) {
+pub(super) fn pack(loops: &mut Loops, l1: usize) {
     let mut body = std::mem::take(&mut loops.body);
     let mut open = Vec::new();
-    pack_in(loops, &mut body, &mut open);
+    pack_in(loops, &mut body, &mut open, l1);
     loops.body = body;
 }
 
 /// Packs before `body` what is known inside of the `open` loops; then recursively in each of its loops.
-fn pack_in(loops: &mut Loops, body: &mut Vec<Stmt>, open: &mut Vec<usize>) {
+fn pack_in(loops: &mut Loops, body: &mut Vec<Stmt>, open: &mut Vec<usize>, l1: usize) {
     let mut found: Vec<Transpose> = Vec::new();
-    find(loops, body, open, &mut SmallVec::new(), &mut found);
+    find(loops, body, open, l1, &mut SmallVec::new(), &mut found);
     for transpose in &found {
         replace(body, &transpose.block.inputs[0], &transpose.packed());
     }
@@ -55,7 +52,7 @@ fn pack_in(loops: &mut Loops, body: &mut Vec<Stmt>, open: &mut Vec<usize>) {
         };
         let opened = open.len();
         open.extend(dims);
-        pack_in(loops, body, open);
+        pack_in(loops, body, open, l1);
         open.truncate(opened);
     }
     body.splice(0..0, found.into_iter().map(Stmt::Transpose));
@@ -67,6 +64,7 @@ fn find(
     loops: &mut Loops,
     body: &[Stmt],
     open: &[usize],
+    l1: usize,
     inside: &mut SmallVec<[(Loop, bool); 4]>,
     found: &mut Vec<Transpose>,
 ) {
@@ -74,18 +72,18 @@ fn find(
         match stmt {
             Stmt::For { dim, extent, vector, body } => {
                 inside.push(((*dim, *extent), *vector));
-                find(loops, body, open, inside, found);
+                find(loops, body, open, l1, inside, found);
                 inside.pop();
             }
             Stmt::Collapsed { outer, inner, body } => {
                 inside.extend([(*outer, false), (*inner, false)]);
-                find(loops, body, open, inside, found);
+                find(loops, body, open, l1, inside, found);
                 inside.truncate(inside.len() - 2);
             }
             Stmt::Block(block) => {
                 for input in &block.inputs {
                     if !found.iter().any(|known| known.block.inputs[0] == *input)
-                        && let Some((rows, lanes)) = pack_dims(loops, input, open, inside)
+                        && let Some((rows, lanes)) = pack_dims(loops, input, open, inside, l1)
                     {
                         let transpose = Transpose::new(loops, input, rows, lanes);
                         found.push(transpose);
@@ -98,7 +96,7 @@ fn find(
 }
 
 /// The rows and lanes of a strided load, if packing it is profitable.
-fn pack_dims(loops: &Loops, input: &Input, open: &[usize], inside: &[(Loop, bool)]) -> Option<(Loop, Loop)> {
+fn pack_dims(loops: &Loops, input: &Input, open: &[usize], inside: &[(Loop, bool)], l1: usize) -> Option<(Loop, Loop)> {
     let Input::Load { arg, index, dtype } = input else { return None };
     let &(lanes, _) = inside.iter().find(|(_, vector)| *vector)?;
     let stride = index.strides[lanes.0];
@@ -107,7 +105,7 @@ fn pack_dims(loops: &Loops, input: &Input, open: &[usize], inside: &[(Loop, bool
     // In a chunk of a parallel loop over rows or lanes, an in-place store may overwrite elements that only the chunk
     // reads, and the copy would read elements of other chunks.
     let is_serial = !loops.is_parallel(rows.0) && !loops.is_parallel(lanes.0);
-    let fits = rows.1 * lanes.1.next_multiple_of(PITCH) * 4 <= MOST_BYTES;
+    let fits = rows.1 * lanes.1.next_multiple_of(PITCH) * 4 <= l1;
     let is_word = matches!(dtype, DType::F32 | DType::I32 | DType::U32) && *arg < loops.args.len();
     let is_profitable =
         (2..MAX_STRIDE).contains(&stride) && rows.1 >= MIN_ROWS && lanes.1 >= MIN_LANES && fits && is_word;

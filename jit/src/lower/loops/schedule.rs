@@ -8,15 +8,16 @@ use super::pack::pack;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, RowId, Stmt};
 use crate::fuse::{Affine, BufferId, Index, KernelOp, LoopKernel, Order, Slot};
 use crate::lower::lane::{LaneId, LaneOp, LaneProgram, LaneType, from_op};
+use crate::lower::machine::Machine;
 use crate::types::{DType, product};
 
 /// From this cost on, a value that two sweeps use is spilled to scratch memory.
 const EXPENSIVE: usize = 6;
 
 /// The loops of a kernel.
-pub fn schedule(kernel: &LoopKernel) -> Loops {
-    let nest = LoopNest::of(kernel);
-    Scheduler::new(kernel, nest).run()
+pub fn schedule(kernel: &LoopKernel, machine: &Machine) -> Loops {
+    let nest = LoopNest::of(kernel, machine);
+    Scheduler::new(kernel, nest, machine.l1).run()
 }
 
 /// The order of the loops.
@@ -33,7 +34,6 @@ struct LoopNest {
 
 /// Rows are interchanged if a row has more elements than this, and all rows more bytes than a first-level cache.
 const MANY_ELEMENTS: usize = 16;
-const MANY_BYTES: usize = 32 << 10;
 
 /// The most rows that are interchanged.
 const MAX_INTERCHANGED: usize = 4096;
@@ -44,7 +44,7 @@ const MIN_EXTENT: usize = 16;
 const MIN_EXTENT_PACKED: usize = 4;
 
 impl LoopNest {
-    fn of(kernel: &LoopKernel) -> Self {
+    fn of(kernel: &LoopKernel, machine: &Machine) -> Self {
         let dims = 0..kernel.dims.len();
         if !kernel.reduces() {
             let mut outer: Vec<usize> = dims.collect();
@@ -55,7 +55,7 @@ impl LoopNest {
         // The order of the reduction decides whether the lanes of a vector are its accumulators or adjacent results.
         match Order::of(&kernel.dims) {
             Order::Ascending => {
-                let interchanged = LoopNest::interchanged(kernel, &outer, &inner);
+                let interchanged = LoopNest::interchanged(kernel, &outer, &inner, machine.l1);
                 LoopNest { vector: outer.last().copied(), outer, inner, interchanged }
             }
             Order::Interleaved(_) => LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0 },
@@ -63,7 +63,7 @@ impl LoopNest {
     }
 
     /// The number of outer dimensions that are profitable to interchange.
-    fn interchanged(kernel: &LoopKernel, outer: &[usize], inner: &[usize]) -> usize {
+    fn interchanged(kernel: &LoopKernel, outer: &[usize], inner: &[usize], l1: usize) -> usize {
         let extent = |dims: &[usize]| product(dims.iter().map(|&d| kernel.dims[d].extent));
         let mut interchanged = 0;
         while interchanged < outer.len() && extent(&outer[outer.len() - interchanged - 1..]) <= MAX_INTERCHANGED {
@@ -71,7 +71,7 @@ impl LoopNest {
         }
         let rows = extent(&outer[outer.len() - interchanged..]);
         let elements = extent(inner);
-        let many = elements > MANY_ELEMENTS && elements.saturating_mul(rows) * 4 > MANY_BYTES;
+        let many = elements > MANY_ELEMENTS && elements.saturating_mul(rows) * 4 > l1;
         if many { interchanged } else { 0 }
     }
 
@@ -115,6 +115,8 @@ impl LoopNest {
 
 struct Scheduler<'a> {
     kernel: &'a LoopKernel,
+    /// Bytes of a first-level cache.
+    l1: usize,
     nest: LoopNest,
     /// Whether a value varies inside a sweep.
     varying: Vec<bool>,
@@ -131,7 +133,7 @@ struct Scheduler<'a> {
 }
 
 impl<'a> Scheduler<'a> {
-    fn new(kernel: &'a LoopKernel, nest: LoopNest) -> Self {
+    fn new(kernel: &'a LoopKernel, nest: LoopNest, l1: usize) -> Self {
         let changes = |index: &Affine| nest.inner.iter().any(|&d| index.strides[d] != 0 && kernel.dims[d].extent != 1);
         let mut varying: Vec<bool> = Vec::new();
         let mut ready: Vec<usize> = Vec::new();
@@ -152,7 +154,7 @@ impl<'a> Scheduler<'a> {
         let parallel = nest.parallel(kernel);
         let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], lane_bytes: 4, parallel };
         let (spilled, rows, per_row) = Default::default();
-        Scheduler { kernel, nest, varying, ready, spilled, rows, row_count: 0, per_row, loops }
+        Scheduler { kernel, l1, nest, varying, ready, spilled, rows, row_count: 0, per_row, loops }
     }
 
     fn run(mut self) -> Loops {
@@ -214,7 +216,7 @@ impl<'a> Scheduler<'a> {
             has_wide_lanes(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
         self.loops.lane_bytes = if is_wide { 8 } else { 4 };
         if !is_wide {
-            pack(&mut self.loops);
+            pack(&mut self.loops, self.l1);
         }
         self.loops
     }

@@ -20,34 +20,11 @@ pub use partition::{Partition, partition};
 pub use tiling::Tiling;
 use tiling::TilingCx;
 
+use super::machine::{Machine, Parallelism, Target};
 use crate::fuse::{BufferId, Kernels, Output, Source};
-
-/// Kernels of fewer nanoseconds are small. Measured on Zen 4, as the constants below; a barrier takes about 300.
-const SMALL: f64 = 1_000.0;
-
-/// A parallel phase is profitable from this many nanoseconds of work on.
-const MIN_PARALLEL: f64 = 2_000.0;
-
-/// The cost of a barrier in nanoseconds.
-const BARRIER: f64 = 400.0;
-
-/// Nanoseconds that a phase loses because the data that it reads is in the caches of other cores.
-const CACHE_TRANSFER: f64 = 400.0;
-
-/// The cost of waking the threads in nanoseconds: a step that gains less runs on one thread.
-const WAKE: f64 = 4_000.0;
 
 /// How many kernels the scheduler looks ahead for kernels to hoist.
 const WINDOW: usize = 256;
-
-/// Which kernels run in parallel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parallelism {
-    /// Those of profitable phases.
-    Auto,
-    /// All kernels of every size; for tests.
-    Always,
-}
 
 /// The work of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -137,17 +114,18 @@ pub fn arrange(
     work: &[Work],
     tiling: &[Option<Tiling>],
     donated: &[bool],
-    threads: usize,
-    parallelism: Parallelism,
+    machine: &Machine,
 ) -> (Vec<usize>, Vec<Phase>) {
     let n = work.len();
     let serial = || ((0..n).collect(), vec![Phase::serial(0..n)]);
+    let Target { threads, parallelism, .. } = machine.target;
+    let cost = &machine.cost;
     let must_gain = parallelism == Parallelism::Auto;
-    if threads <= 1 || (must_gain && work.iter().map(|w| w.nanoseconds).sum::<f64>() < WAKE + MIN_PARALLEL) {
+    if threads <= 1 || (must_gain && work.iter().map(|w| w.nanoseconds).sum::<f64>() < cost.wake + cost.min_parallel) {
         return serial();
     }
     let (needs, overwritten) = dependences(kernels, donated);
-    let cx = TilingCx { kernels, work, tiling, needs: &needs, overwritten: &overwritten, threads, parallelism };
+    let cx = TilingCx { kernels, work, tiling, needs: &needs, overwritten: &overwritten, machine };
     let mut order: Vec<usize> = Vec::with_capacity(n);
     let mut in_order: Vec<Work> = Vec::with_capacity(n);
     let mut phases: Vec<Phase> = Vec::new();
@@ -164,11 +142,11 @@ pub fn arrange(
         }
         let ready: Vec<usize> = window.iter().copied().filter(|&k| unmet[k] == 0).collect();
         let sum = |of: &[usize]| of.iter().map(|&k| work[k].nanoseconds).sum::<f64>();
-        let small: Vec<usize> = ready.iter().copied().filter(|&k| work[k].nanoseconds < SMALL).collect();
+        let small: Vec<usize> = ready.iter().copied().filter(|&k| work[k].nanoseconds < cost.small).collect();
         let tiled = ready.iter().find_map(|&k| cx.tiled_group(k, &window, &done));
         let parallel = !must_gain
             || tiled.is_some()
-            || sum(&ready) >= MIN_PARALLEL && (small.is_empty() || sum(&small) >= MIN_PARALLEL);
+            || sum(&ready) >= cost.min_parallel && (small.is_empty() || sum(&small) >= cost.min_parallel);
         let mut groups = Vec::new();
         let begin = order.len();
         if let Some(tiled) = tiled {
@@ -196,14 +174,14 @@ pub fn arrange(
         in_order.extend(order[begin..].iter().map(|&k| work[k]));
         if parallel {
             let work: Vec<Work> = groups.iter().map(|group| group.work(&in_order)).collect();
-            gain += sum(&order[begin..]) - partition(&work, threads).busiest - 2.0 * BARRIER;
+            gain += sum(&order[begin..]) - partition(&work, threads).busiest - 2.0 * cost.barrier;
         }
         match phases.last_mut() {
             Some(last) if !last.parallel && !parallel => last.groups.extend(groups),
             _ => phases.push(Phase { groups, parallel }),
         }
     }
-    if must_gain && gain < WAKE { serial() } else { (order, phases) }
+    if must_gain && gain < cost.wake { serial() } else { (order, phases) }
 }
 
 /// For each kernel a list of other kernels.
@@ -268,7 +246,7 @@ fn dependences(kernels: &Kernels, donated: &[bool]) -> (Others, Others) {
 }
 
 /// One item per kernel, permuted into the order of [`arrange`].
-pub(crate) fn in_order<T>(items: Vec<T>, order: &[usize]) -> Vec<T> {
+pub(crate) fn permute<T>(items: Vec<T>, order: &[usize]) -> Vec<T> {
     let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
     order.iter().map(|&k| items[k].take().expect("each kernel once")).collect()
 }

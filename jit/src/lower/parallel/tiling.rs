@@ -7,21 +7,16 @@
 
 use smallvec::SmallVec;
 
-use super::{BARRIER, CACHE_TRANSFER, MIN_PARALLEL, Parallelism, Tiles, Work};
+use super::super::machine::{Machine, Parallelism};
+use super::{Tiles, Work};
 use crate::fuse::{Affine, BufferId, Kernel, Kernels};
 
 /// The most kernels in a group. The kernels that wait for its end, and the memory that it holds, grow with its length.
 const LONGEST: usize = 8;
 
-/// The largest working set of a tile of one kernel in bytes: half of a small second-level cache.
-const TILE_BYTES: usize = 512 << 10;
-
 /// The fewest rows of a matrix product in one tile, and in all tiles together.
 const MIN_TILE_ROWS: usize = 32;
 const MIN_ROWS: usize = 128;
-
-/// The most bytes of the second operand of a product, which every tile reads in full.
-const MAX_BROADCAST_BYTES: usize = 512 << 10;
 
 /// The imbalance of a group is the time of the busiest thread over the average. The most that one more kernel may
 /// cause; and from where on kernels that the group can do without are partitioned on their own.
@@ -43,7 +38,7 @@ pub struct Tiling {
 impl Tiling {
     /// The tiling of kernel `k` along its outermost axis. `parallel` is the dimension and the grain of the parallel
     /// loop of a loop kernel.
-    pub fn of(kernels: &Kernels, k: usize, parallel: Option<(usize, usize)>) -> Option<Tiling> {
+    pub fn of(kernels: &Kernels, k: usize, parallel: Option<(usize, usize)>, l2: usize) -> Option<Tiling> {
         let elements = |b: BufferId| kernels.buffers[b.index()].ty.elements() as isize;
         let mut broadcast: SmallVec<[BufferId; 4]> = SmallVec::new();
         let (tiles, max) = match &kernels.kernels[k] {
@@ -73,7 +68,7 @@ impl Tiling {
                     }
                     (batch, usize::MAX)
                 } else {
-                    let large = n * depth * g.dtype.size() > MAX_BROADCAST_BYTES;
+                    let large = n * depth * g.dtype.size() > l2;
                     if large || m < MIN_ROWS || !is_tiled(elements(a), a_at, &[a_m, a_k], &[m, depth]) {
                         return None;
                     }
@@ -110,8 +105,7 @@ pub(super) struct TilingCx<'a> {
     pub(super) needs: &'a [SmallVec<[usize; 4]>],
     /// For each kernel those of them that read memory that it overwrites.
     pub(super) overwritten: &'a [SmallVec<[usize; 4]>],
-    pub(super) threads: usize,
-    pub(super) parallelism: Parallelism,
+    pub(super) machine: &'a Machine,
 }
 
 impl TilingCx<'_> {
@@ -145,12 +139,13 @@ impl TilingCx<'_> {
         }
         let depth = self.depths(&members).into_iter().max()?;
         let sum: f64 = members.iter().map(|&k| self.work[k].nanoseconds).sum();
-        let saved = (depth - 1) as f64 * (BARRIER + CACHE_TRANSFER);
-        let lost = sum * (imbalance - 1.0) / self.threads as f64;
-        let is_profitable = self.parallelism == Parallelism::Always || sum >= MIN_PARALLEL && saved > lost;
+        let saved = (depth - 1) as f64 * (self.machine.cost.barrier + self.machine.cost.cache_transfer);
+        let lost = sum * (imbalance - 1.0) / self.machine.target.threads as f64;
+        let is_profitable = self.machine.target.parallelism == Parallelism::Always
+            || sum >= self.machine.cost.min_parallel && saved > lost;
         let bytes = members.iter().map(|&k| self.kernels.bytes_moved(k)).max()?;
         let count = self.tile_count(tiles, max, imbalance, bytes)?;
-        let step = if bytes > TILE_BYTES * self.threads { 1 } else { count };
+        let step = if bytes > self.machine.l2 * self.machine.target.threads { 1 } else { count };
         (depth > 1 && is_profitable).then_some(TiledGroup { kernels: members, tiles: Tiles { count, step } })
     }
 
@@ -178,7 +173,7 @@ impl TilingCx<'_> {
         let mut depth = depths.iter();
         members.retain(|&k| {
             let is_last = depth.next() == Some(&most);
-            is_last || is_needed(k) || self.work[k].chunks < 8 * self.threads
+            is_last || is_needed(k) || self.work[k].chunks < 8 * self.machine.target.threads
         });
     }
 
@@ -194,7 +189,7 @@ impl TilingCx<'_> {
 
     /// The imbalance of this number of tiles.
     fn imbalance(&self, tiles: usize) -> f64 {
-        (tiles.div_ceil(self.threads) * self.threads) as f64 / tiles as f64
+        (tiles.div_ceil(self.machine.target.threads) * self.machine.target.threads) as f64 / tiles as f64
     }
 
     /// The imbalance of the best number of tiles.
@@ -205,7 +200,7 @@ impl TilingCx<'_> {
     /// The number of tiles: the fewest whose imbalance is close to `least` and whose working set fits.
     fn tile_count(&self, tiles: usize, max: usize, least: f64, bytes: usize) -> Option<usize> {
         let even: Vec<usize> = divisors(tiles, max).filter(|&count| self.imbalance(count) <= least * 1.02).collect();
-        even.iter().copied().find(|count| bytes / count <= TILE_BYTES).or(even.last().copied())
+        even.iter().copied().find(|count| bytes / count <= self.machine.l2).or(even.last().copied())
     }
 }
 

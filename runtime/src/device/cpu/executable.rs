@@ -11,6 +11,7 @@ use fulgurite_jit::cpu::{self, Code, Isa, Launch, Parallelism, Target};
 use fulgurite_jit::dump::{Stage, wants};
 use fulgurite_jit::fuse::{Kernels, Output};
 use fulgurite_jit::lower::memory::Location;
+use fulgurite_jit::lower::{Module, lower};
 use fulgurite_jit::{Array, Result, TensorType};
 use smallvec::SmallVec;
 
@@ -59,11 +60,11 @@ impl CpuExecutable {
         target: Target,
         policy: ParallelPolicy,
     ) -> Result<CpuExecutable> {
-        let code = cpu::compile(kernels, donated, target)?;
-        if code.is_shared() {
-            start_pool(code.parts.len());
+        let code = cpu::compile(lower(kernels, donated, target.into())?)?;
+        if code.is_parallel() {
+            start_pool(code.module().ranges.len());
         }
-        let retained = Mutex::new(vec![Vec::new(); code.kernels.outputs.len()]);
+        let retained = Mutex::new(vec![Vec::new(); code.module().kernels.outputs.len()]);
         Ok(CpuExecutable {
             code,
             name: name.into(),
@@ -86,7 +87,7 @@ impl CpuExecutable {
         copies: &[(usize, Array)],
         retained: &mut Retained,
     ) -> Result<Vec<Array>> {
-        let Code { plan, kernels, .. } = &self.code;
+        let Module { plan, kernels, .. } = self.code.module();
         let mut outputs: Vec<Array> = Vec::with_capacity(kernels.outputs.len() - first);
         for (o, output) in kernels.outputs.iter().enumerate().skip(first) {
             outputs.push(match output {
@@ -115,7 +116,7 @@ impl CpuExecutable {
     fn arena(&self) -> Result<Buffer> {
         let free = self.arenas.lock().ok().and_then(|mut arenas| arenas.pop());
         free.map_or_else(
-            || Buffer::zeroed(self.code.memory(self.code.parts.len()), || "intermediate results".into()),
+            || Buffer::zeroed(self.code.memory(self.code.module().ranges.len()), || "intermediate results".into()),
             Ok,
         )
     }
@@ -137,13 +138,13 @@ impl CpuExecutable {
     /// As [`CpuExecutable::launch`]; `memory` has the size that the code needs, and no other user.
     unsafe fn launch_in(&self, memory: &Buffer, params: &[*mut u8], results: &[*mut u8]) {
         let _flush = Flush::on();
-        let serial = self.code.alone(params, results, memory.start());
+        let serial = self.code.serial_launch(params, results, memory.start());
         let mut profile = if wants(Stage::Time) { self.profile.lock().ok() } else { None };
         if let Some(profile) = &mut profile
-            && let Some(single) = self.code.single()
+            && let Some(single) = self.code.kernel_entry()
             && profile.begin_call() == Mode::Kernels
         {
-            let times = (0..self.code.kernels.kernels.len()).map(|k| {
+            let times = (0..self.code.module().kernels.kernels.len()).map(|k| {
                 let start = Instant::now();
                 // SAFETY: the caller's promise; the kernels run in their order.
                 unsafe { single(&serial, k) }
@@ -151,15 +152,15 @@ impl CpuExecutable {
             });
             return profile.kernels(&times.collect::<Vec<_>>());
         }
-        if !self.code.is_shared() && profile.is_none() {
+        if !self.code.is_parallel() && profile.is_none() {
             // SAFETY: the caller's promise.
             return unsafe { self.code.entry()(&serial) };
         }
         let (is_serial, worker_timeout) = match profile {
-            Some(_) => (!self.code.is_shared(), None),
+            Some(_) => (!self.code.is_parallel(), None),
             None => self.policy.lock().map_or((false, None), |policy| (policy.is_serial(), policy.worker_timeout())),
         };
-        let mut workers = if is_serial { None } else { lease(self.code.parts.len()) };
+        let mut workers = if is_serial { None } else { lease(self.code.module().ranges.len()) };
         if worker_timeout
             .is_some_and(|worker_timeout| workers.as_ref().is_some_and(|workers| !workers.ready_within(worker_timeout)))
         {
@@ -199,9 +200,10 @@ impl CpuExecutable {
         let launch = ParallelLaunch((serial, first, workers.barrier_call()));
         workers.run(&|thread| {
             let (serial, first, others) = *launch.get();
-            let (wait, team) = if thread == 0 { first } else { others };
+            let (barrier, barrier_data) = if thread == 0 { first } else { others };
             let scratch = memory.start().wrapping_add(self.code.memory(thread));
-            let launch = Launch { parts: self.code.parts[thread].as_ptr(), scratch, wait, team, ..serial };
+            let launch =
+                Launch { ranges: self.code.module().ranges[thread].as_ptr(), scratch, barrier, barrier_data, ..serial };
             // SAFETY: the caller's promise; the threads write to disjoint memory, and each has its own scratch memory. All
             // reach each barrier: nothing here panics, since there are parts for each thread.
             unsafe { self.code.entry()(&launch) };
@@ -211,11 +213,11 @@ impl CpuExecutable {
 
 impl Executable for CpuExecutable {
     fn kernels(&self) -> &Kernels {
-        &self.code.kernels
+        &self.code.module().kernels
     }
 
     fn arena_bytes(&self) -> (usize, usize) {
-        (self.code.plan.arena, self.code.plan.peak)
+        (self.code.module().plan.arena, self.code.module().plan.peak)
     }
 
     fn compile_times(&self) -> &[(&'static str, Duration)] {
@@ -223,7 +225,7 @@ impl Executable for CpuExecutable {
     }
 
     fn updates_in_place(&self, count: usize) -> bool {
-        let Code { plan, kernels, .. } = &self.code;
+        let Module { plan, kernels, .. } = self.code.module();
         let is_in_place = |(o, output): (usize, &Output)| match output {
             Output::Computed(b, _) if o < count => {
                 plan.aliases[o] == Some(o) && plan.locations[b.index()] == Location::Output(o)
@@ -248,7 +250,7 @@ impl Executable for CpuExecutable {
         let mut retained = self.retained();
         // An output that aliases an input shares its buffer, or that of a copy.
         let mut copies: SmallVec<[(usize, Array); 2]> = SmallVec::new();
-        for &i in self.code.plan.aliases.iter().flatten() {
+        for &i in self.code.module().plan.aliases.iter().flatten() {
             if !is_unique(inputs[i], &retained) {
                 copies.push((i, copy(i, inputs[i])?));
             }
@@ -269,7 +271,7 @@ impl Executable for CpuExecutable {
 
     unsafe fn run_in_place(&self, state: &mut [Array], borrowed: &[&Array]) -> Result<Vec<Array>> {
         let mut retained = self.retained();
-        for (i, (array, aliased)) in state.iter_mut().zip(&self.code.plan.aliases).enumerate() {
+        for (i, (array, aliased)) in state.iter_mut().zip(&self.code.module().plan.aliases).enumerate() {
             if aliased.is_some() && !is_unique(array, &retained) {
                 *array = copy(i, array)?;
             }

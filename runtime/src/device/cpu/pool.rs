@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use fulgurite_jit::cpu::MOST_THREADS;
+use fulgurite_jit::cpu::MAX_THREADS;
 
 use super::denormals::Flush;
 
@@ -35,9 +35,9 @@ pub fn threads() -> usize {
         let all = std::thread::available_parallelism().map_or(1, usize::from);
         match std::env::var("FULGURITE_THREADS") {
             Err(_) => all,
-            Ok(text) => text.trim().parse().ok().filter(|&n| (1..=MOST_THREADS).contains(&n)).unwrap_or_else(|| {
+            Ok(text) => text.trim().parse().ok().filter(|&n| (1..=MAX_THREADS).contains(&n)).unwrap_or_else(|| {
                 eprintln!(
-                    "FULGURITE_THREADS: {text:?} is not a number of threads from 1 to {MOST_THREADS}; there are {all}"
+                    "FULGURITE_THREADS: {text:?} is not a number of threads from 1 to {MAX_THREADS}; there are {all}"
                 );
                 all
             }),

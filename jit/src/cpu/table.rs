@@ -1,0 +1,75 @@
+//! The table of a program: the addresses that its driver reads by index, so that the code holds none.
+
+use hashbrown::HashMap;
+
+use super::gemm;
+use crate::fuse::{BufferId, Source};
+use crate::lower::Module;
+use crate::lower::call::Call;
+use crate::types::DType;
+
+/// What an entry is the address of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Datum {
+    /// The elements of a constant buffer.
+    Constant(BufferId),
+    /// The plan of the product that this kernel is.
+    Plan(usize),
+    /// The function that computes products of this element type.
+    Product(DType),
+}
+
+/// What the entries are.
+pub(super) struct Table {
+    entries: Vec<Datum>,
+    indices: HashMap<Datum, usize>,
+}
+
+impl Table {
+    /// The table of a module.
+    pub(super) fn of(module: &Module) -> Table {
+        let mut table = Table { entries: Vec::new(), indices: HashMap::new() };
+        for (b, buffer) in (0..).zip(&module.kernels.buffers) {
+            if let Source::Constant(_) = buffer.source {
+                table.add(Datum::Constant(BufferId(b)));
+            }
+        }
+        for (k, call) in module.calls.iter().enumerate() {
+            if let Call::Gemm { dtype, .. } = call {
+                table.add(Datum::Product(*dtype));
+                table.add(Datum::Plan(k));
+            }
+        }
+        table
+    }
+
+    fn add(&mut self, datum: Datum) {
+        let next = self.entries.len();
+        self.indices.entry(datum).or_insert_with(|| {
+            self.entries.push(datum);
+            next
+        });
+    }
+
+    /// The index of an entry.
+    pub(super) fn index(&self, datum: Datum) -> usize {
+        self.indices[&datum]
+    }
+
+    /// The addresses. They are valid while `module` lives, which may be moved.
+    pub(super) fn addresses(&self, module: &Module) -> Vec<*const u8> {
+        let address = |datum: &Datum| match *datum {
+            Datum::Constant(b) => match &module.kernels.buffers[b.index()].source {
+                Source::Constant(array) => array.buffer().start().cast_const(),
+                Source::Param(_) | Source::Computed => unreachable!("only constants are listed"),
+            },
+            Datum::Plan(k) => match &module.calls[k] {
+                Call::Gemm { gemm, .. } => std::ptr::from_ref(&**gemm).cast(),
+                Call::Loop { .. } => unreachable!("only products are listed"),
+            },
+            Datum::Product(DType::F64) => gemm::gemm_range_f64 as *const u8,
+            Datum::Product(_) => gemm::gemm_range_f32 as *const u8,
+        };
+        self.entries.iter().map(address).collect()
+    }
+}

@@ -1,0 +1,146 @@
+//! Calls of kernels: which code, with which buffers, for which part of the work.
+
+use std::ops::Range;
+
+use super::gemm::Gemm;
+use super::loops::Loops;
+use super::machine::{Cost, Isa};
+use super::parallel::{Phase, Work, partition};
+use crate::fuse::{BufferId, GemmKernel, KernelOp, LoopKernel};
+use crate::types::DType;
+
+/// A call of a kernel: its code and its arguments.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// A loop nest.
+    Loop {
+        /// The index of the loops.
+        code: usize,
+        /// The buffers.
+        args: Vec<BufferId>,
+    },
+    /// A matrix product; the buffers of its operands and its result, each with a byte offset.
+    Gemm {
+        /// The plan.
+        gemm: Box<Gemm>,
+        /// f32 or f64.
+        dtype: DType,
+        /// The buffers and byte offsets of A, B and C.
+        args: [(BufferId, i64); 3],
+    },
+}
+
+impl Call {
+    pub(crate) fn work(&self, loops: &[Loops], cost: &Cost) -> Work {
+        match self {
+            Call::Loop { code, .. } => {
+                let nest = &loops[*code];
+                Work {
+                    nanoseconds: cost.call + nest.instructions() as f64 * cost.instruction,
+                    chunks: self.chunks(loops),
+                }
+            }
+            Call::Gemm { gemm, .. } => {
+                Work { nanoseconds: cost.product + gemm.flops() as f64 * cost.flop, chunks: self.chunks(loops) }
+            }
+        }
+    }
+
+    /// The number of chunks that the work divides into.
+    pub(crate) fn chunks(&self, loops: &[Loops]) -> usize {
+        match self {
+            Call::Loop { code, .. } => loops[*code].parallel.map_or(1, |parallel| parallel.chunks()),
+            Call::Gemm { gemm, .. } => gemm.tasks(),
+        }
+    }
+
+    /// The dimension of the parallel loop and its grain.
+    pub(crate) fn outermost(&self, loops: &[Loops]) -> Option<(usize, usize)> {
+        match self {
+            Call::Loop { code, .. } => loops[*code].parallel.map(|parallel| (parallel.dim, parallel.grain)),
+            Call::Gemm { .. } => None,
+        }
+    }
+
+    pub(crate) fn scratch(&self, loops: &[Loops]) -> usize {
+        match self {
+            Call::Loop { code, .. } => loops[*code].scratch,
+            Call::Gemm { gemm, .. } => gemm.scratch_bytes(),
+        }
+    }
+
+    /// A range of chunks as the begin and end that the code is called with.
+    pub(crate) fn range(&self, loops: &[Loops], chunks: Range<usize>) -> [usize; 2] {
+        match self {
+            Call::Loop { code, .. } => match loops[*code].parallel {
+                Some(p) => [(chunks.start * p.grain).min(p.extent), (chunks.end * p.grain).min(p.extent)],
+                None => [chunks.start, chunks.end],
+            },
+            Call::Gemm { .. } => [chunks.start, chunks.end],
+        }
+    }
+
+    /// The begin and end of all chunks.
+    pub(crate) fn full_range(&self, loops: &[Loops]) -> [usize; 2] {
+        self.range(loops, 0..self.chunks(loops))
+    }
+}
+
+/// The work ranges of each thread, as [`Launch::ranges`].
+pub(crate) fn work_ranges(
+    threads: usize,
+    phases: &[Phase],
+    calls: &[Call],
+    work: &[Work],
+    loops: &[Loops],
+) -> Vec<Vec<usize>> {
+    let mut words = vec![Vec::new(); threads];
+    for phase in phases {
+        if phase.parallel {
+            let all: Vec<Work> = phase.groups.iter().map(|group| group.work(work)).collect();
+            for (group, parts) in phase.groups.iter().zip(partition(&all, threads).parts) {
+                for (words, chunks) in words.iter_mut().zip(parts) {
+                    words.extend(match group.tiles {
+                        Some(_) => [chunks.start, chunks.end],
+                        None => calls[group.kernels.start].range(loops, chunks),
+                    });
+                }
+            }
+        } else {
+            for (thread, words) in words.iter_mut().enumerate() {
+                words.push(usize::from(thread == 0));
+            }
+        }
+    }
+    words
+}
+
+/// The plan of a matrix product. A product that is tiled along its rows becomes a batch, since a batch divides into
+/// tasks evenly.
+pub(super) fn plan_gemm(g: &GemmKernel, isa: Isa, tiles: Option<usize>) -> Gemm {
+    let [mut batch, mut m, n, k] = g.extents;
+    let mut a = g.a.2;
+    if let Some(tiles) = tiles.filter(|_| batch == 1) {
+        (batch, m) = (tiles, m / tiles);
+        a[0] = a[1] * m as isize;
+    }
+    let b = if g.extents[0] == 1 { [0, g.b.2[1], g.b.2[2]] } else { g.b.2 };
+    let c = [(m * n) as isize, n as isize, 1];
+    Gemm::new(batch, m, n, k, a, b, c, g.dtype.size(), isa, tiles.is_none())
+}
+
+/// The kernel with its buffers renumbered in argument order, and the buffers in that order.
+pub(super) fn canonical(kernel: &LoopKernel) -> (LoopKernel, Vec<BufferId>) {
+    let args = kernel.buffers();
+    let number = |b: BufferId| BufferId(args.iter().position(|&a| a == b).expect("all are listed") as u32);
+    let mut kernel = kernel.clone();
+    for value in &mut kernel.values {
+        if let KernelOp::Load(buffer, _) = &mut value.op {
+            *buffer = number(*buffer);
+        }
+    }
+    for store in &mut kernel.stores {
+        store.buffer = number(store.buffer);
+    }
+    (kernel, args)
+}
