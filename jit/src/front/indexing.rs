@@ -29,6 +29,22 @@ pub enum IndexMode {
     PromiseInBounds,
 }
 
+impl IndexMode {
+    /// What an index that is out of range reads, if it does not read an element.
+    fn fill(self, dtype: DType) -> Option<f64> {
+        match self {
+            IndexMode::Clip | IndexMode::Wrap | IndexMode::PromiseInBounds => None,
+            IndexMode::FillWith(fill) => Some(fill),
+            IndexMode::Fill => Some(match dtype {
+                DType::F32 | DType::F64 => f64::NAN,
+                DType::I32 => f64::from(i32::MIN),
+                DType::U32 => f64::from(u32::MAX),
+                DType::Bool => 1.0,
+            }),
+        }
+    }
+}
+
 impl Tensor {
     /// Windows of these extents, at the places that the index vectors along the last axis of `indices` name, as
     /// `jax.lax.gather`.
@@ -56,16 +72,9 @@ impl Tensor {
             apply(op, &[self, indices], Location::caller())
         };
         let Some(indices) = indices.as_indices() else { return self.no_indices("gather", indices) };
-        let fill = match mode {
-            IndexMode::Clip | IndexMode::PromiseInBounds => return place(&indices),
-            IndexMode::Wrap => return place(&self.wrapped(&indices, &dims)),
-            IndexMode::FillWith(fill) => fill,
-            IndexMode::Fill => match self.dtype() {
-                DType::F32 | DType::F64 => f64::NAN,
-                DType::I32 => f64::from(i32::MIN),
-                DType::U32 => f64::from(u32::MAX),
-                DType::Bool => 1.0,
-            },
+        let Some(fill) = mode.fill(self.dtype()) else {
+            let wraps = mode == IndexMode::Wrap;
+            return if wraps { place(&self.wrapped(&indices, &dims)) } else { place(&indices) };
         };
         let gathered = place(&indices);
         if gathered.error().is_some() {
@@ -133,11 +142,15 @@ impl Tensor {
     pub fn take_with(&self, indices: &Tensor, axis: isize, mode: IndexMode) -> Self {
         let Some(axis) = resolve(axis, self.rank()) else { return self.no_axis("take", axis, Location::caller()) };
         let Some(indices) = indices.as_indices() else { return self.no_indices("take", indices) };
-        let indices = match mode {
-            IndexMode::Fill | IndexMode::FillWith(_) => indices.from_the_end(self.shape()[axis]),
-            IndexMode::Clip | IndexMode::Wrap | IndexMode::PromiseInBounds => indices,
-        };
-        self.take_at(&indices, axis, mode)
+        let Some(fill) = mode.fill(self.dtype()) else { return self.take_at(&indices, axis, mode) };
+        let extent = self.shape()[axis];
+        let taken = self.take_at(&indices.from_the_end(extent), axis, IndexMode::Clip);
+        if taken.error().is_some() {
+            return taken;
+        }
+        let dims: Axes = (axis..axis + indices.rank()).collect();
+        let inside = indices.inside(extent).broadcast_in_dim(taken.shape(), &dims);
+        inside.select(&taken, Tensor::literal(fill, self.dtype()))
     }
 
     /// [`Tensor::take_with`] where no index counts from the end.
@@ -217,8 +230,9 @@ impl Tensor {
         if extent == 0 {
             return cannot();
         }
-        let indices = if mode == IndexMode::Wrap { indices } else { indices.from_the_end(extent) };
-        let indices = indices.broadcast_to(&shape);
+        let from_the_end = if mode == IndexMode::Wrap { indices.clone() } else { indices.from_the_end(extent) };
+        let inside = mode.fill(self.dtype()).map(|fill| (indices.inside(extent).broadcast_to(&shape), fill));
+        let indices = from_the_end.broadcast_to(&shape);
         // Axes along which this broadcasts are read at 0.
         let batched: Axes = (0..rank).filter(|&d| d != axis && self.shape()[d] == shape[d]).collect();
         let collapsed: Axes = (0..rank).filter(|d| !batched.contains(d)).collect();
@@ -231,7 +245,14 @@ impl Tensor {
             operand_batching_dims: batched.clone(),
             start_indices_batching_dims: batched,
         };
-        self.gather(&indices.reshape(&vectors), dims, &Shape::from_elem(1, rank), mode)
+        let mode = if inside.is_some() { IndexMode::Clip } else { mode };
+        let taken = self.gather(&indices.reshape(&vectors), dims, &Shape::from_elem(1, rank), mode);
+        match inside {
+            Some((inside, fill)) if taken.error().is_none() => {
+                inside.select(&taken, Tensor::literal(fill, self.dtype()))
+            }
+            _ => taken,
+        }
     }
 
     /// The window of these extents that begins at `starts`, an index for each axis, as `jax.lax.dynamic_slice`. Negative
@@ -313,6 +334,13 @@ impl Tensor {
         reject(&[self, indices], Error::op(op, why, Location::caller()))
     }
 
+    /// Whether an index, which counts from the end if it is negative, is one of an axis.
+    fn inside(&self, extent: usize) -> Tensor {
+        // -n <= i < n, as one comparison: i + n is below 2n as an unsigned number.
+        let shifted = (self + extent).bitcast(DType::U32);
+        shifted.less(Tensor::literal(2.0 * extent as f64, DType::U32))
+    }
+
     /// A negative index as one from the end of an axis.
     fn from_the_end(&self, extent: usize) -> Tensor {
         self.less(0).select(self + extent, self)
@@ -362,8 +390,10 @@ impl Tensor {
 
     /// For each index vector whether its window fits where it is; none if every window does.
     fn windows_inside(&self, indices: &Tensor, dims: &GatherDims, sizes: &[usize]) -> Option<Tensor> {
+        // 0 <= i <= last, as one comparison of unsigned numbers.
         let inside = |(axis, index): (usize, Tensor)| {
-            index.greater_equal(0).and(index.less_equal(self.shape()[axis] - sizes[axis]))
+            let last = (self.shape()[axis] - sizes[axis]) as f64;
+            index.bitcast(DType::U32).less_equal(Tensor::literal(last, DType::U32))
         };
         Self::components(indices, dims).into_iter().map(inside).reduce(|x, y| x.and(y))
     }
@@ -405,8 +435,10 @@ impl At<'_> {
     /// The elements.
     #[track_caller]
     pub fn get(self) -> Tensor {
+        let mode = self.mode.unwrap_or(IndexMode::Clip);
         match self.indices() {
-            Ok(index) => self.x.take_at(&index, 0, self.mode.unwrap_or(IndexMode::Clip)),
+            Ok(_) if mode.fill(self.x.dtype()).is_some() => self.x.take_with(self.index, 0, mode),
+            Ok(index) => self.x.take_at(&index, 0, mode),
             Err(bad) => bad,
         }
     }

@@ -5,6 +5,7 @@
 use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
 
+use super::gather::is_single;
 use super::index::{Affine, Coords, Index, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
@@ -83,7 +84,7 @@ impl Body {
         (base, self.coordinates.iter().copied().zip(strides.copied()).filter(|(_, stride)| *stride != 0).collect())
     }
 
-    fn load(&mut self, buffer: BufferId, index: &Affine, dtype: DType) -> Slot {
+    pub(super) fn load(&mut self, buffer: BufferId, index: &Affine, dtype: DType) -> Slot {
         let (base, computed) = self.split(index);
         let by = computed.iter().map(|(_, stride)| *stride).collect();
         let operands: SmallVec<[Slot; 4]> = computed.iter().map(|(slot, _)| *slot).collect();
@@ -99,7 +100,7 @@ impl Body {
     }
 
     /// The identity coordinates: axis d is the induction variable of dimension d.
-    fn identity_coords(&self) -> Coords {
+    pub(super) fn identity_coords(&self) -> Coords {
         (0..self.extents.len()).map(|d| Affine::induction_variable(d, self.extents.len())).collect()
     }
 }
@@ -110,7 +111,7 @@ impl<'a> KernelBuilder<'a> {
         KernelBuilder { graph, materialised, buffers: HashMap::new(), must_materialise: Vec::new(), result }
     }
 
-    fn buffer(&mut self, id: ValueId, source: Source) -> BufferId {
+    pub(super) fn buffer(&mut self, id: ValueId, source: Source) -> BufferId {
         let buffer = BufferId(self.result.buffers.len() as u32);
         self.result.buffers.push(Buffer { ty: self.graph.ty(id).clone(), source });
         self.buffers.insert(id, buffer);
@@ -175,6 +176,7 @@ impl<'a> KernelBuilder<'a> {
             Op::ArgReduce(op, axis) => self.arg_reduce(id, *op, *axis),
             Op::Pad { low, high: _, interior } => self.pad(id, low, interior),
             Op::Concat(axis) => self.concat(id, *axis),
+            Op::Scatter { dims, combine } if !is_single(self.graph, node) => self.scatter(id, dims, *combine),
             _ => {
                 let mut body = self.body(&node.ty.shape, &[]);
                 let coords = body.identity_coords();
@@ -186,13 +188,21 @@ impl<'a> KernelBuilder<'a> {
         }
     }
 
-    fn body(&self, shape: &[usize], reduced: &[usize]) -> Body {
+    pub(super) fn body(&self, shape: &[usize], reduced: &[usize]) -> Body {
         let dim = |(axis, &extent): (usize, &usize)| Dim { extent, reduced: reduced.contains(&axis) };
         Body::new(shape.iter().enumerate().map(dim).collect())
     }
 
-    fn finish(&mut self, mut body: Body, value: Slot, buffer: BufferId, index: Affine) {
-        body.kernel.stores.push(Store { value, buffer, index });
+    pub(super) fn finish(&mut self, mut body: Body, value: Slot, buffer: BufferId, index: Affine) {
+        body.kernel.stores.push(Store { value, buffer, index, by: SmallVec::new() });
+        self.result.kernels.push(Kernel::Loop(body.kernel));
+    }
+
+    /// As [`Self::finish`], for iterations in order and an index with computed parts.
+    pub(super) fn finish_serial(&mut self, mut body: Body, value: Slot, buffer: BufferId, index: &Affine) {
+        let (index, by) = body.split(index);
+        body.kernel.stores.push(Store { value, buffer, index, by });
+        body.kernel.serial = true;
         self.result.kernels.push(Kernel::Loop(body.kernel));
     }
 

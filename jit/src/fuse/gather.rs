@@ -3,15 +3,16 @@
 //! Comes in: the place of an element of the result. Goes out: the element, as an expression over the loops of a kernel.
 //! The operand of a gather is read at a place of which some coordinates are computed values. Each of them is clamped
 //! first, in the kernel, so that no index reads beside the operand. A scatter of one window is a selection between the
-//! operand and the update at each element; a scatter of several is no expression, and not made here.
+//! operand and the update at each element. A scatter of several is two kernels: a copy of the operand, and one that
+//! updates it in the order of the windows.
 
 use smallvec::SmallVec;
 
 use super::build::{Body, KernelBuilder};
-use super::index::{Affine, Coords};
-use super::kernel::{KernelOp, Slot};
+use super::index::{Affine, Coords, flatten};
+use super::kernel::{KernelOp, Slot, Source};
 use crate::graph::{BinaryOp, CompareOp, GatherDims, Graph, Node, Op, ScatterOp, ValueId};
-use crate::types::DType;
+use crate::types::{Axes, DType};
 
 /// Whether an element of the scatter depends on one update at most: there is one window, or one for each element of the
 /// axes that operand and indices share.
@@ -96,8 +97,64 @@ impl KernelBuilder<'_> {
             Op::Scatter { dims, combine } if is_single(self.graph, node) => {
                 self.scattered(body, node, dims, *combine, coords)
             }
-            _ => panic!("there is no lowering yet of a {} of several windows", node.op.name()),
+            _ => {
+                self.must_materialise.push(id);
+                body.literal(node.ty.dtype, 0.0)
+            }
         }
+    }
+
+    /// The kernels of a scatter of several windows. The second runs through the batch axes in row-major order, each with
+    /// its window; a window that does not fit stores what is there.
+    pub(super) fn scatter(&mut self, id: ValueId, dims: &GatherDims, combine: ScatterOp) {
+        let node = self.graph.node(id);
+        let (x, indices, updates) = (node.operands[0], node.operands[1], node.operands[2]);
+        let (shape, dtype) = (&node.ty.shape, node.ty.dtype);
+        let mut body = self.body(shape, &[]);
+        let all = body.identity_coords();
+        let value = self.read(&mut body, x, &all);
+        let buffer = self.buffer(id, Source::Computed);
+        self.finish(body, value, buffer, flatten(&all, shape, all.len()));
+        let ty = self.graph.ty(updates);
+        if ty.shape.contains(&0) {
+            return;
+        }
+
+        let batch_axes = dims.batch(ty.rank());
+        let order: Axes = batch_axes.iter().chain(&dims.offset_dims).copied().collect();
+        let extents: Axes = order.iter().map(|&axis| ty.shape[axis]).collect();
+        let mut body = self.body(&extents, &[]);
+        let mut coords: Coords = SmallVec::from_elem(Affine::zero(order.len()), order.len());
+        for (dim, &axis) in order.iter().enumerate() {
+            coords[axis] = Affine::induction_variable(dim, order.len());
+        }
+        let batch: Coords = batch_axes.iter().map(|&axis| coords[axis].clone()).collect();
+        let sizes = dims.scatter_window(&node.ty, ty);
+        let (mut inside, mut target) = (None, Coords::new());
+        for (axis, c) in dims.coordinates(shape.len(), ty.rank()).iter().enumerate() {
+            let mut coord = Affine::zero(body.extents.len());
+            if let Some(component) = c.component {
+                let (start, last) = (self.component(&mut body, indices, &batch, component), shape[axis] - sizes[axis]);
+                let (after, before) = (body.test(CompareOp::Ge, start, 0), body.test(CompareOp::Le, start, last));
+                inside = body.both(inside, after);
+                inside = body.both(inside, before);
+                coord = body.clamped_coordinate(start, last);
+            }
+            target.push(match c.axis {
+                Some(of) => sum(&body, &coord, &coords[of]),
+                None => coord,
+            });
+        }
+        let mut value = self.read(&mut body, updates, &coords);
+        let place = flatten(&target, shape, body.extents.len());
+        let before = body.load(buffer, &place, dtype);
+        if combine == ScatterOp::Add {
+            value = body.push(KernelOp::Apply(Op::Binary(BinaryOp::Add), 0), &[before, value], dtype);
+        }
+        if let Some(inside) = inside {
+            value = body.push(KernelOp::Apply(Op::Select, 0), &[inside, value, before], dtype);
+        }
+        self.finish_serial(body, value, buffer, &place);
     }
 
     /// Where a window begins along an axis, with room for `last` starts after the first.

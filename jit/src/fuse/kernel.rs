@@ -146,8 +146,10 @@ pub struct Store {
     pub value: Slot,
     /// The buffer.
     pub buffer: BufferId,
-    /// The element.
+    /// The element; its affine part where `by` is not empty.
     pub index: Affine,
+    /// Computed values, and a multiple of each that is part of the index. Only a serial kernel has them.
+    pub by: SmallVec<[(Slot, isize); 2]>,
 }
 
 /// A loop nest around a straight-line program of one element, with reductions. A value that does not depend on reduced
@@ -161,6 +163,9 @@ pub struct LoopKernel {
     pub values: Vec<KernelValue>,
     /// The stores.
     pub stores: Vec<Store>,
+    /// Whether the iterations run in order: an iteration may load what an earlier one stored. Such a kernel has no
+    /// reductions.
+    pub serial: bool,
 }
 
 /// A batched matrix product `C[b, m, n] = Σ_k A[b, m, k] B[b, k, n]`.
@@ -226,6 +231,7 @@ impl LoopKernel {
         let mut live = vec![false; self.values.len()];
         for store in &self.stores {
             live[store.value as usize] = true;
+            store.by.iter().for_each(|(x, _)| live[*x as usize] = true);
         }
         for i in (0..self.values.len()).rev() {
             if live[i] {
@@ -248,6 +254,7 @@ impl LoopKernel {
         self.values = values;
         for store in &mut self.stores {
             store.value = renumbered[store.value as usize];
+            store.by.iter_mut().for_each(|(x, _)| *x = renumbered[*x as usize]);
         }
     }
 
@@ -398,21 +405,27 @@ impl fmt::Display for Kernels {
     }
 }
 
+/// An index as text: its affine part, and the multiples of computed values.
+fn place(base: &Affine, computed: impl Iterator<Item = (Slot, isize)>) -> String {
+    let mut text = base.to_string();
+    for (x, stride) in computed {
+        let term = if stride == 1 { format!("%{x}") } else { format!("{stride}*%{x}") };
+        text = if text == "0" { term } else { format!("{text} + {term}") };
+    }
+    text
+}
+
 impl fmt::Display for LoopKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dims: Vec<String> =
             self.dims.iter().map(|d| format!("{}{}", d.extent, if d.reduced { "r" } else { "" })).collect();
-        writeln!(f, "loop [{}] {{", dims.join(", "))?;
+        writeln!(f, "loop [{}]{} {{", dims.join(", "), if self.serial { " in order" } else { "" })?;
         for (i, value) in self.values.iter().enumerate() {
             let operands: Vec<String> = value.operands.iter().map(|x| format!("%{x}")).collect();
             let what = match &value.op {
                 KernelOp::Load(buffer, Index { base, by }) => {
-                    let mut place = base.to_string();
-                    for (x, stride) in operands.iter().zip(by) {
-                        let term = if *stride == 1 { x.clone() } else { format!("{stride}*{x}") };
-                        place = if place == "0" { term } else { format!("{place} + {term}") };
-                    }
-                    format!("load {buffer}[{place}]")
+                    let computed = value.operands.iter().copied().zip(by.iter().copied());
+                    format!("load {buffer}[{}]", place(base, computed))
                 }
                 KernelOp::Iota(index) => format!("iota {index}"),
                 KernelOp::Literal(literal) => format!("literal {}", literal.value()),
@@ -425,7 +438,8 @@ impl fmt::Display for LoopKernel {
             writeln!(f, "  %{i}: {} = {what}", value.dtype)?;
         }
         for store in &self.stores {
-            writeln!(f, "  store %{} -> {}[{}]", store.value, store.buffer, store.index)?;
+            let place = place(&store.index, store.by.iter().copied());
+            writeln!(f, "  store %{} -> {}[{place}]", store.value, store.buffer)?;
         }
         write!(f, "}}")
     }

@@ -4,6 +4,7 @@
 //! a non-affine reshape; and elementwise values that are expensive and used more than once or repeated by a broadcast.
 //! To materialise too many costs little: `merge` removes the stores that no other kernel reads.
 
+use super::gather::is_single;
 use crate::graph::{BinaryOp, Graph, Op, OpClass, UnaryOp, ValueId};
 
 /// An elementwise value that is used more than once is materialised from this cost on. An add costs 1.
@@ -87,6 +88,9 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
             continue;
         }
         if matches!(node.op.class(), OpClass::Contraction | OpClass::Reduction | OpClass::Assembly) {
+            materialised[i] = true;
+        }
+        if !is_single(graph, node) {
             materialised[i] = true;
         }
         // Each projection recomputes the op.

@@ -193,7 +193,7 @@ impl LoopGroup {
     }
 
     fn join_matching(&mut self, other: &LoopKernel, partial: &HashSet<BufferId>) -> bool {
-        if self.kernel.values.len() + other.values.len() > LARGEST {
+        if self.kernel.values.len() + other.values.len() > LARGEST || self.kernel.serial || other.serial {
             return false;
         }
         let Some((map, dims)) = match_dims(&self.kernel, other) else { return false };
@@ -241,7 +241,7 @@ impl LoopGroup {
             let index = store.index.remap(&map, self.kernel.dims.len());
             let value = slots[store.value as usize];
             self.stores.insert(store.buffer, (value, index.clone()));
-            self.kernel.stores.push(Store { value, buffer: store.buffer, index });
+            self.kernel.stores.push(Store { value, buffer: store.buffer, index, by: SmallVec::new() });
         }
         true
     }
@@ -338,6 +338,9 @@ pub(super) fn drop_unit_dims(mut kernel: LoopKernel) -> LoopKernel {
 
 /// Merges adjacent dimensions that are contiguous in every index, if that does not change the order of a reduction.
 fn merge_dims(kernel: &mut LoopKernel) {
+    if kernel.serial {
+        return;
+    }
     let mut d = 0;
     while d + 1 < kernel.dims.len() {
         let inner = kernel.dims[d + 1];

@@ -239,6 +239,23 @@ fn of(op: &Op) -> Vec<Sample> {
                 range: (-3.0, 9.0),
             };
             let mut all = vec![
+                scatter(
+                    GatherDims {
+                        offset_dims: smallvec![0, 2],
+                        start_index_map: smallvec![1, 0],
+                        ..GatherDims::default()
+                    },
+                    t(F32, &[5, 7]),
+                    &[4, 2],
+                    &[2, 4, 3],
+                ),
+                scatter(along_axis(), t(F32, &[3, 20]), &[3, 2, 1], &[3, 2]),
+                // One update for each row.
+                scatter(along_axis(), t(F32, &[3, 20]), &[3, 1, 1], &[3, 1]),
+            ];
+            all.extend([F32, F64, I32].map(|d| scatter(rows(), t(d, &[6, 19]), &[4, 1], &[4, 19])));
+            all.extend([F32, F64, U32].map(|d| scatter(elements(), t(d, &[6]), &[21, 1], &[21])));
+            all.extend([
                 // One window of each.
                 scatter(
                     GatherDims {
@@ -251,7 +268,7 @@ fn of(op: &Op) -> Vec<Sample> {
                     &[2, 1, 3],
                 ),
                 scatter(along_axis(), t(F32, &[3, 20]), &[3, 1, 1], &[3, 1]),
-            ];
+            ]);
             all.extend([F32, F64, I32].map(|d| scatter(rows(), t(d, &[6, 19]), &[1, 1], &[1, 19])));
             all.extend([F32, F64, U32].map(|d| scatter(elements(), t(d, &[6]), &[1, 1], &[1])));
             all

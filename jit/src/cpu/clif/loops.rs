@@ -2,10 +2,9 @@
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Block as ClifBlock, BlockArg, InstBuilder, Value, types};
-use smallvec::SmallVec;
 
 use super::{AccumulatorStorage, ClifEmitter, LANES, lane_type, memory, scalar_type};
-use crate::lower::lane::{LaneId, LaneOp, LaneProgram, from_op};
+use crate::lower::lane::{LaneOp, LaneProgram, from_op};
 use crate::lower::loops::{Accumulator, Block, Effect, Input, PARTIALS, RowId, Stmt};
 
 /// A loop, without its bounds.
@@ -125,7 +124,7 @@ impl ClifEmitter<'_, '_> {
 
     /// Emits a block and its effects.
     fn block(&mut self, block: &Block, width: usize, vector: Option<usize>) {
-        let roots: SmallVec<[LaneId; 8]> = block.effects.iter().map(Effect::value).collect();
+        let roots = block.roots();
         let inputs = block.inputs.clone();
         let uniform = self.uniform(block, width, vector);
         let values = self.program(&block.program, &roots, width, &mut |e, n, offset| match &inputs[n as usize] {
@@ -140,8 +139,14 @@ impl ClifEmitter<'_, '_> {
                 if lanes == width { x } else { e.splat(x, *ty, width) }
             }
         });
-        for (effect, x) in block.effects.iter().zip(values) {
+        let (values, offsets) = values.split_at(block.effects.len());
+        let mut offsets = offsets.iter();
+        for (effect, &x) in block.effects.iter().zip(values) {
             match effect {
+                Effect::Store { arg, index, dtype, offset: Some(_), .. } => {
+                    let offset = *offsets.next().expect("an offset for each such store");
+                    self.scatter(x, offset, (*arg, index, *dtype), width, vector);
+                }
                 Effect::Store { arg, index, dtype, .. } => self.store(x, (*arg, index, *dtype), width, vector),
                 Effect::Accumulate { accumulator, .. } => self.accumulate(*accumulator, x, width),
                 Effect::Row { row, .. } => {

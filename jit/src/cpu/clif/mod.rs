@@ -199,6 +199,35 @@ impl ClifEmitter<'_, '_> {
         self.build_vector(&lanes, LaneType::of(*dtype))
     }
 
+    /// Stores each lane at its `offset` (i32) from an element, one after the other.
+    pub(super) fn scatter(
+        &mut self,
+        x: Value,
+        offset: Value,
+        (arg, index, dtype): (usize, &Affine, DType),
+        width: usize,
+        vector: Option<usize>,
+    ) {
+        let size = dtype.size();
+        let (base, constant) = self.address(arg, index, size);
+        let stride = vector.map_or(0, |dim| index.strides[dim]);
+        for lane in 0..width {
+            let (mut scalar, mut elements) = (x, offset);
+            if width > 1 {
+                scalar = self.builder.ins().extractlane(x, lane as u8);
+                elements = self.builder.ins().extractlane(offset, lane as u8);
+                if dtype == DType::Bool {
+                    let bit = self.builder.ins().band_imm_u(scalar, 1);
+                    scalar = self.builder.ins().ireduce(types::I8, bit);
+                }
+            }
+            let address = self.offset_by(base, elements, size);
+            let step = (lane as isize * stride * size as isize) as i64;
+            let address = if step == 0 { address } else { self.builder.ins().iadd_imm_s(address, step) };
+            self.builder.ins().store(memory(), scalar, address, constant);
+        }
+    }
+
     /// An address and so many elements, an i32.
     fn offset_by(&mut self, address: Value, elements: Value, size: usize) -> Value {
         let elements = self.builder.ins().sextend(types::I64, elements);

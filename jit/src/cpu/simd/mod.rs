@@ -122,6 +122,8 @@ fn supported(body: &[Stmt], vector: Option<usize>) -> bool {
             block.program.insts.iter().all(|inst| is_supported(&block.program, inst))
                 && offsets_fit(block, vector)
                 && !gathers_bytes(block)
+                // Stores at computed places are left to Cranelift.
+                && block.effects.iter().all(|effect| effect.offset().is_none())
         }
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => true,
     })

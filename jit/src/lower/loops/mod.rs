@@ -197,6 +197,8 @@ pub enum Effect {
         dtype: DType,
         /// The value.
         value: LaneId,
+        /// So many elements (an i32) after `index`.
+        offset: Option<LaneId>,
     },
     /// A step of a reduction.
     Accumulate {
@@ -245,7 +247,7 @@ impl Loops {
                         outer.1.saturating_mul(1 + inside)
                     }
                     Stmt::Block(block) => {
-                        let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
+                        let roots = block.roots();
                         let live = block.program.live(&roots).iter().filter(|live| **live).count();
                         let strided = block.inputs.iter().filter(|input| input.is_strided(vector)).count();
                         let is_gather = |inst: &LaneInst| matches!(inst.op, LaneOp::Gather(..));
@@ -269,6 +271,21 @@ impl Effect {
         match self {
             Effect::Store { value, .. } | Effect::Accumulate { value, .. } | Effect::Row { value, .. } => *value,
         }
+    }
+
+    /// The offset of a store.
+    pub fn offset(&self) -> Option<LaneId> {
+        match self {
+            Effect::Store { offset, .. } => *offset,
+            Effect::Accumulate { .. } | Effect::Row { .. } => None,
+        }
+    }
+}
+
+impl Block {
+    /// The values that are used: those of the effects in order, then the offsets of stores.
+    pub fn roots(&self) -> Vec<LaneId> {
+        self.effects.iter().map(Effect::value).chain(self.effects.iter().filter_map(Effect::offset)).collect()
     }
 }
 
@@ -319,7 +336,7 @@ impl fmt::Display for Loops {
 }
 
 fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
+    let roots = block.roots();
     let live = block.program.live(&roots);
     for (i, inst) in block.program.insts.iter().enumerate().filter(|(i, _)| live[*i]) {
         let what = match inst.op {
@@ -354,7 +371,10 @@ fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Resu
     }
     for effect in &block.effects {
         match effect {
-            Effect::Store { arg, index, value, .. } => writeln!(f, "{pad}store v{} -> arg{arg}[{index}]", value.0)?,
+            Effect::Store { arg, index, value, offset, .. } => {
+                let offset = offset.map_or(String::new(), |offset| format!(" + v{}", offset.0));
+                writeln!(f, "{pad}store v{} -> arg{arg}[{index}{offset}]", value.0)?;
+            }
             Effect::Accumulate { accumulator, value } => writeln!(f, "{pad}a{accumulator} <- v{}", value.0)?,
             Effect::Row { row, value } => writeln!(f, "{pad}r{row} = v{}", value.0)?,
         }

@@ -47,7 +47,8 @@ impl Tiling {
                 let extents = kernel.extents();
                 let is_tiled =
                     |b: BufferId, offset: isize, strides: &[isize]| is_tiled(elements(b), offset, strides, &extents);
-                if !kernel.stores.iter().all(|s| is_tiled(s.buffer, s.index.offset, &s.index.strides)) {
+                if kernel.serial || !kernel.stores.iter().all(|s| is_tiled(s.buffer, s.index.offset, &s.index.strides))
+                {
                     return None;
                 }
                 let is_broadcast = |(b, index): &(BufferId, Option<&Affine>)| {
