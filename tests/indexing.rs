@@ -118,6 +118,65 @@ fn no_index_reads_outside_of_memory() -> Result<()> {
 }
 
 #[test]
+fn no_index_writes_outside_of_memory() -> Result<()> {
+    for mode in MODES {
+        for (shape, count) in [([6, 33], 9), ([6, 16], 40), ([1, 5], 1), ([70, 3], 35), ([9, 1], 17)] {
+            let inputs = [floats(&shape), integers(&[count], &HOSTILE), floats(&[count, shape[1]]), floats(&[count])];
+            check("updates of rows", &inputs, move |x| {
+                let rows = x[0].at(&x[1]).mode(mode);
+                vec![rows.add(&x[2]), rows.set(&x[2]), rows.add(2.0)]
+            })?;
+            check("updates of elements", &inputs, move |x| {
+                let flat = x[0].index_in_dim(0, 1);
+                let integers = flat.convert(DType::I32);
+                let wide = flat.convert(DType::F64);
+                vec![
+                    flat.at(&x[1]).mode(mode).add(&x[3]),
+                    flat.at(&x[1]).mode(mode).set(3.0),
+                    integers.at(&x[1]).mode(mode).add(1),
+                    wide.at(&x[1]).mode(mode).add(x[3].convert(DType::F64)),
+                    flat.greater(0.0).at(&x[1]).mode(mode).set(true),
+                ]
+            })?;
+            check("the updates depend on what is updated", &inputs, move |x| {
+                let once = x[0].at(&x[1]).mode(mode).add(&x[2]);
+                let twice = once.at(&x[1]).mode(mode).add(once.at(&x[1]).get() * 0.5);
+                vec![twice.sum(), once, twice]
+            })?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_gradient_of_a_lookup_adds_in_the_order_of_the_lookups() -> Result<()> {
+    let x = [floats(&[50, 35]), integers(&[3, 40], &[7, 49, 7, 0, -1, 7, 13]), floats(&[3, 40, 35])];
+    let gradient = |x: &[Tensor]| vec![grad(|table: &Tensor| (table.take(&x[1], 0) * &x[2]).sum())(&x[0])];
+    check("the gradient of a lookup", &x, gradient)?;
+    // A table of zeros, and what is added to it.
+    let [table, ids, weights] = x;
+    let lowered = lower(
+        |(table, ids, weights): (Tensor, Tensor, Tensor)| gradient(&[table, ids, weights]).swap_remove(0),
+        &(table, ids, weights),
+    )?;
+    assert_eq!(lowered.kernels.kernels.len(), 2, "{}", lowered.kernels);
+    Ok(())
+}
+
+/// An update in place: the array that is given away is the one that comes back.
+#[test]
+fn an_update_of_an_array_that_is_given_away_is_in_place() -> Result<()> {
+    let step = jit(|(x, index): (Tensor, Tensor)| (x.at(&index).add(1.0), index));
+    let (mut counts, mut index) = (Tensor::zeros(&[64]), integers(&[5], &[3, 3, 60, -1, 3]));
+    for _ in 0..3 {
+        (counts, index) = step.call((counts, index))?;
+    }
+    let counts = counts.array()?.to_f64_vec();
+    assert_eq!((counts[3], counts[60], counts[63], counts[0]), (9.0, 3.0, 3.0, 0.0));
+    Ok(())
+}
+
+#[test]
 fn extents_of_zero_and_one_and_many_axes() -> Result<()> {
     for rank in 1..=8 {
         for extent in [0, 1, 3] {

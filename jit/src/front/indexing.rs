@@ -111,12 +111,10 @@ impl Tensor {
         match mode {
             IndexMode::Fill | IndexMode::FillWith(_) | IndexMode::PromiseInBounds => {}
             IndexMode::Wrap => indices = self.wrapped(&indices, &dims),
-            // Operands that do not go together are the op's to report.
-            IndexMode::Clip if dims.offset_dims.iter().all(|&axis| axis < updates.rank()) => {
+            IndexMode::Clip => {
                 let sizes = dims.scatter_window(self.ty(), updates.ty());
                 indices = self.clamped(&indices, &dims, &sizes);
             }
-            IndexMode::Clip => {}
         }
         apply(Op::Scatter { dims, combine }, &[self, &indices, updates], Location::caller())
     }
@@ -144,7 +142,7 @@ impl Tensor {
         let Some(indices) = indices.as_indices() else { return self.no_indices("take", indices) };
         let Some(fill) = mode.fill(self.dtype()) else { return self.take_at(&indices, axis, mode) };
         let extent = self.shape()[axis];
-        let taken = self.take_at(&indices.from_the_end(extent), axis, IndexMode::Clip);
+        let taken = self.take_at(&indices.counted_from_start(extent), axis, IndexMode::Clip);
         if taken.error().is_some() {
             return taken;
         }
@@ -230,9 +228,9 @@ impl Tensor {
         if extent == 0 {
             return cannot();
         }
-        let from_the_end = if mode == IndexMode::Wrap { indices.clone() } else { indices.from_the_end(extent) };
+        let counted = if mode == IndexMode::Wrap { indices.clone() } else { indices.counted_from_start(extent) };
         let inside = mode.fill(self.dtype()).map(|fill| (indices.inside(extent).broadcast_to(&shape), fill));
-        let indices = from_the_end.broadcast_to(&shape);
+        let indices = counted.broadcast_to(&shape);
         // Axes along which this broadcasts are read at 0.
         let batched: Axes = (0..rank).filter(|&d| d != axis && self.shape()[d] == shape[d]).collect();
         let collapsed: Axes = (0..rank).filter(|d| !batched.contains(d)).collect();
@@ -341,15 +339,15 @@ impl Tensor {
         shifted.less(Tensor::literal(2.0 * extent as f64, DType::U32))
     }
 
-    /// A negative index as one from the end of an axis.
-    fn from_the_end(&self, extent: usize) -> Tensor {
+    /// An index that counts from the end if it is negative, as one that does not.
+    fn counted_from_start(&self, extent: usize) -> Tensor {
         self.less(0).select(self + extent, self)
     }
 
     /// The starts of a window; none if one is no index.
     fn starts(&self, starts: &[Tensor]) -> Option<Vec<Tensor>> {
         let extents = self.shape().iter().copied().chain(std::iter::repeat(0));
-        let start = |(start, extent): (&Tensor, usize)| Some(start.as_indices()?.from_the_end(extent));
+        let start = |(start, extent): (&Tensor, usize)| Some(start.as_indices()?.counted_from_start(extent));
         starts.iter().zip(extents).map(start).collect()
     }
 
@@ -401,7 +399,9 @@ impl Tensor {
     /// The index vectors, moved to where windows fit.
     pub(crate) fn clamped(&self, indices: &Tensor, dims: &GatherDims, sizes: &[usize]) -> Tensor {
         let clamped = |(axis, index): (usize, Tensor)| {
-            let last = self.ty().shape.get(axis).copied().unwrap_or(0).saturating_sub(sizes[axis]);
+            // An axis that there is not is the op's to report.
+            let size = |shape: &[usize]| shape.get(axis).copied().unwrap_or(0);
+            let last = size(self.shape()).saturating_sub(size(sizes));
             index.maximum(0).minimum(last)
         };
         let all: Vec<Tensor> = Self::components(indices, dims).into_iter().map(clamped).collect();
@@ -410,7 +410,7 @@ impl Tensor {
 
     /// The index vectors modulo the extents.
     fn wrapped(&self, indices: &Tensor, dims: &GatherDims) -> Tensor {
-        let wrapped = |(axis, index): (usize, Tensor)| index.remainder(self.shape()[axis].max(1));
+        let wrapped = |(axis, index): (usize, Tensor)| index.remainder(self.shape().get(axis).map_or(1, |&n| n.max(1)));
         let all: Vec<Tensor> = Self::components(indices, dims).into_iter().map(wrapped).collect();
         Self::vectors(&all, indices)
     }
@@ -450,6 +450,7 @@ impl At<'_> {
     }
 
     /// The tensor with `updates`, which broadcasts, added to these elements.
+    #[allow(clippy::should_implement_trait, reason = "the name in JAX")]
     #[track_caller]
     pub fn add(self, updates: impl Operand) -> Tensor {
         self.scatter(ScatterOp::Add, updates)
@@ -458,7 +459,7 @@ impl At<'_> {
     fn indices(self) -> Result<Tensor, Tensor> {
         let Some(&extent) = self.x.shape().first() else { return Err(self.x.no_axis("at", 0, Location::caller())) };
         match self.index.as_indices() {
-            Some(index) => Ok(index.from_the_end(extent)),
+            Some(index) => Ok(index.counted_from_start(extent)),
             None => Err(self.x.no_indices("at", self.index)),
         }
     }

@@ -92,11 +92,11 @@ impl GatherDims {
     /// The extents of the window of a scatter: those of the updates, and 1 along the other axes.
     pub fn scatter_window(&self, x: &TensorType, updates: &TensorType) -> Shape {
         let mut sizes: Shape = x.shape.iter().map(|&extent| extent.min(1)).collect();
-        for axis in &self.collapsed_slice_dims {
-            sizes[*axis] = 1;
+        for &axis in self.collapsed_slice_dims.iter().filter(|axis| **axis < x.rank()) {
+            sizes[axis] = 1;
         }
         for (&axis, &of_updates) in self.window(x.rank()).iter().zip(&self.offset_dims) {
-            sizes[axis] = updates.shape[of_updates];
+            sizes[axis] = updates.shape.get(of_updates).copied().unwrap_or(0);
         }
         sizes
     }

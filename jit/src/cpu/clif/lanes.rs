@@ -12,6 +12,9 @@ use crate::lower::lane::{
     LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, Rare,
 };
 
+/// Supplies the value of an input, by number; for a gather, given its offset.
+type InputFn<'f, E> = dyn FnMut(&mut E, u32, Option<(LaneId, Value)>) -> Value + 'f;
+
 impl ClifEmitter<'_, '_> {
     /// Emits the instructions of a program that are live for `roots`. `input` supplies the values of its inputs, and of
     /// gathers, for an offset.
@@ -20,7 +23,7 @@ impl ClifEmitter<'_, '_> {
         program: &LaneProgram,
         roots: &[LaneId],
         width: usize,
-        input: &mut dyn FnMut(&mut Self, u32, Option<(LaneId, Value)>) -> Value,
+        input: &mut InputFn<'_, Self>,
     ) -> Vec<Value> {
         let live = program.live(roots);
         let mut values: Vec<Option<Value>> = vec![None; program.insts.len()];

@@ -143,9 +143,9 @@ impl ClifEmitter<'_, '_> {
         let mut offsets = offsets.iter();
         for (effect, &x) in block.effects.iter().zip(values) {
             match effect {
-                Effect::Store { arg, index, dtype, offset: Some(_), .. } => {
+                Effect::Store { arg, index, dtype, offset: Some(id), .. } => {
                     let offset = *offsets.next().expect("an offset for each such store");
-                    self.scatter(x, offset, (*arg, index, *dtype), width, vector);
+                    self.scatter(x, (offset, uniform[id.index()]), (*arg, index, *dtype), width, vector);
                 }
                 Effect::Store { arg, index, dtype, .. } => self.store(x, (*arg, index, *dtype), width, vector),
                 Effect::Accumulate { accumulator, .. } => self.accumulate(*accumulator, x, width),
@@ -156,9 +156,10 @@ impl ClifEmitter<'_, '_> {
         }
     }
 
-    /// For each value of a block with gathers whether it is equal in all lanes.
+    /// For each value of a block with gathers or scatters whether it is equal in all lanes.
     fn uniform(&self, block: &Block, width: usize, vector: Option<usize>) -> Vec<bool> {
-        if !block.program.insts.iter().any(|inst| matches!(inst.op, LaneOp::Gather(..))) {
+        let gathers = block.program.insts.iter().any(|inst| matches!(inst.op, LaneOp::Gather(..)));
+        if !gathers && block.effects.iter().all(|effect| effect.offset().is_none()) {
             return vec![];
         }
         block.program.uniform(|n| match &block.inputs[n as usize] {

@@ -199,11 +199,11 @@ impl ClifEmitter<'_, '_> {
         self.build_vector(&lanes, LaneType::of(*dtype))
     }
 
-    /// Stores each lane at its `offset` (i32) from an element, one after the other.
+    /// Stores each lane at its `offset` (i32) from an element, one after the other. `uniform`: it is equal in all lanes.
     pub(super) fn scatter(
         &mut self,
         x: Value,
-        offset: Value,
+        (offset, uniform): (Value, bool),
         (arg, index, dtype): (usize, &Affine, DType),
         width: usize,
         vector: Option<usize>,
@@ -211,6 +211,12 @@ impl ClifEmitter<'_, '_> {
         let size = dtype.size();
         let (base, constant) = self.address(arg, index, size);
         let stride = vector.map_or(0, |dim| index.strides[dim]);
+        if width > 1 && uniform && stride == 1 && dtype != DType::Bool {
+            let elements = self.builder.ins().extractlane(offset, 0);
+            let address = self.offset_by(base, elements, size);
+            self.builder.ins().store(memory(), x, address, constant);
+            return;
+        }
         for lane in 0..width {
             let (mut scalar, mut elements) = (x, offset);
             if width > 1 {
