@@ -111,6 +111,7 @@ fn stores(kernel: &Kernel) -> impl Iterator<Item = usize> {
             (rows, kernel.stores.len())
         }
         Kernel::Gemm(gemm) => (gemm.extents[..3].to_vec(), 1),
+        Kernel::Routine(_) => (vec![], 0),
     };
     std::iter::repeat_n(extents.iter().product(), count)
 }
@@ -135,6 +136,7 @@ fn kernels_of_the_workloads() -> Result<()> {
                     values += kernel.values.len();
                 }
                 Kernel::Gemm(_) => gemms += 1,
+                Kernel::Routine(_) => {}
             }
         }
         let donated = vec![false; kernels.params.len()];

@@ -186,8 +186,8 @@ fn extents_of_zero_and_one_and_many_axes() -> Result<()> {
             let at = integers(&[2, 3], &[0, -1, 4]);
             let none = integers(&[0], &[]);
             let inputs = [floats(&shape), at, none, integers(&[], &[1])];
-            for axis in 0..rank {
-                let has_elements = shape[axis] > 0;
+            for (axis, &extent) in shape.iter().enumerate() {
+                let has_elements = extent > 0;
                 check("take", &inputs, move |x| {
                     let some = if has_elements { x[0].take(&x[1], axis as isize) } else { x[0].clone() };
                     vec![some, x[0].take(&x[2], axis as isize)]
@@ -203,6 +203,9 @@ fn extents_of_zero_and_one_and_many_axes() -> Result<()> {
     Ok(())
 }
 
+/// A function of tensors that do not go together, and the error that names them.
+type Case = (fn(&[Tensor]) -> Tensor, &'static str);
+
 #[test]
 fn what_does_not_go_together_is_an_error() {
     let message = |f: fn(&[Tensor]) -> Tensor| {
@@ -211,7 +214,7 @@ fn what_does_not_go_together_is_an_error() {
         let types = [types[0].clone(), types[1].clone(), indices];
         trace(&types, |x| vec![f(x)]).err().map_or_else(String::new, |e| e.to_string())
     };
-    let cases: [(fn(&[Tensor]) -> Tensor, &str); 5] = [
+    let cases: [Case; 5] = [
         (|x| x[0].take(&x[2], 0), "take: takes 2 elements along the empty axis 0 of f32[0,3]"),
         (|x| x[1].take(&x[1], 0), "take: takes indices of i32 or u32, not f32[4,5]"),
         (|x| x[1].take(&x[2], 2), "take: f32[4,5] has no axis 2"),

@@ -16,11 +16,11 @@
 //! `FULGURITE_DUMP=grad` prints the graph (x, dx) → (y, dy), and the transpose of its linear part.
 
 use fulgurite_jit::dump::{Stage, dump, wants};
-use fulgurite_jit::graph::{Env, Graph, ValueId};
+use fulgurite_jit::graph::{Env, Graph, Op, ValueId};
 use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::{Traced, as_one_program, trace};
 use fulgurite_jit::{Error, Tensor};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{Failed, FlatFn, add, live, replay, trace_flat, types};
 use crate::rules::jvp::{Dual, jvp};
@@ -155,10 +155,13 @@ impl LinearMap {
 
     fn run_backward(&self, residuals: &[Tensor], cts: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>, Error> {
         let values = self.values(residuals);
-        let mut totals: Vec<Option<Tensor>> = vec![None; self.graph.nodes.len()];
+        // Per node and result.
+        let mut totals: Vec<SmallVec<[Option<Tensor>; 1]>> =
+            self.graph.nodes.iter().map(|node| smallvec![None; node.results()]).collect();
+        let accumulate = |total: &mut Option<Tensor>, ct: Option<Tensor>| *total = add(total.take(), ct);
         for (id, ct) in self.outputs.iter().zip(cts) {
             if let Some(id) = id {
-                totals[id.index()] = add(totals[id.index()].take(), ct.clone());
+                accumulate(&mut totals[id.index()][0], ct.clone());
             }
         }
         for id in self.graph.ids().rev().filter(|id| self.linear[id.index()]) {
@@ -167,17 +170,26 @@ impl LinearMap {
                 continue;
             }
             // The cotangent of a value is the sum over its uses. It is complete here: all uses come later in the graph.
-            let Some(ct) = totals[id.index()].take() else { continue };
+            let cts = std::mem::take(&mut totals[id.index()]);
+            if cts.iter().all(Option::is_none) {
+                continue;
+            }
+            if let (Op::Result(index), [ct]) = (&node.op, &cts[..]) {
+                accumulate(&mut totals[node.operands[0].index()][*index as usize], ct.clone());
+                continue;
+            }
             let operand = |x: &ValueId| match self.linear[x.index()] {
                 true => TransposeOperand::Linear(self.graph.ty(*x)),
                 false => TransposeOperand::Constant(values.get(*x)),
             };
             let operands: SmallVec<[TransposeOperand<'_>; 4]> = node.operands.iter().map(operand).collect();
-            for (x, ct) in node.operands.iter().zip(transpose(node, &operands, &ct)?) {
-                totals[x.index()] = add(totals[x.index()].take(), ct);
+            for (x, ct) in node.operands.iter().zip(transpose(node, &operands, &cts)?) {
+                if ct.is_some() {
+                    accumulate(&mut totals[x.index()][0], ct);
+                }
             }
         }
-        Ok(self.inputs.iter().map(|id| id.and_then(|id| totals[id.index()].clone())).collect())
+        Ok(self.inputs.iter().map(|id| id.and_then(|id| totals[id.index()].first().cloned().flatten())).collect())
     }
 
     /// Transposes again into a separate graph, to print it.

@@ -28,7 +28,7 @@ struct Sample {
 
 fn samples() -> Vec<Sample> {
     let of = |sample: graph::Sample| {
-        (0..sample.op.results()).map(move |result| {
+        (0..sample.op.results(sample.operands.len())).map(move |result| {
             let op = Call { op: sample.op.clone(), result };
             Sample { op, operands: sample.operands.clone(), range: sample.range }
         })

@@ -129,6 +129,7 @@ unsafe extern "C" fn timed_barrier(timer: *const u8) {
 fn title(kernel: &Kernel) -> String {
     match kernel {
         Kernel::Gemm(gemm) => gemm.to_string(),
+        Kernel::Routine(routine) => routine.to_string(),
         Kernel::Loop(kernel) => {
             let dims: Vec<String> =
                 kernel.dims.iter().map(|d| format!("{}{}", d.extent, if d.reduced { "r" } else { "" })).collect();

@@ -192,7 +192,7 @@ impl Maker {
 
     /// Is it an op with several results, of which only projections are used?
     fn has_several(&self, id: ValueId) -> bool {
-        self.graph.node(id).op.results() > 1
+        self.graph.node(id).results() > 1
     }
 
     fn of(&self, id: ValueId) -> TensorType {

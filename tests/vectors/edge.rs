@@ -4,7 +4,7 @@
 use fulgurite::trainer::{loss, optim};
 use fulgurite::{
     DType, Key, Tensor, einsum, elu, gelu, gelu_exact, grad, hessian, jacfwd, jvp, leaky_relu, mish, one_hot, relu,
-    relu6, silu, softmax, vjp, vmap, vmap_out,
+    relu6, silu, softmax, sort, vjp, vmap, vmap_out,
 };
 use serde_json::Value;
 
@@ -15,6 +15,37 @@ use crate::steps::rates;
 
 pub(crate) const OPS: &[(&str, Op)] = &[
     // ---- element types and integers
+    ("jnp_sort", One(|p, x| descending(p, x[0].sort(p.int("axis"))))),
+    (
+        "jnp_argsort",
+        One(|p, x| {
+            // Equal elements stay in order: reversed before and after.
+            let axis = p.int("axis");
+            if !p.has("descending") {
+                return x[0].argsort(axis);
+            }
+            let last = (x[0].shape()[axis as usize] - 1) as i32;
+            Tensor::scalar(last) - x[0].flip(axis).argsort(axis).flip(axis)
+        }),
+    ),
+    ("lax_sort", Many(|p, x| sort(&x.iter().collect::<Vec<_>>(), p.int("dimension"), p.int("num_keys") as usize))),
+    (
+        "lexsort",
+        One(|p, x| {
+            // The last key is the first.
+            let positions = Tensor::iota(DType::I32, x[0].shape(), x[0].rank() - 1);
+            let keys: Vec<&Tensor> = x.iter().rev().chain([&positions]).collect();
+            sort(&keys, p.int("axis"), x.len()).pop().expect("the positions")
+        }),
+    ),
+    (
+        "sort_weighted",
+        One(|p, x| {
+            let sorted = x[0].sort(-1);
+            (if p.flag("descending") { sorted.flip(-1) } else { sorted } * &x[1]).sum()
+        }),
+    ),
+    ("argsort_weighted", Unary(|x| (x.argsort(-1) * x).sum())),
     ("convert_to", One(|p, x| x[0].convert(p.dtype("to")))),
     ("bitcast_to", One(|p, x| x[0].bitcast(p.dtype("to")))),
     ("wrapping", Many(|_, x| vec![&x[0] + &x[1], &x[0] - &x[1], &x[0] * &x[1], -&x[0], x[0].abs()])),
@@ -410,6 +441,11 @@ pub(crate) const OPS: &[(&str, Op)] = &[
 const PI: f64 = std::f64::consts::PI;
 
 /// `f`, with another value at 0, where its derivative is 0.
+/// In descending order, if the case says so.
+fn descending(p: &Params, sorted: Tensor) -> Tensor {
+    if p.has("descending") && p.flag("descending") { sorted.flip(p.int("axis")) } else { sorted }
+}
+
 fn at_zero(x: &Tensor, value: f64, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
     let zero = x.equal(0.0);
     zero.select(value, f(&zero.select(1.0, x)))

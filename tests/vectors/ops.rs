@@ -119,6 +119,16 @@ const OPS: &[(&str, Op)] = &[
     ("ge", Binary(|x, y| x.greater_equal(y))),
     ("select", One(|_, x| x[0].select(&x[1], &x[2]))),
     // ---- reductions
+    ("sort", One(|p, x| x[0].sort(p.int("axis")))),
+    ("argsort", One(|p, x| x[0].argsort(p.int("axis")))),
+    (
+        "top_k",
+        Many(|p, x| {
+            let (values, indices) = x[0].top_k(p.int("k") as usize);
+            vec![values, indices]
+        }),
+    ),
+    ("permutation", One(|p, x| Key::wrap_key_data(x[0].clone()).permutation(p.int("n") as usize))),
     ("reduce_sum", One(|p, x| x[0].sum_axes(&p.axes("axes")))),
     ("reduce_prod", One(|p, x| x[0].prod_axes(&p.axes("axes")))),
     ("reduce_max", One(|p, x| x[0].max_axes(&p.axes("axes")))),

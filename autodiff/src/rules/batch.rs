@@ -66,7 +66,14 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
         Some(axis) if node.op.class() == OpClass::Elementwise => {
             all(reapply(node, &refs(&aligned(operands, axis, extent))))
         }
-        Some(_) => smallvec![structural(node, operands, extent)],
+        Some(axis) => {
+            if let Op::Sort { axis: along, keys } = &node.op {
+                let along = if *along < axis { *along } else { along + 1 };
+                let sort = Node { op: Op::Sort { axis: along, keys: *keys }, ..node.clone() };
+                return all(reapply(&sort, &refs(&aligned(operands, axis, extent))));
+            }
+            smallvec![structural(node, operands, extent)]
+        }
     }
 }
 
@@ -94,6 +101,7 @@ fn structural(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
         | Op::Bitcast(_)
         | Op::StopGradient
         | Op::Threefry
+        | Op::Sort { .. }
         | Op::Result(_) => unreachable!("{} is handled before", node.op.name()),
 
         Op::Reshape(shape) => {

@@ -10,11 +10,12 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
+use std::panic::Location;
 
-use fulgurite_jit::Tensor;
 use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, UnaryOp};
-use fulgurite_jit::trace::reapply;
+use fulgurite_jit::trace::{apply_all, reapply};
 use fulgurite_jit::types::Axes;
+use fulgurite_jit::{DType, Tensor};
 use smallvec::SmallVec;
 
 use crate::flat::{add, live};
@@ -54,11 +55,32 @@ pub(crate) fn jvp(graph: &Graph, inputs: &[Dual]) -> Vec<Dual> {
 fn apply(node: &Node, operands: &[Dual]) -> SmallVec<[Dual; 1]> {
     let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
     let has_tangent = operands.iter().any(|operand| operand.dx.is_some());
+    if let Op::Sort { axis, keys } = node.op
+        && has_tangent
+    {
+        return sort(operands, axis, keys, node);
+    }
     let dual = |x: Tensor| {
         let dx = if has_tangent { tangent(node, operands, &x) } else { None };
         Dual { x, dx }
     };
     xs.into_iter().map(dual).collect()
+}
+
+/// Sorting permutes each line, and the tangents with it. The permutation `p` is the sorted positions, result `i` being
+/// element `p[i]`; sorting by its inverse applies it, and is linear in what is not a key.
+fn sort(operands: &[Dual], axis: usize, keys: usize, node: &Node) -> SmallVec<[Dual; 1]> {
+    let apply = |op: Op, operands: &[&Tensor]| apply_all(op, operands, location(node));
+    let positions = Tensor::iota(DType::I32, operands[0].x.shape(), axis);
+    let mut xs: Vec<&Tensor> = operands.iter().map(|operand| &operand.x).collect();
+    xs.push(&positions);
+    let mut sorted = apply(Op::Sort { axis, keys }, &xs);
+    let p = sorted.pop().expect("the positions");
+    let inverse = apply(Op::Sort { axis, keys: 1 }, &[&p, &positions]).swap_remove(1);
+    let tangents: Vec<&Tensor> = operands.iter().filter_map(|operand| operand.dx.as_ref()).collect();
+    let mut permuted = apply(Op::Sort { axis, keys: 1 }, &[&[&inverse], &tangents[..]].concat()).into_iter().skip(1);
+    let dual = |(x, operand): (Tensor, &Dual)| Dual { x, dx: operand.dx.as_ref().and_then(|_| permuted.next()) };
+    sorted.into_iter().zip(operands).map(dual).collect()
 }
 
 /// The tangent of `z`, the result of a node some of whose operands have tangents.
@@ -75,6 +97,7 @@ fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry
         | Op::StopGradient
         | Op::Result(_) => None,
+        Op::Sort { .. } => unreachable!("{} is handled before", node.op.name()),
 
         // Linear: the op applies to the tangent.
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {
@@ -118,6 +141,10 @@ fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
             add(left, right)
         }
     }
+}
+
+fn location(node: &Node) -> &'static Location<'static> {
+    node.location.unwrap_or_else(|| Location::caller())
 }
 
 /// A linear op of tangents.

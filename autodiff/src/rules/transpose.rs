@@ -9,7 +9,10 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use std::panic::Location;
+
 use fulgurite_jit::graph::{BinaryOp, DotAxes, Node, Op, ReduceOp, UnaryOp};
+use fulgurite_jit::trace::apply_all;
 use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Error, Result, Shape, Tensor, TensorType};
 use smallvec::{SmallVec, smallvec};
@@ -46,11 +49,45 @@ impl TransposeOperand<'_> {
 /// Contributions to the cotangents, one per operand; `None` for the constant ones.
 pub(crate) type Cotangents = SmallVec<[Option<Tensor>; 4]>;
 
-/// The transpose of one op.
+/// The transpose of one op, from the cotangents of its results; `None` is zero.
 ///
 /// # Errors
 /// A compiler error when the op is not linear in the `Linear` operands.
-pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) -> Result<Cotangents> {
+pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[Option<Tensor>]) -> Result<Cotangents> {
+    match (&node.op, cts) {
+        (Op::Sort { axis, keys }, _) => sort(node, *axis, *keys, operands, cts),
+        (_, [Some(ct)]) => transpose_one(node, operands, ct),
+        _ => Ok(smallvec![None; operands.len()]),
+    }
+}
+
+/// A sort by constant keys permutes the other operands; its transpose permutes them back.
+fn sort(
+    node: &Node,
+    axis: usize,
+    keys: usize,
+    operands: &[TransposeOperand<'_>],
+    cts: &[Option<Tensor>],
+) -> Result<Cotangents> {
+    let keys: Option<SmallVec<[&Tensor; 2]>> =
+        operands[..keys].iter().map(|x| if let Constant(x) = x { Some(*x) } else { None }).collect();
+    let Some(keys) = keys else { return nonlinear(node, operands) };
+    let location = node.location.unwrap_or_else(|| Location::caller());
+    let positions = Tensor::iota(DType::I32, keys[0].shape(), axis);
+    // Result `i` is element `p[i]`: sorting by p puts it back.
+    let sorted = apply_all(Op::Sort { axis, keys: keys.len() }, &[&keys[..], &[&positions]].concat(), location);
+    let p = &sorted[keys.len()];
+    let given: Vec<&Tensor> = cts.iter().flatten().collect();
+    let mut back = apply_all(Op::Sort { axis, keys: 1 }, &[&[p], &given[..]].concat(), location).into_iter().skip(1);
+    let place = |(x, ct): (&TransposeOperand<'_>, &Option<Tensor>)| {
+        let ct = ct.as_ref().and_then(|_| back.next());
+        if let Linear(_) = x { ct } else { None }
+    };
+    Ok(operands.iter().zip(cts).map(place).collect())
+}
+
+/// The transpose of an op with one result.
+fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) -> Result<Cotangents> {
     let one = |ct: Tensor| Ok(smallvec![Some(ct)]);
     match &node.op {
         Op::Unary(UnaryOp::Neg) => one(-ct),
@@ -141,6 +178,7 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], ct: &Ten
         | Op::Bitcast(_)
         | Op::StopGradient
         | Op::Threefry
+        | Op::Sort { .. }
         | Op::Result(_)
         | Op::Reduce(..)
         | Op::ArgReduce(..) => nonlinear(node, operands),

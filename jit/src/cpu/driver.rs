@@ -8,7 +8,7 @@ use std::mem::offset_of;
 use std::ops::Range;
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, SigRef, Value, types};
+use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, SigRef, StackSlotData, StackSlotKind, Value, types};
 use cranelift_frontend::FunctionBuilder;
 use cranelift_jit::JITModule;
 use cranelift_module::{FuncId, Module as _};
@@ -171,7 +171,7 @@ impl Compiler {
     ) -> Result<FuncId> {
         self.context.func.signature = self.pointers(if single { 2 } else { 1 });
         let config = self.module.target_config();
-        let signatures = (self.pointers(7), self.pointers(1));
+        let signatures = (self.pointers(7), self.pointers(1), self.pointers(5));
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
         let block = builder.create_block();
         builder.append_block_params_for_function_params(block);
@@ -179,8 +179,10 @@ impl Compiler {
         let arguments = builder.block_params(block).to_vec();
         let gemm = builder.import_signature(signatures.0);
         let barrier = builder.import_signature(signatures.1);
+        let routine = builder.import_signature(signatures.2);
         let (module, functions, fields) = (&mut self.module, HashMap::new(), HashMap::new());
-        let mut cx = DriverBuilder { builder, module, launch: arguments[0], driver, functions, fields, gemm, barrier };
+        let mut cx =
+            DriverBuilder { builder, module, launch: arguments[0], driver, functions, fields, gemm, barrier, routine };
         if self.quick.is_some() {
             cx.load_fields();
         }
@@ -211,6 +213,7 @@ struct DriverBuilder<'a, 'b> {
     fields: HashMap<usize, Value>,
     gemm: SigRef,
     barrier: SigRef,
+    routine: SigRef,
 }
 
 impl DriverBuilder<'_, '_> {
@@ -280,6 +283,17 @@ impl DriverBuilder<'_, '_> {
         if offset == 0 { from } else { self.builder.ins().iadd_imm_s(from, offset) }
     }
 
+    /// An array of the addresses of these buffers, on the stack.
+    fn pointers(&mut self, buffers: &[BufferId]) -> Value {
+        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, (buffers.len() * 8) as u32, 3);
+        let slot = self.builder.create_sized_stack_slot(data);
+        for (i, &b) in buffers.iter().enumerate() {
+            let address = self.address(b, 0);
+            self.builder.ins().stack_store(types::I64, address, slot, i as i32 * 8);
+        }
+        self.builder.ins().stack_addr(types::I64, slot, 0)
+    }
+
     /// Calls all kernels of a tiled group for the tiles `begin..end`, `tiles.step` tiles at a time.
     fn tiled_group(&mut self, kernels: Range<usize>, tiles: Tiles, (begin, end): (Value, Value)) {
         let (head, body, after) =
@@ -315,6 +329,10 @@ impl DriverBuilder<'_, '_> {
                 }
                 (list, true, true)
             }
+            Call::Routine { args, .. } => {
+                let list = vec![self.datum(Datum::Plan(k)), self.pointers(args)];
+                (list, true, true)
+            }
             Call::Loop { code, args } => {
                 let loops = &driver.module.loops[*code];
                 let list = args.iter().map(|&b| self.address(b, 0)).collect();
@@ -344,6 +362,10 @@ impl DriverBuilder<'_, '_> {
             Call::Gemm { dtype, .. } => {
                 let callee = self.datum(Datum::Product(*dtype));
                 self.builder.ins().call_indirect(self.gemm, callee, &arguments);
+            }
+            Call::Routine { .. } => {
+                let callee = self.datum(Datum::Routine);
+                self.builder.ins().call_indirect(self.routine, callee, &arguments);
             }
         }
     }

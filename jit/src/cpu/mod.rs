@@ -12,6 +12,7 @@ mod driver;
 pub mod gemm;
 mod isa;
 mod range;
+mod routine;
 #[cfg(feature = "simd")]
 mod simd;
 #[cfg(not(feature = "simd"))]
@@ -39,6 +40,7 @@ use table::Table;
 
 use crate::dump::{Stage, dump, wants};
 use crate::error::{Error, Result};
+use crate::fuse::Routine;
 use crate::lower::call::Call;
 use crate::lower::loops::Loops;
 pub use crate::lower::machine::{Isa, MAX_THREADS, Parallelism, Target};
@@ -240,6 +242,8 @@ pub enum Replay {
     Clif(String),
     /// The plan of a matrix product.
     Product(Box<gemm::Gemm>),
+    /// A routine.
+    Routine(Box<Routine>),
 }
 
 /// Compiles each kernel of a module, whether or not this machine has its instruction set. Tests compare the result with
@@ -253,6 +257,7 @@ pub fn replay(module: &Module) -> Result<Vec<Replay>> {
     let emissions = emit_all(module, Width::widest(isa))?;
     let replay = |call: &Call| match call {
         Call::Gemm { gemm, .. } => Replay::Product(gemm.clone()),
+        Call::Routine { routine, .. } => Replay::Routine(routine.clone()),
         Call::Loop { code, .. } => match &emissions[*code] {
             Some(Emission { code, symbols }) => {
                 Replay::Code(code.clone(), symbols.iter().map(|(at, symbol)| (*at, symbol.name())).collect())

@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use super::gemm;
+use super::{gemm, routine};
 use crate::fuse::{BufferId, Source};
 use crate::lower::Module;
 use crate::lower::call::Call;
@@ -13,10 +13,12 @@ use crate::types::DType;
 pub(super) enum Datum {
     /// The elements of a constant buffer.
     Constant(BufferId),
-    /// The plan of the product that this kernel is.
+    /// The plan of the product, or the routine, that this kernel is.
     Plan(usize),
     /// The function that computes products of this element type.
     Product(DType),
+    /// The function that runs routines.
+    Routine,
 }
 
 /// What the entries are.
@@ -35,10 +37,13 @@ impl Table {
             }
         }
         for (k, call) in module.calls.iter().enumerate() {
-            if let Call::Gemm { dtype, .. } = call {
-                table.add(Datum::Product(*dtype));
-                table.add(Datum::Plan(k));
-            }
+            let function = match call {
+                Call::Loop { .. } => continue,
+                Call::Gemm { dtype, .. } => Datum::Product(*dtype),
+                Call::Routine { .. } => Datum::Routine,
+            };
+            table.add(function);
+            table.add(Datum::Plan(k));
         }
         table
     }
@@ -65,8 +70,10 @@ impl Table {
             },
             Datum::Plan(k) => match &module.calls[k] {
                 Call::Gemm { gemm, .. } => std::ptr::from_ref(&**gemm).cast(),
-                Call::Loop { .. } => unreachable!("only products are listed"),
+                Call::Routine { routine, .. } => std::ptr::from_ref(&**routine).cast(),
+                Call::Loop { .. } => unreachable!("loops have code of their own"),
             },
+            Datum::Routine => routine::run_routine as *const u8,
             Datum::Product(DType::F64) => gemm::gemm_range_f64 as *const u8,
             Datum::Product(_) => gemm::gemm_range_f32 as *const u8,
         };

@@ -18,6 +18,7 @@ pub mod panics;
 pub mod random;
 mod reductions;
 mod shapes;
+mod sorting;
 mod statics;
 pub mod tensor;
 pub mod trace;
@@ -33,6 +34,7 @@ pub use nn::{
 pub use operand::{IntoAxes, Operand};
 pub use output::Output;
 pub use random::Key;
+pub use sorting::sort;
 pub use statics::{Bits, StaticValue};
 pub use tensor::Tensor;
 pub use tree::{Name, Static, Structure, Tree, Visitor, leaves, named_leaves, unflatten};

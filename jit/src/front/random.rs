@@ -3,6 +3,7 @@
 
 use std::panic::Location;
 
+use super::sorting::sort;
 use super::tensor::Tensor;
 use super::trace::{apply_all, as_one_program, tracing};
 use super::tree::{Tree, Visitor};
@@ -269,6 +270,23 @@ impl Key {
             (upper % span * multiplier + lower % span) % span
         };
         offset.convert(dtype) + Tensor::literal(low as f64, dtype)
+    }
+
+    /// `0..n` in a random order, i32: `jax.random.permutation(key, n)`.
+    #[track_caller]
+    pub fn permutation(&self, n: usize) -> Tensor {
+        if !tracing() {
+            return self.draw_eagerly(|key| key.permutation(n));
+        }
+        // Each round sorts by random words. Of so many, equal words are rare enough.
+        let rounds = (3.0 * (n.max(1) as f64).ln() / f64::from(u32::MAX).ln()).ceil() as usize;
+        let (mut key, mut x) = (self.clone(), Tensor::arange(DType::I32, n));
+        for _ in 0..rounds {
+            let [next, draw] = key.split();
+            x = sort(&[&draw.bits(&[n]), &x], 0, 1).swap_remove(1);
+            key = next;
+        }
+        x
     }
 
     /// Draws outside of any trace. The ops run as one program, as inside a compiled function, so that both give the

@@ -271,7 +271,7 @@ pub fn apply(op: Op, operands: &[&Tensor], location: &'static Location<'static>)
 
 /// Applies `op`: records it in the innermost trace, or evaluates it where there is none. Gives its results.
 pub fn apply_all(op: Op, operands: &[&Tensor], location: &'static Location<'static>) -> SmallVec<[Tensor; 1]> {
-    let count = op.results();
+    let count = op.results(operands.len());
     let poisoned = |ty: TensorType, error: Error| (0..count).map(|_| poison(ty.clone(), error.clone())).collect();
     if let Some(error) = operands.iter().find_map(|x| x.error()) {
         return poisoned(guess_type(&op, Some(operands[0].ty())), error.clone());

@@ -10,9 +10,12 @@ use super::index::{Affine, Coords, Index, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
-use super::materialise::{Element, element, is_elementwise, is_indexing, is_movement, materialised, reshape_base};
-use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, ReduceOp, ValueId};
-use crate::types::DType;
+use super::materialise::{
+    Element, element, is_elementwise, is_indexing, is_movement, is_routine, materialised, reshape_base,
+};
+use super::routine::{Routine, RoutineKernel};
+use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results};
+use crate::types::{DType, TensorType, product};
 
 /// The kernels of the materialised values of `graph`, which is normalised.
 pub(super) fn build(graph: &Graph) -> Kernels {
@@ -42,6 +45,8 @@ pub(super) struct KernelBuilder<'a> {
     pub(super) graph: &'a Graph,
     materialised: Vec<bool>,
     buffers: HashMap<ValueId, BufferId>,
+    /// The buffers of the results of routines.
+    results: HashMap<(ValueId, u32), BufferId>,
     /// Values that the next round has to materialise.
     pub(super) must_materialise: Vec<ValueId>,
     result: Kernels,
@@ -108,7 +113,14 @@ impl Body {
 impl<'a> KernelBuilder<'a> {
     fn new(graph: &'a Graph, materialised: Vec<bool>) -> Self {
         let result = Kernels { params: graph.param_types(), buffers: vec![], kernels: vec![], outputs: vec![] };
-        KernelBuilder { graph, materialised, buffers: HashMap::new(), must_materialise: Vec::new(), result }
+        KernelBuilder {
+            graph,
+            materialised,
+            buffers: HashMap::new(),
+            results: HashMap::new(),
+            must_materialise: Vec::new(),
+            result,
+        }
     }
 
     pub(super) fn buffer(&mut self, id: ValueId, source: Source) -> BufferId {
@@ -126,6 +138,10 @@ impl<'a> KernelBuilder<'a> {
                 }
                 Op::Constant(c) => {
                     self.buffer(id, Source::Constant(c.0.clone()));
+                }
+                Op::Result(index) if is_routine(self.graph, id) => {
+                    let buffer = self.results[&(self.graph.node(id).operands[0], *index)];
+                    self.buffers.insert(id, buffer);
                 }
                 _ if self.materialised[id.index()] => self.kernels_for(id),
                 _ => {}
@@ -154,7 +170,8 @@ impl<'a> KernelBuilder<'a> {
         while let Some(&id) = self.must_materialise.get(next) {
             next += 1;
             let node = self.graph.node(id);
-            if known.insert(id) && (is_elementwise(&node.op) || is_movement(&node.op) || is_indexing(&node.op)) {
+            let inlined = is_elementwise(self.graph, id) || is_movement(&node.op) || is_indexing(&node.op);
+            if known.insert(id) && inlined {
                 let mut body = self.body(&node.ty.shape, &[]);
                 let coords = body.identity_coords();
                 self.compute(&mut body, id, &coords);
@@ -165,6 +182,9 @@ impl<'a> KernelBuilder<'a> {
     /// The kernels that write `id`.
     fn kernels_for(&mut self, id: ValueId) {
         let node = self.graph.node(id);
+        if node.op.class() == OpClass::Routine {
+            return self.routine(id);
+        }
         if node.ty.elements() == 0 {
             // No kernel writes a value without elements.
             self.buffer(id, Source::Computed);
@@ -233,7 +253,7 @@ impl<'a> KernelBuilder<'a> {
                 self.convert(body, index, DType::I32, *dtype)
             }
             Op::StopGradient => self.read(body, node.operands[0], coords),
-            _ if is_elementwise(&node.op) => {
+            _ if is_elementwise(self.graph, id) => {
                 let Element { op, index, operands } = element(self.graph, id);
                 let operands: SmallVec<[Slot; 4]> = operands.iter().map(|&x| self.read(body, x, coords)).collect();
                 body.push(KernelOp::Apply(op.clone(), index), &operands, node.ty.dtype)
@@ -318,7 +338,7 @@ impl<'a> KernelBuilder<'a> {
                     SmallVec::from_elem(Affine::zero(body.extents.len()), self.graph.ty(node.operands[0]).rank());
                 self.read(body, node.operands[0], &zero)
             }
-            op if is_elementwise(op) => {
+            _ if is_elementwise(self.graph, id) => {
                 let key = (id, coords.clone());
                 if let Some(&slot) = body.done.get(&key) {
                     return slot;
@@ -445,6 +465,38 @@ impl<'a> KernelBuilder<'a> {
             self.finish(body, value, buffer, index);
         }
         self.buffers.insert(id, buffer);
+    }
+
+    fn routine(&mut self, id: ValueId) {
+        let node = self.graph.node(id);
+        let operand = |&x: &ValueId| self.buffers.get(&reshape_base(self.graph, x)).copied();
+        let Some(operands) = node.operands.iter().map(operand).collect::<Option<SmallVec<[BufferId; 4]>>>() else {
+            unreachable!("operands of a routine are materialised");
+        };
+        let types: SmallVec<[&TensorType; 4]> = node.operands.iter().map(|&x| self.graph.ty(x)).collect();
+        let types = results(&node.op, &types).expect("the graph is verified");
+        let routine = match &node.op {
+            Op::Sort { axis, keys } => {
+                let shape = &node.ty.shape;
+                let (outer, inner) =
+                    (product(shape[..*axis].iter().copied()), product(shape[axis + 1..].iter().copied()));
+                let dtypes = types.iter().map(|ty| ty.dtype).collect();
+                Routine::Sort { outer, length: shape[*axis], inner, keys: *keys, dtypes }
+            }
+            op => unreachable!("{} is no routine", op.name()),
+        };
+        let mut buffers: SmallVec<[BufferId; 4]> = SmallVec::new();
+        for (index, ty) in (0..).zip(types) {
+            let buffer = BufferId(self.result.buffers.len() as u32);
+            self.result.buffers.push(Buffer { ty, source: Source::Computed });
+            self.results.insert((id, index), buffer);
+            buffers.push(buffer);
+        }
+        self.buffers.insert(id, buffers[0]);
+        // No kernel writes values without elements.
+        if routine.tasks() > 0 && node.ty.elements() > 0 {
+            self.result.kernels.push(Kernel::Routine(RoutineKernel { routine, operands, results: buffers }));
+        }
     }
 
     fn gemm(&mut self, id: ValueId) {

@@ -9,6 +9,7 @@ use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use super::index::{Affine, Index};
+use super::routine::RoutineKernel;
 use crate::array::Array;
 use crate::graph::{Literal, Op, ReduceOp};
 use crate::types::{DType, TensorType, join, product};
@@ -81,6 +82,8 @@ pub enum Kernel {
     Loop(LoopKernel),
     /// A batched matrix product.
     Gemm(GemmKernel),
+    /// A library kernel.
+    Routine(RoutineKernel),
 }
 
 /// A loop dimension.
@@ -266,6 +269,16 @@ impl LoopKernel {
         })
     }
 
+    /// Renames every buffer.
+    pub fn map_buffers(&mut self, f: &mut dyn FnMut(&mut BufferId)) {
+        for value in &mut self.values {
+            if let KernelOp::Load(buffer, _) = &mut value.op {
+                f(buffer);
+            }
+        }
+        self.stores.iter_mut().for_each(|store| f(&mut store.buffer));
+    }
+
     /// The buffers that are read, without duplicates, in order of first use.
     pub fn reads(&self) -> Vec<BufferId> {
         distinct(self.loads().map(|(buffer, _)| buffer))
@@ -310,6 +323,7 @@ impl Kernels {
     pub fn operations(&self, k: usize) -> usize {
         match &self.kernels[k] {
             Kernel::Gemm(gemm) => product(gemm.extents).saturating_mul(2),
+            Kernel::Routine(kernel) => kernel.routine.operations(),
             Kernel::Loop(kernel) => {
                 let rows = product(kernel.dims.iter().filter(|d| !d.reduced).map(|d| d.extent));
                 let elements = product(kernel.dims.iter().map(|d| d.extent));
@@ -343,6 +357,7 @@ impl Kernel {
         match self {
             Kernel::Loop(k) => k.reads(),
             Kernel::Gemm(g) => vec![g.a.0, g.b.0],
+            Kernel::Routine(r) => distinct(r.operands.iter().copied()),
         }
     }
 
@@ -351,6 +366,16 @@ impl Kernel {
         match self {
             Kernel::Loop(k) => k.stores.iter().map(|s| s.buffer).collect(),
             Kernel::Gemm(g) => vec![g.c],
+            Kernel::Routine(r) => r.results.to_vec(),
+        }
+    }
+
+    /// Renames every buffer.
+    pub fn map_buffers(&mut self, f: &mut dyn FnMut(&mut BufferId)) {
+        match self {
+            Kernel::Loop(kernel) => kernel.map_buffers(f),
+            Kernel::Gemm(g) => [&mut g.a.0, &mut g.b.0, &mut g.c].into_iter().for_each(f),
+            Kernel::Routine(r) => r.operands.iter_mut().chain(&mut r.results).for_each(f),
         }
     }
 }
@@ -390,6 +415,7 @@ impl fmt::Display for Kernels {
             match kernel {
                 Kernel::Loop(k) => writeln!(f, "{k}")?,
                 Kernel::Gemm(g) => writeln!(f, "{g}")?,
+                Kernel::Routine(r) => writeln!(f, "{r}")?,
             }
         }
         let outputs: Vec<String> = self

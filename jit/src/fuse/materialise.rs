@@ -26,8 +26,21 @@ pub(super) fn is_movement(op: &Op) -> bool {
 
 /// Whether an element of the value depends only on the elements of the operands at the same index. So it is for a result
 /// of an elementwise op.
-pub(super) fn is_elementwise(op: &Op) -> bool {
-    matches!(op.class(), OpClass::Elementwise | OpClass::Projection)
+pub(super) fn is_elementwise(graph: &Graph, id: ValueId) -> bool {
+    let node = graph.node(id);
+    match node.op.class() {
+        OpClass::Projection => is_elementwise(graph, node.operands[0]),
+        class => class == OpClass::Elementwise,
+    }
+}
+
+/// Whether the value is a result of a routine, which writes it to memory.
+pub(super) fn is_routine(graph: &Graph, id: ValueId) -> bool {
+    let node = graph.node(id);
+    match node.op.class() {
+        OpClass::Projection => is_routine(graph, node.operands[0]),
+        class => class == OpClass::Routine,
+    }
 }
 
 /// Whether a value is computed where it is used, from elements of its operands at some places.
@@ -87,18 +100,20 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
             repeats[x] = repeats[x].max(repeats[i].saturating_mul(grown));
             continue;
         }
-        if matches!(node.op.class(), OpClass::Contraction | OpClass::Reduction | OpClass::Assembly) {
+        if matches!(node.op.class(), OpClass::Contraction | OpClass::Reduction | OpClass::Assembly)
+            || is_routine(graph, id)
+        {
             materialised[i] = true;
         }
         if !is_single(graph, node) {
             materialised[i] = true;
         }
         // Each projection recomputes the op.
-        let count = if node.op.results() > 1 { uses[i] } else { 1 };
+        let count = if node.results() > 1 { uses[i] } else { 1 };
         for x in &node.operands {
             uses[x.index()] += count;
             // The operands of an inlined expression are repeated with it.
-            if is_elementwise(&node.op) && !materialised[i] {
+            if is_elementwise(graph, id) && !materialised[i] {
                 repeats[x.index()] = repeats[x.index()].max(repeats[i]);
             }
             if is_indexing(&node.op) && !materialised[i] {
@@ -113,6 +128,9 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
         let node = graph.node(id);
         let is_view = is_movement(&node.op) && !materialised[id.index()];
         base.push(if is_view { base[node.operands[0].index()] } else { id.index() });
+        if node.op.class() == OpClass::Routine {
+            node.operands.iter().for_each(|&x| materialised[reshape_base(graph, x).index()] = true);
+        }
         if let Op::Dot(_) = node.op {
             node.operands.iter().for_each(|x| materialised[base[x.index()]] = true);
         }
@@ -121,19 +139,20 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
     for id in graph.ids() {
         let node = graph.node(id);
         let i = id.index();
-        if materialised[i] || !(is_elementwise(&node.op) || is_movement(&node.op) || is_indexing(&node.op)) {
+        let inlined = is_elementwise(graph, id) || is_indexing(&node.op);
+        if materialised[i] || !(inlined || is_movement(&node.op)) {
             continue;
         }
         let inside: u32 = node.operands.iter().map(|x| cost[x.index()]).sum();
         cost[i] = inside + op_cost(&node.op);
         depth[i] = 1 + node.operands.iter().map(|x| depth[x.index()]).max().unwrap_or(0);
         // Projections are materialised, not their op.
-        if node.op.results() > 1 {
+        if node.results() > 1 {
             continue;
         }
         let is_shared = cost[i] >= EXPENSIVE && uses[i] > 1;
         let is_repeated = cost[i] >= EXPENSIVE_REPEATED && repeats[i] >= REPEATS;
-        let is_expensive = !is_movement(&node.op) && (is_shared || is_repeated || cost[i] > LARGEST);
+        let is_expensive = inlined && (is_shared || is_repeated || cost[i] > LARGEST);
         // A reshape is read from its materialised operand.
         if is_expensive || depth[i] > LARGEST && !matches!(node.op, Op::Reshape(_)) {
             materialised[i] = true;

@@ -40,10 +40,10 @@ pub(super) fn merge(mut kernels: Kernels) -> Kernels {
     for kernel in scalars_first(std::mem::take(&mut kernels.kernels)) {
         let kernel = match kernel {
             Kernel::Loop(kernel) => drop_unit_dims(kernel),
-            Kernel::Gemm(gemm) => {
+            kernel => {
                 let at = groups.len();
-                record(&Kernel::Gemm(gemm.clone()), at, &mut writer, &mut readers);
-                groups.push(FusionGroup::Gemm(gemm));
+                record(&kernel, at, &mut writer, &mut readers);
+                groups.push(FusionGroup::Single(kernel));
                 continue;
             }
         };
@@ -141,14 +141,15 @@ fn partial_writes(kernels: &Kernels) -> HashSet<BufferId> {
 
 enum FusionGroup {
     Loop(Box<LoopGroup>),
-    Gemm(super::kernel::GemmKernel),
+    /// A kernel that nothing joins.
+    Single(Kernel),
 }
 
 impl FusionGroup {
     fn finish(self) -> Kernel {
         match self {
             FusionGroup::Loop(group) => Kernel::Loop(group.kernel),
-            FusionGroup::Gemm(gemm) => Kernel::Gemm(gemm),
+            FusionGroup::Single(kernel) => kernel,
         }
     }
 }
@@ -381,16 +382,16 @@ fn remove_dead_stores(kernels: &mut Kernels) {
                 kernel.prune();
                 live.extend(kernel.reads());
             }
-            Kernel::Gemm(gemm) => {
-                if live.contains(&gemm.c) {
-                    live.extend([gemm.a.0, gemm.b.0]);
+            kernel => {
+                if kernel.writes().iter().any(|b| live.contains(b)) {
+                    live.extend(kernel.reads());
                 }
             }
         }
     }
     kernels.kernels.retain(|kernel| match kernel {
         Kernel::Loop(kernel) => !kernel.stores.is_empty(),
-        Kernel::Gemm(gemm) => live.contains(&gemm.c),
+        kernel => kernel.writes().iter().any(|b| live.contains(b)),
     });
 }
 
@@ -419,21 +420,7 @@ fn drop_unused_buffers(kernels: &mut Kernels) {
     kernels.buffers = buffers;
     let rename = |buffer: &mut BufferId| *buffer = renumbered[buffer.index()];
     for kernel in &mut kernels.kernels {
-        match kernel {
-            Kernel::Loop(kernel) => {
-                for value in &mut kernel.values {
-                    if let KernelOp::Load(buffer, _) = &mut value.op {
-                        rename(buffer);
-                    }
-                }
-                kernel.stores.iter_mut().for_each(|s| rename(&mut s.buffer));
-            }
-            Kernel::Gemm(gemm) => {
-                rename(&mut gemm.a.0);
-                rename(&mut gemm.b.0);
-                rename(&mut gemm.c);
-            }
-        }
+        kernel.map_buffers(&mut |buffer| rename(buffer));
     }
     for output in &mut kernels.outputs {
         if let Output::Computed(buffer, _) = output {

@@ -17,12 +17,14 @@ mod materialise;
 mod merge;
 mod normalise;
 mod reductions;
+mod routine;
 
 pub use index::{Affine, Index};
 pub use kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
 pub use reductions::{Order, PARTIALS};
+pub use routine::{Routine, RoutineKernel};
 
 use crate::graph::Graph;
 

@@ -18,7 +18,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         let mut emit = Emit { graph: &mut result, node };
         let value = match &node.op {
             Op::Param(_) => emit.graph.param(node.ty.clone()),
-            _ if node.ty.elements() == 0 && node.op.results() == 1 => emit.zeros(node.ty.dtype, &node.ty.shape),
+            _ if node.ty.elements() == 0 && node.results() == 1 => emit.zeros(node.ty.dtype, &node.ty.shape),
             Op::Dot(axes) => emit.dot(axes, operands[0], operands[1]),
             Op::Reduce(op, axes) => emit.reduce(*op, axes, operands[0]),
             op => emit.graph.push(Node { op: op.clone(), operands, ty: node.ty.clone(), location: node.location }),

@@ -19,7 +19,10 @@ pub type Results = SmallVec<[TensorType; 1]>;
 /// Why it cannot be applied.
 pub fn results(op: &Op, operands: &[&TensorType]) -> Result<Results, String> {
     let first = infer(op, operands)?;
-    Ok(std::iter::repeat_n(first, op.results()).collect())
+    if let Op::Sort { .. } = op {
+        return Ok(operands.iter().map(|&x| x.clone()).collect());
+    }
+    Ok(std::iter::repeat_n(first, op.results(operands.len())).collect())
 }
 
 /// The type of `op` (of its first result) applied to operands of these types, or why it cannot be applied: the operands do not go together, or
@@ -76,6 +79,18 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
             Ok(x.with_dtype(*dtype))
         }
         Op::StopGradient => Ok(operands[0].clone()),
+        Op::Sort { axis, keys } => {
+            let x = operands[0];
+            check_axis(*axis, x.rank(), || x.to_string())?;
+            check((1..=operands.len()).contains(keys), || {
+                format!("sorts {} operands by 1 to {} of them, not by {keys}", operands.len(), operands.len())
+            })?;
+            for y in operands {
+                check(y.shape == x.shape, || format!("operands {x} and {y} differ in shape"))?;
+            }
+            check_counter(x.shape[*axis], DType::U32)?;
+            Ok(x.clone())
+        }
         Op::Result(_) => Err("a result of an op takes its type from the op".into()),
         Op::Threefry => {
             for x in operands {

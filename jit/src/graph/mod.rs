@@ -78,6 +78,13 @@ impl Clone for Node {
     }
 }
 
+impl Node {
+    /// How many results it has.
+    pub fn results(&self) -> usize {
+        self.op.results(self.operands.len())
+    }
+}
+
 // The user's line is no part of what a node is.
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
@@ -147,7 +154,7 @@ impl Graph {
         if let (Op::Result(index), [of]) = (op, operands) {
             let of = self.node(*of);
             let types: SmallVec<[&TensorType; 4]> = of.operands.iter().map(|&x| self.ty(x)).collect();
-            let count = of.op.results();
+            let count = of.results();
             if count == 1 {
                 return Err(format!("{} has one result, which is itself", of.op.name()));
             }

@@ -53,6 +53,8 @@ pub enum OpClass {
     Contraction,
     /// Elements at places that other elements name.
     Indexing,
+    /// Computed as a whole by library code.
+    Routine,
     /// One result of an op that has several.
     Projection,
 }
@@ -156,6 +158,15 @@ pub enum Op {
     /// The first operand, with the window that begins at the operands after the second replaced by the second. A window
     /// that does not fit there is moved to where it fits.
     DynamicUpdateSlice,
+    /// Sorts any number of operands of one shape together along an axis, in ascending order of the first `keys` of them
+    /// (of equal ones in the first, by the next). Stable. Zeros of either sign are equal; NaN is equal to NaN and comes
+    /// last.
+    Sort {
+        /// The axis.
+        axis: usize,
+        /// How many operands are keys, at least 1.
+        keys: usize,
+    },
     /// A result, by number, of the operand: an op with several results.
     Result(u32),
 }
@@ -288,6 +299,7 @@ headers! {
         ];
         "dynamic_slice" DynamicSlice { sizes }: _ Indexing [sizes];
         "dynamic_update_slice" DynamicUpdateSlice {}: _ Indexing [];
+        "sort" Sort { axis, keys }: _ Routine [axis, keys];
         "result" Result(index): 1 Projection [index];
     }
     families {
@@ -300,9 +312,14 @@ headers! {
 }
 
 impl Op {
-    /// How many results it has. Those of an op with several are values of [`Op::Result`], and nothing else uses it.
-    pub fn results(&self) -> usize {
-        if let Op::Threefry = self { 2 } else { 1 }
+    /// How many results it has, of so many operands. Those of an op with several are values of [`Op::Result`], and nothing
+    /// else uses it.
+    pub fn results(&self, operands: usize) -> usize {
+        match self {
+            Op::Threefry => 2,
+            Op::Sort { .. } => operands,
+            _ => 1,
+        }
     }
 
     /// The graphs among its parameters.

@@ -23,6 +23,7 @@ fn kinds() -> Vec<Op> {
         Op::Bitcast(DType::U32),
         Op::StopGradient,
         Op::Threefry,
+        Op::Sort { axis: 0, keys: 1 },
         Op::Result(0),
         Op::Reshape(smallvec![6]),
         Op::Transpose(smallvec![1, 0]),
@@ -97,6 +98,13 @@ fn of(op: &Op) -> Vec<Sample> {
     let t = |dtype: DType, shape: &[usize]| TensorType::new(dtype, shape);
     let one = |op: Op, operands: Vec<TensorType>| Sample { op, operands, range: (-2.0, 2.0) };
     match op {
+        Op::Sort { .. } => vec![
+            one(Op::Sort { axis: 0, keys: 1 }, vec![t(F32, &[21])]),
+            one(Op::Sort { axis: 1, keys: 1 }, vec![t(F32, &[3, 17]), t(F32, &[3, 17])]),
+            one(Op::Sort { axis: 0, keys: 2 }, vec![t(Bool, &[19, 2]), t(I32, &[19, 2]), t(F64, &[19, 2])]),
+            one(Op::Sort { axis: 1, keys: 1 }, vec![t(U32, &[2, 9, 3]), t(F32, &[2, 9, 3])]),
+            one(Op::Sort { axis: 0, keys: 1 }, vec![t(F64, &[6])]),
+        ],
         // A projection belongs to the samples of its op.
         Op::Param(_) | Op::Result(_) => vec![],
         Op::Literal(_) => [F32, F64, I32, U32, Bool].map(|d| one(Op::Literal(Literal::new(d, 1.0)), vec![])).to_vec(),

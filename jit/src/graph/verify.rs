@@ -37,7 +37,7 @@ pub fn verify(graph: &Graph, pass: &str) -> Result<()> {
         }
     }
     for (i, &id) in graph.outputs.iter().enumerate() {
-        if graph.nodes.get(id.index()).is_none_or(|node| node.op.results() > 1) {
+        if graph.nodes.get(id.index()).is_none_or(|node| node.results() > 1) {
             return Err(Error::compiler(pass, format!("{}: is listed as result {i}", line(graph, id))));
         }
     }
@@ -66,7 +66,7 @@ fn value(graph: &Graph, id: ValueId) -> std::result::Result<(), String> {
         _ => {}
     }
     for (i, &x) in node.operands.iter().enumerate() {
-        if graph.node(x).op.results() > 1 && node.op.class() != OpClass::Projection {
+        if graph.node(x).results() > 1 && node.op.class() != OpClass::Projection {
             return Err(format!("operand {i}, {x}, has several results, of which only `result` makes a value"));
         }
     }

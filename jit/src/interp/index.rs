@@ -6,7 +6,7 @@
 use super::{bits_of, flatten, scalar, unflatten};
 use crate::array::Array;
 use crate::graph::{BinaryOp, GatherDims, ScatterOp};
-use crate::types::{Shape, TensorType};
+use crate::types::{Axes, Shape, TensorType};
 
 /// The first index of a window of `size` elements at `start`, moved to where it fits.
 fn clamped(start: i64, extent: usize, size: usize) -> usize {
@@ -62,8 +62,15 @@ pub(super) fn scatter(
     let mut sums: Vec<f64> = if is_float { x[0].iter().map(|&x| scalar::value(ty.dtype, x)).collect() } else { vec![] };
     let mut changed = vec![false; if is_float { x[0].len() } else { 0 }];
     let mut result = x[0].clone();
-    'updates: for (i, &update) in x[2].iter().enumerate() {
-        let at = unflatten(i, &updates.shape);
+    // Window after window, in row-major order of the batch axes.
+    let order: Axes = dims.batch(updates.rank()).into_iter().chain(dims.offset_dims.iter().copied()).collect();
+    let extents: Shape = order.iter().map(|&axis| updates.shape[axis]).collect();
+    'updates: for i in 0..updates.elements() {
+        let mut at = Shape::from_elem(0, order.len());
+        for (&axis, &position) in order.iter().zip(&unflatten(i, &extents)) {
+            at[axis] = position;
+        }
+        let update = x[2][flatten(&at, &updates.shape)];
         let vector = index_vector(dims, &indices, dims.start_index_map.len(), updates, &at);
         let mut place = Shape::new();
         for (axis, c) in coordinates.iter().enumerate() {

@@ -8,6 +8,7 @@
 
 mod index;
 mod scalar;
+pub(crate) mod sort;
 
 use smallvec::{SmallVec, smallvec};
 
@@ -57,7 +58,7 @@ pub fn interpret_each(
                 let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
                 match &node.op {
                     Op::Param(i) => smallvec![inputs[*i].clone()],
-                    op if op.results() == 1 => smallvec![apply(op, &node.ty, &operands)?],
+                    op if node.results() == 1 => smallvec![apply(op, &node.ty, &operands)?],
                     op => several(op, &results(op, &types).map_err(Error::new)?, &operands)?,
                 }
             }
@@ -86,6 +87,7 @@ fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVe
             let words: Vec<[u64; 2]> = (0..x[0].len()).map(words).collect();
             [0, 1].map(|word| words.iter().map(|words| words[word]).collect()).into()
         }
+        Op::Sort { axis, keys } => sort::sort(&types[0].shape, *axis, *keys, types, &x),
         _ => unreachable!("{} has one result", op.name()),
     };
     types.iter().zip(&results).map(|(ty, bits)| array_of(ty, bits)).collect()
@@ -97,6 +99,10 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
     let from = |i: usize| operands[i].ty();
     let count = ty.elements();
     let bits: Vec<u64> = match op {
+        Op::Sort { axis, keys } => {
+            let types = [ty.clone()];
+            sort::sort(&ty.shape, *axis, *keys, &types, &x).swap_remove(0)
+        }
         Op::Param(_) | Op::Result(_) | Op::Threefry => unreachable!("{} is handled before", op.name()),
         Op::Constant(constant) => return Ok(constant.0.clone()),
         Op::Literal(literal) => vec![literal.bits],
@@ -169,7 +175,7 @@ pub(crate) fn array_of(ty: &TensorType, bits: &[u64]) -> Result<Array> {
 }
 
 /// The index along each axis of the element at row-major position `i`.
-fn unflatten(mut i: usize, shape: &[usize]) -> Shape {
+pub(super) fn unflatten(mut i: usize, shape: &[usize]) -> Shape {
     let mut at = Shape::from_elem(0, shape.len());
     for axis in (0..shape.len()).rev() {
         at[axis] = i % shape[axis];

@@ -6,7 +6,7 @@ use super::gemm::Gemm;
 use super::loops::Loops;
 use super::machine::{Cost, Isa};
 use super::parallel::{Phase, Work, partition};
-use crate::fuse::{BufferId, GemmKernel, KernelOp, LoopKernel};
+use crate::fuse::{BufferId, GemmKernel, KernelOp, LoopKernel, Routine};
 use crate::types::DType;
 
 /// A call of a kernel: its code and its arguments.
@@ -28,6 +28,13 @@ pub enum Call {
         /// The buffers and byte offsets of A, B and C.
         args: [(BufferId, i64); 3],
     },
+    /// A routine.
+    Routine {
+        /// What is computed.
+        routine: Box<Routine>,
+        /// The operands, then the results.
+        args: Vec<BufferId>,
+    },
 }
 
 impl Call {
@@ -43,6 +50,10 @@ impl Call {
             Call::Gemm { gemm, .. } => {
                 Work { nanoseconds: cost.product + gemm.flops() as f64 * cost.flop, chunks: self.chunks(loops) }
             }
+            Call::Routine { routine, .. } => {
+                let nanoseconds = cost.product + routine.operations() as f64 * cost.scalar;
+                Work { nanoseconds, chunks: self.chunks(loops) }
+            }
         }
     }
 
@@ -51,6 +62,7 @@ impl Call {
         match self {
             Call::Loop { code, .. } => loops[*code].parallel.map_or(1, |parallel| parallel.chunks()),
             Call::Gemm { gemm, .. } => gemm.tasks(),
+            Call::Routine { routine, .. } => routine.tasks(),
         }
     }
 
@@ -58,7 +70,7 @@ impl Call {
     pub(crate) fn outermost(&self, loops: &[Loops]) -> Option<(usize, usize)> {
         match self {
             Call::Loop { code, .. } => loops[*code].parallel.map(|parallel| (parallel.dim, parallel.grain)),
-            Call::Gemm { .. } => None,
+            Call::Gemm { .. } | Call::Routine { .. } => None,
         }
     }
 
@@ -66,6 +78,7 @@ impl Call {
         match self {
             Call::Loop { code, .. } => loops[*code].scratch,
             Call::Gemm { gemm, .. } => gemm.scratch_bytes(),
+            Call::Routine { routine, .. } => routine.scratch_bytes(),
         }
     }
 
@@ -76,7 +89,7 @@ impl Call {
                 Some(p) => [(chunks.start * p.grain).min(p.extent), (chunks.end * p.grain).min(p.extent)],
                 None => [chunks.start, chunks.end],
             },
-            Call::Gemm { .. } => [chunks.start, chunks.end],
+            Call::Gemm { .. } | Call::Routine { .. } => [chunks.start, chunks.end],
         }
     }
 

@@ -79,6 +79,8 @@ pub struct Cost {
     pub product: f64,
     /// A floating-point operation of a matrix product.
     pub flop: f64,
+    /// An operation of a routine.
+    pub scalar: f64,
     /// Kernels of less are small.
     pub small: f64,
     /// The work that a parallel phase is worth.
@@ -100,6 +102,7 @@ impl From<Target> for Machine {
             instruction: 0.25,
             product: 50.0,
             flop: 0.01,
+            scalar: 0.5,
             small: 1_000.0,
             min_parallel: 2_000.0,
             barrier: 400.0,

@@ -5,7 +5,7 @@
 //! prints, holds no addresses, and needs no device. The back ends only translate it.
 //!
 //! `machine` has all numbers that depend on a processor. `lane` is the program of one element, `loops` what runs around
-//! it, `gemm` the plan of a matrix product, `routine` the library kernels, `call` a call of any of them. `parallel` orders
+//! it, `gemm` the plan of a matrix product, `call` a call of any of them. `parallel` orders
 //! the kernels and divides them between threads, `memory` places buffers.
 
 pub mod call;
@@ -81,6 +81,10 @@ pub fn lower(mut kernels: Kernels, donated: &[bool], machine: Machine) -> Result
                 let byte = |offset: isize| offset as i64 * g.dtype.size() as i64;
                 let args = [(g.a.0, byte(g.a.1)), (g.b.0, byte(g.b.1)), (g.c, 0)];
                 Call::Gemm { gemm: Box::new(plan_gemm(g, target.isa, None)), dtype: g.dtype, args }
+            }
+            Kernel::Routine(kernel) => {
+                let args = kernel.operands.iter().chain(&kernel.results).copied().collect();
+                Call::Routine { routine: Box::new(kernel.routine.clone()), args }
             }
         });
     }

@@ -28,7 +28,7 @@ pub fn fold(graph: &Graph) -> Graph {
 
 /// The result of `node` on these operands, if it is a constant.
 fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
-    if !is_foldable(&node.op, node.ty.dtype) || !is_small(&node.ty) || operands.is_empty() {
+    if !is_foldable(&node.op, operands.len(), node.ty.dtype) || !is_small(&node.ty) || operands.is_empty() {
         return None;
     }
     // Of an op with several results, one.
@@ -64,7 +64,7 @@ fn known(graph: &Graph, x: ValueId) -> Option<Array> {
 }
 
 /// Whether an op with a result of type `dtype` can be folded.
-fn is_foldable(op: &Op, dtype: DType) -> bool {
+fn is_foldable(op: &Op, operands: usize, dtype: DType) -> bool {
     match op.class() {
         OpClass::Leaf => false,
         // A broadcast is cheaper computed than loaded.
@@ -74,7 +74,7 @@ fn is_foldable(op: &Op, dtype: DType) -> bool {
         OpClass::Contraction => !dtype.is_float(),
         // Sums at the same place may be of several floats.
         OpClass::Indexing => !(matches!(op, Op::Scatter { .. }) && dtype.is_float()),
-        OpClass::Elementwise | OpClass::Assembly => op.results() == 1,
+        OpClass::Elementwise | OpClass::Assembly | OpClass::Routine => op.results(operands) == 1,
         OpClass::Projection => true,
     }
 }
@@ -110,7 +110,7 @@ fn evaluate(op: &Op, index: u32, inputs: &[Array], ty: &TensorType) -> Option<Ar
     let operands: Operands = inputs.iter().map(|input| graph.param(input.ty().clone())).collect();
     let first = graph.infer(op, &operands).ok()?;
     let mut id = graph.push(Node { op: op.clone(), operands, ty: first, location: None });
-    if op.results() > 1 {
+    if op.results(inputs.len()) > 1 {
         id = graph.push(Node { op: Op::Result(index), operands: smallvec![id], ty: ty.clone(), location: None });
     }
     graph.outputs.push(id);

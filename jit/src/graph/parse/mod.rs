@@ -112,7 +112,7 @@ impl<'a> Reader<'a, '_> {
         cursor.end()?;
         for name in names {
             let id = self.find(name, &cursor)?;
-            if self.graph.node(id).op.results() > 1 {
+            if self.graph.node(id).results() > 1 {
                 return Err(cursor.error(format!("{name} has several results, and is none")));
             }
             self.graph.outputs.push(id);
@@ -147,7 +147,7 @@ impl<'a> Reader<'a, '_> {
         };
         cursor.end()?;
         if let (Some(&several), false) =
-            (operands.iter().find(|&&x| self.graph.node(x).op.results() > 1), matches!(op, Op::Result(_)))
+            (operands.iter().find(|&&x| self.graph.node(x).results() > 1), matches!(op, Op::Result(_)))
         {
             let what = self.graph.node(several).op.name();
             return Err(cursor.error(format!("{op_name}: of {what}, only its results can be used")));

@@ -93,7 +93,7 @@ fn broadcast_last(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
             let Node { op: of, operands, .. } = w.node(x[0]).clone();
             if of.class() == OpClass::Elementwise { broadcast_result(w, &of, &operands, Some(op)) } else { None }
         }
-        OpClass::Elementwise if op.results() == 1 => broadcast_result(w, op, x, None),
+        OpClass::Elementwise if op.results(x.len()) == 1 => broadcast_result(w, op, x, None),
         _ => None,
     }
 }
