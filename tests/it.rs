@@ -5,6 +5,7 @@ mod calls;
 mod common;
 mod draws;
 mod filetests;
+mod indexing;
 mod large;
 mod long;
 mod ownership;

@@ -15,6 +15,8 @@ use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Shape, Tensor};
 use smallvec::{SmallVec, smallvec};
 
+use crate::rules::indexing;
+
 /// A tensor and its mapped axis; `None` if all examples share the tensor.
 #[derive(Clone, Debug)]
 pub(crate) struct Batched {
@@ -146,6 +148,22 @@ fn structural(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
         Op::Dot(axes) => {
             let (axes, axis) = dot(axes, operands[0], operands[1]);
             record(Op::Dot(axes), &[x, &operands[1].x], axis)
+        }
+        Op::Gather { dims, sizes } => {
+            let (op, operands, axis) = indexing::batched_gather(dims, sizes, operands[0], operands[1], extent);
+            record(op, &refs(&operands), axis)
+        }
+        Op::Scatter { dims, combine } => {
+            let (dims, operands) = indexing::batched_scatter(dims, operands, extent);
+            record(Op::Scatter { dims, combine: *combine }, &refs(&operands), 0)
+        }
+        Op::DynamicSlice { sizes } => {
+            let (op, operands, axis) = indexing::batched_slice(sizes, operands, extent);
+            record(op, &refs(&operands), axis)
+        }
+        Op::DynamicUpdateSlice => {
+            let (op, operands, axis) = indexing::batched_update(operands, extent);
+            record(op, &refs(&operands), axis)
         }
     }
 }

@@ -111,6 +111,20 @@ fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
             let (on_true, on_false) = (operands[1].tangent(), operands[2].tangent());
             Some(linear(node, &[&operands[0].x, &on_true, &on_false]))
         }
+        // Linear in the elements for given indices.
+        Op::Gather { .. } | Op::DynamicSlice { .. } => {
+            let mut xs: SmallVec<[&Tensor; 4]> = operands.iter().map(|operand| &operand.x).collect();
+            xs[0] = operands[0].dx.as_ref()?;
+            Some(linear(node, &xs))
+        }
+        Op::Scatter { .. } | Op::DynamicUpdateSlice => {
+            // The elements, and the updates: the last operand of the one, the second of the other.
+            let updates = if let Op::Scatter { .. } = node.op { 2 } else { 1 };
+            let (dx, du) = (operands[0].tangent(), operands[updates].tangent());
+            let mut xs: SmallVec<[&Tensor; 4]> = operands.iter().map(|operand| &operand.x).collect();
+            (xs[0], xs[updates]) = (&dx, &du);
+            Some(linear(node, &xs))
+        }
         Op::Convert(dtype) => dtype.is_float().then_some(operands[0].dx.as_ref()?.convert(*dtype)),
 
         Op::Unary(op) => unary(*op, &operands[0].x, operands[0].dx.as_ref()?, z),

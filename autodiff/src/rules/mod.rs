@@ -4,5 +4,6 @@
 //! not handled here.
 
 pub(crate) mod batch;
+mod indexing;
 pub(crate) mod jvp;
 pub(crate) mod transpose;

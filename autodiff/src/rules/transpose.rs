@@ -17,6 +17,7 @@ use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Error, Result, Shape, Tensor, TensorType};
 use smallvec::{SmallVec, smallvec};
 
+use crate::rules::indexing;
 use crate::rules::jvp::inverse;
 
 /// An operand of a linear op.
@@ -29,7 +30,7 @@ pub(crate) enum TransposeOperand<'a> {
 use TransposeOperand::{Constant, Linear};
 
 impl TransposeOperand<'_> {
-    fn ty(&self) -> &TensorType {
+    pub(super) fn ty(&self) -> &TensorType {
         match self {
             Linear(ty) => ty,
             Constant(x) => x.ty(),
@@ -37,7 +38,7 @@ impl TransposeOperand<'_> {
     }
 
     /// `ct` as the cotangent of this operand; `None` for a constant.
-    fn cotangent_if_linear(&self, ct: impl FnOnce() -> Tensor) -> Option<Tensor> {
+    pub(super) fn cotangent_if_linear(&self, ct: impl FnOnce() -> Tensor) -> Option<Tensor> {
         match self {
             Linear(_) => Some(ct()),
             Constant(_) => None,
@@ -136,6 +137,35 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
             [Linear(x), Constant(y)] => Ok(smallvec![Some(dot(axes, 0, x, y, ct)), None]),
             [Constant(x), Linear(y)] => Ok(smallvec![None, Some(dot(axes, 1, y, x, ct))]),
             [..] => nonlinear(node, operands),
+        },
+        Op::Gather { dims, sizes } => match operands {
+            [Linear(x), Constant(indices)] => Ok(smallvec![Some(indexing::gather(dims, sizes, x, indices, ct)), None]),
+            _ => nonlinear(node, operands),
+        },
+        Op::Scatter { dims, combine } => match operands {
+            [x, Constant(indices), updates] => {
+                let [x, updates] = indexing::scatter(dims, *combine, [x, updates], indices, ct);
+                Ok(smallvec![x, None, updates])
+            }
+            _ => nonlinear(node, operands),
+        },
+        Op::DynamicSlice { .. } => match (&operands[0], indexing::constants(&operands[1..])) {
+            (Linear(x), Some(starts)) => {
+                let zeros = Tensor::full(&x.shape, 0.0, x.dtype);
+                Ok(indexing::cotangents([Some(indexing::updated(&zeros, ct, &starts))], starts.len()))
+            }
+            _ => nonlinear(node, operands),
+        },
+        Op::DynamicUpdateSlice => match indexing::constants(&operands[2..]) {
+            Some(starts) => {
+                let update = operands[1].ty();
+                let of_x = operands[0].cotangent_if_linear(|| {
+                    indexing::updated(ct, &Tensor::full(&update.shape, 0.0, update.dtype), &starts)
+                });
+                let of_update = operands[1].cotangent_if_linear(|| indexing::sliced(ct, &update.shape, &starts));
+                Ok(indexing::cotangents([of_x, of_update], starts.len()))
+            }
+            None => nonlinear(node, operands),
         },
 
         Op::Param(_)

@@ -1,7 +1,8 @@
 //! The front end. Functions on tensors come in, a [`Graph`](crate::graph::Graph) goes out.
 //!
-//! `tensor` defines the type and `data` its conversion from and to host data. `creation`, `elementwise`, `shapes` and
-//! `reductions` define the primitive ops as methods; `nn`, `einsum` and `random` are composed of them. `operand`
+//! `tensor` defines the type and `data` its conversion from and to host data. `creation`, `elementwise`, `shapes`,
+//! `indexing` and `reductions` define the primitive ops as methods; `nn`, `einsum` and `random` are composed of them.
+//! `operand`
 //! promotes and broadcasts operands as `jax.numpy` does. `trace` records ops, and evaluates them where no trace is
 //! active. `panics` tells a user's panic from an internal one. `tree`, `statics` and `output` define the types of
 //! arguments and results.
@@ -10,6 +11,7 @@ mod creation;
 mod data;
 mod einsum;
 mod elementwise;
+mod indexing;
 mod nn;
 mod operand;
 mod output;
@@ -25,6 +27,7 @@ pub mod tree;
 
 pub use einsum::einsum;
 pub use elementwise::{select, where_};
+pub use indexing::{At, IndexMode};
 pub use nn::{
     elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, one_hot_as, relu, relu6,
     silu, soft_sign, softmax,

@@ -5,11 +5,14 @@
 use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
 
-use super::index::{Affine, Coords, flatten, reshape};
+use super::gather::is_single;
+use super::index::{Affine, Coords, Index, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
-use super::materialise::{Element, element, is_elementwise, is_movement, is_routine, materialised, reshape_base};
+use super::materialise::{
+    Element, element, is_elementwise, is_indexing, is_movement, is_routine, materialised, reshape_base,
+};
 use super::routine::{Routine, RoutineKernel};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results};
 use crate::types::scalar::Scalar;
@@ -39,21 +42,24 @@ fn build_counting(graph: &Graph) -> (Kernels, usize) {
     unreachable!("each round materialises another value")
 }
 
-struct KernelBuilder<'a> {
-    graph: &'a Graph,
+pub(super) struct KernelBuilder<'a> {
+    pub(super) graph: &'a Graph,
     materialised: Vec<bool>,
     buffers: HashMap<ValueId, BufferId>,
     /// The buffers of the results of routines.
     results: HashMap<(ValueId, u32), BufferId>,
     /// Values that the next round has to materialise.
-    must_materialise: Vec<ValueId>,
+    pub(super) must_materialise: Vec<ValueId>,
     result: Kernels,
 }
 
 /// A kernel under construction, with the slots of the values that it computes.
-struct Body {
+pub(super) struct Body {
     kernel: LoopKernel,
-    extents: SmallVec<[usize; 6]>,
+    /// The extents of the dimensions: those of the loops, then those of computed coordinates.
+    pub(super) extents: SmallVec<[usize; 6]>,
+    /// The slots of the computed coordinates.
+    coordinates: Vec<Slot>,
     known: HashMap<KernelValue, Slot>,
     done: HashMap<(ValueId, Coords), Slot>,
 }
@@ -62,19 +68,45 @@ impl Body {
     fn new(dims: Vec<Dim>) -> Self {
         let kernel = LoopKernel { dims, ..LoopKernel::default() };
         let extents = kernel.extents();
-        Body { kernel, extents, known: HashMap::new(), done: HashMap::new() }
+        Body { kernel, extents, coordinates: vec![], known: HashMap::new(), done: HashMap::new() }
     }
 
-    fn push(&mut self, op: KernelOp, operands: &[Slot], dtype: DType) -> Slot {
+    /// The value `slot`, an i32 in `0..extent`, as a coordinate.
+    pub(super) fn computed(&mut self, slot: Slot, extent: usize) -> Affine {
+        let k = self.coordinates.iter().position(|&known| known == slot).unwrap_or_else(|| {
+            self.coordinates.push(slot);
+            self.extents.push(extent);
+            self.coordinates.len() - 1
+        });
+        Affine::induction_variable(self.kernel.dims.len() + k, self.extents.len())
+    }
+
+    /// The part of an index over the loops, and the computed values with their strides.
+    pub(super) fn split(&self, index: &Affine) -> (Affine, SmallVec<[(Slot, isize); 2]>) {
+        let loops = self.kernel.dims.len();
+        let mut base = Affine::zero(loops);
+        base.add_scaled(index, 1);
+        let strides = index.strides.iter().skip(loops);
+        (base, self.coordinates.iter().copied().zip(strides.copied()).filter(|(_, stride)| *stride != 0).collect())
+    }
+
+    pub(super) fn load(&mut self, buffer: BufferId, index: &Affine, dtype: DType) -> Slot {
+        let (base, computed) = self.split(index);
+        let by = computed.iter().map(|(_, stride)| *stride).collect();
+        let operands: SmallVec<[Slot; 4]> = computed.iter().map(|(slot, _)| *slot).collect();
+        self.push(KernelOp::Load(buffer, Index { base, by }), &operands, dtype)
+    }
+
+    pub(super) fn push(&mut self, op: KernelOp, operands: &[Slot], dtype: DType) -> Slot {
         self.kernel.push(&mut self.known, KernelValue { op, operands: operands.into(), dtype })
     }
 
-    fn literal(&mut self, dtype: DType, value: impl Into<Scalar>) -> Slot {
+    pub(super) fn literal(&mut self, dtype: DType, value: impl Into<Scalar>) -> Slot {
         self.push(KernelOp::Literal(Literal::new(dtype, value)), &[], dtype)
     }
 
     /// The identity coordinates: axis d is the induction variable of dimension d.
-    fn identity_coords(&self) -> Coords {
+    pub(super) fn identity_coords(&self) -> Coords {
         (0..self.extents.len()).map(|d| Affine::induction_variable(d, self.extents.len())).collect()
     }
 }
@@ -92,7 +124,7 @@ impl<'a> KernelBuilder<'a> {
         }
     }
 
-    fn buffer(&mut self, id: ValueId, source: Source) -> BufferId {
+    pub(super) fn buffer(&mut self, id: ValueId, source: Source) -> BufferId {
         let buffer = BufferId(self.result.buffers.len() as u32);
         self.result.buffers.push(Buffer { ty: self.graph.ty(id).clone(), source });
         self.buffers.insert(id, buffer);
@@ -139,7 +171,8 @@ impl<'a> KernelBuilder<'a> {
         while let Some(&id) = self.must_materialise.get(next) {
             next += 1;
             let node = self.graph.node(id);
-            if known.insert(id) && (is_elementwise(self.graph, id) || is_movement(&node.op)) {
+            let inlined = is_elementwise(self.graph, id) || is_movement(&node.op) || is_indexing(&node.op);
+            if known.insert(id) && inlined {
                 let mut body = self.body(&node.ty.shape, &[]);
                 let coords = body.identity_coords();
                 self.compute(&mut body, id, &coords);
@@ -164,6 +197,7 @@ impl<'a> KernelBuilder<'a> {
             Op::ArgReduce(op, axis) => self.arg_reduce(id, *op, *axis),
             Op::Pad { low, high: _, interior } => self.pad(id, low, interior),
             Op::Concat(axis) => self.concat(id, *axis),
+            Op::Scatter { dims, combine } if !is_single(self.graph, node) => self.scatter(id, dims, *combine),
             _ => {
                 let mut body = self.body(&node.ty.shape, &[]);
                 let coords = body.identity_coords();
@@ -175,22 +209,30 @@ impl<'a> KernelBuilder<'a> {
         }
     }
 
-    fn body(&self, shape: &[usize], reduced: &[usize]) -> Body {
+    pub(super) fn body(&self, shape: &[usize], reduced: &[usize]) -> Body {
         let dim = |(axis, &extent): (usize, &usize)| Dim { extent, reduced: reduced.contains(&axis) };
         Body::new(shape.iter().enumerate().map(dim).collect())
     }
 
-    fn finish(&mut self, mut body: Body, value: Slot, buffer: BufferId, index: Affine) {
-        body.kernel.stores.push(Store { value, buffer, index });
+    pub(super) fn finish(&mut self, mut body: Body, value: Slot, buffer: BufferId, index: Affine) {
+        body.kernel.stores.push(Store { value, buffer, index, by: SmallVec::new() });
+        self.result.kernels.push(Kernel::Loop(body.kernel));
+    }
+
+    /// As [`Self::finish`], for iterations in order and an index with computed parts.
+    pub(super) fn finish_serial(&mut self, mut body: Body, value: Slot, buffer: BufferId, index: &Affine) {
+        let (index, by) = body.split(index);
+        body.kernel.stores.push(Store { value, buffer, index, by });
+        body.kernel.serial = true;
         self.result.kernels.push(Kernel::Loop(body.kernel));
     }
 
     /// The value `id` at `coords` as an operand: a load if it is materialised.
-    fn read(&mut self, body: &mut Body, id: ValueId, coords: &Coords) -> Slot {
+    pub(super) fn read(&mut self, body: &mut Body, id: ValueId, coords: &Coords) -> Slot {
         if let Some(&buffer) = self.buffers.get(&id) {
             let ty = self.graph.ty(id);
             let index = flatten(coords, &ty.shape, body.extents.len());
-            return body.push(KernelOp::Load(buffer, index), &[], ty.dtype);
+            return body.load(buffer, &index, ty.dtype);
         }
         let key = (id, coords.clone());
         if let Some(&slot) = body.done.get(&key) {
@@ -208,8 +250,7 @@ impl<'a> KernelBuilder<'a> {
         match &node.op {
             Op::Literal(literal) => body.push(KernelOp::Literal(*literal), &[], literal.dtype),
             Op::Iota { dtype, axis, .. } => {
-                let index = coords[*axis].clone();
-                let index = body.push(KernelOp::Iota(index), &[], DType::I32);
+                let index = body.coordinate(&coords[*axis]);
                 self.convert(body, index, DType::I32, *dtype)
             }
             Op::StopGradient => self.read(body, node.operands[0], coords),
@@ -257,7 +298,7 @@ impl<'a> KernelBuilder<'a> {
                 let x = node.operands[0];
                 if let Some(&buffer) = self.buffers.get(&reshape_base(self.graph, x)) {
                     let index = flatten(coords, shape, dims);
-                    return body.push(KernelOp::Load(buffer, index), &[], node.ty.dtype);
+                    return body.load(buffer, &index, node.ty.dtype);
                 }
                 let from = &self.graph.ty(x).shape;
                 match reshape(coords, shape, from, &body.extents) {
@@ -273,6 +314,7 @@ impl<'a> KernelBuilder<'a> {
                     }
                 }
             }
+            op if is_indexing(op) => self.indexed(body, id, coords),
             _ => {
                 // All others are materialised before they are read.
                 self.must_materialise.push(id);
@@ -288,7 +330,7 @@ impl<'a> KernelBuilder<'a> {
         let node = self.graph.node(id);
         if let Some(&buffer) = self.buffers.get(&id) {
             let index = flatten(coords, shape, body.extents.len());
-            return body.push(KernelOp::Load(buffer, index), &[], node.ty.dtype);
+            return body.load(buffer, &index, node.ty.dtype);
         }
         match &node.op {
             Op::Literal(literal) => body.push(KernelOp::Literal(*literal), &[], literal.dtype),
@@ -494,8 +536,10 @@ impl<'a> KernelBuilder<'a> {
             return None;
         }
         let strides = match &body.kernel.values[slot as usize].op {
-            KernelOp::Load(buffer, index) => merge_axes(&shape, &index.strides, &node.ty.shape)
-                .map(|strides| (*buffer, index.offset, [strides[0], strides[1], strides[2]])),
+            KernelOp::Load(buffer, index) => index.affine().and_then(|index| {
+                merge_axes(&shape, &index.strides, &node.ty.shape)
+                    .map(|strides| (*buffer, index.offset, [strides[0], strides[1], strides[2]]))
+            }),
             _ => None,
         };
         if strides.is_none() {

@@ -3,7 +3,8 @@
 //! Comes in: the coordinates of an element and a shape. Goes out: its index, or its coordinates through a reshape.
 //! Movement ops (broadcast, transpose, reshape, slice, reverse) are never executed: they change the coordinates at
 //! which their operand is read. All of them are affine but for a reshape that needs a division. The operand of such a
-//! reshape is materialised; a reshape of it is a view of the same memory.
+//! reshape is materialised; a reshape of it is a view of the same memory. A coordinate that is computed (the operand of
+//! a gather is read there) is a dimension like those of the loops until the element is loaded.
 
 use smallvec::SmallVec;
 
@@ -58,6 +59,29 @@ impl Affine {
             affine.strides[to] += stride;
         }
         affine
+    }
+}
+
+/// The position of an element: an affine index, and a multiple of each of some computed values, which are the operands
+/// of the load. Whoever computes them keeps the position within the buffer, whatever the values they depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Index {
+    /// The affine part.
+    pub base: Affine,
+    /// The multiple of each computed value, in elements.
+    pub by: SmallVec<[isize; 2]>,
+}
+
+impl Index {
+    /// The index, if no part of it is computed. An element of which this is not known may be any.
+    pub fn affine(&self) -> Option<&Affine> {
+        self.by.is_empty().then_some(&self.base)
+    }
+}
+
+impl From<Affine> for Index {
+    fn from(base: Affine) -> Self {
+        Index { base, by: SmallVec::new() }
     }
 }
 

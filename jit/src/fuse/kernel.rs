@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 pub use super::buffer::BufferId;
-use super::index::Affine;
+use super::index::{Affine, Index};
 use super::routine::RoutineKernel;
 use crate::array::Array;
 use crate::graph::{Literal, Op, ReduceOp};
@@ -85,8 +85,8 @@ pub type Slot = u32;
 /// The op of a value inside a loop kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KernelOp {
-    /// An element of a buffer.
-    Load(BufferId, Affine),
+    /// An element of a buffer. Its operands are the computed values of the index.
+    Load(BufferId, Index),
     /// An index as an element.
     Iota(Affine),
     /// A constant.
@@ -95,6 +95,24 @@ pub enum KernelOp {
     Apply(Op, u32),
     /// A reduction over all reduced dimensions.
     Reduce(ReduceOp),
+}
+
+impl KernelOp {
+    /// The affine part of its index, if it has one.
+    pub fn affine(&self) -> Option<&Affine> {
+        match self {
+            KernelOp::Load(_, Index { base, .. }) | KernelOp::Iota(base) => Some(base),
+            KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
+        }
+    }
+
+    /// As [`KernelOp::affine`].
+    pub fn affine_mut(&mut self) -> Option<&mut Affine> {
+        match self {
+            KernelOp::Load(_, Index { base, .. }) | KernelOp::Iota(base) => Some(base),
+            KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
+        }
+    }
 }
 
 /// A value inside a loop kernel.
@@ -115,8 +133,10 @@ pub struct Store {
     pub value: Slot,
     /// The buffer.
     pub buffer: BufferId,
-    /// The element.
+    /// The element; its affine part where `by` is not empty.
     pub index: Affine,
+    /// Computed values, and a multiple of each that is part of the index. Only a serial kernel has them.
+    pub by: SmallVec<[(Slot, isize); 2]>,
 }
 
 /// A loop nest around a straight-line program of one element, with reductions. A value that does not depend on reduced
@@ -130,6 +150,9 @@ pub struct LoopKernel {
     pub values: Vec<KernelValue>,
     /// The stores.
     pub stores: Vec<Store>,
+    /// Whether the iterations run in order: an iteration may load what an earlier one stored. Such a kernel has no
+    /// reductions.
+    pub serial: bool,
 }
 
 /// A batched matrix product `C[b, m, n] = Σ_k A[b, m, k] B[b, k, n]`.
@@ -195,6 +218,7 @@ impl LoopKernel {
         let mut live = vec![false; self.values.len()];
         for store in &self.stores {
             live[store.value as usize] = true;
+            store.by.iter().for_each(|(x, _)| live[*x as usize] = true);
         }
         for i in (0..self.values.len()).rev() {
             if live[i] {
@@ -217,13 +241,14 @@ impl LoopKernel {
         self.values = values;
         for store in &mut self.stores {
             store.value = renumbered[store.value as usize];
+            store.by.iter_mut().for_each(|(x, _)| *x = renumbered[*x as usize]);
         }
     }
 
-    /// The loads: buffer and element.
-    pub fn loads(&self) -> impl Iterator<Item = (BufferId, &Affine)> {
+    /// The loads: buffer and element; none where it is computed, and may be any.
+    pub fn loads(&self) -> impl Iterator<Item = (BufferId, Option<&Affine>)> {
         self.values.iter().filter_map(|value| match &value.op {
-            KernelOp::Load(buffer, index) => Some((*buffer, index)),
+            KernelOp::Load(buffer, index) => Some((*buffer, index.affine())),
             KernelOp::Iota(_) | KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
         })
     }
@@ -290,7 +315,10 @@ impl Kernels {
                 let mut sum = 0usize;
                 for value in &kernel.values {
                     let (is_element, operations) = match &value.op {
-                        KernelOp::Load(_, index) | KernelOp::Iota(index) => (kernel.varies_inside(index), 0),
+                        KernelOp::Load(_, Index { base: index, .. }) | KernelOp::Iota(index) => {
+                            let computed = value.operands.iter().any(|&x| inside[x as usize]);
+                            (computed || kernel.varies_inside(index), 0)
+                        }
                         KernelOp::Literal(_) => (false, 0),
                         KernelOp::Apply(..) => {
                             let is_element = value.operands.iter().any(|&x| inside[x as usize]);
@@ -387,15 +415,28 @@ impl fmt::Display for Kernels {
     }
 }
 
+/// An index as text: its affine part, and the multiples of computed values.
+fn place(base: &Affine, computed: impl Iterator<Item = (Slot, isize)>) -> String {
+    let mut text = base.to_string();
+    for (x, stride) in computed {
+        let term = if stride == 1 { format!("%{x}") } else { format!("{stride}*%{x}") };
+        text = if text == "0" { term } else { format!("{text} + {term}") };
+    }
+    text
+}
+
 impl fmt::Display for LoopKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dims: Vec<String> =
             self.dims.iter().map(|d| format!("{}{}", d.extent, if d.reduced { "r" } else { "" })).collect();
-        writeln!(f, "loop [{}] {{", dims.join(", "))?;
+        writeln!(f, "loop [{}]{} {{", dims.join(", "), if self.serial { " in order" } else { "" })?;
         for (i, value) in self.values.iter().enumerate() {
             let operands: Vec<String> = value.operands.iter().map(|x| format!("%{x}")).collect();
             let what = match &value.op {
-                KernelOp::Load(buffer, index) => format!("load {buffer}[{index}]"),
+                KernelOp::Load(buffer, Index { base, by }) => {
+                    let computed = value.operands.iter().copied().zip(by.iter().copied());
+                    format!("load {buffer}[{}]", place(base, computed))
+                }
                 KernelOp::Iota(index) => format!("iota {index}"),
                 KernelOp::Literal(literal) => format!("literal {}", literal.value()),
                 KernelOp::Apply(op, index) => {
@@ -407,7 +448,8 @@ impl fmt::Display for LoopKernel {
             writeln!(f, "  %{i}: {} = {what}", value.dtype)?;
         }
         for store in &self.stores {
-            writeln!(f, "  store %{} -> {}[{}]", store.value, store.buffer, store.index)?;
+            let place = place(&store.index, store.by.iter().copied());
+            writeln!(f, "  store %{} -> {}[{place}]", store.value, store.buffer)?;
         }
         write!(f, "}}")
     }

@@ -4,6 +4,7 @@
 //! a non-affine reshape; and elementwise values that are expensive and used more than once or repeated by a broadcast.
 //! To materialise too many costs little: `merge` removes the stores that no other kernel reads.
 
+use super::gather::is_single;
 use crate::graph::{Graph, Op, OpClass, ValueId};
 
 /// An elementwise value that is used more than once is materialised from this cost on. An add costs 1.
@@ -40,6 +41,11 @@ pub(super) fn is_routine(graph: &Graph, id: ValueId) -> bool {
         OpClass::Projection => is_routine(graph, node.operands[0]),
         class => class == OpClass::Routine,
     }
+}
+
+/// Whether a value is computed where it is used, from elements of its operands at some places.
+pub(super) fn is_indexing(op: &Op) -> bool {
+    op.class() == OpClass::Indexing
 }
 
 /// An elementwise value: a result of an op.
@@ -99,6 +105,9 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
         {
             materialised[i] = true;
         }
+        if !is_single(graph, node) {
+            materialised[i] = true;
+        }
         // Each projection recomputes the op.
         let count = if node.results() > 1 { uses[i] } else { 1 };
         for x in &node.operands {
@@ -106,6 +115,10 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
             // The operands of an inlined expression are repeated with it.
             if is_elementwise(graph, id) && !materialised[i] {
                 repeats[x.index()] = repeats[x.index()].max(repeats[i]);
+            }
+            if is_indexing(&node.op) && !materialised[i] {
+                let grown = node.ty.elements() / graph.ty(*x).elements().max(1);
+                repeats[x.index()] = repeats[x.index()].max(repeats[i].saturating_mul(grown));
             }
         }
     }
@@ -126,7 +139,8 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
     for id in graph.ids() {
         let node = graph.node(id);
         let i = id.index();
-        if materialised[i] || !(is_elementwise(graph, id) || is_movement(&node.op)) {
+        let inlined = is_elementwise(graph, id) || is_indexing(&node.op);
+        if materialised[i] || !(inlined || is_movement(&node.op)) {
             continue;
         }
         let inside: u32 = node.operands.iter().map(|x| cost[x.index()]).sum();
@@ -138,7 +152,7 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
         }
         let is_shared = cost[i] >= EXPENSIVE && uses[i] > 1;
         let is_repeated = cost[i] >= EXPENSIVE_REPEATED && repeats[i] >= REPEATS;
-        let is_expensive = is_elementwise(graph, id) && (is_shared || is_repeated || cost[i] > LARGEST);
+        let is_expensive = inlined && (is_shared || is_repeated || cost[i] > LARGEST);
         // A reshape is read from its materialised operand.
         if is_expensive || depth[i] > LARGEST && !matches!(node.op, Op::Reshape(_)) {
             materialised[i] = true;
@@ -155,6 +169,7 @@ fn op_cost(op: &Op) -> u32 {
         Op::Binary(op) => op.cost(),
         Op::Threefry => 70,
         Op::Compare(_) | Op::Select | Op::Convert(_) => 1,
+        Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => 4,
         _ => 0,
     }
 }

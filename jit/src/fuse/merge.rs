@@ -194,7 +194,7 @@ impl LoopGroup {
     }
 
     fn join_matching(&mut self, other: &LoopKernel, partial: &HashSet<BufferId>) -> bool {
-        if self.kernel.values.len() + other.values.len() > LARGEST {
+        if self.kernel.values.len() + other.values.len() > LARGEST || self.kernel.serial || other.serial {
             return false;
         }
         let Some((map, dims)) = match_dims(&self.kernel, other) else { return false };
@@ -207,7 +207,7 @@ impl LoopGroup {
         // A load of a value of this group must be at the index of its store.
         for (buffer, index) in other.loads() {
             if let Some((_, at)) = self.stores.get(&buffer)
-                && (partial.contains(&buffer) || index.remap(&map, dims.len()) != *at)
+                && (partial.contains(&buffer) || index.is_none_or(|index| index.remap(&map, dims.len()) != *at))
             {
                 return false;
             }
@@ -230,9 +230,8 @@ impl LoopGroup {
                 continue;
             }
             let mut value = value.clone();
-            match &mut value.op {
-                KernelOp::Load(_, index) | KernelOp::Iota(index) => *index = index.remap(&map, self.kernel.dims.len()),
-                KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => {}
+            if let Some(index) = value.op.affine_mut() {
+                *index = index.remap(&map, self.kernel.dims.len());
             }
             for x in &mut value.operands {
                 *x = slots[*x as usize];
@@ -243,7 +242,7 @@ impl LoopGroup {
             let index = store.index.remap(&map, self.kernel.dims.len());
             let value = slots[store.value as usize];
             self.stores.insert(store.buffer, (value, index.clone()));
-            self.kernel.stores.push(Store { value, buffer: store.buffer, index });
+            self.kernel.stores.push(Store { value, buffer: store.buffer, index, by: SmallVec::new() });
         }
         true
     }
@@ -305,7 +304,7 @@ fn split_dims(kernel: &LoopKernel, dims: &[Dim]) -> Option<LoopKernel> {
     let mut result = kernel.clone();
     result.dims = dims.iter().map(|d| Dim { reduced: false, ..*d }).collect();
     for value in &mut result.values {
-        if let KernelOp::Load(_, index) | KernelOp::Iota(index) = &mut value.op {
+        if let Some(index) = value.op.affine_mut() {
             split(index);
         }
     }
@@ -327,7 +326,7 @@ pub(super) fn drop_unit_dims(mut kernel: LoopKernel) -> LoopKernel {
         index.strides = strides;
     };
     for value in &mut kernel.values {
-        if let KernelOp::Load(_, index) | KernelOp::Iota(index) = &mut value.op {
+        if let Some(index) = value.op.affine_mut() {
             squeeze(index);
         }
     }
@@ -340,21 +339,21 @@ pub(super) fn drop_unit_dims(mut kernel: LoopKernel) -> LoopKernel {
 
 /// Merges adjacent dimensions that are contiguous in every index, if that does not change the order of a reduction.
 fn merge_dims(kernel: &mut LoopKernel) {
+    if kernel.serial {
+        return;
+    }
     let mut d = 0;
     while d + 1 < kernel.dims.len() {
         let inner = kernel.dims[d + 1];
         let is_contiguous = |index: &Affine| index.strides[d] == index.strides[d + 1] * inner.extent as isize;
         let same_kind = kernel.dims[d].reduced == inner.reduced
             && (!inner.reduced || Order::of(&kernel.dims).can_merge(d, inner.extent));
-        let indices = kernel.values.iter().filter_map(|v| match &v.op {
-            KernelOp::Load(_, index) | KernelOp::Iota(index) => Some(index),
-            KernelOp::Literal(_) | KernelOp::Apply(..) | KernelOp::Reduce(_) => None,
-        });
+        let indices = kernel.values.iter().filter_map(|v| v.op.affine());
         if same_kind && indices.chain(kernel.stores.iter().map(|s| &s.index)).all(is_contiguous) {
             kernel.dims[d].extent *= inner.extent;
             kernel.dims.remove(d + 1);
             for value in &mut kernel.values {
-                if let KernelOp::Load(_, index) | KernelOp::Iota(index) = &mut value.op {
+                if let Some(index) = value.op.affine_mut() {
                     index.strides.remove(d);
                 }
             }

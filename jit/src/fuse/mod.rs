@@ -11,6 +11,7 @@
 mod buffer;
 mod build;
 mod canonicalise;
+mod gather;
 mod index;
 mod kernel;
 mod materialise;
@@ -19,7 +20,7 @@ mod normalise;
 mod reductions;
 mod routine;
 
-pub use index::Affine;
+pub use index::{Affine, Index};
 pub use kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };

@@ -3,11 +3,12 @@
 
 use smallvec::SmallVec;
 
+use super::dims;
 use super::family::UnaryOp;
 use super::op::{DotAxes, Op};
 use crate::types::{DType, MAX_BYTES, Shape, TensorType, join};
 
-type Inferred = Result<TensorType, String>;
+pub(super) type Inferred = Result<TensorType, String>;
 
 /// The types of an op's results, one as a rule.
 pub type Results = SmallVec<[TensorType; 1]>;
@@ -193,10 +194,14 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
             Ok(TensorType::new(DType::I32, &shape))
         }
         Op::Dot(axes) => dot(axes, operands[0], operands[1]),
+        Op::Gather { dims, sizes } => dims.gather(operands[0], operands[1], sizes),
+        Op::Scatter { dims, combine } => dims.scatter(*combine, operands[0], operands[1], operands[2]),
+        Op::DynamicSlice { sizes } => dims::dynamic_slice(operands, sizes),
+        Op::DynamicUpdateSlice => dims::dynamic_update_slice(operands),
     }
 }
 
-fn check(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
+pub(super) fn check(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
@@ -224,7 +229,7 @@ fn check_axis(axis: usize, rank: usize, of: impl FnOnce() -> String) -> Result<(
     check(axis < rank, || format!("{} has no axis {axis}", of()))
 }
 
-fn check_axes(axes: &[usize], x: &TensorType) -> Result<(), String> {
+pub(super) fn check_axes(axes: &[usize], x: &TensorType) -> Result<(), String> {
     for (i, &axis) in axes.iter().enumerate() {
         check_axis(axis, x.rank(), || x.to_string())?;
         check(!axes[..i].contains(&axis), || format!("axis {axis} of {x} is named twice"))?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Graph;
+use super::dims::{GatherDims, ScatterOp};
 use super::family::{ArgOp, BinaryOp, CompareOp, ReduceOp, UnaryOp};
 use super::literal::{Constant, Literal};
 use super::parameter::{Parameter, Parameters};
@@ -50,6 +51,8 @@ pub enum OpClass {
     Reduction,
     /// A sum of products.
     Contraction,
+    /// Elements at places that other elements name.
+    Indexing,
     /// Computed as a whole by library code.
     Routine,
     /// One result of an op that has several.
@@ -130,6 +133,32 @@ pub enum Op {
     ArgReduce(ArgOp, usize),
     /// A contraction of two float operands.
     Dot(DotAxes),
+    /// Windows of the first operand, at the places that the second names. A window that does not fit at its place is
+    /// moved to where it fits.
+    Gather {
+        /// The axes.
+        dims: GatherDims,
+        /// The extents of the window.
+        sizes: Shape,
+    },
+    /// The first operand, with windows of it, at the places that the second names, combined with those of the third,
+    /// in row-major order of the batch axes. A window that does not fit at its place has no effect.
+    Scatter {
+        /// The axes.
+        dims: GatherDims,
+        /// How they are combined.
+        combine: ScatterOp,
+    },
+    /// The window of this shape of the first operand that begins at the other operands, a scalar for each axis. A
+    /// window
+    /// that does not fit there is moved to where it fits.
+    DynamicSlice {
+        /// The extents of the window.
+        sizes: Shape,
+    },
+    /// The first operand, with the window that begins at the operands after the second replaced by the second. A window
+    /// that does not fit there is moved to where it fits.
+    DynamicUpdateSlice,
     /// Sorts any number of operands of one shape together along an axis, in ascending order of the first `keys` of them
     /// (of equal ones in the first, by the next). Stable. Zeros of either sign are equal; NaN is equal to NaN and comes
     /// last.
@@ -239,6 +268,42 @@ headers! {
         "concatenate" Concat(axis): _ Assembly [axis];
         "rev" Rev(axes): 1 Movement [axes];
         "dot_general" Dot(DotAxes { batch, contract }): 2 Contraction [batch, contract];
+        "gather" Gather {
+            dims: GatherDims {
+                offset_dims,
+                collapsed_slice_dims,
+                start_index_map,
+                operand_batching_dims,
+                start_indices_batching_dims
+            },
+            sizes
+        }: 2 Indexing [
+            offset_dims,
+            collapsed_slice_dims,
+            start_index_map,
+            operand_batching_dims,
+            start_indices_batching_dims,
+            sizes
+        ];
+        "scatter" Scatter {
+            dims: GatherDims {
+                offset_dims,
+                collapsed_slice_dims,
+                start_index_map,
+                operand_batching_dims,
+                start_indices_batching_dims
+            },
+            combine
+        }: 3 Indexing [
+            combine,
+            offset_dims,
+            collapsed_slice_dims,
+            start_index_map,
+            operand_batching_dims,
+            start_indices_batching_dims
+        ];
+        "dynamic_slice" DynamicSlice { sizes }: _ Indexing [sizes];
+        "dynamic_update_slice" DynamicUpdateSlice {}: _ Indexing [];
         "sort" Sort { axis, keys }: _ Routine [axis, keys];
         "result" Result(index): 1 Projection [index];
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use smallvec::{Array, SmallVec};
 
 use super::Graph;
+use super::dims::ScatterOp;
 use crate::error::{Error, Result};
 use crate::types::DType;
 
@@ -98,6 +99,7 @@ single! {
     usize: "such number", |x, _| x.to_string(), |text, _| bounded(text);
     u32: "such number", |x, _| x.to_string(), |text, _| bounded(text);
     bool: "truth value", |x, _| x.to_string(), |text, _| text.parse().ok();
+    ScatterOp: "way to combine", |x, _| x.name().into(), |text, _| ScatterOp::parse(text);
     DType: "element type", |x, _| x.to_string(), |text, _| DType::parse(text);
     Arc<Graph>: "function", |x, functions| functions.name(x), |text, functions| functions.find(text);
 }

@@ -3,6 +3,7 @@
 
 use smallvec::smallvec;
 
+use super::dims::{GatherDims, ScatterOp};
 use super::family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
 use super::literal::{Constant, Literal};
 use super::op::{DotAxes, Op, Sample};
@@ -32,7 +33,11 @@ fn kinds() -> Vec<Op> {
         Op::Concat(0),
         Op::Rev(smallvec![0]),
         Op::Dot(DotAxes::default()),
+        Op::Gather { dims: GatherDims::default(), sizes: smallvec![] },
+        Op::DynamicSlice { sizes: smallvec![] },
+        Op::DynamicUpdateSlice,
     ];
+    ops.extend(ScatterOp::ALL.map(|combine| Op::Scatter { dims: GatherDims::default(), combine }));
     ops.extend(UnaryOp::ALL.iter().map(|&op| Op::Unary(op)));
     ops.extend(BinaryOp::ALL.iter().map(|&op| Op::Binary(op)));
     ops.extend(CompareOp::ALL.iter().map(|&op| Op::Compare(op)));
@@ -64,6 +69,27 @@ pub fn samples() -> Vec<Sample> {
 /// The element types of a class that samples use.
 fn dtypes(class: Class) -> Vec<DType> {
     DType::ALL.into_iter().filter(|&d| class.contains(d)).collect()
+}
+
+/// Single elements of a vector.
+fn elements() -> GatherDims {
+    GatherDims { collapsed_slice_dims: smallvec![0], start_index_map: smallvec![0], ..GatherDims::default() }
+}
+
+/// Rows of a matrix, at a vector of indices.
+fn rows() -> GatherDims {
+    GatherDims { offset_dims: smallvec![1], ..elements() }
+}
+
+/// For each row of a matrix elements of it.
+fn along_axis() -> GatherDims {
+    GatherDims {
+        collapsed_slice_dims: smallvec![1],
+        start_index_map: smallvec![1],
+        operand_batching_dims: smallvec![0],
+        start_indices_batching_dims: smallvec![0],
+        ..GatherDims::default()
+    }
 }
 
 /// Samples of one op; the parameters of `op` itself are ignored.
@@ -188,6 +214,103 @@ fn of(op: &Op) -> Vec<Sample> {
                 dot(&[], &[(0, 0)], t(F32, &[6]), t(F32, &[6])),
                 dot(&[], &[], t(F32, &[4]), t(F32, &[5])),
                 dot(&[], &[(0, 1), (2, 0)], t(F32, &[2, 3, 4]), t(F32, &[4, 2, 5])),
+            ]
+        }
+        Op::Gather { .. } => {
+            let gather = |dims: GatherDims, sizes: &[usize], x: TensorType, indices: &[usize]| Sample {
+                op: Op::Gather { dims, sizes: sizes.into() },
+                operands: vec![x, t(I32, indices)],
+                range: (-3.0, 9.0),
+            };
+            let mut all = vec![
+                // Windows along both axes, at pairs of indices.
+                gather(
+                    GatherDims {
+                        offset_dims: smallvec![0, 2],
+                        start_index_map: smallvec![1, 0],
+                        ..GatherDims::default()
+                    },
+                    &[2, 3],
+                    t(F32, &[5, 7]),
+                    &[4, 2],
+                ),
+                gather(along_axis(), &[1, 1], t(F32, &[3, 20]), &[3, 2, 1]),
+            ];
+            all.extend([F32, F64, I32, U32, Bool].map(|d| gather(rows(), &[1, 19], t(d, &[6, 19]), &[4, 1])));
+            all.extend([F32, F64, Bool].map(|d| gather(elements(), &[1], t(d, &[6]), &[3, 21, 1])));
+            all
+        }
+        Op::Scatter { combine, .. } => {
+            let scatter = |dims: GatherDims, x: TensorType, indices: &[usize], updates: &[usize]| Sample {
+                operands: vec![x.clone(), t(I32, indices), t(x.dtype, updates)],
+                op: Op::Scatter { dims, combine: *combine },
+                range: (-3.0, 9.0),
+            };
+            let mut all = vec![
+                scatter(
+                    GatherDims {
+                        offset_dims: smallvec![0, 2],
+                        start_index_map: smallvec![1, 0],
+                        ..GatherDims::default()
+                    },
+                    t(F32, &[5, 7]),
+                    &[4, 2],
+                    &[2, 4, 3],
+                ),
+                scatter(along_axis(), t(F32, &[3, 20]), &[3, 2, 1], &[3, 2]),
+                // One update for each row.
+                scatter(along_axis(), t(F32, &[3, 20]), &[3, 1, 1], &[3, 1]),
+            ];
+            all.extend([F32, F64, I32].map(|d| scatter(rows(), t(d, &[6, 19]), &[4, 1], &[4, 19])));
+            all.extend([F32, F64, U32].map(|d| scatter(elements(), t(d, &[6]), &[21, 1], &[21])));
+            all.extend([
+                // One window of each.
+                scatter(
+                    GatherDims {
+                        offset_dims: smallvec![0, 2],
+                        start_index_map: smallvec![1, 0],
+                        ..GatherDims::default()
+                    },
+                    t(F32, &[5, 7]),
+                    &[1, 2],
+                    &[2, 1, 3],
+                ),
+                scatter(along_axis(), t(F32, &[3, 20]), &[3, 1, 1], &[3, 1]),
+            ]);
+            all.extend([F32, F64, I32].map(|d| scatter(rows(), t(d, &[6, 19]), &[1, 1], &[1, 19])));
+            all.extend([F32, F64, U32].map(|d| scatter(elements(), t(d, &[6]), &[1, 1], &[1])));
+            all
+        }
+        Op::DynamicSlice { .. } => {
+            let slice = |sizes: &[usize], x: TensorType| Sample {
+                operands: std::iter::once(x.clone()).chain(x.shape.iter().map(|_| t(I32, &[]))).collect(),
+                op: Op::DynamicSlice { sizes: sizes.into() },
+                range: (-3.0, 9.0),
+            };
+            vec![
+                slice(&[2, 5], t(F32, &[6, 7])),
+                slice(&[6, 1], t(F64, &[6, 7])),
+                slice(&[19], t(I32, &[40])),
+                slice(&[3], t(Bool, &[5])),
+                slice(&[], t(F32, &[])),
+            ]
+        }
+        Op::DynamicUpdateSlice => {
+            let update = |x: TensorType, sizes: &[usize]| {
+                let starts = x.shape.iter().map(|_| t(I32, &[]));
+                Sample {
+                    operands: [x.clone(), t(x.dtype, sizes)].into_iter().chain(starts).collect(),
+                    op: Op::DynamicUpdateSlice,
+                    range: (-3.0, 9.0),
+                }
+            };
+            vec![
+                update(t(F32, &[6, 7]), &[2, 5]),
+                update(t(F64, &[6, 7]), &[1, 7]),
+                update(t(I32, &[40]), &[19]),
+                update(t(F32, &[4]), &[4]),
+                update(t(F32, &[4, 3]), &[0, 2]),
+                update(t(F32, &[]), &[]),
             ]
         }
     }

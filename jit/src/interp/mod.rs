@@ -6,6 +6,7 @@
 //! accumulate in f64. For integers, bools, data movement and random bits the results are bit-identical to those of
 //! compiled code. For floats they are *not*: compiled code accumulates in f32, in another order.
 
+mod index;
 mod scalar;
 pub(crate) mod sort;
 
@@ -141,6 +142,10 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::Reduce(op, axes) => reduce(ty, &x[0], from(0), *op, axes),
         Op::ArgReduce(op, axis) => arg_reduce(ty, &x[0], from(0), *op, *axis),
         Op::Dot(axes) => dot(ty, &x, [from(0), from(1)], axes),
+        Op::Gather { dims, sizes } => index::gather(ty, &x[0], operands, dims, sizes),
+        Op::Scatter { dims, combine } => index::scatter(ty, &x, operands, dims, *combine),
+        Op::DynamicSlice { .. } => index::dynamic_slice(ty, &x[0], operands),
+        Op::DynamicUpdateSlice => index::dynamic_update_slice(ty, &x, operands),
     };
     Array::from_bits(ty, &bits)
 }

@@ -74,6 +74,8 @@ fn is_foldable(op: &Op, operands: usize, dtype: DType) -> bool {
         // In which order floats add, the program knows.
         OpClass::Reduction => !(matches!(op, Op::Reduce(ReduceOp::Sum | ReduceOp::Prod, _)) && dtype.is_float()),
         OpClass::Contraction => !dtype.is_float(),
+        // Sums at the same place may be of several floats.
+        OpClass::Indexing => !(matches!(op, Op::Scatter { .. }) && dtype.is_float()),
         OpClass::Elementwise | OpClass::Assembly | OpClass::Routine => op.results(operands) == 1,
         OpClass::Projection => true,
     }

@@ -12,14 +12,18 @@ use crate::lower::lane::{
     LaneBinary, LaneCompare, LaneConvert, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary, Rare,
 };
 
+/// Supplies the value of an input, by number; for a gather, given its offset.
+type InputFn<'f, E> = dyn FnMut(&mut E, u32, Option<(LaneId, Value)>) -> Value + 'f;
+
 impl ClifEmitter<'_, '_> {
-    /// Emits the instructions of a program that are live for `roots`. `input` supplies the values of its inputs.
+    /// Emits the instructions of a program that are live for `roots`. `input` supplies the values of its inputs, and of
+    /// gathers, for an offset.
     pub(super) fn program(
         &mut self,
         program: &LaneProgram,
         roots: &[LaneId],
         width: usize,
-        input: &mut dyn FnMut(&mut Self, u32) -> Value,
+        input: &mut InputFn<'_, Self>,
     ) -> Vec<Value> {
         let live = program.live(roots);
         let mut values: Vec<Option<Value>> = vec![None; program.insts.len()];
@@ -30,7 +34,8 @@ impl ClifEmitter<'_, '_> {
             let get = |x: LaneId| values[x.index()].expect("operands come earlier and are live");
             let value = match inst.op {
                 LaneOp::Const(bits) => self.constant(inst.ty, bits, width),
-                LaneOp::Input(n) => input(self, n),
+                LaneOp::Input(n) => input(self, n, None),
+                LaneOp::Gather(n, x) => input(self, n, Some((x, get(x)))),
                 LaneOp::Unary(op, x) => self.unary(op, inst.ty, get(x), width),
                 LaneOp::Binary(op, x, y) => self.binary(op, inst.ty, get(x), get(y), program.constant(y), width),
                 LaneOp::Fma(x, y, z) => self.builder.ins().fma(get(x), get(y), get(z)),

@@ -2,10 +2,9 @@
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Block as ClifBlock, BlockArg, InstBuilder, Value, types};
-use smallvec::SmallVec;
 
 use super::{AccumulatorStorage, ClifEmitter, LANES, lane_type, memory, scalar_type};
-use crate::lower::lane::{LaneId, LaneProgram, from_op};
+use crate::lower::lane::{LaneOp, LaneProgram, from_op};
 use crate::lower::loops::{Accumulator, Block, Effect, Input, PARTIALS, RowId, Stmt};
 
 /// A loop, without its bounds.
@@ -125,18 +124,29 @@ impl ClifEmitter<'_, '_> {
 
     /// Emits a block and its effects.
     fn block(&mut self, block: &Block, width: usize, vector: Option<usize>) {
-        let roots: SmallVec<[LaneId; 8]> = block.effects.iter().map(Effect::value).collect();
+        let roots = block.roots();
         let inputs = block.inputs.clone();
-        let values = self.program(&block.program, &roots, width, &mut |e, n| match &inputs[n as usize] {
+        let uniform = self.uniform(block, width, vector);
+        let values = self.program(&block.program, &roots, width, &mut |e, n, offset| match &inputs[n as usize] {
             Input::Load { arg, index, dtype } => e.load(*arg, index, *dtype, width, vector),
+            table @ Input::Table { .. } => {
+                let (id, offset) = offset.expect("a gather reads a table");
+                e.gather(table, offset, uniform[id.index()], width, vector)
+            }
             Input::Iota(index) => e.iota(index, width, vector),
             Input::Row(row, ty) => {
                 let (x, lanes) = e.rows[row];
                 if lanes == width { x } else { e.splat(x, *ty, width) }
             }
         });
-        for (effect, x) in block.effects.iter().zip(values) {
+        let (values, offsets) = values.split_at(block.effects.len());
+        let mut offsets = offsets.iter();
+        for (effect, &x) in block.effects.iter().zip(values) {
             match effect {
+                Effect::Store { arg, index, dtype, offset: Some(id), .. } => {
+                    let offset = *offsets.next().expect("an offset for each such store");
+                    self.scatter(x, (offset, uniform[id.index()]), (*arg, index, *dtype), width, vector);
+                }
                 Effect::Store { arg, index, dtype, .. } => self.store(x, (*arg, index, *dtype), width, vector),
                 Effect::Accumulate { accumulator, .. } => self.accumulate(*accumulator, x, width),
                 Effect::Row { row, .. } => {
@@ -144,6 +154,20 @@ impl ClifEmitter<'_, '_> {
                 }
             }
         }
+    }
+
+    /// For each value of a block with gathers or scatters whether it is equal in all lanes.
+    fn uniform(&self, block: &Block, width: usize, vector: Option<usize>) -> Vec<bool> {
+        let gathers = block.program.insts.iter().any(|inst| matches!(inst.op, LaneOp::Gather(..)));
+        if !gathers && block.effects.iter().all(|effect| effect.offset().is_none()) {
+            return vec![];
+        }
+        block.program.uniform(|n| match &block.inputs[n as usize] {
+            Input::Load { index, .. } | Input::Table { index, .. } | Input::Iota(index) => {
+                vector.is_none_or(|dim| index.strides[dim] == 0)
+            }
+            Input::Row(row, _) => width == 1 || self.rows.get(row).is_some_and(|(_, lanes)| *lanes == 1),
+        })
     }
 
     /// Sets the accumulators to the identity of the reduction.
@@ -197,7 +221,7 @@ impl ClifEmitter<'_, '_> {
         let mut program = LaneProgram::new();
         let args = [program.input(0, a.lane_type()), program.input(1, a.lane_type())];
         let root = from_op::accumulate(&mut program, a.op, a.dtype, args[0], args[1]);
-        self.program(&program, &[root], width, &mut |_, n| [old, x][n as usize])[0]
+        self.program(&program, &[root], width, &mut |_, n, _| [old, x][n as usize])[0]
     }
 
     /// Reduces the accumulators to one value by halving: `i` with `i + n/2`.

@@ -25,7 +25,7 @@ use smallvec::SmallVec;
 use crate::fuse::Affine;
 use crate::lower::lane::LaneType;
 use crate::lower::lane::storage::Storage;
-use crate::lower::loops::{Accumulator, Loops, PARTIALS, RowId};
+use crate::lower::loops::{Accumulator, Input, Loops, PARTIALS, RowId};
 use crate::types::DType;
 
 /// 32-bit lanes of a Cranelift vector.
@@ -128,9 +128,14 @@ impl ClifEmitter<'_, '_> {
         width: usize,
         vector: Option<usize>,
     ) -> Value {
-        let size = dtype.size();
-        let (address, offset) = self.address(arg, index, size);
+        let (address, offset) = self.address(arg, index, dtype.size());
         let stride = vector.map_or(0, |dim| index.strides[dim]);
+        self.load_at((address, offset), stride, dtype, width)
+    }
+
+    /// Loads elements with a stride, from an address on.
+    fn load_at(&mut self, (address, offset): (Value, i32), stride: isize, dtype: DType, width: usize) -> Value {
+        let size = dtype.size();
         let flags = memory();
         if width == 1 || stride == 0 {
             let x = self.load_scalar(address, offset, dtype);
@@ -165,6 +170,79 @@ impl ClifEmitter<'_, '_> {
             })
             .collect();
         self.build_vector(&lanes, ty)
+    }
+
+    /// Loads the elements at `offset` (i32, per lane) from an element of a table. `uniform`: it is equal in all lanes.
+    pub(super) fn gather(
+        &mut self,
+        table: &Input,
+        offset: Value,
+        uniform: bool,
+        width: usize,
+        vector: Option<usize>,
+    ) -> Value {
+        let Input::Table { arg, index, dtype } = table else { unreachable!("a gather reads a table") };
+        let size = dtype.size();
+        let (base, constant) = self.address(*arg, index, size);
+        let stride = vector.map_or(0, |dim| index.strides[dim]);
+        if width == 1 || uniform {
+            let offset = if width == 1 { offset } else { self.builder.ins().extractlane(offset, 0) };
+            let address = self.offset_by(base, offset, size);
+            return self.load_at((address, constant), stride, *dtype, width);
+        }
+        let lanes: SmallVec<[Value; LANES]> = (0..width)
+            .map(|lane| {
+                let offset = self.builder.ins().extractlane(offset, lane as u8);
+                let address = self.offset_by(base, offset, size);
+                let step = (lane as isize * stride * size as isize) as i64;
+                let address = if step == 0 { address } else { self.builder.ins().iadd_imm_s(address, step) };
+                self.load_scalar(address, constant, *dtype)
+            })
+            .collect();
+        self.build_vector(&lanes, LaneType::of(*dtype))
+    }
+
+    /// Stores each lane at its `offset` (i32) from an element, one after the other. `uniform`: it is equal in all
+    /// lanes.
+    pub(super) fn scatter(
+        &mut self,
+        x: Value,
+        (offset, uniform): (Value, bool),
+        (arg, index, dtype): (usize, &Affine, DType),
+        width: usize,
+        vector: Option<usize>,
+    ) {
+        let size = dtype.size();
+        let (base, constant) = self.address(arg, index, size);
+        let stride = vector.map_or(0, |dim| index.strides[dim]);
+        if width > 1 && uniform && stride == 1 && dtype != DType::Bool {
+            let elements = self.builder.ins().extractlane(offset, 0);
+            let address = self.offset_by(base, elements, size);
+            self.builder.ins().store(memory(), x, address, constant);
+            return;
+        }
+        for lane in 0..width {
+            let (mut scalar, mut elements) = (x, offset);
+            if width > 1 {
+                scalar = self.builder.ins().extractlane(x, lane as u8);
+                elements = self.builder.ins().extractlane(offset, lane as u8);
+                if dtype == DType::Bool {
+                    let bit = self.builder.ins().band_imm_u(scalar, 1);
+                    scalar = self.builder.ins().ireduce(types::I8, bit);
+                }
+            }
+            let address = self.offset_by(base, elements, size);
+            let step = (lane as isize * stride * size as isize) as i64;
+            let address = if step == 0 { address } else { self.builder.ins().iadd_imm_s(address, step) };
+            self.builder.ins().store(memory(), scalar, address, constant);
+        }
+    }
+
+    /// An address and so many elements, an i32.
+    fn offset_by(&mut self, address: Value, elements: Value, size: usize) -> Value {
+        let elements = self.builder.ins().sextend(types::I64, elements);
+        let bytes = self.builder.ins().imul_imm_s(elements, size as i64);
+        self.builder.ins().iadd(address, bytes)
     }
 
     fn load_scalar(&mut self, address: Value, offset: i32, dtype: DType) -> Value {

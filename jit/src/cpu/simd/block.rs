@@ -59,9 +59,17 @@ impl SimdEmitter<'_> {
     /// Emits the straight-line code of a block.
     fn vectors_of(&mut self, block: &Block, straight_line: &StraightLine) -> EmitResult {
         let mut r = self.registers_for(straight_line);
+        let uniform = straight_line.uniform(block, self.vector, self.uniform_rows);
         for i in r.live_positions() {
             let id = LaneId(i as u32);
             match straight_line.program.insts[i].op {
+                LaneOp::Gather(n, offset) => {
+                    let InputSource::Input(n, unroll_index) = straight_line.inputs[n as usize] else {
+                        unreachable!("a gather reads a table")
+                    };
+                    let offset = (offset, uniform[offset.index()]);
+                    self.gather(&mut r, id, i, (&block.inputs[n], unroll_index), offset)?;
+                }
                 LaneOp::Const(bits) if r.bank(id) == 0 => r.location[i] = self.constant_location(&r, id, bits),
                 LaneOp::Input(n) => match straight_line.inputs[n as usize] {
                     InputSource::Accumulator(index) => r.location[i] = ValueLocation::Accumulator(index),
@@ -237,8 +245,33 @@ impl SimdEmitter<'_> {
                     Storage::Lane => self.load(register, &access, stride, unroll_index)?,
                 }
             }
+            Input::Table { .. } => unreachable!("a table is read by gathers"),
         }
         r.assign(id, register);
+        Ok(())
+    }
+
+    /// Loads the elements at `offset` from an element of a table.
+    fn gather(
+        &mut self,
+        r: &mut Registers,
+        id: LaneId,
+        at: usize,
+        (table, unroll_index): (&Input, usize),
+        (offset, uniform): (LaneId, bool),
+    ) -> EmitResult {
+        let access = Access::of_input(table).expect("a table has a pointer");
+        let stride = self.vector.map_or(0, |dim| access.index.strides[dim]);
+        let offsets = self.register(r, offset, &[offset])?;
+        // The instruction requires different registers for offsets and elements.
+        let out = self.new_register(r, 0, &[offset])?;
+        if uniform && matches!(stride, 0 | 1) {
+            self.load_at_uniform_offset(out, offsets, &access, stride, unroll_index)?;
+        } else {
+            self.load_at_offsets(out, offsets, &access, stride, unroll_index)?;
+        }
+        r.release(&[offset], at);
+        r.assign(id, out);
         Ok(())
     }
 
@@ -320,7 +353,7 @@ impl SimdEmitter<'_> {
                 let k = MASK[self.result(r, id, at, &[])?];
                 if bits != 0 { self.assembler.kxnorw(k, k, k) } else { self.assembler.kxorw(k, k, k) }
             }
-            LaneOp::Input(_) => unreachable!("inputs are handled where they are known"),
+            LaneOp::Input(_) | LaneOp::Gather(..) => unreachable!("inputs are handled where they are known"),
             LaneOp::Unary(op, x) => self.unary(r, id, at, op, x),
             LaneOp::Binary(op, x, y) if r.bank(id) == 1 => self.logic(r, id, at, op, x, y),
             LaneOp::Binary(op, x, y) => self.binary(r, id, at, op, x, y),

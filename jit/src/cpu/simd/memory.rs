@@ -9,60 +9,123 @@ use super::{Access, EmitResult, SimdEmitter};
 impl SimdEmitter<'_> {
     /// Loads elements of 32 or 64 bits with a stride.
     pub(super) fn load(&mut self, out: usize, access: &Access, stride: isize, unroll_index: usize) -> EmitResult {
-        let active = self.active_lanes(unroll_index);
-        let is_64bit = access.size == 8;
         match stride {
             0 => {
                 let base = self.pointer(access)?;
-                match self.width {
-                    Width::Zmm if is_64bit => self.assembler.vbroadcastsd(ZMM[out], qword_ptr(base)),
-                    Width::Zmm => self.assembler.vbroadcastss(ZMM[out], dword_ptr(base)),
-                    Width::Ymm if is_64bit => self.assembler.vbroadcastsd(YMM[out], qword_ptr(base)),
-                    Width::Ymm => self.assembler.vbroadcastss(YMM[out], dword_ptr(base)),
-                }
+                self.load_broadcast(out, base, access.size)
             }
             1 => {
-                let at = self.contiguous_address(access, unroll_index)?;
-                if active == self.lanes {
-                    return match self.lanes * access.size {
-                        64 => self.assembler.vmovups(ZMM[out], zmmword_ptr(at)),
-                        32 => self.assembler.vmovups(YMM[out], ymmword_ptr(at)),
-                        _ => self.assembler.vmovups(XMM[out], xmmword_ptr(at)),
-                    };
-                }
-                match self.width {
-                    Width::Zmm if is_64bit => self.assembler.vmovupd(ZMM[out].k1().z(), zmmword_ptr(at)),
-                    Width::Zmm => self.assembler.vmovups(ZMM[out].k1().z(), zmmword_ptr(at)),
-                    Width::Ymm => {
-                        let mask = self.tail_mask_in_scratch(active, access.size)?;
-                        self.assembler.vmaskmovps(YMM[out], mask, ymmword_ptr(at))
-                    }
-                }
+                let base = self.pointer(access)?;
+                self.load_contiguous(out, base, access, unroll_index)
             }
             _ => {
                 let offsets = self.strided_offsets(access, stride, unroll_index)?;
-                // Inactive lanes are zero.
-                simd!(self, vxorps, out, out, out);
-                match self.width {
-                    Width::Zmm => {
-                        self.tail_mask_in_k7(active)?;
-                        if is_64bit {
-                            self.assembler.vgatherdpd(ZMM[out].k7(), zmmword_ptr(rdx + YMM[offsets]))
-                        } else {
-                            self.assembler.vgatherdps(ZMM[out].k7(), zmmword_ptr(rdx + ZMM[offsets]))
-                        }
-                    }
-                    Width::Ymm => {
-                        let mask = self.tail_mask_in_scratch(active, access.size)?;
-                        if is_64bit {
-                            self.assembler.vgatherdpd_3(YMM[out], ptr(rdx + XMM[offsets]), mask)
-                        } else {
-                            self.assembler.vgatherdps_3(YMM[out], ptr(rdx + YMM[offsets]), mask)
-                        }
-                    }
+                self.load_from_rdx(out, offsets, 1, access.size, unroll_index)
+            }
+        }
+    }
+
+    /// Loads one element into all lanes.
+    fn load_broadcast(&mut self, out: usize, base: AsmRegister64, size: usize) -> EmitResult {
+        let is_64bit = size == 8;
+        match self.width {
+            Width::Zmm if is_64bit => self.assembler.vbroadcastsd(ZMM[out], qword_ptr(base)),
+            Width::Zmm => self.assembler.vbroadcastss(ZMM[out], dword_ptr(base)),
+            Width::Ymm if is_64bit => self.assembler.vbroadcastsd(YMM[out], qword_ptr(base)),
+            Width::Ymm => self.assembler.vbroadcastss(YMM[out], dword_ptr(base)),
+        }
+    }
+
+    /// Loads contiguous elements. `base` is the pointer of their access.
+    fn load_contiguous(&mut self, out: usize, base: AsmRegister64, access: &Access, unroll_index: usize) -> EmitResult {
+        let active = self.active_lanes(unroll_index);
+        let at = base + r15 * access.size as i32 + self.unroll_offset(access, 1, unroll_index);
+        if active == self.lanes {
+            return match self.lanes * access.size {
+                64 => self.assembler.vmovups(ZMM[out], zmmword_ptr(at)),
+                32 => self.assembler.vmovups(YMM[out], ymmword_ptr(at)),
+                _ => self.assembler.vmovups(XMM[out], xmmword_ptr(at)),
+            };
+        }
+        match self.width {
+            Width::Zmm if access.size == 8 => self.assembler.vmovupd(ZMM[out].k1().z(), zmmword_ptr(at)),
+            Width::Zmm => self.assembler.vmovups(ZMM[out].k1().z(), zmmword_ptr(at)),
+            Width::Ymm => {
+                let mask = self.tail_mask_in_scratch(active, access.size)?;
+                self.assembler.vmaskmovps(YMM[out], mask, ymmword_ptr(at))
+            }
+        }
+    }
+
+    /// Loads the elements at the offsets in register `offsets`, in units of `scale` bytes, from `rdx`.
+    fn load_from_rdx(
+        &mut self,
+        out: usize,
+        offsets: usize,
+        scale: i32,
+        size: usize,
+        unroll_index: usize,
+    ) -> EmitResult {
+        let active = self.active_lanes(unroll_index);
+        let is_64bit = size == 8;
+        // Inactive lanes are zero.
+        simd!(self, vxorps, out, out, out);
+        match self.width {
+            Width::Zmm => {
+                self.tail_mask_in_k7(active)?;
+                if is_64bit {
+                    self.assembler.vgatherdpd(ZMM[out].k7(), zmmword_ptr(rdx + YMM[offsets] * scale))
+                } else {
+                    self.assembler.vgatherdps(ZMM[out].k7(), zmmword_ptr(rdx + ZMM[offsets] * scale))
+                }
+            }
+            Width::Ymm => {
+                let mask = self.tail_mask_in_scratch(active, size)?;
+                if is_64bit {
+                    self.assembler.vgatherdpd_3(YMM[out], ptr(rdx + XMM[offsets] * scale), mask)
+                } else {
+                    self.assembler.vgatherdps_3(YMM[out], ptr(rdx + YMM[offsets] * scale), mask)
                 }
             }
         }
+    }
+
+    /// Loads elements with stride 0 or 1, at an offset in elements that is equal in all lanes of `offsets`.
+    pub(super) fn load_at_uniform_offset(
+        &mut self,
+        out: usize,
+        offsets: usize,
+        access: &Access,
+        stride: isize,
+        unroll_index: usize,
+    ) -> EmitResult {
+        let base = self.pointer(access)?;
+        self.assembler.vmovd(edx, XMM[offsets])?;
+        self.assembler.movsxd(rdx, edx)?;
+        self.assembler.lea(rdx, ptr(base + rdx * access.size as i32))?;
+        match stride {
+            0 => self.load_broadcast(out, rdx, access.size),
+            _ => self.load_contiguous(out, rdx, access, unroll_index),
+        }
+    }
+
+    /// Loads elements with a stride, each at its offset in elements.
+    pub(super) fn load_at_offsets(
+        &mut self,
+        out: usize,
+        offsets: usize,
+        access: &Access,
+        stride: isize,
+        unroll_index: usize,
+    ) -> EmitResult {
+        self.strided_address(access, stride, unroll_index)?;
+        let mut all = offsets;
+        if stride != 0 {
+            let lanes = self.lane_offsets(stride as i32);
+            all = self.scratch_register(1);
+            with!(self, vpaddd, all, offsets; lanes);
+        }
+        self.load_from_rdx(out, all, access.size as i32, access.size, unroll_index)
     }
 
     /// Stores elements of 32 or 64 bits with a stride.

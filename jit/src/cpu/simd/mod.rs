@@ -5,8 +5,10 @@
 //! `clif` emits, and its results are equal to the bit. Not done here: integer division. [`emit`] returns `None` for
 //! such kernels, and Cranelift compiles them.
 //!
-//! Loops have constant strides, so each access has a pointer that the loops increment by constants, and no index is
-//! computed (`nest`). `r15` is the induction variable of the vectorised loop and indexes all accesses along it.
+//! Loops have constant strides, so each access has a pointer that the loops increment by constants, and no affine index
+//! is computed (`nest`). The offset of a gather is a lane value; if it is equal in all lanes, it is added to the
+//! pointer.
+//! `r15` is the induction variable of the vectorised loop and indexes all accesses along it.
 //! Loop-invariant values lie in the frame, as whole vectors. The number of lanes of a vector follows from the widest
 //! lane type of the kernel; narrower lanes use the low part of a register. If the accumulators of a reduction take
 //! several registers, the loop is unrolled by that number, and each unrolled vector has its own accumulator.
@@ -120,7 +122,11 @@ fn supported(body: &[Stmt], vector: Option<usize>) -> bool {
             outer.1.saturating_mul(inner.1) <= MOST_ITERATIONS && supported(body, vector)
         }
         Stmt::Block(block) => {
-            block.program.insts.iter().all(|inst| is_supported(&block.program, inst)) && offsets_fit(block, vector)
+            block.program.insts.iter().all(|inst| is_supported(&block.program, inst))
+                && offsets_fit(block, vector)
+                && !gathers_bytes(block)
+                // Stores at computed places are left to Cranelift.
+                && block.effects.iter().all(|effect| effect.offset().is_none())
         }
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => true,
     })
@@ -135,6 +141,11 @@ fn offsets_fit(block: &Block, vector: Option<usize>) -> bool {
         let stride = vector.map_or(0, |dim| access.index.strides[dim]).saturating_mul(access.size as isize);
         i32::try_from(stride.saturating_mul(LANES)).is_ok()
     })
+}
+
+/// Whether the block gathers elements of one byte, for which there is no instruction.
+fn gathers_bytes(block: &Block) -> bool {
+    block.inputs.iter().any(|input| matches!(input, Input::Table { dtype, .. } if dtype.size() == 1))
 }
 
 /// Whether an instruction is supported. 64-bit integers have only the operations that f64 functions need.
@@ -197,6 +208,8 @@ struct SimdEmitter<'a> {
     vector: Option<usize>,
     unroll: usize,
     tail_lanes: usize,
+    /// Whether loop-invariant values are equal in all lanes. Otherwise each lane is a row.
+    uniform_rows: bool,
     /// The spill slots of the frame, and the maximum number used so far.
     spill_slots: usize,
     used_spill_slots: usize,
@@ -286,6 +299,7 @@ impl<'a> SimdEmitter<'a> {
             vector: None,
             unroll: 1,
             tail_lanes: lanes,
+            uniform_rows: !has_vector_rows(&loops.body, false),
             spill_slots,
             used_spill_slots: 0,
             rare_calls: vec![],
@@ -634,7 +648,7 @@ fn collect_accesses(stmts: &[Stmt], accesses: &mut Vec<Access>) {
 impl Access {
     fn of_input(input: &Input) -> Option<Access> {
         match input {
-            Input::Load { arg, index, dtype } => {
+            Input::Load { arg, index, dtype } | Input::Table { arg, index, dtype } => {
                 Some(Access { arg: Some(*arg), index: index.clone(), size: dtype.size() })
             }
             Input::Iota(index) => Some(Access { arg: None, index: index.clone(), size: 1 }),
@@ -650,6 +664,17 @@ impl Access {
             Effect::Accumulate { .. } | Effect::Row { .. } => None,
         }
     }
+}
+
+/// Whether loop-invariant values are computed inside of a vectorised loop.
+fn has_vector_rows(stmts: &[Stmt], vectorised: bool) -> bool {
+    stmts.iter().any(|stmt| match stmt {
+        Stmt::For { vector, body, .. } => has_vector_rows(body, vectorised || *vector),
+        Stmt::Collapsed { body, .. } => has_vector_rows(body, vectorised),
+        Stmt::Block(block) => vectorised && rows_of(block) > 0,
+        Stmt::Combine { .. } => vectorised,
+        Stmt::Init(_) | Stmt::Transpose(_) => false,
+    })
 }
 
 /// The number of arguments of the function: pointers, scratch memory, the work range.

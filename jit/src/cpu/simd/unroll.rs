@@ -61,15 +61,17 @@ impl StraightLine {
         let mut values: Vec<SmallVec<[LaneId; 2]>> = vec![SmallVec::new(); live.len()];
         for (i, inst) in block.program.insts.iter().enumerate().filter(|(i, _)| live[*i]) {
             for (k, unroll_index) in unroll_indices.clone().enumerate() {
+                let mut number = |n: u32| {
+                    let n = n as usize;
+                    let unroll_index = if varies(&block.inputs[n], vector) { unroll_index } else { 0 };
+                    *known.entry((n, unroll_index)).or_insert_with(|| {
+                        inputs.push(InputSource::Input(n, unroll_index));
+                        inputs.len() as u32 - 1
+                    })
+                };
                 let op = match inst.op {
-                    LaneOp::Input(n) => {
-                        let n = n as usize;
-                        let unroll_index = if varies(&block.inputs[n], vector) { unroll_index } else { 0 };
-                        LaneOp::Input(*known.entry((n, unroll_index)).or_insert_with(|| {
-                            inputs.push(InputSource::Input(n, unroll_index));
-                            inputs.len() as u32 - 1
-                        }))
-                    }
+                    LaneOp::Input(n) => LaneOp::Input(number(n)),
+                    LaneOp::Gather(n, x) => LaneOp::Gather(number(n), values[x.index()][k]),
                     op => op.map(|x| values[x.index()][k]),
                 };
                 values[i].push(program.push(op, inst.ty));
@@ -105,12 +107,28 @@ impl StraightLine {
         }
         StraightLine { program, inputs, sinks }
     }
+
+    /// For each value of code with gathers whether it is equal in all lanes. `rows`: loop-invariant values are.
+    pub(super) fn uniform(&self, block: &Block, vector: Option<usize>, rows: bool) -> Vec<bool> {
+        if !self.program.insts.iter().any(|inst| matches!(inst.op, LaneOp::Gather(..))) {
+            return vec![];
+        }
+        self.program.uniform(|n| match self.inputs[n as usize] {
+            InputSource::Accumulator(_) => false,
+            InputSource::Input(n, _) => match &block.inputs[n] {
+                Input::Row(..) => rows,
+                input => !varies(input, vector),
+            },
+        })
+    }
 }
 
 /// Whether an input varies between unrolled vectors.
 fn varies(input: &Input, vector: Option<usize>) -> bool {
     match input {
-        Input::Load { index, .. } | Input::Iota(index) => vector.is_some_and(|dim| index.strides[dim] != 0),
+        Input::Load { index, .. } | Input::Table { index, .. } | Input::Iota(index) => {
+            vector.is_some_and(|dim| index.strides[dim] != 0)
+        }
         Input::Row(..) => false,
     }
 }

@@ -11,11 +11,12 @@ use super::{LaneBinary, LaneCompare, LaneConvert, LaneId, LaneInst, LaneOp, Lane
 /// The result of `inst` on operands with these bits. `operand_ty` is the type of the first operand.
 ///
 /// # Panics
-/// If the instruction is not defined on that type, and on [`LaneOp::Input`], which has no value here.
+/// If the instruction is not defined on that type, and on [`LaneOp::Input`] and [`LaneOp::Gather`], which have no value
+/// here.
 pub fn eval(inst: &LaneInst, operand_ty: LaneType, bits: &[u64]) -> u64 {
     match inst.op {
         LaneOp::Const(value) => value,
-        LaneOp::Input(n) => panic!("input {n} has no value of its own"),
+        LaneOp::Input(n) | LaneOp::Gather(n, _) => panic!("input {n} has no value of its own"),
         LaneOp::Unary(op, _) => unary(op, operand_ty, bits[0]),
         LaneOp::Binary(op, _, _) => binary(op, operand_ty, bits[0], bits[1]),
         LaneOp::Fma(..) => match operand_ty {

@@ -213,6 +213,9 @@ pub enum LaneOp {
     /// `c ? function(x, y) : z`, of `c, x, y, z`, where `c` is rarely true: the code branches around the function
     /// unless a lane needs it. A function of one operand takes it twice.
     Rare(Rare, [LaneId; 4]),
+    /// An element of a table, which is an input by number, that lies so many elements (an i32) behind the place that
+    /// the block defines. The offset is such that it is an element of the table.
+    Gather(u32, LaneId),
 }
 
 impl LaneOp {
@@ -220,7 +223,7 @@ impl LaneOp {
     pub fn operands(&self) -> smallvec::SmallVec<[LaneId; 4]> {
         match *self {
             LaneOp::Const(_) | LaneOp::Input(_) => smallvec::smallvec![],
-            LaneOp::Unary(_, x) | LaneOp::Convert(_, x) => smallvec::smallvec![x],
+            LaneOp::Unary(_, x) | LaneOp::Convert(_, x) | LaneOp::Gather(_, x) => smallvec::smallvec![x],
             LaneOp::Binary(_, x, y) | LaneOp::Compare(_, x, y) => smallvec::smallvec![x, y],
             LaneOp::Fma(x, y, z) | LaneOp::Select(x, y, z) => smallvec::smallvec![x, y, z],
             LaneOp::Rare(_, operands) => operands.into(),
@@ -238,6 +241,7 @@ impl LaneOp {
             LaneOp::Fma(x, y, z) => LaneOp::Fma(of(x), of(y), of(z)),
             LaneOp::Select(x, y, z) => LaneOp::Select(of(x), of(y), of(z)),
             LaneOp::Rare(function, operands) => LaneOp::Rare(function, operands.map(of)),
+            LaneOp::Gather(n, x) => LaneOp::Gather(n, of(x)),
         }
     }
 }
@@ -300,7 +304,7 @@ impl LaneProgram {
                 None => return op,
             }
         }
-        if operands.is_empty() {
+        if operands.is_empty() || matches!(op, LaneOp::Gather(..)) {
             return op;
         }
         LaneOp::Const(eval(&LaneInst { op, ty }, self.ty(operands[0]), &bits))
@@ -415,6 +419,19 @@ impl LaneProgram {
     /// `x / y` of floats.
     pub fn div(&mut self, x: LaneId, y: LaneId) -> LaneId {
         self.binary(LaneBinary::Div, x, y)
+    }
+
+    /// For each instruction whether all lanes have one value, given the inputs that have.
+    pub fn uniform(&self, input: impl Fn(u32) -> bool) -> Vec<bool> {
+        let mut uniform: Vec<bool> = Vec::with_capacity(self.insts.len());
+        for inst in &self.insts {
+            let own = match inst.op {
+                LaneOp::Input(n) | LaneOp::Gather(n, _) => input(n),
+                _ => true,
+            };
+            uniform.push(own && inst.op.operands().iter().all(|x| uniform[x.index()]));
+        }
+        uniform
     }
 
     /// The instructions that `roots` depend on, as a mask over [`Self::insts`].

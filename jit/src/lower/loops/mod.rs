@@ -24,7 +24,7 @@ use std::fmt;
 use crate::fuse::{Affine, BufferId};
 use crate::graph::ReduceOp;
 use crate::lower::lane::storage;
-use crate::lower::lane::{LaneId, LaneOp, LaneProgram, LaneType};
+use crate::lower::lane::{LaneId, LaneInst, LaneOp, LaneProgram, LaneType};
 use crate::types::DType;
 
 pub use crate::fuse::PARTIALS;
@@ -170,6 +170,15 @@ pub enum Input {
         /// Its type.
         dtype: DType,
     },
+    /// The place in an argument that a [`LaneOp::Gather`] counts from.
+    Table {
+        /// The argument.
+        arg: usize,
+        /// The element.
+        index: Affine,
+        /// Its type.
+        dtype: DType,
+    },
     /// An index as an i32.
     Iota(Affine),
     /// A loop-invariant value.
@@ -189,6 +198,8 @@ pub enum Effect {
         dtype: DType,
         /// The value.
         value: LaneId,
+        /// So many elements (an i32) after `index`.
+        offset: Option<LaneId>,
     },
     /// A step of a reduction.
     Accumulate {
@@ -237,10 +248,12 @@ impl Loops {
                         outer.1.saturating_mul(1 + inside)
                     }
                     Stmt::Block(block) => {
-                        let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
+                        let roots = block.roots();
                         let live = block.program.live(&roots).iter().filter(|live| **live).count();
                         let strided = block.inputs.iter().filter(|input| input.is_strided(vector)).count();
-                        live + block.effects.len() + PARTIALS * strided
+                        let is_gather = |inst: &LaneInst| matches!(inst.op, LaneOp::Gather(..));
+                        let gathers = block.program.insts.iter().filter(|inst| is_gather(inst)).count();
+                        live + block.effects.len() + PARTIALS * (strided + gathers)
                     }
                     Stmt::Init(_) => 1,
                     Stmt::Combine { .. } => 10,
@@ -260,6 +273,21 @@ impl Effect {
             Effect::Store { value, .. } | Effect::Accumulate { value, .. } | Effect::Row { value, .. } => *value,
         }
     }
+
+    /// The offset of a store.
+    pub fn offset(&self) -> Option<LaneId> {
+        match self {
+            Effect::Store { offset, .. } => *offset,
+            Effect::Accumulate { .. } | Effect::Row { .. } => None,
+        }
+    }
+}
+
+impl Block {
+    /// The values that are used: those of the effects in order, then the offsets of stores.
+    pub fn roots(&self) -> Vec<LaneId> {
+        self.effects.iter().map(Effect::value).chain(self.effects.iter().filter_map(Effect::offset)).collect()
+    }
 }
 
 impl Input {
@@ -267,7 +295,7 @@ impl Input {
     fn is_strided(&self, vector: Option<usize>) -> bool {
         match self {
             Input::Load { index, .. } => vector.is_some_and(|dim| !matches!(index.strides[dim], 0 | 1)),
-            Input::Iota(_) | Input::Row(..) => false,
+            Input::Table { .. } | Input::Iota(_) | Input::Row(..) => false,
         }
     }
 }
@@ -309,7 +337,7 @@ impl fmt::Display for Loops {
 }
 
 fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
+    let roots = block.roots();
     let live = block.program.live(&roots);
     for (i, inst) in block.program.insts.iter().enumerate().filter(|(i, _)| live[*i]) {
         let what = match inst.op {
@@ -320,6 +348,7 @@ fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Resu
             },
             LaneOp::Input(n) => match &block.inputs[n as usize] {
                 Input::Load { arg, index, dtype } => format!("load {dtype} arg{arg}[{index}]"),
+                Input::Table { arg, .. } => format!("table arg{arg}"),
                 Input::Iota(index) => format!("iota {index}"),
                 Input::Row(row, _) => format!("r{row}"),
             },
@@ -329,6 +358,12 @@ fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Resu
             LaneOp::Compare(op, x, y) => format!("{op:?} v{} v{}", x.0, y.0),
             LaneOp::Select(c, x, y) => format!("Select v{} v{} v{}", c.0, x.0, y.0),
             LaneOp::Convert(op, x) => format!("{op:?} v{}", x.0),
+            LaneOp::Gather(n, x) => match &block.inputs[n as usize] {
+                Input::Load { arg, index, dtype } | Input::Table { arg, index, dtype } => {
+                    format!("load {dtype} arg{arg}[{index} + v{}]", x.0)
+                }
+                Input::Iota(_) | Input::Row(..) => unreachable!("a gather reads a table"),
+            },
             LaneOp::Rare(function, [c, x, y, z]) => {
                 format!("{function:?} v{} v{} where v{} else v{}", x.0, y.0, c.0, z.0)
             }
@@ -337,7 +372,10 @@ fn show_block(block: &Block, pad: &str, f: &mut fmt::Formatter<'_>) -> fmt::Resu
     }
     for effect in &block.effects {
         match effect {
-            Effect::Store { arg, index, value, .. } => writeln!(f, "{pad}store v{} -> arg{arg}[{index}]", value.0)?,
+            Effect::Store { arg, index, value, offset, .. } => {
+                let offset = offset.map_or(String::new(), |offset| format!(" + v{}", offset.0));
+                writeln!(f, "{pad}store v{} -> arg{arg}[{index}{offset}]", value.0)?;
+            }
             Effect::Accumulate { accumulator, value } => writeln!(f, "{pad}a{accumulator} <- v{}", value.0)?,
             Effect::Row { row, value } => writeln!(f, "{pad}r{row} = v{}", value.0)?,
         }

@@ -139,7 +139,7 @@ impl Transpose {
         to.strides[lanes.0] = 1;
         let mut program = LaneProgram::new();
         let value = program.input(0, LaneType::of(*dtype));
-        let store = Effect::Store { arg: loops.args.len(), index: to, dtype: *dtype, value };
+        let store = Effect::Store { arg: loops.args.len(), index: to, dtype: *dtype, value, offset: None };
         Transpose { rows, lanes, block: Block { program, inputs: vec![from.clone()], effects: vec![store] } }
     }
 

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use super::pack::pack;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, RowId, Stmt};
-use crate::fuse::{Affine, BufferId, KernelOp, LoopKernel, Order, Slot};
+use crate::fuse::{Affine, BufferId, Index, KernelOp, LoopKernel, Order, Slot};
 use crate::lower::lane::{LaneId, LaneOp, LaneProgram, LaneType, from_op, storage};
 use crate::lower::machine::Machine;
 use crate::types::{DType, product};
@@ -49,7 +49,9 @@ impl LoopNest {
         if !kernel.reduces() {
             let mut outer: Vec<usize> = dims.collect();
             let inner: Vec<usize> = outer.pop().into_iter().collect();
-            return LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0 };
+            // Of iterations in order, those of one window may run side by side: they store different elements.
+            let apart = |&d: &usize| !kernel.serial || kernel.stores.iter().all(|s| s.index.strides[d] != 0);
+            return LoopNest { vector: inner.last().copied().filter(apart), outer, inner, interchanged: 0 };
         }
         let (inner, outer): (Vec<usize>, Vec<usize>) = dims.partition(|&d| kernel.dims[d].reduced);
         // The order of the reduction decides whether the lanes of a vector are its accumulators or adjacent results.
@@ -78,11 +80,14 @@ impl LoopNest {
     /// Whether a load is contiguous along `rows` and strided along vectors.
     fn has_strided_loads(&self, kernel: &LoopKernel, rows: usize) -> bool {
         let is_strided = |index: &Affine| self.vector.is_some_and(|vector| index.strides[vector] > 1);
-        kernel.loads().any(|(_, index)| index.strides[rows] == 1 && is_strided(index))
+        kernel.loads().filter_map(|(_, index)| index).any(|index| index.strides[rows] == 1 && is_strided(index))
     }
 
     /// The parallel loop: the first outer loop that is long, or else the loop with the most chunks.
     fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
+        if kernel.serial {
+            return None;
+        }
         // Two short outer loops are collapsed into one, for instance the rows of a batch of products; the first alone
         // if loads that are strided along the second can then be packed.
         if let [first, second, ..] = self.outer[..self.outer.len() - self.interchanged]
@@ -140,7 +145,12 @@ impl<'a> Scheduler<'a> {
         for value in &kernel.values {
             let last = value.operands.iter().map(|&x| ready[x as usize]).max().unwrap_or(0);
             let (is_varying, at) = match &value.op {
-                KernelOp::Load(_, index) | KernelOp::Iota(index) => (changes(index), 0),
+                KernelOp::Load(_, Index { base: index, .. }) | KernelOp::Iota(index) => {
+                    // An element that an earlier iteration may have stored is loaded in each.
+                    let stored = |b: BufferId| kernel.serial && kernel.stores.iter().any(|s| s.buffer == b);
+                    let again = matches!(value.op, KernelOp::Load(buffer, _) if stored(buffer));
+                    (again || changes(index) || value.operands.iter().any(|&x| varying[x as usize]), last)
+                }
                 KernelOp::Literal(_) => (false, 0),
                 KernelOp::Apply(..) => (value.operands.iter().any(|&x| varying[x as usize]), last),
                 KernelOp::Reduce(_) => (false, last + 1),
@@ -162,7 +172,11 @@ impl<'a> Scheduler<'a> {
             .kernel
             .stores
             .iter()
-            .map(|s| (changes(&s.index) || self.varying[s.value as usize], self.ready[s.value as usize]))
+            .map(|s| {
+                let varies = |x: Slot| self.varying[x as usize];
+                let in_sweep = changes(&s.index) || varies(s.value) || s.by.iter().any(|&(x, _)| varies(x));
+                (in_sweep, self.ready[s.value as usize])
+            })
             .collect();
         let reduces: Vec<Slot> = (0..self.kernel.values.len() as Slot)
             .filter(|&v| matches!(self.kernel.values[v as usize].op, KernelOp::Reduce(_)))
@@ -323,8 +337,10 @@ impl<'a> Scheduler<'a> {
             }
         }
         for (store, &(in_sweep, _)) in kernel.stores.iter().zip(stores) {
-            if in_sweep && !self.varying[store.value as usize] {
-                needed[store.value as usize] = true;
+            for x in std::iter::once(store.value).chain(store.by.iter().map(|(x, _)| *x)) {
+                if in_sweep && !self.varying[x as usize] {
+                    needed[x as usize] = true;
+                }
             }
         }
         for (v, value) in kernel.values.iter().enumerate() {
@@ -338,7 +354,8 @@ impl<'a> Scheduler<'a> {
             if self.nest.interchanged > 0 {
                 let dtype = kernel.values[v as usize].dtype;
                 let index = self.reserve_rows(dtype);
-                block.effects.push(Effect::Store { arg: self.loops.args.len(), index: index.clone(), dtype, value });
+                let (arg, index_of_row) = (self.loops.args.len(), index.clone());
+                block.effects.push(Effect::Store { arg, index: index_of_row, dtype, value, offset: None });
                 self.per_row.insert(v, index);
             } else {
                 let row = self.new_row(v);
@@ -358,7 +375,9 @@ impl<'a> Scheduler<'a> {
             let value = self.lane(block, store.value);
             let arg = self.arg(store.buffer);
             let dtype = kernel.values[store.value as usize].dtype;
-            block.effects.push(Effect::Store { arg, index: store.index.clone(), dtype, value });
+            let by = store.by.iter().copied();
+            let offset = (!store.by.is_empty()).then(|| self.offset(block, by));
+            block.effects.push(Effect::Store { arg, index: store.index.clone(), dtype, value, offset });
         }
     }
 
@@ -382,7 +401,7 @@ impl<'a> Scheduler<'a> {
                 let (arg, acc_dtype) = (self.loops.args.len(), storage::accumulator(dtype));
                 let index = self.reserve_rows(acc_dtype);
                 let identity = begin.program.bits(LaneType::of(acc_dtype), from_op::identity(op, dtype));
-                let store = |value| Effect::Store { arg, index: index.clone(), dtype: acc_dtype, value };
+                let store = |value| Effect::Store { arg, index: index.clone(), dtype: acc_dtype, value, offset: None };
                 begin.effects.push(store(identity));
                 let old = Input::Load { arg, index: index.clone(), dtype: acc_dtype };
                 let old = block.input(old, LaneType::of(acc_dtype));
@@ -408,7 +427,8 @@ impl<'a> Scheduler<'a> {
         for (v, index) in spilled {
             let value = self.lane(&mut block, v);
             let dtype = kernel.values[v as usize].dtype;
-            block.effects.push(Effect::Store { arg: self.loops.args.len(), index, dtype, value });
+            let arg = self.loops.args.len();
+            block.effects.push(Effect::Store { arg, index, dtype, value, offset: None });
         }
         // All loads of a block precede its stores, so in-place updates are safe.
         if !begin.effects.is_empty() {
@@ -435,11 +455,14 @@ impl<'a> Scheduler<'a> {
             fixed.push(match inst.op {
                 LaneOp::Const(_) => true,
                 LaneOp::Input(n) => matches!(block.inputs[n as usize], Input::Row(..)),
+                // The place that it counts from may vary.
+                LaneOp::Gather(..) => false,
                 _ => inst.op.operands().iter().all(|x| fixed[x.index()]),
             });
         }
         let is_computed = |x: LaneId| !matches!(program.insts[x.index()].op, LaneOp::Const(_) | LaneOp::Input(_));
-        let roots: Vec<LaneId> = block.effects.iter().map(Effect::value).collect();
+        let values = block.effects.iter().map(Effect::value);
+        let roots: Vec<LaneId> = values.chain(block.effects.iter().filter_map(Effect::offset)).collect();
         let live = program.live(&roots);
         let mut wanted: Vec<LaneId> = roots;
         for ((inst, live), fixed) in program.insts.iter().zip(&live).zip(&fixed) {
@@ -482,6 +505,19 @@ impl<'a> Scheduler<'a> {
         self.row_count - 1
     }
 
+    /// The sum of multiples of values, in elements.
+    fn offset(&mut self, block: &mut BlockBuilder, computed: impl Iterator<Item = (Slot, isize)>) -> LaneId {
+        let mut offset = None;
+        for (x, stride) in computed {
+            let x = self.lane(block, x);
+            let p = &mut block.program;
+            let factor = p.i32(stride as i32);
+            let term = if stride == 1 { x } else { p.mul(x, factor) };
+            offset = Some(offset.map_or(term, |sum| p.add(sum, term)));
+        }
+        offset.expect("an index with computed values")
+    }
+
     /// The value `v` in a block.
     fn lane(&mut self, block: &mut BlockBuilder, v: Slot) -> LaneId {
         if let Some(&x) = block.done.get(&v) {
@@ -506,9 +542,16 @@ impl<'a> Scheduler<'a> {
             block.input(Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype: value.dtype }, ty)
         } else {
             match &value.op {
-                KernelOp::Load(buffer, index) => {
-                    let input = Input::Load { arg: self.arg(*buffer), index: index.clone(), dtype: value.dtype };
-                    block.input(input, ty)
+                KernelOp::Load(buffer, Index { base, by }) => {
+                    let (arg, index, dtype) = (self.arg(*buffer), base.clone(), value.dtype);
+                    if by.is_empty() {
+                        block.input(Input::Load { arg, index, dtype }, ty)
+                    } else {
+                        let computed = value.operands.iter().copied().zip(by.iter().copied());
+                        let offset = self.offset(block, computed);
+                        let table = block.number(Input::Table { arg, index, dtype });
+                        block.program.push(LaneOp::Gather(table, offset), ty)
+                    }
                 }
                 KernelOp::Iota(index) => block.input(Input::Iota(index.clone()), ty),
                 KernelOp::Literal(literal) => from_op::literal(&mut block.program, *literal),
@@ -541,11 +584,18 @@ impl BlockBuilder {
     }
 
     fn input(&mut self, input: Input, ty: LaneType) -> LaneId {
-        let n = self.inputs.iter().position(|i| *i == input).unwrap_or_else(|| {
+        let n = self.number(input);
+        self.program.input(n, ty)
+    }
+
+    /// The number of an input.
+    fn number(&mut self, input: Input) -> u32 {
+        let known = self.inputs.iter().position(|i| *i == input);
+        let n = known.unwrap_or_else(|| {
             self.inputs.push(input);
             self.inputs.len() - 1
         });
-        self.program.input(n as u32, ty)
+        n as u32
     }
 
     fn finish(self) -> Block {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::super::machine::{Machine, Parallelism};
 use super::{Tiles, Work};
-use crate::fuse::{BufferId, Kernel, Kernels};
+use crate::fuse::{Affine, BufferId, Kernel, Kernels};
 
 /// The most kernels in a group. The kernels that wait for its end, and the memory that it holds, grow with its length.
 const LONGEST: usize = 8;
@@ -47,10 +47,14 @@ impl Tiling {
                 let extents = kernel.extents();
                 let is_tiled =
                     |b: BufferId, offset: isize, strides: &[isize]| is_tiled(elements(b), offset, strides, &extents);
-                if !kernel.stores.iter().all(|s| is_tiled(s.buffer, s.index.offset, &s.index.strides)) {
+                if kernel.serial || !kernel.stores.iter().all(|s| is_tiled(s.buffer, s.index.offset, &s.index.strides))
+                {
                     return None;
                 }
-                broadcast.extend(kernel.loads().filter(|(b, i)| !is_tiled(*b, i.offset, &i.strides)).map(|(b, _)| b));
+                let is_broadcast = |(b, index): &(BufferId, Option<&Affine>)| {
+                    index.is_none_or(|index| !is_tiled(*b, index.offset, &index.strides))
+                };
+                broadcast.extend(kernel.loads().filter(is_broadcast).map(|(b, _)| b));
                 (extents[0].is_multiple_of(grain).then_some(extents[0] / grain)?, usize::MAX)
             }
             Kernel::Routine(_) => return None,
