@@ -23,8 +23,9 @@ use fulgurite_jit::{Error, Tensor};
 use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{Failed, FlatFn, add, live, replay, trace_flat, types};
+use crate::rules::TransposeOperand;
 use crate::rules::jvp::{Dual, jvp};
-use crate::rules::transpose::{TransposeOperand, transpose};
+use crate::rules::transpose::transpose;
 
 /// The linear map from tangents of the inputs to tangents of the results, as a function of the residuals.
 pub(crate) struct LinearMap {

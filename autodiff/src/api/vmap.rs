@@ -12,7 +12,8 @@ use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::{Error, Name, Tensor, TensorType, Tree, Visitor, leaves, named_leaves, unflatten};
 
 use crate::flat::{failed, flat, trace_flat, types};
-use crate::rules::batch::{Batched, batch};
+use crate::rules::Batched;
+use crate::rules::batch::batch;
 
 /// Vectorises `f`, written for one example, over a batch.
 ///

@@ -15,14 +15,7 @@ use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Shape, Tensor};
 use smallvec::{SmallVec, smallvec};
 
-use crate::rules::indexing;
-
-/// A tensor and its mapped axis; `None` if all examples share the tensor.
-#[derive(Clone, Debug)]
-pub(crate) struct Batched {
-    pub(crate) x: Tensor,
-    pub(crate) axis: Option<usize>,
-}
+use crate::rules::{Batched, indexing};
 
 /// Records `graph` for a batch of `extent` examples in the current trace.
 pub(crate) fn batch(graph: &Graph, inputs: &[Batched], extent: usize) -> Vec<Batched> {
@@ -39,22 +32,6 @@ pub(crate) fn batch(graph: &Graph, inputs: &[Batched], extent: usize) -> Vec<Bat
         }
     }
     graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
-}
-
-impl Batched {
-    /// The tensor with the mapped axis at `axis`; broadcast along a new one if it is not mapped.
-    pub(crate) fn at(&self, axis: usize, extent: usize) -> Tensor {
-        match self.axis {
-            Some(from) if from == axis => self.x.clone(),
-            Some(from) => self.x.move_axis(from, axis),
-            None => {
-                let mut shape = Shape::from_slice(self.x.shape());
-                shape.insert(axis, extent);
-                let dims: Axes = (0..shape.len()).filter(|&dim| dim != axis).collect();
-                self.x.broadcast_in_dim(&shape, &dims)
-            }
-        }
-    }
 }
 
 /// The results of one op.

@@ -1,8 +1,7 @@
 //! Rules of indexing ops: transposes and batches of gathers, scatters and dynamic slices.
 //!
 //! Comes in: what `transpose` and `batch` have of the op. Goes out: cotangents, or the op on a batch with its operands.
-//! A gather and a scatter that adds are transposes of each other, as are a slice and an update of zeros. A gather moves
-//! a
+//! A gather and a scatter that adds are transposes of each other, as are a slice and an update of zeros. A gather moves a
 //! window that does not fit, and a scatter drops it; the rules restore the one where they use the other.
 
 use fulgurite_jit::graph::{GatherDims, Op, ScatterOp};
@@ -10,8 +9,7 @@ use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, IndexMode, Shape, Tensor, TensorType};
 use smallvec::SmallVec;
 
-use super::batch::Batched;
-use super::transpose::{Cotangents, TransposeOperand};
+use super::{Batched, Cotangents, TransposeOperand};
 
 /// The cotangents of the first operands, and none of as many others.
 pub(super) fn cotangents<const N: usize>(first: [Option<Tensor>; N], others: usize) -> Cotangents {
@@ -141,7 +139,7 @@ pub(super) fn batched_gather(
             };
             (Op::Gather { dims, sizes: Shape::from_slice(sizes) }, [x.x.clone(), indices.at(0, extent)], 0)
         }
-        _ => {
+        (Some(_) | None, _) => {
             let op = Op::Gather { dims: with_batch_axis(dims), sizes: inserted(sizes, 0, extent.min(1)) };
             (op, [x.at(0, extent), indices.at(0, extent)], 0)
         }

@@ -17,37 +17,10 @@ use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Error, Result, Shape, Tensor, TensorType};
 use smallvec::{SmallVec, smallvec};
 
-use crate::rules::indexing;
 use crate::rules::jvp::inverse;
+use crate::rules::{Cotangents, TransposeOperand, indexing};
 
-/// An operand of a linear op.
-pub(crate) enum TransposeOperand<'a> {
-    /// Depends on a tangent: has a cotangent, but no value here.
-    Linear(&'a TensorType),
-    /// A coefficient.
-    Constant(&'a Tensor),
-}
 use TransposeOperand::{Constant, Linear};
-
-impl TransposeOperand<'_> {
-    pub(super) fn ty(&self) -> &TensorType {
-        match self {
-            Linear(ty) => ty,
-            Constant(x) => x.ty(),
-        }
-    }
-
-    /// `ct` as the cotangent of this operand; `None` for a constant.
-    pub(super) fn cotangent_if_linear(&self, ct: impl FnOnce() -> Tensor) -> Option<Tensor> {
-        match self {
-            Linear(_) => Some(ct()),
-            Constant(_) => None,
-        }
-    }
-}
-
-/// Contributions to the cotangents, one per operand; `None` for the constant ones.
-pub(crate) type Cotangents = SmallVec<[Option<Tensor>; 4]>;
 
 /// The transpose of one op, from the cotangents of its results; `None` is zero.
 ///
@@ -140,21 +113,21 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         },
         Op::Gather { dims, sizes } => match operands {
             [Linear(x), Constant(indices)] => Ok(smallvec![Some(indexing::gather(dims, sizes, x, indices, ct)), None]),
-            _ => nonlinear(node, operands),
+            [..] => nonlinear(node, operands),
         },
         Op::Scatter { dims, combine } => match operands {
             [x, Constant(indices), updates] => {
                 let [x, updates] = indexing::scatter(dims, *combine, [x, updates], indices, ct);
                 Ok(smallvec![x, None, updates])
             }
-            _ => nonlinear(node, operands),
+            [..] => nonlinear(node, operands),
         },
         Op::DynamicSlice { .. } => match (&operands[0], indexing::constants(&operands[1..])) {
             (Linear(x), Some(starts)) => {
                 let zeros = Tensor::full(&x.shape, 0.0, x.dtype);
                 Ok(indexing::cotangents([Some(indexing::updated(&zeros, ct, &starts))], starts.len()))
             }
-            _ => nonlinear(node, operands),
+            (Linear(_) | Constant(_), _) => nonlinear(node, operands),
         },
         Op::DynamicUpdateSlice => match indexing::constants(&operands[2..]) {
             Some(starts) => {

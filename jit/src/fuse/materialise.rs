@@ -4,8 +4,7 @@
 //! a non-affine reshape; and elementwise values that are expensive and used more than once or repeated by a broadcast.
 //! To materialise too many costs little: `merge` removes the stores that no other kernel reads.
 
-use super::gather::is_single;
-use crate::graph::{Graph, Op, OpClass, ValueId};
+use crate::graph::{Graph, Node, Op, OpClass, ValueId};
 
 /// An elementwise value that is used more than once is materialised from this cost on. An add costs 1.
 const EXPENSIVE: u32 = 8;
@@ -65,6 +64,15 @@ pub(super) fn element(graph: &Graph, id: ValueId) -> Element<'_> {
         }
         _ => Element { op: &node.op, index: 0, operands: &node.operands },
     }
+}
+
+/// Whether an element of the scatter depends on one update at most: there is one window, or one for each element of the
+/// axes that operand and indices share.
+pub(super) fn is_single(graph: &Graph, node: &Node) -> bool {
+    let Op::Scatter { dims, .. } = &node.op else { return true };
+    let indices = graph.ty(node.operands[1]);
+    let is_paired = |axis: &usize| dims.start_indices_batching_dims.contains(axis);
+    (0..indices.rank() - 1).all(|axis| is_paired(&axis) || indices.shape[axis] == 1)
 }
 
 /// The value that `x` is a reshape of, through any number of reshapes.

@@ -11,7 +11,6 @@
 mod buffer;
 mod build;
 mod canonicalise;
-mod gather;
 mod index;
 mod kernel;
 mod materialise;

@@ -49,7 +49,7 @@ impl LoopNest {
         if !kernel.reduces() {
             let mut outer: Vec<usize> = dims.collect();
             let inner: Vec<usize> = outer.pop().into_iter().collect();
-            // Of iterations in order, those of one window may run side by side: they store different elements.
+            // Of iterations in order, those of one window may be lanes of a vector: they store different elements.
             let apart = |&d: &usize| !kernel.serial || kernel.stores.iter().all(|s| s.index.strides[d] != 0);
             return LoopNest { vector: inner.last().copied().filter(apart), outer, inner, interchanged: 0 };
         }

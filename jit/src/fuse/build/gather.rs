@@ -8,20 +8,12 @@
 
 use smallvec::SmallVec;
 
-use super::build::{Body, KernelBuilder};
-use super::index::{Affine, Coords, flatten};
-use super::kernel::{KernelOp, Slot, Source};
-use crate::graph::{BinaryOp, CompareOp, GatherDims, Graph, Node, Op, ScatterOp, ValueId};
+use super::super::index::{Affine, Coords, flatten};
+use super::super::kernel::{KernelOp, Slot, Source};
+use super::super::materialise::is_single;
+use super::{Body, KernelBuilder};
+use crate::graph::{BinaryOp, CompareOp, GatherDims, Node, Op, ScatterOp, ValueId};
 use crate::types::{Axes, DType};
-
-/// Whether an element of the scatter depends on one update at most: there is one window, or one for each element of the
-/// axes that operand and indices share.
-pub(super) fn is_single(graph: &Graph, node: &Node) -> bool {
-    let Op::Scatter { dims, .. } = &node.op else { return true };
-    let indices = graph.ty(node.operands[1]);
-    let is_paired = |axis: &usize| dims.start_indices_batching_dims.contains(axis);
-    (0..indices.rank() - 1).all(|axis| is_paired(&axis) || indices.shape[axis] == 1)
-}
 
 impl Body {
     /// A coordinate as a value, i32.
@@ -172,7 +164,7 @@ impl KernelBuilder<'_> {
         let last = Affine { offset: component as isize, ..Affine::zero(body.extents.len()) };
         let mut coords: Coords = batch.iter().cloned().collect();
         coords.push(last);
-        // Components that were put side by side are read where they come from.
+        // Components that were concatenated are read where they come from.
         let node = self.graph.node(indices);
         if let Op::Concat(axis) = node.op
             && axis == batch.len()

@@ -2,16 +2,17 @@
 //!
 //! Comes in: a normalised graph. Goes out: kernels in program order. Kernels are not fused here (`merge` does that).
 
+mod gather;
+
 use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
 
-use super::gather::is_single;
 use super::index::{Affine, Coords, Index, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
 use super::materialise::{
-    Element, element, is_elementwise, is_indexing, is_movement, is_routine, materialised, reshape_base,
+    Element, element, is_elementwise, is_indexing, is_movement, is_routine, is_single, materialised, reshape_base,
 };
 use super::routine::{Routine, RoutineKernel};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results};

@@ -1,9 +1,10 @@
 //! The type of an op's result, from the types of its operands: one exhaustive match, and one check that memory can hold
 //! it. An error is the reason only; the caller adds the op's name and the user's line.
 
+mod indexing;
+
 use smallvec::SmallVec;
 
-use super::dims;
 use super::family::UnaryOp;
 use super::op::{DotAxes, Op};
 use crate::types::{DType, MAX_BYTES, Shape, TensorType, join};
@@ -196,8 +197,8 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
         Op::Dot(axes) => dot(axes, operands[0], operands[1]),
         Op::Gather { dims, sizes } => dims.gather(operands[0], operands[1], sizes),
         Op::Scatter { dims, combine } => dims.scatter(*combine, operands[0], operands[1], operands[2]),
-        Op::DynamicSlice { sizes } => dims::dynamic_slice(operands, sizes),
-        Op::DynamicUpdateSlice => dims::dynamic_update_slice(operands),
+        Op::DynamicSlice { sizes } => indexing::dynamic_slice(operands, sizes),
+        Op::DynamicUpdateSlice => indexing::dynamic_update_slice(operands),
     }
 }
 
