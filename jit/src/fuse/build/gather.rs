@@ -1,6 +1,6 @@
 //! Elements of gathers, scatters and dynamic slices, computed where they are used.
 //!
-//! Comes in: the place of an element of the result. Goes out: the element, as an expression over the loops of a kernel.
+//! Comes in: the index of an element of the result. Goes out: the element, as an expression over the loops of a kernel.
 //! The operand of a gather is read at a place of which some coordinates are computed values. Each of them is clamped
 //! first, in the kernel, so that no index reads beside the operand. A scatter of one window is a selection between the
 //! operand and the update at each element. A scatter of several is two kernels: a copy of the operand, and one that
