@@ -1,9 +1,8 @@
 //! What reads foreign bytes: text of graphs, checkpoints, IDX files, subscripts of einsum.
 //!
 //! The functions of `fuzz/src/lib.rs` run on the seeds in `fuzz/corpus/TARGET/` and on mutations of them. None may
-//! panic,
-//! take seconds, or allocate far more than it reads. The mutations are the same in every run. An input that fails is
-//! kept as a file, to be added to the corpus. Variables:
+//! panic, take seconds, or allocate far more than it reads. The mutations are the same in every run. An input that
+//! fails is kept as a file, to be added to the corpus. Variables:
 //! - `FULGURITE_FUZZ_SEED`: the first seed (0);
 //! - `FULGURITE_FUZZ_INPUTS`: how many mutations for each target (10,000).
 

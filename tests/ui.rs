@@ -2,8 +2,8 @@
 //!
 //! `ui/*.rs` are crates that do not compile, each with what rustc says of it in `*.stderr`: messages, labels and notes,
 //! without pictures of the source. A case without that file compiles. `UPDATE=1` rewrites the files. The messages of
-//! rustc
-//! around ours change with its version, so other versions than the one below only have to agree on which cases compile.
+//! rustc around ours change with its version, so other versions than the one below only have to agree on which cases
+//! compile.
 //!
 //! Each case is a run of rustc on the library that this test is linked with, so that nothing is built anew.
 

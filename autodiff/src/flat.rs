@@ -101,13 +101,7 @@ pub(crate) fn replay(graph: &Graph, selected: &[bool], env: &mut Env<Tensor>) {
         if env.find(id).is_some() {
             continue;
         }
-        let node = graph.node(id);
-        debug_assert!(!matches!(node.op, Op::Param(_)), "`env` holds the inputs");
-        if let Some(result) = env.projected(node) {
-            env.set(id, result.clone());
-        } else {
-            let operands: Vec<&Tensor> = node.operands.iter().map(|&x| env.get(x)).collect();
-            env.set_all(id, reapply(node, &operands));
-        }
+        debug_assert!(!matches!(graph.node(id).op, Op::Param(_)), "`env` holds the inputs");
+        env.compute(graph, id, &[], reapply);
     }
 }

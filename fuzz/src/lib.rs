@@ -1,8 +1,7 @@
 //! What reads foreign bytes, as functions of bytes.
 //!
 //! Any bytes come in. Nothing goes out: a function panics if what it calls panics, or breaks a promise. The fuzz
-//! targets
-//! (`fuzz_targets/`) and `tests/foreign.rs` call these functions; how inputs are made is theirs.
+//! targets (`fuzz_targets/`) and `tests/foreign.rs` call these functions; how inputs are made is theirs.
 
 use std::path::PathBuf;
 

@@ -9,8 +9,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use fulgurite_jit::graph::{DotAxes, Env, Graph, Node, Op, OpClass};
-use fulgurite_jit::trace::{apply, reapply};
+use fulgurite_jit::graph::{DotAxes, Env, Graph, Node, Op};
+use fulgurite_jit::trace::{apply_all, reapply};
 use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Shape, Tensor};
 use smallvec::{SmallVec, smallvec};
@@ -21,65 +21,42 @@ use crate::rules::{Batched, indexing};
 pub(crate) fn batch(graph: &Graph, inputs: &[Batched], extent: usize) -> Vec<Batched> {
     let mut env: Env<Batched> = Env::new(graph);
     for id in graph.ids() {
-        let node = graph.node(id);
-        if let Op::Param(i) = node.op {
-            env.set(id, inputs[i].clone());
-        } else if let Some(result) = env.projected(node) {
-            env.set(id, result.clone());
-        } else {
-            let operands: Vec<&Batched> = node.operands.iter().map(|&x| env.get(x)).collect();
-            env.set_all(id, batch_op(node, &operands, extent));
-        }
+        env.compute(graph, id, inputs, |node, operands| batch_op(node, operands, extent));
     }
     graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
 }
 
-/// The results of one op.
+/// The results of one op. The axes of the op are those of one example: axis `i` of an example is axis `i` of the batch
+/// if it precedes the mapped axis, and `i + 1` otherwise.
 fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batched; 1]> {
-    let axis = operands.iter().find_map(|operand| operand.axis);
-    let all = |xs: SmallVec<[Tensor; 1]>| xs.into_iter().map(|x| Batched { x, axis }).collect();
-    match axis {
-        None => all(reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>())),
-        Some(axis) if node.op.class() == OpClass::Elementwise => {
-            all(reapply(node, &refs(&aligned(operands, axis, extent))))
-        }
-        Some(axis) => {
-            let Op::Sort { axis: along, keys } = &node.op else {
-                return smallvec![structural(node, operands, extent)];
-            };
-            let along = if *along < axis { *along } else { along + 1 };
-            let sort = Node { op: Op::Sort { axis: along, keys: *keys }, ..node.clone() };
-            all(reapply(&sort, &refs(&aligned(operands, axis, extent))))
-        }
-    }
-}
-
-/// An op of one result, which is not elementwise, with at least one mapped operand. The axes of the op are those of one
-/// example: axis `i` of an example is axis `i` of the batch if it precedes the mapped axis, and `i + 1` otherwise.
-fn structural(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
-    let location = node.location.unwrap_or_else(|| std::panic::Location::caller());
-    let record =
-        |op: Op, operands: &[&Tensor], axis: usize| Batched { x: apply(op, operands, location), axis: Some(axis) };
+    let location = node.location_or_caller();
+    let results =
+        |xs: SmallVec<[Tensor; 1]>, axis: Option<usize>| xs.into_iter().map(|x| Batched { x, axis }).collect();
+    let record = |op: Op, operands: &[&Tensor], axis: usize| results(apply_all(op, operands, location), Some(axis));
+    let Some(axis) = operands.iter().find_map(|operand| operand.axis) else {
+        return results(reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>()), None);
+    };
     // For ops of one operand, which is mapped.
     let x = &operands[0].x;
-    let axis = operands.iter().find_map(|operand| operand.axis).unwrap_or(0);
     let shifted = |i: usize| if i < axis { i } else { i + 1 };
 
     match &node.op {
-        Op::Param(_)
-        | Op::Literal(_)
-        | Op::Constant(_)
-        | Op::Iota { .. }
-        | Op::Unary(_)
+        Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Result(_) => {
+            unreachable!("{} has no operand that is mapped", node.op.name())
+        }
+
+        Op::Unary(_)
         | Op::Binary(_)
         | Op::Compare(_)
         | Op::Select
         | Op::Convert(_)
         | Op::Bitcast(_)
         | Op::StopGradient
-        | Op::Threefry
-        | Op::Sort { .. }
-        | Op::Result(_) => unreachable!("{} is handled before", node.op.name()),
+        | Op::Threefry => record(node.op.clone(), &refs(&aligned(operands, axis, extent)), axis),
+        Op::Sort { axis: along, keys } => {
+            let op = Op::Sort { axis: shifted(*along), keys: *keys };
+            record(op, &refs(&aligned(operands, axis, extent)), axis)
+        }
 
         Op::Reshape(shape) => {
             // The mapped axis can stay if some leading axes of the new shape have as many elements as the axes before
@@ -112,7 +89,9 @@ fn structural(node: &Node, operands: &[&Batched], extent: usize) -> Batched {
             stride.insert(axis, 1);
             record(Op::Slice { start, limit, stride }, &[x], axis)
         }
-        Op::Pad { low, high, interior } => pad(low, high, interior, operands[0], operands[1], extent),
+        Op::Pad { low, high, interior } => {
+            smallvec![pad(low, high, interior, operands[0], operands[1], extent)]
+        }
         Op::Concat(along) => record(Op::Concat(shifted(*along)), &refs(&aligned(operands, axis, extent)), axis),
         Op::Rev(axes) => record(Op::Rev(axes.iter().map(|&i| shifted(i)).collect()), &[x], axis),
         Op::Reduce(op, axes) => {

@@ -2,8 +2,7 @@
 //!
 //! Comes in: what `transpose` and `batch` have of the op. Goes out: cotangents, or the op on a batch with its operands.
 //! A gather and a scatter that adds are transposes of each other, as are a slice and an update of zeros. A gather moves
-//! a
-//! window that does not fit, and a scatter drops it; the rules restore the one where they use the other.
+//! a window that does not fit, and a scatter drops it; the rules restore the one where they use the other.
 
 use fulgurite_jit::graph::{GatherDims, Op, ScatterOp};
 use fulgurite_jit::types::Axes;

@@ -10,7 +10,6 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
-use std::panic::Location;
 
 use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, UnaryOp};
 use fulgurite_jit::trace::{apply_all, reapply};
@@ -38,28 +37,20 @@ pub(crate) fn jvp(graph: &Graph, inputs: &[Dual]) -> Vec<Dual> {
     let live = live(graph, graph.outputs.iter().copied());
     let mut env: Env<Dual> = Env::new(graph);
     for id in graph.ids().filter(|id| live[id.index()]) {
-        let node = graph.node(id);
-        if let Op::Param(i) = node.op {
-            env.set(id, inputs[i].clone());
-        } else if let Some(result) = env.projected(node) {
-            env.set(id, result.clone());
-        } else {
-            let operands: SmallVec<[Dual; 4]> = node.operands.iter().map(|&x| env.get(x).clone()).collect();
-            env.set_all(id, apply(node, &operands));
-        }
+        env.compute(graph, id, inputs, apply);
     }
     graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
 }
 
 /// The results of a node and their tangents.
-fn apply(node: &Node, operands: &[Dual]) -> SmallVec<[Dual; 1]> {
-    let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
+fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
     let has_tangent = operands.iter().any(|operand| operand.dx.is_some());
     if let Op::Sort { axis, keys } = node.op
         && has_tangent
     {
         return sort(operands, axis, keys, node);
     }
+    let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
     let dual = |x: Tensor| {
         let dx = if has_tangent { tangent(node, operands, &x) } else { None };
         Dual { x, dx }
@@ -69,8 +60,8 @@ fn apply(node: &Node, operands: &[Dual]) -> SmallVec<[Dual; 1]> {
 
 /// Sorting permutes each line, and the tangents with it. The permutation `p` is the sorted positions, result `i` being
 /// element `p[i]`; sorting by its inverse applies it, and is linear in what is not a key.
-fn sort(operands: &[Dual], axis: usize, keys: usize, node: &Node) -> SmallVec<[Dual; 1]> {
-    let apply = |op: Op, operands: &[&Tensor]| apply_all(op, operands, location(node));
+fn sort(operands: &[&Dual], axis: usize, keys: usize, node: &Node) -> SmallVec<[Dual; 1]> {
+    let apply = |op: Op, operands: &[&Tensor]| apply_all(op, operands, node.location_or_caller());
     let positions = Tensor::iota(DType::I32, operands[0].x.shape(), axis);
     let mut xs: Vec<&Tensor> = operands.iter().map(|operand| &operand.x).collect();
     xs.push(&positions);
@@ -79,12 +70,12 @@ fn sort(operands: &[Dual], axis: usize, keys: usize, node: &Node) -> SmallVec<[D
     let inverse = apply(Op::Sort { axis, keys: 1 }, &[&p, &positions]).swap_remove(1);
     let tangents: Vec<&Tensor> = operands.iter().filter_map(|operand| operand.dx.as_ref()).collect();
     let mut permuted = apply(Op::Sort { axis, keys: 1 }, &[&[&inverse], &tangents[..]].concat()).into_iter().skip(1);
-    let dual = |(x, operand): (Tensor, &Dual)| Dual { x, dx: operand.dx.as_ref().and_then(|_| permuted.next()) };
+    let dual = |(x, operand): (Tensor, &&Dual)| Dual { x, dx: operand.dx.as_ref().and_then(|_| permuted.next()) };
     sorted.into_iter().zip(operands).map(dual).collect()
 }
 
 /// The tangent of `z`, the result of a node some of whose operands have tangents.
-fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
+fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
     match &node.op {
         // No operands, or constant where differentiable, or constant by definition.
         Op::Param(_)
@@ -104,7 +95,7 @@ fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
             Some(linear(node, &[operands[0].dx.as_ref()?]))
         }
         Op::Concat(_) | Op::Pad { .. } => {
-            let tangents: Vec<Tensor> = operands.iter().map(Dual::tangent).collect();
+            let tangents: Vec<Tensor> = operands.iter().map(|operand| operand.tangent()).collect();
             Some(linear(node, &tangents.iter().collect::<Vec<_>>()))
         }
         Op::Select => {
@@ -141,10 +132,6 @@ fn tangent(node: &Node, operands: &[Dual], z: &Tensor) -> Option<Tensor> {
             add(left, right)
         }
     }
-}
-
-fn location(node: &Node) -> &'static Location<'static> {
-    node.location.unwrap_or_else(|| Location::caller())
 }
 
 /// A linear op of tangents.

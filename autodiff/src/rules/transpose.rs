@@ -9,8 +9,6 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::panic::Location;
-
 use fulgurite_jit::graph::{BinaryOp, DotAxes, Node, Op, ReduceOp, UnaryOp};
 use fulgurite_jit::trace::apply_all;
 use fulgurite_jit::types::Axes;
@@ -45,7 +43,7 @@ fn sort(
     let keys: Option<SmallVec<[&Tensor; 2]>> =
         operands[..keys].iter().map(|x| if let Constant(x) = x { Some(*x) } else { None }).collect();
     let Some(keys) = keys else { return nonlinear(node, operands) };
-    let location = node.location.unwrap_or_else(|| Location::caller());
+    let location = node.location_or_caller();
     let positions = Tensor::iota(DType::I32, keys[0].shape(), axis);
     // Result `i` is element `p[i]`: sorting by p puts it back.
     let sorted = apply_all(Op::Sort { axis, keys: keys.len() }, &[&keys[..], &[&positions]].concat(), location);

@@ -1,9 +1,8 @@
 //! Indexing by values: gathers, scatters, and slices that begin where a tensor says.
 //!
 //! `gather`, `scatter` and `scatter_add` are the general form; `take`, `take_along_axis`, `at` and the dynamic slices
-//! are
-//! functions of them, with the names and the conventions of JAX. An index that is out of range never reads or writes
-//! beside an array: [`IndexMode`] says what it does.
+//! are functions of them, with the names and the conventions of JAX. An index that is out of range never reads or
+//! writes beside an array: [`IndexMode`] says what it does.
 
 use std::panic::Location;
 
@@ -255,8 +254,7 @@ impl Tensor {
     }
 
     /// The window of these extents that begins at `starts`, an index for each axis, as `jax.lax.dynamic_slice`.
-    /// Negative
-    /// indices count from the end. A window that does not fit is moved to where it fits.
+    /// Negative indices count from the end. A window that does not fit is moved to where it fits.
     #[track_caller]
     pub fn dynamic_slice(&self, starts: &[Tensor], sizes: &[usize]) -> Self {
         let Some(starts) = self.starts(starts) else { return self.no_starts("dynamic_slice", starts) };
@@ -295,8 +293,7 @@ impl Tensor {
     }
 
     /// Element `index` of one axis, which is removed, as `jax.lax.dynamic_index_in_dim` with `keepdims=False`. A
-    /// negative
-    /// index counts from the end; one that is out of range is moved to the nearest that is not.
+    /// negative index counts from the end; one that is out of range is moved to the nearest that is not.
     #[track_caller]
     pub fn dynamic_index_in_dim(&self, index: impl Operand, axis: isize) -> Self {
         match resolve(axis, self.rank()) {

@@ -76,8 +76,7 @@ fn weak_dtype(dtype: DType, value: Scalar) -> DType {
 
 /// The promoted type of two element types, as in JAX without x64: bool < integers < floats. Two floats or two integers
 /// become the narrowest type that represents both. Where no integer type does, or only one wider than both and than
-/// i32,
-/// they become the widest signed type up to there: u32 and i32 become i32.
+/// i32, they become the widest signed type up to there: u32 and i32 become i32.
 pub(super) fn promoted_dtype(x: DType, y: DType) -> DType {
     match (x.kind(), y.kind()) {
         (Kind::Bool, _) | (Kind::Int { .. }, Kind::Float(_)) => y,

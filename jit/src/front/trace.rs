@@ -214,22 +214,14 @@ pub fn location(x: &Tensor) -> Option<&'static Location<'static>> {
 
 /// Applies a recorded op to other operands; its results.
 pub fn reapply(node: &Node, operands: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
-    apply_all(node.op.clone(), operands, node.location.unwrap_or_else(|| Location::caller()))
+    apply_all(node.op.clone(), operands, node.location_or_caller())
 }
 
 /// Inlines `graph` into the innermost trace, with `inputs` for its inputs. Returns its results.
 pub fn inline(graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
     let mut env: Env<Tensor> = Env::new(graph);
     for id in graph.ids() {
-        let node = graph.node(id);
-        if let Op::Param(i) = node.op {
-            env.set(id, inputs[i].clone());
-        } else if let Some(result) = env.projected(node) {
-            env.set(id, result.clone());
-        } else {
-            let operands: Vec<&Tensor> = node.operands.iter().map(|&x| env.get(x)).collect();
-            env.set_all(id, reapply(node, &operands));
-        }
+        env.compute(graph, id, inputs, reapply);
     }
     graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
 }

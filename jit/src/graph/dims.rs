@@ -1,6 +1,5 @@
 //! The axes of gathers and scatters, in the general form of HLO: for each axis of the operand, where its coordinate
-//! comes
-//! from. What types go together is in `infer`.
+//! comes from. What types go together is in `infer`.
 
 use smallvec::SmallVec;
 

@@ -1,6 +1,6 @@
 //! What the values of a graph are to whoever interprets it: arrays, tensors, tensors with tangents.
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{Graph, Node, Op, ValueId};
 
@@ -35,6 +35,29 @@ impl<T> Env<T> {
     /// Sets all results of `id`.
     pub fn set_all(&mut self, id: ValueId, results: impl IntoIterator<Item = T>) {
         self.0[id.index()] = results.into_iter().collect();
+    }
+
+    /// Computes the node `id`: an input is taken from `inputs`, a projection from its op, and everything else is what
+    /// `apply` makes of the operands.
+    pub fn compute(
+        &mut self,
+        graph: &Graph,
+        id: ValueId,
+        inputs: &[T],
+        apply: impl FnOnce(&Node, &[&T]) -> SmallVec<[T; 1]>,
+    ) where
+        T: Clone,
+    {
+        let node = graph.node(id);
+        let results = match (&node.op, self.projected(node)) {
+            (Op::Param(i), _) => smallvec![inputs[*i].clone()],
+            (_, Some(result)) => smallvec![result.clone()],
+            (_, None) => {
+                let operands: SmallVec<[&T; 4]> = node.operands.iter().map(|&x| self.get(x)).collect();
+                apply(node, &operands)
+            }
+        };
+        self.0[id.index()] = results;
     }
 
     /// Forgets the value of `id`, which is not asked for again.

@@ -79,6 +79,15 @@ impl Clone for Node {
 }
 
 impl Node {
+    /// The user's line, or that of the caller where it is not known.
+    #[track_caller]
+    pub fn location_or_caller(&self) -> &'static Location<'static> {
+        match self.location {
+            Some(location) => location,
+            None => Location::caller(),
+        }
+    }
+
     /// How many results it has.
     pub fn results(&self) -> usize {
         self.op.results(self.operands.len())

@@ -150,8 +150,7 @@ pub enum Op {
         combine: ScatterOp,
     },
     /// The window of this shape of the first operand that begins at the other operands, a scalar for each axis. A
-    /// window
-    /// that does not fit there is moved to where it fits.
+    /// window that does not fit there is moved to where it fits.
     DynamicSlice {
         /// The extents of the window.
         sizes: Shape,

@@ -76,6 +76,11 @@ fn elements() -> GatherDims {
     GatherDims { collapsed_slice_dims: smallvec![0], start_index_map: smallvec![0], ..GatherDims::default() }
 }
 
+/// Windows at places along both axes, whose own axes lie around those of the indices.
+fn windows() -> GatherDims {
+    GatherDims { offset_dims: smallvec![0, 2], start_index_map: smallvec![1, 0], ..GatherDims::default() }
+}
+
 /// Rows of a matrix, at a vector of indices.
 fn rows() -> GatherDims {
     GatherDims { offset_dims: smallvec![1], ..elements() }
@@ -224,16 +229,7 @@ fn of(op: &Op) -> Vec<Sample> {
             };
             let mut all = vec![
                 // Windows along both axes, at pairs of indices.
-                gather(
-                    GatherDims {
-                        offset_dims: smallvec![0, 2],
-                        start_index_map: smallvec![1, 0],
-                        ..GatherDims::default()
-                    },
-                    &[2, 3],
-                    t(F32, &[5, 7]),
-                    &[4, 2],
-                ),
+                gather(windows(), &[2, 3], t(F32, &[5, 7]), &[4, 2]),
                 gather(along_axis(), &[1, 1], t(F32, &[3, 20]), &[3, 2, 1]),
             ];
             all.extend([F32, F64, I32, U32, Bool].map(|d| gather(rows(), &[1, 19], t(d, &[6, 19]), &[4, 1])));
@@ -247,16 +243,7 @@ fn of(op: &Op) -> Vec<Sample> {
                 range: (-3.0, 9.0),
             };
             let mut all = vec![
-                scatter(
-                    GatherDims {
-                        offset_dims: smallvec![0, 2],
-                        start_index_map: smallvec![1, 0],
-                        ..GatherDims::default()
-                    },
-                    t(F32, &[5, 7]),
-                    &[4, 2],
-                    &[2, 4, 3],
-                ),
+                scatter(windows(), t(F32, &[5, 7]), &[4, 2], &[2, 4, 3]),
                 scatter(along_axis(), t(F32, &[3, 20]), &[3, 2, 1], &[3, 2]),
                 // One update for each row.
                 scatter(along_axis(), t(F32, &[3, 20]), &[3, 1, 1], &[3, 1]),
@@ -265,16 +252,7 @@ fn of(op: &Op) -> Vec<Sample> {
             all.extend([F32, F64, U32].map(|d| scatter(elements(), t(d, &[6]), &[21, 1], &[21])));
             all.extend([
                 // One window of each.
-                scatter(
-                    GatherDims {
-                        offset_dims: smallvec![0, 2],
-                        start_index_map: smallvec![1, 0],
-                        ..GatherDims::default()
-                    },
-                    t(F32, &[5, 7]),
-                    &[1, 2],
-                    &[2, 1, 3],
-                ),
+                scatter(windows(), t(F32, &[5, 7]), &[1, 2], &[2, 1, 3]),
                 scatter(along_axis(), t(F32, &[3, 20]), &[3, 1, 1], &[3, 1]),
             ]);
             all.extend([F32, F64, I32].map(|d| scatter(rows(), t(d, &[6, 19]), &[1, 1], &[1, 19])));

@@ -1,8 +1,7 @@
 //! Elementwise ops on one element, with JAX's semantics: bit-identical for integers and bools.
 //!
 //! Elements come in and go out as the low bits of a `u64`, as in [`DType::bits`]. Integers are computed as integers
-//! that
-//! are large enough for every type, and wrap at the end. Floats are computed in f64 and rounded once, with `libm`
+//! that are large enough for every type, and wrap at the end. Floats are computed in f64 and rounded once, with `libm`
 //! rather than the platform's functions, so that constants fold to the same bits on every platform. For f32 this rounds
 //! `+ - * /` and `sqrt` correctly, since f64 has at least 2p + 2 bits of precision. A NaN result is the canonical quiet
 //! NaN, since processors differ in the NaN they produce.

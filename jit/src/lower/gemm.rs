@@ -75,24 +75,6 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    /// Plans a product.  `element_size` is 4 for `f32` and 8 for `f64`.  `collapse_batch` allows the batch to be
-    /// collapsed into rows or columns. Otherwise every product of the batch has the same number of tasks, in order.
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        batch: usize,
-        m: usize,
-        n: usize,
-        k: usize,
-        a: [isize; 3],
-        b: [isize; 3],
-        c: [isize; 3],
-        element_size: usize,
-        isa: Isa,
-        collapse_batch: bool,
-    ) -> Gemm {
-        plan(batch, m, n, k, a, b, c, element_size, isa, collapse_batch)
-    }
-
     /// Bytes of scratch memory of each concurrent call.
     pub fn scratch_bytes(&self) -> usize {
         self.b_pack_bytes + self.a_pack_bytes + self.c_buffer_bytes
@@ -124,117 +106,121 @@ const PACKED_ROWS: usize = 96;
 /// The number of tasks that gives a good load balance.
 const TARGET_TASKS: usize = 16;
 
-/// See [`Gemm::new`].
-#[allow(clippy::too_many_arguments)]
-fn plan(
-    batch: usize,
-    m: usize,
-    n: usize,
-    k: usize,
-    a: [isize; 3],
-    b: [isize; 3],
-    c: [isize; 3],
-    element: usize,
-    isa: Isa,
-    collapse_batch: bool,
-) -> Gemm {
-    assert!(element == 4 || element == 8, "products are of f32 or f64, not of {element} bytes");
-    assert!(c[2] == 1 || n <= 1, "rows of C must be contiguous, not {} apart", c[2]);
-    let width = isa.vector_bytes() / element;
-    let given = Product { m, n, a, b, c: [c[0], c[1], 1] };
-    let (run_batch, product) = if collapse_batch { collapse(batch, given) } else { (batch, given) };
+impl Gemm {
+    /// Plans a product.  `element` is 4 for `f32` and 8 for `f64`.  `collapse_batch` allows the batch to be
+    /// collapsed into rows or columns. Otherwise every product of the batch has the same number of tasks, in order.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        batch: usize,
+        m: usize,
+        n: usize,
+        k: usize,
+        a: [isize; 3],
+        b: [isize; 3],
+        c: [isize; 3],
+        element: usize,
+        isa: Isa,
+        collapse_batch: bool,
+    ) -> Gemm {
+        assert!(element == 4 || element == 8, "products are of f32 or f64, not of {element} bytes");
+        assert!(c[2] == 1 || n <= 1, "rows of C must be contiguous, not {} apart", c[2]);
+        let width = isa.vector_bytes() / element;
+        let given = Product { m, n, a, b, c: [c[0], c[1], 1] };
+        let (run_batch, product) = if collapse_batch { collapse(batch, given) } else { (batch, given) };
 
-    let transposed = transpose_is_profitable(&product, k, width, element);
-    let Product { m: m1, n: n1, a: a1, b: b1, c: c1 } = product;
-    let (rows, columns, run_a, mut run_b, run_c) = if transposed {
-        (n1, m1, [b1[0], b1[2], b1[1]], [a1[0], a1[2], a1[1]], [c1[0], c1[2], c1[1]])
-    } else {
-        (m1, n1, a1, b1, c1)
-    };
-    if columns == 1 {
-        // A single column is contiguous, whatever its stride.
-        run_b[2] = 1;
-    }
-    let buffered_c = run_c[2] != 1 && columns > 1;
-    let strided = run_b[2] != 1 && run_b[1] == 1 && rows <= MAX_STRIDED_ROWS;
+        let transposed = transpose_is_profitable(&product, k, width, element);
+        let Product { m: m1, n: n1, a: a1, b: b1, c: c1 } = product;
+        let (rows, columns, run_a, mut run_b, run_c) = if transposed {
+            (n1, m1, [b1[0], b1[2], b1[1]], [a1[0], a1[2], a1[1]], [c1[0], c1[2], c1[1]])
+        } else {
+            (m1, n1, a1, b1, c1)
+        };
+        if columns == 1 {
+            // A single column is contiguous, whatever its stride.
+            run_b[2] = 1;
+        }
+        let buffered_c = run_c[2] != 1 && columns > 1;
+        let strided = run_b[2] != 1 && run_b[1] == 1 && rows <= MAX_STRIDED_ROWS;
 
-    let tile_vectors = if strided { 1 } else { choose_vectors(isa, rows, columns.div_ceil(width), k) };
-    let max_rows = if strided { MAX_STRIDED_ROWS } else { max_rows(isa)[tile_vectors - 1] };
-    let row_tiles = rows.div_ceil(max_rows);
-    let tile_rows = rows.div_ceil(row_tiles.max(1)).max(1);
-    let panel = tile_vectors * width;
+        let tile_vectors = if strided { 1 } else { choose_vectors(isa, rows, columns.div_ceil(width), k) };
+        let max_rows = if strided { MAX_STRIDED_ROWS } else { max_rows(isa)[tile_vectors - 1] };
+        let row_tiles = rows.div_ceil(max_rows);
+        let tile_rows = rows.div_ceil(row_tiles.max(1)).max(1);
+        let panel = tile_vectors * width;
 
-    // Microkernels read B by panels, along k. If that stride misses the TLB, packing is profitable if enough rows reuse
-    // the panel. If columns are strided, packing is required.
-    let misses_tlb = |stride: isize| stride.unsigned_abs() * element >= TLB_MISS_BYTES;
-    let pack_b = !strided && (run_b[2] != 1 || (misses_tlb(run_b[1]) && rows >= 32 && k >= 64));
-    // Broadcasts depend on strides less. Packing A is profitable if its stride along k misses the TLB and many panels
-    // reuse it; or if the stride conflicts in the cache and rows are contiguous, so that packing several tiles is
-    // cheap.
-    let pack_a = misses_tlb(run_a[2]) && k >= 64 && (columns >= 8 * panel || (run_a[1] == 1 && columns >= 2 * width));
-    let packed_tiles = if run_a[1] == 1 { (PACKED_ROWS / tile_rows).max(1) } else { 1 };
-    // With few rows, B has little reuse, and a large B streams from memory. Short blocks of k over long blocks of
-    // columns read one stream per step of k, each long enough for the hardware prefetchers.
-    let streams = !pack_b && !strided && rows <= 16 && k * columns * element >= rows << 20;
-    let (k_block, column_block) = if strided {
-        (k, BLOCK_BYTES / (k.max(1) * element))
-    } else if streams {
-        (if rows <= 2 { 8 } else { 16 }, MAX_COLUMNS)
-    } else {
-        (if pack_a { 128 } else { 256 }, BLOCK_BYTES / (k.clamp(1, 256) * element))
-    };
-    let k_block = k_block.min(k);
-    let max_columns = if pack_b && row_tiles < 16 {
-        // With few tiles of rows, each thread would pack all of B: divide the columns instead.
-        4 * panel
-    } else if buffered_c {
-        MAX_BUFFERED_COLUMNS
-    } else {
-        MAX_COLUMNS
-    };
-    let mut column_block = column_block.clamp(1, max_columns).min(columns).next_multiple_of(panel);
-    if !pack_b && !streams {
-        // Enough tasks for the threads. Threads that divide the columns each read a part of B only.
-        let blocks = TARGET_TASKS.div_ceil((row_tiles * run_batch).max(1)).min(columns.div_ceil(panel)).max(1);
-        column_block = column_block.min(columns.div_ceil(blocks).next_multiple_of(panel));
-    }
+        // Microkernels read B by panels, along k. If that stride misses the TLB, packing is profitable if enough rows
+        // reuse the panel. If columns are strided, packing is required.
+        let misses_tlb = |stride: isize| stride.unsigned_abs() * element >= TLB_MISS_BYTES;
+        let pack_b = !strided && (run_b[2] != 1 || (misses_tlb(run_b[1]) && rows >= 32 && k >= 64));
+        // Broadcasts depend on strides less. Packing A is profitable if its stride along k misses the TLB and many
+        // panels reuse it; or if the stride conflicts in the cache and rows are contiguous, so that packing several
+        // tiles is cheap.
+        let pack_a =
+            misses_tlb(run_a[2]) && k >= 64 && (columns >= 8 * panel || (run_a[1] == 1 && columns >= 2 * width));
+        let packed_tiles = if run_a[1] == 1 { (PACKED_ROWS / tile_rows).max(1) } else { 1 };
+        // With few rows, B has little reuse, and a large B streams from memory. Short blocks of k over long blocks of
+        // columns read one stream per step of k, each long enough for the hardware prefetchers.
+        let streams = !pack_b && !strided && rows <= 16 && k * columns * element >= rows << 20;
+        let (k_block, column_block) = if strided {
+            (k, BLOCK_BYTES / (k.max(1) * element))
+        } else if streams {
+            (if rows <= 2 { 8 } else { 16 }, MAX_COLUMNS)
+        } else {
+            (if pack_a { 128 } else { 256 }, BLOCK_BYTES / (k.clamp(1, 256) * element))
+        };
+        let k_block = k_block.min(k);
+        let max_columns = if pack_b && row_tiles < 16 {
+            // With few tiles of rows, each thread would pack all of B: divide the columns instead.
+            4 * panel
+        } else if buffered_c {
+            MAX_BUFFERED_COLUMNS
+        } else {
+            MAX_COLUMNS
+        };
+        let mut column_block = column_block.clamp(1, max_columns).min(columns).next_multiple_of(panel);
+        if !pack_b && !streams {
+            // Enough tasks for the threads. Threads that divide the columns each read a part of B only.
+            let blocks = TARGET_TASKS.div_ceil((row_tiles * run_batch).max(1)).min(columns.div_ceil(panel)).max(1);
+            column_block = column_block.min(columns.div_ceil(blocks).next_multiple_of(panel));
+        }
 
-    let bytes = |used: bool, scalars: usize| {
-        if used { (scalars * element).next_multiple_of(64) } else { 0 }
-    };
-    Gemm {
-        batch,
-        m,
-        n,
-        k,
-        a,
-        b,
-        c,
-        isa,
-        transposed,
-        element,
-        run_batch,
-        rows,
-        columns,
-        run_a,
-        run_b,
-        run_c,
-        tile_rows,
-        full_tiles: rows - row_tiles * (tile_rows - 1),
-        row_tiles,
-        tile_vectors,
-        column_block,
-        column_blocks: columns.div_ceil(column_block.max(1)),
-        k_block,
-        pack_a,
-        packed_tiles,
-        pack_b,
-        strided,
-        buffered_c,
-        non_temporal: !buffered_c && batch * m * n * element > BLOCK_BYTES,
-        b_pack_bytes: bytes(pack_b, column_block * k_block),
-        a_pack_bytes: bytes(pack_a, (packed_tiles * tile_rows).next_multiple_of(width) * k_block),
-        c_buffer_bytes: bytes(buffered_c, rows * column_block),
+        let bytes = |used: bool, scalars: usize| {
+            if used { (scalars * element).next_multiple_of(64) } else { 0 }
+        };
+        Gemm {
+            batch,
+            m,
+            n,
+            k,
+            a,
+            b,
+            c,
+            isa,
+            transposed,
+            element,
+            run_batch,
+            rows,
+            columns,
+            run_a,
+            run_b,
+            run_c,
+            tile_rows,
+            full_tiles: rows - row_tiles * (tile_rows - 1),
+            row_tiles,
+            tile_vectors,
+            column_block,
+            column_blocks: columns.div_ceil(column_block.max(1)),
+            k_block,
+            pack_a,
+            packed_tiles,
+            pack_b,
+            strided,
+            buffered_c,
+            non_temporal: !buffered_c && batch * m * n * element > BLOCK_BYTES,
+            b_pack_bytes: bytes(pack_b, column_block * k_block),
+            a_pack_bytes: bytes(pack_a, (packed_tiles * tile_rows).next_multiple_of(width) * k_block),
+            c_buffer_bytes: bytes(buffered_c, rows * column_block),
+        }
     }
 }
 

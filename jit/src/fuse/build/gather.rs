@@ -97,8 +97,7 @@ impl KernelBuilder<'_> {
     }
 
     /// The kernels of a scatter of several windows. The second runs through the batch axes in row-major order, each
-    /// with
-    /// its window; a window that does not fit stores what is there.
+    /// with its window; a window that does not fit stores what is there.
     pub(super) fn scatter(&mut self, id: ValueId, dims: &GatherDims, combine: ScatterOp) {
         let node = self.graph.node(id);
         let (x, indices, updates) = (node.operands[0], node.operands[1], node.operands[2]);

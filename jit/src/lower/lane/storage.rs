@@ -63,8 +63,7 @@ pub(super) fn rounded(_: &mut LaneProgram, dtype: DType, x: LaneId) -> LaneId {
 }
 
 /// The integer `x` of type `dtype`, extended to its lane from its own bits: by copies of the top bit if `signed`, else
-/// by
-/// zeros.
+/// by zeros.
 pub(super) fn extended(_: &mut LaneProgram, dtype: DType, x: LaneId, _signed: bool) -> LaneId {
     match Storage::of(dtype) {
         Storage::Lane | Storage::Byte => x,

@@ -57,8 +57,7 @@ fn convert_same(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
 }
 
 /// `to C (to B x) = to C x` where `B` represents every value of `x`, and the conversion to `C` does not depend on `B`:
-/// an
-/// integer through a float to another type of integer does, since conversions between integers wrap, and those from
+/// an integer through a float to another type of integer does, since conversions between integers wrap, and those from
 /// floats saturate.
 fn convert_twice(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Convert(to) = *op else { return None };
