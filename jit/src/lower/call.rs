@@ -6,7 +6,7 @@ use super::gemm::Gemm;
 use super::loops::Loops;
 use super::machine::{Cost, Isa};
 use super::parallel::{Phase, Work, partition};
-use crate::fuse::{BufferId, GemmKernel, KernelOp, LoopKernel, Routine};
+use crate::fuse::{BufferId, GemmKernel, LoopKernel, Routine};
 use crate::types::DType;
 
 /// A call of a kernel: its code and its arguments.
@@ -145,15 +145,8 @@ pub(super) fn plan_gemm(g: &GemmKernel, isa: Isa, tiles: Option<usize>) -> Gemm 
 /// The kernel with its buffers renumbered in argument order, and the buffers in that order.
 pub(super) fn canonical(kernel: &LoopKernel) -> (LoopKernel, Vec<BufferId>) {
     let args = kernel.buffers();
-    let number = |b: BufferId| BufferId(args.iter().position(|&a| a == b).expect("all are listed") as u32);
+    let number = |b: &BufferId| BufferId(args.iter().position(|a| a == b).expect("all are listed") as u32);
     let mut kernel = kernel.clone();
-    for value in &mut kernel.values {
-        if let KernelOp::Load(buffer, _) = &mut value.op {
-            *buffer = number(*buffer);
-        }
-    }
-    for store in &mut kernel.stores {
-        store.buffer = number(store.buffer);
-    }
+    kernel.map_buffers(&mut |buffer| *buffer = number(buffer));
     (kernel, args)
 }
