@@ -54,5 +54,6 @@ fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
 /// Bytes that a program keeps alive.
 fn weight(graph: &Graph) -> usize {
     let constant = |op: &Op| if let Op::Constant(constant) = op { constant.0.bytes().len() } else { 0 };
-    PROGRAM_BYTES + graph.nodes.iter().map(|node| constant(&node.op)).sum::<usize>()
+    let inner = |op: &Op| op.graphs().iter().map(|graph| weight(graph)).sum::<usize>();
+    PROGRAM_BYTES + graph.nodes.iter().map(|node| constant(&node.op) + inner(&node.op)).sum::<usize>()
 }

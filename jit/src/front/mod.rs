@@ -7,6 +7,7 @@
 //! active. `panics` tells a user's panic from an internal one. `tree`, `statics` and `output` define the types of
 //! arguments and results.
 
+mod control;
 mod creation;
 mod data;
 mod einsum;
@@ -25,6 +26,7 @@ pub mod tensor;
 pub mod trace;
 pub mod tree;
 
+pub use control::{Scan, scan};
 pub use einsum::einsum;
 pub use elementwise::{select, where_};
 pub use indexing::{At, IndexMode};

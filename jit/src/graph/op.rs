@@ -55,6 +55,8 @@ pub enum OpClass {
     Indexing,
     /// Computed as a whole by library code.
     Routine,
+    /// Runs the graphs among its parameters.
+    Control,
     /// One result of an op that has several.
     Projection,
 }
@@ -167,6 +169,22 @@ pub enum Op {
         /// How many operands are keys, at least 1.
         keys: usize,
     },
+    /// A loop of `length` trips. The operands are constants, the carry before the first trip, and arrays whose first
+    /// axis has an element per trip. A trip is `body` on the constants, the carry and an element of each array; it gives
+    /// the next carry and an element of each further result. The results are the last carry, then those elements along
+    /// a new first axis.
+    Scan {
+        /// What a trip computes.
+        body: Arc<Graph>,
+        /// How many operands are constants.
+        num_consts: usize,
+        /// How many operands are the carry.
+        num_carry: usize,
+        /// The number of trips.
+        length: usize,
+        /// Whether the trips go from the last element to the first.
+        reverse: bool,
+    },
     /// A result, by number, of the operand: an op with several results.
     Result(u32),
 }
@@ -194,7 +212,7 @@ macro_rules! headers {
                 }
             }
 
-            /// How many operands it takes; `None` for any number from one up.
+            /// How many operands it takes; `None` for any number, of which only control flow takes none.
             pub fn arity(&self) -> Option<usize> {
                 match self {
                     $(Op::$hvariant $hfields => Some(0),)*
@@ -304,6 +322,8 @@ headers! {
         "dynamic_slice" DynamicSlice { sizes }: _ Indexing [sizes];
         "dynamic_update_slice" DynamicUpdateSlice {}: _ Indexing [];
         "sort" Sort { axis, keys }: _ Routine [axis, keys];
+        "scan" Scan { body, num_consts, num_carry, length, reverse }: _ Control
+            [body, num_consts, num_carry, length, reverse];
         "result" Result(index): 1 Projection [index];
     }
     families {
@@ -322,13 +342,17 @@ impl Op {
         match self {
             Op::Threefry => 2,
             Op::Sort { .. } => operands,
+            Op::Scan { body, .. } => body.outputs.len(),
             _ => 1,
         }
     }
 
     /// The graphs among its parameters.
     pub fn graphs(&self) -> &[Arc<Graph>] {
-        &[]
+        match self {
+            Op::Scan { body, .. } => std::slice::from_ref(body),
+            _ => &[],
+        }
     }
 
     /// The operand whose element type the op works on: a selection's first operand is its condition.

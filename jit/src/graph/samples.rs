@@ -1,13 +1,15 @@
 //! Samples of every op, from which the conformance tests draw: interpreter against compiled code, tangents against
 //! finite differences, transposes against tangents, batching against a loop, text against its parse.
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use super::dims::{GatherDims, ScatterOp};
 use super::family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
 use super::literal::{Constant, Literal};
 use super::op::{DotAxes, Op, Sample};
-use super::{Graph, Node, Operands, results};
+use super::{Graph, Node, Operands, parse, results};
 use crate::array::Array;
 use crate::types::{DType, TensorType};
 
@@ -36,6 +38,7 @@ fn kinds() -> Vec<Op> {
         Op::Gather { dims: GatherDims::default(), sizes: smallvec![] },
         Op::DynamicSlice { sizes: smallvec![] },
         Op::DynamicUpdateSlice,
+        Op::Scan { body: Arc::default(), num_consts: 0, num_carry: 0, length: 0, reverse: false },
     ];
     ops.extend(ScatterOp::ALL.map(|combine| Op::Scatter { dims: GatherDims::default(), combine }));
     ops.extend(UnaryOp::ALL.iter().map(|&op| Op::Unary(op)));
@@ -95,6 +98,54 @@ fn along_axis() -> GatherDims {
         start_indices_batching_dims: smallvec![0],
         ..GatherDims::default()
     }
+}
+
+/// Loops: a recurrence, sums of both directions that are results too, a swap, a nested loop, no trip, no carry.
+fn scans() -> Vec<Sample> {
+    use DType::{F32, F64, I32};
+    let t = |dtype: DType, shape: &[usize]| TensorType::new(dtype, shape);
+    let scan = |body: &str, [num_consts, num_carry, length]: [usize; 3], reverse, operands: Vec<TensorType>| {
+        let body = Arc::new(parse(body).expect("a body"));
+        Sample { op: Op::Scan { body, num_consts, num_carry, length, reverse }, operands, range: (-1.0, 1.0) }
+    };
+    let recurrence = "fn f(%w: f32[3,3], %h: f32[3], %x: f32[3]) -> (f32[3], f32[3]) {
+        %a: f32[3] = dot_general %w, %h [batch=, contract=1:0]
+        %b: f32[3] = add %a, %x
+        %n: f32[3] = tanh %b
+        %y: f32[3] = mul %n, %x
+        return %n, %y
+    }";
+    let sum = "fn f(%s: f64[], %x: f64[]) -> (f64[], f64[]) {
+        %n: f64[] = add %s, %x
+        return %n, %n
+    }";
+    let swap = "fn f(%a: f32[5], %b: f32[5], %i: i32[]) -> (f32[5], f32[5], i32[]) {
+        return %b, %a, %i
+    }";
+    let map = "fn f(%c: f32[], %x: f32[2,3]) -> (f32[2,3]) {
+        %b: f32[2,3] = broadcast_in_dim %c [shape=2,3, dims=]
+        %y: f32[2,3] = mul %x, %b
+        return %y
+    }";
+    let nested = "fn f(%h: f32[4], %xs: f32[3,4]) -> (f32[4], f32[4]) {
+        %r: f32[4] = scan %h, %xs [body=@g, num_consts=0, num_carry=1, length=3, reverse=true]
+        %y: f32[4] = sin %r
+        return %r, %y
+    }
+    fn g(%h: f32[4], %x: f32[4]) -> (f32[4]) {
+        %a: f32[4] = mul %h, %x
+        %n: f32[4] = add %a, %x
+        return %n
+    }";
+    vec![
+        scan(recurrence, [1, 1, 4], false, vec![t(F32, &[3, 3]), t(F32, &[3]), t(F32, &[4, 3])]),
+        scan(sum, [0, 1, 5], true, vec![t(F64, &[]), t(F64, &[5])]),
+        scan(swap, [0, 2, 3], false, vec![t(F32, &[5]), t(F32, &[5]), t(I32, &[3])]),
+        scan(map, [1, 0, 2], true, vec![t(F32, &[]), t(F32, &[2, 2, 3])]),
+        scan(nested, [0, 1, 2], false, vec![t(F32, &[4]), t(F32, &[2, 3, 4])]),
+        scan(sum, [0, 1, 0], false, vec![t(F64, &[]), t(F64, &[0])]),
+        scan(sum, [0, 1, 1], false, vec![t(F64, &[]), t(F64, &[1])]),
+    ]
 }
 
 /// Samples of one op; the parameters of `op` itself are ignored.
@@ -273,6 +324,7 @@ fn of(op: &Op) -> Vec<Sample> {
                 slice(&[], t(F32, &[])),
             ]
         }
+        Op::Scan { .. } => scans(),
         Op::DynamicUpdateSlice => {
             let update = |x: TensorType, sizes: &[usize]| {
                 let starts = x.shape.iter().map(|_| t(I32, &[]));

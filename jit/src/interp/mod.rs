@@ -14,7 +14,9 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::array::{Array, check_available};
 use crate::error::{Error, Result};
-use crate::graph::{ArgOp, BinaryOp, CompareOp, DotAxes, Env, Graph, Literal, Op, ReduceOp, ValueId, results, verify};
+use crate::graph::{
+    ArgOp, BinaryOp, CompareOp, DotAxes, Env, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results, verify,
+};
 use crate::types::{DType, Shape, TensorType, row_major_strides};
 
 /// The results of `graph` for these inputs.
@@ -43,6 +45,15 @@ pub fn interpret_each(
             return Err(Error::new(format!("interpret: input {i} is {}, not {}", input.ty(), graph.ty(param))));
         }
     }
+    evaluate(graph, inputs, each)
+}
+
+/// As [`interpret_each`], of a verified graph on inputs of its types.
+fn evaluate(
+    graph: &Graph,
+    inputs: &[Array],
+    each: &mut dyn FnMut(ValueId, &Array) -> Result<()>,
+) -> Result<Vec<Array>> {
     // Values are dropped after their last use, so that training steps fit into memory.
     let mut uses = graph.uses();
     let mut env: Env<Array> = Env::new(graph);
@@ -58,7 +69,9 @@ pub fn interpret_each(
                 let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|x| x.ty()).collect();
                 match &node.op {
                     Op::Param(i) => smallvec![inputs[*i].clone()],
-                    op if node.results() == 1 => smallvec![apply(op, &node.ty, &operands)?],
+                    op if node.results() == 1 && op.class() != OpClass::Control => {
+                        smallvec![apply(op, &node.ty, &operands)?]
+                    }
                     op => several(op, &results(op, &types).map_err(Error::new)?, &operands)?,
                 }
             }
@@ -78,7 +91,7 @@ pub fn interpret_each(
     Ok(graph.outputs.iter().map(|&x| env.get(x).clone()).collect())
 }
 
-/// The results, of these types, of an op that has several.
+/// The results, of these types, of an op that may have several.
 fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVec<[Array; 1]>> {
     let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| a.to_bits()).collect();
     let results: SmallVec<[Vec<u64>; 2]> = match op {
@@ -88,9 +101,38 @@ fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVe
             [0, 1].map(|word| words.iter().map(|words| words[word]).collect()).into()
         }
         Op::Sort { axis, keys } => sort::sort(&types[0].shape, *axis, *keys, types, &x),
+        Op::Scan { .. } => scan(op, types, x)?,
         _ => unreachable!("{} has one result", op.name()),
     };
     types.iter().zip(&results).map(|(ty, bits)| Array::from_bits(ty, bits)).collect()
+}
+
+/// The results of a scan, of these types: the body for each trip.
+fn scan(op: &Op, types: &[TensorType], operands: SmallVec<[Vec<u64>; 4]>) -> Result<SmallVec<[Vec<u64>; 2]>> {
+    let Op::Scan { body, num_consts, num_carry, length, reverse } = op else { unreachable!("a scan") };
+    let params = body.param_types();
+    let mut results: SmallVec<[Vec<u64>; 2]> = types.iter().map(|ty| vec![0; ty.elements()]).collect();
+    let carry = *num_consts..num_consts + num_carry;
+    let mut inputs: Vec<Array> = (params.iter().zip(&operands).take(carry.end))
+        .map(|(ty, bits)| Array::from_bits(ty, bits))
+        .collect::<Result<_>>()?;
+    let element = |ty: &TensorType, i: usize| i * ty.elements()..(i + 1) * ty.elements();
+    for trip in 0..*length {
+        let i = if *reverse { length - 1 - trip } else { trip };
+        inputs.truncate(carry.end);
+        for (ty, bits) in params.iter().zip(&operands).skip(carry.end) {
+            inputs.push(Array::from_bits(ty, &bits[element(ty, i)])?);
+        }
+        let mut outputs = evaluate(body, &inputs, &mut |_, _| Ok(()))?;
+        for (y, result) in outputs.split_off(*num_carry).iter().zip(&mut results[*num_carry..]) {
+            result[element(y.ty(), i)].copy_from_slice(&y.to_bits());
+        }
+        inputs.splice(carry.clone(), outputs);
+    }
+    for (result, carry) in results.iter_mut().zip(&inputs[carry]) {
+        *result = carry.to_bits();
+    }
+    Ok(results)
 }
 
 /// The result, of this type, of an op that has one.
@@ -103,7 +145,7 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
             let types = [ty.clone()];
             sort::sort(&ty.shape, *axis, *keys, &types, &x).swap_remove(0)
         }
-        Op::Param(_) | Op::Result(_) | Op::Threefry => unreachable!("{} is handled before", op.name()),
+        Op::Param(_) | Op::Result(_) | Op::Threefry | Op::Scan { .. } => unreachable!("{} is handled before", op.name()),
         Op::Constant(constant) => return Ok(constant.0.clone()),
         Op::Literal(literal) => vec![literal.bits],
         Op::Iota { dtype, axis, .. } => (0..count).map(|i| dtype.bits(unflatten(i, &ty.shape)[*axis])).collect(),

@@ -30,7 +30,7 @@ pub fn fold(graph: &Graph) -> Graph {
 
 /// The result of `node` on these operands, if it is a constant.
 fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
-    if !is_foldable(&node.op, operands.len(), node.ty.dtype) || !is_small(&node.ty) || operands.is_empty() {
+    if operands.is_empty() || !is_foldable(&node.op, operands.len(), node.ty.dtype) || !is_small(&node.ty) {
         return None;
     }
     // Of an op with several results, one.
@@ -38,6 +38,9 @@ fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
         Op::Result(index) => (&graph.node(operands[0]).op, index, &graph.node(operands[0]).operands[..]),
         _ => (&node.op, 0, operands),
     };
+    if op.class() == OpClass::Control {
+        return None;
+    }
     // Broadcast literals alone do not make an array constant: `simplify` applies the op to
     // the literals.
     let has_array = operands.iter().any(|&x| matches!(graph.node(x).op, Op::Constant(_)));
@@ -68,7 +71,8 @@ fn known(graph: &Graph, x: ValueId) -> Option<Array> {
 /// Whether an op with a result of type `dtype` can be folded.
 fn is_foldable(op: &Op, operands: usize, dtype: DType) -> bool {
     match op.class() {
-        OpClass::Leaf => false,
+        // A loop may be long.
+        OpClass::Leaf | OpClass::Control => false,
         // A broadcast is cheaper computed than loaded.
         OpClass::Movement => !matches!(op, Op::Broadcast { .. }),
         // In which order floats add, the program knows.

@@ -1,12 +1,13 @@
 //! The type of an op's result, from the types of its operands: one exhaustive match, and one check that memory can hold
 //! it. An error is the reason only; the caller adds the op's name and the user's line.
 
+mod control;
 mod indexing;
 
 use smallvec::SmallVec;
 
 use super::family::UnaryOp;
-use super::op::{DotAxes, Op};
+use super::op::{DotAxes, Op, OpClass};
 use crate::types::{DType, MAX_BYTES, Shape, TensorType, join};
 
 pub(super) type Inferred = Result<TensorType, String>;
@@ -20,10 +21,11 @@ pub type Results = SmallVec<[TensorType; 1]>;
 /// Why it cannot be applied.
 pub fn results(op: &Op, operands: &[&TensorType]) -> Result<Results, String> {
     let first = infer(op, operands)?;
-    if let Op::Sort { .. } = op {
-        return Ok(operands.iter().map(|&x| x.clone()).collect());
+    match op {
+        Op::Sort { .. } => Ok(operands.iter().map(|&x| x.clone()).collect()),
+        Op::Scan { body, num_carry, length, .. } => control::scan_results(body, *num_carry, *length),
+        _ => Ok(std::iter::repeat_n(first, op.results(operands.len())).collect()),
     }
-    Ok(std::iter::repeat_n(first, op.results(operands.len())).collect())
 }
 
 /// The type of `op` (of its first result) applied to operands of these types, or why it cannot be applied: the operands
@@ -37,7 +39,7 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
 fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
     match op.arity() {
         Some(n) if n != operands.len() => return Err(format!("takes {n} operands, not {}", operands.len())),
-        None if operands.is_empty() => return Err("takes at least one operand".into()),
+        None if operands.is_empty() && op.class() != OpClass::Control => return Err("takes at least one operand".into()),
         _ => {}
     }
     match op {
@@ -91,6 +93,9 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
             }
             check_counter(x.shape[*axis], DType::U32)?;
             Ok(x.clone())
+        }
+        Op::Scan { body, num_consts, num_carry, length, .. } => {
+            control::scan(body, *num_consts, *num_carry, *length, operands)
         }
         Op::Result(_) => Err("a result of an op takes its type from the op".into()),
         Op::Threefry => {

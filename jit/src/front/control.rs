@@ -1,0 +1,161 @@
+//! Control flow: `scan`.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::tensor::Tensor;
+use super::trace::{Traced, apply_all, poison, trace};
+use super::tree::{Structure, Tree, leaves, named_leaves, unflatten};
+use crate::error::Error;
+use crate::graph::{Graph, Op};
+use crate::types::TensorType;
+
+/// A loop over the first axis of `xs`, with a carry: `jax.lax.scan`.
+///
+/// `f` takes the carry and an element of `xs`, and gives the next carry, of the same types, and a result. The loop gives
+/// the last carry, and the results along a new first axis. `f` is traced once, however many trips there are. The leaves
+/// of `xs` have one extent along their first axis; [`Scan`] has loops without `xs`, and from the last element to the
+/// first. Tensors that `f` captures are the same in each trip.
+///
+/// ```
+/// use fulgurite_jit::{Tensor, scan};
+/// # fulgurite_jit::trace::trace(&[], |_| {
+/// let xs = Tensor::from_vec(&[4], vec![1.0f32, 2.0, 3.0, 4.0]).unwrap();
+/// // 10, and the sums up to each element: [1, 3, 6, 10].
+/// let (sum, sums) = scan(|sum: Tensor, x: Tensor| (&sum + &x, &sum + &x), Tensor::scalar(0.0f32), xs);
+/// # vec![sum, sums]
+/// # }).unwrap();
+/// ```
+///
+/// # Errors
+/// The results stand for an error of `f`; if the extents differ or `xs` has no leaves; and if the carry that `f` gives
+/// is of another structure, type or shape than the one that it takes.
+#[track_caller]
+pub fn scan<C: Tree, X: Tree, Y: Tree>(f: impl FnOnce(C, X) -> (C, Y), init: C, xs: X) -> (C, Y) {
+    Scan::default().run(f, init, xs)
+}
+
+/// A [`scan`] with the options of `jax.lax.scan`.
+///
+/// ```
+/// use fulgurite_jit::{Scan, Tensor};
+/// # fulgurite_jit::trace::trace(&[], |_| {
+/// let squared = |x: Tensor, ()| (&x * &x, ());
+/// // 2 to the power of 8.
+/// let (x, ()) = Scan { length: Some(3), ..Scan::default() }.run(squared, Tensor::scalar(2.0f32), ());
+/// # vec![x]
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// The number of trips, which `xs` without leaves does not say.
+    pub length: Option<usize>,
+    /// From the last element to the first.
+    pub reverse: bool,
+}
+
+impl Scan {
+    /// Runs the loop: see [`scan`].
+    ///
+    /// # Errors
+    /// As [`scan`]; and if `length` is not the extent of `xs`.
+    #[track_caller]
+    pub fn run<C: Tree, X: Tree, Y: Tree>(self, f: impl FnOnce(C, X) -> (C, Y), init: C, xs: X) -> (C, Y) {
+        let location = Location::caller();
+        let (inits, elements) = (leaves(&init), leaves(&xs));
+        let length = self.length_of(&xs);
+        let mut types: Vec<TensorType> = inits.iter().map(|x| x.ty().clone()).collect();
+        types.extend(elements.iter().map(|x| element(x.ty())));
+        let mut after = None;
+        let traced = trace(&types, |params| {
+            let (carry, elements) = params.split_at(inits.len());
+            let (carry, y) = f(unflatten(&init, carry.iter().cloned()), unflatten(&xs, elements.iter().cloned()));
+            let (carries, ys) = (leaves(&carry), leaves(&y));
+            let error = carry_error(&init, &carry);
+            after = Some((y, error));
+            [carries, ys].concat()
+        });
+        let (y, error) = after.expect("the function has run");
+        let results = match (length, error, traced) {
+            // An error of the function comes before what it leads to.
+            (_, _, Err(error)) => Err(error),
+            (Err(why), ..) | (_, Some(why), _) => Err(Error::op("scan", why, location)),
+            (Ok(length), None, Ok(traced)) => Ok(self.record(traced, &inits, &elements, length, location)),
+        };
+        let mut results = match results {
+            Ok(results) => results,
+            Err(error) => {
+                let failed = |x: &Tensor| poison(x.ty().clone(), error.clone());
+                inits.iter().chain(&leaves(&y)).map(failed).collect()
+            }
+        };
+        let ys = results.split_off(inits.len());
+        (unflatten(&init, results), unflatten(&y, ys))
+    }
+
+    fn length_of(self, xs: &impl Tree) -> Result<usize, String> {
+        let mut length = self.length.map(|length| (length, "the length is".to_string()));
+        for (path, x) in named_leaves(xs) {
+            let name = if path.is_empty() { "xs".into() } else { format!("xs.{path}") };
+            let Some(&extent) = x.shape().first() else {
+                return Err(format!("{name} is {}, which has no axis to loop over", x.ty()));
+            };
+            match &length {
+                Some((known, what)) if *known != extent => {
+                    return Err(format!("{name} is {}, of {extent} elements, but {what} {known}", x.ty()));
+                }
+                Some(_) => {}
+                None => length = Some((extent, format!("{name} is {}, of", x.ty()))),
+            }
+        }
+        length.map(|(length, _)| length).ok_or_else(|| "xs has no tensors, and there is no length".into())
+    }
+
+    /// Records the loop of a traced body, whose inputs are the carry, an element of each array, and what is captured.
+    fn record(
+        self,
+        traced: Traced,
+        inits: &[Tensor],
+        elements: &[Tensor],
+        length: usize,
+        location: &'static Location<'static>,
+    ) -> Vec<Tensor> {
+        let Traced { graph, captures } = traced;
+        if graph.outputs.is_empty() {
+            return Vec::new();
+        }
+        let args = inits.len() + elements.len();
+        let order: Vec<usize> = (args..args + captures.len()).chain(0..args).collect();
+        let body = Arc::new(reorder_params(graph, &order));
+        let (num_consts, num_carry) = (captures.len(), inits.len());
+        let op = Op::Scan { body, num_consts, num_carry, length, reverse: self.reverse };
+        let operands: Vec<&Tensor> = captures.iter().chain(inits).chain(elements).collect();
+        apply_all(op, &operands, location).into_vec()
+    }
+}
+
+/// The graph with input `order[i]` as input `i`.
+fn reorder_params(mut graph: Graph, order: &[usize]) -> Graph {
+    graph.params = order.iter().map(|&i| graph.params[i]).collect();
+    for (i, &param) in graph.params.iter().enumerate() {
+        graph.nodes[param.index()].op = Op::Param(i);
+    }
+    graph
+}
+
+/// The type of an element along the first axis.
+fn element(ty: &TensorType) -> TensorType {
+    TensorType::new(ty.dtype, ty.shape.get(1..).unwrap_or_default())
+}
+
+/// Why the carry after a trip is not of the kind that it is before.
+fn carry_error(before: &impl Tree, after: &impl Tree) -> Option<String> {
+    if Structure::of(before) != Structure::of(after) {
+        return Some("the carry has another structure after a trip than before".into());
+    }
+    let differs = |((path, x), (_, y)): ((String, Tensor), (String, Tensor))| {
+        let name = if path.is_empty() { "the carry".into() } else { format!("{path} of the carry") };
+        (x.ty() != y.ty()).then(|| format!("{name} is {} before a trip and {} after it", x.ty(), y.ty()))
+    };
+    named_leaves(before).into_iter().zip(named_leaves(after)).find_map(differs)
+}
