@@ -32,6 +32,7 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module as _};
+use hashbrown::HashMap;
 
 use driver::Driver;
 use range::Pending;
@@ -94,6 +95,10 @@ pub struct Launch {
     pub barrier: unsafe extern "C" fn(*const u8),
     /// The argument of `barrier`.
     pub barrier_data: *const u8,
+    /// The barrier inside of regions.
+    pub inner_barrier: unsafe extern "C" fn(*const u8),
+    /// The argument of `inner_barrier`.
+    pub inner_barrier_data: *const u8,
 }
 
 /// The driver's signature.
@@ -117,7 +122,7 @@ impl Code {
 
     /// Whether any phase is parallel.
     pub fn is_parallel(&self) -> bool {
-        self.module.phases.iter().any(|phase| phase.parallel)
+        self.module.is_parallel()
     }
 
     /// Bytes of working memory of a call on `threads` threads: the arena, then the scratch memory of each thread. It is
@@ -139,6 +144,8 @@ impl Code {
             ranges: self.module.serial_ranges.as_ptr(),
             barrier: no_barrier,
             barrier_data: std::ptr::null(),
+            inner_barrier: no_barrier,
+            inner_barrier_data: std::ptr::null(),
         }
     }
 
@@ -162,26 +169,11 @@ pub fn compile(module: Module) -> Result<Code> {
     let start = Instant::now();
     let mut compiler = Compiler::new(target.isa)?;
     dump(Stage::Kernels, "kernels", &module.kernels);
-    let emissions = emit_all(&module, compiler.simd_width)?;
-    let mut functions: Vec<Option<FuncId>> = vec![None; module.loops.len()];
-    for (k, call) in module.calls.iter().enumerate() {
-        if let Call::Loop { code, .. } = call
-            && functions[*code].is_none()
-        {
-            dump(Stage::Loops, &format!("loops of k{k}"), &module.loops[*code]);
-            functions[*code] = Some(compiler.kernel(k, &module.loops[*code], emissions[*code].as_ref())?);
-        }
-    }
-    let lines: Vec<String> = module.phases.iter().map(ToString::to_string).collect();
-    dump(Stage::Kernels, "phases", &lines.join("\n"));
-    dump(Stage::Kernels, "memory", &module.plan);
+    let mut table = Vec::new();
+    let driver = compiler.functions(String::new(), &module, &mut table)?;
     let kernels_done = start.elapsed();
-
-    let table = Table::of(&module);
-    let driver = Driver { module: &module, table: &table, functions };
     let entry = compiler.driver(&driver, false)?;
     let kernel_entry = if wants(Stage::Time) { Some(compiler.driver(&driver, true)?) } else { None };
-    let table = table.addresses(&module);
     let Compiler { module: mut jit, pending, .. } = compiler;
     pending.define(&mut jit)?;
     let entry = jit.get_finalized_function(entry);
@@ -211,23 +203,14 @@ pub struct Listing {
     pub asm: String,
 }
 
-/// The text of each loop kernel of a module.
+/// The text of each loop kernel of a module; `k3.k0` is one of region `k3`.
 ///
 /// # Errors
 /// As [`compile`].
 pub fn list(module: &Module) -> Result<Vec<Listing>> {
     let mut compiler = Compiler::new(module.machine.target.isa)?;
-    let emissions = emit_all(module, compiler.simd_width)?;
     let mut listings = Vec::new();
-    for (k, call) in module.calls.iter().enumerate() {
-        if let Call::Loop { code, .. } = call {
-            let loops = &module.loops[*code];
-            compiler.listing = Some((String::new(), String::new()));
-            compiler.kernel(k, loops, emissions[*code].as_ref())?;
-            let (clif, asm) = compiler.listing.take().unwrap_or_default();
-            listings.push(Listing { name: format!("k{k}"), loops: loops.to_string(), clif, asm });
-        }
-    }
+    compiler.list("", module, &mut listings)?;
     // SAFETY: no address of the code was handed out.
     unsafe { compiler.module.free_memory() };
     Ok(listings)
@@ -252,25 +235,9 @@ pub enum Replay {
 /// # Errors
 /// As [`compile`].
 pub fn replay(module: &Module) -> Result<Vec<Replay>> {
-    let isa = module.machine.target.isa;
-    let mut compiler = Compiler::new(isa)?;
-    let emissions = emit_all(module, Width::widest(isa))?;
-    let replay = |call: &Call| match call {
-        Call::Gemm { gemm, .. } => Replay::Product(gemm.clone()),
-        Call::Routine { routine, .. } => Replay::Routine(routine.clone()),
-        Call::Loop { code, .. } => match &emissions[*code] {
-            Some(Emission { code, symbols }) => {
-                Replay::Code(code.clone(), symbols.iter().map(|(at, symbol)| (*at, symbol.name())).collect())
-            }
-            None => {
-                compiler.emit_clif(&module.loops[*code]);
-                let clif = compiler.context.func.display().to_string();
-                compiler.module.clear_context(&mut compiler.context);
-                Replay::Clif(clif)
-            }
-        },
-    };
-    let replays = module.calls.iter().map(replay).collect();
+    let mut compiler = Compiler::new(module.machine.target.isa)?;
+    let mut replays = Vec::new();
+    compiler.replay(module, &mut replays)?;
     // SAFETY: the module has no code.
     unsafe { compiler.module.free_memory() };
     Ok(replays)
@@ -349,13 +316,96 @@ impl Compiler {
         self.pointers(loops.args.len() + usize::from(loops.scratch > 0) + range)
     }
 
+    /// Compiles the loop nests of a module, and its regions. Gives what its driver calls. The names of the functions
+    /// begin with `prefix`. The part of the module is added to `table`; it is valid while the module lives, which may
+    /// be moved.
+    fn functions<'m>(
+        &mut self,
+        prefix: String,
+        module: &'m Module,
+        table: &mut Vec<*const u8>,
+    ) -> Result<Driver<'m>> {
+        let emissions = emit_all(module, self.simd_width)?;
+        let mut functions: Vec<Option<FuncId>> = vec![None; module.loops.len()];
+        for (k, call) in module.calls.iter().enumerate() {
+            if let Call::Loop { code, .. } = call
+                && functions[*code].is_none()
+            {
+                let name = format!("{prefix}k{k}");
+                dump(Stage::Loops, &format!("loops of {name}"), &module.loops[*code]);
+                functions[*code] = Some(self.kernel(&name, &module.loops[*code], emissions[*code].as_ref())?);
+            }
+        }
+        let lines: Vec<String> = module.phases.iter().map(ToString::to_string).collect();
+        let of = if prefix.is_empty() { String::new() } else { format!(" of {}", prefix.trim_end_matches('.')) };
+        dump(Stage::Kernels, &format!("phases{of}"), &lines.join("\n"));
+        dump(Stage::Kernels, &format!("memory{of}"), &module.plan);
+        let part = Table::of(module, table.len());
+        table.extend(part.addresses(module));
+        let mut regions = HashMap::new();
+        for (k, call) in module.calls.iter().enumerate() {
+            if let Call::Region(region) = call {
+                let body = self.functions(format!("{prefix}k{k}."), &region.module, table)?;
+                regions.insert(k, self.driver(&body, false)?);
+            }
+        }
+        Ok(Driver { prefix, module, table: part, functions, regions })
+    }
+
     /// The function of a loop kernel. `code` is the code that `simd` emitted, if any.
-    fn kernel(&mut self, number: usize, loops: &Loops, code: Option<&Emission>) -> Result<FuncId> {
+    fn kernel(&mut self, name: &str, loops: &Loops, code: Option<&Emission>) -> Result<FuncId> {
         if let Some(code) = code {
-            return self.install(number, loops, code);
+            return self.install(name, loops, code);
         }
         self.emit_clif(loops);
-        self.define(&format!("k{number}"))
+        self.define(name)
+    }
+
+    /// Adds the text of each loop kernel of a module.
+    fn list(&mut self, prefix: &str, module: &Module, listings: &mut Vec<Listing>) -> Result<()> {
+        let emissions = emit_all(module, self.simd_width)?;
+        for (k, call) in module.calls.iter().enumerate() {
+            let name = format!("{prefix}k{k}");
+            match call {
+                Call::Loop { code, .. } => {
+                    let loops = &module.loops[*code];
+                    self.listing = Some((String::new(), String::new()));
+                    self.kernel(&name, loops, emissions[*code].as_ref())?;
+                    let (clif, asm) = self.listing.take().unwrap_or_default();
+                    listings.push(Listing { name, loops: loops.to_string(), clif, asm });
+                }
+                Call::Region(region) => self.list(&format!("{name}."), &region.module, listings)?,
+                Call::Gemm { .. } | Call::Routine { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what each kernel of a module compiles to; of a region, its kernels.
+    fn replay(&mut self, module: &Module, replays: &mut Vec<Replay>) -> Result<()> {
+        let emissions = emit_all(module, Width::widest(module.machine.target.isa))?;
+        for call in &module.calls {
+            replays.push(match call {
+                Call::Gemm { gemm, .. } => Replay::Product(gemm.clone()),
+                Call::Routine { routine, .. } => Replay::Routine(routine.clone()),
+                Call::Region(region) => {
+                    self.replay(&region.module, replays)?;
+                    continue;
+                }
+                Call::Loop { code, .. } => match &emissions[*code] {
+                    Some(Emission { code, symbols }) => {
+                        Replay::Code(code.clone(), symbols.iter().map(|(at, symbol)| (*at, symbol.name())).collect())
+                    }
+                    None => {
+                        self.emit_clif(&module.loops[*code]);
+                        let clif = self.context.func.display().to_string();
+                        self.module.clear_context(&mut self.context);
+                        Replay::Clif(clif)
+                    }
+                },
+            });
+        }
+        Ok(())
     }
 
     /// Emits the Cranelift IR of a loop kernel into the context.
@@ -366,8 +416,7 @@ impl Compiler {
     }
 
     /// Adds the code of a kernel that `simd` emitted.
-    fn install(&mut self, number: usize, loops: &Loops, emission: &Emission) -> Result<FuncId> {
-        let name = format!("k{number}");
+    fn install(&mut self, name: &str, loops: &Loops, emission: &Emission) -> Result<FuncId> {
         let Emission { code, symbols } = emission;
         let signature = self.signature_of(loops);
         if wants(Stage::Asm) {
@@ -378,7 +427,7 @@ impl Compiler {
             *asm = simd::disassemble(code);
         }
         let fault = |e: cranelift_module::ModuleError| Error::compiler("simd", format!("{name}: {e}"));
-        let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(fault)?;
+        let id = self.module.declare_function(name, Linkage::Local, &signature).map_err(fault)?;
         let relocs = symbols.iter().map(|&(at, symbol)| symbol.reloc(at)).collect();
         self.pending.push(id, 64, code.clone(), relocs);
         Ok(id)

@@ -1,4 +1,5 @@
-//! The table of a program: the addresses that its driver reads by index, so that the code holds none.
+//! The table of a program: the addresses that its drivers read by index, so that the code holds none. Each module, that
+//! of the program and those of its regions, has a part of it.
 
 use hashbrown::HashMap;
 
@@ -21,16 +22,18 @@ pub(super) enum Datum {
     Routine,
 }
 
-/// What the entries are.
+/// What the entries of a module's part are.
 pub(super) struct Table {
+    /// Where the part begins.
+    begin: usize,
     entries: Vec<Datum>,
     indices: HashMap<Datum, usize>,
 }
 
 impl Table {
-    /// The table of a module.
-    pub(super) fn of(module: &Module) -> Table {
-        let mut table = Table { entries: Vec::new(), indices: HashMap::new() };
+    /// The part of a module, which begins at this index.
+    pub(super) fn of(module: &Module, begin: usize) -> Table {
+        let mut table = Table { begin, entries: Vec::new(), indices: HashMap::new() };
         for (b, buffer) in (0..).zip(&module.kernels.buffers) {
             if let Source::Constant(_) = buffer.source {
                 table.add(Datum::Constant(BufferId(b)));
@@ -38,7 +41,7 @@ impl Table {
         }
         for (k, call) in module.calls.iter().enumerate() {
             let function = match call {
-                Call::Loop { .. } => continue,
+                Call::Loop { .. } | Call::Region(_) => continue,
                 Call::Gemm { dtype, .. } => Datum::Product(*dtype),
                 Call::Routine { .. } => Datum::Routine,
             };
@@ -58,7 +61,7 @@ impl Table {
 
     /// The index of an entry.
     pub(super) fn index(&self, datum: Datum) -> usize {
-        self.indices[&datum]
+        self.begin + self.indices[&datum]
     }
 
     /// The addresses. They are valid while `module` lives, which may be moved.
@@ -71,7 +74,7 @@ impl Table {
             Datum::Plan(k) => match &module.calls[k] {
                 Call::Gemm { gemm, .. } => std::ptr::from_ref(&**gemm).cast(),
                 Call::Routine { routine, .. } => std::ptr::from_ref(&**routine).cast(),
-                Call::Loop { .. } => unreachable!("loops have code of their own"),
+                Call::Loop { .. } | Call::Region(_) => unreachable!("they have code of their own"),
             },
             Datum::Routine => routine::run_routine as *const u8,
             Datum::Product(DType::F64) => gemm::gemm_range_f64 as *const u8,

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 pub use super::buffer::BufferId;
 use super::index::{Affine, Index};
+use super::region::RegionKernel;
 use super::routine::RoutineKernel;
 use crate::array::Array;
 use crate::graph::{Literal, Op, ReduceOp};
@@ -46,6 +47,16 @@ pub enum Output {
     Constant(Array),
 }
 
+impl Output {
+    /// Its type.
+    pub fn ty(&self) -> &TensorType {
+        match self {
+            Output::Computed(_, ty) | Output::Param(_, ty) => ty,
+            Output::Constant(array) => array.ty(),
+        }
+    }
+}
+
 /// A program as kernels, in the order in which they run.
 #[derive(Clone, Debug)]
 pub struct Kernels {
@@ -68,6 +79,8 @@ pub enum Kernel {
     Gemm(GemmKernel),
     /// A library kernel.
     Routine(RoutineKernel),
+    /// Kernels inside of a kernel.
+    Region(RegionKernel),
 }
 
 /// A loop dimension.
@@ -294,9 +307,13 @@ fn distinct(buffers: impl Iterator<Item = BufferId>) -> Vec<BufferId> {
 }
 
 impl Kernels {
-    /// Bytes that kernel `k` moves: those of each buffer that it reads and of each that it writes.
+    /// Bytes that kernel `k` moves: those of each buffer that it reads and of each that it writes; for a region, those
+    /// that its kernels move in all trips.
     pub fn bytes_moved(&self, k: usize) -> usize {
         let kernel = &self.kernels[k];
+        if let Kernel::Region(region) = kernel {
+            return region.sum(Kernels::bytes_moved);
+        }
         let mut buffers: Vec<BufferId> = kernel.reads();
         buffers.extend(kernel.writes());
         buffers.iter().map(|b| self.buffers[b.index()].ty.bytes()).fold(0, usize::saturating_add)
@@ -308,6 +325,7 @@ impl Kernels {
         match &self.kernels[k] {
             Kernel::Gemm(gemm) => product(gemm.extents).saturating_mul(2),
             Kernel::Routine(kernel) => kernel.routine.operations(),
+            Kernel::Region(region) => region.sum(Kernels::operations),
             Kernel::Loop(kernel) => {
                 let rows = product(kernel.dims.iter().filter(|d| !d.reduced).map(|d| d.extent));
                 let elements = product(kernel.dims.iter().map(|d| d.extent));
@@ -342,6 +360,7 @@ impl Kernel {
             Kernel::Loop(k) => k.reads(),
             Kernel::Gemm(g) => vec![g.a.0, g.b.0],
             Kernel::Routine(r) => distinct(r.operands.iter().copied()),
+            Kernel::Region(r) => distinct(r.operands.iter().copied()),
         }
     }
 
@@ -351,6 +370,7 @@ impl Kernel {
             Kernel::Loop(k) => k.stores.iter().map(|s| s.buffer).collect(),
             Kernel::Gemm(g) => vec![g.c],
             Kernel::Routine(r) => r.results.to_vec(),
+            Kernel::Region(r) => r.results.clone(),
         }
     }
 
@@ -360,6 +380,7 @@ impl Kernel {
             Kernel::Loop(kernel) => kernel.map_buffers(f),
             Kernel::Gemm(g) => [&mut g.a.0, &mut g.b.0, &mut g.c].into_iter().for_each(f),
             Kernel::Routine(r) => r.operands.iter_mut().chain(&mut r.results).for_each(f),
+            Kernel::Region(r) => r.operands.iter_mut().chain(&mut r.results).for_each(f),
         }
     }
 }
@@ -400,6 +421,7 @@ impl fmt::Display for Kernels {
                 Kernel::Loop(k) => writeln!(f, "{k}")?,
                 Kernel::Gemm(g) => writeln!(f, "{g}")?,
                 Kernel::Routine(r) => writeln!(f, "{r}")?,
+                Kernel::Region(r) => writeln!(f, "{r}")?,
             }
         }
         let outputs: Vec<String> = self

@@ -33,12 +33,12 @@ pub(super) fn is_elementwise(graph: &Graph, id: ValueId) -> bool {
     }
 }
 
-/// Whether the value is a result of a routine, which writes it to memory.
-pub(super) fn is_routine(graph: &Graph, id: ValueId) -> bool {
+/// Whether the value is a result of an op that no loop computes: a routine or a region writes it to memory.
+pub(super) fn is_opaque(graph: &Graph, id: ValueId) -> bool {
     let node = graph.node(id);
     match node.op.class() {
-        OpClass::Projection => is_routine(graph, node.operands[0]),
-        class => class == OpClass::Routine,
+        OpClass::Projection => is_opaque(graph, node.operands[0]),
+        class => matches!(class, OpClass::Routine | OpClass::Control),
     }
 }
 
@@ -109,7 +109,7 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
             continue;
         }
         if matches!(node.op.class(), OpClass::Contraction | OpClass::Reduction | OpClass::Assembly)
-            || is_routine(graph, id)
+            || is_opaque(graph, id)
         {
             materialised[i] = true;
         }
@@ -136,7 +136,7 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
         let node = graph.node(id);
         let is_view = is_movement(&node.op) && !materialised[id.index()];
         base.push(if is_view { base[node.operands[0].index()] } else { id.index() });
-        if node.op.class() == OpClass::Routine {
+        if is_opaque(graph, id) && node.op.class() != OpClass::Projection {
             node.operands.iter().for_each(|&x| materialised[reshape_base(graph, x).index()] = true);
         }
         if let Op::Dot(_) = node.op {

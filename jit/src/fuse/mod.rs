@@ -17,6 +17,7 @@ mod materialise;
 mod merge;
 mod normalise;
 mod reductions;
+mod region;
 mod routine;
 
 pub use index::{Affine, Index};
@@ -24,6 +25,7 @@ pub use kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
 pub use reductions::{Order, PARTIALS};
+pub use region::{Control, RegionKernel};
 pub use routine::{Routine, RoutineKernel};
 
 use crate::graph::Graph;

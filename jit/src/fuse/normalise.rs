@@ -19,9 +19,17 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         let value = match &node.op {
             Op::Param(_) => emit.graph.param(node.ty.clone()),
             _ if node.ty.elements() == 0 && node.results() == 1 => emit.zeros(node.ty.dtype, &node.ty.shape),
+            Op::Scan { num_consts, num_carry: 1.., length: 0, .. } if node.results() == 1 => operands[*num_consts],
+            // Of a loop without trips the carry is what it was; the other results have no elements.
+            Op::Result(index) => match &graph.node(node.operands[0]) {
+                Node { op: Op::Scan { num_consts, length: 0, .. }, operands, .. } => {
+                    map[operands[num_consts + *index as usize].index()]
+                }
+                _ => emit.graph.push(Node { operands, ..node.clone() }),
+            },
             Op::Dot(axes) => emit.dot(axes, operands[0], operands[1]),
             Op::Reduce(op, axes) => emit.reduce(*op, axes, operands[0]),
-            op => emit.graph.push(Node { op: op.clone(), operands, ty: node.ty.clone(), location: node.location }),
+            _ => emit.graph.push(Node { operands, ..node.clone() }),
         };
         map.push(value);
     }

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use super::gemm::Gemm;
 use super::loops::Loops;
+use super::Module;
 use super::machine::{Cost, Isa};
-use super::parallel::{Phase, Work, partition};
+use super::parallel::{Group, Phase, Work, partition};
+use super::region::Region;
 use crate::fuse::{BufferId, GemmKernel, LoopKernel, Routine};
 use crate::types::DType;
 
@@ -35,25 +37,33 @@ pub enum Call {
         /// The operands, then the results.
         args: Vec<BufferId>,
     },
+    /// A region.
+    Region(Box<Region>),
 }
 
 impl Call {
     pub(crate) fn work(&self, loops: &[Loops], cost: &Cost) -> Work {
-        match self {
+        let nanoseconds = match self {
             Call::Loop { code, .. } => {
-                let nest = &loops[*code];
-                Work {
-                    nanoseconds: cost.call + nest.instructions() as f64 * cost.instruction,
-                    chunks: self.chunks(loops),
-                }
+                cost.call + loops[*code].instructions() as f64 * cost.instruction
             }
-            Call::Gemm { gemm, .. } => {
-                Work { nanoseconds: cost.product + gemm.flops() as f64 * cost.flop, chunks: self.chunks(loops) }
-            }
-            Call::Routine { routine, .. } => {
-                let nanoseconds = cost.product + routine.operations() as f64 * cost.scalar;
-                Work { nanoseconds, chunks: self.chunks(loops) }
-            }
+            Call::Gemm { gemm, .. } => cost.product + gemm.flops() as f64 * cost.flop,
+            Call::Routine { routine, .. } => cost.product + routine.operations() as f64 * cost.scalar,
+            Call::Region(region) => region.module.nanoseconds * region.trips() as f64,
+        };
+        Work { nanoseconds, chunks: self.chunks(loops), collective: self.is_collective() }
+    }
+
+    /// Whether all threads run it together: a region that has parallel phases.
+    pub(crate) fn is_collective(&self) -> bool {
+        matches!(self, Call::Region(region) if region.module.is_parallel())
+    }
+
+    /// Bytes of memory that it uses besides its buffers, common to all threads.
+    pub(crate) fn workspace(&self) -> usize {
+        match self {
+            Call::Region(region) => region.workspace,
+            Call::Loop { .. } | Call::Gemm { .. } | Call::Routine { .. } => 0,
         }
     }
 
@@ -63,6 +73,7 @@ impl Call {
             Call::Loop { code, .. } => loops[*code].parallel.map_or(1, |parallel| parallel.chunks()),
             Call::Gemm { gemm, .. } => gemm.tasks(),
             Call::Routine { routine, .. } => routine.tasks(),
+            Call::Region(_) => 1,
         }
     }
 
@@ -70,7 +81,7 @@ impl Call {
     pub(crate) fn outermost(&self, loops: &[Loops]) -> Option<(usize, usize)> {
         match self {
             Call::Loop { code, .. } => loops[*code].parallel.map(|parallel| (parallel.dim, parallel.grain)),
-            Call::Gemm { .. } | Call::Routine { .. } => None,
+            Call::Gemm { .. } | Call::Routine { .. } | Call::Region(_) => None,
         }
     }
 
@@ -79,6 +90,7 @@ impl Call {
             Call::Loop { code, .. } => loops[*code].scratch,
             Call::Gemm { gemm, .. } => gemm.scratch_bytes(),
             Call::Routine { routine, .. } => routine.scratch_bytes(),
+            Call::Region(region) => region.module.scratch,
         }
     }
 
@@ -89,7 +101,7 @@ impl Call {
                 Some(p) => [(chunks.start * p.grain).min(p.extent), (chunks.end * p.grain).min(p.extent)],
                 None => [chunks.start, chunks.end],
             },
-            Call::Gemm { .. } | Call::Routine { .. } => [chunks.start, chunks.end],
+            Call::Gemm { .. } | Call::Routine { .. } | Call::Region(_) => [chunks.start, chunks.end],
         }
     }
 
@@ -112,6 +124,13 @@ pub(crate) fn work_ranges(
         if phase.parallel {
             let all: Vec<Work> = phase.groups.iter().map(|group| group.work(work)).collect();
             for (group, parts) in phase.groups.iter().zip(partition(&all, threads).parts) {
+                if let Call::Region(region) = &calls[group.kernels.start] {
+                    let Module { ranges, serial_ranges, .. } = &region.module;
+                    for (thread, words) in words.iter_mut().enumerate() {
+                        words.extend(if threads == 1 { serial_ranges } else { &ranges[thread] });
+                    }
+                    continue;
+                }
                 for (words, chunks) in words.iter_mut().zip(parts) {
                     words.extend(match group.tiles {
                         Some(_) => [chunks.start, chunks.end],
@@ -126,6 +145,14 @@ pub(crate) fn work_ranges(
         }
     }
     words
+}
+
+/// The number of words of a group of a parallel phase in each thread's work ranges.
+pub(crate) fn group_words(group: &Group, calls: &[Call]) -> usize {
+    match &calls[group.kernels.start] {
+        Call::Region(region) => region.module.serial_ranges.len(),
+        Call::Loop { .. } | Call::Gemm { .. } | Call::Routine { .. } => 2,
+    }
 }
 
 /// The plan of a matrix product. A product that is tiled along its rows becomes a batch, since a batch divides into

@@ -16,7 +16,7 @@ use crate::lower::parallel::Phase;
 use crate::types::TensorType;
 
 /// Alignment of buffers in the arena, in bytes.
-const ALIGN: usize = 64;
+pub(super) const ALIGN: usize = 64;
 
 /// The location of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Plan {
     pub locations: Vec<Location>,
     /// For each output the donated input that it aliases, if any.
     pub aliases: Vec<Option<usize>>,
+    /// For each kernel the offset of its workspace in the arena; 0 if it has none.
+    pub workspaces: Vec<usize>,
     /// The size of the arena in bytes.
     pub arena: usize,
     /// The most bytes that are live at once: a lower bound of `arena`.
@@ -45,8 +47,8 @@ pub struct Plan {
 }
 
 /// Plans the memory of a program. `donated` marks the inputs that may be overwritten. The kernels of a parallel phase
-/// count as simultaneous.
-pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
+/// count as simultaneous. `workspaces` are the bytes that each kernel uses besides its buffers.
+pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase], workspaces: &[usize]) -> Plan {
     let n = kernels.buffers.len();
     let mut first = vec![usize::MAX; n];
     let mut last = vec![0; n];
@@ -90,13 +92,18 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
     }
     let aliases = input_output_aliases(kernels, donated, &locations, &liveness);
 
-    let ranges: Vec<LiveRange> = (0..n)
+    let mut ranges: Vec<LiveRange> = (0..n)
         .filter(|&b| locations[b].is_none() && first[b] != usize::MAX)
         .map(|b| {
             let bytes = kernels.buffers[b].ty.bytes().max(1).next_multiple_of(ALIGN);
             LiveRange { buffer: b, bytes, begin: first[b], end: last[b] }
         })
         .collect();
+    // A workspace is numbered after the buffers.
+    for (k, &bytes) in workspaces.iter().enumerate().filter(|(_, bytes)| **bytes > 0) {
+        let (begin, end) = liveness.when[k];
+        ranges.push(LiveRange { buffer: n + k, bytes: bytes.next_multiple_of(ALIGN), begin, end });
+    }
     // Allocation in program order and in reverse; the smaller arena wins.
     let reversed = |range: &LiveRange| {
         let (begin, end) = (kernels.kernels.len() - range.end, kernels.kernels.len() - range.begin);
@@ -104,11 +111,15 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase]) -> Plan {
     };
     let [forwards, backwards] = [allocate(ranges.clone()), allocate(ranges.iter().map(reversed).collect())];
     let Allocation { offsets, arena, peak } = if backwards.arena < forwards.arena { backwards } else { forwards };
+    let mut workspace_offsets = vec![0; workspaces.len()];
     for (buffer, at) in offsets {
-        locations[buffer] = Some(Location::Arena(at));
+        match buffer.checked_sub(n) {
+            Some(k) => workspace_offsets[k] = at,
+            None => locations[buffer] = Some(Location::Arena(at)),
+        }
     }
     let locations = locations.into_iter().map(|p| p.unwrap_or(Location::Arena(0))).collect();
-    Plan { locations, aliases, arena, peak }
+    Plan { locations, aliases, workspaces: workspace_offsets, arena, peak }
 }
 
 /// For each output the donated input that it aliases, if any.

@@ -5,8 +5,8 @@
 //! prints, holds no addresses, and needs no device. The back ends only translate it.
 //!
 //! `machine` has all numbers that depend on a processor. `lane` is the program of one element, `loops` what runs around
-//! it, `gemm` the plan of a matrix product, `call` a call of any of them. `parallel` orders
-//! the kernels and divides them between threads, `memory` places buffers.
+//! it, `gemm` the plan of a matrix product, `region` a module inside of a module, `call` a call of any of them.
+//! `parallel` orders the kernels and divides them between threads, `memory` places buffers.
 
 pub mod call;
 pub mod gemm;
@@ -15,6 +15,7 @@ pub mod loops;
 pub mod machine;
 pub mod memory;
 pub mod parallel;
+pub mod region;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -29,6 +30,7 @@ use loops::{Loops, schedule};
 use machine::{MAX_THREADS, Machine};
 use memory::{Plan, plan};
 use parallel::{Phase, Tiling, Work, arrange, permute};
+use region::Region;
 
 /// A program before it is code.
 #[derive(Clone, Debug)]
@@ -44,7 +46,8 @@ pub struct Module {
     /// The phases, in execution order.
     pub phases: Vec<Phase>,
     /// For each thread its work ranges: a word for each serial phase, nonzero on the thread that runs it; two words for
-    /// each group of a parallel phase, the begin and the end of the thread's range.
+    /// each group of a parallel phase, the begin and the end of the thread's range; for a parallel region, the work
+    /// ranges of its body.
     pub ranges: Vec<Vec<usize>>,
     /// The work ranges of one thread that runs everything.
     pub serial_ranges: Vec<usize>,
@@ -52,6 +55,8 @@ pub struct Module {
     pub plan: Plan,
     /// Bytes of scratch memory per thread.
     pub scratch: usize,
+    /// Estimated time on one thread.
+    pub nanoseconds: f64,
 }
 
 /// Lowers `kernels`. `donated` marks the inputs that may be overwritten.
@@ -86,6 +91,7 @@ pub fn lower(mut kernels: Kernels, donated: &[bool], machine: Machine) -> Result
                 let args = kernel.operands.iter().chain(&kernel.results).copied().collect();
                 Call::Routine { routine: Box::new(kernel.routine.clone()), args }
             }
+            Kernel::Region(kernel) => Call::Region(Box::new(Region::lower(kernel, &machine)?)),
         });
     }
     let loops = parallel_map(&distinct, target.threads, |kernel| schedule(kernel, &machine));
@@ -103,11 +109,20 @@ pub fn lower(mut kernels: Kernels, donated: &[bool], machine: Machine) -> Result
             }
         }
     }
-    let plan = plan(&kernels, donated, &phases);
+    let workspaces: Vec<usize> = calls.iter().map(Call::workspace).collect();
+    let plan = plan(&kernels, donated, &phases, &workspaces);
     let scratch = calls.iter().map(|call| call.scratch(&loops)).max().unwrap_or(0).next_multiple_of(64);
     let ranges = |threads| work_ranges(threads, &phases, &calls, &work, &loops);
     let (ranges, serial_ranges) = (ranges(target.threads), ranges(1).concat());
-    Ok(Module { machine, kernels, loops, calls, phases, ranges, serial_ranges, plan, scratch })
+    let nanoseconds = work.iter().map(|work| work.nanoseconds).sum();
+    Ok(Module { machine, kernels, loops, calls, phases, ranges, serial_ranges, plan, scratch, nanoseconds })
+}
+
+impl Module {
+    /// Whether any phase is parallel.
+    pub fn is_parallel(&self) -> bool {
+        self.phases.iter().any(|phase| phase.parallel)
+    }
 }
 
 /// Items are processed in parallel if there are at least this many.
@@ -146,6 +161,15 @@ impl fmt::Display for Module {
         for phase in &self.phases {
             writeln!(f, "{phase}")?;
         }
-        write!(f, "-- memory\n{}", self.plan)
+        write!(f, "-- memory\n{}", self.plan)?;
+        for (k, call) in self.calls.iter().enumerate() {
+            if let Call::Region(region) = call {
+                writeln!(f, "-- region k{k}")?;
+                for line in region.module.to_string().lines() {
+                    writeln!(f, "  {line}")?;
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -12,10 +12,11 @@ use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
 use super::materialise::{
-    Element, element, is_elementwise, is_indexing, is_movement, is_routine, is_single, materialised, reshape_base,
+    Element, element, is_elementwise, is_indexing, is_movement, is_opaque, is_single, materialised, reshape_base,
 };
+use super::region::{Control, RegionKernel, fuse_body};
 use super::routine::{Routine, RoutineKernel};
-use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results};
+use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, Results, ValueId, results};
 use crate::types::scalar::Scalar;
 use crate::types::{DType, TensorType, product};
 
@@ -47,11 +48,18 @@ pub(super) struct KernelBuilder<'a> {
     pub(super) graph: &'a Graph,
     materialised: Vec<bool>,
     buffers: HashMap<ValueId, BufferId>,
-    /// The buffers of the results of routines.
+    /// The buffers of the results of ops that no loop computes.
     results: HashMap<(ValueId, u32), BufferId>,
     /// Values that the next round has to materialise.
     pub(super) must_materialise: Vec<ValueId>,
     result: Kernels,
+}
+
+/// The buffers of an op that no loop computes, and the types of its results.
+struct Opaque {
+    operands: Vec<BufferId>,
+    types: Results,
+    results: Vec<BufferId>,
 }
 
 /// A kernel under construction, with the slots of the values that it computes.
@@ -141,7 +149,7 @@ impl<'a> KernelBuilder<'a> {
                 Op::Constant(c) => {
                     self.buffer(id, Source::Constant(c.0.clone()));
                 }
-                Op::Result(index) if is_routine(self.graph, id) => {
+                Op::Result(index) if is_opaque(self.graph, id) => {
                     let buffer = self.results[&(self.graph.node(id).operands[0], *index)];
                     self.buffers.insert(id, buffer);
                 }
@@ -184,8 +192,10 @@ impl<'a> KernelBuilder<'a> {
     /// The kernels that write `id`.
     fn kernels_for(&mut self, id: ValueId) {
         let node = self.graph.node(id);
-        if node.op.class() == OpClass::Routine {
-            return self.routine(id);
+        match node.op.class() {
+            OpClass::Routine => return self.routine(id),
+            OpClass::Control => return self.region(id),
+            _ => {}
         }
         if node.ty.elements() == 0 {
             // No kernel writes a value without elements.
@@ -471,12 +481,7 @@ impl<'a> KernelBuilder<'a> {
 
     fn routine(&mut self, id: ValueId) {
         let node = self.graph.node(id);
-        let operand = |&x: &ValueId| self.buffers.get(&reshape_base(self.graph, x)).copied();
-        let Some(operands) = node.operands.iter().map(operand).collect::<Option<SmallVec<[BufferId; 4]>>>() else {
-            unreachable!("operands of a routine are materialised");
-        };
-        let types: SmallVec<[&TensorType; 4]> = node.operands.iter().map(|&x| self.graph.ty(x)).collect();
-        let types = results(&node.op, &types).expect("the graph is verified");
+        let Opaque { operands, types, results } = self.opaque(id);
         let routine = match &node.op {
             Op::Sort { axis, keys } => {
                 let shape = &node.ty.shape;
@@ -487,18 +492,51 @@ impl<'a> KernelBuilder<'a> {
             }
             op => unreachable!("{} is no routine", op.name()),
         };
-        let mut buffers: SmallVec<[BufferId; 4]> = SmallVec::new();
-        for (index, ty) in (0..).zip(types) {
+        // No kernel writes values without elements.
+        if routine.tasks() > 0 && node.ty.elements() > 0 {
+            let (operands, results) = (operands.into(), results.into());
+            self.result.kernels.push(Kernel::Routine(RoutineKernel { routine, operands, results }));
+        }
+    }
+
+    fn region(&mut self, id: ValueId) {
+        let node = self.graph.node(id);
+        let Op::Scan { body, num_consts, num_carry, length, reverse } = &node.op else {
+            unreachable!("{} is no region", node.op.name())
+        };
+        let (num_consts, num_carry, length, reverse) = (*num_consts, *num_carry, *length, *reverse);
+        let Opaque { operands, results, .. } = self.opaque(id);
+        if length == 0 {
+            // `normalise` replaces its results.
+            return;
+        }
+        // The carry comes first, as in the results.
+        let carry = num_consts..num_consts + num_carry;
+        let order: Vec<usize> = carry.clone().chain(0..num_consts).chain(carry.end..operands.len()).collect();
+        let body = fuse_body(body, &order);
+        let operands = order.iter().map(|&i| operands[i]).collect();
+        let control = Control::Scan { num_carry, num_consts, length, reverse };
+        self.result.kernels.push(Kernel::Region(RegionKernel { control, body, operands, results }));
+    }
+
+    /// The buffers of the operands of an op that no loop computes, which are materialised, and new ones of its results.
+    fn opaque(&mut self, id: ValueId) -> Opaque {
+        let node = self.graph.node(id);
+        let operand = |&x: &ValueId| self.buffers.get(&reshape_base(self.graph, x)).copied();
+        let Some(operands) = node.operands.iter().map(operand).collect::<Option<Vec<BufferId>>>() else {
+            unreachable!("operands of {} are materialised", node.op.name());
+        };
+        let types: SmallVec<[&TensorType; 4]> = node.operands.iter().map(|&x| self.graph.ty(x)).collect();
+        let types = results(&node.op, &types).expect("the graph is verified");
+        let mut buffers = Vec::with_capacity(types.len());
+        for (index, ty) in (0..).zip(&types) {
             let buffer = BufferId(self.result.buffers.len() as u32);
-            self.result.buffers.push(Buffer { ty, source: Source::Computed });
+            self.result.buffers.push(Buffer { ty: ty.clone(), source: Source::Computed });
             self.results.insert((id, index), buffer);
             buffers.push(buffer);
         }
         self.buffers.insert(id, buffers[0]);
-        // No kernel writes values without elements.
-        if routine.tasks() > 0 && node.ty.elements() > 0 {
-            self.result.kernels.push(Kernel::Routine(RoutineKernel { routine, operands, results: buffers }));
-        }
+        Opaque { operands, types, results: buffers }
     }
 
     fn gemm(&mut self, id: ValueId) {

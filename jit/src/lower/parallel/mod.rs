@@ -33,6 +33,8 @@ pub struct Work {
     pub nanoseconds: f64,
     /// The number of chunks that it divides into; 1 for a serial kernel.
     pub chunks: usize,
+    /// Whether all threads run the kernel together, which it divides between them itself.
+    pub collective: bool,
 }
 
 impl Work {
@@ -91,7 +93,7 @@ impl Group {
     pub(crate) fn work(&self, work: &[Work]) -> Work {
         let kernels = &work[self.kernels.clone()];
         let chunks = self.tiles.map_or(kernels[0].chunks, |tiles| tiles.count);
-        Work { nanoseconds: kernels.iter().map(|work| work.nanoseconds).sum(), chunks }
+        Work { nanoseconds: kernels.iter().map(|work| work.nanoseconds).sum(), chunks, collective: kernels[0].collective }
     }
 }
 
@@ -121,7 +123,10 @@ pub fn arrange(
     let Target { threads, parallelism, .. } = machine.target;
     let cost = &machine.cost;
     let must_gain = parallelism == Parallelism::Auto;
-    if threads <= 1 || (must_gain && work.iter().map(|w| w.nanoseconds).sum::<f64>() < cost.wake + cost.min_parallel) {
+    // A collective kernel is known to gain.
+    let is_parallel = work.iter().any(|work| work.collective);
+    let is_small = |gain: f64, least: f64| must_gain && !is_parallel && gain < least;
+    if threads <= 1 || is_small(work.iter().map(|w| w.nanoseconds).sum(), cost.wake + cost.min_parallel) {
         return serial();
     }
     let (needs, overwritten) = dependences(kernels, donated);
@@ -141,6 +146,15 @@ pub fn arrange(
             break;
         }
         let ready: Vec<usize> = window.iter().copied().filter(|&k| unmet[k] == 0).collect();
+        if let Some(&k) = ready.iter().find(|&&k| work[k].collective) {
+            phases.push(Phase { groups: vec![Group::single(order.len())], parallel: true });
+            order.push(k);
+            in_order.push(work[k]);
+            done[k] = true;
+            users[k].iter().for_each(|&user| unmet[user] -= 1);
+            window.retain(|&other| other != k);
+            continue;
+        }
         let sum = |of: &[usize]| of.iter().map(|&k| work[k].nanoseconds).sum::<f64>();
         let small: Vec<usize> = ready.iter().copied().filter(|&k| work[k].nanoseconds < cost.small).collect();
         let tiled = ready.iter().find_map(|&k| cx.tiled_group(k, &window, &done));
@@ -181,7 +195,7 @@ pub fn arrange(
             _ => phases.push(Phase { groups, parallel }),
         }
     }
-    if must_gain && gain < cost.wake { serial() } else { (order, phases) }
+    if is_small(gain, cost.wake) { serial() } else { (order, phases) }
 }
 
 /// For each kernel a list of other kernels.

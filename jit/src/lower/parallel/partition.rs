@@ -29,7 +29,7 @@ fn partition_evenly(work: &[Work], threads: usize) -> Partition {
     let mut coarsest: Vec<usize> = (0..work.len()).collect();
     coarsest.sort_by(|&x, &y| work[y].chunk().total_cmp(&work[x].chunk()));
     for i in coarsest {
-        let Work { nanoseconds, chunks } = work[i];
+        let Work { nanoseconds, chunks, .. } = work[i];
         let chunk = work[i].chunk();
         let level = (loads.iter().sum::<f64>() + nanoseconds) / threads as f64;
         let mut counts: Vec<usize> = loads.iter().map(|load| ((level - load) / chunk).max(0.0) as usize).collect();
@@ -64,7 +64,7 @@ fn partition_in_runs(work: &[Work], threads: usize) -> Partition {
     let rest: f64 = (0..work.len()).filter(|&i| !has_many(i)).map(|i| work[i].nanoseconds).sum();
     let mut before = 0.0;
     for (i, parts) in parts.iter_mut().enumerate() {
-        let Work { nanoseconds, chunks } = work[i];
+        let Work { nanoseconds, chunks, .. } = work[i];
         // The first chunk of thread `t`: by an equal division of the kernel, or of the run of the others.
         let cut = |t: usize| {
             let at = t as f64 / threads as f64;

@@ -57,7 +57,7 @@ impl Tiling {
                 broadcast.extend(kernel.loads().filter(is_broadcast).map(|(b, _)| b));
                 (extents[0].is_multiple_of(grain).then_some(extents[0] / grain)?, usize::MAX)
             }
-            Kernel::Routine(_) => return None,
+            Kernel::Routine(_) | Kernel::Region(_) => return None,
             Kernel::Gemm(g) => {
                 let [batch, m, n, depth] = g.extents;
                 let ((a, a_at, [a_b, a_m, a_k]), (b, b_at, [b_b, b_k, b_n])) = (g.a, g.b);

@@ -5,11 +5,15 @@
 //! reads a [`Launch`]. It holds no addresses: constants, plans of products and precompiled functions are read from a
 //! table.
 
+mod region;
+
 use std::mem::offset_of;
 use std::ops::Range;
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, SigRef, StackSlotData, StackSlotKind, Value, types};
+use cranelift_codegen::ir::{
+    FuncRef, InstBuilder, MemFlagsData, SigRef, StackSlot, StackSlotData, StackSlotKind, Value, types,
+};
 use cranelift_frontend::FunctionBuilder;
 use cranelift_jit::JITModule;
 use cranelift_module::{FuncId, Module as _};
@@ -20,7 +24,7 @@ use super::{Compiler, Launch, host};
 use crate::error::Result;
 use crate::fuse::BufferId;
 use crate::lower::Module;
-use crate::lower::call::Call;
+use crate::lower::call::{Call, group_words};
 use crate::lower::memory::Location;
 use crate::lower::parallel::{Group, Phase, Tiles};
 
@@ -36,7 +40,8 @@ enum Item<'a> {
     /// One thread runs these kernels: the thread whose word of [`Launch::ranges`] at this index is not zero, or the
     /// calling thread if there is no index.
     Serial(Range<usize>, Option<usize>),
-    /// Each thread runs its range of the group: the words of [`Launch::ranges`] at this index and the next.
+    /// Each thread runs its range of the group: the words of [`Launch::ranges`] at this index and the next. Of a region
+    /// it runs the body, whose work ranges begin here.
     Parallel(&'a Group, usize),
 }
 
@@ -51,11 +56,16 @@ impl Item<'_> {
 }
 
 /// The items of a program, split into pieces. Each piece becomes a function.
-fn pieces(kernels: usize, phases: &[Phase], single: bool) -> Vec<Vec<Item<'_>>> {
+fn pieces<'a>(
+    kernels: usize,
+    phases: &'a [Phase],
+    single: bool,
+    group_words: &dyn Fn(&Group) -> usize,
+) -> Vec<Vec<Item<'a>>> {
     let most = if kernels > MAX_UNSPLIT { MAX_PIECE } else { usize::MAX };
     let mut pieces = vec![Vec::new()];
     let mut count = 0;
-    for item in items(kernels, phases, single, most) {
+    for item in items(kernels, phases, single, most, group_words) {
         count += item.kernels().len();
         if count > most {
             count = item.kernels().len();
@@ -66,8 +76,15 @@ fn pieces(kernels: usize, phases: &[Phase], single: bool) -> Vec<Vec<Item<'_>>> 
     pieces
 }
 
-/// The items of a program. A serial item has at most `most` kernels; a tiled group is one item.
-fn items(kernels: usize, phases: &[Phase], single: bool, most: usize) -> Vec<Item<'_>> {
+/// The items of a program. A serial item has at most `most` kernels; a tiled group is one item. `group_words` is the
+/// number of words of a group of a parallel phase.
+fn items<'a>(
+    kernels: usize,
+    phases: &'a [Phase],
+    single: bool,
+    most: usize,
+    group_words: &dyn Fn(&Group) -> usize,
+) -> Vec<Item<'a>> {
     let mut items = Vec::new();
     let serial = |items: &mut Vec<Item>, kernels: Range<usize>, word: Option<usize>| {
         let starts = kernels.clone().step_by(most);
@@ -85,7 +102,7 @@ fn items(kernels: usize, phases: &[Phase], single: bool, most: usize) -> Vec<Ite
         if phase.parallel {
             for group in &phase.groups {
                 items.push(Item::Parallel(group, word));
-                word += 2;
+                word += group_words(group);
             }
         } else {
             serial(&mut items, phase.kernels(), Some(word));
@@ -99,10 +116,11 @@ impl Compiler {
     /// The function that calls the kernels in order. With `single`, it calls only the kernel whose index is its last
     /// argument.
     pub(super) fn driver(&mut self, driver: &Driver, single: bool) -> Result<FuncId> {
-        let name = if single { "single" } else { "driver" };
-        let pieces = pieces(driver.module.calls.len(), &driver.module.phases, single);
+        let name = format!("{}{}", driver.prefix, if single { "single" } else { "driver" });
+        let Module { calls, phases, .. } = driver.module;
+        let pieces = pieces(calls.len(), phases, single, &|group| group_words(group, calls));
         if let [piece] = &pieces[..] {
-            return self.piece(name, driver, piece, single);
+            return self.piece(&name, driver, piece, single);
         }
         self.quick = Some(host(true)?);
         let mut callees: Vec<(Range<usize>, FuncId)> = Vec::with_capacity(pieces.len());
@@ -111,7 +129,7 @@ impl Compiler {
             let end = piece.iter().map(|item| item.kernels().end).fold(begin, usize::max);
             callees.push((begin..end, self.piece(&format!("{name}.{i}"), driver, piece, single)?));
         }
-        self.function(name, driver, single, |caller, arguments| {
+        let function = self.function(&name, driver, single, |caller, arguments| {
             for (kernels, piece) in callees {
                 let run = |caller: &mut DriverBuilder| {
                     let callee = caller.module.declare_func_in_func(piece, caller.builder.func);
@@ -127,7 +145,9 @@ impl Compiler {
                     _ => run(caller),
                 }
             }
-        })
+        });
+        self.quick = None;
+        function
     }
 
     /// The function of one piece.
@@ -139,13 +159,17 @@ impl Compiler {
                     Item::Serial(kernels, _) if single => {
                         for k in kernels.clone() {
                             let wanted = cx.builder.ins().icmp_imm_u(IntCC::Equal, arguments[1], k as i64);
-                            cx.only_if(wanted, |cx| cx.call(k, None));
+                            let word = driver.region_word(k);
+                            cx.only_if(wanted, |cx| cx.kernel(k, word));
                         }
                     }
-                    Item::Serial(kernels, None) => kernels.clone().for_each(|k| cx.call(k, None)),
+                    Item::Serial(kernels, None) => kernels.clone().for_each(|k| cx.kernel(k, None)),
                     Item::Serial(kernels, Some(word)) => {
                         let runs = cx.range_word(*word);
-                        cx.only_if(runs, |cx| kernels.clone().for_each(|k| cx.call(k, None)));
+                        cx.only_if(runs, |cx| kernels.clone().for_each(|k| cx.kernel(k, None)));
+                    }
+                    Item::Parallel(group, word) if driver.regions.contains_key(&group.kernels.start) => {
+                        cx.kernel(group.kernels.start, Some(*word));
                     }
                     Item::Parallel(group, word) => {
                         let range = (cx.range_word(*word), cx.range_word(word + 1));
@@ -197,9 +221,26 @@ impl Compiler {
 
 /// The input of the driver.
 pub(super) struct Driver<'a> {
+    /// What the names of its functions begin with.
+    pub(super) prefix: String,
     pub(super) module: &'a Module,
-    pub(super) table: &'a Table,
+    pub(super) table: Table,
+    /// The function of each loop nest.
     pub(super) functions: Vec<Option<FuncId>>,
+    /// The drivers of the bodies of regions, by kernel.
+    pub(super) regions: HashMap<usize, FuncId>,
+}
+
+impl Driver<'_> {
+    /// Where the work ranges of the body of kernel `k` begin, if it is a region that all threads run.
+    fn region_word(&self, k: usize) -> Option<usize> {
+        let Module { calls, phases, .. } = self.module;
+        let items = items(calls.len(), phases, false, usize::MAX, &|group| group_words(group, calls));
+        items.iter().find_map(|item| match item {
+            Item::Parallel(group, word) if group.kernels.start == k && self.regions.contains_key(&k) => Some(*word),
+            Item::Parallel(..) | Item::Serial(..) | Item::Barrier => None,
+        })
+    }
 }
 
 /// The driver under construction.
@@ -281,13 +322,23 @@ impl DriverBuilder<'_, '_> {
             Location::Arena(at) => (self.field(offset_of!(Launch, arena)), at as i64 + offset),
             Location::Constant => (self.datum(Datum::Constant(b)), offset),
         };
+        self.offset(from, offset)
+    }
+
+    /// The address `offset` bytes further.
+    fn offset(&mut self, from: Value, offset: i64) -> Value {
         if offset == 0 { from } else { self.builder.ins().iadd_imm_s(from, offset) }
+    }
+
+    /// So many bytes of the stack, aligned for words.
+    fn slot(&mut self, bytes: usize) -> StackSlot {
+        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 3);
+        self.builder.create_sized_stack_slot(data)
     }
 
     /// An array of the addresses of these buffers, on the stack.
     fn pointers(&mut self, buffers: &[BufferId]) -> Value {
-        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, (buffers.len() * 8) as u32, 3);
-        let slot = self.builder.create_sized_stack_slot(data);
+        let slot = self.slot(buffers.len() * 8);
         for (i, &b) in buffers.iter().enumerate() {
             let address = self.address(b, 0);
             self.builder.ins().stack_store(types::I64, address, slot, i as i32 * 8);
@@ -318,7 +369,16 @@ impl DriverBuilder<'_, '_> {
         self.builder.switch_to_block(after);
     }
 
-    /// Calls kernel `k` for a range of its work, by default for all of it.
+    /// Runs all of kernel `k`; of a region that all threads run, the work ranges begin at `word`.
+    fn kernel(&mut self, k: usize, word: Option<usize>) {
+        let driver = self.driver;
+        match &driver.module.calls[k] {
+            Call::Region(region) => self.region(k, region, driver.regions[&k], word),
+            Call::Loop { .. } | Call::Gemm { .. } | Call::Routine { .. } => self.call(k, None),
+        }
+    }
+
+    /// Calls kernel `k`, which is no region, for a range of its work, by default for all of it.
     fn call(&mut self, k: usize, range: Option<(Value, Value)>) {
         let driver = self.driver;
         let call = &driver.module.calls[k];
@@ -339,6 +399,7 @@ impl DriverBuilder<'_, '_> {
                 let list = args.iter().map(|&b| self.address(b, 0)).collect();
                 (list, loops.scratch > 0, loops.parallel.is_some())
             }
+            Call::Region(_) => unreachable!("a region has no ranges of its own"),
         };
         if needs_scratch {
             arguments.push(self.field(offset_of!(Launch, scratch)));
@@ -368,6 +429,7 @@ impl DriverBuilder<'_, '_> {
                 let callee = self.datum(Datum::Routine);
                 self.builder.ins().call_indirect(self.routine, callee, &arguments);
             }
+            Call::Region(_) => {}
         }
     }
 }
@@ -399,7 +461,7 @@ mod tests {
         for kernels in [1, MAX_UNSPLIT, MAX_UNSPLIT + 1, 1_000] {
             for phases in [vec![Phase::serial(0..kernels)], phases(kernels)] {
                 for single in [false, true] {
-                    let pieces = pieces(kernels, &phases, single);
+                    let pieces = pieces(kernels, &phases, single, &|_| 2);
                     let run: Vec<usize> = pieces.iter().flatten().flat_map(Item::kernels).collect();
                     assert_eq!(run, (0..kernels).collect::<Vec<_>>(), "in order, each once");
                     let longest = pieces.iter().map(|piece| piece.iter().map(|item| item.kernels().len()).sum()).max();
@@ -408,7 +470,7 @@ mod tests {
                         "{longest:?} at once"
                     );
                 }
-                let pieces = pieces(kernels, &phases, false);
+                let pieces = pieces(kernels, &phases, false, &|_| 2);
                 let barriers = pieces.iter().flatten().filter(|item| matches!(item, Item::Barrier)).count();
                 let is_parallel = phases.iter().any(|phase| phase.parallel);
                 assert_eq!(barriers, if is_parallel { phases.len() - 1 } else { 0 });

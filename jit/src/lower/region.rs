@@ -1,0 +1,59 @@
+//! Regions: a module that runs inside of another.
+//!
+//! Comes in: a region of the kernel IR. Goes out: the module of its body, and where a run of the body finds its inputs
+//! and leaves its outputs. The carry of a loop alternates between its result and a second buffer, so that a trip reads
+//! the one and writes the other; where the body can update it in place there is no second buffer.
+
+use super::machine::{Cost, Machine};
+use super::memory::ALIGN;
+use super::{Module, lower};
+use crate::error::Result;
+use crate::fuse::{BufferId, Control, RegionKernel};
+
+/// A region before it is code.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// The body.
+    pub module: Module,
+    /// How often the body runs, and on what.
+    pub control: Control,
+    /// The buffers of the inputs of the body, then of its outputs.
+    pub args: Vec<BufferId>,
+    /// For each value of the carry the offset of its second buffer in the workspace; `None` if it is updated in place.
+    pub second: Vec<Option<usize>>,
+    /// Bytes of the workspace: the arena of the body, then the second buffers.
+    pub workspace: usize,
+}
+
+impl Region {
+    /// Lowers a region.
+    ///
+    /// # Errors
+    /// As [`lower`].
+    pub(super) fn lower(kernel: &RegionKernel, machine: &Machine) -> Result<Region> {
+        let Control::Scan { num_carry, length, .. } = kernel.control;
+        let body = &kernel.body;
+        let donated: Vec<bool> = (0..body.params.len()).map(|i| i < num_carry).collect();
+        // Threads are woken once for all trips.
+        let cost = Cost { wake: machine.cost.wake / length as f64, ..machine.cost.clone() };
+        let module = lower((**body).clone(), &donated, Machine { cost, ..machine.clone() })?;
+        let mut workspace = module.plan.arena.next_multiple_of(ALIGN);
+        let second = (0..num_carry).map(|c| {
+            if module.plan.aliases[c] == Some(c) {
+                return None;
+            }
+            let offset = workspace;
+            workspace = workspace.saturating_add(body.params[c].bytes()).next_multiple_of(ALIGN);
+            Some(offset)
+        });
+        let second = second.collect();
+        let args = kernel.operands.iter().chain(&kernel.results).copied().collect();
+        Ok(Region { module, control: kernel.control, args, second, workspace })
+    }
+
+    /// How often the body runs.
+    pub fn trips(&self) -> usize {
+        let Control::Scan { length, .. } = self.control;
+        length
+    }
+}
