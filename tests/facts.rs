@@ -111,7 +111,7 @@ fn stores(kernel: &Kernel) -> impl Iterator<Item = usize> {
             (rows, kernel.stores.len())
         }
         Kernel::Gemm(gemm) => (gemm.extents[..3].to_vec(), 1),
-        Kernel::Routine(_) => (vec![], 0),
+        Kernel::Routine(_) | Kernel::Region(_) => (vec![], 0),
     };
     std::iter::repeat_n(extents.iter().product(), count)
 }
@@ -136,7 +136,7 @@ fn kernels_of_the_workloads() -> Result<()> {
                     values += kernel.values.len();
                 }
                 Kernel::Gemm(_) => gemms += 1,
-                Kernel::Routine(_) => {}
+                Kernel::Routine(_) | Kernel::Region(_) => {}
             }
         }
         let donated = vec![false; kernels.params.len()];

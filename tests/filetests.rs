@@ -249,6 +249,7 @@ fn summary(k: usize, kernel: &Kernel) -> String {
         Kernel::Loop(_) => "loop",
         Kernel::Gemm(_) => "matrix product",
         Kernel::Routine(_) => "routine",
+        Kernel::Region(_) => "region",
     };
     format!("k{k}: {kind}, reads{}, writes{}\n", list(&kernel.reads()), list(&kernel.writes()))
 }

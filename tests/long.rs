@@ -137,7 +137,7 @@ fn what_a_long_program_becomes_grows_with_its_length_alone() -> Result<()> {
             let kernels = fuse(&graph).kernels;
             let longest = kernels.iter().map(|kernel| match kernel {
                 Kernel::Loop(kernel) => kernel.values.len(),
-                Kernel::Gemm(_) | Kernel::Routine(_) => 1,
+                Kernel::Gemm(_) | Kernel::Routine(_) | Kernel::Region(_) => 1,
             });
             let longest = longest.max().unwrap_or(0);
             assert!(longest <= 1_000, "{name}: a kernel of {longest} values");

@@ -105,3 +105,32 @@ pub(crate) fn replay(graph: &Graph, selected: &[bool], env: &mut Env<Tensor>) {
         env.compute(graph, id, &[], reapply);
     }
 }
+
+/// The values that depend on those that `depends` marks and that one of `outputs` depends on.
+pub(crate) fn linear_part<'a>(
+    graph: &Graph,
+    depends: Vec<bool>,
+    outputs: impl IntoIterator<Item = &'a ValueId>,
+) -> Vec<bool> {
+    let live = live(graph, outputs.into_iter().copied());
+    dependent(graph, depends).iter().zip(live).map(|(&depends, live)| depends && live).collect()
+}
+
+/// The values that depend on those that `depends` marks, which included.
+pub(crate) fn dependent(graph: &Graph, mut depends: Vec<bool>) -> Vec<bool> {
+    for id in graph.ids() {
+        depends[id.index()] |= graph.node(id).operands.iter().any(|x| depends[x.index()]);
+    }
+    depends
+}
+
+/// The nonlinear values that linear ones use, each once.
+pub(crate) fn residuals(graph: &Graph, linear: &[bool]) -> Vec<ValueId> {
+    let mut used = vec![false; graph.nodes.len()];
+    for id in graph.ids().filter(|id| linear[id.index()]) {
+        for x in &graph.node(id).operands {
+            used[x.index()] = !linear[x.index()];
+        }
+    }
+    graph.ids().filter(|id| used[id.index()]).collect()
+}

@@ -26,6 +26,7 @@
 mod api;
 mod flat;
 mod linearize;
+mod partial;
 mod rules;
 
 pub use api::{

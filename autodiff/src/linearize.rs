@@ -16,16 +16,15 @@
 //! `FULGURITE_DUMP=grad` prints the graph (x, dx) → (y, dy), and the transpose of its linear part.
 
 use fulgurite_jit::dump::{Stage, dump, wants};
-use fulgurite_jit::graph::{Env, Graph, Op, ValueId};
+use fulgurite_jit::graph::{Env, Graph, ValueId};
 use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::{Traced, as_one_program, trace};
 use fulgurite_jit::{Error, Tensor};
-use smallvec::{SmallVec, smallvec};
 
-use crate::flat::{Failed, FlatFn, add, live, replay, trace_flat, types};
-use crate::rules::TransposeOperand;
+use crate::flat::{Failed, FlatFn, linear_part, live, replay, residuals, trace_flat, types};
+use crate::partial::split_scans;
 use crate::rules::jvp::{Dual, jvp};
-use crate::rules::transpose::transpose;
+use crate::rules::transpose::backward;
 
 /// The linear map from tangents of the inputs to tangents of the results, as a function of the residuals.
 pub(crate) struct LinearMap {
@@ -78,7 +77,8 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
         let tangents = results.iter().filter_map(|result| result.dx.clone());
         results.iter().map(|result| result.x.clone()).chain(tangents).collect()
     });
-    let graph = traced?.graph;
+    let is_tangent = |i: usize| i >= primal_params;
+    let graph = split_scans(traced?.graph, is_tangent)?;
 
     dump(Stage::Grad, "linearised: (x, dx) to (y, dy)", &graph);
 
@@ -91,7 +91,9 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
     let mut result_tangents = result_tangents.iter().copied();
     let outputs: Vec<Option<ValueId>> =
         has_tangent.iter().map(|&has| if has { result_tangents.next() } else { None }).collect();
-    let linear = linear_part(&graph, tangent_params, &outputs);
+    let mut seeds = vec![false; graph.nodes.len()];
+    tangent_params.iter().for_each(|param| seeds[param.index()] = true);
+    let linear = linear_part(&graph, seeds, outputs.iter().flatten());
     let residuals = residuals(&graph, &linear);
 
     let mut values = Env::new(&graph);
@@ -156,40 +158,8 @@ impl LinearMap {
 
     fn run_backward(&self, residuals: &[Tensor], cts: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>, Error> {
         let values = self.values(residuals);
-        // Per node and result.
-        let mut totals: Vec<SmallVec<[Option<Tensor>; 1]>> =
-            self.graph.nodes.iter().map(|node| smallvec![None; node.results()]).collect();
-        let accumulate = |total: &mut Option<Tensor>, ct: Option<Tensor>| *total = add(total.take(), ct);
-        for (id, ct) in self.outputs.iter().zip(cts) {
-            if let Some(id) = id {
-                accumulate(&mut totals[id.index()][0], ct.clone());
-            }
-        }
-        for id in self.graph.ids().rev().filter(|id| self.linear[id.index()]) {
-            let node = self.graph.node(id);
-            if node.operands.is_empty() {
-                continue;
-            }
-            // The cotangent of a value is the sum over its uses. It is complete here: all uses come later in the graph.
-            let cts = std::mem::take(&mut totals[id.index()]);
-            if cts.iter().all(Option::is_none) {
-                continue;
-            }
-            if let (Op::Result(index), [ct]) = (&node.op, &cts[..]) {
-                accumulate(&mut totals[node.operands[0].index()][*index as usize], ct.clone());
-                continue;
-            }
-            let operand = |x: &ValueId| match self.linear[x.index()] {
-                true => TransposeOperand::Linear(self.graph.ty(*x)),
-                false => TransposeOperand::Constant(values.get(*x)),
-            };
-            let operands: SmallVec<[TransposeOperand<'_>; 4]> = node.operands.iter().map(operand).collect();
-            for (x, ct) in node.operands.iter().zip(transpose(node, &operands, &cts)?) {
-                if ct.is_some() {
-                    accumulate(&mut totals[x.index()][0], ct);
-                }
-            }
-        }
+        let cts = self.outputs.iter().zip(cts).filter_map(|(id, ct)| Some(((*id)?, ct.clone()?)));
+        let totals = backward(&self.graph, &self.linear, &values, cts)?;
         Ok(self.inputs.iter().map(|id| id.and_then(|id| totals[id.index()].first().cloned().flatten())).collect())
     }
 
@@ -214,28 +184,4 @@ impl LinearMap {
         }
         values
     }
-}
-
-/// The values that depend on a tangent and that the tangent of a result depends on.
-fn linear_part(graph: &Graph, tangents: &[ValueId], outputs: &[Option<ValueId>]) -> Vec<bool> {
-    let live = live(graph, outputs.iter().flatten().copied());
-    let mut depends = vec![false; graph.nodes.len()];
-    for tangent in tangents {
-        depends[tangent.index()] = true;
-    }
-    for id in graph.ids() {
-        depends[id.index()] |= graph.node(id).operands.iter().any(|x| depends[x.index()]);
-    }
-    depends.iter().zip(live).map(|(&depends, live)| depends && live).collect()
-}
-
-/// The nonlinear values that linear ones use, each once.
-fn residuals(graph: &Graph, linear: &[bool]) -> Vec<ValueId> {
-    let mut used = vec![false; graph.nodes.len()];
-    for id in graph.ids().filter(|id| linear[id.index()]) {
-        for x in &graph.node(id).operands {
-            used[x.index()] = !linear[x.index()];
-        }
-    }
-    graph.ids().filter(|id| used[id.index()]).collect()
 }

@@ -66,8 +66,12 @@ fn in_f64(mut sample: Sample) -> Sample {
             ty.dtype = DType::F64;
         }
     }
-    if let Op::Convert(DType::F32) = sample.op.op {
-        sample.op.op = Op::Convert(DType::F64);
+    match &mut sample.op.op {
+        Op::Convert(dtype) => *dtype = if *dtype == DType::F32 { DType::F64 } else { *dtype },
+        Op::Scan { body, .. } => {
+            *body = graph::parse(&body.to_string().replace("f32", "f64")).expect("the body in f64").into();
+        }
+        _ => {}
     }
     sample
 }

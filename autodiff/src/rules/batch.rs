@@ -9,10 +9,11 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use fulgurite_jit::control::{element, record_scan};
 use fulgurite_jit::graph::{DotAxes, Env, Graph, Node, Op};
-use fulgurite_jit::trace::{apply_all, reapply};
+use fulgurite_jit::trace::{apply_all, poison, reapply, trace};
 use fulgurite_jit::types::Axes;
-use fulgurite_jit::{DType, Shape, Tensor};
+use fulgurite_jit::{DType, Scan, Shape, Tensor};
 use smallvec::{SmallVec, smallvec};
 
 use crate::rules::{Batched, indexing};
@@ -117,10 +118,63 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
             let (op, operands, axis) = indexing::batched_slice(sizes, operands, extent);
             record(op, &refs(&operands), axis)
         }
+        Op::Scan { body, num_consts, num_carry, length, reverse } => {
+            let trips = Scan { length: Some(*length), reverse: *reverse };
+            scan(node, body, operands, [*num_consts, *num_carry], trips, extent)
+        }
         Op::DynamicUpdateSlice => {
             let (op, operands, axis) = indexing::batched_update(operands, extent);
             record(op, &refs(&operands), axis)
         }
+    }
+}
+
+/// A loop over the body of the batch. A value of the carry is mapped if it is so before or after a trip. Its mapped axis
+/// is the first, and that of an element is the first too.
+fn scan(
+    node: &Node,
+    body: &Graph,
+    operands: &[&Batched],
+    [num_consts, num_carry]: [usize; 2],
+    trips: Scan,
+    extent: usize,
+) -> SmallVec<[Batched; 1]> {
+    let location = node.location_or_caller();
+    let (consts, rest) = operands.split_at(num_consts);
+    let (init, xs) = rest.split_at(num_carry);
+    let xs_mapped: Vec<bool> = xs.iter().map(|x| x.axis.is_some()).collect();
+    let xs: Vec<Tensor> = xs.iter().map(|x| if x.axis.is_some() { x.at(1, extent) } else { x.x.clone() }).collect();
+    let mut carry_mapped: Vec<bool> = init.iter().map(|x| x.axis.is_some()).collect();
+    loop {
+        let before = carry_mapped.clone();
+        let at_first = |(x, &mapped): (&Batched, &bool)| if mapped { x.at(0, extent) } else { x.x.clone() };
+        let init: Vec<Tensor> = init.iter().copied().zip(&before).map(at_first).collect();
+        let types = init.iter().map(|x| x.ty().clone()).chain(xs.iter().map(|x| element(x.ty())));
+        let mut ys_mapped = Vec::new();
+        let traced = trace(&types.collect::<Vec<_>>(), |params| {
+            let mapped = before.iter().chain(&xs_mapped);
+            let mapped =
+                params.iter().zip(mapped).map(|(x, &mapped)| Batched { x: x.clone(), axis: mapped.then_some(0) });
+            let inputs: Vec<Batched> = consts.iter().map(|&x| x.clone()).chain(mapped).collect();
+            let results = batch(body, &inputs, extent);
+            let (carry, ys) = results.split_at(num_carry);
+            carry_mapped.iter_mut().zip(carry).for_each(|(mapped, x)| *mapped |= x.axis.is_some());
+            ys_mapped = ys.iter().map(|y| y.axis.is_some()).collect();
+            results.iter().zip(before.iter().chain(&ys_mapped)).map(at_first).collect()
+        });
+        if before != carry_mapped {
+            continue;
+        }
+        let mapped = before.iter().map(|mapped| mapped.then_some(0)).chain(ys_mapped.iter().map(|y| y.then_some(1)));
+        return match traced {
+            Ok(traced) => {
+                let results = record_scan(traced, &init, &xs, trips, location);
+                results.into_iter().zip(mapped).map(|(x, axis)| Batched { x, axis }).collect()
+            }
+            Err(error) => {
+                body.output_types().into_iter().map(|ty| Batched { x: poison(ty, error.clone()), axis: None }).collect()
+            }
+        };
     }
 }
 

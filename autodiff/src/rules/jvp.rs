@@ -11,10 +11,11 @@
 
 use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
 
+use fulgurite_jit::control::{element, record_scan};
 use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, UnaryOp};
-use fulgurite_jit::trace::{apply_all, reapply};
+use fulgurite_jit::trace::{apply_all, poison, reapply, trace};
 use fulgurite_jit::types::Axes;
-use fulgurite_jit::{DType, Tensor};
+use fulgurite_jit::{DType, Scan, Tensor};
 use smallvec::SmallVec;
 
 use crate::flat::{add, live};
@@ -50,6 +51,12 @@ fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
     {
         return sort(operands, axis, keys, node);
     }
+    if let Op::Scan { body, num_consts, num_carry, length, reverse } = &node.op
+        && has_tangent
+    {
+        let trips = Scan { length: Some(*length), reverse: *reverse };
+        return scan(node, body, operands, [*num_consts, *num_carry], trips);
+    }
     let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
     let dual = |x: Tensor| {
         let dx = if has_tangent { tangent(node, operands, &x) } else { None };
@@ -74,6 +81,65 @@ fn sort(operands: &[&Dual], axis: usize, keys: usize, node: &Node) -> SmallVec<[
     sorted.into_iter().zip(operands).map(dual).collect()
 }
 
+/// A loop with the tangents of its carry and its elements beside them. A value of the carry has a tangent if it has one
+/// before or after a trip.
+fn scan(
+    node: &Node,
+    body: &Graph,
+    operands: &[&Dual],
+    [num_consts, num_carry]: [usize; 2],
+    trips: Scan,
+) -> SmallVec<[Dual; 1]> {
+    let (consts, rest) = operands.split_at(num_consts);
+    let (init, xs) = rest.split_at(num_carry);
+    let tangents = |duals: &[&Dual]| -> Vec<bool> { duals.iter().map(|dual| dual.dx.is_some()).collect() };
+    let mut carry_has = tangents(init);
+    let xs_has = tangents(xs);
+    let xs = flattened(xs, &xs_has);
+    loop {
+        let before = carry_has.clone();
+        let carry = flattened(init, &before);
+        let types = carry.iter().map(|x| x.ty().clone()).chain(xs.iter().map(|x| element(x.ty())));
+        let mut ys_has = Vec::new();
+        let traced = trace(&types.collect::<Vec<_>>(), |params| {
+            let (carry, xs) = params.split_at(carry.len());
+            let params = duals(carry, &before).into_iter().chain(duals(xs, &xs_has));
+            let results = jvp(body, &consts.iter().map(|&x| x.clone()).chain(params).collect::<Vec<_>>());
+            let results: Vec<&Dual> = results.iter().collect();
+            let (carry, ys) = results.split_at(num_carry);
+            carry_has.iter_mut().zip(tangents(carry)).for_each(|(has, after)| *has |= after);
+            ys_has = tangents(ys);
+            [flattened(carry, &before), flattened(ys, &ys_has)].concat()
+        });
+        if before != carry_has {
+            continue;
+        }
+        return match traced {
+            Ok(traced) => {
+                let results = record_scan(traced, &carry, &xs, trips, node.location_or_caller());
+                let (carry, ys) = results.split_at(carry.len());
+                duals(carry, &before).into_iter().chain(duals(ys, &ys_has)).collect()
+            }
+            Err(error) => {
+                body.output_types().into_iter().map(|ty| Dual { x: poison(ty, error.clone()), dx: None }).collect()
+            }
+        };
+    }
+}
+
+/// Values, then the tangents of those that have one.
+fn flattened(duals: &[&Dual], has: &[bool]) -> Vec<Tensor> {
+    let tangents = duals.iter().zip(has).filter(|(_, has)| **has).map(|(dual, _)| dual.tangent());
+    duals.iter().map(|dual| dual.x.clone()).chain(tangents).collect()
+}
+
+/// The inverse of [`flattened`].
+fn duals(flat: &[Tensor], has: &[bool]) -> Vec<Dual> {
+    let (xs, tangents) = flat.split_at(has.len());
+    let mut tangents = tangents.iter().cloned();
+    xs.iter().zip(has).map(|(x, &has)| Dual { x: x.clone(), dx: if has { tangents.next() } else { None } }).collect()
+}
+
 /// The tangent of `z`, the result of a node some of whose operands have tangents.
 fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
     match &node.op {
@@ -88,7 +154,7 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry
         | Op::StopGradient
         | Op::Result(_) => None,
-        Op::Sort { .. } => unreachable!("{} is handled before", node.op.name()),
+        Op::Sort { .. } | Op::Scan { .. } => unreachable!("{} is handled before", node.op.name()),
 
         // Linear: the op applies to the tangent.
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {

@@ -9,12 +9,14 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use fulgurite_jit::graph::{BinaryOp, DotAxes, Node, Op, ReduceOp, UnaryOp};
-use fulgurite_jit::trace::apply_all;
+use fulgurite_jit::control::{element, record_scan};
+use fulgurite_jit::graph::{BinaryOp, DotAxes, Env, Graph, Node, Op, ReduceOp, UnaryOp, ValueId};
+use fulgurite_jit::trace::{apply_all, trace};
 use fulgurite_jit::types::Axes;
-use fulgurite_jit::{DType, Error, Result, Shape, Tensor, TensorType};
+use fulgurite_jit::{DType, Error, Result, Scan, Shape, Tensor, TensorType};
 use smallvec::{SmallVec, smallvec};
 
+use crate::flat::{add, linear_part, live, replay, residuals};
 use crate::rules::jvp::inverse;
 use crate::rules::{Cotangents, TransposeOperand, indexing};
 
@@ -27,9 +29,129 @@ use TransposeOperand::{Constant, Linear};
 pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[Option<Tensor>]) -> Result<Cotangents> {
     match (&node.op, cts) {
         (Op::Sort { axis, keys }, _) => sort(node, *axis, *keys, operands, cts),
+        (Op::Scan { body, num_consts, num_carry, length, reverse }, _) => {
+            let back = Scan { length: Some(*length), reverse: !reverse };
+            scan(node, body, operands, [*num_consts, *num_carry], back, cts)
+        }
         (_, [Some(ct)]) => transpose_one(node, operands, ct),
         (_, [None] | [] | [_, _, ..]) => Ok(smallvec![None; operands.len()]),
     }
+}
+
+/// Per node and result, the cotangents of the linear values of a graph from those of some of them. `values` has the
+/// others that the linear ones use.
+///
+/// # Errors
+/// As [`transpose`].
+pub(crate) fn backward(
+    graph: &Graph,
+    linear: &[bool],
+    values: &Env<Tensor>,
+    cts: impl IntoIterator<Item = (ValueId, Tensor)>,
+) -> Result<Vec<SmallVec<[Option<Tensor>; 1]>>> {
+    let mut totals: Vec<SmallVec<[Option<Tensor>; 1]>> =
+        graph.nodes.iter().map(|node| smallvec![None; node.results()]).collect();
+    let accumulate = |total: &mut Option<Tensor>, ct: Option<Tensor>| *total = add(total.take(), ct);
+    for (id, ct) in cts {
+        accumulate(&mut totals[id.index()][0], Some(ct));
+    }
+    for id in graph.ids().rev().filter(|id| linear[id.index()]) {
+        let node = graph.node(id);
+        if node.operands.is_empty() {
+            continue;
+        }
+        // The cotangent of a value is the sum over its uses. It is complete here: all uses come later in the graph.
+        let cts = std::mem::take(&mut totals[id.index()]);
+        if cts.iter().all(Option::is_none) {
+            continue;
+        }
+        if let (Op::Result(index), [ct]) = (&node.op, &cts[..]) {
+            accumulate(&mut totals[node.operands[0].index()][*index as usize], ct.clone());
+            continue;
+        }
+        let operand = |x: &ValueId| match linear[x.index()] {
+            true => TransposeOperand::Linear(graph.ty(*x)),
+            false => TransposeOperand::Constant(values.get(*x)),
+        };
+        let operands: SmallVec<[TransposeOperand<'_>; 4]> = node.operands.iter().map(operand).collect();
+        for (x, ct) in node.operands.iter().zip(transpose(node, &operands, &cts)?) {
+            if ct.is_some() {
+                accumulate(&mut totals[x.index()][0], ct);
+            }
+        }
+    }
+    Ok(totals)
+}
+
+/// A loop that is linear in its carry, and in some constants and elements. Its transpose runs the other way: its carry
+/// is the cotangent of the carry, and the sums of those of the linear constants.
+fn scan(
+    node: &Node,
+    body: &Graph,
+    operands: &[TransposeOperand<'_>],
+    [num_consts, num_carry]: [usize; 2],
+    back: Scan,
+    cts: &[Option<Tensor>],
+) -> Result<Cotangents> {
+    let zeros = |ty: &TensorType| Tensor::full(&ty.shape, 0.0, ty.dtype);
+    let (consts, xs) = (0..num_consts, num_consts + num_carry..operands.len());
+    let carries = consts.end..xs.start;
+    let is_linear = |i: &usize| carries.contains(i) || matches!(operands[*i], Linear(_));
+    let (linear_consts, linear_xs): (Vec<usize>, Vec<usize>) =
+        (consts.filter(is_linear).collect(), xs.clone().filter(is_linear).collect());
+    let constants = |i: usize| if let Constant(x) = operands[i] { Some((i, x.clone())) } else { None };
+    let constant_xs: Vec<(usize, Tensor)> = xs.filter_map(constants).collect();
+    let given: Vec<(usize, Tensor)> =
+        (num_carry..cts.len()).filter_map(|o| cts[o].as_ref().map(|ct| (o, ct.clone()))).collect();
+
+    let carry_cts = (0..num_carry).map(|c| cts[c].clone().unwrap_or_else(|| zeros(operands[num_consts + c].ty())));
+    let sums = linear_consts.iter().map(|&i| zeros(operands[i].ty()));
+    let init: Vec<Tensor> = carry_cts.chain(sums).collect();
+    let elements: Vec<Tensor> = constant_xs.iter().chain(&given).map(|(_, x)| x.clone()).collect();
+
+    let mut linear = vec![false; body.nodes.len()];
+    (0..operands.len()).filter(is_linear).for_each(|i| linear[body.params[i].index()] = true);
+    let linear = linear_part(body, linear, &body.outputs);
+
+    let types = init.iter().map(|x| x.ty().clone()).chain(elements.iter().map(|x| element(x.ty())));
+    let mut failed = None;
+    let traced = trace(&types.collect::<Vec<_>>(), |params| {
+        let (carry, elements) = params.split_at(init.len());
+        let (carry_cts, sums) = carry.split_at(num_carry);
+        let (constant_elements, given_elements) = elements.split_at(constant_xs.len());
+        let mut values: Env<Tensor> = Env::new(body);
+        for (i, x) in (0..num_consts).filter_map(constants) {
+            values.set(body.params[i], x);
+        }
+        for ((i, _), x) in constant_xs.iter().zip(constant_elements) {
+            values.set(body.params[*i], x.clone());
+        }
+        replay(body, &live(body, residuals(body, &linear)), &mut values);
+        let given = given.iter().map(|(o, _)| *o).zip(given_elements);
+        let cts = carry_cts.iter().enumerate().chain(given).map(|(o, ct)| (body.outputs[o], ct.clone()));
+        let cts = cts.filter(|(id, _)| linear[id.index()]);
+        let totals = match backward(body, &linear, &values, cts) {
+            Ok(totals) => totals,
+            Err(error) => {
+                failed = Some(error);
+                return Vec::new();
+            }
+        };
+        let ct = |i: usize| totals[body.params[i].index()].first().cloned().flatten();
+        let or_zeros = |i: usize| ct(i).unwrap_or_else(|| zeros(body.ty(body.params[i])));
+        let sums = sums.iter().zip(&linear_consts).map(|(sum, &i)| ct(i).map_or_else(|| sum.clone(), |ct| sum + ct));
+        carries.clone().map(or_zeros).chain(sums).chain(linear_xs.iter().map(|&i| or_zeros(i))).collect()
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let results = record_scan(traced?, &init, &elements, back, node.location_or_caller());
+    let order = carries.clone().chain(linear_consts.iter().copied()).chain(linear_xs.iter().copied());
+    let mut all: Cotangents = smallvec![None; operands.len()];
+    for (i, ct) in order.zip(results) {
+        all[i] = operands[i].cotangent_if_linear(|| ct);
+    }
+    Ok(all)
 }
 
 /// A sort by constant keys permutes the other operands; its transpose permutes them back.
@@ -150,6 +272,7 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         | Op::StopGradient
         | Op::Threefry
         | Op::Sort { .. }
+        | Op::Scan { .. }
         | Op::Result(_)
         | Op::Reduce(..)
         | Op::ArgReduce(..) => nonlinear(node, operands),

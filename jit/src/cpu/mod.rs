@@ -319,12 +319,7 @@ impl Compiler {
     /// Compiles the loop nests of a module, and its regions. Gives what its driver calls. The names of the functions
     /// begin with `prefix`. The part of the module is added to `table`; it is valid while the module lives, which may
     /// be moved.
-    fn functions<'m>(
-        &mut self,
-        prefix: String,
-        module: &'m Module,
-        table: &mut Vec<*const u8>,
-    ) -> Result<Driver<'m>> {
+    fn functions<'m>(&mut self, prefix: String, module: &'m Module, table: &mut Vec<*const u8>) -> Result<Driver<'m>> {
         let emissions = emit_all(module, self.simd_width)?;
         let mut functions: Vec<Option<FuncId>> = vec![None; module.loops.len()];
         for (k, call) in module.calls.iter().enumerate() {

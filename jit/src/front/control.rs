@@ -80,7 +80,10 @@ impl Scan {
             // An error of the function comes before what it leads to.
             (_, _, Err(error)) => Err(error),
             (Err(why), ..) | (_, Some(why), _) => Err(Error::op("scan", why, location)),
-            (Ok(length), None, Ok(traced)) => Ok(self.record(traced, &inits, &elements, length, location)),
+            (Ok(length), None, Ok(traced)) => {
+                let trips = Scan { length: Some(length), ..self };
+                Ok(record_scan(traced, &inits, &elements, trips, location))
+            }
         };
         let mut results = match results {
             Ok(results) => results,
@@ -110,28 +113,28 @@ impl Scan {
         }
         length.map(|(length, _)| length).ok_or_else(|| "xs has no tensors, and there is no length".into())
     }
+}
 
-    /// Records the loop of a traced body, whose inputs are the carry, an element of each array, and what is captured.
-    fn record(
-        self,
-        traced: Traced,
-        inits: &[Tensor],
-        elements: &[Tensor],
-        length: usize,
-        location: &'static Location<'static>,
-    ) -> Vec<Tensor> {
-        let Traced { graph, captures } = traced;
-        if graph.outputs.is_empty() {
-            return Vec::new();
-        }
-        let args = inits.len() + elements.len();
-        let order: Vec<usize> = (args..args + captures.len()).chain(0..args).collect();
-        let body = Arc::new(reorder_params(graph, &order));
-        let (num_consts, num_carry) = (captures.len(), inits.len());
-        let op = Op::Scan { body, num_consts, num_carry, length, reverse: self.reverse };
-        let operands: Vec<&Tensor> = captures.iter().chain(inits).chain(elements).collect();
-        apply_all(op, &operands, location).into_vec()
+/// Records the loop of a traced body. Its inputs are the carry and an element of each of `xs`, then what it captures,
+/// which are the constants of the loop. Its results are the next carry and an element of each further result.
+pub fn record_scan(
+    traced: Traced,
+    carry: &[Tensor],
+    xs: &[Tensor],
+    Scan { length, reverse }: Scan,
+    location: &'static Location<'static>,
+) -> Vec<Tensor> {
+    let Traced { graph, captures } = traced;
+    if graph.outputs.is_empty() {
+        return Vec::new();
     }
+    let args = carry.len() + xs.len();
+    let order: Vec<usize> = (args..args + captures.len()).chain(0..args).collect();
+    let body = Arc::new(reorder_params(graph, &order));
+    let (num_consts, num_carry) = (captures.len(), carry.len());
+    let op = Op::Scan { body, num_consts, num_carry, length: length.unwrap_or(0), reverse };
+    let operands: Vec<&Tensor> = captures.iter().chain(carry).chain(xs).collect();
+    apply_all(op, &operands, location).into_vec()
 }
 
 /// The graph with input `order[i]` as input `i`.
@@ -144,7 +147,7 @@ fn reorder_params(mut graph: Graph, order: &[usize]) -> Graph {
 }
 
 /// The type of an element along the first axis.
-fn element(ty: &TensorType) -> TensorType {
+pub fn element(ty: &TensorType) -> TensorType {
     TensorType::new(ty.dtype, ty.shape.get(1..).unwrap_or_default())
 }
 

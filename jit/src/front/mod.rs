@@ -7,7 +7,7 @@
 //! active. `panics` tells a user's panic from an internal one. `tree`, `statics` and `output` define the types of
 //! arguments and results.
 
-mod control;
+pub mod control;
 mod creation;
 mod data;
 mod einsum;

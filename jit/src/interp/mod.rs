@@ -145,7 +145,9 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
             let types = [ty.clone()];
             sort::sort(&ty.shape, *axis, *keys, &types, &x).swap_remove(0)
         }
-        Op::Param(_) | Op::Result(_) | Op::Threefry | Op::Scan { .. } => unreachable!("{} is handled before", op.name()),
+        Op::Param(_) | Op::Result(_) | Op::Threefry | Op::Scan { .. } => {
+            unreachable!("{} is handled before", op.name())
+        }
         Op::Constant(constant) => return Ok(constant.0.clone()),
         Op::Literal(literal) => vec![literal.bits],
         Op::Iota { dtype, axis, .. } => (0..count).map(|i| dtype.bits(unflatten(i, &ty.shape)[*axis])).collect(),

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use super::Module;
 use super::gemm::Gemm;
 use super::loops::Loops;
-use super::Module;
 use super::machine::{Cost, Isa};
 use super::parallel::{Group, Phase, Work, partition};
 use super::region::Region;
@@ -44,9 +44,7 @@ pub enum Call {
 impl Call {
     pub(crate) fn work(&self, loops: &[Loops], cost: &Cost) -> Work {
         let nanoseconds = match self {
-            Call::Loop { code, .. } => {
-                cost.call + loops[*code].instructions() as f64 * cost.instruction
-            }
+            Call::Loop { code, .. } => cost.call + loops[*code].instructions() as f64 * cost.instruction,
             Call::Gemm { gemm, .. } => cost.product + gemm.flops() as f64 * cost.flop,
             Call::Routine { routine, .. } => cost.product + routine.operations() as f64 * cost.scalar,
             Call::Region(region) => region.module.nanoseconds * region.trips() as f64,

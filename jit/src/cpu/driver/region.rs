@@ -6,7 +6,7 @@
 use std::mem::{offset_of, size_of};
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, StackSlot, Value, types};
+use cranelift_codegen::ir::{InstBuilder, StackSlot, Value, types};
 use cranelift_module::{FuncId, Module as _};
 
 use super::DriverBuilder;

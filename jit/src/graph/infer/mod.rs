@@ -39,7 +39,9 @@ pub fn infer(op: &Op, operands: &[&TensorType]) -> Inferred {
 fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
     match op.arity() {
         Some(n) if n != operands.len() => return Err(format!("takes {n} operands, not {}", operands.len())),
-        None if operands.is_empty() && op.class() != OpClass::Control => return Err("takes at least one operand".into()),
+        None if operands.is_empty() && op.class() != OpClass::Control => {
+            return Err("takes at least one operand".into());
+        }
         _ => {}
     }
     match op {

@@ -93,7 +93,11 @@ impl Group {
     pub(crate) fn work(&self, work: &[Work]) -> Work {
         let kernels = &work[self.kernels.clone()];
         let chunks = self.tiles.map_or(kernels[0].chunks, |tiles| tiles.count);
-        Work { nanoseconds: kernels.iter().map(|work| work.nanoseconds).sum(), chunks, collective: kernels[0].collective }
+        Work {
+            nanoseconds: kernels.iter().map(|work| work.nanoseconds).sum(),
+            chunks,
+            collective: kernels[0].collective,
+        }
     }
 }
 

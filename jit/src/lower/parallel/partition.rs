@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn partitions_are_balanced() {
-        let work = |nanoseconds: f64, chunks: usize| Work { nanoseconds, chunks };
+        let work = |nanoseconds: f64, chunks: usize| Work { nanoseconds, chunks, collective: false };
         let all = [work(9_000.0, 3), work(4_000.0, 100), work(3_000.0, 1)];
         for threads in [1, 2, 3, 7] {
             for Partition { parts, .. } in [partition_evenly(&all, threads), partition_in_runs(&all, threads)] {

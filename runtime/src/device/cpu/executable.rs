@@ -205,15 +205,7 @@ impl CpuExecutable {
             let scratch = memory.start().wrapping_add(self.code.memory(thread));
             let (inner_barrier, inner_barrier_data) = others;
             let ranges = self.code.module().ranges[thread].as_ptr();
-            let launch = Launch {
-                ranges,
-                scratch,
-                barrier,
-                barrier_data,
-                inner_barrier,
-                inner_barrier_data,
-                ..serial
-            };
+            let launch = Launch { ranges, scratch, barrier, barrier_data, inner_barrier, inner_barrier_data, ..serial };
             // SAFETY: the caller's promise; the threads write to disjoint memory, and each has its own scratch memory.
             // All reach each barrier: nothing here panics, since there are parts for each thread.
             unsafe { self.code.entry()(&launch) };

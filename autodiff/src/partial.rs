@@ -1,0 +1,153 @@
+//! Partial evaluation of loops: a loop over values and their tangents becomes two, one over the values and one that is
+//! linear in the tangents.
+//!
+//! Comes in: a graph, and which of its inputs are tangents. Goes out: a graph with the same inputs and results, in which
+//! no op but a linear one depends on a tangent. The first loop hands the values that the second one uses in each trip,
+//! its *residuals*, over as further results. What is cheap or the same in all trips is computed again instead.
+
+use fulgurite_jit::control::{element, record_scan};
+use fulgurite_jit::graph::{Env, Graph, Node, Op, OpClass, ValueId};
+use fulgurite_jit::trace::{poison, reapply, trace};
+use fulgurite_jit::{Result, Scan, Tensor, TensorType};
+use smallvec::SmallVec;
+
+use crate::flat::{dependent, live, replay, residuals};
+
+/// Splits the loops of `graph` that depend on a tangent, and those inside of them.
+///
+/// # Errors
+/// A result that is larger than memory can be.
+pub(crate) fn split_scans(graph: Graph, is_tangent: impl Fn(usize) -> bool) -> Result<Graph> {
+    let depends = dependent_on(&graph, is_tangent);
+    let is_split = |id: ValueId| depends[id.index()] && matches!(graph.node(id).op, Op::Scan { .. });
+    if !graph.ids().any(is_split) {
+        return Ok(graph);
+    }
+    let traced = trace(&graph.param_types(), |params| {
+        let mut env: Env<Tensor> = Env::new(&graph);
+        for id in graph.ids() {
+            env.compute(&graph, id, params, |node, operands| {
+                if !is_split(id) {
+                    return reapply(node, operands);
+                }
+                let linear: Vec<bool> = node.operands.iter().map(|x| depends[x.index()]).collect();
+                split(node, operands, &linear).unwrap_or_else(|error| {
+                    let Op::Scan { body, .. } = &node.op else { unreachable!("a scan") };
+                    body.output_types().into_iter().map(|ty| poison(ty, error.clone())).collect()
+                })
+            });
+        }
+        graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
+    })?;
+    Ok(traced.graph)
+}
+
+fn dependent_on(graph: &Graph, is_tangent: impl Fn(usize) -> bool) -> Vec<bool> {
+    let mut depends = vec![false; graph.nodes.len()];
+    graph.params.iter().enumerate().for_each(|(i, param)| depends[param.index()] = is_tangent(i));
+    dependent(graph, depends)
+}
+
+/// The two loops of one, `linear` of whose operands are. Gives all its results.
+fn split(node: &Node, operands: &[&Tensor], linear: &[bool]) -> Result<SmallVec<[Tensor; 1]>> {
+    let Op::Scan { body, num_consts, num_carry, length, reverse } = &node.op else { unreachable!("a scan") };
+    let (num_consts, num_carry) = (*num_consts, *num_carry);
+    let trips = Scan { length: Some(*length), reverse: *reverse };
+    let (consts, carries) = (0..num_consts, num_consts..num_consts + num_carry);
+    let xs = carries.end..operands.len();
+    // A value of the carry is linear if it is so before or after a trip.
+    let mut linear = linear.to_vec();
+    let (body, depends) = loop {
+        let body = split_scans((**body).clone(), |i| linear[i])?;
+        let depends = dependent_on(&body, |i| linear[i]);
+        let grown = (0..num_carry).filter(|&c| depends[body.outputs[c].index()] && !linear[num_consts + c]);
+        let grown: Vec<usize> = grown.collect();
+        if grown.is_empty() {
+            break (body, depends);
+        }
+        grown.into_iter().for_each(|c| linear[num_consts + c] = true);
+    };
+    let is_linear_output =
+        |o: usize| if o < num_carry { linear[num_consts + o] } else { depends[body.outputs[o].index()] };
+    let (linear_outputs, known_outputs): (Vec<usize>, Vec<usize>) =
+        (0..body.outputs.len()).partition(|&o| is_linear_output(o));
+    let linear_values: Vec<ValueId> = linear_outputs.iter().map(|&o| body.outputs[o]).collect();
+    let is_live = live(&body, linear_values.iter().copied());
+    let in_linear: Vec<bool> = depends.iter().zip(&is_live).map(|(&depends, &live)| depends && live).collect();
+
+    // What the linear loop needs: saved by the first, or computed again.
+    let mut needed = vec![false; body.nodes.len()];
+    residuals(&body, &in_linear).iter().for_each(|x| needed[x.index()] = true);
+    linear_values.iter().filter(|x| !depends[x.index()]).for_each(|x| needed[x.index()] = true);
+    let varies = dependent_on(&body, |i| !consts.contains(&i));
+    let (mut again, mut saved) = (in_linear.clone(), Vec::new());
+    for id in body.ids().rev().filter(|id| !depends[id.index()]) {
+        let node = body.node(id);
+        let is_input = |i: &usize| consts.contains(i) || xs.contains(i);
+        if !needed[id.index()] || matches!(&node.op, Op::Param(i) if is_input(i)) {
+            continue;
+        }
+        let is_cheap = node.op.class() == OpClass::Leaf || matches!(node.op, Op::Broadcast { .. });
+        if !matches!(node.op, Op::Param(_)) && (is_cheap || !varies[id.index()]) {
+            again[id.index()] = true;
+            node.operands.iter().for_each(|x| needed[x.index()] = true);
+        } else {
+            saved.push(id);
+        }
+    }
+
+    let pick = |range: std::ops::Range<usize>, of: bool| -> Vec<usize> { range.filter(|&i| linear[i] == of).collect() };
+    let tensors = |indices: &[usize]| -> Vec<Tensor> { indices.iter().map(|&i| operands[i].clone()).collect() };
+    let with_consts = |env: &mut Env<Tensor>| consts.clone().for_each(|i| env.set(body.params[i], operands[i].clone()));
+
+    let mut outputs: Vec<ValueId> = known_outputs.iter().map(|&o| body.outputs[o]).collect();
+    let known_carry = pick(carries.clone(), false);
+    let places: Vec<usize> = saved
+        .iter()
+        .map(|id| {
+            let known = outputs.iter().skip(known_carry.len()).position(|output| output == id);
+            known.map_or_else(
+                || {
+                    outputs.push(*id);
+                    outputs.len() - 1
+                },
+                |place| place + known_carry.len(),
+            )
+        })
+        .collect();
+    let known_xs = pick(xs.clone(), false);
+    let (carry, elements) = (tensors(&known_carry), tensors(&known_xs));
+    let traced = trace(&loop_types(&carry, &elements), |params| {
+        let mut env: Env<Tensor> = Env::new(&body);
+        with_consts(&mut env);
+        known_carry.iter().chain(&known_xs).zip(params).for_each(|(&i, x)| env.set(body.params[i], x.clone()));
+        replay(&body, &live(&body, outputs.iter().copied()), &mut env);
+        outputs.iter().map(|&x| env.get(x).clone()).collect()
+    })?;
+    let known = record_scan(traced, &carry, &elements, trips, node.location_or_caller());
+
+    let linear_carry = pick(carries, true);
+    let used_xs: Vec<usize> = xs.filter(|&i| linear[i] || needed[body.params[i].index()]).collect();
+    let carry = tensors(&linear_carry);
+    let mut elements = tensors(&used_xs);
+    elements.extend(places.iter().map(|&place| known[place].clone()));
+    let traced = trace(&loop_types(&carry, &elements), |params| {
+        let mut env: Env<Tensor> = Env::new(&body);
+        with_consts(&mut env);
+        let ids = linear_carry.iter().chain(&used_xs).map(|&i| body.params[i]).chain(saved.iter().copied());
+        ids.zip(params).for_each(|(id, x)| env.set(id, x.clone()));
+        replay(&body, &again, &mut env);
+        linear_values.iter().map(|&x| env.get(x).clone()).collect()
+    })?;
+    let tangents = record_scan(traced, &carry, &elements, trips, node.location_or_caller());
+
+    let mut results: Vec<(usize, Tensor)> =
+        known_outputs.into_iter().zip(known).chain(linear_outputs.into_iter().zip(tangents)).collect();
+    results.sort_by_key(|(o, _)| *o);
+    Ok(results.into_iter().map(|(_, x)| x).collect())
+}
+
+/// The types of the inputs of a loop's body.
+fn loop_types(carry: &[Tensor], elements: &[Tensor]) -> Vec<TensorType> {
+    carry.iter().map(|x| x.ty().clone()).chain(elements.iter().map(|x| element(x.ty()))).collect()
+}
