@@ -11,6 +11,7 @@ mod fold;
 #[cfg(test)]
 mod fuzz;
 mod rebuild;
+mod scan;
 mod simplify;
 
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 pub use cse::cse;
 pub use dce::dce;
 pub use fold::fold;
+pub use scan::scan;
 pub use simplify::simplify;
 
 use crate::error::Result;
@@ -27,7 +29,7 @@ use crate::graph::{Graph, verify};
 type Pass = fn(&Graph) -> Graph;
 
 /// The passes by name, in the order of a round. Simplification comes first, since it exposes constants.
-const PASSES: [(&str, Pass); 4] = [("simplify", simplify), ("fold", fold), ("cse", cse), ("dce", dce)];
+const PASSES: [(&str, Pass); 5] = [("simplify", simplify), ("fold", fold), ("cse", cse), ("scan", scan), ("dce", dce)];
 
 /// The limit on rounds. Most graphs reach the fixed point after three; the limit guards against rules that undo each
 /// other.
@@ -49,7 +51,18 @@ pub fn optimise(graph: &Graph) -> Result<Graph> {
 pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph, Duration, bool)) -> Result<Graph> {
     // Later stages assume a verified graph, and this one may come from the user.
     verify(graph, "building the graph to optimise")?;
-    let mut graph = graph.clone();
+    let mut error = Ok(());
+    let graph = fixpoint(graph.clone(), &mut |name, next, took, changed| {
+        observe(name, next, took, changed);
+        if cfg!(debug_assertions) && error.is_ok() {
+            error = verify(next, name);
+        }
+    });
+    error.map(|()| graph)
+}
+
+/// Applies the passes until none changes the graph.
+fn fixpoint(mut graph: Graph, observe: &mut dyn FnMut(&'static str, &Graph, Duration, bool)) -> Graph {
     // The number of consecutive passes without a change.
     let mut quiet = 0;
     for (name, pass) in PASSES.iter().cycle().take(MAX_ROUNDS * PASSES.len()) {
@@ -60,13 +73,10 @@ pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph
         let next = pass(&graph);
         let changed = graph != next;
         observe(name, &next, start.elapsed(), changed);
-        if cfg!(debug_assertions) {
-            verify(&next, name)?;
-        }
         quiet = if changed { 0 } else { quiet + 1 };
         graph = next;
     }
-    Ok(graph)
+    graph
 }
 
 #[cfg(test)]
