@@ -16,7 +16,7 @@ pub use fulgurite_autodiff::{
     grad, hessian, jacfwd, jacrev, jvp, linearize, value_and_grad, value_and_grad_aux, vjp, vmap, vmap_out,
 };
 pub use fulgurite_jit::{
-    Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Result, Static, StaticValue, Tensor,
+    Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Result, Scan, Static, StaticValue, Tensor,
     TensorType, Tree, Visitor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, log_sigmoid, log_softmax,
     mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select, silu, soft_sign, softmax, sort, where_,
 };

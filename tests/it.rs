@@ -10,6 +10,7 @@ mod large;
 mod long;
 mod ownership;
 mod rounding;
+mod scan;
 mod sizes;
 mod stages;
 mod sums;
