@@ -18,28 +18,38 @@ use crate::flat::{dependent, live, replay, residuals};
 /// # Errors
 /// A result that is larger than memory can be.
 pub(crate) fn split_scans(graph: Graph, is_tangent: impl Fn(usize) -> bool) -> Result<Graph> {
-    let depends = dependent_on(&graph, is_tangent);
-    let is_split = |id: ValueId| depends[id.index()] && matches!(graph.node(id).op, Op::Scan { .. });
-    if !graph.ids().any(is_split) {
+    let depends = dependent_on(&graph, &is_tangent);
+    if !graph.ids().any(|id| depends[id.index()] && matches!(graph.node(id).op, Op::Scan { .. })) {
         return Ok(graph);
     }
     let traced = trace(&graph.param_types(), |params| {
-        let mut env: Env<Tensor> = Env::new(&graph);
+        let mut env: Env<Value> = Env::new(&graph);
+        let params: Vec<Value> =
+            params.iter().enumerate().map(|(i, x)| Value { x: x.clone(), is_linear: is_tangent(i) }).collect();
         for id in graph.ids() {
-            env.compute(&graph, id, params, |node, operands| {
-                if !is_split(id) {
-                    return reapply(node, operands);
+            env.compute(&graph, id, &params, |node, operands| {
+                let is_linear = operands.iter().any(|operand| operand.is_linear);
+                if let (true, Op::Scan { body, .. }) = (is_linear, &node.op) {
+                    return split(node, operands).unwrap_or_else(|error| {
+                        let failed = |ty| Value { x: poison(ty, error.clone()), is_linear };
+                        body.output_types().into_iter().map(failed).collect()
+                    });
                 }
-                let linear: Vec<bool> = node.operands.iter().map(|x| depends[x.index()]).collect();
-                split(node, operands, &linear).unwrap_or_else(|error| {
-                    let Op::Scan { body, .. } = &node.op else { unreachable!("a scan") };
-                    body.output_types().into_iter().map(|ty| poison(ty, error.clone())).collect()
-                })
+                let xs: Vec<&Tensor> = operands.iter().map(|operand| &operand.x).collect();
+                reapply(node, &xs).into_iter().map(|x| Value { x, is_linear }).collect()
             });
         }
-        graph.outputs.iter().map(|&x| env.get(x).clone()).collect()
+        graph.outputs.iter().map(|&x| env.get(x).x.clone()).collect()
     })?;
     Ok(traced.graph)
+}
+
+/// A value of the graph whose loops are split.
+#[derive(Clone)]
+struct Value {
+    x: Tensor,
+    /// Whether it depends on a tangent.
+    is_linear: bool,
 }
 
 fn dependent_on(graph: &Graph, is_tangent: impl Fn(usize) -> bool) -> Vec<bool> {
@@ -48,15 +58,15 @@ fn dependent_on(graph: &Graph, is_tangent: impl Fn(usize) -> bool) -> Vec<bool> 
     dependent(graph, depends)
 }
 
-/// The two loops of one, `linear` of whose operands are. Gives all its results.
-fn split(node: &Node, operands: &[&Tensor], linear: &[bool]) -> Result<SmallVec<[Tensor; 1]>> {
+/// The two loops of one. Gives all its results.
+fn split(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>> {
     let Op::Scan { body, num_consts, num_carry, length, reverse } = &node.op else { unreachable!("a scan") };
     let (num_consts, num_carry) = (*num_consts, *num_carry);
     let trips = Scan { length: Some(*length), reverse: *reverse };
     let (consts, carries) = (0..num_consts, num_consts..num_consts + num_carry);
     let xs = carries.end..operands.len();
     // A value of the carry is linear if it is so before or after a trip.
-    let mut linear = linear.to_vec();
+    let mut linear: Vec<bool> = operands.iter().map(|operand| operand.is_linear).collect();
     let (body, depends) = loop {
         let body = split_scans((**body).clone(), |i| linear[i])?;
         let depends = dependent_on(&body, |i| linear[i]);
@@ -97,8 +107,9 @@ fn split(node: &Node, operands: &[&Tensor], linear: &[bool]) -> Result<SmallVec<
     }
 
     let pick = |range: std::ops::Range<usize>, of: bool| -> Vec<usize> { range.filter(|&i| linear[i] == of).collect() };
-    let tensors = |indices: &[usize]| -> Vec<Tensor> { indices.iter().map(|&i| operands[i].clone()).collect() };
-    let with_consts = |env: &mut Env<Tensor>| consts.clone().for_each(|i| env.set(body.params[i], operands[i].clone()));
+    let tensors = |indices: &[usize]| -> Vec<Tensor> { indices.iter().map(|&i| operands[i].x.clone()).collect() };
+    let with_consts =
+        |env: &mut Env<Tensor>| consts.clone().for_each(|i| env.set(body.params[i], operands[i].x.clone()));
 
     let mut outputs: Vec<ValueId> = known_outputs.iter().map(|&o| body.outputs[o]).collect();
     let known_carry = pick(carries.clone(), false);
@@ -141,10 +152,12 @@ fn split(node: &Node, operands: &[&Tensor], linear: &[bool]) -> Result<SmallVec<
     })?;
     let tangents = record_scan(traced, &carry, &elements, trips, node.location_or_caller());
 
-    let mut results: Vec<(usize, Tensor)> =
-        known_outputs.into_iter().zip(known).chain(linear_outputs.into_iter().zip(tangents)).collect();
+    let value = |is_linear| move |(o, x): (usize, Tensor)| (o, Value { x, is_linear });
+    let known = known_outputs.into_iter().zip(known).map(value(false));
+    let tangents = linear_outputs.into_iter().zip(tangents).map(value(true));
+    let mut results: Vec<(usize, Value)> = known.chain(tangents).collect();
     results.sort_by_key(|(o, _)| *o);
-    Ok(results.into_iter().map(|(_, x)| x).collect())
+    Ok(results.into_iter().map(|(_, value)| value).collect())
 }
 
 /// The types of the inputs of a loop's body.
