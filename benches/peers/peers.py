@@ -147,6 +147,12 @@ def jax_workloads():
     W['elementwise'] = elementwise
     W['elementwise_big'] = lambda: elementwise((4096, 1024))
 
+    def scan(length=1000, width=16):
+        g = jax.jit(lambda h, w, xs: jax.lax.scan(lambda h, x: (jnp.tanh(h * w + x), None), h, xs)[0])
+        a = (jnp.zeros(width), jnp.full(width, .9), jr.normal(jr.PRNGKey(0), (length, width)))
+        return lambda: g(*a).block_until_ready()
+    W['scan'] = scan
+
     def adam_many(n=100, size=1000):
         params = [jr.normal(jr.PRNGKey(i), (size,)) for i in range(n)]
         def loss(ps): return sum((p ** 2).sum() for p in ps)
@@ -233,6 +239,15 @@ def torch_workloads(compiled=False):
         return run
     W['elementwise'] = elementwise
     W['elementwise_big'] = lambda: elementwise((4096, 1024))
+    def scan(length=1000, width=16):
+        h0 = torch.zeros(width); w = torch.full((width,), .9); xs = torch.randn(length, width)
+        def f(h, w, xs):
+            for x in xs: h = torch.tanh(h * w + x)
+            return h
+        def run():  # as it is: torch.compile would unroll the loop
+            with torch.no_grad(): return f(h0, w, xs)
+        return run
+    W['scan'] = scan
     def adam_many(n=100, size=1000):
         ps = nn.ParameterList([nn.Parameter(torch.randn(size)) for _ in range(n)])
         return trainer(ps, lambda: sum((p ** 2).sum() for p in ps))

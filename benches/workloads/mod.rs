@@ -7,7 +7,7 @@
 use fulgurite::compiler::trace::tracing;
 use fulgurite::prelude::*;
 use fulgurite::trainer::optim::{Adam, AdamState, Optimizer, adam, apply_updates};
-use fulgurite::{gelu, relu};
+use fulgurite::{gelu, relu, scan};
 
 /// A step and its state: each call runs it once.
 pub type Run = Box<dyn FnMut() -> Result<()>>;
@@ -385,6 +385,27 @@ fn elementwise_lower(rows: usize, columns: usize) -> Result<Lowered> {
     lower(|(x, g, b): (Tensor, Tensor, Tensor)| elementwise(&x, &g, &b), &elementwise_args(rows, columns))
 }
 
+// ---- scan
+
+/// A thousand trips of a small body.
+fn recurrence(h: Tensor, w: &Tensor, xs: Tensor) -> Tensor {
+    scan(|h: Tensor, x: Tensor| ((h * w + x).tanh(), ()), h, xs).0
+}
+
+fn scan_args() -> (Tensor, Tensor, Tensor) {
+    (Tensor::zeros(&[16]), Tensor::full(&[16], 0.9, DType::F32), Key::new(0).normal(&[1000, 16]))
+}
+
+fn scan_start() -> Run {
+    let f = Jit::with_borrowed("scan", |(), (h, w, xs): (Tensor, Tensor, Tensor)| recurrence(h, &w, xs));
+    let args = scan_args();
+    Box::new(move || f.call_with((), args.clone()).map(drop))
+}
+
+fn scan_lower() -> Result<Lowered> {
+    lower(|(h, w, xs): (Tensor, Tensor, Tensor)| recurrence(h, &w, xs), &scan_args())
+}
+
 /// All workloads, in the order of `peers.py`. FLOPs and bytes are derived in `benches/README.md`.
 pub const WORKLOADS: &[Workload] = &[
     Workload { name: "dispatch", start: dispatch_start, lower: dispatch_lower, flops: 4.0, bytes: 32.0 },
@@ -408,4 +429,5 @@ pub const WORKLOADS: &[Workload] = &[
         flops: 420e6,
         bytes: 33.6e6,
     },
+    Workload { name: "scan", start: scan_start, lower: scan_lower, flops: 352e3, bytes: 64.2e3 },
 ];
