@@ -20,10 +20,10 @@ pub type Results = SmallVec<[TensorType; 1]>;
 /// Why it cannot be applied.
 pub fn results(op: &Op, operands: &[&TensorType]) -> Result<Results, String> {
     let first = infer(op, operands)?;
-    if let Op::Sort { .. } = op {
-        return Ok(operands.iter().map(|&x| x.clone()).collect());
-    }
-    Ok(std::iter::repeat_n(first, op.results(operands.len())).collect())
+    Ok(match op {
+        Op::Sort { .. } => operands.iter().map(|&x| x.clone()).collect(),
+        _ => SmallVec::from_elem(first, op.results(operands.len())),
+    })
 }
 
 /// The type of `op` (of its first result) applied to operands of these types, or why it cannot be applied: the operands
