@@ -180,7 +180,11 @@ pub(super) fn batched_slice(sizes: &[usize], operands: &[&Batched], extent: usiz
         Some(_) => {
             let (indices, dims) = vectors(starts, extent);
             let dims = paired(&dims);
-            (Op::Gather { dims: dims.into(), sizes: inserted(sizes, 0, extent.min(1)) }, vec![x.at(0, extent), indices], 0)
+            (
+                Op::Gather { dims: dims.into(), sizes: inserted(sizes, 0, extent.min(1)) },
+                vec![x.at(0, extent), indices],
+                0,
+            )
         }
     }
 }

@@ -13,6 +13,7 @@ mod fuzz;
 mod rebuild;
 mod simplify;
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 pub use cse::cse;
@@ -49,7 +50,7 @@ pub fn optimise(graph: &Graph) -> Result<Graph> {
 pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph, Duration, bool)) -> Result<Graph> {
     // Later stages assume a verified graph, and this one may come from the user.
     verify(graph, "building the graph to optimise")?;
-    let mut graph = graph.clone();
+    let mut graph = Cow::Borrowed(graph);
     // The number of consecutive passes without a change.
     let mut quiet = 0;
     for (name, pass) in PASSES.iter().cycle().take(MAX_ROUNDS * PASSES.len()) {
@@ -58,15 +59,15 @@ pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph
         }
         let start = Instant::now();
         let next = pass(&graph);
-        let changed = graph != next;
+        let changed = *graph != next;
         observe(name, &next, start.elapsed(), changed);
         if cfg!(debug_assertions) {
             verify(&next, name)?;
         }
         quiet = if changed { 0 } else { quiet + 1 };
-        graph = next;
+        graph = Cow::Owned(next);
     }
-    Ok(graph)
+    Ok(graph.into_owned())
 }
 
 #[cfg(test)]
