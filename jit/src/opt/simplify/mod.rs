@@ -54,18 +54,17 @@ impl Rewrite<'_> {
     fn simplified(&mut self, op: &Op, operands: Operands, ty: &TensorType) -> ValueId {
         if self.depth < MAX_DEPTH {
             self.depth += 1;
-            // `find_map` runs one loop per group of rules; `for` asks at every rule whether its group has ended.
-            let found = rules().enumerate().find_map(|(i, rule)| {
-                let value = (rule.apply)(self, op, &operands)?;
+            for (i, rule) in rules().enumerate() {
+                let Some(value) = (rule.apply)(self, op, &operands) else { continue };
                 let fits = self.ty(value) == ty;
                 debug_assert!(fits, "rule `{}` gives {} in place of {ty}", rule.name, self.ty(value));
-                fits.then_some((i, value))
-            });
-            self.depth -= 1;
-            if let Some((i, value)) = found {
-                self.applied[i] += 1;
-                return value;
+                if fits {
+                    self.applied[i] += 1;
+                    self.depth -= 1;
+                    return value;
+                }
             }
+            self.depth -= 1;
         }
         self.new.intern(op.clone(), operands, ty.clone())
     }
