@@ -112,7 +112,7 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
         }
         Op::Scatter { dims, combine } => {
             let (dims, operands) = indexing::batched_scatter(dims, operands, extent);
-            record(Op::Scatter { dims, combine: *combine }, &refs(&operands), 0)
+            record(Op::Scatter { dims: dims.into(), combine: *combine }, &refs(&operands), 0)
         }
         Op::DynamicSlice { sizes } => {
             let (op, operands, axis) = indexing::batched_slice(sizes, operands, extent);

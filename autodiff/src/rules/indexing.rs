@@ -128,7 +128,7 @@ pub(super) fn batched_gather(
                 start_indices_batching_dims: dims.start_indices_batching_dims.clone(),
             };
             let sizes = inserted(sizes, axis, extent);
-            (Op::Gather { dims, sizes }, [x.x.clone(), indices.x.clone()], to)
+            (Op::Gather { dims: dims.into(), sizes }, [x.x.clone(), indices.x.clone()], to)
         }
         // The mapped axis is the first of the batch axes.
         (None, Some(_)) => {
@@ -137,10 +137,10 @@ pub(super) fn batched_gather(
                 start_indices_batching_dims: behind(&dims.start_indices_batching_dims),
                 ..dims.clone()
             };
-            (Op::Gather { dims, sizes: Shape::from_slice(sizes) }, [x.x.clone(), indices.at(0, extent)], 0)
+            (Op::Gather { dims: dims.into(), sizes: Shape::from_slice(sizes) }, [x.x.clone(), indices.at(0, extent)], 0)
         }
         (Some(_) | None, _) => {
-            let op = Op::Gather { dims: with_batch_axis(dims), sizes: inserted(sizes, 0, extent.min(1)) };
+            let op = Op::Gather { dims: with_batch_axis(dims).into(), sizes: inserted(sizes, 0, extent.min(1)) };
             (op, [x.at(0, extent), indices.at(0, extent)], 0)
         }
     }
@@ -175,12 +175,16 @@ pub(super) fn batched_slice(sizes: &[usize], operands: &[&Batched], extent: usiz
         }
         None => {
             let (indices, dims) = vectors(starts, extent);
-            (Op::Gather { dims, sizes: Shape::from_slice(sizes) }, vec![x.x.clone(), indices], 0)
+            (Op::Gather { dims: dims.into(), sizes: Shape::from_slice(sizes) }, vec![x.x.clone(), indices], 0)
         }
         Some(_) => {
             let (indices, dims) = vectors(starts, extent);
             let dims = paired(&dims);
-            (Op::Gather { dims, sizes: inserted(sizes, 0, extent.min(1)) }, vec![x.at(0, extent), indices], 0)
+            (
+                Op::Gather { dims: dims.into(), sizes: inserted(sizes, 0, extent.min(1)) },
+                vec![x.at(0, extent), indices],
+                0,
+            )
         }
     }
 }
@@ -216,5 +220,5 @@ pub(super) fn batched_update(operands: &[&Batched], extent: usize) -> (Op, Vec<T
         })
         .collect();
     let (indices, dims) = vectors(&moved.iter().collect::<Vec<_>>(), extent);
-    (Op::Scatter { dims: paired(&dims), combine: ScatterOp::Set }, vec![x, indices, update], 0)
+    (Op::Scatter { dims: paired(&dims).into(), combine: ScatterOp::Set }, vec![x, indices, update], 0)
 }

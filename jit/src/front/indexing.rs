@@ -68,7 +68,7 @@ impl Tensor {
     #[track_caller]
     pub fn gather(&self, indices: &Tensor, dims: GatherDims, sizes: &[usize], mode: IndexMode) -> Self {
         let place = |indices: &Tensor| {
-            let op = Op::Gather { dims: dims.clone(), sizes: Shape::from_slice(sizes) };
+            let op = Op::Gather { dims: dims.clone().into(), sizes: Shape::from_slice(sizes) };
             apply(op, &[self, indices], Location::caller())
         };
         let Some(indices) = indices.as_indices() else { return self.no_indices("gather", indices) };
@@ -116,7 +116,7 @@ impl Tensor {
                 indices = self.clamped(&indices, &dims, &sizes);
             }
         }
-        apply(Op::Scatter { dims, combine }, &[self, &indices, updates], Location::caller())
+        apply(Op::Scatter { dims: dims.into(), combine }, &[self, &indices, updates], Location::caller())
     }
 
     /// The elements at `indices` along `axis`, as `jax.numpy.take`: an embedding lookup is `table.take(&ids, 0)`. A

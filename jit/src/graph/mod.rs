@@ -171,7 +171,7 @@ impl Graph {
             return result.ok_or_else(|| format!("{} has {count} results, not a number {index}", of.op.name()));
         }
         let types: SmallVec<[&TensorType; 4]> = operands.iter().map(|&x| self.ty(x)).collect();
-        Ok(results(op, &types)?.swap_remove(0))
+        infer(op, &types)
     }
 
     /// Adds a projection for each of the results of `of`, which have these types.

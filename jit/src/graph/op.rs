@@ -14,7 +14,7 @@ use super::Graph;
 use super::dims::{GatherDims, ScatterOp};
 use super::family::{ArgOp, BinaryOp, CompareOp, ReduceOp, UnaryOp};
 use super::literal::{Constant, Literal};
-use super::parameter::{Parameter, Parameters};
+use super::parameter::{Named, Parameter, Parameters};
 use crate::error::Result;
 use crate::types::{Axes, DType, Shape, TensorType};
 
@@ -139,7 +139,7 @@ pub enum Op {
     /// moved to where it fits.
     Gather {
         /// The axes.
-        dims: GatherDims,
+        dims: Box<GatherDims>,
         /// The extents of the window.
         sizes: Shape,
     },
@@ -147,7 +147,7 @@ pub enum Op {
     /// in row-major order of the batch axes. A window that does not fit at its place has no effect.
     Scatter {
         /// The axes.
-        dims: GatherDims,
+        dims: Box<GatherDims>,
         /// How they are combined.
         combine: ScatterOp,
     },
@@ -234,19 +234,19 @@ macro_rules! headers {
             pub(super) fn parameters(&self, each: &mut dyn FnMut(&'static str, &dyn Parameter)) {
                 match self {
                     $(Op::$hvariant $hfields => {})*
-                    $(Op::$variant $fields => { $(each(stringify!($key), $key);)* })*
-                    $(Op::$fvariant $ffields => { $(each(stringify!($fkey), $fkey);)* })*
+                    $(Op::$variant $fields => { $($key.each(stringify!($key), each);)* })*
+                    $(Op::$fvariant $ffields => { $($fkey.each(stringify!($fkey), each);)* })*
                 }
             }
 
             /// The op called `name` with these parameters; `None` if there is no such op, or the text has its elements.
             pub(super) fn read(name: &str, p: &mut Parameters<'_>) -> Result<Option<Op>> {
                 $(if name == $name {
-                    $(let $key = p.read(stringify!($key))?;)*
+                    $(let $key = Named::take(stringify!($key), p)?;)*
                     return Ok(Some(Op::$variant $fields));
                 })*
                 $(if let Some($op) = $family::parse(name) {
-                    $(let $fkey = p.read(stringify!($fkey))?;)*
+                    $(let $fkey = Named::take(stringify!($fkey), p)?;)*
                     return Ok(Some(Op::$fvariant $ffields));
                 })*
                 Ok(None)
@@ -285,40 +285,8 @@ headers! {
         "concatenate" Concat(axis): _ Assembly [axis];
         "rev" Rev(axes): 1 Movement [axes];
         "dot_general" Dot(DotAxes { batch, contract }): 2 Contraction [batch, contract];
-        "gather" Gather {
-            dims: GatherDims {
-                offset_dims,
-                collapsed_slice_dims,
-                start_index_map,
-                operand_batching_dims,
-                start_indices_batching_dims
-            },
-            sizes
-        }: 2 Indexing [
-            offset_dims,
-            collapsed_slice_dims,
-            start_index_map,
-            operand_batching_dims,
-            start_indices_batching_dims,
-            sizes
-        ];
-        "scatter" Scatter {
-            dims: GatherDims {
-                offset_dims,
-                collapsed_slice_dims,
-                start_index_map,
-                operand_batching_dims,
-                start_indices_batching_dims
-            },
-            combine
-        }: 3 Indexing [
-            combine,
-            offset_dims,
-            collapsed_slice_dims,
-            start_index_map,
-            operand_batching_dims,
-            start_indices_batching_dims
-        ];
+        "gather" Gather { dims, sizes }: 2 Indexing [dims, sizes];
+        "scatter" Scatter { dims, combine }: 3 Indexing [combine, dims];
         "dynamic_slice" DynamicSlice { sizes }: _ Indexing [sizes];
         "dynamic_update_slice" DynamicUpdateSlice {}: _ Indexing [];
         "sort" Sort { axis, keys }: _ Routine [axis, keys];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use smallvec::{Array, SmallVec};
 
 use super::Graph;
-use super::dims::ScatterOp;
+use super::dims::{GatherDims, ScatterOp};
 use crate::error::{Error, Result};
 use crate::types::DType;
 
@@ -22,6 +22,45 @@ pub(super) trait Parameter {
     fn read(key: &str, values: &[&str], functions: &Functions) -> std::result::Result<Self, String>
     where
         Self: Sized;
+}
+
+/// A field of an op as named parameters: one of the field's name, or several.
+pub(super) trait Named: Sized {
+    /// Calls `each` with every name and parameter.
+    fn each(&self, key: &'static str, each: &mut dyn FnMut(&'static str, &dyn Parameter));
+
+    /// Takes them from those of an op.
+    fn take(key: &str, from: &mut Parameters<'_>) -> Result<Self>;
+}
+
+impl<P: Parameter> Named for P {
+    fn each(&self, key: &'static str, each: &mut dyn FnMut(&'static str, &dyn Parameter)) {
+        each(key, self);
+    }
+
+    fn take(key: &str, from: &mut Parameters<'_>) -> Result<Self> {
+        from.read(key)
+    }
+}
+
+impl Named for Box<GatherDims> {
+    fn each(&self, _: &'static str, each: &mut dyn FnMut(&'static str, &dyn Parameter)) {
+        each("offset_dims", &self.offset_dims);
+        each("collapsed_slice_dims", &self.collapsed_slice_dims);
+        each("start_index_map", &self.start_index_map);
+        each("operand_batching_dims", &self.operand_batching_dims);
+        each("start_indices_batching_dims", &self.start_indices_batching_dims);
+    }
+
+    fn take(_: &str, from: &mut Parameters<'_>) -> Result<Self> {
+        Ok(Box::new(GatherDims {
+            offset_dims: from.read("offset_dims")?,
+            collapsed_slice_dims: from.read("collapsed_slice_dims")?,
+            start_index_map: from.read("start_index_map")?,
+            operand_batching_dims: from.read("operand_batching_dims")?,
+            start_indices_batching_dims: from.read("start_indices_batching_dims")?,
+        }))
+    }
 }
 
 /// An item of a list.

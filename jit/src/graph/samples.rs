@@ -35,12 +35,12 @@ fn kinds() -> Vec<Op> {
         Op::Concat(0),
         Op::Rev(smallvec![0]),
         Op::Dot(DotAxes::default()),
-        Op::Gather { dims: GatherDims::default(), sizes: smallvec![] },
+        Op::Gather { dims: Box::default(), sizes: smallvec![] },
         Op::DynamicSlice { sizes: smallvec![] },
         Op::DynamicUpdateSlice,
         Op::Scan { body: Arc::default(), num_consts: 0, num_carry: 0, length: 0, reverse: false },
     ];
-    ops.extend(ScatterOp::ALL.map(|combine| Op::Scatter { dims: GatherDims::default(), combine }));
+    ops.extend(ScatterOp::ALL.map(|combine| Op::Scatter { dims: Box::default(), combine }));
     ops.extend(UnaryOp::ALL.iter().map(|&op| Op::Unary(op)));
     ops.extend(BinaryOp::ALL.iter().map(|&op| Op::Binary(op)));
     ops.extend(CompareOp::ALL.iter().map(|&op| Op::Compare(op)));
@@ -274,7 +274,7 @@ fn of(op: &Op) -> Vec<Sample> {
         }
         Op::Gather { .. } => {
             let gather = |dims: GatherDims, sizes: &[usize], x: TensorType, indices: &[usize]| Sample {
-                op: Op::Gather { dims, sizes: sizes.into() },
+                op: Op::Gather { dims: dims.into(), sizes: sizes.into() },
                 operands: vec![x, t(I32, indices)],
                 range: (-3.0, 9.0),
             };
@@ -290,7 +290,7 @@ fn of(op: &Op) -> Vec<Sample> {
         Op::Scatter { combine, .. } => {
             let scatter = |dims: GatherDims, x: TensorType, indices: &[usize], updates: &[usize]| Sample {
                 operands: vec![x.clone(), t(I32, indices), t(x.dtype, updates)],
-                op: Op::Scatter { dims, combine: *combine },
+                op: Op::Scatter { dims: dims.into(), combine: *combine },
                 range: (-3.0, 9.0),
             };
             let mut all = vec![

@@ -14,6 +14,7 @@ mod rebuild;
 mod scan;
 mod simplify;
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 pub use cse::cse;
@@ -25,8 +26,8 @@ pub use simplify::simplify;
 use crate::error::Result;
 use crate::graph::{Graph, verify};
 
-/// A pass, from a graph to an equivalent one.
-type Pass = fn(&Graph) -> Graph;
+/// A pass, from a graph to an equivalent one; `None` if there is nothing that it looks at.
+type Pass = fn(&Graph) -> Option<Graph>;
 
 /// The passes by name, in the order of a round. Simplification comes first, since it exposes constants.
 const PASSES: [(&str, Pass); 5] = [("simplify", simplify), ("fold", fold), ("cse", cse), ("scan", scan), ("dce", dce)];
@@ -52,7 +53,7 @@ pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph
     // Later stages assume a verified graph, and this one may come from the user.
     verify(graph, "building the graph to optimise")?;
     let mut error = Ok(());
-    let graph = fixpoint(graph.clone(), &mut |name, next, took, changed| {
+    let graph = fixpoint(graph, &mut |name, next, took, changed| {
         observe(name, next, took, changed);
         if cfg!(debug_assertions) && error.is_ok() {
             error = verify(next, name);
@@ -62,7 +63,8 @@ pub fn optimise_with(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph
 }
 
 /// Applies the passes until none changes the graph.
-fn fixpoint(mut graph: Graph, observe: &mut dyn FnMut(&'static str, &Graph, Duration, bool)) -> Graph {
+fn fixpoint(graph: &Graph, observe: &mut dyn FnMut(&'static str, &Graph, Duration, bool)) -> Graph {
+    let mut graph = Cow::Borrowed(graph);
     // The number of consecutive passes without a change.
     let mut quiet = 0;
     for (name, pass) in PASSES.iter().cycle().take(MAX_ROUNDS * PASSES.len()) {
@@ -71,12 +73,14 @@ fn fixpoint(mut graph: Graph, observe: &mut dyn FnMut(&'static str, &Graph, Dura
         }
         let start = Instant::now();
         let next = pass(&graph);
-        let changed = graph != next;
-        observe(name, &next, start.elapsed(), changed);
+        let changed = next.as_ref().is_some_and(|next| *graph != *next);
+        observe(name, next.as_ref().unwrap_or(&graph), start.elapsed(), changed);
         quiet = if changed { 0 } else { quiet + 1 };
-        graph = next;
+        if let Some(next) = next {
+            graph = Cow::Owned(next);
+        }
     }
-    graph
+    graph.into_owned()
 }
 
 #[cfg(test)]

@@ -18,11 +18,9 @@ use crate::types::{Axes, Shape};
 /// Stands for a value that is not live.
 const NONE: ValueId = ValueId(u32::MAX);
 
-/// Optimises the loops of a graph.
-pub fn scan(graph: &Graph) -> Graph {
-    if !graph.nodes.iter().any(|node| matches!(node.op, Op::Scan { .. })) {
-        return graph.clone();
-    }
+/// Optimises the loops of a graph; `None` if there are none.
+pub fn scan(graph: &Graph) -> Option<Graph> {
+    graph.nodes.iter().find(|node| matches!(node.op, Op::Scan { .. }))?;
     let live = reached(graph, graph.outputs.iter().copied(), |_| false);
     let used = used_results(graph, &live);
     let mut new = Graph::new();
@@ -49,7 +47,7 @@ pub fn scan(graph: &Graph) -> Graph {
     }
     new.params = graph.params.iter().map(|x| map[x.index()]).collect();
     new.outputs = graph.outputs.iter().map(|x| map[x.index()]).collect();
-    new
+    Some(new)
 }
 
 /// For each loop, which of its results live values use.
@@ -110,7 +108,7 @@ impl<'a> Loop<'a> {
     fn of(new: &Graph, node: &'a Node, map: &[ValueId]) -> Self {
         let Op::Scan { body, num_consts, num_carry, .. } = &node.op else { unreachable!("a loop") };
         let (num_consts, num_carry) = (*num_consts, *num_carry);
-        let body = fixpoint((**body).clone(), &mut |_, _, _, _| {});
+        let body = fixpoint(body, &mut |_, _, _, _| {});
         let operands: Vec<ValueId> = node.operands.iter().map(|x| map[x.index()]).collect();
         let known = |x: ValueId| match &new.node(x).op {
             Op::Literal(_) => true,

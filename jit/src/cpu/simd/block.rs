@@ -22,12 +22,14 @@ const MIN_UNROLLED: usize = 40;
 impl SimdEmitter<'_> {
     pub(super) fn block(&mut self, block: &Block) -> EmitResult {
         let all = self.straight_line(block, 0..self.unroll);
-        if self.unroll == 1 || self.fits(&self.registers_for(&all)) {
-            return self.vectors_of(block, &all);
+        let registers = self.registers_for(&all);
+        if self.unroll == 1 || self.fits(&registers) {
+            return self.vectors_of(block, &all, registers);
         }
         // The vectors are not interleaved if that takes too many registers.
         for unroll_index in 0..self.unroll {
-            self.vectors_of(block, &self.straight_line(block, unroll_index..unroll_index + 1))?;
+            let one = self.straight_line(block, unroll_index..unroll_index + 1);
+            self.vectors_of(block, &one, self.registers_for(&one))?;
         }
         Ok(())
     }
@@ -56,9 +58,8 @@ impl SimdEmitter<'_> {
         vectors <= self.pool() && masks <= MASKS.len()
     }
 
-    /// Emits the straight-line code of a block.
-    fn vectors_of(&mut self, block: &Block, straight_line: &StraightLine) -> EmitResult {
-        let mut r = self.registers_for(straight_line);
+    /// Emits the straight-line code of a block, whose register assignment is empty.
+    fn vectors_of(&mut self, block: &Block, straight_line: &StraightLine, mut r: Registers) -> EmitResult {
         let uniform = straight_line.uniform(block, self.vector, self.uniform_rows);
         for i in r.live_positions() {
             let id = LaneId(i as u32);
@@ -85,7 +86,7 @@ impl SimdEmitter<'_> {
             let at = straight_line.program.insts.len() + n;
             self.effect(&mut r, &block.effects[sink.effect], sink.value, sink.unroll_index, at)?;
         }
-        self.used_spill_slots = self.used_spill_slots.max(r.spill_slots);
+        self.spill_slots = self.spill_slots.max(r.spill_slots);
         Ok(())
     }
 
@@ -108,7 +109,7 @@ impl SimdEmitter<'_> {
         }
         let result = self.register(&mut r, root, &[])?;
         simd!(self, vmovaps, 0, result);
-        self.used_spill_slots = self.used_spill_slots.max(r.spill_slots);
+        self.spill_slots = self.spill_slots.max(r.spill_slots);
         Ok(())
     }
 
@@ -147,7 +148,7 @@ impl SimdEmitter<'_> {
             let slot = r.spill_slots;
             r.spill_slots += 1;
             r.location[id.index()] = ValueLocation::SpillSlot(slot);
-            let at = self.spill_slot(slot);
+            let at = rsp + self.spill_slot(slot);
             match bank {
                 0 => self.store_vector(victim, at)?,
                 _ => self.assembler.kmovw(word_ptr(at), MASK[victim])?,
@@ -167,7 +168,7 @@ impl SimdEmitter<'_> {
             ValueLocation::Constant(bits) => self.constant(bits, self.size(r.program.ty(id))),
             ValueLocation::Row(row) => VectorOperand::Memory(self.vector_ptr(self.row(row))),
             ValueLocation::Accumulator(index) => self.accumulator(index),
-            ValueLocation::SpillSlot(slot) => VectorOperand::Memory(self.vector_ptr(self.spill_slot(slot))),
+            ValueLocation::SpillSlot(slot) => VectorOperand::Memory(self.vector_ptr(rsp + self.spill_slot(slot))),
             ValueLocation::Fixed(register) => VectorOperand::Register(register),
             ValueLocation::Nowhere => unreachable!("a value without a register has a location"),
         }
@@ -186,7 +187,7 @@ impl SimdEmitter<'_> {
         match r.location[id.index()] {
             ValueLocation::Constant(bits) => self.splat_constant(register, bits, self.size(r.program.ty(id)))?,
             ValueLocation::SpillSlot(slot) if bank == 1 => {
-                let at = self.spill_slot(slot);
+                let at = rsp + self.spill_slot(slot);
                 self.assembler.kmovw(MASK[register], word_ptr(at))?;
             }
             _ => with!(self, vmovups, register; self.operand(r, id)),

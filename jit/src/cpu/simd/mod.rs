@@ -31,7 +31,7 @@ mod unroll;
 mod width;
 
 use iced_x86::code_asm::*;
-use iced_x86::{BlockEncoderOptions, IcedError};
+use iced_x86::{BlockEncoder, BlockEncoderOptions, IcedError, InstructionBlock};
 
 use super::symbol::Symbol;
 use crate::fuse::Affine;
@@ -68,19 +68,20 @@ pub(super) fn emit(loops: &Loops, width: Width) -> Result<Option<Emission>, Iced
     if !supported(&loops.body, None) {
         return Ok(None);
     }
-    // Two runs: the first collects the number of spill slots and the constant pool, the second emits the code with
-    // them.
-    let mut dry_run = SimdEmitter::new(loops, width, 0, vec![])?;
-    dry_run.function()?;
-    let constants = dry_run.constant_pool.into_iter().map(|(constant, _)| constant).collect();
-    let mut emitter = SimdEmitter::new(loops, width, dry_run.used_spill_slots, constants)?;
-    emitter.function()?;
+    let mut emitter = SimdEmitter::new(loops, width)?;
+    // The head needs the constants and the spill slots of the body.
+    emitter.body()?;
+    let body = emitter.assembler.instructions().len();
+    emitter.head()?;
+    let mut instructions = emitter.assembler.take_instructions();
+    instructions.rotate_left(body);
+    let head = instructions.len() - body;
     let options = BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS;
-    let inner = emitter.assembler.assemble_options(0, options)?.inner;
+    let encoded = BlockEncoder::encode(64, InstructionBlock::new(&instructions, 0), options)?;
     // The immediate of `mov` follows a prefix and an opcode of one byte each.
-    let at = |instruction: usize| inner.new_instruction_offsets[instruction] + 2;
+    let at = |instruction: usize| encoded.new_instruction_offsets[head + instruction] + 2;
     let symbols = emitter.symbols.iter().map(|&(instruction, symbol)| (at(instruction), symbol)).collect();
-    Ok(Some(Emission { code: inner.code_buffer, symbols }))
+    Ok(Some(Emission { code: encoded.code_buffer, symbols }))
 }
 
 /// A function's code.
@@ -210,12 +211,11 @@ struct SimdEmitter<'a> {
     tail_lanes: usize,
     /// Whether loop-invariant values are equal in all lanes. Otherwise each lane is a row.
     uniform_rows: bool,
-    /// The spill slots of the frame, and the maximum number used so far.
+    /// The number of spill slots of the frame so far.
     spill_slots: usize,
-    used_spill_slots: usize,
     /// The out-of-line calls.
     rare_calls: Vec<rare::RareCall>,
-    /// The instructions whose immediates are addresses of functions.
+    /// The instructions of the body whose immediates are addresses of functions.
     symbols: Vec<(usize, Symbol)>,
     frame: Frame,
 }
@@ -231,12 +231,12 @@ struct Frame {
     counters: i32,
     rows: i32,
     accumulators: i32,
+    /// The last.
     spill_slots: i32,
-    size: i32,
 }
 
 impl<'a> SimdEmitter<'a> {
-    fn new(loops: &'a Loops, width: Width, spill_slots: usize, constants: Vec<Constant>) -> Result<Self, IcedError> {
+    fn new(loops: &'a Loops, width: Width) -> Result<Self, IcedError> {
         let mut accesses = Vec::new();
         collect_accesses(&loops.body, &mut accesses);
         let arguments = argument_count(loops);
@@ -258,8 +258,7 @@ impl<'a> SimdEmitter<'a> {
             let rows = counters + words(dims(&loops.body));
             let rows = (rows + vectors(1) - 1) / vectors(1) * vectors(1);
             let accumulators = rows + vectors(row_count(&loops.body));
-            let spills = accumulators + vectors(accumulator_count);
-            let size = spills + vectors(spill_slots);
+            let spill_slots = accumulators + vectors(accumulator_count);
             // The work range is the last two arguments.
             let (begin, end) = (vector_end - 16, vector_end - 8);
             Frame {
@@ -271,8 +270,7 @@ impl<'a> SimdEmitter<'a> {
                 counters,
                 rows,
                 accumulators,
-                spill_slots: spills,
-                size,
+                spill_slots,
             }
         };
         let pointers = (0..accesses.len())
@@ -284,7 +282,6 @@ impl<'a> SimdEmitter<'a> {
         let mut assembler = CodeAssembler::new(64)?;
         // VEX encodes registers 0 to 15 only; AVX-512 needs EVEX.
         assembler.set_prefer_vex(width == Width::Ymm);
-        let constant_pool = constants.into_iter().map(|constant| (constant, assembler.create_label())).collect();
         Ok(SimdEmitter {
             assembler,
             loops,
@@ -293,29 +290,29 @@ impl<'a> SimdEmitter<'a> {
             lanes,
             accesses,
             pointers,
-            constant_pool,
+            constant_pool: vec![],
             first_accumulator,
             accumulator_count,
             vector: None,
             unroll: 1,
             tail_lanes: lanes,
             uniform_rows: !has_vector_rows(&loops.body, false),
-            spill_slots,
-            used_spill_slots: 0,
+            spill_slots: 0,
             rare_calls: vec![],
             symbols: vec![],
             frame,
         })
     }
 
-    fn function(&mut self) -> EmitResult {
+    /// What precedes the body: the constant pool, and the prologue, which makes the frame.
+    fn head(&mut self) -> EmitResult {
         self.emit_constant_pool()?;
         for register in [rbx, rbp, r12, r13, r14, r15] {
             self.assembler.push(register)?;
         }
         self.assembler.mov(rax, rsp)?;
         // A frame larger than a page touches each of its pages, so that it cannot skip the stack's guard page.
-        let mut rest = self.frame.size;
+        let mut rest = self.spill_slot(self.spill_slots);
         while rest + ALIGNMENT as i32 > PAGE {
             self.assembler.sub(rsp, PAGE)?;
             self.assembler.mov(qword_ptr(rsp), rax)?;
@@ -323,7 +320,10 @@ impl<'a> SimdEmitter<'a> {
         }
         self.assembler.sub(rsp, rest)?;
         self.assembler.and(rsp, -(self.width.bytes() as i32))?;
-        self.assembler.mov(qword_ptr(rsp), rax)?;
+        self.assembler.mov(qword_ptr(rsp), rax)
+    }
+
+    fn body(&mut self) -> EmitResult {
         self.arguments()?;
         self.stmts(&self.loops.body)?;
         self.assembler.mov(rsp, qword_ptr(rsp))?;
@@ -491,10 +491,9 @@ impl<'a> SimdEmitter<'a> {
         }
     }
 
-    fn spill_slot(&self, slot: usize) -> AsmMemoryOperand {
-        // The dry run has no slots yet.
-        let slot = slot.min(self.spill_slots.max(1) - 1);
-        rsp + (self.frame.spill_slots + (slot * self.width.bytes()) as i32)
+    /// The place of a spill slot in the frame.
+    fn spill_slot(&self, slot: usize) -> i32 {
+        self.frame.spill_slots + (slot * self.width.bytes()) as i32
     }
 
     fn row(&self, row: u32) -> AsmMemoryOperand {

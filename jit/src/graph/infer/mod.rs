@@ -21,11 +21,11 @@ pub type Results = SmallVec<[TensorType; 1]>;
 /// Why it cannot be applied.
 pub fn results(op: &Op, operands: &[&TensorType]) -> Result<Results, String> {
     let first = infer(op, operands)?;
-    match op {
-        Op::Sort { .. } => Ok(operands.iter().map(|&x| x.clone()).collect()),
-        Op::Scan { body, num_carry, length, .. } => control::scan_results(body, *num_carry, *length),
-        _ => Ok(std::iter::repeat_n(first, op.results(operands.len())).collect()),
-    }
+    Ok(match op {
+        Op::Sort { .. } => operands.iter().map(|&x| x.clone()).collect(),
+        Op::Scan { body, num_carry, length, .. } => control::scan_results(body, *num_carry, *length)?,
+        _ => SmallVec::from_elem(first, op.results(operands.len())),
+    })
 }
 
 /// The type of `op` (of its first result) applied to operands of these types, or why it cannot be applied: the operands
