@@ -29,7 +29,7 @@ pub use array::{Array, Element};
 pub use error::{Error, Result};
 pub use front::{
     At, Bits, IndexMode, IntoAxes, Key, Name, Operand, Output, Static, StaticValue, Structure, Tensor, Tree, Visitor,
-    einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, log_sigmoid, log_softmax, mish, named_leaves,
+    einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax, mish, named_leaves,
     one_hot, one_hot_as, panics, random, relu, relu6, select, silu, soft_sign, softmax, sort, trace, tree, unflatten,
     where_,
 };

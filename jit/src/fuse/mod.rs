@@ -24,7 +24,7 @@ pub use kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
 };
 pub use reductions::{Order, PARTIALS};
-pub use routine::{Routine, RoutineKernel};
+pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};
 
 use crate::graph::Graph;
 

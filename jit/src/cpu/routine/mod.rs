@@ -3,9 +3,11 @@
 //! Comes in: a [`Routine`], the addresses of its buffers, a range of its tasks. Goes out: those tasks' results. Nothing
 //! is allocated here. The results do not depend on the partition of the tasks.
 
+mod matrices;
 mod sort;
 
 use crate::fuse::Routine;
+use crate::types::DType;
 
 /// Runs tasks `begin..end` of a routine; `end` is clamped to their number.
 ///
@@ -28,6 +30,27 @@ pub(super) unsafe extern "C" fn run_routine(
             Routine::Sort { length, inner, keys, dtypes, .. } => {
                 let buffers = std::slice::from_raw_parts(buffers, 2 * dtypes.len());
                 sort::sort(*length, *inner, *keys, dtypes, buffers, scratch, tasks);
+            }
+            Routine::Cholesky { order, dtype, .. } => {
+                let [a, l] = *buffers.cast::<[*mut u8; 2]>();
+                match dtype {
+                    DType::F64 => matrices::cholesky::<f64, 4>(*order, a.cast(), l.cast(), scratch.cast(), tasks),
+                    _ => matrices::cholesky::<f32, 8>(*order, a.cast(), l.cast(), scratch.cast(), tasks),
+                }
+            }
+            Routine::TriangularSolve { how, order, columns, dtype, .. } => {
+                let [a, b, x] = *buffers.cast::<[*mut u8; 3]>();
+                let extents = [*order, *columns];
+                match dtype {
+                    DType::F64 => {
+                        let buffers = (a.cast_const().cast(), b.cast_const().cast(), x.cast());
+                        matrices::triangular_solve::<f64, 4>(*how, extents, buffers, scratch.cast(), tasks);
+                    }
+                    _ => {
+                        let buffers = (a.cast_const().cast(), b.cast_const().cast(), x.cast());
+                        matrices::triangular_solve::<f32, 8>(*how, extents, buffers, scratch.cast(), tasks);
+                    }
+                }
             }
         }
     }

@@ -476,17 +476,8 @@ impl<'a> KernelBuilder<'a> {
             unreachable!("operands of a routine are materialised");
         };
         let types: SmallVec<[&TensorType; 4]> = node.operands.iter().map(|&x| self.graph.ty(x)).collect();
+        let routine = Routine::new(&node.op, &types);
         let types = results(&node.op, &types).expect("the graph is verified");
-        let routine = match &node.op {
-            Op::Sort { axis, keys } => {
-                let shape = &node.ty.shape;
-                let (outer, inner) =
-                    (product(shape[..*axis].iter().copied()), product(shape[axis + 1..].iter().copied()));
-                let dtypes = types.iter().map(|ty| ty.dtype).collect();
-                Routine::Sort { outer, length: shape[*axis], inner, keys: *keys, dtypes }
-            }
-            op => unreachable!("{} is no routine", op.name()),
-        };
         let mut buffers: SmallVec<[BufferId; 4]> = SmallVec::new();
         for (index, ty) in (0..).zip(types) {
             let buffer = BufferId(self.result.buffers.len() as u32);

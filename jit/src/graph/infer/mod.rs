@@ -2,6 +2,7 @@
 //! it. An error is the reason only; the caller adds the op's name and the user's line.
 
 mod indexing;
+mod matrices;
 
 use smallvec::SmallVec;
 
@@ -92,6 +93,8 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
             check_counter(x.shape[*axis], DType::U32)?;
             Ok(x.clone())
         }
+        Op::Cholesky => matrices::cholesky(operands[0]),
+        Op::TriangularSolve(how) => matrices::triangular_solve(*how, operands[0], operands[1]),
         Op::Result(_) => Err("a result of an op takes its type from the op".into()),
         Op::Threefry => {
             for x in operands {
