@@ -132,12 +132,12 @@ impl Routine {
                 let steps = 4 * (length.max(&2).ilog2() as usize + dtypes.len());
                 product([*outer, *inner, *length, steps])
             }
-            // n³ / 3 and n² for each column, of which several are one instruction; and what is done to each element.
+            // Products, of which a vector has several, and what else is done to each element: measured.
             Routine::Cholesky { batch, order, dtype } => {
-                product([*batch, *order, *order, order * dtype.size() / 48 + 4])
+                product([*batch, *order, *order, order * dtype.size() / 96 + 4])
             }
             Routine::TriangularSolve { batch, order, columns, dtype, .. } => {
-                product([*batch, *order, *columns, order * dtype.size() / 16 + 4])
+                product([*batch, *order, *columns, order * dtype.size() / 32 + 4])
             }
         }
     }
@@ -156,7 +156,10 @@ impl fmt::Display for RoutineKernel {
                 let triangle = pick(how.lower, ["lower", "upper"]);
                 let transposed = pick(how.transpose_a, [" transposed", ""]);
                 let unit = pick(how.unit_diagonal, [" unit", ""]);
-                write!(f, "triangular_solve {side} {triangle}{transposed}{unit} [{batch}, {order}, {order}] of {dtype}")?;
+                write!(
+                    f,
+                    "triangular_solve {side} {triangle}{transposed}{unit} [{batch}, {order}, {order}] of {dtype}"
+                )?;
                 write!(f, " for {columns}")
             }
         }

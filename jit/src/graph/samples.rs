@@ -137,9 +137,11 @@ fn of(op: &Op) -> Vec<Sample> {
             one(Op::Sort { axis: 1, keys: 1 }, vec![t(U32, &[2, 9, 3]), t(F32, &[2, 9, 3])]),
             one(Op::Sort { axis: 0, keys: 1 }, vec![t(F64, &[6])]),
         ],
-        Op::Cholesky => [t(F32, &[5, 5]), t(F64, &[2, 3, 3]), t(F32, &[3, 13, 13]), t(F64, &[1, 1]), t(F32, &[2, 0, 0])]
-            .map(|a| one(Op::Cholesky, vec![a]))
-            .to_vec(),
+        Op::Cholesky => {
+            [t(F32, &[5, 5]), t(F64, &[2, 3, 3]), t(F32, &[3, 13, 13]), t(F64, &[1, 1]), t(F32, &[2, 0, 0])]
+                .map(|a| one(Op::Cholesky, vec![a]))
+                .to_vec()
+        }
         Op::TriangularSolve(_) => {
             let solve = |bits: usize, a: TensorType, b: TensorType| {
                 let [left_side, lower, transpose_a, unit_diagonal] = [1, 2, 4, 8].map(|bit| bits & bit != 0);

@@ -68,6 +68,19 @@ unsafe fn tile<T: Real, const R: usize, const C: usize>(
     }
 }
 
+/// `count` elements of scratch memory, which are 0.
+///
+/// # Safety
+/// The scratch is aligned to an element, has so many, and is no one else's as long as the result is used.
+unsafe fn zeroed<'a, T: Real>(scratch: *mut u8, count: usize) -> &'a mut [T] {
+    let scratch = scratch.cast::<T>();
+    // SAFETY: the caller's promise; zeros are initialised, and floats.
+    unsafe {
+        ptr::write_bytes(scratch, 0, count);
+        slice::from_raw_parts_mut(scratch, count)
+    }
+}
+
 /// `to -= by from`.
 fn subtract<T: Real>(to: &mut [T], by: T, from: &[T]) {
     for (to, &from) in to.iter_mut().zip(from) {
@@ -78,20 +91,17 @@ fn subtract<T: Real>(to: &mut [T], by: T, from: &[T]) {
 /// Factorises the matrices `tasks`, of `n` rows and columns, in tiles of C columns.
 ///
 /// # Safety
-/// `a` and `l` have all matrices, and `scratch` has the elements of [`cholesky_scratch`].
+/// The buffers, A and L, have all matrices, and `scratch` has the elements of [`cholesky_scratch`].
 pub(super) unsafe fn cholesky<T: Real, const C: usize>(
     n: usize,
-    a: *const T,
-    l: *mut T,
-    scratch: *mut T,
+    buffers: [*mut u8; 2],
+    scratch: *mut u8,
     tasks: Range<usize>,
 ) {
     let [rows, row] = cholesky_scratch(n);
-    // SAFETY: the caller's promise; zeros are initialised.
-    let u = unsafe {
-        ptr::write_bytes(scratch, 0, rows * row);
-        slice::from_raw_parts_mut(scratch, rows * row)
-    };
+    let [a, l] = buffers.map(<*mut u8>::cast::<T>);
+    // SAFETY: the caller's promise.
+    let u = unsafe { zeroed::<T>(scratch, rows * row) };
     for matrix in tasks {
         // SAFETY: the elements of the matrix; results overlap nothing.
         let (a, l) = unsafe {
@@ -151,20 +161,18 @@ fn factorise<T: Real, const C: usize>(n: usize, u: &mut [T], row: usize) -> bool
 /// The unknowns of the tasks: up to [`SOLVE_COLUMNS`] columns of one matrix each, in tiles of C columns.
 ///
 /// # Safety
-/// `a`, of `n` rows and columns, `b` and `x`, of `n` times `columns` elements, have all matrices; `scratch` has
+/// The buffers, A of `n` rows and columns, B and X of `n` times `columns` elements, have all matrices; `scratch` has
 /// `n * SOLVE_COLUMNS` elements.
 pub(super) unsafe fn triangular_solve<T: Real, const C: usize>(
     how: Triangular,
     [n, columns]: [usize; 2],
-    (a, b, x): (*const T, *const T, *mut T),
-    scratch: *mut T,
+    buffers: [*mut u8; 3],
+    scratch: *mut u8,
     tasks: Range<usize>,
 ) {
-    // SAFETY: the caller's promise; zeros are initialised.
-    let panel = unsafe {
-        ptr::write_bytes(scratch, 0, n * SOLVE_COLUMNS);
-        slice::from_raw_parts_mut(scratch, n * SOLVE_COLUMNS)
-    };
+    let [a, b, x] = buffers.map(<*mut u8>::cast::<T>);
+    // SAFETY: the caller's promise.
+    let panel = unsafe { zeroed::<T>(scratch, n * SOLVE_COLUMNS) };
     // Equation i has the unknowns 0 to i: where the last equation has a single one, they are numbered from the end.
     let rows = if how.is_transposed() { [1, n as isize] } else { [n as isize, 1] };
     let (start, strides) = if how.is_forward() { (0, rows) } else { (n * n - 1, rows.map(|stride| -stride)) };
@@ -186,7 +194,7 @@ pub(super) unsafe fn triangular_solve<T: Real, const C: usize>(
         // SAFETY: elements of the operand.
         each(&mut |to, from| panel[to] = unsafe { *b.add(from) });
         // SAFETY: the first element of the matrix, or its last.
-        let a = unsafe { a.add(matrix * n * n + start) };
+        let a = unsafe { a.add(matrix * n * n + start).cast_const() };
         // SAFETY: the caller's promise.
         unsafe { substitute::<T, C>((a, strides), how.unit_diagonal, panel, width) };
         // SAFETY: elements of the result, which are this task's alone.

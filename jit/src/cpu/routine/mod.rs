@@ -32,24 +32,20 @@ pub(super) unsafe extern "C" fn run_routine(
                 sort::sort(*length, *inner, *keys, dtypes, buffers, scratch, tasks);
             }
             Routine::Cholesky { order, dtype, .. } => {
-                let [a, l] = *buffers.cast::<[*mut u8; 2]>();
+                let buffers = *buffers.cast::<[*mut u8; 2]>();
                 match dtype {
-                    DType::F64 => matrices::cholesky::<f64, 4>(*order, a.cast(), l.cast(), scratch.cast(), tasks),
-                    _ => matrices::cholesky::<f32, 8>(*order, a.cast(), l.cast(), scratch.cast(), tasks),
+                    DType::F32 => matrices::cholesky::<f32, 8>(*order, buffers, scratch, tasks),
+                    DType::F64 => matrices::cholesky::<f64, 4>(*order, buffers, scratch, tasks),
+                    DType::I32 | DType::U32 | DType::Bool => unreachable!("no float"),
                 }
             }
             Routine::TriangularSolve { how, order, columns, dtype, .. } => {
-                let [a, b, x] = *buffers.cast::<[*mut u8; 3]>();
+                let buffers = *buffers.cast::<[*mut u8; 3]>();
                 let extents = [*order, *columns];
                 match dtype {
-                    DType::F64 => {
-                        let buffers = (a.cast_const().cast(), b.cast_const().cast(), x.cast());
-                        matrices::triangular_solve::<f64, 4>(*how, extents, buffers, scratch.cast(), tasks);
-                    }
-                    _ => {
-                        let buffers = (a.cast_const().cast(), b.cast_const().cast(), x.cast());
-                        matrices::triangular_solve::<f32, 8>(*how, extents, buffers, scratch.cast(), tasks);
-                    }
+                    DType::F32 => matrices::triangular_solve::<f32, 8>(*how, extents, buffers, scratch, tasks),
+                    DType::F64 => matrices::triangular_solve::<f64, 4>(*how, extents, buffers, scratch, tasks),
+                    DType::I32 | DType::U32 | DType::Bool => unreachable!("no float"),
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::materialise::{
 use super::routine::{Routine, RoutineKernel};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results};
 use crate::types::scalar::Scalar;
-use crate::types::{DType, TensorType, product};
+use crate::types::{DType, TensorType};
 
 /// The kernels of the materialised values of `graph`, which is normalised.
 pub(super) fn build(graph: &Graph) -> Kernels {
