@@ -48,12 +48,6 @@ fn dot(batch: &[(usize, usize)], contract: &[(usize, usize)]) -> DotAxes {
     DotAxes { batch: batch.iter().copied().collect(), contract: contract.iter().copied().collect() }
 }
 
-#[track_caller]
-fn solve(a: &Tensor, b: &Tensor) -> Tensor {
-    let how = linalg::Triangular { left_side: true, lower: true, ..Default::default() };
-    linalg::triangular_solve(a, b, how)
-}
-
 fn mistakes() -> Vec<Mistake> {
     vec![
         mistake!("add", |x: f32[2, 3], y: f32[2, 4]| x + y),
@@ -66,18 +60,6 @@ fn mistakes() -> Vec<Mistake> {
         mistake!("dot_general: no axis", |x: f32[2, 3], y: f32[3, 2]| x.dot_general(y, dot(&[(2, 0)], &[]))),
         mistake!("dot_general: twice", |x: f32[3, 3], y: f32[3, 3]| x.dot_general(y, dot(&[(0, 0)], &[(0, 1)]))),
         mistake!("dot_general: types", |x: f32[2, 3], y: f64[3, 2]| x.dot_general(y, dot(&[], &[(1, 0)]))),
-        mistake!("cholesky: integers", |x: i32[3, 3]| linalg::cholesky(x)),
-        mistake!("cholesky: bools", |x: bool[3, 3]| linalg::cholesky(x)),
-        mistake!("cholesky: not square", |x: f32[2, 3, 4]| linalg::cholesky(x)),
-        mistake!("cholesky: a vector", |x: f32[3]| linalg::cholesky(x)),
-        mistake!("triangular_solve: integers", |a: i32[3, 3], b: i32[3, 2]| solve(a, b)),
-        mistake!("triangular_solve: types", |a: f32[3, 3], b: f64[3, 2]| solve(a, b)),
-        mistake!("triangular_solve: not square", |a: f32[3, 4], b: f32[3, 2]| solve(a, b)),
-        mistake!("triangular_solve: order", |a: f32[3, 3], b: f32[4, 3]| solve(a, b)),
-        mistake!("triangular_solve: one column", |a: f32[3, 3], b: f32[4]| solve(a, b)),
-        mistake!("triangular_solve: batches", |a: f32[2, 3, 3], b: f32[4, 3, 2]| solve(a, b)),
-        mistake!("triangular_solve: rank", |a: f32[3, 3], b: f32[4, 3, 2]| solve(a, b)),
-        mistake!("triangular_solve: a vector and a scalar", |a: f32[3], b: f32[]| solve(a, b)),
         mistake!("select: a float predicate", |x: f32[3], y: f32[3]| x.select(y, 0.0)),
         mistake!("select: shapes", |p: bool[4], x: f32[3], y: f32[3]| p.select(x, y)),
         mistake!("select: branches", |p: bool[3], x: f32[3], y: f32[2]| p.select(x, y)),
@@ -152,7 +134,25 @@ fn mistakes() -> Vec<Mistake> {
             vmap(|x: Tensor| grad(|x: &Tensor| x.reshape(&[2, 2]).sum())(&x), 0)(x.clone())
         }),
         mistake!("the first of two mistakes", |x: f32[2, 3]| x.reshape(&[7]) + x.sum_axes(9)),
+        mistake!("cholesky: integers", |x: i32[3, 3]| linalg::cholesky(x)),
+        mistake!("cholesky: bools", |x: bool[3, 3]| linalg::cholesky(x)),
+        mistake!("cholesky: not square", |x: f32[2, 3, 4]| linalg::cholesky(x)),
+        mistake!("cholesky: a vector", |x: f32[3]| linalg::cholesky(x)),
+        mistake!("triangular_solve: integers", |a: i32[3, 3], b: i32[3, 2]| solve(a, b)),
+        mistake!("triangular_solve: types", |a: f32[3, 3], b: f64[3, 2]| solve(a, b)),
+        mistake!("triangular_solve: not square", |a: f32[3, 4], b: f32[3, 2]| solve(a, b)),
+        mistake!("triangular_solve: order", |a: f32[3, 3], b: f32[4, 3]| solve(a, b)),
+        mistake!("triangular_solve: one column", |a: f32[3, 3], b: f32[4]| solve(a, b)),
+        mistake!("triangular_solve: batches", |a: f32[2, 3, 3], b: f32[4, 3, 2]| solve(a, b)),
+        mistake!("triangular_solve: rank", |a: f32[3, 3], b: f32[4, 3, 2]| solve(a, b)),
+        mistake!("triangular_solve: a vector and a scalar", |a: f32[3], b: f32[]| solve(a, b)),
     ]
+}
+
+#[track_caller]
+fn solve(a: &Tensor, b: &Tensor) -> Tensor {
+    let how = linalg::Triangular { left_side: true, lower: true, ..Default::default() };
+    linalg::triangular_solve(a, b, how)
 }
 
 /// The error of a mistake: the same from a compiled function and from the result of an eager one.

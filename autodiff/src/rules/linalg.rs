@@ -26,25 +26,23 @@ fn product(x: &Tensor, y: &Tensor) -> Tensor {
     )
 }
 
-/// Of the matrices along the last two axes: the elements below (or above) the diagonal, those on it times `diagonal`,
-/// and 0 elsewhere.
-fn triangle(x: &Tensor, lower: bool, diagonal: f64) -> Tensor {
+/// The row and the column of each element of the matrices along the last two axes.
+fn positions(x: &Tensor) -> (Tensor, Tensor) {
     let index = |from_end: usize| Tensor::iota(DType::I32, x.shape(), x.rank() - from_end);
-    let (row, column) = (index(2), index(1));
-    let inside = if lower { row.greater(&column) } else { row.less(&column) };
-    let on_diagonal = if diagonal == 0.0 { x.zeros_like() } else { row.equal(&column).select(x * diagonal, 0.0) };
-    inside.select(x, on_diagonal)
+    (index(2), index(1))
 }
 
 /// From L Lᵀ = A: dL = L Φ(L⁻¹ dA L⁻ᵀ), where Φ is the lower triangle with half of the diagonal: Murray,
 /// "Differentiation of the Cholesky decomposition", arXiv 1602.07527 (2016), equation 8. Of A the lower triangle is
-/// read, so dA is what it is the lower triangle of.
+/// read, and so it is of dA.
 pub(super) fn tangent_of_cholesky(l: &Tensor, da: &Tensor) -> Tensor {
-    let da = triangle(da, true, 1.0) + triangle(da, true, 0.0).t();
+    let (row, column) = positions(da);
+    let da = row.greater_equal(&column).select(da, da.t());
     let right = Triangular { lower: true, transpose_a: true, ..Triangular::default() };
     let left = Triangular { left_side: true, lower: true, ..Triangular::default() };
     let inner = solve(left, l, &solve(right, l, &da));
-    product(l, &triangle(&inner, true, 0.5))
+    let half = row.equal(&column).select(&inner * 0.5, 0.0);
+    product(l, &row.greater(&column).select(inner, half))
 }
 
 /// From A X = B: dX = A⁻¹ (dB - dA X), and from X A = B: dX = (dB - X dA) A⁻¹.
@@ -56,7 +54,14 @@ pub(super) fn tangent_of_solution(
     db: Option<&Tensor>,
 ) -> Option<Tensor> {
     let change = da.map(|da| {
-        let da = triangle(da, how.lower, if how.unit_diagonal { 0.0 } else { 1.0 });
+        let (row, column) = positions(da);
+        let is_read = match (how.lower, how.unit_diagonal) {
+            (true, false) => row.greater_equal(&column),
+            (true, true) => row.greater(&column),
+            (false, false) => row.less_equal(&column),
+            (false, true) => row.less(&column),
+        };
+        let da = is_read.select(da, 0.0);
         let da = if how.transpose_a { da.t() } else { da };
         if how.left_side { product(&da, x) } else { product(x, &da) }
     });
