@@ -19,11 +19,9 @@ fn solve(how: Triangular, a: &Tensor, b: &Tensor) -> Tensor {
 
 /// The product of the matrices along the last two axes.
 fn product(x: &Tensor, y: &Tensor) -> Tensor {
-    let batch = x.rank() - 2;
-    x.dot_general(
-        y,
-        DotAxes { batch: (0..batch).map(|axis| (axis, axis)).collect(), contract: [(batch + 1, batch)][..].into() },
-    )
+    let axis = x.rank() - 2;
+    let axes = DotAxes { batch: (0..axis).map(|axis| (axis, axis)).collect(), contract: [(axis + 1, axis)][..].into() };
+    x.dot_general(y, axes)
 }
 
 /// The row and the column of each element of the matrices along the last two axes.

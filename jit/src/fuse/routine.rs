@@ -104,7 +104,7 @@ impl Routine {
         match self {
             Routine::Sort { outer, inner, .. } => outer * inner,
             Routine::Cholesky { batch, .. } => *batch,
-            Routine::TriangularSolve { batch, columns, .. } => batch * columns.div_ceil(SOLVE_COLUMNS),
+            Routine::TriangularSolve { batch, columns, .. } => product([*batch, columns.div_ceil(SOLVE_COLUMNS)]),
         }
     }
 
