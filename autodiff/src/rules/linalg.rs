@@ -1,6 +1,7 @@
 //! Rules of linear algebra: tangents, transposes and batches of Cholesky factors and triangular systems of equations.
 //!
-//! Comes in: what `jvp`, `transpose` and `batch` have of the op. Goes out: a tangent, a cotangent, or the op on a batch.
+//! Comes in: what `jvp`, `transpose` and `batch` have of the op. Goes out: a tangent, a cotangent, or the op on a
+//! batch.
 
 use std::panic::Location;
 

@@ -11,7 +11,8 @@ use crate::graph::{Op, infer};
 
 pub use crate::graph::Triangular;
 
-/// The lower triangular `L` with `L Lᵀ = A` of each symmetric, positive definite matrix `A`: `jax.numpy.linalg.cholesky`.
+/// The lower triangular `L` with `L Lᵀ = A` of each symmetric, positive definite matrix `A`:
+/// `jax.numpy.linalg.cholesky`.
 ///
 /// `a` has shape `[…, n, n]` and is of f32 or f64; so is the result. It is made symmetric first, `(A + Aᵀ) / 2`, and so
 /// is its gradient. A matrix that is not positive definite gives NaN on and below the diagonal, without an error.
@@ -32,7 +33,7 @@ pub use crate::graph::Triangular;
 ///     let log_det = eye.select(&factor, 1.0).log().sum() * 2.0;
 ///     (scaled.square().sum() + log_det + n as f64 * std::f64::consts::TAU.ln()) * -0.5
 /// }
-/// # let types = [fulgurite_jit::TensorType::new(DType::F64, &[2]), fulgurite_jit::TensorType::new(DType::F64, &[2, 2])];
+/// # let types = [&[2][..], &[2, 2]].map(|shape| fulgurite_jit::TensorType::new(DType::F64, shape));
 /// # let graph = fulgurite_jit::trace::trace(&types, |x| vec![log_density(&x[0], &x[1])]).unwrap().graph;
 /// # let array = fulgurite_jit::Array::from_vec::<f64>;
 /// # let x = [array(&[2], vec![1.0, 2.0]).unwrap(), array(&[2, 2], vec![2.0, 1.0, 1.0, 5.0]).unwrap()];

@@ -49,9 +49,9 @@ fn kinds() -> Vec<Op> {
 }
 
 impl Sample {
-    /// Operand number `i` of the sample, where `x` is drawn from the range: matrices of which there is a decomposition or
-    /// a solution get a large diagonal, so that they are positive definite and well conditioned. `x` may have a further
-    /// axis, of a batch.
+    /// Operand number `i` of the sample, where `x` is drawn from the range: matrices that are decomposed or divided by
+    /// get a large diagonal, so that they are positive definite and well conditioned. `x` may have a further axis, of a
+    /// batch.
     ///
     /// # Panics
     /// If `x` is not of the type of the operand.

@@ -40,8 +40,8 @@ type View<T> = (*const T, [isize; 2]);
 /// `c[i][j] -= a[i][k] b[k][j]` for each k, in ascending order.
 ///
 /// # Safety
-/// `a` has R rows and `depth` columns. `b` has `depth` rows and `c` has R, each of C elements that are contiguous; those
-/// of `c` are no one else's.
+/// `a` has R rows and `depth` columns. `b` has `depth` rows and `c` has R, each of C contiguous elements; those of `c`
+/// are no one else's.
 #[inline(always)]
 unsafe fn tile<T: Real, const R: usize, const C: usize>(
     depth: usize,
