@@ -67,8 +67,8 @@ pub enum Routine {
 /// How many columns of unknowns are solved for together.
 pub const SOLVE_COLUMNS: usize = 8;
 
-/// The rows and columns of the scratch in which a matrix of `order` is factorised: whole tiles of 4 by 8, and rows whose
-/// distance is no multiple of a cache's size.
+/// The rows and columns of the scratch in which a matrix of `order` is factorised: whole tiles of 4 by 8, and rows
+/// whose distance is no multiple of a cache's size.
 pub fn cholesky_scratch(order: usize) -> [usize; 2] {
     [order.next_multiple_of(4), order.next_multiple_of(8) + 8]
 }
