@@ -17,8 +17,9 @@ pub use fulgurite_autodiff::{
 };
 pub use fulgurite_jit::{
     Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Result, Scan, Static, StaticValue, Tensor,
-    TensorType, Tree, Visitor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, log_sigmoid, log_softmax,
-    mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select, silu, soft_sign, softmax, sort, where_,
+    TensorType, Tree, Visitor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid,
+    log_softmax, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select, silu, soft_sign, softmax, sort,
+    where_,
 };
 pub use fulgurite_runtime::{Bound, Jit, Lowered, jit, lower};
 #[cfg(feature = "trainer")]

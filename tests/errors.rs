@@ -14,7 +14,7 @@ use fulgurite::compiler::trace::tracing;
 use fulgurite::prelude::*;
 use fulgurite::trainer::data::MnistData;
 use fulgurite::trainer::{FitResult, checkpoint, loss, nn};
-use fulgurite::{Array, Element, TensorType, linearize, vmap_out};
+use fulgurite::{Array, Element, TensorType, linalg, linearize, vmap_out};
 
 /// A function with a mistake in it.
 struct Mistake {
@@ -134,7 +134,25 @@ fn mistakes() -> Vec<Mistake> {
             vmap(|x: Tensor| grad(|x: &Tensor| x.reshape(&[2, 2]).sum())(&x), 0)(x.clone())
         }),
         mistake!("the first of two mistakes", |x: f32[2, 3]| x.reshape(&[7]) + x.sum_axes(9)),
+        mistake!("cholesky: integers", |x: i32[3, 3]| linalg::cholesky(x)),
+        mistake!("cholesky: bools", |x: bool[3, 3]| linalg::cholesky(x)),
+        mistake!("cholesky: not square", |x: f32[2, 3, 4]| linalg::cholesky(x)),
+        mistake!("cholesky: a vector", |x: f32[3]| linalg::cholesky(x)),
+        mistake!("triangular_solve: integers", |a: i32[3, 3], b: i32[3, 2]| solve(a, b)),
+        mistake!("triangular_solve: types", |a: f32[3, 3], b: f64[3, 2]| solve(a, b)),
+        mistake!("triangular_solve: not square", |a: f32[3, 4], b: f32[3, 2]| solve(a, b)),
+        mistake!("triangular_solve: order", |a: f32[3, 3], b: f32[4, 3]| solve(a, b)),
+        mistake!("triangular_solve: one column", |a: f32[3, 3], b: f32[4]| solve(a, b)),
+        mistake!("triangular_solve: batches", |a: f32[2, 3, 3], b: f32[4, 3, 2]| solve(a, b)),
+        mistake!("triangular_solve: rank", |a: f32[3, 3], b: f32[4, 3, 2]| solve(a, b)),
+        mistake!("triangular_solve: a vector and a scalar", |a: f32[3], b: f32[]| solve(a, b)),
     ]
+}
+
+#[track_caller]
+fn solve(a: &Tensor, b: &Tensor) -> Tensor {
+    let how = linalg::Triangular { left_side: true, lower: true, ..Default::default() };
+    linalg::triangular_solve(a, b, how)
 }
 
 /// The error of a mistake: the same from a compiled function and from the result of an eager one.

@@ -50,7 +50,7 @@ fn a_lookup_fuses_with_what_follows_it() -> Result<()> {
 }
 
 /// Compiled for every instruction set and several numbers of threads, and interpreted.
-fn check(what: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Vec<Tensor>) -> Result<()> {
+pub(crate) fn check(what: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Vec<Tensor>) -> Result<()> {
     let arrays: Vec<Array> = inputs.iter().map(|x| x.array().cloned()).collect::<Result<_>>()?;
     let types: Vec<TensorType> = arrays.iter().map(|x| x.ty().clone()).collect();
     let graph = trace(&types, |xs| f(xs))?.graph;

@@ -7,6 +7,7 @@ mod draws;
 mod filetests;
 mod indexing;
 mod large;
+mod linalg;
 mod long;
 mod ownership;
 mod rounding;

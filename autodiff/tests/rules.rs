@@ -76,8 +76,20 @@ fn in_f64(mut sample: Sample) -> Sample {
     sample
 }
 
+/// For each operand its mapped axis and its type.
+type Mapping = Vec<(Option<usize>, TensorType)>;
+
+fn draw_mapped(draw: &mut Draw, sample: &Sample, mapping: &Mapping) -> Vec<Array> {
+    let one = graph::Sample { op: sample.op.op.clone(), operands: sample.operands.clone(), range: sample.range };
+    let operand = |(i, (axis, ty)): (usize, &(Option<usize>, TensorType))| {
+        one.conditioned(i, draw.array(ty, sample.range), *axis)
+    };
+    mapping.iter().enumerate().map(operand).collect()
+}
+
 fn draw_operands(draw: &mut Draw, sample: &Sample) -> Vec<Array> {
-    sample.operands.iter().map(|ty| draw.array(ty, sample.range)).collect()
+    let mapping: Mapping = sample.operands.iter().map(|ty| (None, ty.clone())).collect();
+    draw_mapped(draw, sample, &mapping)
 }
 
 /// Directions for float operands; zeros for others.
@@ -195,7 +207,7 @@ const EXTENT: usize = 3;
 
 /// Every way to map at least one operand of a sample: each is shared, or mapped along its first or its last axis. Per
 /// operand the axis, and the operand's type.
-fn mappings(sample: &Sample) -> Vec<Vec<(Option<usize>, TensorType)>> {
+fn mappings(sample: &Sample) -> Vec<Mapping> {
     let count = sample.operands.len();
     let mapping = |code: usize| {
         let operand = |i: usize| {
@@ -243,7 +255,7 @@ fn vmap_is_a_loop() {
     for sample in samples().into_iter().filter(|sample| !sample.operands.is_empty()) {
         let mut draw = Draw(5);
         for mapping in mappings(&sample) {
-            let inputs: Vec<Array> = mapping.iter().map(|(_, ty)| draw.array(ty, sample.range)).collect();
+            let inputs = draw_mapped(&mut draw, &sample, &mapping);
             let results = run(&inputs, |xs| {
                 let batched = vmap(|xs: Vec<Tensor>| call(&sample.op, &xs), choice(&mapping))(xs.to_vec());
                 let looped = (0..EXTENT).map(|k| call(&sample.op, &example(xs, &mapping, k)));
@@ -259,7 +271,7 @@ fn vmap_of_vjp_is_a_loop() {
     for sample in differentiable().into_iter().map(in_f64) {
         let mut draw = Draw(6);
         for mapping in mappings(&sample) {
-            let mut inputs: Vec<Array> = mapping.iter().map(|(_, ty)| draw.array(ty, sample.range)).collect();
+            let mut inputs = draw_mapped(&mut draw, &sample, &mapping);
             inputs.push(draw.array(&result_type(&sample), (-1.0, 1.0)));
             let results = run(&inputs, |inputs| {
                 let (u, xs) = inputs.split_last().expect("a cotangent");
@@ -279,7 +291,7 @@ fn transposes_of_batched_ops_are_adjoint() {
     for sample in differentiable().into_iter().map(in_f64) {
         let mut draw = Draw(7);
         for mapping in mappings(&sample) {
-            let xs: Vec<Array> = mapping.iter().map(|(_, ty)| draw.array(ty, sample.range)).collect();
+            let xs = draw_mapped(&mut draw, &sample, &mapping);
             let tangent =
                 |ty: &TensorType| if float(ty) { draw.array(ty, (-1.0, 1.0)) } else { Array::zeros(ty).unwrap() };
             let vs: Vec<Array> = mapping.iter().map(|(_, ty)| ty).map(tangent).collect();

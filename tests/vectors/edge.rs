@@ -1,6 +1,7 @@
 //! Ops of the edge vectors: the same primitives at the points that implementations get wrong, and JAX's functions that
 //! are a few of ours. JAX's definitions are in `jax-edge/generate.py`.
 
+use fulgurite::linalg::{self, Triangular};
 use fulgurite::trainer::{loss, optim};
 use fulgurite::{
     DType, Key, Tensor, einsum, elu, gelu, gelu_exact, grad, hessian, jacfwd, jvp, leaky_relu, mish, one_hot, relu,
@@ -46,6 +47,22 @@ pub(crate) const OPS: &[(&str, Op)] = &[
         }),
     ),
     ("argsort_weighted", Unary(|x| (x.argsort(-1) * x).sum())),
+    // ---- linear algebra
+    (
+        "jnp_cholesky",
+        One(|p, x| {
+            let factor = linalg::cholesky(&x[0]);
+            if p.flag("upper") { factor.t() } else { factor }
+        }),
+    ),
+    (
+        "jnp_triangular_solve",
+        One(|p, x| {
+            let [left_side, lower, transpose_a, unit_diagonal] =
+                ["left_side", "lower", "transpose_a", "unit_diagonal"].map(|name| p.flag(name));
+            linalg::triangular_solve(&x[0], &x[1], Triangular { left_side, lower, transpose_a, unit_diagonal })
+        }),
+    ),
     ("convert_to", One(|p, x| x[0].convert(p.dtype("to")))),
     ("bitcast_to", One(|p, x| x[0].bitcast(p.dtype("to")))),
     ("wrapping", Many(|_, x| vec![&x[0] + &x[1], &x[0] - &x[1], &x[0] * &x[1], -&x[0], x[0].abs()])),

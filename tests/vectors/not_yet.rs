@@ -151,14 +151,10 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
     (
         "no linear algebra",
         &[
-            "cholesky",
-            "triangular_solve",
             "solve",
             "inv",
             "slogdet",
             "eigvalsh",
-            "jnp_cholesky",
-            "jnp_triangular_solve",
             "jnp_solve",
             "jnp_inv",
             "jnp_slogdet",

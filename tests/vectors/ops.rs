@@ -2,6 +2,7 @@
 //! `generate.py` beside the vectors.
 
 use fulgurite::compiler::graph::DotAxes;
+use fulgurite::linalg::{self, Triangular};
 use fulgurite::{
     Tensor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, relu, relu6,
     silu, soft_sign, softmax,
@@ -115,6 +116,16 @@ const OPS: &[(&str, Op)] = &[
     ("softmax", One(|p, x| softmax(&x[0], p.int("axis")))),
     ("log_softmax", One(|p, x| log_softmax(&x[0], p.int("axis")))),
     ("norm", Unary(Tensor::norm)),
+    // ---- linear algebra
+    ("cholesky", Unary(linalg::cholesky)),
+    (
+        "triangular_solve",
+        One(|p, x| {
+            let (lower, transpose_a) = (p.flag("lower"), p.flag("transpose_a"));
+            let how = Triangular { left_side: true, lower, transpose_a, ..Triangular::default() };
+            linalg::triangular_solve(&x[0], &x[1], how)
+        }),
+    ),
     // ---- shapes
     ("reshape", One(|p, x| x[0].reshape(&p.axes("shape")))),
     ("transpose", One(|p, x| x[0].transpose(&p.axes("perm")))),

@@ -16,7 +16,7 @@ use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Scan, Shape, Tensor};
 use smallvec::{SmallVec, smallvec};
 
-use crate::rules::{Batched, indexing};
+use crate::rules::{Batched, indexing, linalg};
 
 /// Records `graph` for a batch of `extent` examples in the current trace.
 pub(crate) fn batch(graph: &Graph, inputs: &[Batched], extent: usize) -> Vec<Batched> {
@@ -58,6 +58,10 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
             let op = Op::Sort { axis: shifted(*along), keys: *keys };
             record(op, &refs(&aligned(operands, axis, extent)), axis)
         }
+
+        // Axes before the matrices are a batch.
+        Op::Cholesky => record(Op::Cholesky, &[&operands[0].at(0, extent)], 0),
+        Op::TriangularSolve(how) => smallvec![linalg::batched_solve(*how, operands[0], operands[1], extent)],
 
         Op::Reshape(shape) => {
             // The mapped axis can stay if some leading axes of the new shape have as many elements as the axes before

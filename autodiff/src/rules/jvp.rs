@@ -19,6 +19,7 @@ use fulgurite_jit::{DType, Scan, Tensor};
 use smallvec::SmallVec;
 
 use crate::flat::{add, live};
+use crate::rules::linalg;
 
 /// A tensor and its tangent.
 #[derive(Clone, Debug)]
@@ -181,6 +182,11 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
             let mut xs: SmallVec<[&Tensor; 4]> = operands.iter().map(|operand| &operand.x).collect();
             (xs[0], xs[updates]) = (&dx, &du);
             Some(linear(node, &xs))
+        }
+        Op::Cholesky => Some(linalg::tangent_of_cholesky(z, operands[0].dx.as_ref()?)),
+        Op::TriangularSolve(how) => {
+            let (a, b) = (operands[0], operands[1]);
+            linalg::tangent_of_solution(*how, &a.x, z, a.dx.as_ref(), b.dx.as_ref())
         }
         Op::Convert(dtype) => dtype.is_float().then_some(operands[0].dx.as_ref()?.convert(*dtype)),
 

@@ -6,6 +6,7 @@
 pub(crate) mod batch;
 mod indexing;
 pub(crate) mod jvp;
+mod linalg;
 pub(crate) mod transpose;
 
 use fulgurite_jit::types::Axes;

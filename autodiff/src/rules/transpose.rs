@@ -18,7 +18,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{add, linear_part, live, replay, residuals};
 use crate::rules::jvp::inverse;
-use crate::rules::{Cotangents, TransposeOperand, indexing};
+use crate::rules::{Cotangents, TransposeOperand, indexing, linalg};
 
 use TransposeOperand::{Constant, Linear};
 
@@ -242,6 +242,10 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
             }
             [..] => nonlinear(node, operands),
         },
+        Op::TriangularSolve(how) => match operands {
+            [Constant(a), Linear(_)] => Ok(smallvec![None, Some(linalg::cotangent_of_right_hand_side(*how, a, ct))]),
+            [..] => nonlinear(node, operands),
+        },
         Op::DynamicSlice { .. } => match (&operands[0], indexing::constants(&operands[1..])) {
             (Linear(x), Some(starts)) => {
                 let zeros = Tensor::full(&x.shape, 0.0, x.dtype);
@@ -273,6 +277,7 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         | Op::Threefry
         | Op::Sort { .. }
         | Op::Scan { .. }
+        | Op::Cholesky
         | Op::Result(_)
         | Op::Reduce(..)
         | Op::ArgReduce(..) => nonlinear(node, operands),

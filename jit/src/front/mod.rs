@@ -1,11 +1,10 @@
 //! The front end. Functions on tensors come in, a [`Graph`](crate::graph::Graph) goes out.
 //!
 //! `tensor` defines the type and `data` its conversion from and to host data. `creation`, `elementwise`, `shapes`,
-//! `indexing` and `reductions` define the primitive ops as methods; `nn`, `einsum` and `random` are composed of them.
-//! `operand`
-//! promotes and broadcasts operands as `jax.numpy` does. `trace` records ops, and evaluates them where no trace is
-//! active. `panics` tells a user's panic from an internal one. `tree`, `statics` and `output` define the types of
-//! arguments and results.
+//! `indexing` and `reductions` define the primitive ops as methods, `linalg` as functions; `nn`, `einsum` and `random`
+//! are composed of them. `operand` promotes and broadcasts operands as `jax.numpy` does. `trace` records ops, and
+//! evaluates them where no trace is active. `panics` tells a user's panic from an internal one. `tree`, `statics` and
+//! `output` define the types of arguments and results.
 
 pub mod control;
 mod creation;
@@ -13,6 +12,7 @@ mod data;
 mod einsum;
 mod elementwise;
 mod indexing;
+pub mod linalg;
 mod nn;
 mod operand;
 mod output;

@@ -26,7 +26,7 @@ pub use kernel::{
 };
 pub use reductions::{Order, PARTIALS};
 pub use region::{Control, RegionKernel};
-pub use routine::{Routine, RoutineKernel};
+pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};
 
 use crate::graph::Graph;
 

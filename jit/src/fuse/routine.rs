@@ -8,7 +8,8 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use super::buffer::BufferId;
-use crate::types::{DType, join, product};
+use crate::graph::{Op, Triangular};
+use crate::types::{DType, TensorType, join, product};
 
 /// A routine and its buffers.
 #[derive(Clone, Debug)]
@@ -38,13 +39,72 @@ pub enum Routine {
         /// The element types of the arrays.
         dtypes: SmallVec<[DType; 4]>,
     },
+    /// See [`Op::Cholesky`](crate::graph::Op::Cholesky). A task is a matrix.
+    Cholesky {
+        /// The number of matrices.
+        batch: usize,
+        /// The number of rows and of columns of each.
+        order: usize,
+        /// f32 or f64.
+        dtype: DType,
+    },
+    /// See [`Op::TriangularSolve`](crate::graph::Op::TriangularSolve). A task is up to [`SOLVE_COLUMNS`] columns of
+    /// unknowns of one matrix.
+    TriangularSolve {
+        /// The equations.
+        how: Triangular,
+        /// The number of matrices.
+        batch: usize,
+        /// The number of rows and of columns of each.
+        order: usize,
+        /// The number of columns of unknowns for each matrix; they are rows if the matrix is on the right.
+        columns: usize,
+        /// f32 or f64.
+        dtype: DType,
+    },
+}
+
+/// How many columns of unknowns are solved for together.
+pub const SOLVE_COLUMNS: usize = 8;
+
+/// The rows and columns of the scratch in which a matrix of `order` is factorised: whole tiles of 4 by 8, and rows
+/// whose distance is no multiple of a cache's size.
+pub fn cholesky_scratch(order: usize) -> [usize; 2] {
+    [order.next_multiple_of(4), order.next_multiple_of(8) + 8]
 }
 
 impl Routine {
+    /// The routine that computes `op`, whose class is that of routines, from operands of these types.
+    pub(super) fn new(op: &Op, operands: &[&TensorType]) -> Routine {
+        let shape = &operands[0].shape;
+        let count = |extents: &[usize]| product(extents.iter().copied());
+        match op {
+            Op::Sort { axis, keys } => Routine::Sort {
+                outer: count(&shape[..*axis]),
+                length: shape[*axis],
+                inner: count(&shape[axis + 1..]),
+                keys: *keys,
+                dtypes: operands.iter().map(|ty| ty.dtype).collect(),
+            },
+            Op::Cholesky => {
+                let (batch, order) = (count(&shape[..shape.len() - 2]), shape[shape.len() - 1]);
+                Routine::Cholesky { batch, order, dtype: operands[0].dtype }
+            }
+            Op::TriangularSolve(how) => {
+                let (batch, order) = (count(&shape[..shape.len() - 2]), shape[shape.len() - 1]);
+                let columns = operands[1].shape[shape.len() - if how.left_side { 1 } else { 2 }];
+                Routine::TriangularSolve { how: *how, batch, order, columns, dtype: operands[0].dtype }
+            }
+            op => unreachable!("{} is no routine", op.name()),
+        }
+    }
+
     /// The number of tasks. Any partition of them gives the same results.
     pub fn tasks(&self) -> usize {
         match self {
             Routine::Sort { outer, inner, .. } => outer * inner,
+            Routine::Cholesky { batch, .. } => *batch,
+            Routine::TriangularSolve { batch, columns, .. } => product([*batch, columns.div_ceil(SOLVE_COLUMNS)]),
         }
     }
 
@@ -53,6 +113,15 @@ impl Routine {
         match self {
             // An order-preserving key and an index per element; the keys of each array, if there are several.
             Routine::Sort { length, keys, .. } => length.saturating_mul(16 + 8 * keys).next_multiple_of(64),
+            // The factor, transposed.
+            Routine::Cholesky { order, dtype, .. } => {
+                let [rows, columns] = cholesky_scratch(*order);
+                product([rows, columns, dtype.size()]).next_multiple_of(64)
+            }
+            // The unknowns of a task.
+            Routine::TriangularSolve { order, dtype, .. } => {
+                product([*order, SOLVE_COLUMNS, dtype.size()]).next_multiple_of(64)
+            }
         }
     }
 
@@ -63,15 +132,35 @@ impl Routine {
                 let steps = 4 * (length.max(&2).ilog2() as usize + dtypes.len());
                 product([*outer, *inner, *length, steps])
             }
+            // Products, of which a vector has several, and what else is done to each element: measured.
+            Routine::Cholesky { batch, order, dtype } => {
+                product([*batch, *order, *order, order * dtype.size() / 96 + 4])
+            }
+            Routine::TriangularSolve { batch, order, columns, dtype, .. } => {
+                product([*batch, *order, *columns, order * dtype.size() / 32 + 4])
+            }
         }
     }
 }
 
 impl fmt::Display for RoutineKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pick = |condition: bool, names: [&'static str; 2]| names[usize::from(!condition)];
         match &self.routine {
             Routine::Sort { outer, length, inner, keys, dtypes } => {
                 write!(f, "sort [{outer}, {length}, {inner}] of {} by {keys}", join(dtypes, ", "))
+            }
+            Routine::Cholesky { batch, order, dtype } => write!(f, "cholesky [{batch}, {order}, {order}] of {dtype}"),
+            Routine::TriangularSolve { how, batch, order, columns, dtype } => {
+                let side = pick(how.left_side, ["left", "right"]);
+                let triangle = pick(how.lower, ["lower", "upper"]);
+                let transposed = pick(how.transpose_a, [" transposed", ""]);
+                let unit = pick(how.unit_diagonal, [" unit", ""]);
+                write!(
+                    f,
+                    "triangular_solve {side} {triangle}{transposed}{unit} [{batch}, {order}, {order}] of {dtype}"
+                )?;
+                write!(f, " for {columns}")
             }
         }
     }

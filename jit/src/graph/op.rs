@@ -36,6 +36,32 @@ impl DotAxes {
     }
 }
 
+/// The side that a triangular matrix is on, and how it is read: the keywords of `jax.lax.linalg.triangular_solve`, with
+/// its defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Triangular {
+    /// Solves `A X = B`, not `X A = B`.
+    pub left_side: bool,
+    /// The lower triangle is read, not the upper one.
+    pub lower: bool,
+    /// The transpose of the matrix is meant. Which triangle is read does not depend on it.
+    pub transpose_a: bool,
+    /// The diagonal is 1 and not read.
+    pub unit_diagonal: bool,
+}
+
+impl Triangular {
+    /// Whether the equations of a column of unknowns have the transpose of A: X A = B is Aᵀ Xᵀ = Bᵀ.
+    pub fn is_transposed(self) -> bool {
+        self.transpose_a == self.left_side
+    }
+
+    /// Whether the first of these equations is the one with a single unknown, not the last.
+    pub fn is_forward(self) -> bool {
+        self.lower != self.is_transposed()
+    }
+}
+
 /// What kind of op it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OpClass {
@@ -185,6 +211,12 @@ pub enum Op {
         /// Whether the trips go from the last element to the first.
         reverse: bool,
     },
+    /// The lower triangular L with L Lᵀ = A, of the matrices along the last two axes, which are symmetric: their lower
+    /// triangle is read. Above the diagonal is 0. A matrix that is not positive definite gives NaN in the lower
+    /// triangle.
+    Cholesky,
+    /// The X with A X = B or X A = B, of the matrices along the last two axes, A being triangular.
+    TriangularSolve(Triangular),
     /// A result, by number, of the operand: an op with several results.
     Result(u32),
 }
@@ -292,6 +324,13 @@ headers! {
         "sort" Sort { axis, keys }: _ Routine [axis, keys];
         "scan" Scan { body, num_consts, num_carry, length, reverse }: _ Control
             [body, num_consts, num_carry, length, reverse];
+        "cholesky" Cholesky {}: 1 Routine [];
+        "triangular_solve" TriangularSolve(Triangular { left_side, lower, transpose_a, unit_diagonal }): 2 Routine [
+            left_side,
+            lower,
+            transpose_a,
+            unit_diagonal
+        ];
         "result" Result(index): 1 Projection [index];
     }
     families {

@@ -8,10 +8,10 @@ use smallvec::smallvec;
 use super::dims::{GatherDims, ScatterOp};
 use super::family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
 use super::literal::{Constant, Literal};
-use super::op::{DotAxes, Op, Sample};
+use super::op::{DotAxes, Op, Sample, Triangular};
 use super::{Graph, Node, Operands, parse, results};
 use crate::array::Array;
-use crate::types::{DType, TensorType};
+use crate::types::{DType, TensorType, row_major_strides};
 
 /// One op of each kind, so that the `match` in [`of`] is asked for every variant.
 fn kinds() -> Vec<Op> {
@@ -26,6 +26,8 @@ fn kinds() -> Vec<Op> {
         Op::StopGradient,
         Op::Threefry,
         Op::Sort { axis: 0, keys: 1 },
+        Op::Cholesky,
+        Op::TriangularSolve(Triangular::default()),
         Op::Result(0),
         Op::Reshape(smallvec![6]),
         Op::Transpose(smallvec![1, 0]),
@@ -50,6 +52,31 @@ fn kinds() -> Vec<Op> {
 }
 
 impl Sample {
+    /// Operand number `i` of the sample, where `x` is drawn from the range: matrices that are decomposed or divided by
+    /// get a large diagonal, so that they are positive definite and well conditioned. `x` may have a further axis, of a
+    /// batch.
+    ///
+    /// # Panics
+    /// If `x` is not of the type of the operand.
+    pub fn conditioned(&self, i: usize, x: Array, batch: Option<usize>) -> Array {
+        let is_square = matches!((&self.op, i), (Op::Cholesky | Op::TriangularSolve(_), 0));
+        if !is_square {
+            return x;
+        }
+        let ty = x.ty().clone();
+        let axes: Vec<usize> = (0..ty.rank()).filter(|&axis| Some(axis) != batch).collect();
+        let [.., row, column] = axes[..] else { panic!("{ty} is no matrix") };
+        let diagonal = ty.shape[row] as f64 * self.range.1 + 1.0;
+        let strides = row_major_strides(&ty.shape);
+        let at = |k: usize, axis: usize| k / strides[axis] % ty.shape[axis];
+        let element = |(k, &bits): (usize, &u64)| match at(k, row) == at(k, column) {
+            true => ty.dtype.bits(ty.dtype.value(bits).to_f64() + diagonal),
+            false => bits,
+        };
+        let bits: Vec<u64> = x.to_bits().iter().enumerate().map(element).collect();
+        Array::from_bits(&ty, &bits).expect("as many elements as before")
+    }
+
     /// The op applied to inputs; its results are the graph's.
     pub fn graph(&self) -> Graph {
         let mut graph = Graph::new();
@@ -161,6 +188,30 @@ fn of(op: &Op) -> Vec<Sample> {
             one(Op::Sort { axis: 1, keys: 1 }, vec![t(U32, &[2, 9, 3]), t(F32, &[2, 9, 3])]),
             one(Op::Sort { axis: 0, keys: 1 }, vec![t(F64, &[6])]),
         ],
+        Op::Cholesky => {
+            [t(F32, &[5, 5]), t(F64, &[2, 3, 3]), t(F32, &[3, 13, 13]), t(F64, &[1, 1]), t(F32, &[2, 0, 0])]
+                .map(|a| one(Op::Cholesky, vec![a]))
+                .to_vec()
+        }
+        Op::TriangularSolve(_) => {
+            let solve = |bits: usize, a: TensorType, b: TensorType| {
+                let [left_side, lower, transpose_a, unit_diagonal] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+                let how = Triangular { left_side, lower, transpose_a, unit_diagonal };
+                Sample { op: Op::TriangularSolve(how), operands: vec![a, b], range: (-0.5, 0.5) }
+            };
+            let mut all = vec![
+                solve(1, t(F64, &[2, 6, 6]), t(F64, &[2, 6, 19])),
+                solve(6, t(F32, &[2, 3, 3]), t(F32, &[2, 9, 3])),
+                solve(3, t(F32, &[1, 1]), t(F32, &[1, 1])),
+                solve(3, t(F32, &[2, 2]), t(F32, &[2, 0])),
+                solve(0, t(F32, &[0, 0]), t(F32, &[2, 0])),
+            ];
+            all.extend((0..16).map(|bits| {
+                let b = if bits & 1 == 1 { [5, 3] } else { [3, 5] };
+                solve(bits, t(F32, &[5, 5]), t(F32, &b))
+            }));
+            all
+        }
         // A projection belongs to the samples of its op.
         Op::Param(_) | Op::Result(_) => vec![],
         Op::Literal(_) => [F32, F64, I32, U32, Bool].map(|d| one(Op::Literal(Literal::new(d, 1.0)), vec![])).to_vec(),

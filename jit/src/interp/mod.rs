@@ -7,6 +7,7 @@
 //! compiled code. For floats they are *not*: compiled code accumulates in f32, in another order.
 
 mod index;
+mod matrices;
 mod scalar;
 pub(crate) mod sort;
 
@@ -145,6 +146,8 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
             let types = [ty.clone()];
             sort::sort(&ty.shape, *axis, *keys, &types, &x).swap_remove(0)
         }
+        Op::Cholesky => matrices::cholesky(ty, &x[0]),
+        Op::TriangularSolve(how) => matrices::triangular_solve(ty, *how, &x),
         Op::Param(_) | Op::Result(_) | Op::Threefry | Op::Scan { .. } => {
             unreachable!("{} is handled before", op.name())
         }

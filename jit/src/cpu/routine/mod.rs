@@ -3,9 +3,11 @@
 //! Comes in: a [`Routine`], the addresses of its buffers, a range of its tasks. Goes out: those tasks' results. Nothing
 //! is allocated here. The results do not depend on the partition of the tasks.
 
+mod matrices;
 mod sort;
 
 use crate::fuse::Routine;
+use crate::types::DType;
 
 /// Runs tasks `begin..end` of a routine; `end` is clamped to their number.
 ///
@@ -28,6 +30,23 @@ pub(super) unsafe extern "C" fn run_routine(
             Routine::Sort { length, inner, keys, dtypes, .. } => {
                 let buffers = std::slice::from_raw_parts(buffers, 2 * dtypes.len());
                 sort::sort(*length, *inner, *keys, dtypes, buffers, scratch, tasks);
+            }
+            Routine::Cholesky { order, dtype, .. } => {
+                let buffers = *buffers.cast::<[*mut u8; 2]>();
+                match dtype {
+                    DType::F32 => matrices::cholesky::<f32, 8>(*order, buffers, scratch, tasks),
+                    DType::F64 => matrices::cholesky::<f64, 4>(*order, buffers, scratch, tasks),
+                    DType::I32 | DType::U32 | DType::Bool => unreachable!("no float"),
+                }
+            }
+            Routine::TriangularSolve { how, order, columns, dtype, .. } => {
+                let buffers = *buffers.cast::<[*mut u8; 3]>();
+                let extents = [*order, *columns];
+                match dtype {
+                    DType::F32 => matrices::triangular_solve::<f32, 8>(*how, extents, buffers, scratch, tasks),
+                    DType::F64 => matrices::triangular_solve::<f64, 4>(*how, extents, buffers, scratch, tasks),
+                    DType::I32 | DType::U32 | DType::Bool => unreachable!("no float"),
+                }
             }
         }
     }

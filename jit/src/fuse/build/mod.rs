@@ -16,9 +16,9 @@ use super::materialise::{
 };
 use super::region::{Control, RegionKernel, fuse_body};
 use super::routine::{Routine, RoutineKernel};
-use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, Results, ValueId, results};
+use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results};
 use crate::types::scalar::Scalar;
-use crate::types::{DType, TensorType, product};
+use crate::types::{DType, TensorType};
 
 /// The kernels of the materialised values of `graph`, which is normalised.
 pub(super) fn build(graph: &Graph) -> Kernels {
@@ -55,10 +55,9 @@ pub(super) struct KernelBuilder<'a> {
     result: Kernels,
 }
 
-/// The buffers of an op that no loop computes, and the types of its results.
+/// The buffers of an op that no loop computes.
 struct Opaque {
     operands: Vec<BufferId>,
-    types: Results,
     results: Vec<BufferId>,
 }
 
@@ -481,17 +480,9 @@ impl<'a> KernelBuilder<'a> {
 
     fn routine(&mut self, id: ValueId) {
         let node = self.graph.node(id);
-        let Opaque { operands, types, results } = self.opaque(id);
-        let routine = match &node.op {
-            Op::Sort { axis, keys } => {
-                let shape = &node.ty.shape;
-                let (outer, inner) =
-                    (product(shape[..*axis].iter().copied()), product(shape[axis + 1..].iter().copied()));
-                let dtypes = types.iter().map(|ty| ty.dtype).collect();
-                Routine::Sort { outer, length: shape[*axis], inner, keys: *keys, dtypes }
-            }
-            op => unreachable!("{} is no routine", op.name()),
-        };
+        let Opaque { operands, results } = self.opaque(id);
+        let types: SmallVec<[&TensorType; 4]> = node.operands.iter().map(|&x| self.graph.ty(x)).collect();
+        let routine = Routine::new(&node.op, &types);
         // No kernel writes values without elements.
         if routine.tasks() > 0 && node.ty.elements() > 0 {
             let (operands, results) = (operands.into(), results.into());
@@ -505,7 +496,7 @@ impl<'a> KernelBuilder<'a> {
             unreachable!("{} is no region", node.op.name())
         };
         let (num_consts, num_carry, length, reverse) = (*num_consts, *num_carry, *length, *reverse);
-        let Opaque { operands, results, .. } = self.opaque(id);
+        let Opaque { operands, results } = self.opaque(id);
         if length == 0 {
             // `normalise` replaces its results.
             return;
@@ -529,14 +520,14 @@ impl<'a> KernelBuilder<'a> {
         let types: SmallVec<[&TensorType; 4]> = node.operands.iter().map(|&x| self.graph.ty(x)).collect();
         let types = results(&node.op, &types).expect("the graph is verified");
         let mut buffers = Vec::with_capacity(types.len());
-        for (index, ty) in (0..).zip(&types) {
+        for (index, ty) in (0..).zip(types) {
             let buffer = BufferId(self.result.buffers.len() as u32);
-            self.result.buffers.push(Buffer { ty: ty.clone(), source: Source::Computed });
+            self.result.buffers.push(Buffer { ty, source: Source::Computed });
             self.results.insert((id, index), buffer);
             buffers.push(buffer);
         }
         self.buffers.insert(id, buffers[0]);
-        Opaque { operands, types, results: buffers }
+        Opaque { operands, results: buffers }
     }
 
     fn gemm(&mut self, id: ValueId) {

@@ -3,6 +3,7 @@
 
 mod control;
 mod indexing;
+mod matrices;
 
 use smallvec::SmallVec;
 
@@ -99,6 +100,8 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
         Op::Scan { body, num_consts, num_carry, length, .. } => {
             control::scan(body, *num_consts, *num_carry, *length, operands)
         }
+        Op::Cholesky => matrices::cholesky(operands[0]),
+        Op::TriangularSolve(how) => matrices::triangular_solve(*how, operands[0], operands[1]),
         Op::Result(_) => Err("a result of an op takes its type from the op".into()),
         Op::Threefry => {
             for x in operands {
