@@ -79,6 +79,16 @@ pub struct Dim {
     pub reduced: bool,
 }
 
+/// The order of the additions of a reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Ascending, with one accumulator per result.
+    Ascending,
+    /// In [`PARTIALS`](super::PARTIALS) accumulators, by the position along the last reduced dimension modulo their
+    /// number.
+    Interleaved,
+}
+
 /// A value inside a loop kernel, by position.
 pub type Slot = u32;
 
@@ -146,6 +156,8 @@ pub struct Store {
 pub struct LoopKernel {
     /// The loops, outermost first.
     pub dims: Vec<Dim>,
+    /// The order in which its reductions add, if it has reduced dimensions. It defines the bits of the results.
+    pub order: Option<Order>,
     /// The values; operands precede their users.
     pub values: Vec<KernelValue>,
     /// The stores.
@@ -186,7 +198,7 @@ impl LoopKernel {
 
     /// Whether there are reductions.
     pub fn reduces(&self) -> bool {
-        self.dims.iter().any(|d| d.reduced)
+        self.order.is_some()
     }
 
     /// Whether an index varies along reduced dimensions.
@@ -429,7 +441,13 @@ impl fmt::Display for LoopKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dims: Vec<String> =
             self.dims.iter().map(|d| format!("{}{}", d.extent, if d.reduced { "r" } else { "" })).collect();
-        writeln!(f, "loop [{}]{} {{", dims.join(", "), if self.serial { " in order" } else { "" })?;
+        let how = match (self.order, self.serial) {
+            (Some(Order::Ascending), _) => " ascending",
+            (Some(Order::Interleaved), _) => " interleaved",
+            (None, true) => " in order",
+            (None, false) => "",
+        };
+        writeln!(f, "loop [{}]{how} {{", dims.join(", "))?;
         for (i, value) in self.values.iter().enumerate() {
             let operands: Vec<String> = value.operands.iter().map(|x| format!("%{x}")).collect();
             let what = match &value.op {

@@ -21,9 +21,10 @@ mod routine;
 
 pub use index::{Affine, Index};
 pub use kernel::{
-    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
+    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, Slot, Source,
+    Store,
 };
-pub use reductions::{Order, PARTIALS};
+pub use reductions::PARTIALS;
 pub use routine::{Routine, RoutineKernel};
 
 use crate::graph::Graph;

@@ -9,7 +9,8 @@ use smallvec::{SmallVec, smallvec};
 
 use super::index::{Affine, Coords, Index, flatten, reshape};
 use super::kernel::{
-    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
+    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, Slot, Source,
+    Store,
 };
 use super::materialise::{
     Element, element, is_elementwise, is_indexing, is_movement, is_routine, is_single, materialised, reshape_base,
@@ -67,7 +68,7 @@ pub(super) struct Body {
 
 impl Body {
     fn new(dims: Vec<Dim>) -> Self {
-        let kernel = LoopKernel { dims, ..LoopKernel::default() };
+        let kernel = LoopKernel { order: Order::of(&dims), dims, ..LoopKernel::default() };
         let extents = kernel.extents();
         Body { kernel, extents, coordinates: vec![], known: HashMap::new(), done: HashMap::new() }
     }
