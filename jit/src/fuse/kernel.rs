@@ -167,7 +167,18 @@ pub struct LoopKernel {
     pub serial: bool,
 }
 
-/// A batched matrix product `C[b, m, n] = Σ_k A[b, m, k] B[b, k, n]`.
+/// A term of a matrix product: the offsets in elements of its operands from those of the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tap {
+    /// The offset of A.
+    pub a: isize,
+    /// The offset of B.
+    pub b: isize,
+}
+
+/// A batched matrix product `C[b, m, n] = Σ_tap Σ_k A[tap.a + (b, m, k)] B[tap.b + (b, k, n)]`. Each element is one
+/// chain of `fma`: over the taps in their order, and within a tap over k in ascending order.
 #[derive(Clone, Debug)]
 pub struct GemmKernel {
     /// Extents of batch, m, n, k.
@@ -178,6 +189,9 @@ pub struct GemmKernel {
     pub a: (BufferId, isize, [isize; 3]),
     /// The right operand: buffer, offset, strides of batch, k, n in elements.
     pub b: (BufferId, isize, [isize; 3]),
+    /// The terms of the sum, at least one. A plain product has one, without offsets; a convolution has one for each
+    /// element of its window.
+    pub taps: SmallVec<[Tap; 1]>,
     /// The result, row-major.
     pub c: BufferId,
 }
@@ -318,7 +332,7 @@ impl Kernels {
     /// each elementwise op and each step of a reduction, at any cost.
     pub fn operations(&self, k: usize) -> usize {
         match &self.kernels[k] {
-            Kernel::Gemm(gemm) => product(gemm.extents).saturating_mul(2),
+            Kernel::Gemm(gemm) => product(gemm.extents).saturating_mul(2).saturating_mul(gemm.taps.len()),
             Kernel::Routine(kernel) => kernel.routine.operations(),
             Kernel::Loop(kernel) => {
                 let rows = product(kernel.dims.iter().filter(|d| !d.reduced).map(|d| d.extent));
@@ -479,6 +493,11 @@ impl fmt::Display for GemmKernel {
         let operand = |(buffer, offset, strides): &(BufferId, isize, [isize; 3])| {
             format!("{buffer}[{offset} by {}]", join(strides, ","))
         };
-        write!(f, "gemm {} {batch}x{m}x{n}x{k} {} · {}", self.dtype, operand(&self.a), operand(&self.b))
+        write!(f, "gemm {} {batch}x{m}x{n}x{k} {} · {}", self.dtype, operand(&self.a), operand(&self.b))?;
+        if self.taps[..] != [Tap::default()] {
+            let taps = self.taps.iter().map(|tap| format!("({}, {})", tap.a, tap.b));
+            write!(f, " at {}", taps.collect::<Vec<_>>().join(" "))?;
+        }
+        Ok(())
     }
 }

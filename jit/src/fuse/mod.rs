@@ -22,7 +22,7 @@ mod routine;
 pub use index::{Affine, Index};
 pub use kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, Slot, Source,
-    Store,
+    Store, Tap,
 };
 pub use reductions::PARTIALS;
 pub use routine::{Routine, RoutineKernel};

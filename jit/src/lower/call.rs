@@ -139,7 +139,7 @@ pub(super) fn plan_gemm(g: &GemmKernel, isa: Isa, tiles: Option<usize>) -> Gemm 
     }
     let b = if g.extents[0] == 1 { [0, g.b.2[1], g.b.2[2]] } else { g.b.2 };
     let c = [(m * n) as isize, n as isize, 1];
-    Gemm::new(batch, m, n, k, a, b, c, g.dtype.size(), isa, tiles.is_none())
+    Gemm::new(batch, m, n, k, a, b, c, &g.taps, g.dtype.size(), isa, tiles.is_none())
 }
 
 /// The kernel with its buffers renumbered in argument order, and the buffers in that order.

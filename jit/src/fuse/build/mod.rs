@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 use super::index::{Affine, Coords, Index, flatten, reshape};
 use super::kernel::{
     Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, Slot, Source,
-    Store,
+    Store, Tap,
 };
 use super::materialise::{
     Element, element, is_elementwise, is_indexing, is_movement, is_routine, is_single, materialised, reshape_base,
@@ -511,7 +511,14 @@ impl<'a> KernelBuilder<'a> {
         let bb = self.view(y);
         let c = self.buffer(id, Source::Computed);
         if let (Some(a), Some(bb)) = (a, bb) {
-            let gemm = GemmKernel { extents: [b, m, n, k], dtype: node.ty.dtype, a, b: bb, c };
+            let gemm = GemmKernel {
+                extents: [b, m, n, k],
+                dtype: node.ty.dtype,
+                a,
+                b: bb,
+                taps: smallvec![Tap::default()],
+                c,
+            };
             self.result.kernels.push(Kernel::Gemm(gemm));
         }
     }
