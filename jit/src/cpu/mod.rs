@@ -13,6 +13,7 @@ pub mod gemm;
 mod isa;
 mod range;
 mod routine;
+mod segments;
 #[cfg(feature = "simd")]
 mod simd;
 #[cfg(not(feature = "simd"))]
@@ -177,7 +178,8 @@ pub fn compile(module: Module) -> Result<Code> {
     dump(Stage::Kernels, "memory", &module.plan);
     let kernels_done = start.elapsed();
 
-    let table = Table::of(&module);
+    let mut table = Table::of(&module);
+    segments::describe(&module, &mut table);
     let driver = Driver { module: &module, table: &table, functions };
     let entry = compiler.driver(&driver, false)?;
     let kernel_entry = if wants(Stage::Time) { Some(compiler.driver(&driver, true)?) } else { None };

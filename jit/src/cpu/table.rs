@@ -25,12 +25,16 @@ pub(super) enum Datum {
 pub(super) struct Table {
     entries: Vec<Datum>,
     indices: HashMap<Datum, usize>,
+    /// Words behind the entries, and for each kernel of several segments its first.
+    words: Vec<usize>,
+    segments: HashMap<usize, usize>,
 }
 
 impl Table {
     /// The table of a module.
     pub(super) fn of(module: &Module) -> Table {
-        let mut table = Table { entries: Vec::new(), indices: HashMap::new() };
+        let mut table =
+            Table { entries: Vec::new(), indices: HashMap::new(), words: Vec::new(), segments: HashMap::new() };
         for (b, buffer) in (0..).zip(&module.kernels.buffers) {
             if let Source::Constant(_) = buffer.source {
                 table.add(Datum::Constant(BufferId(b)));
@@ -61,7 +65,18 @@ impl Table {
         self.indices[&datum]
     }
 
-    /// The addresses. They are valid while `module` lives, which may be moved.
+    /// Adds words for a kernel of several segments.
+    pub(super) fn add_words(&mut self, k: usize, words: Vec<usize>) {
+        self.segments.insert(k, self.words.len());
+        self.words.extend(words);
+    }
+
+    /// The index of the first of the words of a kernel.
+    pub(super) fn words(&self, k: usize) -> usize {
+        self.entries.len() + self.segments[&k]
+    }
+
+    /// The addresses, and the words behind them. They are valid while `module` lives, which may be moved.
     pub(super) fn addresses(&self, module: &Module) -> Vec<*const u8> {
         let address = |datum: &Datum| match *datum {
             Datum::Constant(b) => match &module.kernels.buffers[b.index()].source {
@@ -80,6 +95,7 @@ impl Table {
                 unreachable!("a product is of floats, not of {dtype}")
             }
         };
-        self.entries.iter().map(address).collect()
+        let words = self.words.iter().map(|&word| std::ptr::without_provenance(word));
+        self.entries.iter().map(address).chain(words).collect()
     }
 }

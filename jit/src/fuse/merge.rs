@@ -13,9 +13,8 @@ use smallvec::SmallVec;
 
 use super::index::Affine;
 use super::kernel::{
-    BufferId, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, Slot, Source, Store,
+    BufferId, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, PARTIALS, Slot, Source, Store,
 };
-use super::reductions::PARTIALS;
 use crate::types::product;
 
 /// The most values of a kernel: so compile time is linear and registers suffice.

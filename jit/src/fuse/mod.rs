@@ -1,9 +1,9 @@
 //! Fusion: graph in, kernels out. It decides which values are materialised, that is, stored in memory.
 //!
-//! Four steps. `normalise` brings contractions into one form (`canonicalise`) and splits long reductions
+//! Five steps. `normalise` brings contractions into one form (`canonicalise`) and splits long reductions
 //! (`reductions`). `materialise` decides which values are materialised. `build` makes a kernel for each of them; all
 //! other values are inlined as expressions over the loops of the kernel. `merge` fuses kernels over the same loops,
-//! after which most stores between them are dead (softmax becomes one kernel). Matrix products are separate
+//! after which most stores between them are dead (softmax becomes one kernel). `segments` joins small kernels of equal bodies over different buffers. Matrix products are separate
 //! kernels, over strided views of their operands.
 //!
 //! Not done here: loop order and vectors (`loops`), memory planning (`memory`).
@@ -18,13 +18,13 @@ mod merge;
 mod normalise;
 mod reductions;
 mod routine;
+mod segments;
 
 pub use index::{Affine, Index};
 pub use kernel::{
-    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, Slot, Source,
-    Store, Tap,
+    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, PARTIALS,
+    Segment, Slot, Source, Store, Tap,
 };
-pub use reductions::PARTIALS;
 pub use routine::{Routine, RoutineKernel};
 
 use crate::graph::Graph;
@@ -32,5 +32,5 @@ use crate::graph::Graph;
 /// The kernels that compute `graph`.
 pub fn fuse(graph: &Graph) -> Kernels {
     let graph = normalise::normalise(graph);
-    merge::merge(build::build(&graph))
+    segments::join(merge::merge(build::build(&graph)))
 }

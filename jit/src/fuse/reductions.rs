@@ -9,13 +9,10 @@
 //! piece, then the results of the pieces, and so on. A large reduction is split too, so that it is parallel over
 //! chunks. Both splits depend on the shape alone.
 
-use super::kernel::{Dim, Order};
+use super::kernel::{Dim, Order, PARTIALS};
 use super::normalise::Emit;
 use crate::graph::{BinaryOp, Op, ReduceOp, ValueId};
 use crate::types::{Axes, product};
-
-/// The number of accumulators of an interleaved reduction.
-pub const PARTIALS: usize = 16;
 
 /// The fewest elements behind the last reduced axis that are columns.
 const COLUMNS: usize = 4;

@@ -6,7 +6,7 @@ use super::gemm::Gemm;
 use super::loops::Loops;
 use super::machine::{Cost, Isa};
 use super::parallel::{Phase, Work, partition};
-use crate::fuse::{BufferId, GemmKernel, LoopKernel, Routine};
+use crate::fuse::{BufferId, GemmKernel, Routine, Segment};
 use crate::types::DType;
 
 /// A call of a kernel: its code and its arguments.
@@ -18,6 +18,8 @@ pub enum Call {
         code: usize,
         /// The buffers.
         args: Vec<BufferId>,
+        /// If not empty, the code is called for each in the place of `args`. Its chunks follow those of the one before.
+        segments: Vec<Segment>,
     },
     /// A matrix product; the buffers of its operands and its result, each with a byte offset.
     Gemm {
@@ -40,12 +42,13 @@ pub enum Call {
 impl Call {
     pub(crate) fn work(&self, loops: &[Loops], cost: &Cost) -> Work {
         match self {
-            Call::Loop { code, .. } => {
+            Call::Loop { code, segments, .. } => {
                 let nest = &loops[*code];
-                Work {
-                    nanoseconds: cost.call + nest.instructions() as f64 * cost.instruction,
-                    chunks: self.chunks(loops),
-                }
+                let (calls, chunks) = (segments.len().max(1), self.chunks(loops));
+                // How often the code's own number of iterations is run.
+                let runs = chunks as f64 / nest.chunks() as f64;
+                let nanoseconds = calls as f64 * cost.call + runs * nest.instructions() as f64 * cost.instruction;
+                Work { nanoseconds, chunks }
             }
             Call::Gemm { gemm, .. } => {
                 Work { nanoseconds: cost.product + gemm.flops() as f64 * cost.flop, chunks: self.chunks(loops) }
@@ -60,7 +63,8 @@ impl Call {
     /// The number of chunks that the work divides into.
     pub(crate) fn chunks(&self, loops: &[Loops]) -> usize {
         match self {
-            Call::Loop { code, .. } => loops[*code].parallel.map_or(1, |parallel| parallel.chunks()),
+            Call::Loop { code, segments, .. } if segments.is_empty() => loops[*code].chunks(),
+            Call::Loop { code, segments, .. } => segments.iter().map(|s| loops[*code].segment_chunks(s)).sum(),
             Call::Gemm { gemm, .. } => gemm.tasks(),
             Call::Routine { routine, .. } => routine.tasks(),
         }
@@ -82,10 +86,11 @@ impl Call {
         }
     }
 
-    /// A range of chunks as the begin and end that the code is called with.
+    /// A range of chunks as the begin and end that the code is called with; the chunks themselves where it is called for
+    /// segments.
     pub(crate) fn range(&self, loops: &[Loops], chunks: Range<usize>) -> [usize; 2] {
         match self {
-            Call::Loop { code, .. } => match loops[*code].parallel {
+            Call::Loop { code, segments, .. } => match loops[*code].parallel.filter(|_| segments.is_empty()) {
                 Some(p) => [(chunks.start * p.grain).min(p.extent), (chunks.end * p.grain).min(p.extent)],
                 None => [chunks.start, chunks.end],
             },
@@ -140,13 +145,4 @@ pub(super) fn plan_gemm(g: &GemmKernel, isa: Isa, tiles: Option<usize>) -> Gemm 
     let b = if g.extents[0] == 1 { [0, g.b.2[1], g.b.2[2]] } else { g.b.2 };
     let c = [(m * n) as isize, n as isize, 1];
     Gemm::new(batch, m, n, k, a, b, c, &g.taps, g.dtype.size(), isa, tiles.is_none())
-}
-
-/// The kernel with its buffers renumbered in argument order, and the buffers in that order.
-pub(super) fn canonical(kernel: &LoopKernel) -> (LoopKernel, Vec<BufferId>) {
-    let args = kernel.buffers();
-    let number = |b: &BufferId| BufferId(args.iter().position(|a| a == b).expect("all are listed") as u32);
-    let mut kernel = kernel.clone();
-    kernel.map_buffers(&mut |buffer| *buffer = number(buffer));
-    (kernel, args)
 }

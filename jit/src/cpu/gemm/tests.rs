@@ -327,8 +327,15 @@ fn taps_in_order() {
         plans.push((case, taps));
     }
     // Other layouts, among them those that are packed, transposed or strided; taps before the origin.
-    for (batch, m, n, k) in [(1, 40, 48, 300), (3, 5, 33, 70), (1, 530, 5, 70), (1, 2, 90, 530), (1, 300, 260, 130)] {
-        for case in layouts(batch, m, n, k) {
+    let shapes = [
+        (3, 5, 33, 70, 0..10),
+        (1, 40, 48, 300, 0..4),
+        (1, 530, 5, 70, 0..4),
+        (1, 2, 90, 530, 0..4),
+        (1, 530, 33, 70, 1..2),
+    ];
+    for (batch, m, n, k, which) in shapes {
+        for case in layouts(batch, m, n, k).drain(which) {
             let taps = [(0, 3), (-5, 0), (17, -2), (0, 3)].map(|(a, b)| Tap { a, b });
             check_taps::<f32>(case, &taps, true);
             check_taps::<f64>(case, &taps, true);

@@ -47,8 +47,8 @@ impl Tiling {
                 let extents = kernel.extents();
                 let is_tiled =
                     |b: BufferId, offset: isize, strides: &[isize]| is_tiled(elements(b), offset, strides, &extents);
-                if kernel.serial || !kernel.stores.iter().all(|s| is_tiled(s.buffer, s.index.offset, &s.index.strides))
-                {
+                let is_one = kernel.segments.is_empty() && !kernel.serial;
+                if !is_one || !kernel.stores.iter().all(|s| is_tiled(s.buffer, s.index.offset, &s.index.strides)) {
                     return None;
                 }
                 let is_broadcast = |(b, index): &(BufferId, Option<&Affine>)| {
