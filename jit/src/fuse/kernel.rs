@@ -167,7 +167,7 @@ pub struct LoopKernel {
     /// Whether the iterations run in order: an iteration may load what an earlier one stored. Such a kernel has no
     /// reductions.
     pub serial: bool,
-    /// If not empty, the kernel runs once for each, on its buffers in the place of [`LoopKernel::buffers`]. The first
+    /// If not empty, the kernel runs once for each, on its buffers instead of [`LoopKernel::buffers`]. The first
     /// has the buffers of the kernel. No segment depends on another, and they run in any order.
     pub segments: Vec<Segment>,
 }
@@ -326,7 +326,7 @@ impl LoopKernel {
         self.in_segments(self.stores.iter().map(|s| s.buffer).collect())
     }
 
-    /// Some buffers of the kernel, and those in their place in each segment.
+    /// Some buffers of the kernel, and what stands for them in each segment.
     fn in_segments(&self, buffers: Vec<BufferId>) -> Vec<BufferId> {
         if self.segments.is_empty() {
             return buffers;
@@ -336,7 +336,7 @@ impl LoopKernel {
         distinct(self.segments.iter().flat_map(|segment| positions.iter().map(|&i| segment.buffers[i])))
     }
 
-    /// The segments that access a buffer, and the buffer of the kernel in whose place it is.
+    /// The segments that access a buffer, and the buffer of the kernel that it stands for.
     pub fn locate(&self, buffer: BufferId) -> SmallVec<[(usize, BufferId); 1]> {
         if self.segments.is_empty() {
             return smallvec![(0, buffer)];

@@ -3,8 +3,8 @@
 //! Five steps. `normalise` brings contractions into one form (`canonicalise`) and splits long reductions
 //! (`reductions`). `materialise` decides which values are materialised. `build` makes a kernel for each of them; all
 //! other values are inlined as expressions over the loops of the kernel. `merge` fuses kernels over the same loops,
-//! after which most stores between them are dead (softmax becomes one kernel). `segments` joins small kernels of equal bodies over different buffers. Matrix products are separate
-//! kernels, over strided views of their operands.
+//! after which most stores between them are dead (softmax becomes one kernel). `segments` joins small kernels of equal
+//! bodies over different buffers. Matrix products are separate kernels, over strided views of their operands.
 //!
 //! Not done here: loop order and vectors (`loops`), memory planning (`memory`).
 

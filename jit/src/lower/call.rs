@@ -18,7 +18,8 @@ pub enum Call {
         code: usize,
         /// The buffers.
         args: Vec<BufferId>,
-        /// If not empty, the code is called for each in the place of `args`. Its chunks follow those of the one before.
+        /// If not empty, the code is called for each, with its buffers instead of `args`. Its chunks follow those of the
+        /// one before.
         segments: Vec<Segment>,
     },
     /// A matrix product; the buffers of its operands and its result, each with a byte offset.
@@ -86,7 +87,7 @@ impl Call {
         }
     }
 
-    /// A range of chunks as the begin and end that the code is called with; the chunks themselves where it is called for
+    /// A range of chunks as the begin and end that the code is called with; the chunks themselves where there are
     /// segments.
     pub(crate) fn range(&self, loops: &[Loops], chunks: Range<usize>) -> [usize; 2] {
         match self {

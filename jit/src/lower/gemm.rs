@@ -30,8 +30,8 @@ pub struct Gemm {
     /// The instruction set it runs on.
     pub isa: Isa,
 
-    // The plan: the product as run, c[r, l] = Σ_tap Σ_k a[r, k]·b[k, l]. A is broadcast and B is read in vectors of columns.
-    // `run_a`, `run_b` and `run_c` are the operands as run.
+    // The plan: the product as run, c[r, l] = Σ_tap Σ_k a[r, k]·b[k, l]. A is broadcast and B is read in vectors of
+    // columns. `run_a`, `run_b` and `run_c` are the operands as run.
     /// Whether the transposed problem is run: A is the caller's B, and B the caller's A.
     pub(crate) transposed: bool,
     /// Bytes of an element.
@@ -113,9 +113,9 @@ const PACKED_ROWS: usize = 96;
 const TARGET_TASKS: usize = 16;
 
 impl Gemm {
-    /// Plans a product. `taps` are its terms, one without offsets for a plain product. `element` is 4 for `f32` and 8 for
-    /// `f64`. `collapse_batch` allows the batch to be collapsed into rows or columns. Otherwise every product of the
-    /// batch has the same number of tasks, in order.
+    /// Plans a product. `taps` are its terms, one without offsets for a plain product. `element` is 4 for `f32` and 8
+    /// for `f64`. `collapse_batch` allows the batch to be collapsed into rows or columns. Otherwise every product of
+    /// the batch has the same number of tasks, in order.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         batch: usize,

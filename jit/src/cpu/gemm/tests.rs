@@ -315,7 +315,7 @@ fn taps_in_order() {
         taps.push(taps[0]);
         check_taps::<f32>(case, &taps, true);
         check_taps::<f64>(case, &taps, true);
-        // Tiles of rows, as a batch whose products are tasks of their own.
+        // Tiles of rows, as a batch that is not collapsed.
         for tiles in (2..=m).filter(|&tiles| m.is_multiple_of(tiles)).take(2) {
             let rows = m / tiles;
             let step = |stride: isize| stride * rows as isize;
