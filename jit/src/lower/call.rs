@@ -18,8 +18,8 @@ pub enum Call {
         code: usize,
         /// The buffers.
         args: Vec<BufferId>,
-        /// If not empty, the code is called for each, with its buffers instead of `args`. Its chunks follow those of the
-        /// one before.
+        /// If not empty, the code is called for each, with its buffers instead of `args`. Its chunks follow those of
+        /// the one before.
         segments: Vec<Segment>,
     },
     /// A matrix product; the buffers of its operands and its result, each with a byte offset.
