@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fulgurite::compiler::array::Buffer;
 use fulgurite::compiler::cpu::Isa;
 use fulgurite::compiler::cpu::gemm::{Gemm, gemm_range_f32};
+use fulgurite::compiler::fuse::Tap;
 
 /// Where a shape comes from; batch, m, n, k; is A, is B transposed (stored as `k × m`, `n × k`)?
 type Shape = (&'static str, [usize; 4], bool, bool);
@@ -83,7 +84,19 @@ fn main() {
             [(rows * columns) as isize, row as isize, column as isize]
         };
         let c = [(m * n) as isize, n as isize, 1];
-        let gemm = Gemm::new(batch, m, n, k, strides(m, k, ta), strides(k, n, tb), c, 4, Isa::detect(), true);
+        let gemm = Gemm::new(
+            batch,
+            m,
+            n,
+            k,
+            strides(m, k, ta),
+            strides(k, n, tb),
+            c,
+            &[Tap::default()],
+            4,
+            Isa::detect(),
+            true,
+        );
         let matrix = |elements: usize| {
             Buffer::from_vec((0..elements).map(|i| (i * 7 % 13) as f32 / 13.0 - 0.5).collect::<Vec<f32>>())
         };

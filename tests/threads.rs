@@ -1,6 +1,8 @@
 //! The same bits on any number of threads and with any vectors, for whole training steps.
 
 use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
+use fulgurite::compiler::fuse::Kernel;
+use fulgurite::compiler::interp::interpret;
 use fulgurite::compiler::{Array, TensorType};
 use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
@@ -100,5 +102,63 @@ fn collapsed_loops_with_transposed_reads_stay_inside_of_memory() -> Result<()> {
     for _ in 0..200 {
         assert!(f.call_with((), (x.clone(), w.clone()))?.to_vec::<f32>()? == outside);
     }
+    Ok(())
+}
+
+/// Programs of many independent chains of ops, of a few bodies and of many extents; some depend on others. Where bodies
+/// are equal, one kernel has a segment for each chain. The ops are exact, so the interpreter gives the same bits.
+#[test]
+fn kernels_of_several_segments_are_right() -> Result<()> {
+    const EXTENTS: [usize; 15] = [0, 1, 2, 7, 8, 10, 15, 16, 17, 31, 33, 100, 1000, 4096, 5000];
+    let mut joined = 0;
+    for seed in 0..24_usize {
+        let mut state = seed * 2 + 1;
+        let mut draw = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let few = 1 + draw(EXTENTS.len());
+        // Extent and body of each chain, and whether it takes a result of the chain before.
+        let chains: Vec<(usize, usize, bool)> =
+            (0..2 + draw(40)).map(|_| (EXTENTS[draw(few)], draw(4), draw(6) == 0)).collect();
+        let program = |(xs, s): (Vec<Tensor>, Tensor)| {
+            let (mut results, mut before) = (Vec::new(), s.clone());
+            for (x, &(_, body, depends)) in xs.iter().zip(&chains) {
+                let y = if depends { x - &before } else { x.clone() };
+                results.push(match body {
+                    0 => (&y + &s).maximum(&y),
+                    1 => y.abs() - &s,
+                    2 => (&y - 0.5).maximum(&s) * &y,
+                    _ => y.maximum(0.25),
+                });
+                // An exact reduction beside elementwise results.
+                let most = (y.maximum(0.0) * 8.0).astype(DType::I32).sum();
+                before = most.minimum(5).astype(DType::F32);
+                results.push(most);
+            }
+            results
+        };
+        let xs: Vec<Tensor> = chains.iter().map(|&(n, ..)| Tensor::ones(&[n])).collect();
+        let lowered = lower(program, &(xs, Tensor::ones(&[])))?;
+        joined +=
+            lowered.kernels.kernels.iter().filter(|k| matches!(k, Kernel::Loop(k) if !k.segments.is_empty())).count();
+        let graph = &lowered.graph;
+        let types = graph.param_types();
+        let inputs = || types.iter().enumerate().map(|(i, ty)| sample(ty, i + seed)).collect::<Result<Vec<_>>>();
+        let expected = interpret(graph, &inputs()?)?;
+        for (isa, threads) in Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 3)]) {
+            for parallelism in [Parallelism::Auto, Parallelism::Always] {
+                for donate in [0, 1, 2] {
+                    let donated: Vec<bool> =
+                        (0..types.len()).map(|i| donate == 1 || donate == 2 && i % 2 == 0).collect();
+                    let target = Target { isa, threads, parallelism };
+                    let program = Program::compile_for("segments", graph, &donated, target)?;
+                    let got = program.run(inputs()?)?;
+                    assert!(got == expected, "seed {seed}, {target:?}, donated {donate}:\n{}", lowered.kernels);
+                }
+            }
+        }
+    }
+    assert!(joined > 20, "{joined} kernels of several segments");
     Ok(())
 }

@@ -134,7 +134,11 @@ fn title(kernel: &Kernel) -> String {
         Kernel::Loop(kernel) => {
             let dims: Vec<String> =
                 kernel.dims.iter().map(|d| format!("{}{}", d.extent, if d.reduced { "r" } else { "" })).collect();
-            format!("loop [{}], {} values, {} stores", dims.join(", "), kernel.values.len(), kernel.stores.len())
+            let of = match kernel.segments.len() {
+                0 => String::new(),
+                segments => format!(" in {segments} segments"),
+            };
+            format!("loop [{}]{of}, {} values, {} stores", dims.join(", "), kernel.values.len(), kernel.stores.len())
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod gemm;
 mod isa;
 mod range;
 mod routine;
+mod segments;
 #[cfg(feature = "simd")]
 mod simd;
 #[cfg(not(feature = "simd"))]
@@ -335,7 +336,8 @@ impl Compiler {
         let of = if prefix.is_empty() { String::new() } else { format!(" of {}", prefix.trim_end_matches('.')) };
         dump(Stage::Kernels, &format!("phases{of}"), &lines.join("\n"));
         dump(Stage::Kernels, &format!("memory{of}"), &module.plan);
-        let part = Table::of(module, table.len());
+        let mut part = Table::of(module, table.len());
+        segments::describe(module, &mut part);
         table.extend(part.addresses(module));
         let mut regions = HashMap::new();
         for (k, call) in module.calls.iter().enumerate() {

@@ -28,12 +28,16 @@ pub(super) struct Table {
     begin: usize,
     entries: Vec<Datum>,
     indices: HashMap<Datum, usize>,
+    /// Words behind the entries, and for each kernel of several segments its first.
+    words: Vec<usize>,
+    segments: HashMap<usize, usize>,
 }
 
 impl Table {
     /// The part of a module, which begins at this index.
     pub(super) fn of(module: &Module, begin: usize) -> Table {
-        let mut table = Table { begin, entries: Vec::new(), indices: HashMap::new() };
+        let (entries, indices, words, segments) = Default::default();
+        let mut table = Table { begin, entries, indices, words, segments };
         for (b, buffer) in (0..).zip(&module.kernels.buffers) {
             if let Source::Constant(_) = buffer.source {
                 table.add(Datum::Constant(BufferId(b)));
@@ -64,7 +68,18 @@ impl Table {
         self.begin + self.indices[&datum]
     }
 
-    /// The addresses. They are valid while `module` lives, which may be moved.
+    /// Adds words for a kernel of several segments.
+    pub(super) fn add_words(&mut self, k: usize, words: Vec<usize>) {
+        self.segments.insert(k, self.words.len());
+        self.words.extend(words);
+    }
+
+    /// The index of the first of the words of a kernel.
+    pub(super) fn words(&self, k: usize) -> usize {
+        self.begin + self.entries.len() + self.segments[&k]
+    }
+
+    /// The addresses, and the words behind them. They are valid while `module` lives, which may be moved.
     pub(super) fn addresses(&self, module: &Module) -> Vec<*const u8> {
         let address = |datum: &Datum| match *datum {
             Datum::Constant(b) => match &module.kernels.buffers[b.index()].source {
@@ -83,6 +98,7 @@ impl Table {
                 unreachable!("a product is of floats, not of {dtype}")
             }
         };
-        self.entries.iter().map(address).collect()
+        let words = self.words.iter().map(|&word| std::ptr::without_provenance(word));
+        self.entries.iter().map(address).chain(words).collect()
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 pub use super::buffer::BufferId;
 use super::index::{Affine, Index};
@@ -92,6 +92,18 @@ pub struct Dim {
     pub reduced: bool,
 }
 
+/// The number of accumulators of an interleaved reduction.
+pub const PARTIALS: usize = 16;
+
+/// The order of the additions of a reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Ascending, with one accumulator per result.
+    Ascending,
+    /// In [`PARTIALS`] accumulators, by the position along the last reduced dimension modulo their number.
+    Interleaved,
+}
+
 /// A value inside a loop kernel, by position.
 pub type Slot = u32;
 
@@ -159,6 +171,8 @@ pub struct Store {
 pub struct LoopKernel {
     /// The loops, outermost first.
     pub dims: Vec<Dim>,
+    /// The order in which its reductions add, if it has reduced dimensions. It defines the bits of the results.
+    pub order: Option<Order>,
     /// The values; operands precede their users.
     pub values: Vec<KernelValue>,
     /// The stores.
@@ -166,9 +180,32 @@ pub struct LoopKernel {
     /// Whether the iterations run in order: an iteration may load what an earlier one stored. Such a kernel has no
     /// reductions.
     pub serial: bool,
+    /// If not empty, the kernel runs once for each, on its buffers instead of [`LoopKernel::buffers`]. The first
+    /// has the buffers of the kernel. No segment depends on another, and they run in any order.
+    pub segments: Vec<Segment>,
 }
 
-/// A batched matrix product `C[b, m, n] = Σ_k A[b, m, k] B[b, k, n]`.
+/// A part of a loop kernel of several.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Segment {
+    /// The extent of the loop of a flat kernel. All segments of another kernel have its extents.
+    pub extent: Option<usize>,
+    /// The buffers, in the order of [`LoopKernel::buffers`].
+    pub buffers: Vec<BufferId>,
+}
+
+/// A term of a matrix product: the offsets in elements of its operands from those of the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tap {
+    /// The offset of A.
+    pub a: isize,
+    /// The offset of B.
+    pub b: isize,
+}
+
+/// A batched matrix product `C[b, m, n] = Σ_tap Σ_k A[tap.a + (b, m, k)] B[tap.b + (b, k, n)]`. Each element is one
+/// chain of `fma`: over the taps in their order, and within a tap over k in ascending order.
 #[derive(Clone, Debug)]
 pub struct GemmKernel {
     /// Extents of batch, m, n, k.
@@ -179,6 +216,9 @@ pub struct GemmKernel {
     pub a: (BufferId, isize, [isize; 3]),
     /// The right operand: buffer, offset, strides of batch, k, n in elements.
     pub b: (BufferId, isize, [isize; 3]),
+    /// The terms of the sum, at least one. A plain product has one, without offsets; a convolution has one for each
+    /// element of its window.
+    pub taps: SmallVec<[Tap; 1]>,
     /// The result, row-major.
     pub c: BufferId,
 }
@@ -199,7 +239,19 @@ impl LoopKernel {
 
     /// Whether there are reductions.
     pub fn reduces(&self) -> bool {
-        self.dims.iter().any(|d| d.reduced)
+        self.order.is_some()
+    }
+
+    /// Whether it has one loop and no reductions. Then its code depends on the extent modulo [`PARTIALS`] alone.
+    pub fn is_flat(&self) -> bool {
+        self.dims.len() == 1 && !self.reduces() && !self.serial
+    }
+
+    /// The number of iterations of the loops that `which` picks, in all segments.
+    fn iterations(&self, which: impl Fn(&Dim) -> bool) -> usize {
+        let one = product(self.dims.iter().filter(|d| which(d)).map(|d| d.extent));
+        let parts = self.segments.iter().map(|segment| segment.extent.unwrap_or(one));
+        if self.segments.is_empty() { one } else { parts.fold(0, usize::saturating_add) }
     }
 
     /// Whether an index varies along reduced dimensions.
@@ -274,11 +326,52 @@ impl LoopKernel {
             }
         }
         self.stores.iter_mut().for_each(|store| f(&mut store.buffer));
+        self.segments.iter_mut().flat_map(|segment| &mut segment.buffers).for_each(f);
     }
 
     /// The buffers that are read, without duplicates, in order of first use.
     pub fn reads(&self) -> Vec<BufferId> {
-        distinct(self.loads().map(|(buffer, _)| buffer))
+        self.in_segments(distinct(self.loads().map(|(buffer, _)| buffer)))
+    }
+
+    /// The buffers that are written, in full or in part.
+    pub fn writes(&self) -> Vec<BufferId> {
+        self.in_segments(self.stores.iter().map(|s| s.buffer).collect())
+    }
+
+    /// Some buffers of the kernel, and what stands for them in each segment.
+    fn in_segments(&self, buffers: Vec<BufferId>) -> Vec<BufferId> {
+        if self.segments.is_empty() {
+            return buffers;
+        }
+        let all = self.buffers();
+        let positions: Vec<usize> = (0..all.len()).filter(|&i| buffers.contains(&all[i])).collect();
+        distinct(self.segments.iter().flat_map(|segment| positions.iter().map(|&i| segment.buffers[i])))
+    }
+
+    /// The segments that access a buffer, and the buffer of the kernel that it stands for.
+    pub fn locate(&self, buffer: BufferId) -> SmallVec<[(usize, BufferId); 1]> {
+        if self.segments.is_empty() {
+            return smallvec![(0, buffer)];
+        }
+        let all = self.buffers();
+        let at = |segment: &Segment| segment.buffers.iter().position(|&b| b == buffer).map(|i| all[i]);
+        self.segments.iter().enumerate().filter_map(|(i, segment)| Some((i, at(segment)?))).collect()
+    }
+
+    /// The kernel of one segment with its buffers renumbered in argument order, and the buffers in that order. With
+    /// `any_extent`, a flat kernel gets an extent that all extents of the same code have in common.
+    pub fn canonical(&self, any_extent: bool) -> (LoopKernel, Vec<BufferId>) {
+        let args = self.buffers();
+        let number = |b: &BufferId| BufferId(args.iter().position(|a| a == b).expect("all are listed") as u32);
+        let mut kernel = LoopKernel { segments: vec![], ..self.clone() };
+        kernel.map_buffers(&mut |buffer| *buffer = number(buffer));
+        if any_extent && kernel.is_flat() {
+            let extent = &mut kernel.dims[0].extent;
+            // More than one chunk, so that the code takes a range.
+            *extent = PARTIALS + 1 + (*extent + PARTIALS - 1) % PARTIALS;
+        }
+        (kernel, args)
     }
 
     /// The buffers that are read or written, without duplicates: the arguments of the code of the kernel, in order.
@@ -323,12 +416,12 @@ impl Kernels {
     /// each elementwise op and each step of a reduction, at any cost.
     pub fn operations(&self, k: usize) -> usize {
         match &self.kernels[k] {
-            Kernel::Gemm(gemm) => product(gemm.extents).saturating_mul(2),
+            Kernel::Gemm(gemm) => product(gemm.extents).saturating_mul(2).saturating_mul(gemm.taps.len()),
             Kernel::Routine(kernel) => kernel.routine.operations(),
             Kernel::Region(region) => region.sum(Kernels::operations),
             Kernel::Loop(kernel) => {
-                let rows = product(kernel.dims.iter().filter(|d| !d.reduced).map(|d| d.extent));
-                let elements = product(kernel.dims.iter().map(|d| d.extent));
+                let rows = kernel.iterations(|d| !d.reduced);
+                let elements = kernel.iterations(|_| true);
                 let mut inside: Vec<bool> = Vec::with_capacity(kernel.values.len());
                 let mut sum = 0usize;
                 for value in &kernel.values {
@@ -367,7 +460,7 @@ impl Kernel {
     /// The buffers that are written, in full or in part.
     pub fn writes(&self) -> Vec<BufferId> {
         match self {
-            Kernel::Loop(k) => k.stores.iter().map(|s| s.buffer).collect(),
+            Kernel::Loop(k) => k.writes(),
             Kernel::Gemm(g) => vec![g.c],
             Kernel::Routine(r) => r.results.to_vec(),
             Kernel::Region(r) => r.results.clone(),
@@ -451,7 +544,13 @@ impl fmt::Display for LoopKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dims: Vec<String> =
             self.dims.iter().map(|d| format!("{}{}", d.extent, if d.reduced { "r" } else { "" })).collect();
-        writeln!(f, "loop [{}]{} {{", dims.join(", "), if self.serial { " in order" } else { "" })?;
+        let how = match (self.order, self.serial) {
+            (Some(Order::Ascending), _) => " ascending",
+            (Some(Order::Interleaved), _) => " interleaved",
+            (None, true) => " in order",
+            (None, false) => "",
+        };
+        writeln!(f, "loop [{}]{how} {{", dims.join(", "))?;
         for (i, value) in self.values.iter().enumerate() {
             let operands: Vec<String> = value.operands.iter().map(|x| format!("%{x}")).collect();
             let what = match &value.op {
@@ -473,7 +572,12 @@ impl fmt::Display for LoopKernel {
             let place = place(&store.index, store.by.iter().copied());
             writeln!(f, "  store %{} -> {}[{place}]", store.value, store.buffer)?;
         }
-        write!(f, "}}")
+        write!(f, "}}")?;
+        for Segment { extent, buffers } in &self.segments {
+            let extent = extent.map_or(String::new(), |extent| format!(" [{extent}]"));
+            write!(f, "\nsegment{extent} {}", join(buffers, ", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -483,6 +587,11 @@ impl fmt::Display for GemmKernel {
         let operand = |(buffer, offset, strides): &(BufferId, isize, [isize; 3])| {
             format!("{buffer}[{offset} by {}]", join(strides, ","))
         };
-        write!(f, "gemm {} {batch}x{m}x{n}x{k} {} · {}", self.dtype, operand(&self.a), operand(&self.b))
+        write!(f, "gemm {} {batch}x{m}x{n}x{k} {} · {}", self.dtype, operand(&self.a), operand(&self.b))?;
+        if self.taps[..] != [Tap::default()] {
+            let taps = self.taps.iter().map(|tap| format!("({}, {})", tap.a, tap.b));
+            write!(f, " at {}", taps.collect::<Vec<_>>().join(" "))?;
+        }
+        Ok(())
     }
 }

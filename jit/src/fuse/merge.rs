@@ -12,8 +12,9 @@ use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use super::index::Affine;
-use super::kernel::{BufferId, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store};
-use super::reductions::Order;
+use super::kernel::{
+    BufferId, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, PARTIALS, Slot, Source, Store,
+};
 use crate::types::product;
 
 /// The most values of a kernel: so compile time is linear and registers suffice.
@@ -221,6 +222,7 @@ impl LoopGroup {
         }
         self.buffers.extend(other.buffers());
         self.kernel.dims = dims;
+        self.kernel.order = self.kernel.order.or(other.order);
         let mut slots: Vec<Slot> = Vec::with_capacity(other.values.len());
         for value in &other.values {
             if let KernelOp::Load(buffer, _) = &value.op
@@ -255,7 +257,7 @@ fn match_dims(group: &LoopKernel, other: &LoopKernel) -> Option<(SmallVec<[usize
     let all: SmallVec<[usize; 6]> = (0..extents.len()).collect();
     let rows: SmallVec<[usize; 6]> = (0..extents.len()).filter(|&d| !group.dims[d].reduced).collect();
     match (group.reduces(), other.reduces()) {
-        (true, true) => (group.dims == other.dims).then(|| (all, group.dims.clone())),
+        (true, true) => (group.dims == other.dims && group.order == other.order).then(|| (all, group.dims.clone())),
         (false, false) => (extents == others).then(|| (all, group.dims.clone())),
         (true, false) => {
             if extents == others {
@@ -346,8 +348,10 @@ fn merge_dims(kernel: &mut LoopKernel) {
     while d + 1 < kernel.dims.len() {
         let inner = kernel.dims[d + 1];
         let is_contiguous = |index: &Affine| index.strides[d] == index.strides[d + 1] * inner.extent as isize;
-        let same_kind = kernel.dims[d].reduced == inner.reduced
-            && (!inner.reduced || Order::of(&kernel.dims).can_merge(d, inner.extent));
+        // Accumulators are numbered by positions along the last reduced dimension.
+        let is_last = !kernel.dims[d + 2..].iter().any(|d| d.reduced);
+        let keeps_order = kernel.order != Some(Order::Interleaved) || !is_last || inner.extent.is_multiple_of(PARTIALS);
+        let same_kind = kernel.dims[d].reduced == inner.reduced && (!inner.reduced || keeps_order);
         let indices = kernel.values.iter().filter_map(|v| v.op.affine());
         if same_kind && indices.chain(kernel.stores.iter().map(|s| &s.index)).all(is_contiguous) {
             kernel.dims[d].extent *= inner.extent;

@@ -1,10 +1,10 @@
 //! Fusion: graph in, kernels out. It decides which values are materialised, that is, stored in memory.
 //!
-//! Four steps. `normalise` brings contractions into one form (`canonicalise`) and splits long reductions
+//! Five steps. `normalise` brings contractions into one form (`canonicalise`) and splits long reductions
 //! (`reductions`). `materialise` decides which values are materialised. `build` makes a kernel for each of them; all
 //! other values are inlined as expressions over the loops of the kernel. `merge` fuses kernels over the same loops,
-//! after which most stores between them are dead (softmax becomes one kernel). Matrix products are separate
-//! kernels, over strided views of their operands.
+//! after which most stores between them are dead (softmax becomes one kernel). `segments` joins small kernels of equal
+//! bodies over different buffers. Matrix products are separate kernels, over strided views of their operands.
 //!
 //! Not done here: loop order and vectors (`loops`), memory planning (`memory`).
 
@@ -19,12 +19,13 @@ mod normalise;
 mod reductions;
 mod region;
 mod routine;
+mod segments;
 
 pub use index::{Affine, Index};
 pub use kernel::{
-    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
+    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, PARTIALS,
+    Segment, Slot, Source, Store, Tap,
 };
-pub use reductions::{Order, PARTIALS};
 pub use region::{Control, RegionKernel};
 pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};
 
@@ -32,6 +33,10 @@ use crate::graph::Graph;
 
 /// The kernels that compute `graph`.
 pub fn fuse(graph: &Graph) -> Kernels {
-    let graph = normalise::normalise(graph);
-    merge::merge(build::build(&graph))
+    joined(build::build(&normalise::normalise(graph)))
+}
+
+/// The kernels of single values, joined.
+fn joined(kernels: Kernels) -> Kernels {
+    segments::join(merge::merge(kernels))
 }

@@ -3,19 +3,16 @@
 //! **The order in which a reduction adds depends on the shape of its operand and on the reduced axes alone.** If there
 //! are at least [`COLUMNS`] elements behind the last reduced axis, each of these columns adds in ascending order.
 //! Otherwise there are [`PARTIALS`] accumulators, by the position along the last reduced axis; each adds in ascending
-//! order, and then they are combined. `loops` keeps this order in every kernel.
+//! order, and then they are combined. The order is a field of a kernel ([`Order`]), which every schedule obeys.
 //!
 //! The error of a sum grows with the length of the chain of additions. So a long reduction is split: it reduces each
 //! piece, then the results of the pieces, and so on. A large reduction is split too, so that it is parallel over
 //! chunks. Both splits depend on the shape alone.
 
-use super::kernel::Dim;
+use super::kernel::{Dim, Order, PARTIALS};
 use super::normalise::Emit;
 use crate::graph::{BinaryOp, Op, ReduceOp, ValueId};
 use crate::types::{Axes, product};
-
-/// The number of accumulators of an interleaved reduction.
-pub const PARTIALS: usize = 16;
 
 /// The fewest elements behind the last reduced axis that are columns.
 const COLUMNS: usize = 4;
@@ -42,28 +39,14 @@ const CHUNKS: std::ops::RangeInclusive<usize> = 8..=64;
 const FEW_CHUNKS: usize = 16;
 const MANY_ELEMENTS: usize = 1 << 15;
 
-/// The order of the additions of a reduction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Ascending, with one accumulator per result.
-    Ascending,
-    /// In [`PARTIALS`] accumulators, by the position along this dimension modulo their number.
-    Interleaved(usize),
-}
-
 impl Order {
-    /// The order for the dimensions of a kernel, outermost first. Unit dimensions and the merging of adjacent
-    /// dimensions that are not reduced do not change it.
-    pub fn of(dims: &[Dim]) -> Order {
+    /// The order for the dimensions of the operand, outermost first; `None` if none is reduced. Unit dimensions do not
+    /// change it.
+    pub(super) fn of(dims: &[Dim]) -> Option<Order> {
         let last = dims.iter().rposition(|d| d.reduced && d.extent != 1);
-        let last = last.or(dims.iter().rposition(|d| d.reduced)).unwrap_or(0);
+        let last = last.or(dims.iter().rposition(|d| d.reduced))?;
         let behind = product(dims.iter().skip(last + 1).map(|d| d.extent));
-        if behind >= COLUMNS { Order::Ascending } else { Order::Interleaved(last) }
-    }
-
-    /// Whether merging the reduced dimension `d` with the reduced one behind it, of this extent, keeps the order.
-    pub fn can_merge(self, d: usize, extent: usize) -> bool {
-        self != Order::Interleaved(d + 1) || extent.is_multiple_of(PARTIALS)
+        Some(if behind >= COLUMNS { Order::Ascending } else { Order::Interleaved })
     }
 }
 
@@ -196,13 +179,18 @@ impl ReductionShape {
         self.0.iter().all(|d| d.reduced)
     }
 
+    /// The axis by whose positions the accumulators are numbered, if there are several.
+    fn interleaved(&self) -> Option<usize> {
+        let last = self.0.iter().rposition(|d| d.reduced);
+        last.filter(|_| Order::of(&self.0) == Some(Order::Interleaved))
+    }
+
     /// With the last reduced axes merged, if an accumulator for each position along the last is not enough: the axis is
     /// short, or there is one result. (A last axis that is a multiple of [`PARTIALS`] gives the same order either way.)
     fn merged(mut self) -> ReductionShape {
-        while let Order::Interleaved(last) = Order::of(&self.0)
+        while let Some(last) = self.interleaved()
             && last > 0
             && self.0[last - 1].reduced
-            && self.0[last].reduced
             && !self.0[last].extent.is_multiple_of(PARTIALS)
             && (self.0[last].extent < SHORT || self.is_full())
         {
@@ -214,10 +202,9 @@ impl ReductionShape {
 
     /// How many elements one accumulator adds, over axis `first` and those behind it.
     fn adds_from(&self, first: usize) -> usize {
-        let order = Order::of(&self.0);
-        let adds = |(axis, d): (usize, &Dim)| match order {
-            Order::Interleaved(last) if axis == last => d.extent.div_ceil(PARTIALS),
-            Order::Interleaved(_) | Order::Ascending => d.extent,
+        let interleaved = self.interleaved();
+        let adds = |(axis, d): (usize, &Dim)| {
+            if interleaved == Some(axis) { d.extent.div_ceil(PARTIALS) } else { d.extent }
         };
         product(self.0.iter().enumerate().filter(|(axis, d)| *axis >= first && d.reduced).map(adds))
     }
@@ -230,10 +217,10 @@ impl ReductionShape {
     /// axes before it is a chunk too.
     fn chunks(&self) -> Option<(usize, usize)> {
         let (elements, per_result) = (self.product(|_, _| true), self.product(|_, d| d.reduced));
-        let large = match Order::of(&self.0) {
-            _ if self.is_full() => elements >= ONE_RESULT,
-            Order::Ascending => elements >= ELEMENTS && per_result >= PER_RESULT,
-            Order::Interleaved(_) => false,
+        let large = if self.is_full() {
+            elements >= ONE_RESULT
+        } else {
+            self.interleaved().is_none() && elements >= ELEMENTS && per_result >= PER_RESULT
         };
         if !large || self.adds() > LONGEST * CHUNKS.end() {
             return None;
@@ -267,10 +254,7 @@ impl ReductionShape {
         let axis =
             axes.iter().copied().rev().find(|&axis| self.adds_from(axis) > CUT).expect("the reduction is too long");
         let inner = self.adds_from(axis + 1);
-        let most = match Order::of(&self.0) {
-            Order::Interleaved(last) if axis == last => CUT * PARTIALS,
-            Order::Interleaved(_) | Order::Ascending => (CUT / inner).max(1),
-        };
+        let most = if self.interleaved() == Some(axis) { CUT * PARTIALS } else { (CUT / inner).max(1) };
         let extent = self.0[axis].extent;
         let even = (most.div_ceil(2)..=most).rev().find(|within| extent.is_multiple_of(*within));
         (axis, even.unwrap_or(most))

@@ -12,7 +12,7 @@ use smallvec::{SmallVec, smallvec};
 use super::buffer::BufferId;
 use super::index::{Affine, Index};
 use super::kernel::{Buffer, Dim, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Source, Store};
-use super::{build, merge, normalise};
+use super::{build, joined, normalise};
 use crate::graph::Graph;
 use crate::types::join;
 
@@ -80,7 +80,7 @@ pub(super) fn fuse_body(body: &Graph, order: &[usize]) -> Box<Kernels> {
     }
     kernels.params = order.iter().map(|&from| kernels.params[from].clone()).collect();
     own_outputs(&mut kernels);
-    Box::new(merge::merge(kernels))
+    Box::new(joined(kernels))
 }
 
 /// Gives each output that is an input, a constant or another output a buffer of its own, which is a copy.

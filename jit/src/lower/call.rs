@@ -8,7 +8,7 @@ use super::loops::Loops;
 use super::machine::{Cost, Isa};
 use super::parallel::{Group, Phase, Work, partition};
 use super::region::Region;
-use crate::fuse::{BufferId, GemmKernel, LoopKernel, Routine};
+use crate::fuse::{BufferId, GemmKernel, Routine, Segment};
 use crate::types::DType;
 
 /// A call of a kernel: its code and its arguments.
@@ -20,6 +20,9 @@ pub enum Call {
         code: usize,
         /// The buffers.
         args: Vec<BufferId>,
+        /// If not empty, the code is called for each, with its buffers instead of `args`. Its chunks follow those of
+        /// the one before.
+        segments: Vec<Segment>,
     },
     /// A matrix product; the buffers of its operands and its result, each with a byte offset.
     Gemm {
@@ -44,7 +47,12 @@ pub enum Call {
 impl Call {
     pub(crate) fn work(&self, loops: &[Loops], cost: &Cost) -> Work {
         let nanoseconds = match self {
-            Call::Loop { code, .. } => cost.call + loops[*code].instructions() as f64 * cost.instruction,
+            Call::Loop { code, segments, .. } => {
+                let nest = &loops[*code];
+                // How often the code's own number of iterations is run.
+                let runs = self.chunks(loops) as f64 / nest.chunks() as f64;
+                segments.len().max(1) as f64 * cost.call + runs * nest.instructions() as f64 * cost.instruction
+            }
             Call::Gemm { gemm, .. } => cost.product + gemm.flops() as f64 * cost.flop,
             Call::Routine { routine, .. } => cost.product + routine.operations() as f64 * cost.scalar,
             Call::Region(region) => region.module.nanoseconds * region.trips() as f64,
@@ -68,7 +76,8 @@ impl Call {
     /// The number of chunks that the work divides into.
     pub(crate) fn chunks(&self, loops: &[Loops]) -> usize {
         match self {
-            Call::Loop { code, .. } => loops[*code].parallel.map_or(1, |parallel| parallel.chunks()),
+            Call::Loop { code, segments, .. } if segments.is_empty() => loops[*code].chunks(),
+            Call::Loop { code, segments, .. } => segments.iter().map(|s| loops[*code].segment_chunks(s)).sum(),
             Call::Gemm { gemm, .. } => gemm.tasks(),
             Call::Routine { routine, .. } => routine.tasks(),
             Call::Region(_) => 1,
@@ -92,10 +101,11 @@ impl Call {
         }
     }
 
-    /// A range of chunks as the begin and end that the code is called with.
+    /// A range of chunks as the begin and end that the code is called with; the chunks themselves where there are
+    /// segments.
     pub(crate) fn range(&self, loops: &[Loops], chunks: Range<usize>) -> [usize; 2] {
         match self {
-            Call::Loop { code, .. } => match loops[*code].parallel {
+            Call::Loop { code, segments, .. } => match loops[*code].parallel.filter(|_| segments.is_empty()) {
                 Some(p) => [(chunks.start * p.grain).min(p.extent), (chunks.end * p.grain).min(p.extent)],
                 None => [chunks.start, chunks.end],
             },
@@ -164,14 +174,5 @@ pub(super) fn plan_gemm(g: &GemmKernel, isa: Isa, tiles: Option<usize>) -> Gemm 
     }
     let b = if g.extents[0] == 1 { [0, g.b.2[1], g.b.2[2]] } else { g.b.2 };
     let c = [(m * n) as isize, n as isize, 1];
-    Gemm::new(batch, m, n, k, a, b, c, g.dtype.size(), isa, tiles.is_none())
-}
-
-/// The kernel with its buffers renumbered in argument order, and the buffers in that order.
-pub(super) fn canonical(kernel: &LoopKernel) -> (LoopKernel, Vec<BufferId>) {
-    let args = kernel.buffers();
-    let number = |b: &BufferId| BufferId(args.iter().position(|a| a == b).expect("all are listed") as u32);
-    let mut kernel = kernel.clone();
-    kernel.map_buffers(&mut |buffer| *buffer = number(buffer));
-    (kernel, args)
+    Gemm::new(batch, m, n, k, a, b, c, &g.taps, g.dtype.size(), isa, tiles.is_none())
 }

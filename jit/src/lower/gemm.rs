@@ -4,9 +4,10 @@
 //! 4. Not done here: decisions at run time. The plan does not depend on the machine beyond its [`Isa`].
 
 use super::machine::Isa;
+use crate::fuse::Tap;
 
-/// A batch of products `C[i] = A[i]·B[i]`, `i < batch`, each `m` x `k` times `k` x `n`, with
-/// strides in elements, and its plan.
+/// A batch of products `C[i] = Σ_tap A[i]·B[i]`, `i < batch`, each `m` x `k` times `k` x `n`, with strides in elements,
+/// and its plan. A tap shifts both operands.
 ///
 /// Strides are arbitrary: 0 repeats an operand, and a transposed operand has its strides exchanged.
 #[repr(C)]
@@ -29,8 +30,8 @@ pub struct Gemm {
     /// The instruction set it runs on.
     pub isa: Isa,
 
-    // The plan: the product as run, c[r, l] = Σ_k a[r, k]·b[k, l]. A is broadcast and B is read in vectors of columns.
-    // `run_a`, `run_b` and `run_c` are the operands as run.
+    // The plan: the product as run, c[r, l] = Σ_tap Σ_k a[r, k]·b[k, l]. A is broadcast and B is read in vectors of
+    // columns. `run_a`, `run_b` and `run_c` are the operands as run.
     /// Whether the transposed problem is run: A is the caller's B, and B the caller's A.
     pub(crate) transposed: bool,
     /// Bytes of an element.
@@ -45,6 +46,11 @@ pub struct Gemm {
     pub(crate) run_b: [isize; 3],
     /// Strides of C along batch, row, column.
     pub(crate) run_c: [isize; 3],
+    /// The terms, in the order in which each element of C adds them: all of k for one, then for the next.
+    pub(crate) run_taps: Vec<Tap>,
+    /// How many of them a microkernel adds at once, while C stays in registers: all if there is one block of k and
+    /// nothing is packed, otherwise one.
+    pub(crate) joint_taps: usize,
     /// Full tiles have `tile_rows` rows (the first `full_tiles` of `row_tiles`), edge tiles one row less. So no edge
     /// tile is much smaller than the others.
     pub(crate) tile_rows: usize,
@@ -82,7 +88,7 @@ impl Gemm {
 
     /// The number of floating-point operations; a multiply-add counts as two. Saturates.
     pub fn flops(&self) -> u64 {
-        crate::types::product([2, self.batch, self.m, self.n, self.k]) as u64
+        crate::types::product([2, self.batch, self.m, self.n, self.k, self.run_taps.len()]) as u64
     }
 
     /// The number of tasks.  Any partition of `0..tasks()` into ranges, run in any order or concurrently, each with its
@@ -107,8 +113,9 @@ const PACKED_ROWS: usize = 96;
 const TARGET_TASKS: usize = 16;
 
 impl Gemm {
-    /// Plans a product.  `element` is 4 for `f32` and 8 for `f64`.  `collapse_batch` allows the batch to be
-    /// collapsed into rows or columns. Otherwise every product of the batch has the same number of tasks, in order.
+    /// Plans a product. `taps` are its terms, one without offsets for a plain product. `element` is 4 for `f32` and 8
+    /// for `f64`. `collapse_batch` allows the batch to be collapsed into rows or columns. Otherwise every product of
+    /// the batch has the same number of tasks, in order.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         batch: usize,
@@ -118,11 +125,13 @@ impl Gemm {
         a: [isize; 3],
         b: [isize; 3],
         c: [isize; 3],
+        taps: &[Tap],
         element: usize,
         isa: Isa,
         collapse_batch: bool,
     ) -> Gemm {
         assert!(element == 4 || element == 8, "products are of f32 or f64, not of {element} bytes");
+        assert!(!taps.is_empty(), "a product has a term");
         assert!(c[2] == 1 || n <= 1, "rows of C must be contiguous, not {} apart", c[2]);
         let width = isa.vector_bytes() / element;
         let given = Product { m, n, a, b, c: [c[0], c[1], 1] };
@@ -169,6 +178,8 @@ impl Gemm {
             (if pack_a { 128 } else { 256 }, BLOCK_BYTES / (k.clamp(1, 256) * element))
         };
         let k_block = k_block.min(k);
+        let joint_taps = if pack_a || pack_b || strided || k_block < k { 1 } else { taps.len() };
+        let as_run = |&Tap { a, b }: &Tap| if transposed { Tap { a: b, b: a } } else { Tap { a, b } };
         let max_columns = if pack_b && row_tiles < 16 {
             // With few tiles of rows, each thread would pack all of B: divide the columns instead.
             4 * panel
@@ -204,6 +215,8 @@ impl Gemm {
             run_a,
             run_b,
             run_c,
+            run_taps: taps.iter().map(as_run).collect(),
+            joint_taps,
             tile_rows,
             full_tiles: rows - row_tiles * (tile_rows - 1),
             row_tiles,

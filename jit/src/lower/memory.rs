@@ -291,12 +291,17 @@ fn can_alias(kernels: &Kernels, b: BufferId, p: BufferId, liveness: &Liveness) -
         }
         // One kernel reads and writes: the iteration that overwrites an element must be the only one that reads it.
         let Kernel::Loop(kernel) = &kernels.kernels[write] else { return false };
-        let Some(store) = kernel.stores.iter().find(|s| s.buffer == b && s.by.is_empty()) else { return false };
+        // Of several segments, the one that writes must be the only one that reads.
+        let ([(writing, b)], [(reading, p)]) = (&kernel.locate(b)[..], &kernel.locate(p)[..]) else { return false };
+        if writing != reading {
+            return false;
+        }
+        let Some(store) = kernel.stores.iter().find(|s| s.buffer == *b && s.by.is_empty()) else { return false };
         // A later sweep over the reduced dimensions reads elements again; loop-invariant loads happen once.
         if kernel.varies_inside(&store.index) && !kernel.is_one_sweep() {
             return false;
         }
-        kernel.loads().all(|(buffer, index)| buffer != p || index == Some(&store.index))
+        kernel.loads().all(|(buffer, index)| buffer != *p || index == Some(&store.index))
     })
 }
 

@@ -25,7 +25,7 @@ use hashbrown::HashMap;
 
 use crate::error::{Error, Result};
 use crate::fuse::{Kernel, Kernels, LoopKernel};
-use call::{Call, canonical, plan_gemm, work_ranges};
+use call::{Call, plan_gemm, work_ranges};
 use loops::{Loops, schedule};
 use machine::{MAX_THREADS, Machine};
 use memory::{Plan, plan};
@@ -75,12 +75,13 @@ pub fn lower(mut kernels: Kernels, donated: &[bool], machine: Machine) -> Result
     for kernel in &kernels.kernels {
         calls.push(match kernel {
             Kernel::Loop(kernel) => {
-                let (kernel, args) = canonical(kernel);
+                let segments = kernel.segments.clone();
+                let (kernel, args) = kernel.canonical(!segments.is_empty());
                 let code = *known.entry(kernel).or_insert_with_key(|kernel| {
                     distinct.push(kernel.clone());
                     distinct.len() - 1
                 });
-                Call::Loop { code, args }
+                Call::Loop { code, args, segments }
             }
             Kernel::Gemm(g) => {
                 let byte = |offset: isize| offset as i64 * g.dtype.size() as i64;

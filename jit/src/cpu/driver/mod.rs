@@ -20,7 +20,7 @@ use cranelift_module::{FuncId, Module as _};
 use hashbrown::HashMap;
 
 use super::table::{Datum, Table};
-use super::{Compiler, Launch, host};
+use super::{Compiler, Launch, host, segments};
 use crate::error::Result;
 use crate::fuse::BufferId;
 use crate::lower::Module;
@@ -378,10 +378,83 @@ impl DriverBuilder<'_, '_> {
         }
     }
 
+    /// Calls the code of kernel `k` for each of its segments that has chunks in a range: see [`segments`].
+    fn segments(&mut self, k: usize, (code, count, arguments): (usize, usize, usize), (begin, end): (Value, Value)) {
+        let loops = &self.driver.module.loops[code];
+        let mut arrays: Vec<Value> = segments::ARRAYS.iter().map(|&byte| self.field(byte)).collect();
+        arrays.push(self.launch);
+        let slot = self.slot(arrays.len() * 8);
+        for (i, &array) in arrays.iter().enumerate() {
+            self.builder.ins().stack_store(types::I64, array, slot, i as i32 * 8);
+        }
+        let arrays = self.builder.ins().stack_addr(types::I64, slot, 0);
+        let scratch = (loops.scratch > 0).then(|| self.field(offset_of!(Launch, scratch)));
+        let bytes = (segments::HEADER + segments::ARGUMENT * arguments) * 8;
+        let table = self.field(offset_of!(Launch, table));
+        let first = self.builder.ins().iadd_imm_s(table, (self.driver.table.words(k) * 8) as i64);
+        let last = self.builder.ins().iadd_imm_s(first, (bytes * count) as i64);
+        let [head, body, after] = [(); 3].map(|()| self.builder.create_block());
+        let segment = self.builder.append_block_param(head, types::I64);
+        self.builder.ins().jump(head, &[first.into()]);
+        self.builder.switch_to_block(head);
+        let more = self.builder.ins().icmp(IntCC::UnsignedLessThan, segment, last);
+        self.builder.ins().brif(more, body, &[], after, &[]);
+        self.builder.switch_to_block(body);
+        let chunks = (self.word(segment, 0), self.word(segment, 8));
+        let (from, to) = (self.builder.ins().umax(begin, chunks.0), self.builder.ins().umin(end, chunks.1));
+        let nonempty = self.builder.ins().icmp(IntCC::UnsignedLessThan, from, to);
+        self.only_if(nonempty, |cx| {
+            let mut list = Vec::with_capacity(arguments + 3);
+            for i in 0..arguments {
+                let at = (segments::HEADER + segments::ARGUMENT * i) * 8;
+                let [array, byte, offset] = [at, at + 8, at + 16].map(|at| cx.word(segment, at));
+                let array = cx.builder.ins().iadd(arrays, array);
+                let array = cx.word(array, 0);
+                let address = cx.builder.ins().iadd(array, byte);
+                let address = cx.word(address, 0);
+                list.push(cx.builder.ins().iadd(address, offset));
+            }
+            list.extend(scratch);
+            if let Some(parallel) = loops.parallel {
+                let iterations = cx.word(segment, 16);
+                for chunk in [from, to] {
+                    let chunk = cx.builder.ins().isub(chunk, chunks.0);
+                    let iteration = cx.builder.ins().imul_imm_s(chunk, parallel.grain as i64);
+                    list.push(cx.builder.ins().umin(iteration, iterations));
+                }
+            }
+            cx.call_code(code, &list);
+        });
+        let next = self.builder.ins().iadd_imm_s(segment, bytes as i64);
+        self.builder.ins().jump(head, &[next.into()]);
+        self.builder.switch_to_block(after);
+    }
+
+    /// Calls a function of loops.
+    fn call_code(&mut self, code: usize, arguments: &[Value]) {
+        let DriverBuilder { builder, module, functions, driver, .. } = self;
+        let function = *functions.entry(code).or_insert_with(|| {
+            let id = driver.functions[code].expect("every kernel was compiled");
+            module.declare_func_in_func(id, builder.func)
+        });
+        self.builder.ins().call(function, arguments);
+    }
+
     /// Calls kernel `k`, which is no region, for a range of its work, by default for all of it.
     fn call(&mut self, k: usize, range: Option<(Value, Value)>) {
         let driver = self.driver;
         let call = &driver.module.calls[k];
+        let full_range = |cx: &mut Self| {
+            let [begin, end] = call.full_range(&driver.module.loops);
+            let mut constant = |x: usize| cx.builder.ins().iconst(types::I64, x as i64);
+            (constant(begin), constant(end))
+        };
+        if let Call::Loop { code, args, segments } = call
+            && !segments.is_empty()
+        {
+            let range = range.unwrap_or_else(|| full_range(self));
+            return self.segments(k, (*code, segments.len(), args.len()), range);
+        }
         let (mut arguments, needs_scratch, needs_range): (Vec<Value>, bool, bool) = match call {
             Call::Gemm { args, .. } => {
                 let mut list = vec![self.datum(Datum::Plan(k))];
@@ -394,7 +467,7 @@ impl DriverBuilder<'_, '_> {
                 let list = vec![self.datum(Datum::Plan(k)), self.pointers(args)];
                 (list, true, true)
             }
-            Call::Loop { code, args } => {
+            Call::Loop { code, args, .. } => {
                 let loops = &driver.module.loops[*code];
                 let list = args.iter().map(|&b| self.address(b, 0)).collect();
                 (list, loops.scratch > 0, loops.parallel.is_some())
@@ -405,22 +478,11 @@ impl DriverBuilder<'_, '_> {
             arguments.push(self.field(offset_of!(Launch, scratch)));
         }
         if needs_range {
-            let (begin, end) = range.unwrap_or_else(|| {
-                let [begin, end] = call.full_range(&driver.module.loops);
-                let mut constant = |x: usize| self.builder.ins().iconst(types::I64, x as i64);
-                (constant(begin), constant(end))
-            });
+            let (begin, end) = range.unwrap_or_else(|| full_range(self));
             arguments.extend([begin, end]);
         }
         match call {
-            Call::Loop { code, .. } => {
-                let DriverBuilder { builder, module, functions, .. } = self;
-                let function = *functions.entry(*code).or_insert_with(|| {
-                    let id = driver.functions[*code].expect("every kernel was compiled");
-                    module.declare_func_in_func(id, builder.func)
-                });
-                self.builder.ins().call(function, &arguments);
-            }
+            Call::Loop { code, .. } => self.call_code(*code, &arguments),
             Call::Gemm { dtype, .. } => {
                 let callee = self.datum(Datum::Product(*dtype));
                 self.builder.ins().call_indirect(self.gemm, callee, &arguments);

@@ -1,9 +1,9 @@
 //! Batched matrix products, called by address from compiled steps.
 //!
 //! Comes in: a [`Gemm`], planned at compile time from extents and strides; at each step, three addresses and scratch
-//! memory. Goes out: C. Every element of C is the chain `acc = fma(a_k, b_k, acc)` over k in ascending order from +0.0.
-//! The chain is the contract: blocking, packing and vector width do not change a bit of the result, so AVX-512, AVX2
-//! and portable code agree exactly, except for NaN payloads.
+//! memory. Goes out: C. Every element of C is the chain `acc = fma(a_k, b_k, acc)` from +0.0, over the taps of the
+//! product in order, and for each over k in ascending order. The chain is the contract: blocking, packing and vector
+//! width do not change a bit of the result, so AVX-512, AVX2 and portable code agree exactly, except for NaN payloads.
 //!
 //! Not done here: threads (but see [`gemm_range_f32`]), epilogues, and splitting k into chunks, which would change
 //! results.

@@ -1,4 +1,4 @@
-//! The loops around the microkernel: tasks, blocks of k, packing, and the tiles themselves.
+//! The loops around the microkernel: tasks, taps, blocks of k, packing, and the tiles themselves.
 //!
 //! Comes in: a planned [`Gemm`], three addresses, scratch memory and a range of tasks. Goes out: the part of C of those
 //! tasks. Nothing is decided here: the nest follows the plan. The code is compiled once per register file, which
@@ -9,9 +9,10 @@
 //! leave an operand after its last panel or if k is 0; only memory that a tile describes is accessed.
 
 use super::Gemm;
-use super::vector::{Microkernel, PanelSource, SimdVector, Tap, Tile};
+use super::vector::{Microkernel, PanelSource, SimdVector, Tile};
+use crate::fuse::Tap;
 
-/// The tap of a plain product, a batch-reduce of one.
+/// The tap of operands that are shifted already.
 const ONE_TAP: Tap = Tap { a: 0, b: 0 };
 
 /// Runs the tasks from `begin` to `end`.
@@ -124,93 +125,104 @@ impl<V: SimdVector> Nest<'_, V> {
                 edge_microkernel = microkernel::<V>(g, g.tile_rows - 1, edge_vectors);
             }
         }
-        let b = b.wrapping_offset(column as isize * g.run_b[2]);
+        let from_b = b.wrapping_offset(column as isize * g.run_b[2]);
+        let from_a = a;
         let c = c.wrapping_offset(column as isize * g.run_c[2]);
         let (out, out_row) = if g.buffered_c { (self.c_buffer, g.column_block as isize) } else { (c, g.run_c[1]) };
-        let mut k = 0;
-        loop {
-            let depth = g.k_block.min(g.k - k);
-            let b_block = b.wrapping_offset(k as isize * g.run_b[1]);
-            // The strides of B: between panels, and along k in a panel and in the edge panel (along the columns for
-            // strided microkernels).
-            let (b, b_panel, b_step, b_edge_step) = if g.pack_b {
-                let from = PanelSource { at: b_block, lane: g.run_b[2], k: g.run_b[1] };
-                // SAFETY: scratch memory holds a block.
-                unsafe { V::pack(from, columns, depth, self.b_pack, panel) };
-                let edge_width = (edge_vectors * V::WIDTH) as isize;
-                (self.b_pack.cast_const(), (panel * depth) as isize, panel as isize, edge_width)
-            } else if g.strided {
-                (b_block, panel as isize * g.run_b[2], g.run_b[2], g.run_b[2])
-            } else {
-                (b_block, panel as isize, g.run_b[1], g.run_b[1])
+        // All of k for one tap, then for the next, whatever the blocks are.
+        for (at, taps) in g.run_taps.chunks(g.joint_taps).enumerate() {
+            let resume = at > 0;
+            let (a, b, taps) = match taps {
+                [tap] => (from_a.wrapping_offset(tap.a), from_b.wrapping_offset(tap.b), &[ONE_TAP][..]),
+                taps => (from_a, from_b, taps),
             };
-            // While a block is used, the next one is prefetched, line by line along its steps of k.
-            let k_next = k + depth;
-            let b_columns = if g.pack_b && k_next < g.k { columns } else { 0 };
-            let mut b_prefetch =
-                Prefetcher::new(b_block.wrapping_offset(depth as isize * g.run_b[1]), b_columns, g.run_b[1]);
-            let mut a_prefetch = Prefetcher::new(a, 0, 0);
-            let mut packed = PackedRows { row: 0, width: 0, remaining: 0 };
-            for tile in first..last {
-                let is_full = tile < g.full_tiles;
-                let row = first_row(g, tile) as isize;
-                let at = |row: usize, k: usize| a.wrapping_offset(row as isize * g.run_a[1] + k as isize * g.run_a[2]);
-                let a = at(row as usize, k);
-                let (a, a_row, a_k) = if g.pack_a {
-                    if packed.remaining == 0 {
-                        let end = last.min(tile + g.packed_tiles);
-                        let rows = first_row(g, end) - row as usize;
-                        packed = PackedRows { row, width: rows.next_multiple_of(V::WIDTH), remaining: end - tile };
-                        let from = PanelSource { at: a, lane: g.run_a[1], k: g.run_a[2] };
-                        // SAFETY: scratch memory holds the packed tiles.
-                        unsafe { V::pack(from, rows, depth, self.a_pack, packed.width) };
-                        // Prefetches the next rows, or the first rows at the next block of k.
-                        let (row, k) = if end < last { (first_row(g, end), k) } else { (first_row(g, first), k_next) };
-                        let rows = if k < g.k { rows } else { 0 };
-                        a_prefetch = Prefetcher::new(at(row, k), rows, g.run_a[2]);
-                    }
-                    packed.remaining -= 1;
-                    (self.a_pack.wrapping_offset(row - packed.row).cast_const(), 1, packed.width as isize)
+            let mut k = 0;
+            loop {
+                let depth = g.k_block.min(g.k - k);
+                let b_block = b.wrapping_offset(k as isize * g.run_b[1]);
+                // The strides of B: between panels, and along k in a panel and in the edge panel (along the columns for
+                // strided microkernels).
+                let (b, b_panel, b_step, b_edge_step) = if g.pack_b {
+                    let from = PanelSource { at: b_block, lane: g.run_b[2], k: g.run_b[1] };
+                    // SAFETY: scratch memory holds a block.
+                    unsafe { V::pack(from, columns, depth, self.b_pack, panel) };
+                    let edge_width = (edge_vectors * V::WIDTH) as isize;
+                    (self.b_pack.cast_const(), (panel * depth) as isize, panel as isize, edge_width)
+                } else if g.strided {
+                    (b_block, panel as isize * g.run_b[2], g.run_b[2], g.run_b[2])
                 } else {
-                    (a, g.run_a[1], g.run_a[2])
+                    (b_block, panel as isize, g.run_b[1], g.run_b[1])
                 };
-                let mut arguments = Tile {
-                    k: depth,
-                    a,
-                    a_row,
-                    a_k,
-                    b,
-                    b_k: b_step,
-                    c: out.wrapping_offset(row * out_row),
-                    c_row: out_row,
-                    last: V::WIDTH,
-                    resume: k > 0,
-                    non_temporal: g.non_temporal,
-                    prefetch: a,
-                    prefetch_stride: 0,
-                    taps: &ONE_TAP,
-                    tap_count: 1,
-                };
-                let microkernel = if is_full { self.full } else { self.edge };
-                for _ in 0..whole {
-                    (arguments.prefetch, arguments.prefetch_stride) =
-                        b_prefetch.next().or_else(|| a_prefetch.next()).unwrap_or((a, 0));
-                    // SAFETY: the tile lies within the product.
-                    unsafe { microkernel(&arguments) };
-                    arguments.b = arguments.b.wrapping_offset(b_panel);
-                    arguments.c = arguments.c.wrapping_add(panel);
+                // While a block is used, the next one is prefetched, line by line along its steps of k.
+                let k_next = k + depth;
+                let b_columns = if g.pack_b && k_next < g.k { columns } else { 0 };
+                let mut b_prefetch =
+                    Prefetcher::new(b_block.wrapping_offset(depth as isize * g.run_b[1]), b_columns, g.run_b[1]);
+                let mut a_prefetch = Prefetcher::new(a, 0, 0);
+                let mut packed = PackedRows { row: 0, width: 0, remaining: 0 };
+                for tile in first..last {
+                    let is_full = tile < g.full_tiles;
+                    let row = first_row(g, tile) as isize;
+                    let at =
+                        |row: usize, k: usize| a.wrapping_offset(row as isize * g.run_a[1] + k as isize * g.run_a[2]);
+                    let a = at(row as usize, k);
+                    let (a, a_row, a_k) = if g.pack_a {
+                        if packed.remaining == 0 {
+                            let end = last.min(tile + g.packed_tiles);
+                            let rows = first_row(g, end) - row as usize;
+                            packed = PackedRows { row, width: rows.next_multiple_of(V::WIDTH), remaining: end - tile };
+                            let from = PanelSource { at: a, lane: g.run_a[1], k: g.run_a[2] };
+                            // SAFETY: scratch memory holds the packed tiles.
+                            unsafe { V::pack(from, rows, depth, self.a_pack, packed.width) };
+                            // Prefetches the next rows, or the first rows at the next block of k.
+                            let (row, k) =
+                                if end < last { (first_row(g, end), k) } else { (first_row(g, first), k_next) };
+                            let rows = if k < g.k { rows } else { 0 };
+                            a_prefetch = Prefetcher::new(at(row, k), rows, g.run_a[2]);
+                        }
+                        packed.remaining -= 1;
+                        (self.a_pack.wrapping_offset(row - packed.row).cast_const(), 1, packed.width as isize)
+                    } else {
+                        (a, g.run_a[1], g.run_a[2])
+                    };
+                    let mut arguments = Tile {
+                        k: depth,
+                        a,
+                        a_row,
+                        a_k,
+                        b,
+                        b_k: b_step,
+                        c: out.wrapping_offset(row * out_row),
+                        c_row: out_row,
+                        last: V::WIDTH,
+                        resume: resume || k > 0,
+                        non_temporal: g.non_temporal,
+                        prefetch: a,
+                        prefetch_stride: 0,
+                        taps: taps.as_ptr(),
+                        tap_count: taps.len(),
+                    };
+                    let microkernel = if is_full { self.full } else { self.edge };
+                    for _ in 0..whole {
+                        (arguments.prefetch, arguments.prefetch_stride) =
+                            b_prefetch.next().or_else(|| a_prefetch.next()).unwrap_or((a, 0));
+                        // SAFETY: the tile lies within the product.
+                        unsafe { microkernel(&arguments) };
+                        arguments.b = arguments.b.wrapping_offset(b_panel);
+                        arguments.c = arguments.c.wrapping_add(panel);
+                    }
+                    if edge > 0 {
+                        arguments.b_k = b_edge_step;
+                        arguments.last = edge - (edge_vectors - 1) * V::WIDTH;
+                        let microkernel = if is_full { full_microkernel } else { edge_microkernel };
+                        // SAFETY: as above, and `last` masks the columns out of bounds.
+                        unsafe { microkernel(&arguments) };
+                    }
                 }
-                if edge > 0 {
-                    arguments.b_k = b_edge_step;
-                    arguments.last = edge - (edge_vectors - 1) * V::WIDTH;
-                    let microkernel = if is_full { full_microkernel } else { edge_microkernel };
-                    // SAFETY: as above, and `last` masks the columns out of bounds.
-                    unsafe { microkernel(&arguments) };
+                k += depth;
+                if k >= g.k {
+                    break;
                 }
-            }
-            k += depth;
-            if k >= g.k {
-                break;
             }
         }
         if g.buffered_c {

@@ -1,6 +1,7 @@
 //! Every instruction set and every path gives exactly the chain of `fma` in the order of k.
 
 use super::*;
+use crate::fuse::Tap;
 
 /// Scratch memory as callers pass it: aligned and not zeroed.
 pub(super) struct Scratch(Vec<[u64; 8]>, usize);
@@ -109,10 +110,22 @@ struct Case {
 }
 
 fn check<T: Element>(case: Case) {
+    check_taps::<T>(case, &[Tap::default()], true);
+}
+
+/// Every instruction set gives the chain of `fma` over `taps` in order, and for each over k in ascending order.
+fn check_taps<T: Element>(case: Case, taps: &[Tap], collapse_batch: bool) {
     let Case { batch, m, n, k, a, b, c } = case;
     let mut seed = 7;
-    let (a_below, a_above) = reach([batch, m, k], a);
-    let (b_below, b_above) = reach([batch, k, n], b);
+    // The farthest offsets of taps below and above.
+    let far = |offset: fn(&Tap) -> isize| {
+        let offsets = taps.iter().map(offset);
+        offsets.fold((0, 0), |(below, above), at| (below.max((-at).max(0) as usize), above.max(at.max(0) as usize)))
+    };
+    let ((a_below, a_above), (a_tap_below, a_tap_above)) = (reach([batch, m, k], a), far(|tap| tap.a));
+    let ((b_below, b_above), (b_tap_below, b_tap_above)) = (reach([batch, k, n], b), far(|tap| tap.b));
+    let (a_below, a_above) = (a_below + a_tap_below, a_above + a_tap_above);
+    let (b_below, b_above) = (b_below + b_tap_below, b_above + b_tap_above);
     let (_, c_above) = reach([batch, m, n], c);
     // The operands end exactly where they must: reading past them shows under a sanitizer.
     let av: Vec<T> = (0..a_below + a_above).map(|_| T::noise(&mut seed)).collect();
@@ -122,17 +135,19 @@ fn check<T: Element>(case: Case) {
         for r in 0..m as isize {
             for l in 0..n as isize {
                 let mut sum = T::zero();
-                for s in 0..k as isize {
-                    let x = av[(a_below as isize + i * a[0] + r * a[1] + s * a[2]) as usize];
-                    let y = bv[(b_below as isize + i * b[0] + s * b[1] + l * b[2]) as usize];
-                    sum = x.fma(y, sum);
+                for tap in taps {
+                    for s in 0..k as isize {
+                        let x = av[(a_below as isize + tap.a + i * a[0] + r * a[1] + s * a[2]) as usize];
+                        let y = bv[(b_below as isize + tap.b + i * b[0] + s * b[1] + l * b[2]) as usize];
+                        sum = x.fma(y, sum);
+                    }
                 }
                 expected[(i * c[0] + r * c[1] + l * c[2]) as usize] = sum;
             }
         }
     }
     for isa in isas() {
-        let g = Gemm::new(batch, m, n, k, a, b, c, T::SIZE, isa, true);
+        let g = Gemm::new(batch, m, n, k, a, b, c, taps, T::SIZE, isa, collapse_batch);
         let mut scratch = Scratch::new(g.scratch_bytes());
         // All at once, and in ranges of tasks from the last to the first.
         let tasks = g.tasks();
@@ -254,7 +269,7 @@ fn large_cases_take_every_path() {
     for isa in isas() {
         let plans: Vec<Gemm> = large_cases()
             .into_iter()
-            .map(|Case { batch, m, n, k, a, b, c }| Gemm::new(batch, m, n, k, a, b, c, 4, isa, true))
+            .map(|Case { batch, m, n, k, a, b, c }| Gemm::new(batch, m, n, k, a, b, c, &[Tap::default()], 4, isa, true))
             .collect();
         let some = |what: &str, path: fn(&Gemm) -> bool| assert!(plans.iter().any(path), "{isa:?}: no {what}");
         some("transposed", |g| g.transposed);
@@ -270,16 +285,91 @@ fn large_cases_take_every_path() {
     }
 }
 
+/// Products of several taps, in every way that they are run: with C in registers over all taps, tap by tap in several
+/// blocks of k, packed, strided, transposed, and in tiles of rows. The order depends on extents alone.
+#[test]
+fn taps_in_order() {
+    // A convolution along a row of `m` positions with `n` filters: A is the image shifted by the tap, B its weights.
+    let convolution = |m: usize, n: usize, channels: usize, window: usize| {
+        let (im, in_, ik) = (m as isize, n as isize, channels as isize);
+        let case = Case { batch: 1, m, n, k: channels, a: [0, ik, 1], b: [0, in_, 1], c: [im * in_, in_, 1] };
+        let taps: Vec<Tap> = (0..window as isize).map(|w| Tap { a: w * ik, b: w * ik * in_ }).collect();
+        (case, taps)
+    };
+    let shapes = [
+        (9, 5, 1, 3),
+        (30, 32, 16, 5),
+        (64, 40, 300, 3),
+        (7, 130, 513, 2),
+        (1, 70, 40, 4),
+        (33, 1, 700, 3),
+        (5, 7, 0, 3),
+    ];
+    let mut plans = Vec::new();
+    for (m, n, channels, window) in shapes {
+        let (case, mut taps) = convolution(m, n, channels, window);
+        check_taps::<f32>(case, &taps, true);
+        check_taps::<f64>(case, &taps, true);
+        // In another order, and one of them twice.
+        taps.rotate_left(1);
+        taps.push(taps[0]);
+        check_taps::<f32>(case, &taps, true);
+        check_taps::<f64>(case, &taps, true);
+        // Tiles of rows, as a batch that is not collapsed.
+        for tiles in (2..=m).filter(|&tiles| m.is_multiple_of(tiles)).take(2) {
+            let rows = m / tiles;
+            let step = |stride: isize| stride * rows as isize;
+            let tiled = Case { batch: tiles, m: rows, a: [step(case.a[1]), case.a[1], case.a[2]], ..case };
+            let tiled = Case { c: [step(case.c[1]), case.c[1], 1], ..tiled };
+            check_taps::<f32>(tiled, &taps, false);
+            check_taps::<f64>(tiled, &taps, false);
+        }
+        plans.push((case, taps));
+    }
+    // Other layouts, among them those that are packed, transposed or strided; taps before the origin.
+    let shapes = [
+        (3, 5, 33, 70, 0..10),
+        (1, 40, 48, 300, 0..4),
+        (1, 530, 5, 70, 0..4),
+        (1, 2, 90, 530, 0..4),
+        (1, 530, 32, 70, 1..2),
+    ];
+    for (batch, m, n, k, which) in shapes {
+        for case in layouts(batch, m, n, k).drain(which) {
+            let taps = [(0, 3), (-5, 0), (17, -2), (0, 3)].map(|(a, b)| Tap { a, b });
+            check_taps::<f32>(case, &taps, true);
+            check_taps::<f64>(case, &taps, true);
+            plans.push((case, taps.to_vec()));
+        }
+    }
+    for isa in isas() {
+        let plans: Vec<Gemm> = plans
+            .iter()
+            .map(|(Case { batch, m, n, k, a, b, c }, taps)| {
+                Gemm::new(*batch, *m, *n, *k, *a, *b, *c, taps, 4, isa, true)
+            })
+            .collect();
+        let some = |what: &str, path: fn(&Gemm) -> bool| assert!(plans.iter().any(path), "{isa:?}: no {what}");
+        some("taps in registers", |g| g.joint_taps > 1);
+        some("taps in several blocks of k", |g| g.joint_taps == 1 && g.k_block < g.k);
+        some("packed A", |g| g.pack_a);
+        some("packed B", |g| g.pack_b);
+        some("strided", |g| g.strided);
+        some("transposed", |g| g.transposed);
+        some("buffered C", |g| g.buffered_c);
+    }
+}
+
 /// A microkernel accumulates several taps in order.
 #[test]
 fn batch_reduce() {
-    fn check_taps<V: vector::SimdVector<Scalar = f32>>() {
+    fn check_microkernel<V: vector::SimdVector<Scalar = f32>>() {
         let mut seed = 3;
         let (rows, k, last) = (3, 5, V::WIDTH - 1);
         let columns = V::WIDTH + last;
         let a: Vec<f32> = (0..200).map(|_| f32::noise(&mut seed)).collect();
         let b: Vec<f32> = (0..900).map(|_| f32::noise(&mut seed)).collect();
-        let taps = [(40, 300), (0, 0), (17, 420)].map(|(a, b)| vector::Tap { a, b });
+        let taps = [(40, 300), (0, 0), (17, 420)].map(|(a, b)| Tap { a, b });
         let mut c = vec![0.0; rows * columns];
         // SAFETY: the offsets stay within the vectors; `isas` has this instruction set.
         unsafe {
@@ -317,10 +407,10 @@ fn batch_reduce() {
     for isa in isas() {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => check_taps::<core::arch::x86_64::__m512>(),
+            Isa::Avx512 => check_microkernel::<core::arch::x86_64::__m512>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => check_taps::<core::arch::x86_64::__m256>(),
-            _ => check_taps::<[f32; 4]>(),
+            Isa::Avx2 => check_microkernel::<core::arch::x86_64::__m256>(),
+            _ => check_microkernel::<[f32; 4]>(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The types that microkernels and packing are written in: a vector register, a tile of a product, and the source of a
 //! packed panel.
 
+use crate::fuse::Tap;
+
 /// A vector register and its operations.
 ///
 /// Every method that computes is `#[inline(always)]` in its implementations, and every caller is inlined into a
@@ -62,14 +64,6 @@ pub(super) struct PanelSource<S> {
     pub(super) k: isize,
 }
 
-/// One tap of a batch-reduce product: the offsets of its A and its B from those of the tile, in scalars.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tap {
-    pub(super) a: isize,
-    pub(super) b: isize,
-}
-
 /// The arguments of a microkernel. Each element of C is one chain of `fma` in the order of the sum:
 ///
 /// ```text
@@ -78,7 +72,7 @@ pub(super) struct Tap {
 /// ```
 ///
 /// A plain product has one tap with both offsets 0.  A convolution has one tap per element of its window: A is the
-/// image shifted by the tap, B the weights of the tap. The tile stays in registers over the whole window.
+/// image shifted by the tap, B the weights of the tap. The tile stays in registers over the taps of a call.
 #[repr(C)]
 pub(super) struct Tile<S> {
     pub(super) k: usize,

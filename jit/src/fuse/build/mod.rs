@@ -9,7 +9,8 @@ use smallvec::{SmallVec, smallvec};
 
 use super::index::{Affine, Coords, Index, flatten, reshape};
 use super::kernel::{
-    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Output, Slot, Source, Store,
+    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, Slot, Source,
+    Store, Tap,
 };
 use super::materialise::{
     Element, element, is_elementwise, is_indexing, is_movement, is_opaque, is_single, materialised, reshape_base,
@@ -74,7 +75,7 @@ pub(super) struct Body {
 
 impl Body {
     fn new(dims: Vec<Dim>) -> Self {
-        let kernel = LoopKernel { dims, ..LoopKernel::default() };
+        let kernel = LoopKernel { order: Order::of(&dims), dims, ..LoopKernel::default() };
         let extents = kernel.extents();
         Body { kernel, extents, coordinates: vec![], known: HashMap::new(), done: HashMap::new() }
     }
@@ -539,7 +540,14 @@ impl<'a> KernelBuilder<'a> {
         let bb = self.view(y);
         let c = self.buffer(id, Source::Computed);
         if let (Some(a), Some(bb)) = (a, bb) {
-            let gemm = GemmKernel { extents: [b, m, n, k], dtype: node.ty.dtype, a, b: bb, c };
+            let gemm = GemmKernel {
+                extents: [b, m, n, k],
+                dtype: node.ty.dtype,
+                a,
+                b: bb,
+                taps: smallvec![Tap::default()],
+                c,
+            };
             self.result.kernels.push(Kernel::Gemm(gemm));
         }
     }

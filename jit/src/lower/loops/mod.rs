@@ -21,7 +21,7 @@ mod schedule;
 
 use std::fmt;
 
-use crate::fuse::{Affine, BufferId};
+use crate::fuse::{Affine, BufferId, Segment};
 use crate::graph::ReduceOp;
 use crate::lower::lane::storage;
 use crate::lower::lane::{LaneId, LaneInst, LaneOp, LaneProgram, LaneType};
@@ -228,6 +228,19 @@ impl Loops {
     /// Whether the loop over `dim` is the parallel loop, or one of two that are collapsed into it.
     pub fn is_parallel(&self, dim: usize) -> bool {
         self.parallel.is_some_and(|p| p.dim == dim || p.collapsed.is_some_and(|(inner, _)| inner == dim))
+    }
+
+    /// The number of chunks of the parallel loop, if there is one.
+    pub fn chunks(&self) -> usize {
+        self.parallel.map_or(1, |parallel| parallel.chunks())
+    }
+
+    /// The number of chunks of a segment.
+    pub fn segment_chunks(&self, segment: &Segment) -> usize {
+        match (self.parallel, segment.extent) {
+            (Some(parallel), Some(extent)) => Parallel { extent, ..parallel }.chunks(),
+            (_, None) | (None, _) => self.chunks(),
+        }
     }
 
     /// An estimate of the vector instructions of a run. A vector has [`PARTIALS`] lanes of 32 bits or half as many of

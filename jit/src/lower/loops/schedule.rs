@@ -45,22 +45,21 @@ const MIN_EXTENT_PACKED: usize = 4;
 
 impl LoopNest {
     fn of(kernel: &LoopKernel, machine: &Machine) -> Self {
-        let dims = 0..kernel.dims.len();
-        if !kernel.reduces() {
-            let mut outer: Vec<usize> = dims.collect();
-            let inner: Vec<usize> = outer.pop().into_iter().collect();
-            // Of iterations in order, those of one window may be lanes of a vector: they store different elements.
-            let apart = |&d: &usize| !kernel.serial || kernel.stores.iter().all(|s| s.index.strides[d] != 0);
-            return LoopNest { vector: inner.last().copied().filter(apart), outer, inner, interchanged: 0 };
-        }
-        let (inner, outer): (Vec<usize>, Vec<usize>) = dims.partition(|&d| kernel.dims[d].reduced);
-        // The order of the reduction decides whether the lanes of a vector are its accumulators or adjacent results.
-        match Order::of(&kernel.dims) {
-            Order::Ascending => {
+        let (mut inner, mut outer): (Vec<usize>, Vec<usize>) =
+            (0..kernel.dims.len()).partition(|&d| kernel.dims[d].reduced);
+        // The order of the reductions decides whether the lanes of a vector are accumulators or adjacent results.
+        match kernel.order {
+            Some(Order::Ascending) => {
                 let interchanged = LoopNest::interchanged(kernel, &outer, &inner, machine.l1);
                 LoopNest { vector: outer.last().copied(), outer, inner, interchanged }
             }
-            Order::Interleaved(_) => LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0 },
+            Some(Order::Interleaved) => LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0 },
+            None => {
+                inner.extend(outer.pop());
+                // Of iterations in order, those of one window may be lanes of a vector: they store different elements.
+                let apart = |&d: &usize| !kernel.serial || kernel.stores.iter().all(|s| s.index.strides[d] != 0);
+                LoopNest { vector: inner.last().copied().filter(apart), outer, inner, interchanged: 0 }
+            }
         }
     }
 

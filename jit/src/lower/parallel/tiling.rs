@@ -47,8 +47,8 @@ impl Tiling {
                 let extents = kernel.extents();
                 let is_tiled =
                     |b: BufferId, offset: isize, strides: &[isize]| is_tiled(elements(b), offset, strides, &extents);
-                if kernel.serial || !kernel.stores.iter().all(|s| is_tiled(s.buffer, s.index.offset, &s.index.strides))
-                {
+                let is_one = kernel.segments.is_empty() && !kernel.serial;
+                if !is_one || !kernel.stores.iter().all(|s| is_tiled(s.buffer, s.index.offset, &s.index.strides)) {
                     return None;
                 }
                 let is_broadcast = |(b, index): &(BufferId, Option<&Affine>)| {
@@ -61,17 +61,23 @@ impl Tiling {
             Kernel::Gemm(g) => {
                 let [batch, m, n, depth] = g.extents;
                 let ((a, a_at, [a_b, a_m, a_k]), (b, b_at, [b_b, b_k, b_n])) = (g.a, g.b);
+                let a_is_tiled = |strides: &[isize], extents: &[usize]| {
+                    g.taps.iter().all(|tap| is_tiled(elements(a), a_at + tap.a, strides, extents))
+                };
+                let b_is_tiled = |strides: &[isize], extents: &[usize]| {
+                    g.taps.iter().all(|tap| is_tiled(elements(b), b_at + tap.b, strides, extents))
+                };
                 if batch > 1 {
-                    if !is_tiled(elements(a), a_at, &[a_b, a_m, a_k], &[batch, m, depth]) {
+                    if !a_is_tiled(&[a_b, a_m, a_k], &[batch, m, depth]) {
                         broadcast.push(a);
                     }
-                    if !is_tiled(elements(b), b_at, &[b_b, b_k, b_n], &[batch, depth, n]) {
+                    if !b_is_tiled(&[b_b, b_k, b_n], &[batch, depth, n]) {
                         broadcast.push(b);
                     }
                     (batch, usize::MAX)
                 } else {
                     let large = n * depth * g.dtype.size() > l2;
-                    if large || m < MIN_ROWS || !is_tiled(elements(a), a_at, &[a_m, a_k], &[m, depth]) {
+                    if large || m < MIN_ROWS || !a_is_tiled(&[a_m, a_k], &[m, depth]) {
                         return None;
                     }
                     broadcast.push(b);
