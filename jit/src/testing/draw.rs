@@ -368,15 +368,18 @@ impl Maker {
 
     /// The same ops again and again, as a loop does that is unrolled.
     fn unrolled(&mut self, x: ValueId) -> Option<ValueId> {
-        let captured: Vec<ValueId> = (0..self.random.below(3)).map(|_| self.value()).collect();
-        let mut values = vec![x];
         let ty = self.of(x);
+        let mut values = vec![x];
         if self.random.one_in(2) {
             values.push(self.like(&ty)?);
         }
         let carried = values.len();
-        values.extend(captured);
-        let body = self.body(&values, carried)?;
+        values.extend((0..self.random.below(3)).map(|_| self.value()));
+        if values.iter().any(|&x| self.has_several(x)) {
+            return None;
+        }
+        let inputs = values.iter().map(|&x| self.given(x)).collect();
+        let body = self.body(inputs, &vec![ty; carried])?;
         for _ in 0..1 + self.random.below(3) {
             let results = self.inline(&body, &values)?;
             values[..carried].copy_from_slice(&results);

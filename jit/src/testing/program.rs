@@ -63,7 +63,7 @@ pub(super) struct Maker {
     pub(super) graph: Graph,
     config: Config,
     /// Of each node: its results, and how far a correct one may be from them.
-    pub(super) values: Vec<SmallVec<[Array; 1]>>,
+    values: Vec<SmallVec<[Array; 1]>>,
     bounds: Vec<f64>,
     /// The extents that shapes are made of, so that values have axes in common.
     extents: [usize; 4],
@@ -199,7 +199,7 @@ impl Maker {
     }
 
     /// Is it an op with several results, of which only projections are used?
-    fn has_several(&self, id: ValueId) -> bool {
+    pub(super) fn has_several(&self, id: ValueId) -> bool {
         self.graph.node(id).results() > 1
     }
 
@@ -345,10 +345,14 @@ impl Maker {
         self.inline(&graph, operands)
     }
 
-    /// A graph with inputs of the types of these values, and results of the types of the first `carried` of them, as
-    /// the body of a loop: it carries the first, and captures the others.
-    pub(super) fn body(&mut self, values: &[ValueId], carried: usize) -> Option<Graph> {
-        if self.depth >= DEPTH || values.iter().any(|&x| self.has_several(x)) {
+    /// A value of this program, as an input of a graph in it.
+    pub(super) fn given(&self, x: ValueId) -> (Array, f64) {
+        (self.values[x.index()][0].clone(), self.bounds[x.index()])
+    }
+
+    /// A graph of such inputs, whose results are of these types: the body of a loop, with what it captures.
+    pub(super) fn body(&mut self, inputs: Vec<(Array, f64)>, results: &[TensorType]) -> Option<Graph> {
+        if self.depth >= DEPTH {
             return None;
         }
         let mut body = Maker {
@@ -359,13 +363,13 @@ impl Maker {
             depth: self.depth + 1,
             ..Maker::new(Random(self.random.next()), self.config)
         };
-        for x in values {
-            body.input(self.values[x.index()][0].clone(), self.bounds[x.index()]);
+        for (array, bound) in inputs {
+            body.input(array, bound);
         }
         let count = 1 + body.random.below(4);
         body.ops(count);
-        for &x in &values[..carried] {
-            let result = body.like(self.graph.ty(x))?;
+        for ty in results {
+            let result = body.like(ty)?;
             body.graph.outputs.push(result);
         }
         Some(body.graph)
