@@ -17,7 +17,7 @@ use crate::types::{Axes, DType, Shape, TensorType};
 #[derive(Clone)]
 enum Kind {
     /// An op of this kind, with any parameters.
-    One(Op),
+    One(Box<Op>),
     /// An op like that of the value.
     Again,
     /// See [`Maker::rows`].
@@ -57,7 +57,7 @@ static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
             ops.push(kind);
         }
     }
-    let ops = ops.into_iter().map(|op| (weight(&op), Kind::One(op)));
+    let ops = ops.into_iter().map(|op| (weight(&op), Kind::One(Box::new(op))));
     let several = [
         (20, Kind::Again),
         (12, Kind::Rows),

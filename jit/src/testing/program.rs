@@ -361,7 +361,7 @@ impl Maker {
             wild: self.wild,
             elements: self.elements,
             depth: self.depth + 1,
-            ..Maker::new(Random(self.random.next()), self.config)
+            ..Maker::new(Random(self.random.bits()), self.config)
         };
         for (array, bound) in inputs {
             body.input(array, bound);

@@ -9,7 +9,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -18,7 +18,7 @@ impl Random {
 
     /// One of `0..n`.
     pub fn below(&mut self, n: usize) -> usize {
-        (((self.next() >> 32) * n as u64) >> 32) as usize
+        (((self.bits() >> 32) * n as u64) >> 32) as usize
     }
 
     /// True in one of `n` cases.
@@ -51,14 +51,14 @@ impl Random {
         let int = |random: &mut Random| match (small, random.below(8)) {
             (true, _) => random.below(19) as i32 - 9,
             (false, 0) => random.one_of(&[i32::MIN, i32::MAX, 0, -1]),
-            (false, _) => random.next() as i32,
+            (false, _) => random.bits() as i32,
         };
-        let mut bits = || match ty.dtype {
+        let mut element = || match ty.dtype {
             dtype if dtype.is_float() => dtype.bits(float(self)),
             dtype if dtype.is_int() => dtype.bits(int(self)),
             dtype => dtype.bits(self.one_in(2)),
         };
-        let bits: Vec<u64> = (0..ty.elements()).map(|_| bits()).collect();
+        let bits: Vec<u64> = (0..ty.elements()).map(|_| element()).collect();
         Array::from_bits(ty, &bits).expect("as many elements as the type has")
     }
 
