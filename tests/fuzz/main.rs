@@ -4,8 +4,8 @@
 //! twice, with its inputs borrowed, donated, and donated but still held, with vectors of every width and on 1, 2 and 3
 //! threads; some are run op by op, too. Compiled results are compared with the interpreter's within their bounds (most
 //! are to be equal); among each other, those of one program are to be equal to the bit. The same is asked of what a
-//! transform makes of each program (`transform`), and a `Bound` is to give what calls give. A program that fails is made
-//! as small as possible and printed.
+//! transform makes of each program (`transform`), and a `Bound` is to give what calls give. A program that fails is
+//! made as small as possible and printed.
 //!
 //! The programs run in other processes, so that one that ends its process is named by its seed. Variables:
 //! - `FULGURITE_FUZZ_SEED`: the first seed (0);
