@@ -21,6 +21,8 @@ pub mod graph;
 pub mod interp;
 pub mod lower;
 pub mod opt;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod types;
 
 extern crate self as fulgurite_jit;

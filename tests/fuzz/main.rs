@@ -1,11 +1,11 @@
 //! Random programs: what compiled code gives is what the interpreter gives.
 //!
-//! Each program is run as it is and optimised, twice, with its inputs borrowed, donated, and donated but still held,
-//! with vectors of every width and on 1, 2 and 3 threads.
-//! Compiled results are compared with the interpreter's within the bound of `bound` (most are to be equal); among each
-//! other, those of one program are to be equal to the bit. The same is asked of what a transform makes of each program
-//! (`transform`), and a `Bound` is to give what calls give. A program that fails is made as small as possible and
-//! printed.
+//! The programs and the bounds are those of `fulgurite_jit::testing`. Each program is run as it is and optimised,
+//! twice, with its inputs borrowed, donated, and donated but still held, with vectors of every width and on 1, 2 and 3
+//! threads; some are run op by op, too. Compiled results are compared with the interpreter's within their bounds (most
+//! are to be equal); among each other, those of one program are to be equal to the bit. The same is asked of what a
+//! transform makes of each program (`transform`), and a `Bound` is to give what calls give. A program that fails is
+//! made as small as possible and printed.
 //!
 //! The programs run in other processes, so that one that ends its process is named by its seed. Variables:
 //! - `FULGURITE_FUZZ_SEED`: the first seed (0);
@@ -15,9 +15,6 @@
 //! The hunt of 100,000 programs, with every buffer between pages that may not be touched:
 //! `FULGURITE_FUZZ_PROGRAMS=100000 cargo test --release --features fence --test fuzz -- --nocapture compiled_programs`
 
-mod bound;
-mod program;
-mod shrink;
 mod transform;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,17 +23,15 @@ use fulgurite::compiler::array::{Buffer, Shared};
 use fulgurite::compiler::cpu::{self, Isa, Parallelism, Target};
 use fulgurite::compiler::fuse::{Output, fuse};
 use fulgurite::compiler::graph::Graph;
-use fulgurite::compiler::interp::{interpret, interpret_each};
+use fulgurite::compiler::interp::interpret;
 use fulgurite::compiler::lower::lower;
 use fulgurite::compiler::lower::memory::Location;
 use fulgurite::compiler::opt::optimise;
+use fulgurite::compiler::testing::{Config, close, interpreted, program, shrink};
 use fulgurite::compiler::trace::inline;
 use fulgurite::runtime::Program;
 use fulgurite::{Array, Error, Jit, Result, Tensor};
 
-use bound::bounds;
-use program::program;
-use shrink::shrink;
 use transform::Transform;
 
 /// Programs that a run of the tests looks at.
@@ -110,7 +105,7 @@ fn run_part(part: &str) {
     let mut failed = Vec::new();
     for seed in (first..end).step_by(step as usize) {
         std::fs::write(at, seed.to_string()).expect("the file of the seed at work");
-        let (graph, inputs) = program(seed);
+        let (graph, inputs) = program(seed, &Config::COMPILED);
         let transform = Transform::of(seed);
         let mut holds = reported(seed, "", &graph, &inputs, compare);
         holds &= reported(seed, "bound", &graph, &inputs, |graph, inputs| bound_calls_are_calls(graph, inputs, seed));
@@ -161,18 +156,16 @@ fn caught<R>(f: impl FnOnce() -> R) -> std::result::Result<R, String> {
 }
 
 fn compare(graph: &Graph, inputs: &[Array]) -> Result<()> {
-    let mut values = Vec::new();
-    let want = interpret_each(graph, inputs, &mut |_, value| {
-        values.push(value.clone());
-        Ok(())
-    })?;
-    let bounds = bounds(graph, &values);
-    let near = |what: &str, got: &[Array]| match &bounds {
-        Some(bounds) => close(what, got, &want, &graph.outputs.iter().map(|x| bounds[x.index()]).collect::<Vec<_>>()),
-        None => of_types(what, got, &want),
-    };
+    let (want, bounds) = interpreted(graph, inputs, Config::COMPILED.bound)?;
+    let near = |what: &str, got: &[Array]| close(what, got, &want, bounds.as_deref());
     near("the optimised graph, interpreted", &interpret(&optimise(graph)?, inputs)?)?;
     near("compiled without the optimiser", &run_as_it_is(graph, inputs)?)?;
+    // Some of them op by op: each is a program.
+    if graph.nodes.len().is_multiple_of(8) {
+        let tensors: Vec<Tensor> = inputs.iter().cloned().map(Tensor::from).collect();
+        let results = inline(graph, &tensors).into_iter().map(Tensor::into_array).collect::<Result<Vec<_>>>()?;
+        near("op by op", &results)?;
+    }
 
     let lent = Program::compile("lent", graph, &vec![false; inputs.len()])?;
     let got = lent.run(inputs.to_vec())?;
@@ -273,28 +266,6 @@ fn bound_calls_are_calls(graph: &Graph, inputs: &[Array], seed: u64) -> Result<(
         }
     }
     held.iter().try_for_each(|(got, want)| same("state that was held", &arrays(got)?, &arrays(want)?))
-}
-
-/// Of the types of what is wanted?
-fn of_types(what: &str, got: &[Array], want: &[Array]) -> Result<()> {
-    match got.iter().zip(want).position(|(got, want)| got.ty() != want.ty()) {
-        None => Ok(()),
-        Some(o) => Err(Error::new(format!("{what}: result {o} is {}, not {}", got[o].ty(), want[o].ty()))),
-    }
-}
-
-/// Equal within the bounds?
-fn close(what: &str, got: &[Array], want: &[Array], bounds: &[f64]) -> Result<()> {
-    of_types(what, got, want)?;
-    for (o, ((got, want), bound)) in got.iter().zip(want).zip(bounds).enumerate() {
-        for (i, (x, y)) in got.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
-            let equal = x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 2.0 * bound;
-            if !equal {
-                return Err(Error::new(format!("{what}: element {i} of result {o} is {x}, not {y} ± {bound}")));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The same numbers with every NaN the same one: which it is depends on the machine.

@@ -3,13 +3,10 @@
 
 use fulgurite::autodiff::{InAxes, TreeDef};
 use fulgurite::compiler::graph::Graph;
-use fulgurite::compiler::interp::{interpret, interpret_each};
+use fulgurite::compiler::interp::interpret;
+use fulgurite::compiler::testing::{Config, Random, close, interpreted};
 use fulgurite::compiler::trace::{inline, trace};
 use fulgurite::{Array, Error, Result, Tensor, TensorType, jvp, vjp, vmap};
-
-use crate::bound::bounds;
-use crate::close;
-use crate::program::Random;
 
 /// A transform, perhaps of what another makes of a program.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +140,7 @@ fn are_examples(graph: &Graph, inputs: &[Array], seed: u64, examples: usize) -> 
         let Some((want, bounds)) = known(graph, &alone)? else { continue };
         let row = |x: &Array| Tensor::from(x.clone()).slice_in_dim(0, e..e + 1).squeeze(0).into_array();
         let got = all.iter().map(row).collect::<Result<Vec<_>>>()?;
-        close(&format!("example {e}"), &got, &want, &bounds)?;
+        close(&format!("example {e}"), &got, &want, Some(&bounds))?;
     }
     Ok(())
 }
@@ -191,8 +188,8 @@ fn are_adjoint(graph: &Graph, inputs: &[Array], seed: u64) -> Result<()> {
     let Some((ys, bounds)) = known(graph, inputs)? else { return Ok(()) };
     let Some((pushed, pushed_bounds)) = known(&forward, &forward_inputs)? else { return Ok(()) };
     let Some((pulled, pulled_bounds)) = known(&backward, &backward_inputs)? else { return Ok(()) };
-    close("the values of `jvp`", &pushed[..results], &ys, &bounds)?;
-    close("the values of `vjp`", &pulled[..results], &ys, &bounds)?;
+    close("the values of `jvp`", &pushed[..results], &ys, Some(&bounds))?;
+    close("the values of `vjp`", &pulled[..results], &ys, Some(&bounds))?;
     // The products, the sum of their magnitudes, and how far these may be off.
     let product = |xs: &[Array], ys: &[Array], bounds: &[f64]| {
         let (mut sum, mut size, mut off) = (0.0, 0.0, 0.0);
@@ -218,12 +215,8 @@ fn are_adjoint(graph: &Graph, inputs: &[Array], seed: u64) -> Result<()> {
 
 /// The results of a program, and how far others may be from them, where something can be said of it.
 fn known(graph: &Graph, inputs: &[Array]) -> Result<Option<(Vec<Array>, Vec<f64>)>> {
-    let mut values = Vec::new();
-    let results = interpret_each(graph, inputs, &mut |_, value| {
-        values.push(value.clone());
-        Ok(())
-    })?;
-    Ok(bounds(graph, &values).map(|bounds| (results, graph.outputs.iter().map(|x| bounds[x.index()]).collect())))
+    let (results, bounds) = interpreted(graph, inputs, Config::COMPILED.bound)?;
+    Ok(bounds.map(|bounds| (results, bounds)))
 }
 
 /// Small numbers of these types; zeros for what has no derivative.

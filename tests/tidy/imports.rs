@@ -22,6 +22,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("lower", &["types", "error", "array", "graph", "fuse"]),
     ("opt", &["types", "error", "array", "graph", "interp", "lower"]),
     ("cpu", &["types", "error", "dump", "array", "graph", "interp", "fuse", "lower"]),
+    ("testing", &["types", "error", "array", "graph", "interp", "front"]),
 ];
 
 /// The sources of the crates, and of the test programs of several files.

@@ -32,6 +32,8 @@ pub use infer::{Results, infer, results};
 pub use literal::{Constant, Literal};
 pub use op::{DotAxes, Op, OpClass, Sample, Triangular};
 pub use parse::{parse, parse_unchecked};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use samples::kinds;
 pub use samples::samples;
 pub use verify::verify;
 

@@ -14,7 +14,7 @@ use crate::array::Array;
 use crate::types::{DType, TensorType, row_major_strides};
 
 /// One op of each kind, so that the `match` in [`of`] is asked for every variant.
-fn kinds() -> Vec<Op> {
+pub(crate) fn kinds() -> Vec<Op> {
     let mut ops = vec![
         Op::Param(0),
         Op::Literal(Literal::new(DType::F32, 2.5)),

@@ -18,7 +18,7 @@ pub(super) fn sort(
     for line in 0..outer * inner {
         let at = |i: usize| (line / inner * length + i) * inner + line % inner;
         let mut order: Vec<usize> = (0..length).collect();
-        order.sort_by_key(|&i| (0..keys).map(|k| order_bits(types[k].dtype, x[k][at(i)])).collect::<Vec<u64>>());
+        order.sort_by_cached_key(|&i| (0..keys).map(|k| order_bits(types[k].dtype, x[k][at(i)])).collect::<Vec<u64>>());
         for (result, x) in results.iter_mut().zip(x) {
             for (to, &from) in order.iter().enumerate() {
                 result[at(to)] = x[at(from)];

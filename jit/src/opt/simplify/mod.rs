@@ -20,18 +20,18 @@ pub fn simplify(graph: &Graph) -> Graph {
 }
 
 /// A rewrite rule. `apply` gets the op and its operands and returns the replacement for the result, of the same type.
-struct Rule {
-    name: &'static str,
+pub(super) struct Rule {
+    pub(super) name: &'static str,
     apply: fn(&mut Rewrite<'_>, &Op, &[ValueId]) -> Option<ValueId>,
 }
 
 /// All rules, in the order in which they are tried.
-fn rules() -> impl Iterator<Item = &'static Rule> {
+pub(super) fn rules() -> impl Iterator<Item = &'static Rule> {
     [arithmetic::RULES, elementwise::RULES, movement::RULES, contraction::RULES].into_iter().flatten()
 }
 
 /// As [`simplify`], and returns how often each rule was applied.
-fn simplify_counting(graph: &Graph) -> (Graph, Vec<u32>) {
+pub(super) fn simplify_counting(graph: &Graph) -> (Graph, Vec<u32>) {
     let mut applied = vec![0; rules().count()];
     let new = rebuild(graph, |new, node, operands| {
         let mut rewrite = Rewrite { new, applied: &mut applied, depth: 0 };

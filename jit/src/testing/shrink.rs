@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use fulgurite::Array;
-use fulgurite::compiler::graph::{Graph, Node, Op, ValueId, verify};
-use fulgurite::compiler::interp::interpret_each;
+use crate::array::Array;
+use crate::graph::{Graph, Node, Op, ValueId, verify};
+use crate::interp::interpret_each;
 
 /// The smallest program found that still `fails`.
-pub(crate) fn shrink(graph: &Graph, inputs: &[Array], fails: impl Fn(&Graph, &[Array]) -> bool) -> (Graph, Vec<Array>) {
+pub fn shrink(graph: &Graph, inputs: &[Array], fails: impl Fn(&Graph, &[Array]) -> bool) -> (Graph, Vec<Array>) {
     let mut best = (graph.clone(), inputs.to_vec());
     while let Some(smaller) = candidates(&best.0, &best.1).into_iter().find(|(graph, inputs)| fails(graph, inputs)) {
         best = smaller;

@@ -3,31 +3,50 @@
 //! A bound of 0 asks for equality (of numbers: `-0.0` is `0.0`, a NaN is a NaN). So are all that integers,
 //! bools and movement give, and all floats whose sums and products are exact in any order. An op that would make a
 //! small error a large one (a comparison, a conversion to an integer, a logarithm near 0) is rejected.
+//! An index is an integer, so what is read there is exact or not as its array is.
 
-use fulgurite::Array;
-use fulgurite::DType;
-use fulgurite::compiler::graph::{BinaryOp, Graph, Op, ReduceOp, UnaryOp};
+use crate::array::Array;
+use crate::error::{Error, Result};
+use crate::graph::{BinaryOp, Graph, Op, ReduceOp, ScatterOp, UnaryOp};
+use crate::interp::interpret_each;
+use crate::types::product;
+use crate::types::scalar::FloatFormat;
 
 /// Numbers beyond this, and errors, are rejected.
 const LARGEST: f64 = 1e6;
 const WORST: f64 = 1e-2;
 
-/// The bound of every value of a graph; `None` where one is rejected.
-pub(crate) fn bounds(graph: &Graph, values: &[Array]) -> Option<Vec<f64>> {
+/// The bound of an op on values with bounds, whose result is the last; `None` where nothing useful can be said.
+pub type Bound = fn(&Op, &[Array], &[f64], &Array) -> Option<f64>;
+
+/// The results of a graph, and how far others may be from each, where something can be said of all values.
+///
+/// # Errors
+/// As [`interpret_each`].
+pub fn interpreted(graph: &Graph, inputs: &[Array], bound: Bound) -> Result<(Vec<Array>, Option<Vec<f64>>)> {
+    let mut values = Vec::new();
+    let results = interpret_each(graph, inputs, &mut |_, value| {
+        values.push(value.clone());
+        Ok(())
+    })?;
     let mut bounds: Vec<f64> = Vec::new();
-    for (id, node) in graph.ids().zip(&graph.nodes) {
+    for (node, value) in graph.nodes.iter().zip(&values) {
         let operands: Vec<Array> = node.operands.iter().map(|x| values[x.index()].clone()).collect();
         let errors: Vec<f64> = node.operands.iter().map(|x| bounds[x.index()]).collect();
-        bounds.push(match node.op {
-            Op::Param(_) => 0.0,
-            _ => bound(&node.op, &operands, &errors, &values[id.index()])?,
-        });
+        match bound(&node.op, &operands, &errors, value) {
+            Some(bound) => bounds.push(bound),
+            None => return Ok((results, None)),
+        }
     }
-    Some(bounds)
+    let bounds = graph.outputs.iter().map(|x| bounds[x.index()]).collect();
+    Ok((results, Some(bounds)))
 }
 
 /// The bound of `op` on values `x` with bounds `e`, whose result is `result`; `None` where nothing useful can be said.
-pub(crate) fn bound(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
+pub(super) fn bound(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
+    if let Op::Param(_) = op {
+        return Some(0.0);
+    }
     let float = result.ty().dtype.is_float();
     let most = if float { largest(result) } else { 0.0 };
     let bound = if e.iter().all(|&e| e == 0.0) { exact(op, x, result)? } else { inexact(op, x, e, result)? };
@@ -76,7 +95,17 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
             let exact = multiples(&x[0], 16.0) && multiples(&x[1], 16.0) && k * mx * my * 256.0 < 2f64.powi(24);
             Some(if exact { 0.0 } else { k * k * rounding_of(&x[0]) * mx * my })
         }
-        _ => Some(0.0),
+        Op::Scatter { combine: ScatterOp::Add, .. } if operands_float => {
+            let (n, most) = (windows(&x[1]) + 1.0, largest(&x[0]).max(largest(&x[2])));
+            let exact = multiples(&x[0], 64.0) && multiples(&x[2], 64.0) && n * most * 64.0 < 2f64.powi(24);
+            Some(if exact { 0.0 } else { n * n * rounding_of(&x[0]) * most })
+        }
+        Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Result(_) => Some(0.0),
+        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Convert(_) | Op::Bitcast(_) => Some(0.0),
+        Op::StopGradient | Op::Threefry | Op::Reduce(..) | Op::ArgReduce(..) | Op::Sort { .. } => Some(0.0),
+        Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => Some(0.0),
+        Op::Pad { .. } | Op::Concat(_) => Some(0.0),
+        Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => Some(0.0),
     }
 }
 
@@ -99,7 +128,11 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
                 UnaryOp::Exp | UnaryOp::Exp2 | UnaryOp::Expm1 | UnaryOp::Sinh | UnaryOp::Cosh => {
                     1.1 * (largest(result) + 1.0)
                 }
-                UnaryOp::Sqrt | UnaryOp::Log if x[0].to_f64_vec().into_iter().all(|x| x > 0.1) => 10.0,
+                UnaryOp::Sqrt | UnaryOp::Log | UnaryOp::Log1p | UnaryOp::Cbrt | UnaryOp::Rsqrt
+                    if x[0].to_f64_vec().into_iter().all(|x| x > 0.1) =>
+                {
+                    20.0
+                }
                 _ => return None,
             };
             slope * worst + rounding
@@ -124,7 +157,18 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
             let (mx, my, k) = (largest(&x[0]), largest(&x[1]), contracted(op, x));
             k * (e[0] * my + e[1] * mx + e[0] * e[1]) + k * k * rounding_of(&x[0]) * mx * my
         }
-        _ => return None,
+        // No element moves by more than the values do; which goes with which of another operand may change.
+        Op::Sort { .. } if x.len() == 1 => worst,
+        Op::Sort { keys, .. } if e[..*keys].iter().all(|&e| e == 0.0) => worst,
+        Op::Scatter { combine: ScatterOp::Add, .. } => {
+            let (n, most) = (windows(&x[1]) + 1.0, largest(&x[0]).max(largest(&x[2])));
+            n * worst + n * n * rounding_of(&x[0]) * (most + worst)
+        }
+        Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => worst,
+        Op::Result(_) => worst,
+        Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Compare(_) | Op::Select => return None,
+        Op::Convert(_) | Op::Bitcast(_) | Op::Threefry | Op::Reduce(..) | Op::ArgReduce(..) => return None,
+        Op::Sort { .. } => return None,
     })
 }
 
@@ -161,7 +205,14 @@ fn rounding(x: &Array) -> f64 {
 }
 
 fn rounding_of(x: &Array) -> f64 {
-    if x.ty().dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) }
+    let fraction = x.ty().dtype.float().unwrap_or(FloatFormat::F32).fraction;
+    2f64.powi(-(fraction as i32))
+}
+
+/// How many windows a scatter of these indices has.
+fn windows(indices: &Array) -> f64 {
+    let shape = &indices.ty().shape;
+    product(shape[..shape.len() - 1].iter().copied()) as f64
 }
 
 /// How many elements of `x` go into one of `result`.
@@ -173,4 +224,41 @@ fn ratio(x: &Array, result: &Array) -> f64 {
 fn contracted(op: &Op, x: &[Array]) -> f64 {
     let Op::Dot(axes) = op else { return 1.0 };
     axes.contract.iter().map(|&(a, _)| x[0].ty().shape[a] as f64).product()
+}
+
+/// The bound in a program whose floats are all exact, in any order of evaluation: 0, or `None` where one is not.
+/// Of numbers of so many bits before and after the point, products and sums are exact.
+pub(super) fn exact_only(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
+    if let Op::Param(_) = op {
+        return Some(0.0);
+    }
+    let bits = |format: FloatFormat| format.fraction as i32 / 3 + 1;
+    let fine = result.ty().dtype.float().is_none_or(|format| {
+        let most = 2f64.powi(bits(format));
+        result.to_f64_vec().into_iter().all(|x| x.abs() < most && (x * most).fract() == 0.0)
+    });
+    // A power of exact numbers whose result is exact is not rounded; the sign of a zero is not looked at.
+    let is_power = matches!(op, Op::Binary(BinaryOp::Pow))
+        && (!has_zero(&x[0]) || x[1].to_f64_vec().into_iter().all(|exponent| exponent > 0.0));
+    (fine && (is_power || bound(op, x, e, result)? == 0.0)).then_some(0.0)
+}
+
+/// Are the results of the types that are wanted, and each element within twice its bound? Without bounds any is.
+///
+/// # Errors
+/// The first that is not.
+pub fn close(what: &str, got: &[Array], want: &[Array], bounds: Option<&[f64]>) -> Result<()> {
+    for (o, (got, want)) in got.iter().zip(want).enumerate() {
+        if got.ty() != want.ty() {
+            return Err(Error::new(format!("{what}: result {o} is {}, not {}", got.ty(), want.ty())));
+        }
+        let Some(bound) = bounds.map(|bounds| bounds[o]) else { continue };
+        for (i, (x, y)) in got.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
+            let equal = x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 2.0 * bound;
+            if !equal {
+                return Err(Error::new(format!("{what}: element {i} of result {o} is {x}, not {y} ± {bound}")));
+            }
+        }
+    }
+    Ok(())
 }
