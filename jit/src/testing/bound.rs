@@ -24,6 +24,16 @@ pub type Bound = fn(&Op, &[Array], &[f64], &Array) -> Option<f64>;
 /// # Errors
 /// As [`interpret_each`].
 pub fn interpreted(graph: &Graph, inputs: &[Array], bound: Bound) -> Result<(Vec<Array>, Option<Vec<f64>>)> {
+    interpreted_with(graph, inputs, &vec![0.0; inputs.len()], bound)
+}
+
+/// As [`interpreted`], where correct inputs may be so far from these.
+fn interpreted_with(
+    graph: &Graph,
+    inputs: &[Array],
+    of_inputs: &[f64],
+    bound: Bound,
+) -> Result<(Vec<Array>, Option<Vec<f64>>)> {
     let mut values = Vec::new();
     let results = interpret_each(graph, inputs, &mut |_, value| {
         values.push(value.clone());
@@ -33,7 +43,11 @@ pub fn interpreted(graph: &Graph, inputs: &[Array], bound: Bound) -> Result<(Vec
     for (node, value) in graph.nodes.iter().zip(&values) {
         let operands: Vec<Array> = node.operands.iter().map(|x| values[x.index()].clone()).collect();
         let errors: Vec<f64> = node.operands.iter().map(|x| bounds[x.index()]).collect();
-        match bound(&node.op, &operands, &errors, value) {
+        let bound = match node.op {
+            Op::Param(i) => Some(of_inputs[i]),
+            _ => bound(&node.op, &operands, &errors, value),
+        };
+        match bound {
             Some(bound) => bounds.push(bound),
             None => return Ok((results, None)),
         }
@@ -42,10 +56,37 @@ pub fn interpreted(graph: &Graph, inputs: &[Array], bound: Bound) -> Result<(Vec
     Ok((results, Some(bounds)))
 }
 
+/// The bound of all results of a loop: trip by trip.
+fn scan(op: &Op, x: &[Array], e: &[f64], bound: Bound) -> Option<f64> {
+    let Op::Scan { body, num_consts, num_carry, length, reverse } = op else { return None };
+    let types = body.param_types();
+    let carry = *num_consts..num_consts + num_carry;
+    let (mut inputs, mut errors) = (x[..carry.end].to_vec(), e.to_vec());
+    let mut worst = e.iter().fold(0.0, |a: f64, &b| a.max(b));
+    for trip in 0..*length {
+        let at = if *reverse { length - 1 - trip } else { trip };
+        inputs.truncate(carry.end);
+        for (ty, xs) in types.iter().zip(x).skip(carry.end) {
+            let n = ty.elements();
+            inputs.push(Array::from_bits(ty, &xs.to_bits()[at * n..(at + 1) * n]).ok()?);
+        }
+        let (results, bounds) = interpreted_with(body, &inputs, &errors, bound).ok()?;
+        let bounds = bounds?;
+        worst = bounds.iter().fold(worst, |a, &b| a.max(b));
+        for (c, i) in carry.clone().enumerate() {
+            (inputs[i], errors[i]) = (results[c].clone(), bounds[c]);
+        }
+    }
+    Some(worst)
+}
+
 /// The bound of `op` on values `x` with bounds `e`, whose result is `result`; `None` where nothing useful can be said.
 pub(super) fn bound(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
     if let Op::Param(_) = op {
         return Some(0.0);
+    }
+    if let Op::Scan { .. } = op {
+        return scan(op, x, e, bound);
     }
     let float = result.ty().dtype.is_float();
     let most = if float { largest(result) } else { 0.0 };
@@ -106,7 +147,38 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => Some(0.0),
         Op::Pad { .. } | Op::Concat(_) => Some(0.0),
         Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => Some(0.0),
+        Op::Cholesky | Op::TriangularSolve(_) => matrices(op, x, result),
+        Op::Scan { .. } => None,
     }
+}
+
+/// The bound of a Cholesky factor or a solution, of exact matrices with a large diagonal: substitution and the factor
+/// of such a matrix are as accurate as a sum of products is. Nothing is rounded where there is but the diagonal.
+fn matrices(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
+    let shape = &x[0].ty().shape;
+    let n = shape[shape.len() - 1];
+    let elements = x[0].to_f64_vec();
+    let mut is_diagonal = true;
+    for matrix in elements.chunks(n.max(1) * n.max(1)) {
+        for row in 0..n {
+            let at = |column: usize| (matrix[row * n + column].abs(), matrix[column * n + row].abs());
+            let others = (0..n).filter(|&column| column != row).map(at);
+            let sums = others.fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
+            is_diagonal &= sums == (0.0, 0.0);
+            let unit = matches!(op, Op::TriangularSolve(how) if how.unit_diagonal);
+            let diagonal = if unit { 1.0 } else { matrix[row * n + row] };
+            if diagonal < 1.0 + sums.0.max(sums.1) && !(diagonal >= 1.0 && sums == (0.0, 0.0)) {
+                return None;
+            }
+        }
+    }
+    if !x.iter().all(finite) {
+        return None;
+    }
+    let most = x.iter().map(largest).fold(largest(result), f64::max);
+    // 1, 2 and 4 divide and have roots without rounding.
+    let is_exact = is_diagonal && multiples(&x[0], 1.0) && [1.0, 4.0].contains(&largest(&x[0])) || elements.is_empty();
+    Some(if is_exact { 0.0 } else { 16.0 * (n * n) as f64 * rounding_of(result) * most })
 }
 
 /// The bound where some operand, a float, is not.
@@ -168,7 +240,7 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
         Op::Result(_) => worst,
         Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Compare(_) | Op::Select => return None,
         Op::Convert(_) | Op::Bitcast(_) | Op::Threefry | Op::Reduce(..) | Op::ArgReduce(..) => return None,
-        Op::Sort { .. } => return None,
+        Op::Sort { .. } | Op::Cholesky | Op::TriangularSolve(_) | Op::Scan { .. } => return None,
     })
 }
 
@@ -231,6 +303,9 @@ fn contracted(op: &Op, x: &[Array]) -> f64 {
 pub(super) fn exact_only(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
     if let Op::Param(_) = op {
         return Some(0.0);
+    }
+    if let Op::Scan { .. } = op {
+        return scan(op, x, e, exact_only);
     }
     let bits = |format: FloatFormat| format.fraction as i32 / 3 + 1;
     let fine = result.ty().dtype.float().is_none_or(|format| {

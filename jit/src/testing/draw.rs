@@ -45,7 +45,8 @@ fn weight(kind: &Op) -> usize {
         Op::Slice { .. } | Op::Pad { .. } | Op::Rev(_) => 6,
         Op::Reduce(..) => 12,
         Op::Gather { .. } | Op::Scatter { .. } | Op::Sort { .. } => 6,
-        Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => 4,
+        Op::DynamicSlice { .. } | Op::DynamicUpdateSlice | Op::Cholesky | Op::TriangularSolve(_) => 4,
+        Op::Scan { .. } => 8,
     }
 }
 
@@ -220,6 +221,9 @@ impl Maker {
             Op::DynamicSlice { .. } => self.dynamic_slice(x),
             Op::DynamicUpdateSlice => self.dynamic_update_slice(x),
             Op::Sort { .. } => self.sort(x),
+            Op::Cholesky => self.cholesky(x),
+            Op::TriangularSolve(_) => self.triangular_solve(x),
+            Op::Scan { .. } => self.scan(x),
         }
     }
 

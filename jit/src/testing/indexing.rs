@@ -91,7 +91,7 @@ impl Maker {
     pub(super) fn gather(&mut self, x: ValueId) -> Option<ValueId> {
         let shape = self.of(x).shape;
         let (Windows { dims, sizes, .. }, indices) = self.windows(&shape)?;
-        self.push(Op::Gather { dims, sizes }, &[x, indices])
+        self.push(Op::Gather { dims: Box::new(dims), sizes }, &[x, indices])
     }
 
     pub(super) fn scatter(&mut self, x: ValueId) -> Option<ValueId> {
@@ -107,7 +107,7 @@ impl Maker {
         }
         let updates = self.like(&TensorType::new(ty.dtype, &updates))?;
         let combine = self.random.one_of(&ScatterOp::ALL);
-        self.push(Op::Scatter { dims, combine }, &[x, indices, updates])
+        self.push(Op::Scatter { dims: Box::new(dims), combine }, &[x, indices, updates])
     }
 
     /// The operands, and a start for each axis.

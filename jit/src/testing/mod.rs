@@ -6,8 +6,10 @@
 //! Not part of the compiler: the feature `testing` adds it.
 
 mod bound;
+mod control;
 mod draw;
 mod indexing;
+mod matrices;
 mod program;
 mod random;
 mod shrink;
