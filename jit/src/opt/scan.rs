@@ -233,19 +233,20 @@ impl<'a> Loop<'a> {
         let values = values.chain(carries.iter().map(|&c| operands[num_consts + c]));
         let values: Operands = values.chain(elements.iter().map(|(x, _)| *x)).collect();
         let op = Op::Scan { body: Arc::new(inner), num_consts: constants, num_carry: carry, length, reverse };
-        for (o, x) in outputs.into_iter().zip(push(new, op, values, node)) {
-            all[o] = Some(x);
+        let types: Vec<_> = values.iter().map(|&x| new.ty(x)).collect();
+        let types = results(&op, &types).expect("the loop has the types that it had");
+        let (ty, location) = (types[0].clone(), node.location);
+        let id = new.push(Node { op, operands: values, ty, location });
+        for (i, (&o, ty)) in (0..).zip(outputs.iter().zip(&types)) {
+            // A value of the carry may be there for others only.
+            all[o] = match outputs.len() {
+                1 => Some(id),
+                _ if !used[o] => None,
+                _ => Some(new.push(Node { op: Op::Result(i), operands: smallvec![id], ty: ty.clone(), location })),
+            };
         }
         all
     }
-}
-
-/// Adds a node that may have several results. Gives them.
-fn push(graph: &mut Graph, op: Op, operands: Operands, like: &Node) -> Vec<ValueId> {
-    let types: Vec<_> = operands.iter().map(|&x| graph.ty(x)).collect();
-    let types = results(&op, &types).expect("the loop has the types that it had");
-    let id = graph.push(Node { op, operands, ty: types[0].clone(), location: like.location });
-    if types.len() == 1 { vec![id] } else { graph.project(id, types) }
 }
 
 /// Whether all elements of `x` along the first axis are the same, by its op.

@@ -366,6 +366,9 @@ impl Maker {
         for (array, bound) in inputs {
             body.input(array, bound);
         }
+        if body.graph.nodes.is_empty() {
+            body.splat(1.0, &TensorType::scalar(DType::F32))?;
+        }
         let count = 1 + body.random.below(4);
         body.ops(count);
         for ty in results {
