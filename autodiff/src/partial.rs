@@ -1,9 +1,9 @@
 //! Partial evaluation of loops: a loop over values and their tangents becomes two, one over the values and one that is
 //! linear in the tangents.
 //!
-//! Comes in: a graph, and which of its inputs are tangents. Goes out: a graph with the same inputs and results, in which
-//! no op but a linear one depends on a tangent. The first loop hands the values that the second one uses in each trip,
-//! its *residuals*, over as further results. What is cheap or the same in all trips is computed again instead.
+//! Comes in: a graph, and which of its inputs are tangents. Goes out: a graph with the same inputs and results, in
+//! which no op but a linear one depends on a tangent. The first loop hands the values that the second one uses in each
+//! trip, its *residuals*, over as further results. What is cheap or the same in all trips is computed again instead.
 
 use fulgurite_jit::control::{element, record_scan};
 use fulgurite_jit::graph::{Env, Graph, Node, Op, OpClass, ValueId};

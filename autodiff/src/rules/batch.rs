@@ -133,8 +133,8 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
     }
 }
 
-/// A loop over the body of the batch. A value of the carry is mapped if it is so before or after a trip. Its mapped axis
-/// is the first, and that of an element is the first too.
+/// A loop over the body of the batch. A value of the carry is mapped if it is so before or after a trip. Its mapped
+/// axis is the first, and that of an element is the first too.
 fn scan(
     node: &Node,
     body: &Graph,

@@ -12,10 +12,10 @@ use crate::types::TensorType;
 
 /// A loop over the first axis of `xs`, with a carry: `jax.lax.scan`.
 ///
-/// `f` takes the carry and an element of `xs`, and gives the next carry, of the same types, and a result. The loop gives
-/// the last carry, and the results along a new first axis. `f` is traced once, however many trips there are. The leaves
-/// of `xs` have one extent along their first axis; [`Scan`] has loops without `xs`, and from the last element to the
-/// first. Tensors that `f` captures are the same in each trip.
+/// `f` takes the carry and an element of `xs`, and gives the next carry, of the same types, and a result. The loop
+/// gives the last carry, and the results along a new first axis. `f` is traced once, however many trips there are. The
+/// leaves of `xs` have one extent along their first axis; [`Scan`] has loops without `xs`, and from the last element to
+/// the first. Tensors that `f` captures are the same in each trip.
 ///
 /// ```
 /// use fulgurite_jit::{Tensor, scan};

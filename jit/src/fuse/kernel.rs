@@ -10,7 +10,6 @@ use smallvec::{SmallVec, smallvec};
 
 pub use super::buffer::BufferId;
 use super::index::{Affine, Index};
-use super::region::RegionKernel;
 use super::routine::RoutineKernel;
 use crate::array::Array;
 use crate::graph::{Literal, Op, ReduceOp};
@@ -221,6 +220,54 @@ pub struct GemmKernel {
     pub taps: SmallVec<[Tap; 1]>,
     /// The result, row-major.
     pub c: BufferId,
+}
+
+/// How often a region runs its body, and on what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Control {
+    /// A fixed number of trips. The first inputs of the body are the carry, then come the constants, then elements of
+    /// the other operands, an element per trip. The first outputs are the next carry, the others are elements of the
+    /// other results.
+    Scan {
+        /// How many inputs and outputs are the carry.
+        num_carry: usize,
+        /// How many inputs are the same in all trips.
+        num_consts: usize,
+        /// The number of trips, at least 1.
+        length: usize,
+        /// Whether the trips go from the last element to the first.
+        reverse: bool,
+    },
+}
+
+/// Kernels inside of a kernel. To those around it a region is one kernel, which reads its operands and writes its
+/// results. Its body is a program with separate buffers, whose inputs and outputs are bound to memory for each run.
+#[derive(Clone, Debug)]
+pub struct RegionKernel {
+    /// How often the body runs, and on what.
+    pub control: Control,
+    /// The body. Each of its outputs is a computed buffer, and no two are the same.
+    pub body: Box<Kernels>,
+    /// The buffers that are read, one for each input of the body. Those of the carry are its values before the first
+    /// trip.
+    pub operands: Vec<BufferId>,
+    /// The buffers that are written, each in full, one for each output of the body.
+    pub results: Vec<BufferId>,
+}
+
+impl RegionKernel {
+    /// How often the body runs.
+    pub fn trips(&self) -> usize {
+        match self.control {
+            Control::Scan { length, .. } => length,
+        }
+    }
+
+    /// The sum of a property of the body's kernels, in all trips.
+    fn sum(&self, of: fn(&Kernels, usize) -> usize) -> usize {
+        let trip = (0..self.body.kernels.len()).map(|k| of(&self.body, k)).fold(0, usize::saturating_add);
+        trip.saturating_mul(self.trips())
+    }
 }
 
 impl LoopKernel {
@@ -593,5 +640,24 @@ impl fmt::Display for GemmKernel {
             write!(f, " at {}", taps.collect::<Vec<_>>().join(" "))?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for RegionKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Control::Scan { num_carry, num_consts, length, reverse } = self.control;
+        let (carry, rest) = self.operands.split_at(num_carry);
+        let (consts, xs) = rest.split_at(num_consts);
+        write!(f, "scan [{length}]{}", if reverse { " in reverse" } else { "" })?;
+        for (what, buffers) in [("carry", carry), ("constants", consts), ("elements", xs)] {
+            if !buffers.is_empty() {
+                write!(f, " {what} {}", join(buffers, " "))?;
+            }
+        }
+        writeln!(f, " {{")?;
+        for line in self.body.to_string().lines() {
+            writeln!(f, "  {line}")?;
+        }
+        write!(f, "}}")
     }
 }

@@ -17,16 +17,14 @@ mod materialise;
 mod merge;
 mod normalise;
 mod reductions;
-mod region;
 mod routine;
 mod segments;
 
 pub use index::{Affine, Index};
 pub use kernel::{
-    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, PARTIALS,
-    Segment, Slot, Source, Store, Tap,
+    Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output,
+    PARTIALS, RegionKernel, Segment, Slot, Source, Store, Tap,
 };
-pub use region::{Control, RegionKernel};
 pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};
 
 use crate::graph::Graph;

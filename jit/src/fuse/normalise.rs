@@ -17,7 +17,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         let operands: Operands = node.operands.iter().map(|x| map[x.index()]).collect();
         let mut emit = Emit { graph: &mut result, node };
         let value = match &node.op {
-            Op::Param(_) => emit.graph.param(node.ty.clone()),
+            Op::Param(_) => emit.graph.push(node.clone()),
             _ if node.ty.elements() == 0 && node.results() == 1 => emit.zeros(node.ty.dtype, &node.ty.shape),
             Op::Scan { num_consts, num_carry: 1.., length: 0, .. } if node.results() == 1 => operands[*num_consts],
             // Of a loop without trips the carry is what it was; the other results have no elements.
@@ -33,6 +33,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
         };
         map.push(value);
     }
+    result.params = graph.params.iter().map(|x| map[x.index()]).collect();
     result.outputs = graph.outputs.iter().map(|x| map[x.index()]).collect();
     result
 }
@@ -80,5 +81,23 @@ impl Emit<'_> {
 
     pub(super) fn zeros(&mut self, dtype: DType, shape: &[usize]) -> ValueId {
         self.full(Literal::new(dtype, 0.0), shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_keep_their_numbers() {
+        // The body of a loop may list them in another order than it uses them.
+        let mut graph = Graph::new();
+        for number in [1, 0] {
+            let ty = TensorType::new(DType::F32, &[number + 2]);
+            graph.push(Node { op: Op::Param(number), operands: Operands::new(), ty, location: None });
+        }
+        graph.params = vec![ValueId(1), ValueId(0)];
+        graph.outputs = graph.params.clone();
+        assert_eq!(normalise(&graph), graph);
     }
 }

@@ -196,9 +196,9 @@ pub enum Op {
         keys: usize,
     },
     /// A loop of `length` trips. The operands are constants, the carry before the first trip, and arrays whose first
-    /// axis has an element per trip. A trip is `body` on the constants, the carry and an element of each array; it gives
-    /// the next carry and an element of each further result. The results are the last carry, then those elements along
-    /// a new first axis.
+    /// axis has an element per trip. A trip is `body` on the constants, the carry and an element of each array; it
+    /// gives the next carry and an element of each further result. The results are the last carry, then those elements
+    /// along a new first axis.
     Scan {
         /// What a trip computes.
         body: Arc<Graph>,

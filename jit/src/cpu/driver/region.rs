@@ -1,6 +1,6 @@
 //! A region in a driver: a machine loop that calls the driver of the body.
 //!
-//! The body's driver gets a [`Launch`] of its own, on the stack. Its inputs and outputs are tables of addresses, which
+//! The body's driver gets a separate [`Launch`], on the stack. Its inputs and outputs are tables of addresses, which
 //! change from trip to trip; all else is that of the launch around it, moved to the region's part.
 
 use std::mem::{offset_of, size_of};

@@ -3,6 +3,7 @@
 //! Comes in: a normalised graph. Goes out: kernels in program order. Kernels are not fused here (`merge` does that).
 
 mod gather;
+mod region;
 
 use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
@@ -15,7 +16,6 @@ use super::kernel::{
 use super::materialise::{
     Element, element, is_elementwise, is_indexing, is_movement, is_opaque, is_single, materialised, reshape_base,
 };
-use super::region::{Control, RegionKernel, fuse_body};
 use super::routine::{Routine, RoutineKernel};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results};
 use crate::types::scalar::Scalar;
@@ -489,26 +489,6 @@ impl<'a> KernelBuilder<'a> {
             let (operands, results) = (operands.into(), results.into());
             self.result.kernels.push(Kernel::Routine(RoutineKernel { routine, operands, results }));
         }
-    }
-
-    fn region(&mut self, id: ValueId) {
-        let node = self.graph.node(id);
-        let Op::Scan { body, num_consts, num_carry, length, reverse } = &node.op else {
-            unreachable!("{} is no region", node.op.name())
-        };
-        let (num_consts, num_carry, length, reverse) = (*num_consts, *num_carry, *length, *reverse);
-        let Opaque { operands, results } = self.opaque(id);
-        if length == 0 {
-            // `normalise` replaces its results.
-            return;
-        }
-        // The carry comes first, as in the results.
-        let carry = num_consts..num_consts + num_carry;
-        let order: Vec<usize> = carry.clone().chain(0..num_consts).chain(carry.end..operands.len()).collect();
-        let body = fuse_body(body, &order);
-        let operands = order.iter().map(|&i| operands[i]).collect();
-        let control = Control::Scan { num_carry, num_consts, length, reverse };
-        self.result.kernels.push(Kernel::Region(RegionKernel { control, body, operands, results }));
     }
 
     /// The buffers of the operands of an op that no loop computes, which are materialised, and new ones of its results.
