@@ -70,7 +70,7 @@ fn cell(w: &Tensor) -> impl Fn(Tensor, Tensor) -> (Tensor, Tensor) {
 #[test]
 fn loops_give_what_their_trips_give() -> Result<()> {
     let xs = floats(&[7, 4]);
-    check("cumulative sum", &[xs.clone()], 1e-6, |x| {
+    check("cumulative sum", std::slice::from_ref(&xs), 1e-6, |x| {
         let (sum, sums) = scan(|s: Tensor, x: Tensor| (&s + &x, &s + &x), Tensor::zeros(&[4]), x[0].clone());
         vec![sum, sums]
     })?;

@@ -154,8 +154,8 @@ impl<'a> Loop<'a> {
 
         // The inputs of the new body, by kind.
         let is_needed = |i: usize| needed[body.params[i].index()];
-        let (mut consts, mut carries, mut elements): (Vec<(ValueId, Input)>, Vec<usize>, Vec<(ValueId, Input)>) =
-            Default::default();
+        let (mut consts, mut elements): (Vec<(ValueId, Input)>, _) = (Vec::new(), Vec::new());
+        let mut carries: Vec<usize> = Vec::new();
         let add = |list: &mut Vec<(ValueId, Input)>, value: ValueId, input: Input| {
             if !list.iter().any(|(_, known)| *known == input) {
                 list.push((value, input));
