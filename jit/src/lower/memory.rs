@@ -16,7 +16,12 @@ use crate::lower::parallel::Phase;
 use crate::types::TensorType;
 
 /// Alignment of buffers in the arena, in bytes.
-pub(super) const ALIGN: usize = 64;
+const ALIGN: usize = 64;
+
+/// The next aligned offset. One that saturates exceeds every machine, and is rejected when the program runs.
+pub(super) fn aligned(offset: usize) -> usize {
+    offset.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX / ALIGN * ALIGN)
+}
 
 /// The location of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +107,7 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase], workspaces: &
     // A workspace is numbered after the buffers.
     for (k, &bytes) in workspaces.iter().enumerate().filter(|(_, bytes)| **bytes > 0) {
         let (begin, end) = liveness.when[k];
-        ranges.push(LiveRange { buffer: n + k, bytes: bytes.next_multiple_of(ALIGN), begin, end });
+        ranges.push(LiveRange { buffer: n + k, bytes: aligned(bytes), begin, end });
     }
     // Allocation in program order and in reverse; the smaller arena wins.
     let reversed = |range: &LiveRange| {

@@ -5,7 +5,7 @@
 //! the one and writes the other; where the body can update it in place there is no second buffer.
 
 use super::machine::{Cost, Machine};
-use super::memory::ALIGN;
+use super::memory::aligned;
 use super::{Module, lower};
 use crate::error::Result;
 use crate::fuse::{BufferId, Control, RegionKernel};
@@ -37,13 +37,13 @@ impl Region {
         // Threads are woken once for all trips.
         let cost = Cost { wake: machine.cost.wake / length as f64, ..machine.cost.clone() };
         let module = lower((**body).clone(), &donated, Machine { cost, ..machine.clone() })?;
-        let mut workspace = module.plan.arena.next_multiple_of(ALIGN);
+        let mut workspace = aligned(module.plan.arena);
         let second = (0..num_carry).map(|c| {
             if module.plan.aliases[c] == Some(c) {
                 return None;
             }
             let offset = workspace;
-            workspace = workspace.saturating_add(body.params[c].bytes()).next_multiple_of(ALIGN);
+            workspace = aligned(workspace.saturating_add(body.params[c].bytes()));
             Some(offset)
         });
         let second = second.collect();
