@@ -2,6 +2,7 @@
 
 use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::fuse::Kernel;
+use fulgurite::compiler::graph::parse;
 use fulgurite::compiler::interp::interpret;
 use fulgurite::compiler::trace::trace;
 use fulgurite::prelude::*;
@@ -309,6 +310,9 @@ fn mistakes_are_errors_that_name_the_line() {
     );
     let message = error(scan(|c: Tensor, _: Tensor| (c.convert(DType::F64), ()), Tensor::scalar(0.0f32), x.clone()).0);
     assert!(message.contains("f32[] before a trip and f64[] after it"), "{message}");
+    // The results have the shapes that they would have.
+    let failed = scan(|c: Tensor, x: Tensor| (c.convert(DType::F64), x), Tensor::scalar(0.0f32), x.clone()).1;
+    assert_eq!(failed.shape(), [3, 2]);
     let lists = |mut c: Vec<Tensor>, x: Tensor| {
         c.push(x);
         (c, ())
@@ -331,6 +335,22 @@ fn mistakes_are_errors_that_name_the_line() {
     let huge = Scan { length: Some(usize::MAX / 2), ..Scan::default() };
     let message = error(huge.run(|c: Tensor, ()| (c.clone(), c), Tensor::zeros(&[8]), ()).1);
     assert!(message.contains("larger than"), "{message}");
+}
+
+#[test]
+fn a_loop_prints_as_it_reads() -> Result<()> {
+    // A body lists its constants first, though they are found last.
+    let types = [TensorType::new(DType::F32, &[2]), TensorType::new(DType::F32, &[4, 2])];
+    let graph = trace(&types, |x| {
+        let (w, v) = (x[0].exp(), x[0].sin());
+        let (c, ys) = scan(|c: Tensor, x: Tensor| (&c * &v + &x, c.sum() * &w), x[0].clone(), x[1].clone());
+        vec![c, ys]
+    })?
+    .graph;
+    let read = parse(&graph.to_string())?;
+    assert_eq!(read.to_string(), graph.to_string());
+    assert_eq!(read, graph);
+    Ok(())
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! which no op but a linear one depends on a tangent. The first loop hands the values that the second one uses in each
 //! trip, its *residuals*, over as further results. What is cheap or the same in all trips is computed again instead.
 
-use fulgurite_jit::control::{element, record_scan};
+use fulgurite_jit::control::{element, record_scan, scan_types};
 use fulgurite_jit::graph::{Env, Graph, Node, Op, OpClass, ValueId};
 use fulgurite_jit::trace::{poison, reapply, trace};
 use fulgurite_jit::{Result, Scan, Tensor, TensorType};
@@ -29,10 +29,10 @@ pub(crate) fn split_scans(graph: Graph, is_tangent: impl Fn(usize) -> bool) -> R
         for id in graph.ids() {
             env.compute(&graph, id, &params, |node, operands| {
                 let is_linear = operands.iter().any(|operand| operand.is_linear);
-                if let (true, Op::Scan { body, .. }) = (is_linear, &node.op) {
+                if let (true, Op::Scan { body, num_carry, length, .. }) = (is_linear, &node.op) {
                     return split(node, operands).unwrap_or_else(|error| {
                         let failed = |ty| Value { x: poison(ty, error.clone()), is_linear };
-                        body.output_types().into_iter().map(failed).collect()
+                        scan_types(body, *num_carry, *length).into_iter().map(failed).collect()
                     });
                 }
                 let xs: Vec<&Tensor> = operands.iter().map(|operand| &operand.x).collect();

@@ -22,6 +22,9 @@ const CACHE_BYTES: usize = 4096 * PROGRAM_BYTES;
 /// The assumed bytes of a program of one op.
 const PROGRAM_BYTES: usize = 1 << 16;
 
+/// The assumed bytes of each node of a larger program.
+const NODE_BYTES: usize = 1 << 12;
+
 static PROGRAMS: LazyLock<Mutex<Cache<GraphKey, Arc<Program>>>> = LazyLock::new(|| Mutex::new(Cache::new(CACHE_BYTES)));
 
 /// Registers the evaluator with `fulgurite-jit`, before `main`.
@@ -55,5 +58,7 @@ fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
 fn weight(graph: &Graph) -> usize {
     let constant = |op: &Op| if let Op::Constant(constant) = op { constant.0.bytes().len() } else { 0 };
     let inner = |op: &Op| op.graphs().iter().map(|graph| weight(graph)).sum::<usize>();
-    PROGRAM_BYTES + graph.nodes.iter().map(|node| constant(&node.op) + inner(&node.op)).sum::<usize>()
+    PROGRAM_BYTES
+        + NODE_BYTES * graph.nodes.len()
+        + graph.nodes.iter().map(|node| constant(&node.op) + inner(&node.op)).sum::<usize>()
 }

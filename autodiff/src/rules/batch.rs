@@ -9,7 +9,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use fulgurite_jit::control::{element, record_scan};
+use fulgurite_jit::control::{element, record_scan, scan_types};
 use fulgurite_jit::graph::{DotAxes, Env, Graph, Node, Op};
 use fulgurite_jit::trace::{apply_all, poison, reapply, trace};
 use fulgurite_jit::types::Axes;
@@ -176,7 +176,8 @@ fn scan(
                 results.into_iter().zip(mapped).map(|(x, axis)| Batched { x, axis }).collect()
             }
             Err(error) => {
-                body.output_types().into_iter().map(|ty| Batched { x: poison(ty, error.clone()), axis: None }).collect()
+                let types = scan_types(body, num_carry, trips.length.unwrap_or(0)).into_iter();
+                types.map(|ty| Batched { x: poison(ty, error.clone()), axis: None }).collect()
             }
         };
     }

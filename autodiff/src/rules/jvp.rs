@@ -11,7 +11,7 @@
 
 use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
 
-use fulgurite_jit::control::{element, record_scan};
+use fulgurite_jit::control::{element, record_scan, scan_types};
 use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, UnaryOp};
 use fulgurite_jit::trace::{apply_all, poison, reapply, trace};
 use fulgurite_jit::types::Axes;
@@ -121,9 +121,10 @@ fn scan(
                 let (carry, ys) = results.split_at(carry.len());
                 duals(carry, &before).into_iter().chain(duals(ys, &ys_has)).collect()
             }
-            Err(error) => {
-                body.output_types().into_iter().map(|ty| Dual { x: poison(ty, error.clone()), dx: None }).collect()
-            }
+            Err(error) => scan_types(body, num_carry, trips.length.unwrap_or(0))
+                .into_iter()
+                .map(|ty| Dual { x: poison(ty, error.clone()), dx: None })
+                .collect(),
         };
     }
 }

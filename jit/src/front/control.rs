@@ -7,7 +7,7 @@ use super::tensor::Tensor;
 use super::trace::{Traced, apply_all, poison, trace};
 use super::tree::{Structure, Tree, leaves, named_leaves, unflatten};
 use crate::error::Error;
-use crate::graph::{Graph, Op};
+use crate::graph::{Graph, Node, Op, ValueId};
 use crate::types::TensorType;
 
 /// A loop over the first axis of `xs`, with a carry: `jax.lax.scan`.
@@ -76,6 +76,7 @@ impl Scan {
             [carries, ys].concat()
         });
         let (y, error) = after.expect("the function has run");
+        let trips = length.clone().unwrap_or(0);
         let results = match (length, error, traced) {
             // An error of the function comes before what it leads to.
             (_, _, Err(error)) => Err(error),
@@ -88,8 +89,13 @@ impl Scan {
         let mut results = match results {
             Ok(results) => results,
             Err(error) => {
-                let failed = |x: &Tensor| poison(x.ty().clone(), error.clone());
-                inits.iter().chain(&leaves(&y)).map(failed).collect()
+                let of_ys = leaves(&y).into_iter().map(|y| {
+                    let mut ty = y.ty().clone();
+                    ty.shape.insert(0, trips);
+                    ty
+                });
+                let types = inits.iter().map(|x| x.ty().clone()).chain(of_ys);
+                types.map(|ty| poison(ty, error.clone())).collect()
             }
         };
         let ys = results.split_off(inits.len());
@@ -130,20 +136,38 @@ pub fn record_scan(
     }
     let args = carry.len() + xs.len();
     let order: Vec<usize> = (args..args + captures.len()).chain(0..args).collect();
-    let body = Arc::new(reorder_params(graph, &order));
+    let body = Arc::new(reorder_params(&graph, &order));
     let (num_consts, num_carry) = (captures.len(), carry.len());
     let op = Op::Scan { body, num_consts, num_carry, length: length.unwrap_or(0), reverse };
     let operands: Vec<&Tensor> = captures.iter().chain(carry).chain(xs).collect();
     apply_all(op, &operands, location).into_vec()
 }
 
-/// The graph with input `order[i]` as input `i`.
-fn reorder_params(mut graph: Graph, order: &[usize]) -> Graph {
-    graph.params = order.iter().map(|&i| graph.params[i]).collect();
-    for (i, &param) in graph.params.iter().enumerate() {
-        graph.nodes[param.index()].op = Op::Param(i);
+/// The graph with input `order[i]` as input `i`, and its inputs first, as they are printed.
+fn reorder_params(graph: &Graph, order: &[usize]) -> Graph {
+    let mut new = Graph::new();
+    let mut map = vec![ValueId(0); graph.nodes.len()];
+    for &i in order {
+        let param = graph.params[i];
+        map[param.index()] = new.param(graph.ty(param).clone());
     }
-    graph
+    for (id, node) in graph.ids().zip(&graph.nodes).filter(|(_, node)| !matches!(node.op, Op::Param(_))) {
+        let operands = node.operands.iter().map(|x| map[x.index()]).collect();
+        map[id.index()] = new.push(Node { operands, ..node.clone() });
+    }
+    new.outputs = graph.outputs.iter().map(|x| map[x.index()]).collect();
+    new
+}
+
+/// The types of the results of a loop with this body.
+pub fn scan_types(body: &Graph, num_carry: usize, length: usize) -> Vec<TensorType> {
+    let along = |(i, mut ty): (usize, TensorType)| {
+        if i >= num_carry {
+            ty.shape.insert(0, length);
+        }
+        ty
+    };
+    body.output_types().into_iter().enumerate().map(along).collect()
 }
 
 /// The type of an element along the first axis.
