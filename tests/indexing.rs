@@ -2,6 +2,7 @@
 //! change a bit.
 
 use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
+use fulgurite::compiler::graph::parse;
 use fulgurite::compiler::interp::interpret;
 use fulgurite::compiler::trace::trace;
 use fulgurite::prelude::*;
@@ -144,6 +145,30 @@ fn no_index_writes_outside_of_memory() -> Result<()> {
                 vec![twice.sum(), once, twice]
             })?;
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn windows_at_the_same_place_are_added_up() -> Result<()> {
+    // Each adds to what the one before it has stored, in an array whose lanes are strided: it is not packed.
+    let graph = parse(
+        "fn main(%0: i32[12,18], %1: i32[3,18,1,0], %2: i32[3,18,1,12]) -> (i32[12,18]) {
+            %3: i32[12,18] = scatter %0, %1, %2 [combine=add, offset_dims=3, collapsed_slice_dims=, \
+         start_index_map=, operand_batching_dims=1, start_indices_batching_dims=1]
+            return %3
+        }",
+    )?;
+    let count = |shape: &[usize]| -> Result<Array> {
+        Array::from_vec(shape, (0..shape.iter().product::<usize>() as i32).collect())
+    };
+    let arrays =
+        [count(&[12, 18])?, Array::zeros(&TensorType::new(DType::I32, &[3, 18, 1, 0]))?, count(&[3, 18, 1, 12])?];
+    let want = interpret(&graph, &arrays)?;
+    for &isa in Isa::available() {
+        let target = Target { isa, threads: 1, parallelism: Parallelism::Auto };
+        let program = Program::compile_for("scatter", &graph, &[false; 3], target)?;
+        assert_eq!(program.run(arrays.to_vec())?, want, "{isa:?}");
     }
     Ok(())
 }

@@ -226,7 +226,8 @@ impl<'a> Scheduler<'a> {
         let is_wide =
             has_wide_lanes(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
         self.loops.lane_bytes = if is_wide { 8 } else { 4 };
-        if !is_wide {
+        // A copy would not have what earlier iterations store.
+        if !is_wide && !self.kernel.serial {
             pack(&mut self.loops, self.l1);
         }
         self.loops
