@@ -5,13 +5,14 @@
 //! which no op but a linear one depends on a tangent. The first loop hands the values that the second one uses in each
 //! trip, its *residuals*, over as further results. What is cheap or the same in all trips is computed again instead.
 
-use fulgurite_jit::control::{element, record_scan, scan_types};
+use fulgurite_jit::control::{body_types, record_scan};
+use fulgurite_jit::graph::infer::scan_types;
 use fulgurite_jit::graph::{Env, Graph, Node, Op, OpClass, ValueId};
 use fulgurite_jit::trace::{poison, reapply, trace};
-use fulgurite_jit::{Result, Scan, Tensor, TensorType};
+use fulgurite_jit::{Result, Scan, Tensor};
 use smallvec::SmallVec;
 
-use crate::flat::{dependent, live, replay, residuals};
+use crate::flat::{dependent, linear_part, live, replay, residuals};
 
 /// Splits the loops of `graph` that depend on a tangent, and those inside of them.
 ///
@@ -82,8 +83,7 @@ fn split(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>> {
     let (linear_outputs, known_outputs): (Vec<usize>, Vec<usize>) =
         (0..body.outputs.len()).partition(|&o| is_linear_output(o));
     let linear_values: Vec<ValueId> = linear_outputs.iter().map(|&o| body.outputs[o]).collect();
-    let is_live = live(&body, linear_values.iter().copied());
-    let in_linear: Vec<bool> = depends.iter().zip(&is_live).map(|(&depends, &live)| depends && live).collect();
+    let in_linear = linear_part(&body, depends.clone(), &linear_values);
 
     // What the linear loop needs: saved by the first, or computed again.
     let mut needed = vec![false; body.nodes.len()];
@@ -128,7 +128,7 @@ fn split(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>> {
         .collect();
     let known_xs = pick(xs.clone(), false);
     let (carry, elements) = (tensors(&known_carry), tensors(&known_xs));
-    let traced = trace(&loop_types(&carry, &elements), |params| {
+    let traced = trace(&body_types(&carry, &elements), |params| {
         let mut env: Env<Tensor> = Env::new(&body);
         with_consts(&mut env);
         known_carry.iter().chain(&known_xs).zip(params).for_each(|(&i, x)| env.set(body.params[i], x.clone()));
@@ -142,7 +142,7 @@ fn split(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>> {
     let carry = tensors(&linear_carry);
     let mut elements = tensors(&used_xs);
     elements.extend(places.iter().map(|&place| known[place].clone()));
-    let traced = trace(&loop_types(&carry, &elements), |params| {
+    let traced = trace(&body_types(&carry, &elements), |params| {
         let mut env: Env<Tensor> = Env::new(&body);
         with_consts(&mut env);
         let ids = linear_carry.iter().chain(&used_xs).map(|&i| body.params[i]).chain(saved.iter().copied());
@@ -158,9 +158,4 @@ fn split(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>> {
     let mut results: Vec<(usize, Value)> = known.chain(tangents).collect();
     results.sort_by_key(|(o, _)| *o);
     Ok(results.into_iter().map(|(_, value)| value).collect())
-}
-
-/// The types of the inputs of a loop's body.
-fn loop_types(carry: &[Tensor], elements: &[Tensor]) -> Vec<TensorType> {
-    carry.iter().map(|x| x.ty().clone()).chain(elements.iter().map(|x| element(x.ty()))).collect()
 }

@@ -130,7 +130,7 @@ fn title(kernel: &Kernel) -> String {
     match kernel {
         Kernel::Gemm(gemm) => gemm.to_string(),
         Kernel::Routine(routine) => routine.to_string(),
-        Kernel::Region(region) => format!("{} trips of {} kernels", region.trips(), region.body.kernels.len()),
+        Kernel::Region(region) => format!("{} trips of {} kernels", region.control.trips(), region.body.kernels.len()),
         Kernel::Loop(kernel) => {
             let dims: Vec<String> =
                 kernel.dims.iter().map(|d| format!("{}{}", d.extent, if d.reduced { "r" } else { "" })).collect();

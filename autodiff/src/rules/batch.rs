@@ -9,7 +9,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use fulgurite_jit::control::{element, record_scan, scan_types};
+use fulgurite_jit::control::{body_types, record_scan};
+use fulgurite_jit::graph::infer::scan_types;
 use fulgurite_jit::graph::{DotAxes, Env, Graph, Node, Op};
 use fulgurite_jit::trace::{apply_all, poison, reapply, trace};
 use fulgurite_jit::types::Axes;
@@ -153,9 +154,8 @@ fn scan(
         let before = carry_mapped.clone();
         let at_first = |(x, &mapped): (&Batched, &bool)| if mapped { x.at(0, extent) } else { x.x.clone() };
         let init: Vec<Tensor> = init.iter().copied().zip(&before).map(at_first).collect();
-        let types = init.iter().map(|x| x.ty().clone()).chain(xs.iter().map(|x| element(x.ty())));
         let mut ys_mapped = Vec::new();
-        let traced = trace(&types.collect::<Vec<_>>(), |params| {
+        let traced = trace(&body_types(&init, &xs), |params| {
             let mapped = before.iter().chain(&xs_mapped);
             let mapped =
                 params.iter().zip(mapped).map(|(x, &mapped)| Batched { x: x.clone(), axis: mapped.then_some(0) });

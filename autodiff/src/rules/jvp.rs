@@ -11,7 +11,8 @@
 
 use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
 
-use fulgurite_jit::control::{element, record_scan, scan_types};
+use fulgurite_jit::control::{body_types, record_scan};
+use fulgurite_jit::graph::infer::scan_types;
 use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, UnaryOp};
 use fulgurite_jit::trace::{apply_all, poison, reapply, trace};
 use fulgurite_jit::types::Axes;
@@ -100,9 +101,8 @@ fn scan(
     loop {
         let before = carry_has.clone();
         let carry = flattened(init, &before);
-        let types = carry.iter().map(|x| x.ty().clone()).chain(xs.iter().map(|x| element(x.ty())));
         let mut ys_has = Vec::new();
-        let traced = trace(&types.collect::<Vec<_>>(), |params| {
+        let traced = trace(&body_types(&carry, &xs), |params| {
             let (carry, xs) = params.split_at(carry.len());
             let params = duals(carry, &before).into_iter().chain(duals(xs, &xs_has));
             let results = jvp(body, &consts.iter().map(|&x| x.clone()).chain(params).collect::<Vec<_>>());

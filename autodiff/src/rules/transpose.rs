@@ -9,7 +9,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use fulgurite_jit::control::{element, record_scan};
+use fulgurite_jit::control::{body_types, record_scan};
 use fulgurite_jit::graph::{BinaryOp, DotAxes, Env, Graph, Node, Op, ReduceOp, UnaryOp, ValueId};
 use fulgurite_jit::trace::{apply_all, trace};
 use fulgurite_jit::types::Axes;
@@ -113,9 +113,8 @@ fn scan(
     (0..operands.len()).filter(is_linear).for_each(|i| linear[body.params[i].index()] = true);
     let linear = linear_part(body, linear, &body.outputs);
 
-    let types = init.iter().map(|x| x.ty().clone()).chain(elements.iter().map(|x| element(x.ty())));
     let mut failed = None;
-    let traced = trace(&types.collect::<Vec<_>>(), |params| {
+    let traced = trace(&body_types(&init, &elements), |params| {
         let (carry, elements) = params.split_at(init.len());
         let (carry_cts, sums) = carry.split_at(num_carry);
         let (constant_elements, given_elements) = elements.split_at(constant_xs.len());

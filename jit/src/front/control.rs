@@ -64,10 +64,8 @@ impl Scan {
         let location = Location::caller();
         let (inits, elements) = (leaves(&init), leaves(&xs));
         let length = self.length_of(&xs);
-        let mut types: Vec<TensorType> = inits.iter().map(|x| x.ty().clone()).collect();
-        types.extend(elements.iter().map(|x| element(x.ty())));
         let mut after = None;
-        let traced = trace(&types, |params| {
+        let traced = trace(&body_types(&inits, &elements), |params| {
             let (carry, elements) = params.split_at(inits.len());
             let (carry, y) = f(unflatten(&init, carry.iter().cloned()), unflatten(&xs, elements.iter().cloned()));
             let (carries, ys) = (leaves(&carry), leaves(&y));
@@ -159,19 +157,13 @@ fn reorder_params(graph: &Graph, order: &[usize]) -> Graph {
     new
 }
 
-/// The types of the results of a loop with this body.
-pub fn scan_types(body: &Graph, num_carry: usize, length: usize) -> Vec<TensorType> {
-    let along = |(i, mut ty): (usize, TensorType)| {
-        if i >= num_carry {
-            ty.shape.insert(0, length);
-        }
-        ty
-    };
-    body.output_types().into_iter().enumerate().map(along).collect()
+/// The types of the inputs of a loop's body: those of the carry, and of an element of each of `xs`.
+pub fn body_types(carry: &[Tensor], xs: &[Tensor]) -> Vec<TensorType> {
+    carry.iter().map(|x| x.ty().clone()).chain(xs.iter().map(|x| element(x.ty()))).collect()
 }
 
 /// The type of an element along the first axis.
-pub fn element(ty: &TensorType) -> TensorType {
+fn element(ty: &TensorType) -> TensorType {
     TensorType::new(ty.dtype, ty.shape.get(1..).unwrap_or_default())
 }
 

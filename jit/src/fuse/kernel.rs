@@ -255,18 +255,20 @@ pub struct RegionKernel {
     pub results: Vec<BufferId>,
 }
 
-impl RegionKernel {
+impl Control {
     /// How often the body runs.
-    pub fn trips(&self) -> usize {
-        match self.control {
+    pub fn trips(self) -> usize {
+        match self {
             Control::Scan { length, .. } => length,
         }
     }
+}
 
+impl RegionKernel {
     /// The sum of a property of the body's kernels, in all trips.
     fn sum(&self, of: fn(&Kernels, usize) -> usize) -> usize {
         let trip = (0..self.body.kernels.len()).map(|k| of(&self.body, k)).fold(0, usize::saturating_add);
-        trip.saturating_mul(self.trips())
+        trip.saturating_mul(self.control.trips())
     }
 }
 

@@ -55,7 +55,7 @@ impl Call {
             }
             Call::Gemm { gemm, .. } => cost.product + gemm.flops() as f64 * cost.flop,
             Call::Routine { routine, .. } => cost.product + routine.operations() as f64 * cost.scalar,
-            Call::Region(region) => region.module.nanoseconds * region.trips() as f64,
+            Call::Region(region) => region.module.nanoseconds * region.control.trips() as f64,
         };
         Work { nanoseconds, chunks: self.chunks(loops), collective: self.is_collective() }
     }

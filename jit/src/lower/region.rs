@@ -50,10 +50,4 @@ impl Region {
         let args = kernel.operands.iter().chain(&kernel.results).copied().collect();
         Ok(Region { module, control: kernel.control, args, second, workspace })
     }
-
-    /// How often the body runs.
-    pub fn trips(&self) -> usize {
-        let Control::Scan { length, .. } = self.control;
-        length
-    }
 }

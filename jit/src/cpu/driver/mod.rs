@@ -234,10 +234,11 @@ pub(super) struct Driver<'a> {
 impl Driver<'_> {
     /// Where the work ranges of the body of kernel `k` begin, if it is a region that all threads run.
     fn region_word(&self, k: usize) -> Option<usize> {
+        self.regions.get(&k)?;
         let Module { calls, phases, .. } = self.module;
         let items = items(calls.len(), phases, false, usize::MAX, &|group| group_words(group, calls));
         items.iter().find_map(|item| match item {
-            Item::Parallel(group, word) if group.kernels.start == k && self.regions.contains_key(&k) => Some(*word),
+            Item::Parallel(group, word) if group.kernels.start == k => Some(*word),
             Item::Parallel(..) | Item::Serial(..) | Item::Barrier => None,
         })
     }

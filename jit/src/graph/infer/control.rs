@@ -35,12 +35,16 @@ pub(super) fn scan(
     Ok(scan_results(body, num_carry, length)?.swap_remove(0))
 }
 
+/// The types of the results of a scan, of any size.
+pub fn scan_types(body: &Graph, num_carry: usize, length: usize) -> Results {
+    let mut types: Results = body.output_types().into();
+    types.iter_mut().skip(num_carry).for_each(|ty| ty.shape.insert(0, length));
+    types
+}
+
 /// The types of the results of a scan.
 pub(super) fn scan_results(body: &Graph, num_carry: usize, length: usize) -> Result<Results, String> {
-    let mut types: Results = body.output_types().into();
-    for ty in types.iter_mut().skip(num_carry) {
-        ty.shape.insert(0, length);
-        ty.check_size()?;
-    }
+    let types = scan_types(body, num_carry, length);
+    types.iter().try_for_each(|ty| ty.check_size())?;
     Ok(types)
 }

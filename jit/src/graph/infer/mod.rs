@@ -5,6 +5,7 @@ mod control;
 mod indexing;
 mod matrices;
 
+pub use control::scan_types;
 use smallvec::SmallVec;
 
 use super::family::UnaryOp;

@@ -150,19 +150,14 @@ pub fn arrange(
             break;
         }
         let ready: Vec<usize> = window.iter().copied().filter(|&k| unmet[k] == 0).collect();
-        if let Some(&k) = ready.iter().find(|&&k| work[k].collective) {
-            phases.push(Phase { groups: vec![Group::single(order.len())], parallel: true });
-            order.push(k);
-            in_order.push(work[k]);
-            done[k] = true;
-            users[k].iter().for_each(|&user| unmet[user] -= 1);
-            window.retain(|&other| other != k);
-            continue;
-        }
+        // It is a phase by itself.
+        let collective = ready.iter().copied().find(|&k| work[k].collective);
         let sum = |of: &[usize]| of.iter().map(|&k| work[k].nanoseconds).sum::<f64>();
         let small: Vec<usize> = ready.iter().copied().filter(|&k| work[k].nanoseconds < cost.small).collect();
-        let tiled = ready.iter().find_map(|&k| cx.tiled_group(k, &window, &done));
+        let find_tiled = || ready.iter().find_map(|&k| cx.tiled_group(k, &window, &done));
+        let tiled = if collective.is_some() { None } else { find_tiled() };
         let parallel = !must_gain
+            || collective.is_some()
             || tiled.is_some()
             || sum(&ready) >= cost.min_parallel && (small.is_empty() || sum(&small) >= cost.min_parallel);
         let mut groups = Vec::new();
@@ -171,7 +166,9 @@ pub fn arrange(
             order.extend(&tiled.kernels);
             groups.push(Group { kernels: begin..order.len(), tiles: Some(tiled.tiles) });
         }
-        let singles = if parallel {
+        let singles = if let Some(k) = collective {
+            vec![k]
+        } else if parallel {
             ready
         } else if small.is_empty() {
             ready[..1].to_vec()
