@@ -3,6 +3,7 @@
 mod arithmetic;
 mod calls;
 mod common;
+mod devices;
 mod draws;
 mod filetests;
 mod indexing;

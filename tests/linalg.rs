@@ -37,7 +37,7 @@ fn definite(at: &[usize]) -> f64 {
 }
 
 fn numbers(x: &Tensor) -> Result<Vec<f64>> {
-    Ok(x.array()?.to_f64_vec())
+    Ok(x.array()?.to_f64_vec().unwrap())
 }
 
 const ORDERS: [usize; 8] = [0, 1, 2, 4, 5, 16, 33, 100];

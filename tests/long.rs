@@ -70,7 +70,7 @@ fn check(name: &str, graph: &Graph) -> Result<()> {
     let got = Program::compile_for(name, graph, &[false], Target::one_thread())?.run(inputs.clone())?.remove(0);
     let want = interpret(graph, &inputs)?.remove(0);
     assert_eq!(got.ty(), want.ty(), "{name}");
-    for (got, want) in got.to_f64_vec().into_iter().zip(want.to_f64_vec()) {
+    for (got, want) in got.to_f64_vec().unwrap().into_iter().zip(want.to_f64_vec().unwrap()) {
         let close = (got - want).abs() <= 1e-4 * want.abs() + 1e-6;
         assert!(close || got == want, "{name}: {got}, not {want}");
     }

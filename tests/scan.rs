@@ -20,7 +20,7 @@ fn doubles(shape: &[usize]) -> Tensor {
 
 fn close(what: &str, x: &Tensor, y: &Tensor, tolerance: f64) {
     assert_eq!(x.ty(), y.ty(), "{what}");
-    let (x, y) = (x.array().expect("data").to_f64_vec(), y.array().expect("data").to_f64_vec());
+    let (x, y) = (x.array().expect("data").to_f64_vec().unwrap(), y.array().expect("data").to_f64_vec().unwrap());
     for (i, (x, y)) in x.iter().zip(&y).enumerate() {
         assert!((x - y).abs() <= tolerance * y.abs().max(1.0), "{what}: element {i} is {x}, not {y}");
     }
@@ -53,7 +53,7 @@ fn check(what: &str, inputs: &[Tensor], tolerance: f64, f: impl Fn(&[Tensor]) ->
                 let what = format!("{what}, result {i}, {isa:?}, {threads} threads");
                 close(&what, &Tensor::from(got.clone()), &Tensor::from(want.clone()), tolerance);
             }
-            let bits: Vec<Vec<u64>> = got.iter().map(Array::to_bits).collect();
+            let bits: Vec<Vec<u64>> = got.iter().map(Array::to_bits).collect::<Result<_>>()?;
             assert_eq!(*first.get_or_insert_with(|| bits.clone()), bits, "{what}: {isa:?} on {threads} threads");
         }
     }

@@ -12,7 +12,7 @@ fn f32_tensor(shape: &[usize], data: &[f32]) -> Tensor {
 }
 
 fn data(x: &Tensor) -> Vec<f64> {
-    x.array().expect("a concrete tensor").to_f64_vec()
+    x.array().expect("a concrete tensor").to_f64_vec().unwrap()
 }
 
 #[test]

@@ -5,12 +5,12 @@
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use fulgurite_jit::array::Device;
 use fulgurite_jit::graph::{Graph, Op};
 use fulgurite_jit::panics::guarded;
 use fulgurite_jit::{Array, Result};
 
 use crate::cache::Cache;
-use crate::device::Device;
 use crate::program::Program;
 
 /// What identifies a program: its graph and its device.
@@ -56,7 +56,7 @@ fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
 
 /// Bytes that a program keeps alive.
 fn weight(graph: &Graph) -> usize {
-    let constant = |op: &Op| if let Op::Constant(constant) = op { constant.0.bytes().len() } else { 0 };
+    let constant = |op: &Op| if let Op::Constant(constant) = op { constant.bytes().len() } else { 0 };
     let inner = |op: &Op| op.graphs().iter().map(|graph| weight(graph)).sum::<usize>();
     PROGRAM_BYTES
         + NODE_BYTES * graph.nodes.len()

@@ -11,6 +11,7 @@ use std::hash::Hasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fulgurite_jit::array::Device;
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::{record_error, trace_call, tracing};
@@ -20,7 +21,6 @@ use fulgurite_jit::{Array, Error, Name, Output, Result, Tensor, TensorType, Tree
 use smallvec::SmallVec;
 
 use crate::cache::Cache;
-use crate::device::Device;
 use crate::nested::Nested;
 use crate::program::Program;
 
@@ -387,7 +387,11 @@ fn collect_borrowed<'t>(
     inputs: &mut Inputs<'t>,
 ) -> Result<()> {
     // The word that divides the halves, so that the device adds none.
-    signature.write_usize(header(b'|', device as usize));
+    let number = match device {
+        Device::Cpu => 0,
+        Device::Cuda(number) => 1 + number as usize,
+    };
+    signature.write_usize(header(b'|', number));
     collect(|collector| borrowed.visit(collector), signature, inputs, None)
 }
 

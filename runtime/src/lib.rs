@@ -17,7 +17,8 @@ mod profile;
 mod program;
 
 pub use bound::Bound;
-pub use device::{Device, cpu::threads};
+pub use device::cpu::threads;
+pub use fulgurite_jit::array::Device;
 pub use jit::{Jit, jit};
 pub use lower::{Lowered, lower};
 pub use program::Program;

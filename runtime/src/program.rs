@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use fulgurite_jit::array::Device;
 use fulgurite_jit::cpu::Target;
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::fuse::{Kernels, fuse};
@@ -15,7 +16,7 @@ use fulgurite_jit::{Array, Error, Result};
 
 use crate::device::cpu::executable::{CpuExecutable, host_target};
 use crate::device::cpu::policy::ParallelPolicy;
-use crate::device::{Device, Executable};
+use crate::device::{Executable, no_back_end, put, with_arrays_on};
 
 /// A compiled graph. Several threads may run it at once.
 pub struct Program {
@@ -51,6 +52,7 @@ impl Program {
             Device::Cpu => {
                 guarded("compiling", || Program::build(name, graph, donated, host_target(), ParallelPolicy::default()))
             }
+            Device::Cuda(_) => Err(no_back_end(device)),
         }
     }
 
@@ -101,8 +103,8 @@ impl Program {
         self.executable.arena_bytes()
     }
 
-    /// Runs the program. A donated input is overwritten if `inputs` holds the only handle to its buffer, and copied
-    /// otherwise.
+    /// Runs the program. Inputs that are not on its device are copied to it. A donated input is overwritten if `inputs`
+    /// holds the only handle to its buffer, and copied otherwise.
     ///
     /// # Errors
     /// When the inputs do not have the number and types that the program was compiled for. When an allocation of a
@@ -138,15 +140,15 @@ impl Program {
     /// its array is the only handle to its buffer; the caller drops it then.
     ///
     /// # Errors
-    /// As [`Executable::run`].
+    /// As [`Executable::run`]; when a copy to the device fails.
     ///
     /// # Safety
     /// The program [accepts](Program::accepts) them. Each donated one has a second handle while this runs, or is
     /// borrowed by the caller alone.
     pub(crate) unsafe fn run_unchecked(&self, inputs: &[&Array]) -> Result<Vec<Array>> {
         debug_assert!(self.accepts(inputs.iter().copied()));
-        // SAFETY: the caller's promise.
-        unsafe { self.executable.run(inputs) }
+        // SAFETY: the caller's promise. The inputs are on the device; a copy has no other user.
+        with_arrays_on(self.device, inputs, |inputs| unsafe { self.executable.run(inputs) })
     }
 
     /// A run with a resident `state`.
@@ -159,7 +161,12 @@ impl Program {
     /// by `borrowed`.
     pub(crate) unsafe fn run_in_place(&self, state: &mut [Array], borrowed: &[&Array]) -> Result<Vec<Array>> {
         debug_assert!(self.updates_in_place(state.len()) && self.accepts(state.iter().chain(borrowed.iter().copied())));
-        // SAFETY: the caller's promise.
-        unsafe { self.executable.run_in_place(state, borrowed) }
+        for x in &mut *state {
+            if x.device() != self.device {
+                *x = put(x, self.device)?;
+            }
+        }
+        // SAFETY: the caller's promise. All arrays are on the device.
+        with_arrays_on(self.device, borrowed, |borrowed| unsafe { self.executable.run_in_place(state, borrowed) })
     }
 }

@@ -43,7 +43,7 @@ fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
     let others = Isa::available().iter().flat_map(|&isa| [(isa, 1), (isa, 3)]);
     for (isa, threads) in others.chain([(Isa::detect(), 2), (Isa::detect(), 7)]) {
         for (first, other) in got.iter().zip(run(isa, threads).0) {
-            for (i, (x, y)) in first.to_f64_vec().iter().zip(other.to_f64_vec()).enumerate() {
+            for (i, (x, y)) in first.to_f64_vec().unwrap().iter().zip(other.to_f64_vec().unwrap()).enumerate() {
                 let same = x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
                 let what = || format!("{name}: element {i} is {x}, but {y} with {isa:?}, {threads} threads");
                 assert!(same, "{}\n{}", what(), program.kernels());
@@ -55,8 +55,8 @@ fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
         .then(|| interpret(graph, &inputs.iter().map(magnitude).collect::<Vec<_>>()).expect("the same graph"));
     for (o, (got, want)) in got.iter().zip(&want).enumerate() {
         assert_eq!(got.ty(), want.ty(), "{name}");
-        let magnitudes = magnitudes.as_ref().map(|all| all[o].to_f64_vec());
-        for (i, (g, w)) in got.to_f64_vec().iter().zip(want.to_f64_vec()).enumerate() {
+        let magnitudes = magnitudes.as_ref().map(|all| all[o].to_f64_vec().unwrap());
+        for (i, (g, w)) in got.to_f64_vec().unwrap().iter().zip(want.to_f64_vec().unwrap()).enumerate() {
             let bound = atol * magnitudes.as_ref().map_or(1.0, |all| all[i]) + rtol * w.abs();
             let close = (g - w).abs() <= bound || g == &w || (g.is_nan() && w.is_nan());
             assert!(close, "{name}: element {i} is {g}, not {w}\n{graph}{}", program.kernels());
@@ -66,7 +66,7 @@ fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
 
 /// The absolute values of floats.
 fn magnitude(x: &Array) -> Array {
-    let bits: Vec<u64> = x.to_f64_vec().into_iter().map(|value| x.ty().dtype.bits(value.abs())).collect();
+    let bits: Vec<u64> = x.to_f64_vec().unwrap().into_iter().map(|value| x.ty().dtype.bits(value.abs())).collect();
     Array::from_bits(x.ty(), &bits).expect("as many elements as before")
 }
 

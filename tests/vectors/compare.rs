@@ -7,7 +7,7 @@ pub(crate) fn compare(got: &Tensor, want: &Tensor, rtol: f64, atol: f64) -> Resu
     if got.ty() != want.ty() {
         return Err(format!("{} instead of {}", got.ty(), want.ty()));
     }
-    let elements = |x: &Tensor| x.array().map(|array| array.to_f64_vec()).map_err(|error| error.to_string());
+    let elements = |x: &Tensor| x.array().map(|array| array.to_f64_vec().unwrap()).map_err(|error| error.to_string());
     let (got, want) = (elements(got)?, elements(want)?);
     // By how much an element misses; infinite where there is no saying.
     let miss = |(&got, &want): (&f64, &f64)| match (got - want).abs() {

@@ -196,7 +196,7 @@ impl Checkpoint {
 
 /// A copy with one handle: a step may overwrite it, and the checkpoint stays as it is.
 fn own(array: &Array) -> Result<Tensor> {
-    Array::from_bytes(array.ty(), array.bytes()).map(Tensor::from)
+    Array::from_bytes(array.ty(), array.bytes()?).map(Tensor::from)
 }
 
 fn join(prefix: &str, name: &str) -> String {
@@ -233,7 +233,7 @@ pub(crate) fn write_run(
 /// Writes leaves and the host state.
 pub(crate) fn write(path: &Path, leaves: Vec<(String, Tensor)>, host: &HostState) -> Result<()> {
     let context = |e: Error| e.context(format!("cannot write the checkpoint {}", path.display()));
-    let arrays = leaves.into_iter().map(|(name, leaf)| Ok((name, Stored(leaf.into_array()?))));
+    let arrays = leaves.into_iter().map(|(name, leaf)| Ok((name, Stored(leaf.into_array()?.to_host()?))));
     let arrays: Vec<(String, Stored)> = arrays.collect::<Result<_>>().map_err(context)?;
     let metadata = HashMap::from([(KEY.to_string(), host.to_json().to_string())]);
     let bytes = serialize(arrays, Some(metadata)).map_err(|e| context(Error::new(e.to_string())))?;
@@ -335,7 +335,7 @@ fn named(dtype: DType) -> Dtype {
     }
 }
 
-/// An array as safetensors sees it.
+/// An array on the host, as safetensors sees it.
 struct Stored(Array);
 
 impl View for Stored {
@@ -348,7 +348,7 @@ impl View for Stored {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.0.bytes().into()
+        self.0.bytes().expect("it is on the host").into()
     }
 
     fn data_len(&self) -> usize {

@@ -122,7 +122,7 @@ impl FromIterator<(Arc<str>, f64)> for Metrics {
 pub(crate) fn read(metrics: &[Metric]) -> Result<Vec<(Arc<str>, f64)>> {
     let value = |metric: &Metric| {
         let array = metric.value.array().map_err(|e| e.context(format!("the metric `{}`", metric.name)))?;
-        Ok((metric.name.clone(), array.to_f64_vec().first().copied().unwrap_or(f64::NAN)))
+        Ok((metric.name.clone(), array.to_f64_vec()?.first().copied().unwrap_or(f64::NAN)))
     };
     metrics.iter().map(value).collect()
 }

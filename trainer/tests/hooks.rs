@@ -154,7 +154,7 @@ fn the_average_is_what_it_says() -> Result<()> {
         // The handle was kept over the step, which has copied the leaf.
         assert_ne!(bytes(before), bytes(&after), "{name}");
         let expected: Tensor = (before + &after) * 0.5;
-        assert_close(average, &expected.array()?.to_f64_vec(), 1e-6, 1e-7);
+        assert_close(average, &expected.array()?.to_f64_vec().unwrap(), 1e-6, 1e-7);
     }
     Ok(())
 }

@@ -49,8 +49,8 @@ fn layers_take_examples_and_batches() -> Result<()> {
     let x = Tensor::from_vec(&[2, 2, 3], (0..12).map(|i| i as f32 * 0.1).collect())?;
     let y = layer.call(&x);
     assert_eq!(y.shape(), [2, 2, 2]);
-    let weight = layer.weight.array()?.to_f64_vec();
-    let bias = layer.bias.as_ref().expect("a bias").array()?.to_f64_vec();
+    let weight = layer.weight.array()?.to_f64_vec().unwrap();
+    let bias = layer.bias.as_ref().expect("a bias").array()?.to_f64_vec().unwrap();
     let expected: Vec<f64> = (0..4)
         .flat_map(|row| {
             let (weight, bias) = (&weight, &bias);

@@ -29,7 +29,7 @@ pub(crate) fn run(inputs: &[Array], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) ->
 /// The one result of [`run`], as f64.
 #[track_caller]
 pub(crate) fn run1(inputs: &[Array], f: impl FnOnce(&[Tensor]) -> Tensor) -> Vec<f64> {
-    run(inputs, |xs| vec![f(xs)])[0].to_f64_vec()
+    run(inputs, |xs| vec![f(xs)])[0].to_f64_vec().unwrap()
 }
 
 /// The message of the error of `f`.
@@ -87,13 +87,15 @@ pub(crate) fn shifted(x: &Array, v: &Array, h: f64) -> Array {
     if x.ty().dtype != DType::F64 {
         return x.clone();
     }
-    let data = x.to_f64_vec().iter().zip(v.to_f64_vec()).map(|(x, v)| x + h * v).collect();
+    let data = x.to_f64_vec().unwrap().iter().zip(v.to_f64_vec().unwrap()).map(|(x, v)| x + h * v).collect();
     Array::from_vec(&x.ty().shape, data).expect("as many elements as before")
 }
 
 /// The inner product of two lists of arrays.
 pub(crate) fn inner(xs: &[Array], ys: &[Array]) -> f64 {
-    let one = |(x, y): (&Array, &Array)| x.to_f64_vec().iter().zip(y.to_f64_vec()).map(|(x, y)| x * y).sum::<f64>();
+    let one = |(x, y): (&Array, &Array)| {
+        x.to_f64_vec().unwrap().iter().zip(y.to_f64_vec().unwrap()).map(|(x, y)| x * y).sum::<f64>()
+    };
     xs.iter().zip(ys).map(one).sum()
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Relaxed, fence};
 
 use super::Element;
+use super::device::{Device, DeviceBuffer, Remote};
 use super::guard::Guarded;
 use super::limit::exceeded;
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ enum Owner {
     Own { _memory: Guarded },
     /// A `Vec<T>` as `Box<dyn Any>`. `start` points into it.
     Vec(Box<dyn Any + Send + Sync>),
+    /// Memory of a device. On the host the buffer has no bytes; `start` dangles.
+    Remote(Box<Remote>),
 }
 
 // SAFETY: a buffer owns plain bytes, or a vector of elements, which are `Send` and `Sync`. Shared access is read-only,
@@ -74,19 +77,52 @@ impl Buffer {
         Self::count(Buffer { start, len, owner: Owner::Vec(Box::new(data)) })
     }
 
+    /// The memory of a device. Not counted.
+    pub(super) fn remote(remote: Remote) -> Self {
+        Buffer { start: NonNull::<u64>::dangling().cast(), len: 0, owner: Owner::Remote(Box::new(remote)) }
+    }
+
+    /// The memory of a device, if it is on one.
+    #[inline]
+    pub(super) fn as_remote(&self) -> Option<&Remote> {
+        match &self.owner {
+            Owner::Remote(remote) => Some(remote),
+            Owner::Own { .. } | Owner::Vec(_) => None,
+        }
+    }
+
+    /// The device whose memory it is.
+    #[inline]
+    pub fn device(&self) -> Device {
+        self.as_remote().map_or(Device::Cpu, Remote::device)
+    }
+
+    /// The memory of a device other than the host.
+    pub fn device_buffer(&self) -> Option<&dyn DeviceBuffer> {
+        self.as_remote().map(Remote::get)
+    }
+
+    /// As [`Buffer::device_buffer`], for writing.
+    pub fn device_buffer_mut(&mut self) -> Option<&mut dyn DeviceBuffer> {
+        match &mut self.owner {
+            Owner::Remote(remote) => Some(remote.get_mut()),
+            Owner::Own { .. } | Owner::Vec(_) => None,
+        }
+    }
+
     fn count(buffer: Buffer) -> Buffer {
         ALLOCATIONS.fetch_add(1, Relaxed);
         LIVE.fetch_add(buffer.len, Relaxed);
         buffer
     }
 
-    /// The size in bytes.
+    /// The size on the host in bytes: 0 for the memory of a device.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the size is 0.
+    /// Whether the size on the host is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -94,10 +130,10 @@ impl Buffer {
     /// Whether its size and alignment fit an array of `ty`.
     pub(super) fn fits(&self, ty: &TensorType) -> bool {
         let is_aligned = self.start.as_ptr().addr().is_multiple_of(ty.dtype.size());
-        is_aligned && ty.check_size().is_ok() && self.len >= ty.bytes()
+        self.as_remote().is_none() && is_aligned && ty.check_size().is_ok() && self.len >= ty.bytes()
     }
 
-    /// The start address. Writing through it requires exclusive access to the buffer.
+    /// The start address on the host. Writing through it requires exclusive access to the buffer.
     #[inline]
     pub fn start(&self) -> *mut u8 {
         self.start.as_ptr()

@@ -1,9 +1,11 @@
-//! Arrays on the host: a type and a shared, row-major buffer.
+//! Arrays: a type and a shared, row-major buffer, on the host or on a [`Device`].
 //!
 //! `ndarray` and vectors come in, the same go out, without a copy where possible. An array is immutable while it is
-//! shared. The owner of the only handle can donate its buffer to be overwritten.
+//! shared. The owner of the only handle can donate its buffer to be overwritten. Whoever reads an array need not know
+//! where it is: the first read of one on a device copies it to the host, which can fail.
 
 mod buffer;
+mod device;
 #[cfg_attr(feature = "fence", path = "fence.rs")]
 mod guard;
 mod limit;
@@ -16,7 +18,10 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::types::{DType, TensorType};
 
+use device::Remote;
+
 pub use buffer::{Buffer, Shared, allocations, check_available, copied, live_bytes};
+pub use device::{Device, DeviceBuffer};
 
 /// A Rust type of elements: `f32`, `f64`, `i32`, `u32` or `bool`. The trait is sealed, because memory is read as `T`.
 ///
@@ -71,6 +76,21 @@ impl Array {
         let ty = ty.into();
         assert!(buffer.len() >= ty.bytes(), "a buffer of {} bytes is too small for {ty}", buffer.len());
         Array { ty, buffer }
+    }
+
+    /// An array whose elements are the first bytes of `buffer`.
+    ///
+    /// # Errors
+    /// If the type does not pass the size check, or does not fit the buffer.
+    pub fn on_device(ty: impl Into<Arc<TensorType>>, buffer: Box<dyn DeviceBuffer>) -> Result<Self> {
+        let ty = ty.into();
+        ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
+        let (bytes, device) = (buffer.bytes(), buffer.device());
+        if bytes < ty.bytes() {
+            return Err(Error::new(format!("array: a buffer of {bytes} bytes on {device} is too small for {ty}")));
+        }
+        let buffer = Shared::new(Buffer::remote(Remote::new(ty.clone(), buffer)));
+        Ok(Array { ty, buffer })
     }
 
     /// An array of `shape` that takes over `data`, in row-major order.
@@ -139,6 +159,29 @@ impl Array {
         &self.ty
     }
 
+    /// The device that it is on.
+    #[inline]
+    pub fn device(&self) -> Device {
+        self.buffer.device()
+    }
+
+    /// The array on the host: itself, if it is there, or a copy. JAX: `jax.device_get`.
+    ///
+    /// # Errors
+    /// When memory for the copy is not available, or the device fails.
+    pub fn to_host(&self) -> Result<Array> {
+        let Some(remote) = self.buffer.as_remote() else { return Ok(self.clone()) };
+        let buffer = Shared::new(remote.copy()?);
+        // SAFETY: the buffer has the elements of an array of this memory, its bools checked, and a new allocation is
+        // aligned for every element.
+        Ok(unsafe { Array::new(self.ty.clone(), buffer) })
+    }
+
+    /// Its memory on the host, which holds the elements of its type.
+    fn host(&self) -> Result<&Buffer> {
+        self.buffer.as_remote().map_or(Ok(&*self.buffer), Remote::host)
+    }
+
     /// Its buffer.
     #[inline]
     pub fn buffer(&self) -> &Shared {
@@ -160,43 +203,46 @@ impl Array {
         let written = &mut buffer.bytes_mut()[..bytes];
         fill(written);
         if ty.dtype == DType::Bool {
-            written.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+            normalise_bools(written);
         }
         self.ty = if *before == *ty { before } else { Arc::new(ty.clone()) };
         true
     }
 
-    /// The elements in row-major order. An error if `T` is not the element type.
+    /// The elements in row-major order.
+    ///
+    /// # Errors
+    /// If `T` is not the element type; as [`Array::bytes`].
     pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
         if T::DTYPE != self.ty.dtype {
             return Err(Error::new(format!("array: {} cannot be read as {}", self.ty, T::DTYPE)));
         }
-        Ok(self.elements())
-    }
-
-    /// The elements. `T` must be the element type.
-    fn elements<T: Element>(&self) -> &[T] {
-        debug_assert_eq!(T::DTYPE, self.ty.dtype);
-        // SAFETY: every constructor checks its bools or requires valid ones. They are changed only by `refill`, which
-        // normalises them, and by programs, which write 0 or 1.
-        unsafe { self.buffer.as_slice(self.ty.elements()) }
+        // SAFETY: every constructor checks its bools or requires valid ones. They are changed only by `refill` and
+        // `Remote`, which normalise them, and by programs, which write 0 or 1.
+        Ok(unsafe { self.host()?.as_slice(self.ty.elements()) })
     }
 
     /// The elements converted to f64; `true` is 1.
-    pub fn to_f64_vec(&self) -> Vec<f64> {
-        self.to_bits().into_iter().map(|bits| self.ty.dtype.value(bits).to_f64()).collect()
+    ///
+    /// # Errors
+    /// As [`Array::bytes`].
+    pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
+        Ok(self.to_bits()?.into_iter().map(|bits| self.ty.dtype.value(bits).to_f64()).collect())
     }
 
     /// The bits of each element, in the low end of a `u64`, in row-major order.
-    pub fn to_bits(&self) -> Vec<u64> {
-        let bytes = self.bytes();
-        match self.ty.dtype.size() {
+    ///
+    /// # Errors
+    /// As [`Array::bytes`].
+    pub fn to_bits(&self) -> Result<Vec<u64>> {
+        let bytes = self.bytes()?;
+        Ok(match self.ty.dtype.size() {
             1 => bytes.iter().map(|&byte| byte.into()).collect(),
             2 => bytes.as_chunks().0.iter().map(|&word| u16::from_ne_bytes(word).into()).collect(),
             4 => bytes.as_chunks().0.iter().map(|&word| u32::from_ne_bytes(word).into()).collect(),
             8 => bytes.as_chunks().0.iter().map(|&word| u64::from_ne_bytes(word)).collect(),
             _ => unreachable!("an element has 1, 2, 4 or 8 bytes"),
-        }
+        })
     }
 
     /// The inverse of [`Array::to_bits`]. An element takes the low end of its bits.
@@ -214,10 +260,14 @@ impl Array {
         Array::from_bytes(ty, &bytes)
     }
 
-    /// The bytes in row-major order, in the byte order of the machine.
-    pub fn bytes(&self) -> &[u8] {
+    /// The bytes in row-major order, in the byte order of the machine. The first read of an array on a device copies it
+    /// to the host, and keeps the copy.
+    ///
+    /// # Errors
+    /// When memory for the copy is not available, or the device fails.
+    pub fn bytes(&self) -> Result<&[u8]> {
         // SAFETY: every byte is a valid `u8`.
-        unsafe { self.buffer.as_slice(self.ty.bytes()) }
+        Ok(unsafe { self.host()?.as_slice(self.ty.bytes()) })
     }
 
     /// An array of `ty` with a copy of `bytes`.
@@ -244,8 +294,10 @@ impl Array {
     /// Converts to an owned `ndarray`. Moves the memory if this is the only handle to a buffer that came from `ndarray`
     /// or a `Vec`; copies otherwise.
     pub fn into_ndarray<T: Element>(self) -> Result<ndarray::ArrayD<T>> {
-        let elements = self.as_slice::<T>()?.len();
-        let Array { ty, buffer } = self;
+        let host = self.to_host()?;
+        drop(self);
+        let elements = host.as_slice::<T>()?.len();
+        let Array { ty, buffer } = host;
         let data = match buffer.into_buffer() {
             // SAFETY: `T` is the element type, as `as_slice` has checked above.
             Ok(buffer) => unsafe { buffer.into_vec::<T>(elements, || format!("a copy of {ty}")) },
@@ -256,10 +308,16 @@ impl Array {
     }
 }
 
+/// Turns every byte other than 0 into 1.
+fn normalise_bools(bytes: &mut [u8]) {
+    bytes.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+}
+
 impl PartialEq for Array {
-    /// Compares types and bytes, so NaN equals itself.
+    /// Compares types and bytes, so NaN equals itself. An array that cannot be read from its device equals itself only.
     fn eq(&self, other: &Self) -> bool {
-        self.ty == other.ty && (self.buffer.is_same(&other.buffer) || self.bytes() == other.bytes())
+        let are_equal = || matches!((self.bytes(), other.bytes()), (Ok(x), Ok(y)) if x == y);
+        self.ty == other.ty && (self.buffer.is_same(&other.buffer) || are_equal())
     }
 }
 

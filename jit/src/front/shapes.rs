@@ -227,7 +227,7 @@ mod tests {
         let x = Array::from_vec(&[2, 3], vec![1i32, 2, 3, 4, 5, 0])?;
         let traced = trace(&[x.ty().clone()], |xs| f(&xs[0]))?;
         let results = interpret(&traced.graph, &[x])?;
-        Ok(results.iter().map(|x| (x.ty().to_string(), x.to_f64_vec())).collect())
+        results.iter().map(|x| Ok((x.ty().to_string(), x.to_f64_vec()?))).collect()
     }
 
     #[test]

@@ -18,7 +18,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::panics::{self, Panic};
 use super::tensor::{Repr, Tensor, TraceId};
-use crate::array::Array;
+use crate::array::{Array, Shared};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, Env, Graph, Literal, Node, Op, Operands, Results, ValueId, results};
 use crate::types::{DType, TensorType};
@@ -37,7 +37,7 @@ struct Trace {
     graph: Graph,
     captures: Vec<Tensor>,
     captured: HashMap<(TraceId, ValueId), ValueId>,
-    constants: HashMap<usize, ValueId>,
+    constants: HashMap<usize, (ValueId, Shared)>,
     errors: Option<Errors>,
 }
 
@@ -342,7 +342,7 @@ fn capture_in(x: &Tensor, traces: &mut [Trace]) -> Result<ValueId> {
     };
     match x.repr() {
         Repr::Poisoned { error, .. } => Err((**error).clone()),
-        Repr::Concrete(array) => Ok(trace.constant(array)),
+        Repr::Concrete(array) => trace.constant(array),
         Repr::Traced { trace: id, value, ty } => {
             if *id == trace.id {
                 return Ok(*value);
@@ -361,27 +361,22 @@ fn capture_in(x: &Tensor, traces: &mut [Trace]) -> Result<ValueId> {
 }
 
 impl Trace {
-    fn constant(&mut self, array: &Array) -> ValueId {
-        if let Some(literal) = Literal::of(array) {
-            let ty = array.ty().clone();
-            return self.graph.push(Node {
-                op: Op::Literal(literal),
-                operands: Default::default(),
-                ty,
-                location: None,
-            });
-        }
-        // The constant keeps the buffer alive, so no other buffer gets its address.
+    fn constant(&mut self, array: &Array) -> Result<ValueId> {
+        // The map keeps the buffer alive, so no other buffer gets its address.
         let key = std::ptr::from_ref(&**array.buffer()) as usize;
-        if let Some(&value) = self.constants.get(&key)
+        if let Some(&(value, _)) = self.constants.get(&key)
             && self.graph.ty(value) == array.ty()
         {
-            return value;
+            return Ok(value);
         }
+        let constant = Constant::new(array)?;
         let ty = array.ty().clone();
-        let op = Op::Constant(Constant(array.clone()));
-        let value = self.graph.push(Node { op, operands: Default::default(), ty, location: None });
-        self.constants.insert(key, value);
-        value
+        let push = |op| self.graph.push(Node { op, operands: Default::default(), ty, location: None });
+        if let Some(literal) = Literal::of(&constant) {
+            return Ok(push(Op::Literal(literal)));
+        }
+        let value = push(Op::Constant(constant));
+        self.constants.insert(key, (value, array.buffer().clone()));
+        Ok(value)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::family::ReduceOp;
 use crate::array::Array;
+use crate::error::Result;
 use crate::types::scalar::Scalar;
 use crate::types::{DType, TensorType};
 
@@ -48,9 +49,9 @@ impl Literal {
         Literal { dtype, bits: dtype.ones() }
     }
 
-    /// The constant that a scalar array holds; `None` for an array with axes.
-    pub fn of(array: &Array) -> Option<Self> {
-        (array.ty().rank() == 0).then(|| Literal { dtype: array.ty().dtype, bits: array.to_bits()[0] })
+    /// The value of a scalar constant; `None` for one with axes.
+    pub fn of(constant: &Constant) -> Option<Self> {
+        (constant.ty().rank() == 0).then(|| Literal { dtype: constant.ty().dtype, bits: constant.to_bits()[0] })
     }
 
     /// The scalar array that holds it.
@@ -64,20 +65,48 @@ impl Literal {
     }
 }
 
-/// A concrete array inside a program. Equal when it is the same memory, or equal bytes of a small array.
+/// A concrete array inside a program, on the host. Equal when it is the same memory, or equal bytes of a small array.
 #[derive(Clone, Debug)]
-pub struct Constant(pub Array);
+pub struct Constant(Array);
 
 impl Constant {
     /// Arrays up to this many bytes print their elements and compare by them.
     pub const SMALL: usize = 1024;
+
+    /// The constant with these elements.
+    ///
+    /// # Errors
+    /// As [`Array::to_host`].
+    pub fn new(array: &Array) -> Result<Self> {
+        array.to_host().map(Constant)
+    }
+
+    /// The array, on the host.
+    pub fn array(&self) -> &Array {
+        &self.0
+    }
+
+    /// Its type.
+    pub fn ty(&self) -> &TensorType {
+        self.0.ty()
+    }
+
+    /// As [`Array::bytes`].
+    pub fn bytes(&self) -> &[u8] {
+        self.0.bytes().expect("a constant is on the host")
+    }
+
+    /// As [`Array::to_bits`].
+    pub fn to_bits(&self) -> Vec<u64> {
+        self.0.to_bits().expect("a constant is on the host")
+    }
 }
 
 impl PartialEq for Constant {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ty() == other.0.ty()
+        self.ty() == other.ty()
             && (self.0.buffer().is_same(other.0.buffer())
-                || (self.0.ty().bytes() <= Self::SMALL && self.0.bytes() == other.0.bytes()))
+                || (self.ty().bytes() <= Self::SMALL && self.bytes() == other.bytes()))
     }
 }
 
@@ -85,9 +114,9 @@ impl Eq for Constant {}
 
 impl std::hash::Hash for Constant {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.ty().hash(state);
-        if self.0.ty().bytes() <= Self::SMALL {
-            self.0.bytes().hash(state);
+        self.ty().hash(state);
+        if self.ty().bytes() <= Self::SMALL {
+            self.bytes().hash(state);
         }
     }
 }

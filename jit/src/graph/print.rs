@@ -80,12 +80,12 @@ fn elements_text(op: &Op) -> Option<String> {
 }
 
 fn constant_text(constant: &Constant) -> String {
-    let bytes = constant.0.bytes();
+    let bytes = constant.bytes();
     if bytes.len() > Constant::SMALL {
         return format!("{{…{} bytes, hash {:08x}}}", bytes.len(), hash(bytes));
     }
-    let dtype = constant.0.ty().dtype;
-    let elements = constant.0.to_bits().into_iter().map(|bits| element_text(Literal { dtype, bits }));
+    let dtype = constant.ty().dtype;
+    let elements = constant.to_bits().into_iter().map(|bits| element_text(Literal { dtype, bits }));
     format!("{{{}}}", elements.collect::<Vec<_>>().join(", "))
 }
 
@@ -125,7 +125,7 @@ mod tests {
     fn elements_print_shortest() {
         let f32s = [1.5f32, -0.0, 0.1, 1e-7, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::from_bits(0xffc0_0001)];
         let array = Array::from_vec(&[8], f32s.to_vec()).unwrap();
-        let text = constant_text(&Constant(array));
+        let text = constant_text(&Constant::new(&array).unwrap());
         assert_eq!(text, "{1.5, -0.0, 0.1, 1e-7, inf, -inf, nan, bits:0xffc00001}");
         assert_eq!(element_text(Literal::new(DType::I32, -7.0)), "-7");
         assert_eq!(element_text(Literal::new(DType::Bool, 1.0)), "true");
@@ -136,7 +136,7 @@ mod tests {
         let array = Array::from_vec(&[300], vec![1.0f32; 300]).unwrap();
         let mut graph = Graph::new();
         let ty = array.ty().clone();
-        let id = leaf(&mut graph, Op::Constant(Constant(array)), ty);
+        let id = leaf(&mut graph, Op::Constant(Constant::new(&array).unwrap()), ty);
         let text = line(&graph, id);
         assert!(text.starts_with("%0: f32[300] = constant {…1200 bytes, hash "), "{text}");
     }

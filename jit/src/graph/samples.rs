@@ -18,7 +18,7 @@ pub(crate) fn kinds() -> Vec<Op> {
     let mut ops = vec![
         Op::Param(0),
         Op::Literal(Literal::new(DType::F32, 2.5)),
-        Op::Constant(Constant(Array::from_vec(&[2], vec![0.0f32; 2]).expect("two elements"))),
+        Op::Constant(constant(&Array::from_vec(&[2], vec![0.0f32; 2]).expect("two elements"))),
         Op::Iota { dtype: DType::I32, shape: smallvec![3, 4], axis: 1 },
         Op::Select,
         Op::Convert(DType::F32),
@@ -73,7 +73,7 @@ impl Sample {
             true => ty.dtype.bits(ty.dtype.value(bits).to_f64() + diagonal),
             false => bits,
         };
-        let bits: Vec<u64> = x.to_bits().iter().enumerate().map(element).collect();
+        let bits: Vec<u64> = x.to_bits().expect("a sample is on the host").iter().enumerate().map(element).collect();
         Array::from_bits(&ty, &bits).expect("as many elements as before")
     }
 
@@ -218,7 +218,7 @@ fn of(op: &Op) -> Vec<Sample> {
         Op::Constant(_) => {
             let array =
                 Array::from_vec(&[2, 3], vec![1.0f32, -2.0, 0.5, f32::INFINITY, 0.0, 4.0]).expect("six elements");
-            vec![one(Op::Constant(Constant(array)), vec![])]
+            vec![one(Op::Constant(constant(&array)), vec![])]
         }
         Op::Iota { .. } => [(F32, 0), (I32, 1), (U32, 1), (F64, 0)]
             .map(|(dtype, axis)| one(Op::Iota { dtype, shape: smallvec![3, 5], axis }, vec![]))
@@ -395,6 +395,10 @@ fn of(op: &Op) -> Vec<Sample> {
             ]
         }
     }
+}
+
+fn constant(array: &Array) -> Constant {
+    Constant::new(array).expect("a sample is on the host")
 }
 
 #[cfg(test)]

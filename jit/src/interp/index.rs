@@ -13,8 +13,8 @@ fn clamped(start: i64, extent: usize, size: usize) -> usize {
     start.clamp(0, (extent - size) as i64) as usize
 }
 
-fn integers(x: &Array) -> Vec<i64> {
-    x.to_bits().iter().map(|&bits| i64::from(bits as u32 as i32)).collect()
+fn integers(bits: &[u64]) -> Vec<i64> {
+    bits.iter().map(|&bits| i64::from(bits as u32 as i32)).collect()
 }
 
 /// The components of the index vector of the element at `at`, of the result of a gather or of updates.
@@ -30,9 +30,15 @@ fn index_vector<'a>(
     &indices[row * components..(row + 1) * components]
 }
 
-pub(super) fn gather(ty: &TensorType, x: &[u64], operands: &[&Array], dims: &GatherDims, sizes: &[usize]) -> Vec<u64> {
+pub(super) fn gather(
+    ty: &TensorType,
+    x: &[Vec<u64>],
+    operands: &[&Array],
+    dims: &GatherDims,
+    sizes: &[usize],
+) -> Vec<u64> {
     let shape = &operands[0].ty().shape;
-    let indices = integers(operands[1]);
+    let indices = integers(&x[1]);
     let coordinates = dims.coordinates(shape.len(), ty.rank());
     let element = |i: usize| {
         let at = unflatten(i, &ty.shape);
@@ -41,7 +47,7 @@ pub(super) fn gather(ty: &TensorType, x: &[u64], operands: &[&Array], dims: &Gat
             let start = c.component.map_or(0, |k| clamped(vector[k], shape[axis], sizes[axis]));
             start + c.axis.map_or(0, |axis| at[axis])
         };
-        x[flatten(&coordinates.iter().enumerate().map(coordinate).collect::<Shape>(), shape)]
+        x[0][flatten(&coordinates.iter().enumerate().map(coordinate).collect::<Shape>(), shape)]
     };
     (0..ty.elements()).map(element).collect()
 }
@@ -54,7 +60,7 @@ pub(super) fn scatter(
     combine: ScatterOp,
 ) -> Vec<u64> {
     let updates = operands[2].ty();
-    let indices = integers(operands[1]);
+    let indices = integers(&x[1]);
     let sizes = dims.scatter_window(ty, updates);
     let coordinates = dims.coordinates(ty.rank(), updates.rank());
     // Floats are summed in f64 and rounded once.
@@ -97,23 +103,23 @@ pub(super) fn scatter(
 }
 
 /// The first index of the window along each axis, from scalar operands.
-fn starts(operands: &[&Array], shape: &[usize], sizes: &[usize]) -> Shape {
-    operands.iter().enumerate().map(|(axis, x)| clamped(integers(x)[0], shape[axis], sizes[axis])).collect()
+fn starts(x: &[Vec<u64>], shape: &[usize], sizes: &[usize]) -> Shape {
+    x.iter().enumerate().map(|(axis, x)| clamped(integers(x)[0], shape[axis], sizes[axis])).collect()
 }
 
-pub(super) fn dynamic_slice(ty: &TensorType, x: &[u64], operands: &[&Array]) -> Vec<u64> {
+pub(super) fn dynamic_slice(ty: &TensorType, x: &[Vec<u64>], operands: &[&Array]) -> Vec<u64> {
     let shape = &operands[0].ty().shape;
-    let starts = starts(&operands[1..], shape, &ty.shape);
+    let starts = starts(&x[1..], shape, &ty.shape);
     let element = |i: usize| {
         let at: Shape = unflatten(i, &ty.shape).iter().zip(&starts).map(|(at, start)| at + start).collect();
-        x[flatten(&at, shape)]
+        x[0][flatten(&at, shape)]
     };
     (0..ty.elements()).map(element).collect()
 }
 
 pub(super) fn dynamic_update_slice(ty: &TensorType, x: &[Vec<u64>], operands: &[&Array]) -> Vec<u64> {
     let sizes = &operands[1].ty().shape;
-    let starts = starts(&operands[2..], &ty.shape, sizes);
+    let starts = starts(&x[2..], &ty.shape, sizes);
     let mut result = x[0].clone();
     for (i, &update) in x[1].iter().enumerate() {
         let at: Shape = unflatten(i, sizes).iter().zip(&starts).map(|(at, start)| at + start).collect();

@@ -94,7 +94,7 @@ fn evaluate(
 
 /// The results, of these types, of an op that may have several.
 fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVec<[Array; 1]>> {
-    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| a.to_bits()).collect();
+    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| a.to_bits()).collect::<Result<_>>()?;
     let results: SmallVec<[Vec<u64>; 2]> = match op {
         Op::Threefry => {
             let words = |i: usize| scalar::threefry([x[0][i], x[1][i]], [x[2][i], x[3][i]]);
@@ -126,19 +126,19 @@ fn scan(op: &Op, types: &[TensorType], operands: SmallVec<[Vec<u64>; 4]>) -> Res
         }
         let mut outputs = evaluate(body, &inputs, &mut |_, _| Ok(()))?;
         for (y, result) in outputs.split_off(*num_carry).iter().zip(&mut results[*num_carry..]) {
-            result[element(y.ty(), i)].copy_from_slice(&y.to_bits());
+            result[element(y.ty(), i)].copy_from_slice(&y.to_bits()?);
         }
         inputs.splice(carry.clone(), outputs);
     }
     for (result, carry) in results.iter_mut().zip(&inputs[carry]) {
-        *result = carry.to_bits();
+        *result = carry.to_bits()?;
     }
     Ok(results)
 }
 
 /// The result, of this type, of an op that has one.
 fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
-    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| a.to_bits()).collect();
+    let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| a.to_bits()).collect::<Result<_>>()?;
     let from = |i: usize| operands[i].ty();
     let count = ty.elements();
     let bits: Vec<u64> = match op {
@@ -151,7 +151,7 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::Param(_) | Op::Result(_) | Op::Threefry | Op::Scan { .. } => {
             unreachable!("{} is handled before", op.name())
         }
-        Op::Constant(constant) => return Ok(constant.0.clone()),
+        Op::Constant(constant) => return Ok(constant.array().clone()),
         Op::Literal(literal) => vec![literal.bits],
         Op::Iota { dtype, axis, .. } => (0..count).map(|i| dtype.bits(unflatten(i, &ty.shape)[*axis])).collect(),
         Op::Unary(op) => x[0].iter().map(|&x| scalar::unary(*op, from(0).dtype, x)).collect(),
@@ -189,9 +189,9 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::Reduce(op, axes) => reduce(ty, &x[0], from(0), *op, axes),
         Op::ArgReduce(op, axis) => arg_reduce(ty, &x[0], from(0), *op, *axis),
         Op::Dot(axes) => dot(ty, &x, [from(0), from(1)], axes),
-        Op::Gather { dims, sizes } => index::gather(ty, &x[0], operands, dims, sizes),
+        Op::Gather { dims, sizes } => index::gather(ty, &x, operands, dims, sizes),
         Op::Scatter { dims, combine } => index::scatter(ty, &x, operands, dims, *combine),
-        Op::DynamicSlice { .. } => index::dynamic_slice(ty, &x[0], operands),
+        Op::DynamicSlice { .. } => index::dynamic_slice(ty, &x, operands),
         Op::DynamicUpdateSlice => index::dynamic_update_slice(ty, &x, operands),
     };
     Array::from_bits(ty, &bits)

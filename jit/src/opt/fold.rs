@@ -51,7 +51,7 @@ fn folded(graph: &Graph, node: &Node, operands: &[ValueId]) -> Option<Op> {
     }
     let inputs: Option<SmallVec<[Array; 4]>> = operands.iter().map(|&x| known(graph, x)).collect();
     let result = evaluate(op, index, &inputs?, &node.ty)?;
-    Some(if node.ty.rank() == 0 { Op::Literal(literal(&result)?) } else { Op::Constant(Constant(result)) })
+    Some(if node.ty.rank() == 0 { Op::Literal(literal(&result)?) } else { Op::Constant(Constant::new(&result).ok()?) })
 }
 
 /// The value of `x`, if it is a small constant.
@@ -62,7 +62,7 @@ fn known(graph: &Graph, x: ValueId) -> Option<Array> {
     }
     match &node.op {
         Op::Literal(_) => evaluate(&node.op, 0, &[], &node.ty),
-        Op::Constant(constant) => Some(constant.0.clone()),
+        Op::Constant(constant) => Some(constant.array().clone()),
         Op::Broadcast { .. } => evaluate(&node.op, 0, &[known(graph, node.operands[0])?], &node.ty),
         _ => None,
     }
@@ -101,7 +101,7 @@ pub(super) fn on_literals(op: &Op, x: &[Literal], dtype: DType) -> Option<Litera
 /// A result, of this type, of one op on arrays; `None` where that is better left to the program.
 fn evaluate(op: &Op, index: u32, inputs: &[Array], ty: &TensorType) -> Option<Array> {
     if let Some((program, result)) = lanes(op, index, inputs) {
-        let elements: SmallVec<[Vec<u64>; 4]> = inputs.iter().map(Array::to_bits).collect();
+        let elements: SmallVec<[Vec<u64>; 4]> = inputs.iter().map(|x| x.to_bits().ok()).collect::<Option<_>>()?;
         // Programs flush subnormal numbers to zero; the evaluation here does not.
         let flushed = |bits: &[u64], dtype: DType| {
             dtype.float().is_some_and(|format| bits.iter().any(|&bits| format.is_subnormal(bits)))
@@ -144,7 +144,7 @@ fn one_nan(dtype: DType, bits: u64) -> u64 {
 
 /// The first element as a literal.
 pub(super) fn literal(array: &Array) -> Option<Literal> {
-    Some(Literal { dtype: array.ty().dtype, bits: *array.to_bits().first()? })
+    Some(Literal { dtype: array.ty().dtype, bits: *array.to_bits().ok()?.first()? })
 }
 
 #[cfg(test)]

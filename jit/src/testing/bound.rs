@@ -68,7 +68,7 @@ fn scan(op: &Op, x: &[Array], e: &[f64], bound: Bound) -> Option<f64> {
         inputs.truncate(carry.end);
         for (ty, xs) in types.iter().zip(x).skip(carry.end) {
             let n = ty.elements();
-            inputs.push(Array::from_bits(ty, &xs.to_bits()[at * n..(at + 1) * n]).ok()?);
+            inputs.push(Array::from_bits(ty, &xs.to_bits().ok()?[at * n..(at + 1) * n]).ok()?);
         }
         let (results, bounds) = interpreted_with(body, &inputs, &errors, bound).ok()?;
         let bounds = bounds?;
@@ -120,7 +120,7 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
         Op::Bitcast(_) if operands_float => (!has_zero(&x[0]) && finite(&x[0])).then_some(0.0),
         Op::Bitcast(_) if result.ty().dtype.is_float() => {
             let normal = |x: f64| x == 0.0 || (x.is_finite() && x.abs() > 1e-6);
-            result.to_f64_vec().into_iter().all(normal).then_some(0.0)
+            numbers(result).into_iter().all(normal).then_some(0.0)
         }
         Op::Reduce(ReduceOp::Sum, _) if operands_float => {
             let n = ratio(&x[0], result);
@@ -157,7 +157,7 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
 fn matrices(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
     let shape = &x[0].ty().shape;
     let n = shape[shape.len() - 1];
-    let elements = x[0].to_f64_vec();
+    let elements = numbers(&x[0]);
     let mut is_diagonal = true;
     for matrix in elements.chunks(n.max(1) * n.max(1)) {
         for row in 0..n {
@@ -185,7 +185,7 @@ fn matrices(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
 fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
     let rounding = rounding(result) * largest(result) + f64::from(f32::MIN_POSITIVE);
     let worst = e.iter().fold(0.0, |a: f64, &b| a.max(b));
-    let least = |x: &Array| x.to_f64_vec().into_iter().fold(f64::INFINITY, |a, b| a.min(b.abs()));
+    let least = |x: &Array| numbers(x).into_iter().fold(f64::INFINITY, |a, b| a.min(b.abs()));
     if !x.iter().all(finite) {
         return None;
     }
@@ -201,7 +201,7 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
                     1.1 * (largest(result) + 1.0)
                 }
                 UnaryOp::Sqrt | UnaryOp::Log | UnaryOp::Log1p | UnaryOp::Cbrt | UnaryOp::Rsqrt
-                    if x[0].to_f64_vec().into_iter().all(|x| x > 0.1) =>
+                    if numbers(&x[0]).into_iter().all(|x| x > 0.1) =>
                 {
                     20.0
                 }
@@ -246,29 +246,29 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
 
 /// The largest finite magnitude.
 fn largest(x: &Array) -> f64 {
-    x.to_f64_vec().into_iter().filter(|x| x.is_finite()).fold(0.0, |most, x| most.max(x.abs()))
+    numbers(x).into_iter().filter(|x| x.is_finite()).fold(0.0, |most, x| most.max(x.abs()))
 }
 
 fn finite(x: &Array) -> bool {
-    x.to_f64_vec().into_iter().all(f64::is_finite)
+    numbers(x).into_iter().all(f64::is_finite)
 }
 
 fn has_zero(x: &Array) -> bool {
-    x.to_f64_vec().contains(&0.0)
+    numbers(x).contains(&0.0)
 }
 
 /// How far the exact products are from the rounded ones: a sum in the same kernel takes them before they are rounded
 /// (`fma`), the interpreter takes them after.
 fn rounded_off(x: &Array, y: &Array, product: &Array) -> f64 {
-    let factors = x.to_f64_vec().into_iter().zip(y.to_f64_vec());
+    let factors = numbers(x).into_iter().zip(numbers(y));
     // With one rounding at its end, the difference is exact for f64 as for f32.
-    let off = factors.zip(product.to_f64_vec()).map(|((x, y), product)| x.mul_add(y, -product).abs());
+    let off = factors.zip(numbers(product)).map(|((x, y), product)| x.mul_add(y, -product).abs());
     off.filter(|off| off.is_finite()).fold(0.0, f64::max)
 }
 
 /// Are all finite elements multiples of `1 / parts`?
 fn multiples(x: &Array, parts: f64) -> bool {
-    x.to_f64_vec().into_iter().filter(|x| x.is_finite()).all(|x| (x * parts).fract() == 0.0)
+    numbers(x).into_iter().filter(|x| x.is_finite()).all(|x| (x * parts).fract() == 0.0)
 }
 
 /// The relative error of an elementary function: a few units in the last place.
@@ -310,11 +310,11 @@ pub(super) fn exact_only(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Opt
     let bits = |format: FloatFormat| format.fraction as i32 / 3 + 1;
     let fine = result.ty().dtype.float().is_none_or(|format| {
         let most = 2f64.powi(bits(format));
-        result.to_f64_vec().into_iter().all(|x| x.abs() < most && (x * most).fract() == 0.0)
+        numbers(result).into_iter().all(|x| x.abs() < most && (x * most).fract() == 0.0)
     });
     // A power of exact numbers whose result is exact is not rounded; the sign of a zero is not looked at.
     let is_power = matches!(op, Op::Binary(BinaryOp::Pow))
-        && (!has_zero(&x[0]) || x[1].to_f64_vec().into_iter().all(|exponent| exponent > 0.0));
+        && (!has_zero(&x[0]) || numbers(&x[1]).into_iter().all(|exponent| exponent > 0.0));
     (fine && (is_power || bound(op, x, e, result)? == 0.0)).then_some(0.0)
 }
 
@@ -328,7 +328,7 @@ pub fn close(what: &str, got: &[Array], want: &[Array], bounds: Option<&[f64]>) 
             return Err(Error::new(format!("{what}: result {o} is {}, not {}", got.ty(), want.ty())));
         }
         let Some(bound) = bounds.map(|bounds| bounds[o]) else { continue };
-        for (i, (x, y)) in got.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
+        for (i, (x, y)) in numbers(got).into_iter().zip(numbers(want)).enumerate() {
             let equal = x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 2.0 * bound;
             if !equal {
                 return Err(Error::new(format!("{what}: element {i} of result {o} is {x}, not {y} ± {bound}")));
@@ -336,4 +336,9 @@ pub fn close(what: &str, got: &[Array], want: &[Array], bounds: Option<&[f64]>) 
         }
     }
     Ok(())
+}
+
+/// The elements of an array, which is on the host.
+fn numbers(x: &Array) -> Vec<f64> {
+    x.to_f64_vec().expect("it is on the host")
 }

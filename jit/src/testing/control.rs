@@ -36,7 +36,7 @@ impl Maker {
             let (array, bound) = self.given(xs);
             inputs.push(match length {
                 0 => (self.random.array(&element, false), 0.0),
-                _ => (Array::from_bits(&element, &array.to_bits()[..element.elements()]).ok()?, bound),
+                _ => (Array::from_bits(&element, &array.to_bits().ok()?[..element.elements()]).ok()?, bound),
             });
             values.push(xs);
         }

@@ -265,7 +265,7 @@ impl Maker {
 
     /// An array constant.
     pub(super) fn held(&mut self, array: Array) -> Option<ValueId> {
-        self.push(Op::Constant(Constant(array)), &[])
+        self.push(Op::Constant(Constant::new(&array).expect("it is on the host")), &[])
     }
 
     /// A constant of this type: an array, or a number that is broadcast.

@@ -7,16 +7,44 @@ pub(crate) mod cpu;
 
 use std::time::Duration;
 
+use fulgurite_jit::array::Device;
 use fulgurite_jit::fuse::Kernels;
-use fulgurite_jit::{Array, Result};
+use fulgurite_jit::{Array, Error, Result};
 
-/// Where a program runs and its arrays are. It is part of the signature of a call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Device {
-    /// The processor, with its threads.
-    #[default]
-    Cpu,
+/// The array on `device`: itself, if it is there, or a copy. JAX: `jax.device_put`.
+///
+/// # Errors
+/// When memory for the copy is not available, or a device fails.
+pub(crate) fn put(array: &Array, device: Device) -> Result<Array> {
+    match device {
+        Device::Cpu => array.to_host(),
+        Device::Cuda(_) => Err(no_back_end(device)),
+    }
+}
+
+/// Calls `run` with `arrays` on `device`: themselves where they are there, or copies. A copy is the only handle to its
+/// buffer.
+///
+/// # Errors
+/// As [`put`]; those of `run`.
+#[inline]
+pub(crate) fn with_arrays_on<R>(
+    device: Device,
+    arrays: &[&Array],
+    run: impl FnOnce(&[&Array]) -> Result<R>,
+) -> Result<R> {
+    if arrays.iter().all(|x| x.device() == device) {
+        return run(arrays);
+    }
+    let copies = arrays.iter().map(|x| if x.device() == device { Ok(None) } else { put(x, device).map(Some) });
+    let copies = copies.collect::<Result<Vec<_>>>()?;
+    run(&arrays.iter().zip(&copies).map(|(x, copy)| copy.as_ref().unwrap_or(x)).collect::<Vec<_>>())
+}
+
+/// The error of a device that this build has no back end for.
+#[cold]
+pub(crate) fn no_back_end(device: Device) -> Error {
+    Error::new(format!("this build has no back end for {device}"))
 }
 
 /// A compiled program on a device. Several threads may run it at once.
@@ -41,7 +69,7 @@ pub(crate) trait Executable: Send + Sync {
     /// When an allocation fails, or the device does. Nothing has been overwritten in the first case.
     ///
     /// # Safety
-    /// The inputs have the number and types of `kernels().params`. Each donated one has a second handle while this
+    /// The inputs are on the device and have the number and types of `kernels().params`. Each donated one has a second handle while this
     /// runs, or is borrowed by the caller alone.
     unsafe fn run(&self, inputs: &[&Array]) -> Result<Vec<Array>>;
 
@@ -52,7 +80,7 @@ pub(crate) trait Executable: Send + Sync {
     /// As [`Executable::run`]; the values of the state are unchanged when an allocation fails.
     ///
     /// # Safety
-    /// The program updates as many inputs in place. `state` followed by `borrowed` has the number and types of
-    /// `kernels().params`.
+    /// The program updates as many inputs in place. `state` followed by `borrowed` is on the device and has the number
+    /// and types of `kernels().params`.
     unsafe fn run_in_place(&self, state: &mut [Array], borrowed: &[&Array]) -> Result<Vec<Array>>;
 }

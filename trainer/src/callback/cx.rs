@@ -66,6 +66,6 @@ impl<'a> HookCx<'a> {
     pub fn learning_rate(&self) -> Result<Option<f64>> {
         let Some(rate) = self.state.learning_rate() else { return Ok(None) };
         let array = rate.array().map_err(|e| e.context("the learning rate"))?;
-        Ok(array.to_f64_vec().first().copied())
+        Ok(array.to_f64_vec()?.first().copied())
     }
 }

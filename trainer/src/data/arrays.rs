@@ -152,7 +152,10 @@ fn gather_rows(array: &Array, indices: &[u32], buffers: &mut BatchBuffers) -> Te
     let mut ty = TensorType::new(array.ty().dtype, &array.ty().shape);
     ty.shape[0] = indices.len();
     let row = ty.bytes().checked_div(indices.len()).unwrap_or(0);
-    let bytes = array.bytes();
+    let bytes = match array.bytes() {
+        Ok(bytes) => bytes,
+        Err(e) => return Tensor::failed(ty, e.context("dataset")),
+    };
     buffers.tensor(ty, |batch| match row {
         0 => {}
         // Labels and the like: a load and a store where the size is known, a call of memcpy where it is not.

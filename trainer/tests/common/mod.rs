@@ -11,7 +11,7 @@ use ndarray::Array2;
 /// Panics where `|actual - expected| > atol + rtol |expected|`.
 #[track_caller]
 pub fn assert_close(actual: &Tensor, expected: &[f64], rtol: f64, atol: f64) {
-    let actual = actual.array().expect("a tensor with data").to_f64_vec();
+    let actual = actual.array().expect("a tensor with data").to_f64_vec().unwrap();
     assert_eq!(actual.len(), expected.len(), "numbers of elements");
     for (i, (x, y)) in actual.iter().zip(expected).enumerate() {
         let equal = (x - y).abs() <= atol + rtol * y.abs() || (x.is_nan() && y.is_nan());
@@ -21,7 +21,7 @@ pub fn assert_close(actual: &Tensor, expected: &[f64], rtol: f64, atol: f64) {
 
 /// The bytes of all leaves.
 pub fn bytes(tree: &impl fulgurite_jit::Tree) -> Vec<u8> {
-    leaves(tree).iter().flat_map(|x| x.array().expect("data").bytes().to_vec()).collect()
+    leaves(tree).iter().flat_map(|x| x.array().expect("data").bytes().expect("on the host").to_vec()).collect()
 }
 
 /// Fits a curve, with noise on the inputs so that the run's keys matter.

@@ -147,7 +147,7 @@ impl<'a> KernelBuilder<'a> {
                     self.buffer(id, Source::Param(*i));
                 }
                 Op::Constant(c) => {
-                    self.buffer(id, Source::Constant(c.0.clone()));
+                    self.buffer(id, Source::Constant(c.array().clone()));
                 }
                 Op::Result(index) if is_opaque(self.graph, id) => {
                     let buffer = self.results[&(self.graph.node(id).operands[0], *index)];
@@ -165,7 +165,7 @@ impl<'a> KernelBuilder<'a> {
             let base = reshape_base(self.graph, output);
             let output = match &self.graph.node(base).op {
                 Op::Param(i) => Output::Param(*i, ty.into()),
-                Op::Constant(c) => Output::Constant(c.0.reshaped(ty)),
+                Op::Constant(c) => Output::Constant(c.array().reshaped(ty)),
                 _ => Output::Computed(self.buffers[&base], ty.into()),
             };
             self.result.outputs.push(output);

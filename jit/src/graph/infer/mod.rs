@@ -49,7 +49,7 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
     match op {
         Op::Param(_) => Err("a parameter has no inferred type".into()),
         Op::Literal(literal) => Ok(TensorType::scalar(literal.dtype)),
-        Op::Constant(constant) => Ok(constant.0.ty().clone()),
+        Op::Constant(constant) => Ok(constant.ty().clone()),
         Op::Iota { dtype, shape, axis } => {
             check_axis(*axis, shape.len(), || format!("shape [{}]", join(shape, ",")))?;
             check(*dtype != DType::Bool, || "cannot count in bool".into())?;

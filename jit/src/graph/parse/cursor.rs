@@ -168,7 +168,7 @@ impl<'a> Cursor<'a> {
         if elements.len() != ty.elements() {
             return Err(self.error(format!("{} elements do not fill {ty}", elements.len())));
         }
-        Array::from_bits(ty, &bits).map(Constant).map_err(|e| self.error(e))
+        Array::from_bits(ty, &bits).and_then(|array| Constant::new(&array)).map_err(|e| self.error(e))
     }
 
     /// `[shape=4,5, dims=]`, or nothing. A piece between commas with `=` in it starts the next parameter, any other

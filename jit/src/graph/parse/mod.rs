@@ -260,7 +260,7 @@ mod tests {
             }
         }
         let ty = TensorType::new(DType::Bool, &[0, 3]);
-        let op = Op::Constant(Constant(Array::zeros(&ty).unwrap()));
+        let op = Op::Constant(Constant::new(&Array::zeros(&ty).unwrap()).unwrap());
         assert_eq!(parse(&graph_of(&op, &[]).to_string()).unwrap().nodes[0].op, op);
     }
 

@@ -34,13 +34,13 @@ fn stop_gradient(_: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
 /// A constant whose elements are all equal is a splat of a literal.
 fn equal_elements(w: &mut Rewrite<'_>, op: &Op, _: &[ValueId]) -> Rewritten {
     let Op::Constant(constant) = op else { return None };
-    let (bytes, size) = (constant.0.bytes(), constant.0.ty().dtype.size());
+    let (bytes, size) = (constant.bytes(), constant.ty().dtype.size());
     // The bytes equal themselves shifted by one element. The comparison stops at the first difference.
-    let literal = literal(&constant.0)?;
+    let literal = literal(constant.array())?;
     if bytes[size..] != bytes[..bytes.len() - size] {
         return None;
     }
-    w.full(literal, &constant.0.ty().shape.clone())
+    w.full(literal, &constant.ty().shape.clone())
 }
 
 /// `c ∘ x = x ∘ c` for commutative ops: the other rules match literals on the right only.

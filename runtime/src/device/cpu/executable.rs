@@ -320,7 +320,7 @@ fn is_unique(array: &Array, retained: &Retained) -> bool {
 fn copy(i: usize, array: &Array) -> Result<Array> {
     let ty = array.ty();
     let mut copy = Buffer::zeroed(ty.bytes(), || format!("a copy of argument {i}, {ty}"))?;
-    copy.bytes_mut().copy_from_slice(array.bytes());
+    copy.bytes_mut().copy_from_slice(array.bytes()?);
     // SAFETY: the bytes are those of an array of the type; a new buffer is aligned for every element type.
     Ok(unsafe { Array::new(ty.clone(), Shared::new(copy)) })
 }
