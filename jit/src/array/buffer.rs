@@ -1,18 +1,19 @@
-//! Raw memory of arrays behind a safe interface: a 64-byte aligned allocation, or a `Vec` taken over from the user. All
-//! unsafe code of raw array memory is here. Allocations are counted, for tests that a step does not allocate.
+//! Raw memory of arrays behind a safe interface: a 64-byte aligned allocation, a `Vec` taken over from the user, or
+//! memory of a device. All unsafe code of raw array memory is here. Allocations on the host are counted, for tests that
+//! a step does not allocate.
 
 use std::any::Any;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Relaxed, fence};
+use std::sync::{Arc, OnceLock};
 
 use super::Element;
-use super::device::{Device, DeviceBuffer, Remote};
+use super::device::{Device, DeviceBuffer};
 use super::guard::Guarded;
 use super::limit::exceeded;
 use crate::error::{Error, Result};
-use crate::types::TensorType;
+use crate::types::{DType, TensorType};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -180,6 +181,61 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         LIVE.fetch_sub(self.len, Relaxed);
     }
+}
+
+/// The memory of an array on a device, with its copy on the host.
+pub(super) struct Remote {
+    /// The type that the array was created with. Other arrays of the same memory have as many elements of its type.
+    ty: Arc<TensorType>,
+    buffer: Box<dyn DeviceBuffer>,
+    /// What the first read of the array has copied. It stays until the memory is freed or overwritten.
+    host: OnceLock<Buffer>,
+}
+
+impl Remote {
+    pub(super) fn new(ty: Arc<TensorType>, buffer: Box<dyn DeviceBuffer>) -> Self {
+        Remote { ty, buffer, host: OnceLock::new() }
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.buffer.device()
+    }
+
+    pub(super) fn get(&self) -> &dyn DeviceBuffer {
+        &*self.buffer
+    }
+
+    /// For writing: the copy on the host is dropped.
+    pub(super) fn get_mut(&mut self) -> &mut dyn DeviceBuffer {
+        self.host.take();
+        &mut *self.buffer
+    }
+
+    /// The copy on the host.
+    pub(super) fn host(&self) -> Result<&Buffer> {
+        if self.host.get().is_none() {
+            let copy = self.copy()?;
+            // Another thread may have been faster; the bytes are the same.
+            self.host.get_or_init(|| copy);
+        }
+        Ok(self.host.get().expect("it has been copied"))
+    }
+
+    /// A new copy on the host.
+    pub(super) fn copy(&self) -> Result<Buffer> {
+        let (ty, device) = (&self.ty, self.device());
+        let mut copy = Buffer::zeroed(ty.bytes(), || format!("a copy of {ty} from {device}"))?;
+        self.buffer.read(copy.bytes_mut()).map_err(|e| e.context(format_args!("reading {ty} from {device}")))?;
+        if ty.dtype == DType::Bool {
+            normalise_bools(copy.bytes_mut());
+        }
+        Ok(copy)
+    }
+}
+
+/// Turns every byte other than 0 into 1.
+pub(super) fn normalise_bools(bytes: &mut [u8]) {
+    bytes.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
 }
 
 /// A reference-counted handle to a buffer. There are no weak handles, and a handle is only created from another one, so

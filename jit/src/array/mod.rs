@@ -17,8 +17,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::types::{DType, TensorType};
-
-use device::Remote;
+use buffer::{Remote, normalise_bools};
 
 pub use buffer::{Buffer, Shared, allocations, check_available, copied, live_bytes};
 pub use device::{Device, DeviceBuffer};
@@ -306,11 +305,6 @@ impl Array {
         }?;
         ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&ty.shape), data).map_err(|e| Error::new(format!("array: {e}")))
     }
-}
-
-/// Turns every byte other than 0 into 1.
-fn normalise_bools(bytes: &mut [u8]) {
-    bytes.iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
 }
 
 impl PartialEq for Array {

@@ -69,8 +69,8 @@ pub(crate) trait Executable: Send + Sync {
     /// When an allocation fails, or the device does. Nothing has been overwritten in the first case.
     ///
     /// # Safety
-    /// The inputs are on the device and have the number and types of `kernels().params`. Each donated one has a second handle while this
-    /// runs, or is borrowed by the caller alone.
+    /// The inputs are on the device and have the number and types of `kernels().params`. Each donated one has a second
+    /// handle while this runs, or is borrowed by the caller alone.
     unsafe fn run(&self, inputs: &[&Array]) -> Result<Vec<Array>>;
 
     /// Runs a program that [updates](Executable::updates_in_place) `state`, its first inputs and outputs, in place.
