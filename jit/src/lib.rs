@@ -21,6 +21,7 @@ pub mod graph;
 pub mod interp;
 pub mod lower;
 pub mod opt;
+pub mod ptx;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod types;
