@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use fulgurite::compiler::array::DeviceBuffer;
 use fulgurite::prelude::*;
 use fulgurite::trainer::checkpoint::{load, save};
-use fulgurite::{Array, Device, Element, TensorType};
+use fulgurite::{Array, Device, Element, TensorType, scan};
 
 use crate::common::folder;
 
@@ -15,16 +15,20 @@ use crate::common::folder;
 struct Fake {
     reads: Arc<AtomicUsize>,
     fails: Arc<AtomicBool>,
+    /// It says so when it is asked for the first time, and that it is the host from then on.
+    lies: bool,
 }
 
 struct FakeBuffer {
     device: Fake,
     bytes: Vec<u8>,
+    asked: AtomicBool,
 }
 
 impl DeviceBuffer for FakeBuffer {
     fn device(&self) -> Device {
-        Device::Cuda(3)
+        let again = self.asked.swap(true, Relaxed);
+        if self.device.lies && again { Device::Cpu } else { Device::Cuda(3) }
     }
 
     fn bytes(&self) -> usize {
@@ -36,6 +40,8 @@ impl DeviceBuffer for FakeBuffer {
         if self.device.fails.load(Relaxed) {
             return Err(Error::new("the cable is out"));
         }
+        // A driver may use what it likes.
+        drop(Tensor::scalar(1.0f32) + 1.0);
         to.copy_from_slice(&self.bytes[..to.len()]);
         Ok(())
     }
@@ -43,7 +49,7 @@ impl DeviceBuffer for FakeBuffer {
 
 impl Fake {
     fn array_of(&self, ty: TensorType, bytes: Vec<u8>) -> Result<Array> {
-        Array::on_device(ty, Box::new(FakeBuffer { device: self.clone(), bytes }))
+        Array::on_device(ty, Box::new(FakeBuffer { device: self.clone(), bytes, asked: AtomicBool::new(false) }))
     }
 
     /// The array, moved to the device.
@@ -82,8 +88,9 @@ fn an_array_is_read_where_it_is() -> Result<()> {
         assert_eq!(there.reshaped(TensorType::new(DType::F32, &[data.len()])).as_slice::<f32>()?, data);
         assert_eq!(fake.reads(), 1, "the copy is kept");
         let back = there.to_host()?;
-        assert_eq!((back.device(), &back, fake.reads()), (Device::Cpu, &host, 2));
+        assert_eq!((back.device(), &back), (Device::Cpu, &host));
         assert_eq!(there.into_ndarray::<f32>()?, host.into_ndarray::<f32>()?);
+        assert_eq!(fake.reads(), 1);
     }
     Ok(())
 }
@@ -102,6 +109,16 @@ fn foreign_memory_is_not_trusted() -> Result<()> {
     let ty = there.ty().clone();
     assert!(!there.is_only(&ty) && !there.refill(&ty, |_| panic!("memory of a device is not written from here")));
     assert!(there.as_slice::<i32>().is_err());
+    assert!(there.clone().into_ndarray::<i32>().is_err());
+
+    // What a device says of itself later changes nothing; one that says that it is the host is no device.
+    let liar = Fake { lies: true, ..Fake::default() };
+    let x = liar.tensor(&[3], vec![1.0f32, 2.0, 3.0])?;
+    assert_eq!(jit(|x: Tensor| x.sum()).call(x.clone())?.item::<f32>()?, 6.0);
+    assert_eq!(jit(|x: Tensor| x + 1.0).call(x)?.to_vec::<f32>()?, [2.0, 3.0, 4.0]);
+    let bytes = FakeBuffer { device: liar, bytes: vec![0; 4], asked: AtomicBool::new(true) };
+    let host = Array::on_device(TensorType::new(DType::F32, &[1]), Box::new(bytes)).unwrap_err();
+    assert_eq!(host.message(), "array: the memory of f32[1] is on cpu, where arrays have buffers");
     Ok(())
 }
 
@@ -149,6 +166,22 @@ fn captured_arrays_become_constants() -> Result<()> {
     assert_eq!(reads, 2, "each is read once");
     f.call(x()?)?;
     assert_eq!(fake.reads(), reads);
+
+    // Eager transformations trace at every call: the constant is the same memory each time, so the program is found.
+    let large = fake.tensor(&[1000], vec![1.0f32; 1000])?;
+    let slope = || grad(|x: &Tensor| (x * &large).sum())(&Tensor::ones(&[1000]));
+    assert_eq!(slope().to_vec::<f32>()?, [1.0; 1000]);
+    let reads = fake.reads();
+    assert_eq!(slope().to_vec::<f32>()?, [1.0; 1000]);
+    assert_eq!(fake.reads(), reads);
+
+    // In a nested trace.
+    let step = fake.tensor(&[2], vec![1.0f32, 2.0])?;
+    let loops = jit(move |x: Tensor| {
+        let (sum, ()) = scan(|sum: Tensor, x: Tensor| (sum + &x * &step, ()), x, Tensor::ones(&[3, 2]));
+        sum + &step
+    });
+    assert_eq!(loops.call(x()?)?.to_vec::<f32>()?, [5.0, 10.0]);
     Ok(())
 }
 
@@ -191,16 +224,26 @@ fn a_device_that_fails_loses_nothing() -> Result<()> {
     let captured = there.clone();
     fails("a constant", jit(move |x: Tensor| x + &captured).call(Tensor::scalar(1.0f32)).err());
     let batch = DataLoader::new(ArrayDataset::new(there.clone())?).batch_size(2).iter()?.next().expect("a batch");
-    fails("a dataset", batch.and_then(|batch| batch.0.to_vec::<f32>()).err());
+    fails("a dataset", batch.err());
+    let hidden = there.clone();
+    let or_seven = jit(move |x: Tensor| x * hidden.to_vec::<f32>().map_or(7.0, |x| x[0]));
+    fails("a read in a trace", or_seven.call(Tensor::scalar(1.0f32)).err());
     fails("a checkpoint", save(folder("devices-fail").join("there"), &there).err());
 
     let mut sum = Jit::with_borrowed("sum", |sum: Tensor, x: Tensor| (sum + &x, x)).bind(Tensor::scalar(1.0f32));
-    let scalar = fake.tensor(&[], vec![5.0f32])?;
     for fails in [true, false, true, false] {
         fake.fails.store(fails, Relaxed);
-        assert_eq!(sum.call(scalar.clone()).is_err(), fails);
+        assert_eq!(sum.call(fake.tensor(&[], vec![5.0f32])?).is_err(), fails);
     }
     assert_eq!(sum.into_state().item::<f32>()?, 11.0);
     assert_eq!(there.to_vec::<f32>()?, [1.0, 2.0], "what it has not read before it reads now");
+    assert_eq!(or_seven.call(Tensor::scalar(3.0f32))?.item::<f32>()?, 3.0, "a failure is not compiled");
+    // What has been read survives the device.
+    fake.fails.store(true, Relaxed);
+    let path = folder("devices-lost").join("there.safetensors");
+    save(&path, &there)?;
+    assert_eq!((&there + 1.0).to_vec::<f32>()?, [2.0, 3.0]);
+    assert_eq!(load(&path, &there)?.to_vec::<f32>()?, [1.0, 2.0]);
+    assert_eq!(there.into_ndarray::<f32>()?.as_slice(), Some(&[1.0, 2.0][..]));
     Ok(())
 }

@@ -186,7 +186,8 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
     /// # Errors
     /// The first error of tracing (wrong shapes, element types, axes, a read of a traced value), with the op and the
     /// user's line; a poisoned argument; the function's own error, where it returns a [`Result`]; unbounded recursion;
-    /// an allocation that fails, with its purpose, type and bytes; a bug of fulgurite, in place of a panic.
+    /// an allocation that fails, with its purpose, type and bytes; the device of an argument that fails; a bug of
+    /// fulgurite, in place of a panic.
     ///
     /// # Panics
     /// When the function does, in its own code.

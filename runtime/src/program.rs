@@ -108,8 +108,8 @@ impl Program {
     ///
     /// # Errors
     /// When the inputs do not have the number and types that the program was compiled for. When an allocation of a
-    /// result, of the copy of an input or of working memory fails, with its type and bytes; nothing has been
-    /// overwritten then.
+    /// result, of the copy of an input or of working memory fails, with its type and bytes, or the device of an input
+    /// does; nothing has been overwritten then.
     pub fn run(&self, inputs: Vec<Array>) -> Result<Vec<Array>> {
         if !self.accepts(inputs.iter()) {
             return Err(self.mismatch(&inputs));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use fulgurite_jit::{Result, Tensor, Tree};
+use fulgurite_jit::{Array, Result, Tensor, Tree};
 use serde_json::{Value, json};
 
 /// A scalar that a step has logged. The name is structure: each call of the program returns the one it was traced with.
@@ -121,8 +121,9 @@ impl FromIterator<(Arc<str>, f64)> for Metrics {
 /// Reads what a step has logged, which waits for the device.
 pub(crate) fn read(metrics: &[Metric]) -> Result<Vec<(Arc<str>, f64)>> {
     let value = |metric: &Metric| {
-        let array = metric.value.array().map_err(|e| e.context(format!("the metric `{}`", metric.name)))?;
-        Ok((metric.name.clone(), array.to_f64_vec()?.first().copied().unwrap_or(f64::NAN)))
+        let values = metric.value.array().and_then(Array::to_f64_vec);
+        let values = values.map_err(|e| e.context(format!("the metric `{}`", metric.name)))?;
+        Ok((metric.name.clone(), values.first().copied().unwrap_or(f64::NAN)))
     };
     metrics.iter().map(value).collect()
 }

@@ -95,20 +95,12 @@ impl Buffer {
     /// The device whose memory it is.
     #[inline]
     pub fn device(&self) -> Device {
-        self.as_remote().map_or(Device::Cpu, Remote::device)
+        self.as_remote().map_or(Device::Cpu, |remote| remote.device)
     }
 
     /// The memory of a device other than the host.
     pub fn device_buffer(&self) -> Option<&dyn DeviceBuffer> {
-        self.as_remote().map(Remote::get)
-    }
-
-    /// As [`Buffer::device_buffer`], for writing.
-    pub fn device_buffer_mut(&mut self) -> Option<&mut dyn DeviceBuffer> {
-        match &mut self.owner {
-            Owner::Remote(remote) => Some(remote.get_mut()),
-            Owner::Own { .. } | Owner::Vec(_) => None,
-        }
+        self.as_remote().map(|remote| &*remote.buffer)
     }
 
     fn count(buffer: Buffer) -> Buffer {
@@ -134,7 +126,8 @@ impl Buffer {
         self.as_remote().is_none() && is_aligned && ty.check_size().is_ok() && self.len >= ty.bytes()
     }
 
-    /// The start address on the host. Writing through it requires exclusive access to the buffer.
+    /// The start address on the host; of memory of a device, an address of nothing. Writing through it requires
+    /// exclusive access to the buffer.
     #[inline]
     pub fn start(&self) -> *mut u8 {
         self.start.as_ptr()
@@ -187,43 +180,36 @@ impl Drop for Buffer {
 pub(super) struct Remote {
     /// The type that the array was created with. Other arrays of the same memory have as many elements of its type.
     ty: Arc<TensorType>,
+    device: Device,
     buffer: Box<dyn DeviceBuffer>,
-    /// What the first read of the array has copied. It stays until the memory is freed or overwritten.
-    host: OnceLock<Buffer>,
+    /// What the first read of the array has copied. It stays until the memory is freed.
+    host: OnceLock<Shared>,
 }
 
 impl Remote {
-    pub(super) fn new(ty: Arc<TensorType>, buffer: Box<dyn DeviceBuffer>) -> Self {
-        Remote { ty, buffer, host: OnceLock::new() }
-    }
-
-    pub(super) fn device(&self) -> Device {
-        self.buffer.device()
-    }
-
-    pub(super) fn get(&self) -> &dyn DeviceBuffer {
-        &*self.buffer
-    }
-
-    /// For writing: the copy on the host is dropped.
-    pub(super) fn get_mut(&mut self) -> &mut dyn DeviceBuffer {
-        self.host.take();
-        &mut *self.buffer
+    /// The memory of an array of `ty` on `device`, which is not the host.
+    pub(super) fn new(ty: Arc<TensorType>, device: Device, buffer: Box<dyn DeviceBuffer>) -> Self {
+        Remote { ty, device, buffer, host: OnceLock::new() }
     }
 
     /// The copy on the host.
-    pub(super) fn host(&self) -> Result<&Buffer> {
-        if self.host.get().is_none() {
-            let copy = self.copy()?;
-            // Another thread may have been faster; the bytes are the same.
-            self.host.get_or_init(|| copy);
+    pub(super) fn host(&self) -> Result<&Shared> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
         }
-        Ok(self.host.get().expect("it has been copied"))
+        let copy = self.copy();
+        match (self.host.get(), copy) {
+            // Another thread was faster; the bytes are the same.
+            (Some(host), _) => Ok(host),
+            (None, copy) => {
+                let copy = copy?;
+                Ok(self.host.get_or_init(|| Shared::new(copy)))
+            }
+        }
     }
 
-    /// A new copy on the host.
-    pub(super) fn copy(&self) -> Result<Buffer> {
-        let (ty, device) = (&self.ty, self.device());
+    fn copy(&self) -> Result<Buffer> {
+        let Remote { ty, device, .. } = self;
         let mut copy = Buffer::zeroed(ty.bytes(), || format!("a copy of {ty} from {device}"))?;
         self.buffer.read(copy.bytes_mut()).map_err(|e| e.context(format_args!("reading {ty} from {device}")))?;
         if ty.dtype == DType::Bool {

@@ -29,7 +29,7 @@ impl fmt::Display for Device {
 
 /// Memory on a device. Dropping it frees it.
 pub trait DeviceBuffer: Any + Send + Sync {
-    /// The device.
+    /// The device, which is not the host. It is asked once.
     fn device(&self) -> Device;
 
     /// The size in bytes.

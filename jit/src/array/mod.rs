@@ -80,15 +80,18 @@ impl Array {
     /// An array whose elements are the first bytes of `buffer`.
     ///
     /// # Errors
-    /// If the type does not pass the size check, or does not fit the buffer.
+    /// If the type does not pass the size check, or does not fit the buffer; if the device is the host.
     pub fn on_device(ty: impl Into<Arc<TensorType>>, buffer: Box<dyn DeviceBuffer>) -> Result<Self> {
         let ty = ty.into();
         ty.check_size().map_err(|why| Error::new(format!("array: {why}")))?;
         let (bytes, device) = (buffer.bytes(), buffer.device());
+        if device == Device::Cpu {
+            return Err(Error::new(format!("array: the memory of {ty} is on {device}, where arrays have buffers")));
+        }
         if bytes < ty.bytes() {
             return Err(Error::new(format!("array: a buffer of {bytes} bytes on {device} is too small for {ty}")));
         }
-        let buffer = Shared::new(Buffer::remote(Remote::new(ty.clone(), buffer)));
+        let buffer = Shared::new(Buffer::remote(Remote::new(ty.clone(), device, buffer)));
         Ok(Array { ty, buffer })
     }
 
@@ -164,21 +167,17 @@ impl Array {
         self.buffer.device()
     }
 
-    /// The array on the host: itself, if it is there, or a copy. JAX: `jax.device_get`.
+    /// The array on the host: itself, if it is there, or the copy that a read makes and keeps. JAX: `jax.device_get`.
     ///
     /// # Errors
-    /// When memory for the copy is not available, or the device fails.
+    /// As [`Array::bytes`].
     pub fn to_host(&self) -> Result<Array> {
-        let Some(remote) = self.buffer.as_remote() else { return Ok(self.clone()) };
-        let buffer = Shared::new(remote.copy()?);
-        // SAFETY: the buffer has the elements of an array of this memory, its bools checked, and a new allocation is
-        // aligned for every element.
-        Ok(unsafe { Array::new(self.ty.clone(), buffer) })
+        Ok(Array { ty: self.ty.clone(), buffer: self.host()?.clone() })
     }
 
     /// Its memory on the host, which holds the elements of its type.
-    fn host(&self) -> Result<&Buffer> {
-        self.buffer.as_remote().map_or(Ok(&*self.buffer), Remote::host)
+    fn host(&self) -> Result<&Shared> {
+        self.buffer.as_remote().map_or(Ok(&self.buffer), Remote::host)
     }
 
     /// Its buffer.
@@ -187,7 +186,7 @@ impl Array {
         &self.buffer
     }
 
-    /// Whether this is the only handle to the memory, and an array of `ty` fits into it.
+    /// Whether this is the only handle to the memory, which is on the host, and an array of `ty` fits into it.
     pub fn is_only(&self, ty: &TensorType) -> bool {
         self.buffer.handles() == 1 && self.buffer.fits(ty)
     }
@@ -293,9 +292,10 @@ impl Array {
     /// Converts to an owned `ndarray`. Moves the memory if this is the only handle to a buffer that came from `ndarray`
     /// or a `Vec`; copies otherwise.
     pub fn into_ndarray<T: Element>(self) -> Result<ndarray::ArrayD<T>> {
+        let elements = self.as_slice::<T>()?.len();
         let host = self.to_host()?;
+        // The copy of an array on a device may now have one handle.
         drop(self);
-        let elements = host.as_slice::<T>()?.len();
         let Array { ty, buffer } = host;
         let data = match buffer.into_buffer() {
             // SAFETY: `T` is the element type, as `as_slice` has checked above.

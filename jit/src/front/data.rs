@@ -42,6 +42,15 @@ impl Tensor {
         }
     }
 
+    /// The data, on the host.
+    #[track_caller]
+    fn read_bytes(&self, how: &str) -> Result<&Array> {
+        let array = self.read(how)?;
+        // What a traced function computes from a device's failure must not become part of the program either.
+        array.bytes().inspect_err(record_error)?;
+        Ok(array)
+    }
+
     #[cold]
     fn unreadable(&self, how: &str, location: &'static Location<'static>) -> Error {
         let error = match &self.0 {
@@ -67,10 +76,11 @@ impl Tensor {
     /// The elements, row-major.
     ///
     /// # Errors
-    /// As [`Tensor::array`]; if `T` is not the element type; if memory for the copy cannot be allocated.
+    /// As [`Tensor::array`]; if `T` is not the element type; if memory for the copy cannot be allocated; if the data is
+    /// on a device that fails.
     #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        copied(self.read("to_vec")?.as_slice::<T>()?, || format!("a copy of {}", self.ty()))
+        copied(self.read_bytes("to_vec")?.as_slice::<T>()?, || format!("a copy of {}", self.ty()))
             .map_err(|e| e.context("to_vec"))
     }
 
@@ -80,7 +90,7 @@ impl Tensor {
     /// As [`Tensor::to_vec`], and if there is not exactly one element.
     #[track_caller]
     pub fn item<T: Element>(&self) -> Result<T> {
-        match self.read("item")?.as_slice::<T>()? {
+        match self.read_bytes("item")?.as_slice::<T>()? {
             [item] => Ok(*item),
             items => Err(Error::new(format!("item: {} has {} elements, not one", self.ty(), items.len()))),
         }
@@ -92,6 +102,7 @@ impl Tensor {
     /// As [`Tensor::to_vec`].
     #[track_caller]
     pub fn into_ndarray<T: Element>(self) -> Result<ndarray::ArrayD<T>> {
+        self.read_bytes("into_ndarray")?;
         match self.0 {
             Repr::Concrete(array) => array.into_ndarray(),
             Repr::Traced { .. } | Repr::Poisoned { .. } => self.read("into_ndarray")?.clone().into_ndarray(),

@@ -37,7 +37,7 @@ pub use crate::graph::Triangular;
 /// # let graph = fulgurite_jit::trace::trace(&types, |x| vec![log_density(&x[0], &x[1])]).unwrap().graph;
 /// # let array = fulgurite_jit::Array::from_vec::<f64>;
 /// # let x = [array(&[2], vec![1.0, 2.0]).unwrap(), array(&[2, 2], vec![2.0, 1.0, 1.0, 5.0]).unwrap()];
-/// # let density = fulgurite_jit::interp::interpret(&graph, &x).unwrap()[0].to_f64_vec()[0];
+/// # let density = fulgurite_jit::interp::interpret(&graph, &x).unwrap()[0].to_f64_vec().unwrap()[0];
 /// # // dᵀ Σ⁻¹ d = 1, det Σ = 9.
 /// # assert!((density + 0.5 * (1.0 + 9f64.ln() + 2.0 * std::f64::consts::TAU.ln())).abs() < 1e-14);
 /// ```

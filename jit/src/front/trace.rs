@@ -333,6 +333,10 @@ fn evaluate_op(
 
 /// The value of `x` in the innermost trace, captured from an enclosing one if necessary.
 fn capture(x: &Tensor) -> Result<ValueId> {
+    if let Some(array) = x.concrete() {
+        // The code of a device may use tensors, so it runs before the traces are borrowed.
+        array.bytes()?;
+    }
     TRACES.with_borrow_mut(|traces| capture_in(x, traces))
 }
 
@@ -372,10 +376,10 @@ impl Trace {
         let constant = Constant::new(array)?;
         let ty = array.ty().clone();
         let push = |op| self.graph.push(Node { op, operands: Default::default(), ty, location: None });
-        if let Some(literal) = Literal::of(&constant) {
-            return Ok(push(Op::Literal(literal)));
-        }
-        let value = push(Op::Constant(constant));
+        let value = push(match Literal::of(&constant) {
+            Some(literal) => Op::Literal(literal),
+            None => Op::Constant(constant),
+        });
         self.constants.insert(key, (value, array.buffer().clone()));
         Ok(value)
     }

@@ -1,6 +1,6 @@
 //! What a hook gets: the run, and the state by name.
 
-use fulgurite_jit::{Error, Result, Tensor};
+use fulgurite_jit::{Array, Error, Result, Tensor};
 
 use crate::fit::run::Run;
 
@@ -65,7 +65,7 @@ impl<'a> HookCx<'a> {
     /// When it cannot be computed.
     pub fn learning_rate(&self) -> Result<Option<f64>> {
         let Some(rate) = self.state.learning_rate() else { return Ok(None) };
-        let array = rate.array().map_err(|e| e.context("the learning rate"))?;
-        Ok(array.to_f64_vec()?.first().copied())
+        let values = rate.array().and_then(Array::to_f64_vec).map_err(|e| e.context("the learning rate"))?;
+        Ok(values.first().copied())
     }
 }

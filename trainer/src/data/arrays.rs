@@ -1,6 +1,6 @@
 //! A dataset over arrays in memory, whose first axis is that of the examples.
 
-use fulgurite_jit::{Array, Element, Error, Result, Tensor, TensorType, Tree, named_leaves};
+use fulgurite_jit::{Element, Error, Result, Tensor, TensorType, Tree, named_leaves};
 
 use super::{BatchBuffers, Dataset};
 
@@ -134,29 +134,27 @@ impl<B: Tree + Clone + Send + Sync + 'static> Dataset for ArrayDataset<B> {
     }
 
     fn gather(&self, indices: &[u32], buffers: &mut BatchBuffers) -> Result<B> {
-        match indices.iter().find(|&&i| i as usize >= self.len) {
-            None => Ok(gather(&self.arrays, indices, buffers)),
-            Some(i) => Err(Error::new(format!("dataset: there is no example {i}, there are {}", self.len))),
+        if let Some(i) = indices.iter().find(|&&i| i as usize >= self.len) {
+            return Err(Error::new(format!("dataset: there is no example {i}, there are {}", self.len)));
         }
+        let mut failed = None;
+        let batch = self.arrays.map(&mut |leaf| {
+            gather_rows(leaf, indices, buffers).unwrap_or_else(|error| {
+                failed = Some(error);
+                leaf.clone()
+            })
+        });
+        failed.map_or(Ok(batch), |error| Err(error.context("dataset")))
     }
 }
 
-fn gather<B: Tree>(arrays: &B, indices: &[u32], buffers: &mut BatchBuffers) -> B {
-    arrays.map(&mut |leaf| match leaf.array() {
-        Ok(array) => gather_rows(array, indices, buffers),
-        Err(_) => leaf.clone(), // unreachable: `from_tree` has checked every leaf
-    })
-}
-
-fn gather_rows(array: &Array, indices: &[u32], buffers: &mut BatchBuffers) -> Tensor {
+fn gather_rows(leaf: &Tensor, indices: &[u32], buffers: &mut BatchBuffers) -> Result<Tensor> {
+    let array = leaf.array()?;
     let mut ty = TensorType::new(array.ty().dtype, &array.ty().shape);
     ty.shape[0] = indices.len();
     let row = ty.bytes().checked_div(indices.len()).unwrap_or(0);
-    let bytes = match array.bytes() {
-        Ok(bytes) => bytes,
-        Err(e) => return Tensor::failed(ty, e.context("dataset")),
-    };
-    buffers.tensor(ty, |batch| match row {
+    let bytes = array.bytes()?;
+    Ok(buffers.tensor(ty, |batch| match row {
         0 => {}
         // Labels and the like: a load and a store where the size is known, a call of memcpy where it is not.
         4 => copy_rows::<4>(batch, bytes, indices),
@@ -168,7 +166,7 @@ fn gather_rows(array: &Array, indices: &[u32], buffers: &mut BatchBuffers) -> Te
                 to.copy_from_slice(&bytes[from..from + row]);
             }
         }
-    })
+    }))
 }
 
 /// Copies rows of `ROW` bytes.
