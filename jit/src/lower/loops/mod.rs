@@ -28,7 +28,7 @@ use crate::lower::lane::{LaneId, LaneInst, LaneOp, LaneProgram, LaneType};
 use crate::types::DType;
 
 pub use crate::fuse::PARTIALS;
-pub use schedule::schedule;
+pub use schedule::{schedule, schedule_row};
 
 /// The loop nest of a kernel. The induction variable of dimension `d` is `i{d}`.
 #[derive(Clone, Debug)]

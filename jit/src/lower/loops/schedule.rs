@@ -14,10 +14,18 @@ use crate::types::{DType, product};
 /// From this cost on, a value that two sweeps use is spilled to scratch memory.
 const EXPENSIVE: usize = 6;
 
-/// The loops of a kernel.
+/// The loops of a kernel, for a processor.
 pub fn schedule(kernel: &LoopKernel, machine: &Machine) -> Loops {
     let nest = LoopNest::of(kernel, machine);
     Scheduler::new(kernel, nest, machine.l1).run()
+}
+
+/// The loops of one row of a kernel, for a machine with a thread for each row, or with [`PARTIALS`] threads for each row
+/// of a kernel whose reductions are interleaved: these are then the lanes of the vector loop. The loops over the rows
+/// are not part of it. A kernel whose iterations run in order is one row.
+pub fn schedule_row(kernel: &LoopKernel) -> Loops {
+    let nest = LoopNest::of_row(kernel);
+    Scheduler::new(kernel, nest, 0).run()
 }
 
 /// The order of the loops.
@@ -30,6 +38,8 @@ struct LoopNest {
     vector: Option<usize>,
     /// The number of outer dimensions, the last ones, that are interchanged: they run innermost, inside each sweep.
     interchanged: usize,
+    /// Whether these are the loops of one row, which is not divided between threads and has no scratch memory.
+    is_row: bool,
 }
 
 /// Rows are interchanged if a row has more elements than this, and all rows more bytes than a first-level cache.
@@ -51,16 +61,26 @@ impl LoopNest {
         match kernel.order {
             Some(Order::Ascending) => {
                 let interchanged = LoopNest::interchanged(kernel, &outer, &inner, machine.l1);
-                LoopNest { vector: outer.last().copied(), outer, inner, interchanged }
+                LoopNest { vector: outer.last().copied(), outer, inner, interchanged, is_row: false }
             }
-            Some(Order::Interleaved) => LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0 },
+            Some(Order::Interleaved) => {
+                LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0, is_row: false }
+            }
             None => {
                 inner.extend(outer.pop());
                 // Of iterations in order, those of one window may be lanes of a vector: they store different elements.
                 let apart = |&d: &usize| !kernel.serial || kernel.stores.iter().all(|s| s.index.strides[d] != 0);
-                LoopNest { vector: inner.last().copied().filter(apart), outer, inner, interchanged: 0 }
+                LoopNest { vector: inner.last().copied().filter(apart), outer, inner, interchanged: 0, is_row: false }
             }
         }
+    }
+
+    /// The order of the loops of one row.
+    fn of_row(kernel: &LoopKernel) -> Self {
+        let (inner, outer): (Vec<usize>, Vec<usize>) = (0..kernel.dims.len()).partition(|&d| kernel.dims[d].reduced);
+        let vector = inner.last().copied().filter(|_| kernel.order == Some(Order::Interleaved));
+        let outer = if kernel.serial { outer } else { vec![] };
+        LoopNest { outer, inner, vector, interchanged: 0, is_row: true }
     }
 
     /// The number of outer dimensions that are profitable to interchange.
@@ -84,7 +104,7 @@ impl LoopNest {
 
     /// The parallel loop: the first outer loop that is long, or else the loop with the most chunks.
     fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
-        if kernel.serial {
+        if kernel.serial || self.is_row {
             return None;
         }
         // Two short outer loops are collapsed into one, for instance the rows of a batch of products; the first alone
@@ -200,7 +220,9 @@ impl<'a> Scheduler<'a> {
                 stored.chain(reduced).collect()
             })
             .collect();
-        self.choose_spills(&roots);
+        if !self.nest.is_row {
+            self.choose_spills(&roots);
+        }
 
         let mut body = Vec::new();
         for sweep in 0..=sweeps {
@@ -227,7 +249,7 @@ impl<'a> Scheduler<'a> {
             has_wide_lanes(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
         self.loops.lane_bytes = if is_wide { 8 } else { 4 };
         // A copy would not have what earlier iterations store.
-        if !is_wide && !self.kernel.serial {
+        if !is_wide && !self.kernel.serial && !self.nest.is_row {
             pack(&mut self.loops, self.l1);
         }
         self.loops
