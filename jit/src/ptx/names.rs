@@ -129,7 +129,44 @@ impl Type {
     }
 }
 
+impl RegClass {
+    /// Do instructions take a register of the class as an operand of a type? The widths are equal, and a float register
+    /// is for its own type and for bits. Loads, stores and conversions (`wide`) also take a register of bits that is
+    /// wider than an integer.
+    pub fn holds(self, ty: Type, wide: bool) -> bool {
+        let declared = self.declared();
+        let of_bits = declared.kind() == Kind::Bits && declared != Type::Pred;
+        if declared == Type::Pred || ty == Type::Pred {
+            declared == ty
+        } else if declared.bits() == ty.bits() {
+            of_bits || ty.kind() == Kind::Bits || ty == declared
+        } else {
+            wide && of_bits && declared.bits() > ty.bits() && ty.kind() != Kind::Float
+        }
+    }
+}
+
+impl UnaryOp {
+    /// The type of the result of an instruction of this type.
+    pub fn result(self, ty: Type) -> Type {
+        match self {
+            UnaryOp::Clz | UnaryOp::Popc => Type::U32,
+            UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Not | UnaryOp::Sqrt | UnaryOp::Rcp | UnaryOp::Brev => ty,
+        }
+    }
+}
+
 impl BinaryOp {
+    /// The type of the result of an instruction of this type.
+    pub fn result(self, ty: Type) -> Type {
+        match self {
+            BinaryOp::MulWide => ty.wide(),
+            BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::MulHi | BinaryOp::Div | BinaryOp::Rem => ty,
+            BinaryOp::Min | BinaryOp::Max | BinaryOp::And | BinaryOp::Or | BinaryOp::Xor => ty,
+            BinaryOp::Shl | BinaryOp::Shr => ty,
+        }
+    }
+
     /// The type of the second operand of an instruction of this type.
     pub fn second(self, ty: Type) -> Type {
         match self {

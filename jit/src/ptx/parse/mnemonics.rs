@@ -91,7 +91,7 @@ fn moves(all: &mut Vec<InstOp>) {
         all.push(InstOp::Mov { ty, d: register(ty), a: operand(ty) });
     }
     all.push(InstOp::Pack { d: register(B64), a: register(B32), b: register(B32) });
-    all.push(InstOp::Unpack { d: register(B64), e: register(B32), a: register(B32) });
+    all.push(InstOp::Unpack { d: register(B32), e: register(B32), a: register(B64) });
     for &ty in REGISTERS {
         all.push(InstOp::Selp { ty, d: register(ty), a: operand(ty), b: operand(ty), p: register(Pred) });
     }
@@ -112,8 +112,7 @@ fn arithmetic(all: &mut Vec<InstOp>) {
             UnaryOp::Clz | UnaryOp::Popc | UnaryOp::Brev => &[&[B32, B64]],
         };
         for &ty in types.iter().copied().flatten() {
-            let counts = matches!(op, UnaryOp::Clz | UnaryOp::Popc);
-            let d = register(if counts { U32 } else { ty });
+            let d = register(op.result(ty));
             for &flush in flushes(ty, true) {
                 all.push(InstOp::Unary { op, ty, flush, d, a: operand(ty) });
             }
@@ -131,7 +130,7 @@ fn arithmetic(all: &mut Vec<InstOp>) {
             BinaryOp::Shr => &[BITS, INTEGERS],
         };
         for &ty in types.iter().copied().flatten() {
-            let d = register(if op == BinaryOp::MulWide { ty.wide() } else { ty });
+            let d = register(op.result(ty));
             for &flush in flushes(ty, true) {
                 all.push(InstOp::Binary { op, ty, flush, d, a: operand(ty), b: operand(op.second(ty)) });
             }

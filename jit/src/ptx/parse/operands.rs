@@ -4,7 +4,7 @@
 
 use super::cursor::{Cursor, digits};
 use crate::error::Result;
-use crate::ptx::inst::{Address, InstOp, Label, Operand, Reg, RegClass, Space, Special, Type};
+use crate::ptx::inst::{Address, InstOp, Label, Operand, Reg, RegClass, Space, Special, Type, Vote};
 
 /// What an entry declares.
 pub(super) struct Scope<'a> {
@@ -23,20 +23,21 @@ pub(super) struct Scope<'a> {
 impl Scope<'_> {
     /// The instruction with the operands that come next.
     pub(super) fn operands(&self, cursor: &mut Cursor<'_>, op: &InstOp) -> Result<InstOp> {
-        let mut next = Operands { scope: self, cursor, first: true };
+        let wide = matches!(op, InstOp::Ld { .. } | InstOp::St { .. } | InstOp::Cvt { .. });
+        let mut next = Operands { scope: self, cursor, first: true, wide };
         Ok(match op {
             // They have no name of an instruction.
             InstOp::Label(_) | InstOp::Comment(_) => op.clone(),
             InstOp::Mov { ty: Type::B64, .. } if next.cursor.at_mark('{') => {
-                let [d, e] = next.registers()?;
-                InstOp::Unpack { d, e, a: next.register()? }
+                let [d, e] = next.registers(Type::B32)?;
+                InstOp::Unpack { d, e, a: next.register(Type::B64)? }
             }
             InstOp::Mov { ty, .. } => {
-                let d = next.register()?;
+                let d = next.register(*ty)?;
                 next.separator()?;
                 if *ty == Type::B64 && next.cursor.at_mark('{') {
                     next.first = true;
-                    let [a, b] = next.registers()?;
+                    let [a, b] = next.registers(Type::B32)?;
                     InstOp::Pack { d, a, b }
                 } else {
                     InstOp::Mov { ty: *ty, d, a: next.source(*ty)? }
@@ -45,14 +46,14 @@ impl Scope<'_> {
             // They are read as the `mov.b64` that they are.
             InstOp::Pack { .. } | InstOp::Unpack { .. } => op.clone(),
             &InstOp::Unary { op, ty, flush, .. } => {
-                InstOp::Unary { op, ty, flush, d: next.register()?, a: next.operand(ty)? }
+                InstOp::Unary { op, ty, flush, d: next.register(op.result(ty))?, a: next.operand(ty)? }
             }
             &InstOp::Binary { op, ty, flush, .. } => {
-                let (d, a) = (next.register()?, next.operand(ty)?);
+                let (d, a) = (next.register(op.result(ty))?, next.operand(ty)?);
                 InstOp::Binary { op, ty, flush, d, a, b: next.operand(op.second(ty))? }
             }
             &InstOp::Ternary { op, ty, flush, .. } => {
-                let (d, a, b) = (next.register()?, next.operand(ty)?, next.operand(ty)?);
+                let (d, a, b) = (next.register(op.third(ty))?, next.operand(ty)?, next.operand(ty)?);
                 InstOp::Ternary { op, ty, flush, d, a, b, c: next.operand(op.third(ty))? }
             }
             &InstOp::Setp { cmp, ty, flush, .. } => {
@@ -60,16 +61,16 @@ impl Scope<'_> {
                 InstOp::Setp { cmp, ty, flush, d, a: next.operand(ty)?, b: next.operand(ty)? }
             }
             &InstOp::Selp { ty, .. } => {
-                let (d, a, b) = (next.register()?, next.operand(ty)?, next.operand(ty)?);
+                let (d, a, b) = (next.register(ty)?, next.operand(ty)?, next.operand(ty)?);
                 InstOp::Selp { ty, d, a, b, p: next.predicate()? }
             }
             &InstOp::Cvt { to, from, rounding, flush, .. } => {
-                InstOp::Cvt { to, from, rounding, flush, d: next.register()?, a: next.register()? }
+                InstOp::Cvt { to, from, rounding, flush, d: next.register(to)?, a: next.register(from)? }
             }
             InstOp::Ld { space, cache, ty, d, .. } => {
                 let d = match d.len() {
-                    1 => vec![next.register()?],
-                    len => next.list(len, Operands::plain_register)?,
+                    1 => vec![next.register(*ty)?],
+                    len => next.list(len, |next| next.plain_register(*ty))?,
                 };
                 InstOp::Ld { space: *space, cache: *cache, ty: *ty, d, address: next.address(*space)? }
             }
@@ -81,7 +82,7 @@ impl Scope<'_> {
                 };
                 InstOp::St { space: *space, cache: *cache, ty: *ty, address, a }
             }
-            InstOp::ToGlobal { .. } => InstOp::ToGlobal { d: next.register()?, a: next.register()? },
+            InstOp::ToGlobal { .. } => InstOp::ToGlobal { d: next.register(Type::U64)?, a: next.register(Type::U64)? },
             InstOp::Bra { .. } => InstOp::Bra { target: next.label()? },
             InstOp::Bar => {
                 next.cursor.expect_word("0")?;
@@ -90,18 +91,18 @@ impl Scope<'_> {
             InstOp::BarWarp { .. } => InstOp::BarWarp { mask: next.operand(Type::B32)? },
             InstOp::MembarGl | InstOp::CpAsyncCommit | InstOp::Ret => op.clone(),
             &InstOp::Shfl { mode, .. } => {
-                let (d, a, b) = (next.register()?, next.operand(Type::B32)?, next.operand(Type::U32)?);
+                let (d, a, b) = (next.register(Type::B32)?, next.operand(Type::B32)?, next.operand(Type::U32)?);
                 InstOp::Shfl { mode, d, a, b, c: next.operand(Type::U32)?, mask: next.operand(Type::B32)? }
             }
             &InstOp::Vote { mode, .. } => {
-                let d = next.register()?;
+                let d = next.register(if mode == Vote::Ballot { Type::B32 } else { Type::Pred })?;
                 next.separator()?;
                 let negate = next.cursor.eat('!');
                 let p = self.predicate(next.cursor)?;
                 InstOp::Vote { mode, d, p, negate, mask: next.operand(Type::B32)? }
             }
             &InstOp::Atom { op, space, ty, c, .. } => {
-                let (d, address, b) = (next.register()?, next.address(space)?, next.operand(ty)?);
+                let (d, address, b) = (next.register(ty)?, next.address(space)?, next.operand(ty)?);
                 let c = if c.is_some() { Some(next.operand(ty)?) } else { None };
                 InstOp::Atom { op, space, ty, d, address, b, c }
             }
@@ -120,12 +121,12 @@ impl Scope<'_> {
             }
             InstOp::CpAsyncWait { .. } => InstOp::CpAsyncWait { groups: next.cursor.number("a number of groups")? },
             InstOp::LdMatrix { transposed, d, .. } => {
-                let d = next.list(d.len(), Operands::plain_register)?;
+                let d = next.list(d.len(), |next| next.plain_register(Type::B32))?;
                 InstOp::LdMatrix { transposed: *transposed, d, address: next.address(Space::Shared)? }
             }
             &InstOp::Mma { shape, ty, .. } => {
-                let (d, a, b) = (next.registers()?, next.registers()?, next.registers()?);
-                InstOp::Mma { shape, ty, d, a, b, c: next.registers()? }
+                let (d, a, b) = (next.registers(Type::F32)?, next.registers(Type::B32)?, next.registers(Type::B32)?);
+                InstOp::Mma { shape, ty, d, a, b, c: next.registers(Type::F32)? }
             }
         })
     }
@@ -153,6 +154,8 @@ struct Operands<'s, 'c, 't> {
     scope: &'s Scope<'s>,
     cursor: &'c mut Cursor<'t>,
     first: bool,
+    /// May a register be wider than the type?
+    wide: bool,
 }
 
 impl Operands<'_, '_, '_> {
@@ -160,15 +163,20 @@ impl Operands<'_, '_, '_> {
         if std::mem::take(&mut self.first) { Ok(()) } else { self.cursor.expect(',') }
     }
 
-    fn register(&mut self) -> Result<Reg> {
+    fn register(&mut self, ty: Type) -> Result<Reg> {
         self.separator()?;
-        self.plain_register()
+        self.plain_register(ty)
     }
 
-    fn plain_register(&mut self) -> Result<Reg> {
-        let what = "a declared register";
-        let word = self.cursor.word(what)?;
-        self.scope.find(word).ok_or_else(|| self.cursor.expected_before(what))
+    fn plain_register(&mut self, ty: Type) -> Result<Reg> {
+        let what = format!("a declared register of {ty}");
+        let word = self.cursor.word(&what)?;
+        self.find(word, ty).ok_or_else(|| self.cursor.expected_before(what))
+    }
+
+    /// The register of a name, if it is declared and holds the type.
+    fn find(&self, word: &str, ty: Type) -> Option<Reg> {
+        self.scope.find(word).filter(|reg| reg.class.holds(ty, self.wide))
     }
 
     fn predicate(&mut self) -> Result<Reg> {
@@ -188,7 +196,7 @@ impl Operands<'_, '_, '_> {
             return Ok(Operand::Imm(self.cursor.immediate(ty)?));
         }
         let word = self.cursor.word(&what)?;
-        if let Some(reg) = self.scope.find(word) {
+        if let Some(reg) = self.find(word, ty) {
             return Ok(Operand::Reg(reg));
         }
         self.cursor.back();
@@ -264,8 +272,8 @@ impl Operands<'_, '_, '_> {
     }
 
     /// Registers in braces.
-    fn registers<const N: usize>(&mut self) -> Result<[Reg; N]> {
-        let list = self.list(N, Self::plain_register)?;
+    fn registers<const N: usize>(&mut self, ty: Type) -> Result<[Reg; N]> {
+        let list = self.list(N, |next| next.plain_register(ty))?;
         let what = "as many registers as the instruction has";
         <[Reg; N]>::try_from(list).map_err(|_| self.cursor.expected(what))
     }
