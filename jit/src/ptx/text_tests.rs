@@ -332,7 +332,7 @@ fn mistakes_are_named() {
     let code = |code: &str| {
         format!(
             ".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry k(.param .u64 k_p0)\n.maxntid 32, 1, 1\n{{\n\
-             .reg .b32 %r<2>;\n.reg .pred %p<1>;\n.reg .f32 %f<1>;\n.shared .align 16 .b8 shared[16];\n{code}\n}}\n"
+             .reg .b32 %r<2>;\n.reg .pred %p<1>;\n.reg .f32 %f<1>; .reg .b64 %rd<1>;\n.shared .align 16 .b8 shared[16];\n{code}\n}}\n"
         )
     };
     let cases = [
@@ -349,13 +349,14 @@ fn mistakes_are_named() {
         ("L1:\nL1:", "line 12: expected a new label, found a second `L1`"),
         ("x1:", "line 11: expected an instruction, found `x1`"),
         ("@%p0 L1:", "line 11: expected an instruction, found `L1`"),
-        ("ret;\n.reg .b64 %rd<1>;", "line 12: expected an instruction, found `.reg`"),
+        ("ret;\n.reg .b16 %h<1>;", "line 12: expected an instruction, found `.reg`"),
         (".reg .b32 %r<1>;", "line 11: expected a type that is not declared before, found `.b32`"),
         ("ld.param.u32 %r0, [k_p1];", "line 11: expected an address in param memory, found `k_p1`"),
         ("ld.global.u32 %r0, [shared];", "line 11: expected an address in global memory, found `shared`"),
         ("ld.local.u32 %r0, [local];", "line 11: expected an address in local memory, found `local`"),
         ("ld.shared.u32 %r0, [shared+2147483648];", "line 11: expected an offset of 32 bits, found `2147483648`"),
         ("ld.shared.v2.u32 {%r0, %r1, %r0}, [shared];", "line 11: expected `}`, found `,`"),
+        ("ld.shared.v2.u8 {%r0, %rd0}, [shared];", "line 11: expected registers of one width, found `%rd0`"),
         ("cp.async.cg.shared.global [shared], [%r0], 8;", "line 11: expected 16 bytes, found `8`"),
         ("selp.b32 %r0, %r0, %r1, %r1;", "line 11: expected a declared predicate, found `%r1`"),
         ("ret; /* no */", "line 11: expected PTX, found '/'"),
@@ -526,12 +527,20 @@ fn of_all_classes() -> Vec<InstOp> {
                 _ => continue,
             }
             all.extend([result, source]);
+            let mut vector = op.clone();
+            match &mut vector {
+                InstOp::Ld { d, .. } => d.iter_mut().zip(0..).for_each(|(d, id)| *d = Reg { id, ..r }),
+                InstOp::St { a, .. } => a.fill(Operand::Reg(r)),
+                _ => continue,
+            }
+            all.push(vector);
         }
     }
     all
 }
 
-/// The parser rejects the registers that `ptxas` rejects.
+/// The parser takes no register that `ptxas` rejects, and of arithmetic it takes all others. Of memory, vectors and
+/// conversions `ptxas` takes more than the manual has, such as a predicate in a vector of b32.
 #[test]
 fn ptxas_takes_the_same_registers() {
     let all = of_all_classes();
@@ -554,7 +563,20 @@ fn ptxas_takes_the_same_registers() {
         let first = module.to_string().lines().count() - piece.len();
         for (i, (op, ours)) in piece.iter().zip(ours).enumerate() {
             let theirs = messages.lines().find(|message| message_line(message) == Some(first + i));
-            if ours.is_some() != theirs.is_some() {
+            let strict = matches!(
+                op,
+                InstOp::Mov { .. }
+                    | InstOp::Unary { .. }
+                    | InstOp::Binary { .. }
+                    | InstOp::Ternary { .. }
+                    | InstOp::Setp { .. }
+                    | InstOp::Selp { .. }
+                    | InstOp::Shfl { .. }
+                    | InstOp::Vote { .. }
+                    | InstOp::Atom { .. }
+                    | InstOp::ToGlobal { .. }
+            );
+            if ours.is_none() && theirs.is_some() || strict && ours.is_some() && theirs.is_none() {
                 differ += &format!("{}\n  ours: {ours:?}\n  ptxas: {theirs:?}\n", Inst::from(op.clone()));
             }
         }

@@ -70,7 +70,7 @@ impl Scope<'_> {
             InstOp::Ld { space, cache, ty, d, .. } => {
                 let d = match d.len() {
                     1 => vec![next.register(*ty)?],
-                    len => next.list(len, |next| next.plain_register(*ty))?,
+                    len => next.list_of_registers(len, *ty)?,
                 };
                 InstOp::Ld { space: *space, cache: *cache, ty: *ty, d, address: next.address(*space)? }
             }
@@ -78,7 +78,7 @@ impl Scope<'_> {
                 let address = next.address(*space)?;
                 let a = match a.len() {
                     1 => vec![next.operand(*ty)?],
-                    len => next.list(len, |next| next.plain_operand(*ty))?,
+                    len => next.list_of_operands(len, *ty)?,
                 };
                 InstOp::St { space: *space, cache: *cache, ty: *ty, address, a }
             }
@@ -121,7 +121,7 @@ impl Scope<'_> {
             }
             InstOp::CpAsyncWait { .. } => InstOp::CpAsyncWait { groups: next.cursor.number("a number of groups")? },
             InstOp::LdMatrix { transposed, d, .. } => {
-                let d = next.list(d.len(), |next| next.plain_register(Type::B32))?;
+                let d = next.list_of_registers(d.len(), Type::B32)?;
                 InstOp::LdMatrix { transposed: *transposed, d, address: next.address(Space::Shared)? }
             }
             &InstOp::Mma { shape, ty, .. } => {
@@ -256,24 +256,53 @@ impl Operands<'_, '_, '_> {
         word.strip_prefix('L').and_then(digits).map(Label).ok_or_else(|| self.cursor.expected_before(what))
     }
 
-    /// So many items in braces.
-    fn list<T>(&mut self, len: usize, item: impl Fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+    /// So many operands in braces. Registers have one width, also where they may be wider than the type.
+    fn list<T>(
+        &mut self,
+        len: usize,
+        item: impl Fn(&mut Self) -> Result<T>,
+        reg: fn(&T) -> Option<Reg>,
+    ) -> Result<Vec<T>> {
         self.separator()?;
         self.cursor.expect('{')?;
         let mut items = Vec::with_capacity(len);
+        let mut width = None;
         for i in 0..len {
             if i > 0 {
                 self.cursor.expect(',')?;
             }
-            items.push(item(self)?);
+            let next = item(self)?;
+            if let Some(bits) = reg(&next).map(|reg| reg.class.declared().bits())
+                && *width.get_or_insert(bits) != bits
+            {
+                return Err(self.cursor.expected_before("registers of one width"));
+            }
+            items.push(next);
         }
         self.cursor.expect('}')?;
         Ok(items)
     }
 
+    /// So many registers in braces.
+    fn list_of_registers(&mut self, len: usize, ty: Type) -> Result<Vec<Reg>> {
+        self.list(len, |next| next.plain_register(ty), |&reg| Some(reg))
+    }
+
+    /// So many operands in braces.
+    fn list_of_operands(&mut self, len: usize, ty: Type) -> Result<Vec<Operand>> {
+        self.list(
+            len,
+            |next| next.plain_operand(ty),
+            |operand| match *operand {
+                Operand::Reg(reg) => Some(reg),
+                Operand::Imm(_) | Operand::Special(_) | Operand::Shared | Operand::Local => None,
+            },
+        )
+    }
+
     /// Registers in braces.
     fn registers<const N: usize>(&mut self, ty: Type) -> Result<[Reg; N]> {
-        let list = self.list(N, |next| next.plain_register(ty))?;
+        let list = self.list_of_registers(N, ty)?;
         let what = "as many registers as the instruction has";
         <[Reg; N]>::try_from(list).map_err(|_| self.cursor.expected(what))
     }
