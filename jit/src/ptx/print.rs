@@ -81,10 +81,11 @@ struct InEntry<'a>(&'a Inst, Option<&'a str>);
 impl Display for InEntry<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let InEntry(inst, entry) = self;
-        match &inst.op {
-            InstOp::Label(label) => return write!(f, "{label}:"),
-            InstOp::Comment(text) => return comment(f, text),
-            _ => {}
+        if let InstOp::Label(label) = &inst.op {
+            return write!(f, "{label}:");
+        }
+        if let InstOp::Comment(text) = &inst.op {
+            return comment(f, text);
         }
         if let Some((p, value)) = inst.guard {
             write!(f, "@{}{p} ", if value { "" } else { "!" })?;

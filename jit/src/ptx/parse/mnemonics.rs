@@ -1,14 +1,14 @@
 //! All names of instructions, each with an instruction that has it.
 //!
-//! The lists of types are those of PTX 7.0 (and `cvt.f32.bf16` of 7.1). The parser finds an instruction by its name
-//! here and fills in the operands; the tests give all of them to `ptxas`.
+//! Each instruction has the types that it has in PTX 7.0 (`cvt.f32.bf16`: 7.1), as far as the emitter may use them.
+//! The parser finds an instruction by its name here and fills in the operands; the tests give all of them to `ptxas`.
 
 use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
 use crate::ptx::inst::{
-    Address, Atomic, BinaryOp, Cache, Cmp, InstOp, MmaShape, Operand, Reg, RegClass, Rounding, Shuffle, Space,
+    Address, Atomic, BinaryOp, Cache, Cmp, InstOp, Label, MmaShape, Operand, Reg, RegClass, Rounding, Shuffle, Space,
     TernaryOp, Type, UnaryOp, Vote,
 };
 use crate::ptx::names::Kind;
@@ -82,7 +82,7 @@ pub(in crate::ptx) fn instructions() -> Vec<InstOp> {
         all.push(InstOp::Vote { mode, d, p: register(Pred), negate: false, mask });
     }
     all.extend([InstOp::Bar, InstOp::BarWarp { mask }, InstOp::MembarGl, InstOp::Ret]);
-    all.push(InstOp::Bra { target: crate::ptx::inst::Label(0) });
+    all.push(InstOp::Bra { target: Label(0) });
     all
 }
 
@@ -98,9 +98,9 @@ fn moves(all: &mut Vec<InstOp>) {
     all.push(InstOp::ToGlobal { d: register(U64), a: register(U64) });
 }
 
-/// Without `.ftz`, and of f32 with it, if the instruction has it.
-fn flushes(ty: Type, has: bool) -> &'static [bool] {
-    if ty == F32 && has { &[false, true] } else { &[false] }
+/// Without `.ftz`, and of f32 with it.
+fn flushes(ty: Type) -> &'static [bool] {
+    if ty == F32 { &[false, true] } else { &[false] }
 }
 
 fn arithmetic(all: &mut Vec<InstOp>) {
@@ -113,7 +113,7 @@ fn arithmetic(all: &mut Vec<InstOp>) {
         };
         for &ty in types.iter().copied().flatten() {
             let d = register(op.result(ty));
-            for &flush in flushes(ty, true) {
+            for &flush in flushes(ty) {
                 all.push(InstOp::Unary { op, ty, flush, d, a: operand(ty) });
             }
         }
@@ -131,7 +131,7 @@ fn arithmetic(all: &mut Vec<InstOp>) {
         };
         for &ty in types.iter().copied().flatten() {
             let d = register(op.result(ty));
-            for &flush in flushes(ty, true) {
+            for &flush in flushes(ty) {
                 all.push(InstOp::Binary { op, ty, flush, d, a: operand(ty), b: operand(op.second(ty)) });
             }
         }
@@ -144,7 +144,7 @@ fn arithmetic(all: &mut Vec<InstOp>) {
         };
         for &ty in types {
             let third = op.third(ty);
-            for &flush in flushes(ty, true) {
+            for &flush in flushes(ty) {
                 let (d, c) = (register(third), operand(third));
                 all.push(InstOp::Ternary { op, ty, flush, d, a: operand(ty), b: operand(ty), c });
             }
@@ -158,7 +158,7 @@ fn arithmetic(all: &mut Vec<InstOp>) {
             Cmp::Num | Cmp::Nan => &[&[F16, F32, F64]],
         };
         for &ty in types.iter().copied().flatten() {
-            for &flush in flushes(ty, true) {
+            for &flush in flushes(ty) {
                 all.push(InstOp::Setp { cmp, ty, flush, d: register(Pred), a: operand(ty), b: operand(ty) });
             }
         }
@@ -169,8 +169,8 @@ fn conversions(all: &mut Vec<InstOp>) {
     let types = || [U8, S8, U16, S16, U32, S32, U64, S64, F16, Bf16, F32, F64].into_iter();
     for (to, from) in types().flat_map(|to| types().map(move |from| (to, from))) {
         for &rounding in roundings(to, from) {
-            let f32s = if to == F32 { to } else { from };
-            for &flush in flushes(f32s, true) {
+            let f32_if_any = if to == F32 { to } else { from };
+            for &flush in flushes(f32_if_any) {
                 all.push(InstOp::Cvt { to, from, rounding, flush, d: register(to), a: register(from) });
             }
         }
@@ -182,12 +182,11 @@ fn roundings(to: Type, from: Type) -> &'static [Rounding] {
     const TO_INTEGER: &[Rounding] = &[Rounding::Rni, Rounding::Rzi, Rounding::Rmi, Rounding::Rpi];
     const TO_FLOAT: &[Rounding] = &[Rounding::Rn, Rounding::Rz];
     const IN_PLACE: &[Rounding] = &[Rounding::None, Rounding::Rni, Rounding::Rzi, Rounding::Rmi, Rounding::Rpi];
-    if to == Bf16 || from == Bf16 {
-        return match (to, from) {
-            (Bf16, F32) => TO_FLOAT,
-            (F32, Bf16) => &[Rounding::None],
-            _ => &[],
-        };
+    if to == Bf16 {
+        return if from == F32 { TO_FLOAT } else { &[] };
+    }
+    if from == Bf16 {
+        return if to == F32 { &[Rounding::None] } else { &[] };
     }
     match (to.kind() == Kind::Float, from.kind() == Kind::Float) {
         (false, false) => &[Rounding::None],
