@@ -27,8 +27,8 @@ pub struct Entry {
     pub max_threads: u32,
     /// The least number of blocks that are resident on a multiprocessor (`.minnctapersm`), or 0.
     pub min_blocks: u32,
-    /// Bytes of shared memory, named `shared`, aligned to 16: at most 48 KiB, the limit of `ptxas` for memory whose size
-    /// is part of the kernel.
+    /// Bytes of shared memory, named `shared`, aligned to 16: at most 48 KiB, the limit of `ptxas` for memory whose
+    /// size is part of the kernel.
     pub shared: u32,
     /// Bytes of local memory of a thread, named `local`, aligned to 16.
     pub local: u32,
@@ -342,12 +342,12 @@ pub enum InstOp {
     Setp { cmp: Cmp, ty: Type, flush: bool, d: Reg, a: Operand, b: Operand },
     /// `selp d, a, b, p`: `a` where `p` holds.
     Selp { ty: Type, d: Reg, a: Operand, b: Operand, p: Reg },
-    /// `cvt`. From a float to an integer it saturates; NaN gives 0 if the float is no f64 and the integer has at most 32
-    /// bits, and else the integer's highest bit alone (0x80000000 of f64 to u32). From an integer to a smaller one it
-    /// keeps the low bits.
+    /// `cvt`. From a float to an integer it saturates; NaN gives 0 if the float is no f64 and the integer has at most
+    /// 32 bits, and else the integer's highest bit alone (0x80000000 of f64 to u32). From an integer to a smaller one
+    /// it keeps the low bits.
     Cvt { to: Type, from: Type, rounding: Rounding, flush: bool, d: Reg, a: Reg },
-    /// `ld`, of 1, 2 or 4 registers of one width, and at most 16 bytes. 8-bit types load into registers of 16 or 32 bits;
-    /// f16 and bf16 load as b16.
+    /// `ld`, of 1, 2 or 4 registers of one width, and at most 16 bytes. 8-bit types load into registers of 16 or 32
+    /// bits; f16 and bf16 load as b16.
     Ld { space: Space, cache: Cache, ty: Type, d: Vec<Reg>, address: Address },
     /// `st`, of 1, 2 or 4 operands, as `ld`.
     St { space: Space, cache: Cache, ty: Type, address: Address, a: Vec<Operand> },
