@@ -22,6 +22,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("lower", &["types", "error", "array", "graph", "fuse"]),
     ("opt", &["types", "error", "array", "graph", "interp", "lower"]),
     ("cpu", &["types", "error", "dump", "array", "graph", "interp", "fuse", "lower"]),
+    ("ptx", &["types", "error", "array", "graph", "fuse", "lower"]),
     ("testing", &["types", "error", "array", "graph", "interp", "front"]),
 ];
 

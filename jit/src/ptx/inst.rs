@@ -27,7 +27,8 @@ pub struct Entry {
     pub max_threads: u32,
     /// The least number of blocks that are resident on a multiprocessor (`.minnctapersm`), or 0.
     pub min_blocks: u32,
-    /// Bytes of shared memory, named `shared`, aligned to 16.
+    /// Bytes of shared memory, named `shared`, aligned to 16: at most 48 KiB, the limit of `ptxas` for memory whose
+    /// size is part of the kernel.
     pub shared: u32,
     /// Bytes of local memory of a thread, named `local`, aligned to 16.
     pub local: u32,
@@ -109,13 +110,13 @@ pub enum Special {
 pub enum Operand {
     /// A register.
     Reg(Reg),
-    /// A constant: the bits of a value of the instruction's type, zero-extended.
+    /// A constant: the bits of a value of the instruction's type, zero-extended. Of f16 and bf16 there are none.
     Imm(u64),
-    /// A register that the hardware sets.
+    /// A register that the hardware sets. Only `mov` reads it.
     Special(Special),
-    /// The address of the kernel's shared memory, in the shared space.
+    /// The address of the kernel's shared memory, in the shared space. Only `mov` reads it.
     Shared,
-    /// The address of the thread's local memory, in the local space.
+    /// The address of the thread's local memory, in the local space. Only `mov` reads it.
     Local,
 }
 
@@ -323,7 +324,7 @@ pub enum MmaShape {
 pub enum InstOp {
     /// `L0:`. Takes no guard.
     Label(Label),
-    /// A comment of one line, without the slashes. Takes no guard.
+    /// A comment of one line, without the slashes: printable ASCII, as `ptxas` reads no other. Takes no guard.
     Comment(String),
     /// `mov`.
     Mov { ty: Type, d: Reg, a: Operand },
@@ -341,11 +342,14 @@ pub enum InstOp {
     Setp { cmp: Cmp, ty: Type, flush: bool, d: Reg, a: Operand, b: Operand },
     /// `selp d, a, b, p`: `a` where `p` holds.
     Selp { ty: Type, d: Reg, a: Operand, b: Operand, p: Reg },
-    /// `cvt`. To an integer it saturates, and NaN gives 0. `sat` clamps a float to 0 to 1.
+    /// `cvt`. From a float to an integer it saturates; NaN gives 0 if the float is no f64 and the integer has at most
+    /// 32 bits, and else the integer's highest bit alone (0x80000000 of f64 to u32). From an integer to a smaller one
+    /// it keeps the low bits.
     Cvt { to: Type, from: Type, rounding: Rounding, flush: bool, d: Reg, a: Reg },
-    /// `ld`, of 1, 2 or 4 registers. 8-bit types load into registers of 16 or 32 bits.
+    /// `ld`, of 1, 2 or 4 registers of one width, and at most 16 bytes. 8-bit types load into registers of 16 or 32
+    /// bits; f16 and bf16 load as b16.
     Ld { space: Space, cache: Cache, ty: Type, d: Vec<Reg>, address: Address },
-    /// `st`, of 1, 2 or 4 operands.
+    /// `st`, of 1, 2 or 4 operands, as `ld`.
     St { space: Space, cache: Cache, ty: Type, address: Address, a: Vec<Operand> },
     /// `cvta.to.global.u64`.
     ToGlobal { d: Reg, a: Reg },
