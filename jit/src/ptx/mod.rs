@@ -4,7 +4,8 @@
 //! here needs a GPU or a driver.
 //!
 //! `inst` is the subset of PTX that the emitter uses, as data, and `names` has its words; `emit` makes it from kernels,
-//! `module` makes a program of the parts; `print` writes it as text, and `parse` reads that text.
+//! `module` makes a program of the parts; `print` writes it as text, and `parse` reads that text. `simt` runs it on a
+//! processor, for tests.
 
 mod emit;
 pub mod inst;
@@ -12,6 +13,7 @@ pub mod module;
 pub mod names;
 pub mod parse;
 pub mod print;
+pub mod simt;
 
 #[cfg(test)]
 mod text_tests;

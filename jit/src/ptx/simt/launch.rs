@@ -1,0 +1,206 @@
+//! A launch: the blocks one after the other, the warps of a block from barrier to barrier.
+
+use super::access::end_reading;
+use super::code::Code;
+use super::context::Context;
+use super::counts::Counts;
+use super::decode::decode;
+use super::exec::step;
+use super::memory::Memory;
+use super::name;
+use super::warp::{Dims, Fault, Run, Warp};
+use crate::ptx::inst::{Entry, Type};
+use crate::{Error, Result};
+
+/// The most threads of a block.
+const MAX_THREADS: u32 = 1024;
+
+/// A kernel, and what to run it on.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// The kernel.
+    pub entry: &'a Entry,
+    /// How many blocks.
+    pub grid: u32,
+    /// How many threads in each.
+    pub block: u32,
+    /// The values of the parameters: bits, zero-extended.
+    pub params: &'a [u64],
+}
+
+/// How a launch is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Whether races are errors. Without, a launch takes less time and memory.
+    pub races: bool,
+    /// How many instructions all threads together may run.
+    pub limit: u64,
+    /// The order of the blocks: that of their numbers, or one drawn from a seed.
+    pub order: Option<u64>,
+    /// The order of the warps of a block: each until it waits or ends, or after each instruction one drawn from a seed.
+    pub interleave: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { races: true, limit: 1 << 33, order: None, interleave: None }
+    }
+}
+
+/// Runs a kernel.
+pub fn run(memory: &mut Memory, launch: &Launch<'_>) -> Result<Counts> {
+    run_with(memory, launch, &Options::default())
+}
+
+/// Runs a kernel with its blocks in an order drawn from a seed. The results of a right kernel do not depend on it.
+pub fn run_ordered(memory: &mut Memory, launch: &Launch<'_>, seed: u64) -> Result<Counts> {
+    run_with(memory, launch, &Options { order: Some(seed), ..Options::default() })
+}
+
+/// Runs a kernel. After an error, memory holds what was written until then.
+pub fn run_with(memory: &mut Memory, launch: &Launch<'_>, options: &Options) -> Result<Counts> {
+    let entry = launch.entry;
+    let code = decode(entry)?;
+    check(launch)?;
+    let dims = Dims { threads: launch.block, blocks: launch.grid, params: launch.params };
+    let mut blocks: Vec<u32> = (0..launch.grid).collect();
+    if let Some(seed) = options.order {
+        let mut random = Random(seed);
+        for i in (1..blocks.len()).rev() {
+            blocks.swap(i, random.below(i + 1));
+        }
+    }
+    let mut warps: Vec<Warp> = (0..launch.block.div_ceil(32)).map(|i| Warp::new(&code, i, &dims)).collect();
+    let mut ctx = Context::new(&code, memory, (entry.shared, entry.local), launch.block, options.races);
+    let mut random = options.interleave.map(Random);
+    for block in blocks {
+        let mut at = Position { warp: 0, pc: 0 };
+        let begin = ctx.begin(block);
+        let result = begin.and_then(|()| {
+            warps.iter_mut().for_each(|warp| warp.begin(&code, block, &dims));
+            run_block(&mut warps, &mut ctx, options.limit, random.as_mut(), &mut at)
+        });
+        if let Err(fault) = result {
+            let error = report(&code, entry, block, at, &fault);
+            ctx.memory.forget_accesses();
+            return Err(error);
+        }
+        for copy in warps.iter().flat_map(|warp| &warp.copies) {
+            end_reading(&mut ctx, copy);
+        }
+    }
+    Ok(ctx.counts)
+}
+
+/// What of a launch does not fit its kernel.
+fn check(launch: &Launch<'_>) -> Result<()> {
+    let Launch { entry, block, params, .. } = *launch;
+    let wrong = |message: String| Err(Error::new(format!("kernel {}: {message}", entry.name)));
+    let most = entry.max_threads.min(MAX_THREADS);
+    if block == 0 || block > most {
+        return wrong(format!("a block of {block} threads; it has 1 to {most}"));
+    }
+    if params.len() != entry.params.len() {
+        return wrong(format!("{} parameters are given; it has {}", params.len(), entry.params.len()));
+    }
+    for (i, (&value, &ty)) in params.iter().zip(&entry.params).enumerate() {
+        let bits = match ty {
+            Type::Pred => return wrong(format!("the parameter p{i} is a predicate")),
+            Type::B8 | Type::U8 | Type::S8 => 8,
+            Type::B16 | Type::U16 | Type::S16 | Type::F16 | Type::Bf16 => 16,
+            Type::B32 | Type::U32 | Type::S32 | Type::F32 | Type::F16x2 | Type::Bf16x2 | Type::Tf32 => 32,
+            Type::B64 | Type::U64 | Type::S64 | Type::F64 => 64,
+        };
+        if bits < 64 && value >> bits != 0 {
+            return wrong(format!("the parameter p{i} is {value:#x}, which does not fit its type {ty:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Where a block is.
+#[derive(Clone, Copy)]
+struct Position {
+    warp: u32,
+    pc: u32,
+}
+
+fn report(code: &Code, entry: &Entry, block: u32, at: Position, fault: &Fault) -> Error {
+    let index = code.steps.get(at.pc as usize).map_or(entry.body.len(), |step| step.at);
+    let kind = entry.body.get(index).map_or_else(|| "the end".to_owned(), |inst| name::instruction(&inst.op));
+    let thread = at.warp * 32 + fault.lane;
+    let name = &entry.name;
+    Error::new(format!(
+        "kernel {name}, block {block}, thread {thread}, instruction {index} ({kind}): {}",
+        fault.message
+    ))
+}
+
+fn limit<T>(limit: u64) -> Run<T> {
+    Err(Box::new(Fault { lane: 0, message: format!("more than {limit} instructions were run") }))
+}
+
+/// Runs a block to its end. `at` says where it is.
+fn run_block(
+    warps: &mut [Warp],
+    ctx: &mut Context<'_>,
+    most: u64,
+    mut random: Option<&mut Random>,
+    at: &mut Position,
+) -> Run<()> {
+    let mut running: Vec<usize> = Vec::new();
+    loop {
+        match &mut random {
+            None => {
+                for warp in warps.iter_mut() {
+                    while warp.active != 0 {
+                        *at = Position { warp: warp.index, pc: warp.pc };
+                        step(warp, ctx)?;
+                        if ctx.counts.thread_instructions > most {
+                            return limit(most);
+                        }
+                    }
+                }
+            }
+            Some(random) => {
+                running.clear();
+                running.extend((0..warps.len()).filter(|&i| warps[i].active != 0));
+                while !running.is_empty() {
+                    let i = random.below(running.len());
+                    let warp = &mut warps[running[i]];
+                    *at = Position { warp: warp.index, pc: warp.pc };
+                    step(warp, ctx)?;
+                    if ctx.counts.thread_instructions > most {
+                        return limit(most);
+                    }
+                    if warp.active == 0 {
+                        running.swap_remove(i);
+                    }
+                }
+            }
+        }
+        let Some(waiting) = warps.iter().find(|warp| warp.waiting != 0) else {
+            return Ok(());
+        };
+        if let Some(ended) = warps.iter().find(|warp| warp.exited != 0) {
+            *at = Position { warp: waiting.index, pc: waiting.waiting_at };
+            let message = format!("divergent barrier: it cannot complete, as {} ended", ended.threads(ended.exited));
+            return Err(Box::new(Fault { lane: waiting.waiting.trailing_zeros(), message }));
+        }
+        ctx.complete_barrier()?;
+        warps.iter_mut().for_each(Warp::release);
+    }
+}
+
+/// Random numbers (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ z >> 31) % n as u64) as usize
+    }
+}
