@@ -84,7 +84,9 @@ impl Code {
     }
 
     pub(super) fn unary(&mut self, op: UnaryOp, ty: Type, a: impl Into<Operand>) -> Reg {
-        let d = self.reg(class(ty));
+        // Numbers of bits are u32.
+        let is_count = matches!(op, UnaryOp::Clz | UnaryOp::Popc);
+        let d = self.reg(if is_count { RegClass::B32 } else { class(ty) });
         self.push(InstOp::Unary { op, ty, flush: ty == Type::F32, d, a: a.into() });
         d
     }
