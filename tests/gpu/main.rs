@@ -3,9 +3,12 @@
 
 mod run;
 
-use fulgurite::compiler::graph::{Sample, samples};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fulgurite::compiler::graph::{Graph, Node, Op, Sample, samples};
 use fulgurite::compiler::ptx::simt::Options;
 use fulgurite::{Array, TensorType};
+use fulgurite_jit::testing::{Config, program, shrink};
 
 /// A small generator (xorshift).
 struct Numbers(u64);
@@ -48,4 +51,103 @@ fn every_op_has_the_bits_of_the_cpu() {
         }
     }
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Values at the borders of formats, and arguments that take slow paths.
+const EDGES: [f64; 34] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::NAN,
+    1.2e-38,
+    1e-30,
+    3.4e38,
+    -3.4e38,
+    88.0,
+    -88.0,
+    104.0,
+    -104.0,
+    0.5,
+    2.5,
+    -0.5,
+    1.5,
+    std::f64::consts::PI,
+    1e4,
+    -123_456.789,
+    1e6,
+    33_554_432.0,
+    1e9,
+    -2.5e12,
+    8.1e19,
+    -1.7e25,
+    3.0e33,
+    2_147_483_647.0,
+    -2_147_483_648.0,
+    4_294_967_295.0,
+    1e-3,
+    710.0,
+];
+
+#[test]
+fn edge_values_have_the_bits_of_the_cpu() {
+    let mut faults = Vec::new();
+    for sample in samples() {
+        let [elementwise, float] = [
+            matches!(sample.op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Convert(_)),
+            sample.operands.iter().any(|ty| ty.dtype.is_float()),
+        ];
+        if !elementwise || !float || sample.operands[0].rank() == 0 {
+            continue;
+        }
+        // Every pair of values.
+        let n = EDGES.len();
+        let operands: Vec<TensorType> = sample.operands.iter().map(|ty| TensorType::new(ty.dtype, &[n, n])).collect();
+        let mut graph = Graph::new();
+        let params: Vec<_> = operands.iter().map(|ty| graph.param(ty.clone())).collect();
+        let Ok(ty) = graph.infer(&sample.op, &params) else { continue };
+        let id = graph.push(Node { op: sample.op.clone(), operands: params.into_iter().collect(), ty, location: None });
+        graph.outputs = vec![id];
+        let array = |(i, ty): (usize, &TensorType)| {
+            let value = |e: usize| EDGES[if i % 2 == 0 { e / n } else { (e % n + i) % n }];
+            let bits: Vec<u64> = (0..n * n).map(|e| ty.dtype.bits(value(e))).collect();
+            Array::from_bits(ty, &bits).expect("as many elements as the type has")
+        };
+        let inputs: Vec<Array> = operands.iter().enumerate().map(array).collect();
+        if let Err(fault) = run::compare(&graph, &inputs, &Options::default()) {
+            faults.push(format!("{fault}\n{graph}"));
+        }
+    }
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+}
+
+/// How many random programs run; `FULGURITE_GPU_PROGRAMS` and `FULGURITE_GPU_SEED` choose others.
+const PROGRAMS: u64 = 60;
+
+#[test]
+fn random_programs_have_the_bits_of_the_cpu() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: no number")))
+    };
+    let first = number("FULGURITE_GPU_SEED", 1);
+    let (mut faults, programs) = (Vec::new(), number("FULGURITE_GPU_PROGRAMS", PROGRAMS));
+    for seed in first..first + programs {
+        let (graph, inputs) = program(seed, &Config { large: 0, ..Config::COMPILED });
+        let fails = |graph: &Graph, inputs: &[Array]| {
+            let result = catch_unwind(AssertUnwindSafe(|| run::compare(graph, inputs, &Options::default())));
+            result.unwrap_or_else(|_| Err("panic".into())).err()
+        };
+        if let Some(fault) = fails(&graph, &inputs) {
+            let (small, small_inputs) = shrink(&graph, &inputs, |graph, inputs| fails(graph, inputs).is_some());
+            let now = fails(&small, &small_inputs).unwrap_or_default();
+            println!("seed {seed}: {fault}\nat its smallest: {now}\n{small}");
+            for (i, input) in small_inputs.iter().enumerate().filter(|(_, input)| input.ty().elements() <= 100) {
+                println!("input {i}: {input}");
+            }
+            faults.push(seed);
+        }
+    }
+    assert!(faults.is_empty(), "of {programs} programs {} failed, see above: {faults:?}", faults.len());
 }

@@ -201,14 +201,14 @@ impl Lowering {
                 let (code, args) = kernel.canonical(false);
                 let mut launches = Vec::new();
                 if kernel.segments.is_empty() {
-                    launches.push(self.loop_launch(k, code, &args)?);
+                    launches.extend(self.loop_launch(k, code, &args)?);
                 } else {
                     for segment in &kernel.segments {
                         let mut code = code.clone();
                         if let Some(extent) = segment.extent {
                             code.dims[0].extent = extent;
                         }
-                        launches.push(self.loop_launch(k, code, &segment.buffers)?);
+                        launches.extend(self.loop_launch(k, code, &segment.buffers)?);
                     }
                 }
                 Ok(Call::Entry { launches, workspace: 0 })
@@ -252,7 +252,8 @@ impl Lowering {
         }
     }
 
-    fn loop_launch(&mut self, k: usize, code: LoopKernel, args: &[BufferId]) -> Result<Launch> {
+    /// The launch of a loop kernel; `None` if it has no rows.
+    fn loop_launch(&mut self, k: usize, code: LoopKernel, args: &[BufferId]) -> Result<Option<Launch>> {
         if args.len() > MAX_PARAMS {
             let count = args.len();
             return Err(Error::new(format!("{count} buffers are more than the {MAX_PARAMS} that an entry takes")));
@@ -262,6 +263,9 @@ impl Lowering {
         let row = RowKernel::new(&code, loops);
         let threads = row.spread.threads();
         check_index(&[threads])?;
+        if threads == 0 {
+            return Ok(None);
+        }
         let entry = match self.known.get(&code) {
             Some(&entry) => entry,
             None => {
@@ -274,7 +278,8 @@ impl Lowering {
         let most = self.target.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
         let block = (threads.next_multiple_of(32) as u32).min(BLOCK);
         let grid = threads.div_ceil(block as usize).clamp(1, most) as u32;
-        Ok(Launch { kernel: k, entry, grid, block, args: args.iter().map(|&b| buffer(b)).collect() })
+        let args = args.iter().map(|&b| buffer(b)).collect();
+        Ok(Some(Launch { kernel: k, entry, grid, block, args }))
     }
 
     fn name(&self) -> String {
