@@ -61,7 +61,8 @@ pub(crate) fn run(module: &Module, inputs: &[Array], options: &Options) -> Resul
     Ok((results.collect::<Result<_>>()?, counts))
 }
 
-/// Runs a graph on both devices and compares the bits, those of NaNs and of subnormal numbers of f64 aside. Returns the difference, if there is one.
+/// Runs a graph on both devices and compares the bits, those of NaNs and of subnormal numbers of f64 aside. Returns
+/// the difference, if there is one.
 pub(crate) fn compare(graph: &Graph, inputs: &[Array], options: &Options) -> std::result::Result<Counts, String> {
     let describe = |e: fulgurite::Error| e.to_string();
     let module = lower(graph, false).map_err(describe)?;

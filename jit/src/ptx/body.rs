@@ -1,7 +1,7 @@
 //! Bodies: kernels with what is known before they are launched.
 //!
-//! In: kernels. Out: what is emitted of each, its arguments, and where buffers lie. The body of a region is a body, whose
-//! inputs, outputs and arena are bound by what is around it.
+//! In: kernels. Out: what is emitted of each, its arguments, and where buffers lie. The body of a region is a body,
+//! whose inputs, outputs and arena are bound by what is around it.
 
 use hashbrown::HashMap;
 
@@ -52,7 +52,8 @@ pub(super) struct Segment {
 
 /// The memory of a region beside its operands and results.
 pub(super) struct Carry {
-    /// For each value of the carry the offset of its second buffer in the workspace; `None` if it is updated in place.
+    /// For each value of the carry the offset of its second buffer in the workspace; `None` if it is updated in
+    /// place.
     pub(super) second: Vec<Option<usize>>,
     /// Bytes of the workspace: the arena of the body, then the second buffers.
     workspace: usize,
@@ -126,7 +127,11 @@ impl<'k> Kind<'k> {
                 if kernel.segments.is_empty() {
                     let row = RowKernel::new(code);
                     check_index(&[row.spread.threads()])?;
-                    return if row.spread.threads() == 0 { Ok(None) } else { single(Part::Rows(row), whole(args)) };
+                    return if row.spread.threads() == 0 {
+                        Ok(None)
+                    } else {
+                        single(Part::Rows(Box::new(row)), whole(args))
+                    };
                 }
                 let segment = |segment: &crate::fuse::Segment| {
                     let mut kernel = code.clone();

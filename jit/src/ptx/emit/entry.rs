@@ -1,9 +1,9 @@
 //! Entries.
 //!
-//! In: kernels, and where their arguments are. Out: entries, whose parameters are addresses. A launch of one kernel has
-//! a parameter for each buffer. A launch of segments has those of all segments, and a block finds its segment. A launch
-//! of one block has one for each piece of memory, and runs several kernels in their order, with a barrier between two,
-//! and loops around them.
+//! In: kernels, and where their arguments are. Out: entries, whose parameters are addresses. A launch of one kernel
+//! has a parameter for each buffer. A launch of segments has those of all segments, and a block finds its segment.
+//! A launch of one block has one for each piece of memory, and runs several kernels in their order, with a barrier
+//! between two, and loops around them.
 
 use super::code::Code;
 use super::loops::RowKernel;

@@ -11,6 +11,8 @@ mod lane;
 mod loops;
 mod rare;
 mod routine;
+// Coefficients are written as their sources have them.
+#[allow(clippy::excessive_precision, clippy::approx_constant)]
 mod trig;
 
 pub(super) use entry::{Pointers, Step, Trips, block_entry, kernel_entry, segments_entry};
@@ -69,7 +71,7 @@ impl Grid {
 #[derive(Clone)]
 pub(super) enum Part<'a> {
     /// A loop kernel, or one segment of it.
-    Rows(RowKernel),
+    Rows(Box<RowKernel>),
     /// A product.
     Gemm(&'a GemmKernel),
     /// A routine.
