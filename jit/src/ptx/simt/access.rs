@@ -346,10 +346,11 @@ pub(super) fn wait_copies(warp: &mut Warp, ctx: &mut Context<'_>, groups: u32, e
 /// A copy no longer reads global memory.
 pub(super) fn end_reading(ctx: &mut Context<'_>, copy: &Copy) {
     let (address, len) = copy.from;
-    if ctx.races && len > 0 {
-        if let Some((region, span)) = ctx.memory.find(address, len) {
-            region.end_copy(span);
-        }
+    if ctx.races
+        && len > 0
+        && let Some((region, span)) = ctx.memory.find(address, len)
+    {
+        region.end_copy(span);
     }
 }
 
