@@ -32,8 +32,8 @@ fn nested_branches_join() {
     let out = memory.alloc_unwritten(128);
     let counts = k.launch(&mut memory, (1, 32), &[out]).unwrap();
     assert_eq!((counts.divergent_branches, counts.shuffles), (2, 1));
-    // 16 instructions: each is run once, `bra 3` by two groups of lanes at two places.
-    assert_eq!(counts.instructions, 16 + 2);
+    // Each instruction runs once, also the end.
+    assert_eq!(counts.instructions, 16);
 }
 
 #[test]
@@ -55,9 +55,7 @@ fn loops_of_different_lengths() {
         .op(InstOp::BarWarp { mask: ALL });
     store_r0(&mut k);
     let expected: Vec<u32> = (0..64).map(|t| (0..=t).filter(|i| i % 2 == 0).sum()).collect();
-    let mut k2 = Kernel::new(1);
-    std::mem::swap(&mut k2, &mut k);
-    assert_eq!(k2.u32s((1, 64)), expected);
+    assert_eq!(k.u32s((1, 64)), expected);
 }
 
 #[test]

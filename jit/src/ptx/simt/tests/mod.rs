@@ -42,10 +42,6 @@ pub(crate) fn f(id: u32) -> Reg {
     reg(RegClass::F32, id)
 }
 
-pub(crate) fn fd(id: u32) -> Reg {
-    reg(RegClass::F64, id)
-}
-
 pub(crate) fn imm(x: u64) -> Operand {
     Operand::Imm(x)
 }

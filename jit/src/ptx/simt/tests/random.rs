@@ -168,8 +168,8 @@ fn evaluate(step: &Step, ints: &mut [u32], floats: &mut [f32]) {
 #[test]
 fn random_programs() {
     let threads = 77;
-    for seed in 1..=300 {
-        let mut random = Random(seed * 0x9e37_79b9_7f4a_7c15);
+    for seed in 1..=300_u64 {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let steps: Vec<Step> = (0..30).map(|_| draw(&mut random)).collect();
         let inputs: Vec<u32> = (0..threads * 2 * N).map(|_| random.bits()).collect();
         let mut k = Kernel::new(2);
