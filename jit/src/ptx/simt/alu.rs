@@ -5,8 +5,8 @@
 //! instruction for has no function here.
 
 use super::float::{
-    BF16, F16, Format, add_to_odd, f32_of, flushed, from_f32, from_f64, input, maximum, maximum32, minimum, minimum32,
-    narrow, output, widen,
+    BF16, F16, Format, add_to_odd, f32_of, flushed, fma32, from_f32, from_f64, input, maximum, maximum32, minimum,
+    minimum32, narrow, output, widen,
 };
 use crate::ptx::inst::{BinaryOp, Cmp, TernaryOp, Type, UnaryOp};
 
@@ -229,7 +229,7 @@ fn binary_f32<const F: bool>(op: BinaryOp) -> Option<Map2> {
 
 fn ternary_f32<const F: bool>(op: TernaryOp) -> Option<Map3> {
     match op {
-        TernaryOp::Fma => Some(each!(|a, b, c| output::<F>(input::<F>(a).mul_add(input::<F>(b), input::<F>(c))))),
+        TernaryOp::Fma => Some(each!(|a, b, c| output::<F>(fma32(input::<F>(a), input::<F>(b), input::<F>(c))))),
         TernaryOp::Mad | TernaryOp::MadWide => None,
     }
 }

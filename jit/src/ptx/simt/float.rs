@@ -111,6 +111,11 @@ pub(super) fn add_to_odd(a: f64, b: f64) -> f64 {
     f64::from_bits(if away { sum.to_bits() + 1 } else { sum.to_bits() - 1 })
 }
 
+/// `fma.rn.f32`: the product is exact in f64.
+pub(super) fn fma32(a: f32, b: f32, c: f32) -> f32 {
+    add_to_odd(f64::from(a) * f64::from(b), f64::from(c)) as f32
+}
+
 /// An integer as f64, rounded to odd.
 pub(super) fn integer_to_odd(magnitude: u64, negative: bool) -> f64 {
     let excess = 11_u32.saturating_sub(magnitude.leading_zeros());

@@ -162,7 +162,7 @@ impl Cell {
             }
             self.non_coherent = now.time;
         }
-        if !(strong && self.write.strong) && !now.after(&self.write, lanes) {
+        if !(now.after(&self.write, lanes) || (strong && self.write.strong)) {
             return Err(Conflict::Written(who(&self.write, now)));
         }
         if writes {
@@ -172,7 +172,7 @@ impl Cell {
             if self.copies > 0 {
                 return Err(Conflict::Copy);
             }
-            if !(strong && self.read.strong) && !now.after(&self.read, lanes) {
+            if !(now.after(&self.read, lanes) || (strong && self.read.strong)) {
                 return Err(Conflict::Read(who(&self.read, now)));
             }
             self.write = now.kept(&self.write, lanes, strong);

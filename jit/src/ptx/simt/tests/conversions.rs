@@ -41,7 +41,7 @@ fn roundings_to_integers() {
         [(0.5, 0, 0, 0, 1), (1.5, 2, 1, 1, 2), (-0.5, 0, 0, -1, 0), (-2.5, -2, -2, -3, -2), (2.75, 3, 2, 2, 3)]
     {
         for (rounding, n) in [(Rounding::Rni, rni), (Rounding::Rzi, rzi), (Rounding::Rmi, rmi), (Rounding::Rpi, rpi)] {
-            assert_eq!(from_f32(Type::S32, rounding, x), n as i32 as u32 as u64, "{x} {rounding:?}");
+            assert_eq!(from_f32(Type::S32, rounding, x), n as u32 as u64, "{x} {rounding:?}");
             let integral = f32::from_bits(from_f32(Type::F32, rounding, x) as u32);
             assert_eq!((integral, integral.is_sign_negative()), (n as f32, x < 0.0), "{x} {rounding:?}");
             assert_eq!(f64::from_bits(from_f64(Type::F64, rounding, f64::from(x))), f64::from(n));
