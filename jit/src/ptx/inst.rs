@@ -341,7 +341,7 @@ pub enum InstOp {
     Setp { cmp: Cmp, ty: Type, flush: bool, d: Reg, a: Operand, b: Operand },
     /// `selp d, a, b, p`: `a` where `p` holds.
     Selp { ty: Type, d: Reg, a: Operand, b: Operand, p: Reg },
-    /// `cvt`. To an integer it saturates, and NaN gives 0. `sat` clamps a float to 0 to 1.
+    /// `cvt`. From a float to an integer it saturates, and NaN gives 0; from an integer to a smaller one it drops bits.
     Cvt { to: Type, from: Type, rounding: Rounding, flush: bool, d: Reg, a: Reg },
     /// `ld`, of 1, 2 or 4 registers. 8-bit types load into registers of 16 or 32 bits.
     Ld { space: Space, cache: Cache, ty: Type, d: Vec<Reg>, address: Address },

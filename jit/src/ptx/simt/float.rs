@@ -2,6 +2,9 @@
 //!
 //! Values of f16, bf16 and tf32 are computed in f64 and rounded once; what f64 cannot hold is rounded to odd there
 //! first, so that the second rounding sees on which side of a tie the exact value lies.
+//!
+//! With `.ftz`, a result is flushed if it is subnormal after rounding: one that rounds up to the least normal value is
+//! that value. PTX does not say which it is.
 
 /// The NaN that f32 arithmetic gives.
 pub(super) const NAN32: u32 = 0x7fff_ffff;

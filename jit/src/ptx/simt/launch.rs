@@ -94,9 +94,12 @@ pub fn run_with(memory: &mut Memory, launch: &Launch<'_>, options: &Options) -> 
 
 /// What of a launch does not fit its kernel.
 fn check(launch: &Launch<'_>) -> Result<()> {
-    let Launch { entry, block, params, .. } = *launch;
+    let Launch { entry, grid, block, params } = *launch;
     let wrong = |message: String| Err(Error::new(format!("kernel {}: {message}", entry.name)));
     let most = entry.max_threads.min(MAX_THREADS);
+    if grid == 0 {
+        return wrong("a grid without blocks".to_owned());
+    }
     if block == 0 || block > most {
         return wrong(format!("a block of {block} threads; it has 1 to {most}"));
     }

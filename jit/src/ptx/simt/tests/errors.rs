@@ -161,6 +161,8 @@ fn launches_that_do_not_fit() {
     assert_eq!(error(0, &[0]), "kernel k: a block of 0 threads; it has 1 to 1024");
     assert_eq!(error(1, &[]), "kernel k: 0 parameters are given; it has 1");
     let mut k = Kernel::new(0);
+    let error = k.launch(&mut Memory::new(), (0, 1), &[]).unwrap_err().to_string();
+    assert_eq!(error, "kernel k: a grid without blocks");
     k.entry.params.push(Type::U32);
     let error = k.launch(&mut Memory::new(), (1, 1), &[1 << 32]).unwrap_err().to_string();
     assert_eq!(error, "kernel k: the parameter p0 is 0x100000000, which does not fit its type U32");

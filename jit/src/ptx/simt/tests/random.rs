@@ -1,5 +1,6 @@
 //! Random straight-line programs against the evaluation of one thread at a time.
 
+use super::super::float::{self, fma32, narrow, widen};
 use super::*;
 
 struct Random(u64);
@@ -197,5 +198,26 @@ fn random_programs() {
             ints.extend(floats.iter().map(|x| x.to_bits()));
             assert_eq!(ints, result, "seed {seed}");
         }
+    }
+}
+
+#[test]
+fn fma_and_rounding_are_those_of_the_processor() {
+    let mut random = Random(7);
+    for _ in 0..500_000 {
+        let [mut a, mut b, c] = [0; 3].map(|_| f32::from_bits(random.bits()));
+        if random.below(2) == 0 {
+            // A product near the third operand.
+            a = (1.0 + (random.next() & 0xfff) as f32 * f32::EPSILON) * c.abs().sqrt();
+            b = -(1.0 + (random.next() & 0xfff) as f32 * f32::EPSILON) * c / a;
+        }
+        assert_eq!(canonical(fma32(a, b, c)).to_bits(), canonical(a.mul_add(b, c)).to_bits(), "{a:?} {b:?} {c:?}");
+        // Exponents in and around the range of f32.
+        let exponent = 1023 - 160 + u64::from(random.below(300));
+        let fraction = random.next() << 11 >> 12 & !(random.next() & random.next());
+        let x = f64::from_bits(u64::from(random.below(2)) << 63 | exponent << 52 | fraction);
+        assert_eq!(narrow(x, float::F32, false), u64::from((x as f32).to_bits()), "{x:?}");
+        let down = widen(narrow(x, float::F32, true), float::F32);
+        assert!(down.abs() <= x.abs() && f64::from((down as f32).abs().next_up()) > x.abs(), "{x:?}");
     }
 }
