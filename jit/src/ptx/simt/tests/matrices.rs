@@ -190,3 +190,14 @@ fn matrices_need_the_whole_warp() {
     assert!(k.error((1, 16)).contains("the warp has less than 32 threads"));
     assert!(k.error((1, 32)).contains("it reads the byte at 0x400, which was never written"));
 }
+
+#[test]
+fn sums_of_products_round_once() {
+    // 1 + 16 * 2^-25: each product alone is lost beside 1 in f32.
+    let fa: Vec<u32> = vec![0x3f80_3f80; 128];
+    let fb: Vec<u32> = vec![0x3300_3300; 64];
+    let d = product(MmaShape::M16N8K16, Type::Bf16, &fa, &fb, &[1.0; 128]);
+    assert_eq!(d, [1.0 + 16.0 * 2_f32.powi(-25); 128]);
+    let d = product(MmaShape::M16N8K16, Type::Bf16, &fa, &fb, &[f32::NAN; 128]);
+    assert!(d.iter().all(|x| x.to_bits() == 0x7fff_ffff));
+}

@@ -111,7 +111,7 @@ fn a_read_before_a_write() {
 
 #[test]
 fn reads_of_earlier_blocks_stay_known() {
-    // All blocks read; the last one writes after a barrier of its own.
+    // All blocks read; the last one writes after a barrier.
     let mut k = Kernel::new(1);
     k.op(ld(Space::Global, Type::U32, r(0), at(rd(0))))
         .op(InstOp::Bar)
@@ -202,4 +202,69 @@ fn copies_of_other_threads() {
     assert!(k.error((1, 1)).contains("before a cp.async that reads it was waited for"));
     k.entry.body.swap(3, 4);
     runs(&k, (1, 1));
+}
+
+#[test]
+fn matrices_are_read_by_all_lanes() {
+    let kernel = |between: Option<InstOp>, after: Option<InstOp>| {
+        let mut k = Kernel::new(0).shared(512);
+        let address = InstOp::Ternary {
+            op: TernaryOp::Mad,
+            ty: Type::U32,
+            flush: false,
+            d: r(1),
+            a: TID,
+            b: imm(16),
+            c: Operand::Shared,
+        };
+        let four = vec![imm(1), imm(2), imm(3), imm(4)];
+        let store = |a| InstOp::St { space: Space::Shared, cache: Cache::Default, ty: Type::B32, address: at(r(1)), a };
+        k.op(address).op(store(four.clone()));
+        between.map(|op| k.op(op).entry.body.len());
+        k.op(InstOp::LdMatrix { transposed: false, d: (2..6).map(r).collect(), address: at(r(1)) });
+        after.map(|op| k.op(op).op(store(four)).entry.body.len());
+        k
+    };
+    let barrier = || Some(InstOp::BarWarp { mask: ALL });
+    runs(&kernel(barrier(), None), (1, 32));
+    runs(&kernel(barrier(), barrier()), (1, 32));
+    assert!(kernel(None, None).error((1, 32)).contains("(ldmatrix): race"));
+    assert!(kernel(barrier(), Some(InstOp::MembarGl)).error((1, 32)).contains("several threads of warp 0"));
+}
+
+#[test]
+fn order_passes_on_from_lane_to_lane() {
+    // Lane 0 writes, 0 and 1 have a barrier, then 1 and 2; 2 reads.
+    let kernel = |second: bool| {
+        let mut k = Kernel::new(0).shared(4);
+        for i in 0..3 {
+            k.op(setp(Cmp::Eq, Type::U32, p(i), TID, imm(u64::from(i))));
+        }
+        k.op(setp(Cmp::Lt, Type::U32, p(3), TID, imm(2)))
+            .op(binary(BinaryOp::Or, Type::Pred, p(4), p(1), p(2)))
+            .when(p(0), true, st(Space::Shared, Type::U32, Address::Shared(0), imm(1)))
+            .when(p(3), true, InstOp::BarWarp { mask: imm(3) });
+        if second {
+            k.when(p(4), true, InstOp::BarWarp { mask: imm(6) });
+        }
+        k.when(p(2), true, ld(Space::Shared, Type::U32, r(0), Address::Shared(0)));
+        k
+    };
+    runs(&kernel(true), (1, 32));
+    assert!(kernel(false).error((1, 32)).contains("thread 2"));
+}
+
+#[test]
+fn races_are_found_in_every_order() {
+    for seed in 0..20 {
+        for (k, dims) in [(write_and_read(None, 40), (1, 64)), (block_sum(Some(1)), (1, 256))] {
+            let options = Options { interleave: Some(seed), order: Some(seed), ..Options::default() };
+            let mut memory = Memory::new();
+            let out = memory.alloc(&[0; 1024]);
+            let params = vec![out; k.entry.params.len()];
+            let error = k.launch_with(&mut memory, dims, &params, &options).unwrap_err().to_string();
+            // A read that comes before the write finds nothing.
+            assert!(error.contains("race") || error.contains("never written"), "{seed}: {error}");
+        }
+    }
 }
