@@ -77,7 +77,7 @@ pub fn run_with(memory: &mut Memory, launch: &Launch<'_>, options: &Options) -> 
         let mut at = Position { warp: 0, pc: 0 };
         let begin = ctx.begin(block);
         let result = begin.and_then(|()| {
-            warps.iter_mut().for_each(|warp| warp.begin(&code, block, &dims));
+            warps.iter_mut().for_each(|warp| warp.begin(&code, block));
             run_block(&mut warps, &mut ctx, options.limit, random.as_mut(), &mut at)
         });
         if let Err(fault) = result {
