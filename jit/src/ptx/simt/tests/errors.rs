@@ -163,6 +163,14 @@ fn launches_that_do_not_fit() {
     let mut k = Kernel::new(0);
     let error = k.launch(&mut Memory::new(), (0, 1), &[]).unwrap_err().to_string();
     assert_eq!(error, "kernel k: a grid without blocks");
+    k.entry.registers = [u32::MAX; 6];
+    let error = k.launch(&mut Memory::new(), (1, 1), &[]).unwrap_err().to_string();
+    assert_eq!(error, "kernel k: it has more than 65536 registers");
+    k.entry.registers = [64; 6];
+    k.entry.shared = 1 << 30;
+    let error = k.launch(&mut Memory::new(), (1, 1), &[]).unwrap_err().to_string();
+    assert_eq!(error, "kernel k: 1073741824 bytes of shared and 0 of local memory are too many");
+    k.entry.shared = 0;
     k.entry.params.push(Type::U32);
     let error = k.launch(&mut Memory::new(), (1, 1), &[1 << 32]).unwrap_err().to_string();
     assert_eq!(error, "kernel k: the parameter p0 is 0x100000000, which does not fit its type U32");
