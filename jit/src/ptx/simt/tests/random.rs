@@ -1,4 +1,4 @@
-//! Random straight-line programs against the evaluation of one thread at a time.
+//! Random programs, straight and with branches and loops, against the evaluation of one thread at a time.
 
 use super::super::float::{self, fma32, narrow, widen};
 use super::*;
@@ -219,5 +219,118 @@ fn fma_and_rounding_are_those_of_the_processor() {
         assert_eq!(narrow(x, float::F32, false), u64::from((x as f32).to_bits()), "{x:?}");
         let down = widen(narrow(x, float::F32, true), float::F32);
         assert!(down.abs() <= x.abs() && f64::from((down as f32).abs().next_up()) > x.abs(), "{x:?}");
+    }
+}
+
+/// A statement on `r0..r8`.
+enum Statement {
+    Set(BinaryOp, u32, u32, u32),
+    If(u32, u32, Vec<Statement>, Vec<Statement>),
+    /// As many trips as the last two bits of a register say.
+    Loop(u32, Vec<Statement>),
+}
+
+fn draw_statements(random: &mut Random, depth: u32) -> Vec<Statement> {
+    let ops = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Max];
+    (0..1 + random.below(4))
+        .map(|_| match random.below(if depth == 3 { 2 } else { 4 }) {
+            2 => Statement::If(
+                random.below(N),
+                random.below(N),
+                draw_statements(random, depth + 1),
+                draw_statements(random, depth + 1),
+            ),
+            3 => Statement::Loop(random.below(N), draw_statements(random, depth + 1)),
+            _ => {
+                let op = ops[random.below(4) as usize];
+                Statement::Set(op, random.below(N), random.below(N), random.below(N))
+            }
+        })
+        .collect()
+}
+
+/// Emits statements; `labels` and `trips` count the labels and the registers of loops.
+fn emit_statements(k: &mut Kernel, statements: &[Statement], labels: &mut u32, trips: u32) {
+    for statement in statements {
+        let label = *labels;
+        match statement {
+            Statement::Set(op, d, a, b) => {
+                k.op(binary(*op, Type::U32, r(*d), r(*a), r(*b)));
+            }
+            Statement::If(a, b, then, otherwise) => {
+                *labels += 2;
+                k.op(setp(Cmp::Lt, Type::U32, p(0), r(*a), r(*b))).bra_when(p(0), false, label);
+                emit_statements(k, then, labels, trips);
+                k.bra(label + 1).label(label);
+                emit_statements(k, otherwise, labels, trips);
+                k.label(label + 1);
+            }
+            Statement::Loop(a, body) => {
+                *labels += 2;
+                let left = r(20 + trips);
+                k.op(binary(BinaryOp::And, Type::B32, left, r(*a), imm(3)))
+                    .label(label)
+                    .op(setp(Cmp::Eq, Type::U32, p(1), left, imm(0)))
+                    .bra_when(p(1), true, label + 1)
+                    .op(binary(BinaryOp::Sub, Type::U32, left, left, imm(1)));
+                emit_statements(k, body, labels, trips + 1);
+                k.bra(label).label(label + 1);
+            }
+        }
+    }
+}
+
+fn evaluate_statements(statements: &[Statement], ints: &mut [u32]) {
+    for statement in statements {
+        match statement {
+            Statement::Set(op, d, a, b) => {
+                evaluate(&Step::Integer(*op, false, *d, *a, *b), ints, &mut []);
+            }
+            Statement::If(a, b, then, otherwise) => {
+                let holds = ints[*a as usize] < ints[*b as usize];
+                evaluate_statements(if holds { then } else { otherwise }, ints);
+            }
+            Statement::Loop(a, body) => {
+                for _ in 0..ints[*a as usize] & 3 {
+                    evaluate_statements(body, ints);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn random_branches() {
+    let threads = 64;
+    for seed in 1..=200_u64 {
+        let mut random = Random(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        let statements = draw_statements(&mut random, 0);
+        let inputs: Vec<u32> = (0..threads * N).map(|_| random.bits()).collect();
+        let mut k = Kernel::new(2);
+        let stride = u64::from(4 * N);
+        k.op(element(rd(2), TID, stride, rd(0))).op(element(rd(3), TID, stride, rd(1)));
+        for i in 0..N {
+            k.op(ld(Space::Global, Type::U32, r(i), Address::Reg(rd(3), 4 * i as i32)));
+        }
+        let mut labels = 0;
+        for statement in &statements {
+            emit_statements(&mut k, std::slice::from_ref(statement), &mut labels, 0);
+            // All lanes are together again, and a block may wait.
+            k.op(InstOp::BarWarp { mask: ALL }).op(InstOp::Bar);
+        }
+        for i in 0..N {
+            k.op(st(Space::Global, Type::U32, Address::Reg(rd(2), 4 * i as i32), r(i)));
+        }
+        let mut memory = Memory::new();
+        let out = memory.alloc_unwritten(4 * inputs.len());
+        let input = memory.alloc(&bytes_of(&inputs));
+        let options = Options { interleave: (seed % 2 == 0).then_some(seed), ..Options::default() };
+        k.launch_with(&mut memory, (1, threads), &[out, input], &options).unwrap();
+        let results = u32s(&memory, out, inputs.len());
+        for (input, result) in inputs.chunks_exact(N as usize).zip(results.chunks_exact(N as usize)) {
+            let mut ints = input.to_vec();
+            evaluate_statements(&statements, &mut ints);
+            assert_eq!(ints, result, "seed {seed}");
+        }
     }
 }
