@@ -331,6 +331,8 @@ impl Emitter<'_> {
         let ty = self.row.loops.accumulators[accumulator].lane_type();
         let mut x = self.accumulators[accumulator].expect("it has been set to the identity");
         let (Some(lane), Some(_)) = (self.lane, interleaved) else { return x };
+        // What other lanes have read may be overwritten from here on, where results are written in place.
+        code.push(InstOp::BarWarp { mask: lane.mask.into() });
         let mut distance = PARTIALS as u32 / 2;
         while distance > 0 {
             let other = shuffle(code, ty, Shuffle::Down, x, distance, lane.mask);
