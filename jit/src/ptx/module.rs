@@ -26,6 +26,21 @@ pub struct Target {
     pub multiprocessors: u32,
 }
 
+impl Target {
+    /// The least version of PTX that knows the capability, as 70 for 7.0: an older driver reads it too.
+    pub fn version(self) -> u32 {
+        match self.capability {
+            ..=80 => 70,
+            81..=86 => 71,
+            87..=88 => 74,
+            89..=90 => 78,
+            91..=101 => 86,
+            102 | 104..=120 => 87,
+            103 | 121.. => 88,
+        }
+    }
+}
+
 impl Default for Target {
     /// The least that is supported, with the multiprocessors of an H100.
     fn default() -> Self {
@@ -113,7 +128,7 @@ impl Module {
     pub fn lower(kernels: Kernels, donated: &[bool], target: Target) -> Result<Module> {
         let mut lowering = Lowering { target, entries: vec![], known: HashMap::new(), constants: vec![] };
         let Body { plan, launches, .. } = lowering.body(&kernels, donated)?;
-        let ptx = PtxModule { version: 70, target: target.capability, entries: lowering.entries };
+        let ptx = PtxModule { version: target.version(), target: target.capability, entries: lowering.entries };
         Ok(Module { target, kernels, ptx, plan, launches, constants: lowering.constants })
     }
 }
