@@ -6,14 +6,21 @@ use std::time::Instant;
 use fulgurite::compiler::graph::Graph;
 use fulgurite::compiler::ptx::simt::{Counts, Options};
 use fulgurite::prelude::*;
+use fulgurite::runtime::Program;
 use fulgurite::{Array, TensorType, lower, scan};
-use fulgurite_benches::WORKLOADS;
+use fulgurite_benches::{WORKLOADS, Workload};
 
+use super::golden::PROGRAMS;
 use super::{Numbers, common, counts, run};
 
-/// Workloads that take the interpreter a minute or more: they run if `FULGURITE_GPU_LONG` is set, and races are not
-/// looked for.
-const LONG: [&str; 3] = ["mixer", "mixer_b4", "elementwise_big"];
+/// The workload that takes the interpreter minutes: it runs if `FULGURITE_GPU_LONG` is set.
+const LONG: &str = "mixer";
+
+/// Large workloads are not searched for races, which takes several times as long.
+fn options(name: &str) -> Options {
+    let large = ["mixer", "mixer_b4", "elementwise_big"].contains(&name);
+    if large { Options { races: false, limit: 1 << 40, ..Options::default() } } else { Options::default() }
+}
 
 /// How many arrays the parameters of a workload are. Adam's state lies behind them: a counter, running means, and
 /// running means of squares, which are not negative. A workload without state has none.
@@ -27,7 +34,7 @@ fn parameters(name: &str) -> usize {
     }
 }
 
-/// Random inputs: small floats, integers that are labels of ten classes or counts, words of keys.
+/// Random inputs of these types: small floats, integers that are labels of ten classes or counts, words of keys.
 fn inputs(types: &[TensorType], parameters: usize) -> Vec<Array> {
     let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
     let squares = 2 * parameters + 1..3 * parameters + 1;
@@ -43,36 +50,44 @@ fn inputs(types: &[TensorType], parameters: usize) -> Vec<Array> {
 /// Runs a graph on both, and says how long that took.
 fn check(name: &str, graph: &Graph, parameters: usize, options: &Options) -> Counts {
     let inputs = inputs(&graph.param_types(), parameters);
+    // What is NaN on both shows nothing.
+    let results = Program::compile("cpu", graph, &vec![false; inputs.len()]).and_then(|p| p.run(inputs.clone()));
+    for result in results.unwrap_or_else(|e| panic!("{name}: {e}")) {
+        let values = result.to_f64_vec().unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(values.iter().all(|x| x.is_finite()), "{name}: a result is not finite");
+    }
     let start = Instant::now();
     let counts = run::compare(graph, &inputs, options).unwrap_or_else(|fault| panic!("{name}: {fault}"));
     println!("{name}: {:.1} s", start.elapsed().as_secs_f64());
     counts
 }
 
+/// Checks a workload, and says what was executed.
+fn row(workload: &Workload) -> Result<String> {
+    let graph = (workload.lower)()?.graph;
+    let counts = check(workload.name, &graph, parameters(workload.name), &options(workload.name));
+    Ok(counts::row(workload.name, run::lower(&graph, false)?.launches.len(), &counts))
+}
+
+fn workload(name: &str) -> &'static Workload {
+    WORKLOADS.iter().find(|workload| workload.name == name).expect("a workload")
+}
+
 #[test]
 fn workloads_have_the_bits_of_the_cpu() -> Result<()> {
-    let mut table = String::from(counts::HEAD);
-    for workload in WORKLOADS.iter().filter(|workload| !LONG.contains(&workload.name)) {
-        let graph = (workload.lower)()?.graph;
-        let counts = check(workload.name, &graph, parameters(workload.name), &Options::default());
-        table += &counts::row(workload.name, run::lower(&graph, false)?.launches.len(), &counts);
-    }
+    let rows = WORKLOADS.iter().filter(|workload| workload.name != LONG).map(row);
+    let table = std::iter::once(Ok(counts::HEAD.into())).chain(rows).collect::<Result<String>>()?;
     common::golden("gpu_counts.txt", &table);
     Ok(())
 }
 
 #[test]
-fn large_workloads_have_the_bits_of_the_cpu() -> Result<()> {
+fn the_largest_workload_has_the_bits_of_the_cpu() -> Result<()> {
     if std::env::var_os("FULGURITE_GPU_LONG").is_none() {
         println!("skipped: FULGURITE_GPU_LONG is not set");
         return Ok(());
     }
-    let options = Options { races: false, limit: 1 << 40, ..Options::default() };
-    for workload in WORKLOADS.iter().filter(|workload| LONG.contains(&workload.name)) {
-        let graph = (workload.lower)()?.graph;
-        let counts = check(workload.name, &graph, parameters(workload.name), &options);
-        print!("{}", counts::row(workload.name, run::lower(&graph, false)?.launches.len(), &counts));
-    }
+    print!("{}", row(workload(LONG))?);
     Ok(())
 }
 
@@ -89,11 +104,24 @@ fn the_gradient_of_a_loop_has_the_bits_of_the_cpu() -> Result<()> {
     Ok(())
 }
 
+/// Neither the order of blocks nor that of warps changes a bit.
+#[test]
+fn golden_programs_have_the_bits_of_the_cpu_in_any_order() -> Result<()> {
+    for program in PROGRAMS {
+        let graph = program.graph()?;
+        for seed in 1..=3 {
+            let options = Options { order: Some(seed), interleave: Some(seed), ..Options::default() };
+            let inputs = inputs(&graph.param_types(), 0);
+            run::compare(&graph, &inputs, &options).unwrap_or_else(|fault| panic!("{}: {fault}", program.name));
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn donated_inputs_change_no_bit() -> Result<()> {
     for name in ["mlp_tiny", "bnn", "adam_many"] {
-        let workload = WORKLOADS.iter().find(|workload| workload.name == name).expect("a workload");
-        let graph = (workload.lower)()?.graph;
+        let graph = (workload(name).lower)()?.graph;
         let inputs = inputs(&graph.param_types(), parameters(name));
         let [kept, donated] = [false, true].map(|donated| run::lower(&graph, donated));
         let (kept, donated) = (kept?, donated?);
