@@ -42,7 +42,7 @@ impl Module {
             let (launches, entries) = launches(&body, target)?;
             (body.plan, launches, entries)
         };
-        let ptx = PtxModule { version: 70, target: target.capability, entries };
+        let ptx = PtxModule { version: target.version(), target: target.capability, entries };
         Ok(Module { target, kernels, ptx, plan, launches, constants })
     }
 }

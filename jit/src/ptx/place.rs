@@ -11,6 +11,21 @@ pub struct Target {
     pub multiprocessors: u32,
 }
 
+impl Target {
+    /// The least version of PTX that knows the capability, as 70 for 7.0: an older driver reads it too.
+    pub fn version(self) -> u32 {
+        match self.capability {
+            ..=80 => 70,
+            81..=86 => 71,
+            87..=88 => 74,
+            89..=90 => 78,
+            91..=101 => 86,
+            102 | 104..=120 => 87,
+            103 | 121.. => 88,
+        }
+    }
+}
+
 impl Default for Target {
     /// The least that is supported, with the multiprocessors of an H100.
     fn default() -> Self {
