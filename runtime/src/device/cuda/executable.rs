@@ -275,6 +275,7 @@ impl Executable for CudaExecutable {
         // SAFETY: the inputs are those of the module, and on the device. Results are written to unique state, borrowed
         // by this call alone, to copies, and to new memory: no other input is written in place.
         unsafe { self.launch(&params, &results)? };
+        drop(inputs);
         for (x, next) in state.iter_mut().zip(next) {
             if let Some(next) = next {
                 *x = next;
