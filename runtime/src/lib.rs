@@ -20,7 +20,7 @@ pub mod testing;
 
 pub use bound::Bound;
 pub use device::cpu::threads;
-pub use device::select::with_device;
+pub use device::select::{synchronize, with_device};
 pub use fulgurite_jit::array::Device;
 pub use jit::{Jit, jit};
 pub use lower::{Lowered, lower};

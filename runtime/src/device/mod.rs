@@ -63,6 +63,12 @@ pub(crate) trait Accelerator: Send + Sync {
     /// # Errors
     /// A compiler error; when the device fails.
     fn compile(self: Arc<Self>, kernels: Kernels, donated: &[bool]) -> Result<Box<dyn Executable>>;
+
+    /// Waits until all that was asked for is done.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn synchronize(&self) -> Result<()>;
 }
 
 /// Calls `run` with `arrays` on `device`: themselves where they are there, or copies. A copy is the only handle to its

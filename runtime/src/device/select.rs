@@ -104,6 +104,18 @@ pub fn with_device<R>(device: Device, f: impl FnOnce() -> R) -> Result<R> {
     Ok(f())
 }
 
+/// Waits until `device` has done all that it was asked for. A call returns before its program has run, and reading a
+/// result waits for it; who measures times waits for the device. JAX: `jax.block_until_ready`.
+///
+/// # Errors
+/// As [`with_device`]; when a program has failed on the device.
+pub fn synchronize(device: Device) -> Result<()> {
+    match Opened::open(device)? {
+        Opened::Cpu => Ok(()),
+        Opened::Other(other) => other.synchronize(),
+    }
+}
+
 /// The device that programs of this thread run on: that of [`with_device`], else that of `FULGURITE_DEVICE`, else the
 /// processor.
 ///

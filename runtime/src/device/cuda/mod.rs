@@ -44,6 +44,10 @@ impl Accelerator for Gpu {
     fn compile(self: Arc<Self>, kernels: Kernels, donated: &[bool]) -> Result<Box<dyn Executable>> {
         Ok(Box::new(CudaExecutable::compile(&self, kernels, donated)?))
     }
+
+    fn synchronize(&self) -> Result<()> {
+        self.wait()
+    }
 }
 
 /// The GPU that holds an array, if it was opened here.
