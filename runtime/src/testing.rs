@@ -41,6 +41,11 @@ impl FakeDevices {
         with_registry(&self.registry, f)
     }
 
+    /// Closes the devices: programs and arrays that are there keep theirs, and who asks again gets new ones.
+    pub fn close(&self) {
+        self.registry.close();
+    }
+
     fn device(&self, number: usize) -> &FakeDevice {
         &self.driver.devices[number]
     }

@@ -39,6 +39,13 @@ impl Registry {
         open.insert(number, gpu.clone());
         Ok(gpu)
     }
+
+    /// Forgets what is open.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn close(&self) {
+        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(open);
+    }
 }
 
 /// The devices of this machine.
