@@ -60,7 +60,7 @@ impl FakeDevices {
         self.device(number).live_bytes()
     }
 
-    /// Copies and launches of a device that nobody has waited for.
+    /// Copies and launches of a device that no one has waited for.
     pub fn queued(&self, number: usize) -> usize {
         self.device(number).queued()
     }

@@ -41,7 +41,7 @@ fn holder(array: &Array) -> Option<Arc<dyn Accelerator>> {
     return (array.device() != Device::Cpu).then_some(None).flatten();
 }
 
-/// A device other than the processor, with memory of its own.
+/// A device other than the processor, with separate memory.
 pub(crate) trait Accelerator: Send + Sync {
     /// Which device it is.
     fn device(&self) -> Device;

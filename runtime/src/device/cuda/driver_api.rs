@@ -421,7 +421,7 @@ impl Context for CudaContext {
         // SAFETY: the caller's promise; as many bytes are read as there are.
         let code = unsafe { (f.write)(to, from.as_ptr().cast(), from.len(), self.stream) };
         self.api.check("cuMemcpyHtoDAsync", code)?;
-        // The driver has copied pageable memory when it returns. It reads memory that it knows (pinned by others) later.
+        // The driver has copied pageable memory when it returns. What others have locked it reads later.
         let mut memory_type: c_uint = 0;
         // SAFETY: the number is written to a live variable; the address is only looked up.
         let known = unsafe {
@@ -470,7 +470,7 @@ impl Context for CudaContext {
         let functions = entries.iter().map(|name| self.function(module, name)).collect::<Result<Vec<_>>>();
         let module_handle = ModuleHandle(module.expose_provenance() as u64);
         if functions.is_err() {
-            // SAFETY: nobody has its functions. The error that is told is the first.
+            // SAFETY: its functions were given to no one. The error that is told is the first.
             let _ = unsafe { (f.module_unload)(module) };
         }
         Ok(Loaded { module: module_handle, functions: functions? })
@@ -538,7 +538,7 @@ impl Drop for CudaContext {
         if let Ok(f) = self.functions()
             && !self.stream.is_null()
         {
-            // SAFETY: nobody else has the stream.
+            // SAFETY: no one else has the stream.
             let _ = unsafe { (f.stream_wait)(self.stream) };
             // SAFETY: as above; it is destroyed once.
             let _ = unsafe { (f.stream_destroy)(self.stream) };

@@ -2,7 +2,7 @@
 //!
 //! Comes in: what the runtime asks of a driver. Goes out: the same bytes as from a GPU, counts of the calls, and faults
 //! where a test asks for them. Modules are the text that the driver would compile, parsed. As on a GPU, work is queued
-//! and done when somebody waits, so that memory which is given back too early is noticed.
+//! and done when a user waits, so that memory which is given back too early is noticed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -154,7 +154,7 @@ impl FakeDevice {
         self.state().live.values().sum()
     }
 
-    /// Copies and launches that nobody has waited for.
+    /// Copies and launches that no one has waited for.
     pub(crate) fn queued(&self) -> usize {
         self.state().queue.len()
     }

@@ -41,7 +41,7 @@ struct Block {
     bytes: usize,
 }
 
-/// Blocks that nobody uses: addresses by size.
+/// Blocks that are not in use: addresses by size.
 type Free = BTreeMap<usize, BTreeSet<u64>>;
 
 /// Memory of a GPU, which is given back when it is dropped.
@@ -196,7 +196,7 @@ impl Gpu {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a block that nobody uses.
+    /// Keeps a block that is not in use.
     fn keep(&self, block: Block) {
         self.free().entry(block.bytes).or_default().insert(block.address);
     }
@@ -394,7 +394,7 @@ impl Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // SAFETY: nobody else has the handle. Nothing can be done about a failure.
+        // SAFETY: no one else has the handle. Nothing can be done about a failure.
         let _ = self.gpu.call(|context| unsafe { context.destroy(self.handle) });
     }
 }
