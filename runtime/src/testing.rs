@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use fulgurite_jit::array::Device;
+use fulgurite_jit::graph::Graph;
 use fulgurite_jit::{Array, Result};
 
 use crate::device::cuda::fake::{FakeDevice, FakeDriver};
 use crate::device::cuda::registry::{Registry, with_registry};
 use crate::device::select::Opened;
+use crate::program::Program;
 
 pub use crate::device::cuda::fake::{Counts, Fault};
 
@@ -74,6 +76,14 @@ impl FakeDevices {
     pub fn heal(&self, number: usize) {
         self.device(number).heal();
     }
+}
+
+/// A program on `device`; see [`Program::compile`].
+///
+/// # Errors
+/// As [`Program::compile`]; when there is no such device, or it fails.
+pub fn compile(graph: &Graph, donated: &[bool], device: Device) -> Result<Program> {
+    Program::compile_tuned("test", graph, donated, &Opened::open(device)?)
 }
 
 /// A copy of an array on `device`; itself, if it is there.
