@@ -21,7 +21,7 @@ pub use fulgurite_jit::{
     log_softmax, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select, silu, soft_sign, softmax, sort,
     where_,
 };
-pub use fulgurite_runtime::{Bound, Device, Jit, Lowered, jit, lower};
+pub use fulgurite_runtime::{Bound, Device, Jit, Lowered, jit, lower, synchronize, with_device};
 #[cfg(feature = "trainer")]
 pub use fulgurite_trainer::{ndarray, serde_json};
 

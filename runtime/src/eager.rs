@@ -5,16 +5,16 @@
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use fulgurite_jit::array::Device;
 use fulgurite_jit::graph::{Graph, Op};
 use fulgurite_jit::panics::guarded;
 use fulgurite_jit::{Array, Result};
 
 use crate::cache::Cache;
+use crate::device::select::of_operands;
 use crate::program::Program;
 
-/// What identifies a program: its graph and its device.
-type GraphKey = Arc<(Device, Graph)>;
+/// What identifies a program: the identity of its device, and its graph.
+type GraphKey = Arc<(u64, Graph)>;
 
 /// Bytes of cached programs: 4096 of one op, fewer with constants.
 const CACHE_BYTES: usize = 4096 * PROGRAM_BYTES;
@@ -36,15 +36,15 @@ fn install() {
 /// Compiles (or finds) the program of `graph` and runs it.
 fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>> {
     guarded("evaluating an op", || {
-        let device = Device::default();
-        let key = Arc::new((device, graph.clone()));
+        let device = of_operands(inputs)?;
+        let key = Arc::new((device.id(), graph.clone()));
         // A panic cannot leave the cache inconsistent.
         let programs = || PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = programs().get(&key).cloned();
         let program = match cached {
             Some(program) => program,
             None => {
-                let program = Arc::new(Program::compile_tuned("op", graph, &vec![false; inputs.len()], device)?);
+                let program = Arc::new(Program::compile_tuned("op", graph, &vec![false; inputs.len()], &device)?);
                 let evicted = programs().insert(key, program.clone(), weight(graph));
                 drop(evicted);
                 program

@@ -11,7 +11,6 @@ use std::hash::Hasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fulgurite_jit::array::Device;
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::{record_error, trace_call, tracing};
@@ -21,6 +20,7 @@ use fulgurite_jit::{Array, Error, Name, Output, Result, Tensor, TensorType, Tree
 use smallvec::SmallVec;
 
 use crate::cache::Cache;
+use crate::device::select::{Opened, current};
 use crate::nested::Nested;
 use crate::program::Program;
 
@@ -44,8 +44,6 @@ const PROGRAMS: usize = 64;
 /// ```
 pub struct Jit<A, B, O> {
     name: String,
-    /// Where it runs; part of the signature.
-    device: Device,
     function: Box<Function<A, B, O>>,
     compiled: Mutex<Programs<O>>,
     traces: AtomicUsize,
@@ -153,7 +151,6 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
     pub fn with_borrowed<R: Output<Tree = O>>(name: &str, f: impl Fn(A, B) -> R + Send + Sync + 'static) -> Self {
         Jit {
             name: name.into(),
-            device: Device::default(),
             function: Box::new(move |donated, borrowed| f(donated, borrowed).into_result()),
             compiled: Mutex::default(),
             traces: AtomicUsize::new(0),
@@ -232,7 +229,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let mut signature = SIGNATURE.take();
         signature.0.clear();
         collect(|collector| donated.visit_mut(collector), &mut signature, &mut inputs, Some(&mut held))?;
-        collect_borrowed(self.device, borrowed, &mut signature, &mut inputs)?;
+        collect_borrowed(&current()?, borrowed, &mut signature, &mut inputs)?;
         let cached = cached(&signature.0);
         SIGNATURE.set(signature);
         let Some(compiled) = cached else { return Ok(None) };
@@ -256,27 +253,28 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let (mut signature, mut inputs) = (Bytes::default(), Inputs::new());
         collect(|collector| donated.visit(collector), &mut signature, &mut inputs, None)?;
         let donated_count = inputs.len();
-        collect_borrowed(self.device, borrowed, &mut signature, &mut inputs)?;
+        let device = current()?;
+        collect_borrowed(&device, borrowed, &mut signature, &mut inputs)?;
         let cached = self.compiled().find(&signature.0);
         let compiled = match cached {
             Some(compiled) => compiled,
             None => {
                 // Those of the signature: a tree may show others when it is visited again.
                 let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
-                self.compile(signature.0.as_slice().into(), &types, donated_count, donated, borrowed)?
+                self.compile(signature.0.as_slice().into(), &types, donated_count, (donated, borrowed), &device)?
             }
         };
         Ok((signature.0, compiled))
     }
 
-    /// Traces and compiles for leaves of these types, the first `donated_count` of which are donated.
+    /// Traces and compiles for `device` and leaves of these types, the first `donated_count` of which are donated.
     fn compile(
         &self,
         signature: Signature,
         types: &[TensorType],
         donated_count: usize,
-        donated: &A,
-        borrowed: &B,
+        (donated, borrowed): (&A, &B),
+        device: &Opened,
     ) -> Result<Arc<Compiled<O>>> {
         self.dump_change(&types.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.traces.fetch_add(1, Relaxed);
@@ -295,7 +293,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
             return Err(self.with_name(Error::new(reason)));
         }
         let donated: Vec<bool> = (0..types.len()).map(|i| i < donated_count).collect();
-        let program = Program::compile_tuned(&self.name, &traced.graph, &donated, self.device)?;
+        let program = Program::compile_tuned(&self.name, &traced.graph, &donated, device)?;
         let result = result.expect("the function was traced");
         let mut programs = self.compiled();
         let (compiled, evicted) = programs.insert(signature, Compiled { program, result });
@@ -382,17 +380,13 @@ fn header(tag: u8, size: usize) -> usize {
 
 /// The second half of a signature, after the donated arguments: the device, and the borrowed arguments.
 fn collect_borrowed<'t>(
-    device: Device,
+    device: &Opened,
     borrowed: &'t impl Tree,
     signature: &mut Bytes,
     inputs: &mut Inputs<'t>,
 ) -> Result<()> {
     // The word that divides the halves, so that the device adds none.
-    let number = match device {
-        Device::Cpu => 0,
-        Device::Cuda(number) => 1 + number as usize,
-    };
-    signature.write_usize(header(b'|', number));
+    signature.write_usize(header(b'|', device.id() as usize));
     collect(|collector| borrowed.visit(collector), signature, inputs, None)
 }
 

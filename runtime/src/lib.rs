@@ -15,9 +15,12 @@ mod lower;
 mod nested;
 mod profile;
 mod program;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use bound::Bound;
 pub use device::cpu::threads;
+pub use device::select::{synchronize, with_device};
 pub use fulgurite_jit::array::Device;
 pub use jit::{Jit, jit};
 pub use lower::{Lowered, lower};

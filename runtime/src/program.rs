@@ -16,12 +16,13 @@ use fulgurite_jit::{Array, Error, Result};
 
 use crate::device::cpu::executable::{CpuExecutable, host_target};
 use crate::device::cpu::policy::ParallelPolicy;
-use crate::device::{Executable, no_back_end, put, with_arrays_on};
+use crate::device::select::Opened;
+use crate::device::{Executable, with_arrays_on};
 
 /// A compiled graph. Several threads may run it at once.
 pub struct Program {
     name: String,
-    device: Device,
+    device: Opened,
     executable: Box<dyn Executable>,
 }
 
@@ -46,17 +47,29 @@ impl Program {
         guarded("compiling", || Program::build(name, graph, donated, target, ParallelPolicy::always_parallel()))
     }
 
-    /// As [`Program::compile`], of a program on `device` that starts serial and measures whether parallel is faster.
-    pub(crate) fn compile_tuned(name: &str, graph: &Graph, donated: &[bool], device: Device) -> Result<Program> {
-        match device {
-            Device::Cpu => {
-                guarded("compiling", || Program::build(name, graph, donated, host_target(), ParallelPolicy::default()))
+    /// As [`Program::compile`], of a program on `device`. One on the processor starts serial and measures whether
+    /// parallel is faster.
+    pub(crate) fn compile_tuned(name: &str, graph: &Graph, donated: &[bool], device: &Opened) -> Result<Program> {
+        guarded("compiling", || match device {
+            Opened::Cpu => Program::build(name, graph, donated, host_target(), ParallelPolicy::default()),
+            Opened::Other(other) => {
+                Program::build_with(name, graph, device, |kernels| other.clone().compile(kernels, donated))
             }
-            Device::Cuda(_) => Err(no_back_end(device)),
-        }
+        })
     }
 
     fn build(name: &str, graph: &Graph, donated: &[bool], target: Target, policy: ParallelPolicy) -> Result<Program> {
+        Program::build_with(name, graph, &Opened::Cpu, |kernels| {
+            Ok(Box::new(CpuExecutable::compile(name, kernels, donated, target, policy)?))
+        })
+    }
+
+    fn build_with(
+        name: &str,
+        graph: &Graph,
+        device: &Opened,
+        compile: impl FnOnce(Kernels) -> Result<Box<dyn Executable>>,
+    ) -> Result<Program> {
         let start = Instant::now();
         dump(Stage::Graph, &format!("{name}: graph"), graph);
         let mut report = String::new();
@@ -71,7 +84,7 @@ impl Program {
         let fusing = Instant::now();
         let kernels = guarded("fusion", || Ok(fuse(&graph)))?;
         let fused = fusing.elapsed();
-        let executable = guarded("code generation", || CpuExecutable::compile(name, kernels, donated, target, policy))?;
+        let executable = guarded("code generation", || compile(kernels))?;
         if wants(Stage::Time) {
             for (stage, took) in [("fuse", fused)].iter().chain(executable.compile_times()) {
                 report += &format!("{stage:>12} {:9.3} ms\n", took.as_secs_f64() * 1e3);
@@ -79,7 +92,7 @@ impl Program {
             report += &format!("{:>12} {:9.3} ms", "in all", start.elapsed().as_secs_f64() * 1e3);
             dump(Stage::Time, &format!("{name}: compile time"), &report);
         }
-        Ok(Program { name: name.into(), device: Device::Cpu, executable: Box::new(executable) })
+        Ok(Program { name: name.into(), device: device.clone(), executable })
     }
 
     /// The name that dumps and errors use.
@@ -89,7 +102,7 @@ impl Program {
 
     /// The device that the program runs on.
     pub fn device(&self) -> Device {
-        self.device
+        self.device.device()
     }
 
     /// The kernels of a run.
@@ -148,7 +161,7 @@ impl Program {
     pub(crate) unsafe fn run_unchecked(&self, inputs: &[&Array]) -> Result<Vec<Array>> {
         debug_assert!(self.accepts(inputs.iter().copied()));
         // SAFETY: the caller's promise. The inputs are on the device; a copy has no other user.
-        with_arrays_on(self.device, inputs, |inputs| unsafe { self.executable.run(inputs) })
+        with_arrays_on(&self.device, inputs, |inputs| unsafe { self.executable.run(inputs) })
     }
 
     /// A run with a resident `state`.
@@ -162,11 +175,11 @@ impl Program {
     pub(crate) unsafe fn run_in_place(&self, state: &mut [Array], borrowed: &[&Array]) -> Result<Vec<Array>> {
         debug_assert!(self.updates_in_place(state.len()) && self.accepts(state.iter().chain(borrowed.iter().copied())));
         for x in &mut *state {
-            if x.device() != self.device {
-                *x = put(x, self.device)?;
+            if !self.device.holds(x) {
+                *x = self.device.put(x)?;
             }
         }
         // SAFETY: the caller's promise. All arrays are on the device.
-        with_arrays_on(self.device, borrowed, |borrowed| unsafe { self.executable.run_in_place(state, borrowed) })
+        with_arrays_on(&self.device, borrowed, |borrowed| unsafe { self.executable.run_in_place(state, borrowed) })
     }
 }

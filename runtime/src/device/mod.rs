@@ -4,47 +4,112 @@
 //! `program`. Each device is a folder here.
 
 pub(crate) mod cpu;
+#[cfg(any(test, feature = "testing", feature = "cuda"))]
+pub(crate) mod cuda;
+pub(crate) mod select;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fulgurite_jit::array::Device;
-use fulgurite_jit::fuse::Kernels;
-use fulgurite_jit::{Array, Error, Result};
+use fulgurite_jit::fuse::{Kernels, Output};
+use fulgurite_jit::lower::memory::{Location, Plan};
+use fulgurite_jit::{Array, Result};
 
-/// The array on `device`: itself, if it is there, or a copy. JAX: `jax.device_put`.
+use select::Opened;
+
+/// Why there is no GPU in a build without the feature `cuda`.
+#[cfg(not(feature = "cuda"))]
+pub(crate) const NO_CUDA: &str = "this build has no back end for NVIDIA GPUs; the feature `cuda` adds it";
+
+/// Opens the GPU of a number.
 ///
 /// # Errors
-/// When memory for the copy is not available, or a device fails.
-pub(crate) fn put(array: &Array, device: Device) -> Result<Array> {
-    match device {
-        Device::Cpu => array.to_host(),
-        Device::Cuda(_) => Err(no_back_end(device)),
-    }
+/// When this build has no back end for it, there is no such device, or it fails.
+fn open_cuda(number: u32) -> Result<Arc<dyn Accelerator>> {
+    #[cfg(any(test, feature = "testing", feature = "cuda"))]
+    return cuda::registry::open(number).map(|gpu| gpu as Arc<dyn Accelerator>);
+    #[cfg(not(any(test, feature = "testing", feature = "cuda")))]
+    return Err(fulgurite_jit::Error::new(format!("{}: {NO_CUDA}", Device::Cuda(number))));
+}
+
+/// The device that holds an array, if it is one that was opened here.
+fn holder(array: &Array) -> Option<Arc<dyn Accelerator>> {
+    #[cfg(any(test, feature = "testing", feature = "cuda"))]
+    return cuda::holder(array);
+    #[cfg(not(any(test, feature = "testing", feature = "cuda")))]
+    return (array.device() != Device::Cpu).then_some(None).flatten();
+}
+
+/// A device other than the processor, with separate memory.
+pub(crate) trait Accelerator: Send + Sync {
+    /// Which device it is.
+    fn device(&self) -> Device;
+
+    /// Tells it from every other device that was opened in this process; not 0.
+    fn id(&self) -> u64;
+
+    /// Is the array in its memory?
+    fn holds(&self, array: &Array) -> bool;
+
+    /// A copy of an array from elsewhere in its memory.
+    ///
+    /// # Errors
+    /// When memory for the copy is not available, or a device fails.
+    fn put(self: Arc<Self>, array: &Array) -> Result<Array>;
+
+    /// Compiles kernels. `donated` says which inputs may be overwritten by outputs.
+    ///
+    /// # Errors
+    /// A compiler error; when the device fails.
+    fn compile(self: Arc<Self>, kernels: Kernels, donated: &[bool]) -> Result<Box<dyn Executable>>;
+
+    /// Waits until all that was asked for is done.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn synchronize(&self) -> Result<()>;
 }
 
 /// Calls `run` with `arrays` on `device`: themselves where they are there, or copies. A copy is the only handle to its
 /// buffer.
 ///
 /// # Errors
-/// As [`put`]; those of `run`.
+/// As [`Opened::put`]; those of `run`.
 #[inline]
 pub(crate) fn with_arrays_on<R>(
-    device: Device,
+    device: &Opened,
     arrays: &[&Array],
     run: impl FnOnce(&[&Array]) -> Result<R>,
 ) -> Result<R> {
-    if arrays.iter().all(|x| x.device() == device) {
+    if arrays.iter().all(|x| device.holds(x)) {
         return run(arrays);
     }
-    let copies = arrays.iter().map(|x| if x.device() == device { Ok(None) } else { put(x, device).map(Some) });
+    let copies = arrays.iter().map(|x| if device.holds(x) { Ok(None) } else { device.put(x).map(Some) });
     let copies = copies.collect::<Result<Vec<_>>>()?;
     run(&arrays.iter().zip(&copies).map(|(x, copy)| copy.as_ref().unwrap_or(x)).collect::<Vec<_>>())
 }
 
-/// The error of a device that this build has no back end for.
-#[cold]
-pub(crate) fn no_back_end(device: Device) -> Error {
-    Error::new(format!("this build has no back end for {device}"))
+/// Is each of the first `count` outputs written in place of the input of the same number (or is that input), and is the
+/// memory of the others separate from these and from other inputs?
+pub(crate) fn updates_in_place(kernels: &Kernels, plan: &Plan, count: usize) -> bool {
+    let is_in_place = |(o, output): (usize, &Output)| match output {
+        Output::Computed(b, _) if o < count => {
+            plan.aliases[o] == Some(o) && plan.locations[b.index()] == Location::Output(o)
+        }
+        Output::Computed(b, _) => {
+            plan.aliases[o].is_none() && !matches!(plan.locations[b.index()], Location::Output(first) if first < count)
+        }
+        Output::Param(i, _) => {
+            if o < count {
+                *i == o
+            } else {
+                *i >= count
+            }
+        }
+        Output::Constant(_) => o >= count,
+    };
+    kernels.outputs.len() >= count && kernels.outputs.iter().enumerate().all(is_in_place)
 }
 
 /// A compiled program on a device. Several threads may run it at once.

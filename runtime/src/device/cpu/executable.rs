@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use super::denormals::Flush;
 use super::policy::ParallelPolicy;
 use super::pool::{BarrierCall, Workers, lease, start_pool, threads};
-use crate::device::Executable;
+use crate::device::{Executable, updates_in_place};
 use crate::profile::{Mode, PhaseTimer, Profile};
 
 /// Buffers of one output that are retained for later calls.
@@ -228,24 +228,7 @@ impl Executable for CpuExecutable {
 
     fn updates_in_place(&self, count: usize) -> bool {
         let Module { plan, kernels, .. } = self.code.module();
-        let is_in_place = |(o, output): (usize, &Output)| match output {
-            Output::Computed(b, _) if o < count => {
-                plan.aliases[o] == Some(o) && plan.locations[b.index()] == Location::Output(o)
-            }
-            Output::Computed(b, _) => {
-                plan.aliases[o].is_none()
-                    && !matches!(plan.locations[b.index()], Location::Output(first) if first < count)
-            }
-            Output::Param(i, _) => {
-                if o < count {
-                    *i == o
-                } else {
-                    *i >= count
-                }
-            }
-            Output::Constant(_) => o >= count,
-        };
-        kernels.outputs.len() >= count && kernels.outputs.iter().enumerate().all(is_in_place)
+        updates_in_place(kernels, plan, count)
     }
 
     unsafe fn run(&self, inputs: &[&Array]) -> Result<Vec<Array>> {

@@ -1,0 +1,400 @@
+//! A GPU that is open: its memory, and what the driver holds for it, behind a safe interface.
+//!
+//! Comes in: a [`Context`] of a driver. Goes out: allocations, copies, modules and graphs that are given back when they
+//! are dropped. An error that breaks the context marks the device as lost: every later call says so. What programs do
+//! with the memory is in `executable`.
+//!
+//! Memory that is dropped is kept for later allocations of the same size. The stream makes that safe at once: what is
+//! asked for later happens later. Of several free blocks the one of the lowest address is taken, so that a loop gets
+//! the same addresses in every trip, and its graphs stay as they are. When memory runs out, free blocks go back to the
+//! driver.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use fulgurite_jit::array::Device;
+use fulgurite_jit::{Error, Result};
+
+use super::driver::{
+    Context, Driver, DriverError, ErrorKind, FunctionHandle, GraphHandle, Loaded, ModuleHandle, Node, Properties,
+};
+
+/// Allocations are multiples of this many bytes.
+const GRANULE: usize = 256;
+
+/// A GPU that is open.
+pub(crate) struct Gpu {
+    number: u32,
+    id: u64,
+    context: Box<dyn Context>,
+    /// The error that broke the context.
+    lost: OnceLock<DriverError>,
+    free: Mutex<Free>,
+    arena: Mutex<Option<Block>>,
+}
+
+/// A range of memory that the driver has given.
+#[derive(Clone, Copy)]
+struct Block {
+    address: u64,
+    bytes: usize,
+}
+
+/// Blocks that are not in use: addresses by size.
+type Free = BTreeMap<usize, BTreeSet<u64>>;
+
+/// Memory of a GPU, which is given back when it is dropped.
+pub(crate) struct Allocation {
+    gpu: Arc<Gpu>,
+    block: Block,
+}
+
+/// The memory that a launch works in: one for all programs of a device, since the stream runs one at a time. Held until
+/// the launch has been asked for.
+pub(crate) struct Arena<'g>(MutexGuard<'g, Option<Block>>);
+
+/// A module that is loaded.
+pub(crate) struct LoadedModule {
+    gpu: Arc<Gpu>,
+    loaded: Loaded,
+}
+
+/// A graph that can be launched.
+pub(crate) struct Graph {
+    gpu: Arc<Gpu>,
+    handle: GraphHandle,
+    /// The functions of its nodes are of this module.
+    _module: Arc<LoadedModule>,
+}
+
+impl Gpu {
+    /// Opens a device of a driver.
+    ///
+    /// # Errors
+    /// When there is no such device, or the driver fails.
+    pub(crate) fn open(driver: &dyn Driver, number: u32) -> Result<Arc<Gpu>> {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let device = Device::Cuda(number);
+        let failed = |e: DriverError| Error::new(format!("{device}: {e}"));
+        let count = driver.count().map_err(failed)?;
+        if number >= count {
+            let there_are = match count {
+                0 => "no CUDA device".to_owned(),
+                1 => "one CUDA device, cuda:0".to_owned(),
+                _ => format!("{count} CUDA devices, cuda:0 to cuda:{}", count - 1),
+            };
+            return Err(Error::new(format!("{device}: there is no such device; this machine has {there_are}")));
+        }
+        let context = driver.open(number).map_err(failed)?;
+        let capability = context.properties().capability;
+        if capability < 70 {
+            let name = &context.properties().name;
+            let [major, minor] = [capability / 10, capability % 10];
+            return Err(Error::new(format!(
+                "{device}: {name} has compute capability {major}.{minor}, and 7.0 is the least that is supported"
+            )));
+        }
+        let id = IDS.fetch_add(1, Relaxed);
+        let (lost, free, arena) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Ok(Arc::new(Gpu { number, id, context, lost, free, arena }))
+    }
+
+    /// Which device it is.
+    pub(crate) fn device(&self) -> Device {
+        Device::Cuda(self.number)
+    }
+
+    /// Tells it from every other that was opened in this process.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What is known of the device.
+    pub(crate) fn properties(&self) -> &Properties {
+        self.context.properties()
+    }
+
+    /// Waits until all that was asked for is done.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn wait(&self) -> Result<()> {
+        self.call(|context| context.wait())
+    }
+
+    /// Memory for `what`, without values.
+    ///
+    /// # Errors
+    /// When the device does not have it, or fails.
+    pub(crate) fn allocate(self: &Arc<Self>, bytes: usize, what: impl Fn() -> String) -> Result<Arc<Allocation>> {
+        let block = match self.block(bytes) {
+            Ok(block) => block,
+            Err(error) if error.kind == ErrorKind::OutOfMemory => {
+                // The arena, unless a launch is just being asked for in it.
+                if let Ok(mut arena) = self.arena.try_lock()
+                    && let Some(block) = arena.take()
+                {
+                    self.keep(block);
+                    self.release();
+                }
+                self.block(bytes).map_err(|e| self.no_memory(bytes, &what(), &e))?
+            }
+            Err(error) => return Err(self.no_memory(bytes, &what(), &error)),
+        };
+        Ok(Arc::new(Allocation { gpu: self.clone(), block }))
+    }
+
+    /// Memory of at least so many bytes for intermediate results, which no other launch uses until it is dropped.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub(crate) fn arena(&self, bytes: usize) -> Result<Arena<'_>> {
+        let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes > 0 && arena.is_none_or(|block| block.bytes < bytes) {
+            if let Some(small) = arena.take() {
+                self.keep(small);
+            }
+            *arena = Some(self.block(bytes).map_err(|e| self.no_memory(bytes, "intermediate results", &e))?);
+        }
+        Ok(Arena(arena))
+    }
+
+    /// A free block, or a new one. If there is none, the free ones of other sizes are given back first.
+    fn block(&self, bytes: usize) -> std::result::Result<Block, DriverError> {
+        if let Some(error) = self.lost.get() {
+            return Err(error.clone());
+        }
+        let bytes = bytes.max(1).checked_next_multiple_of(GRANULE).unwrap_or(usize::MAX / GRANULE * GRANULE);
+        {
+            let mut free = self.free();
+            if let Some(addresses) = free.get_mut(&bytes)
+                && let Some(address) = addresses.pop_first()
+            {
+                return Ok(Block { address, bytes });
+            }
+        }
+        let result = match self.context.allocate(bytes) {
+            Err(error) if error.kind == ErrorKind::OutOfMemory && self.release() => self.context.allocate(bytes),
+            result => result,
+        };
+        result.map(|address| Block { address, bytes }).inspect_err(|error| self.note(error))
+    }
+
+    fn no_memory(&self, bytes: usize, what: &str, error: &DriverError) -> Error {
+        match error.kind {
+            ErrorKind::OutOfMemory => {
+                let total = self.properties().memory;
+                let device = self.device();
+                Error::new(format!("no memory for {what}, {bytes} bytes on {device}, which has {total}: {error}"))
+            }
+            ErrorKind::Refused | ErrorKind::Sticky => self.error(error),
+        }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a block that is not in use.
+    fn keep(&self, block: Block) {
+        self.free().entry(block.bytes).or_default().insert(block.address);
+    }
+
+    /// Gives the free blocks back to the driver. Are there any?
+    fn release(&self) -> bool {
+        let free = std::mem::take(&mut *self.free());
+        let mut any = false;
+        for address in free.into_values().flatten() {
+            any = true;
+            // SAFETY: the address is that of an allocation. A block is free when its last handle has been dropped, so
+            // nothing that is asked for later uses it. That a block cannot be given back loses no more than the block.
+            let _ = unsafe { self.context.free(address) };
+        }
+        any
+    }
+
+    /// Makes a call of the driver, unless the device is lost.
+    fn call<R>(&self, call: impl FnOnce(&dyn Context) -> std::result::Result<R, DriverError>) -> Result<R> {
+        if let Some(error) = self.lost.get() {
+            return Err(self.error(error));
+        }
+        call(&*self.context).map_err(|error| {
+            self.note(&error);
+            self.error(&error)
+        })
+    }
+
+    /// Remembers an error after which nothing works.
+    fn note(&self, error: &DriverError) {
+        if error.kind == ErrorKind::Sticky {
+            // The first is the cause.
+            let _ = self.lost.set(error.clone());
+        }
+    }
+
+    #[cold]
+    fn error(&self, error: &DriverError) -> Error {
+        let device = self.device();
+        match self.lost.get() {
+            Some(cause) => Error::new(format!(
+                "{device} is lost, and with it the arrays that were not read: {cause}. Start the process again to use \
+                 the device"
+            )),
+            None => Error::new(format!("{device}: {error}")),
+        }
+    }
+
+    /// Loads a module.
+    ///
+    /// # Errors
+    /// When the driver does not compile it, or fails.
+    pub(crate) fn load(self: &Arc<Self>, text: &str, entries: &[&str]) -> Result<Arc<LoadedModule>> {
+        let loaded = self.call(|context| context.load(text, entries))?;
+        Ok(Arc::new(LoadedModule { gpu: self.clone(), loaded }))
+    }
+
+    /// Builds a graph of functions of `module`.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    ///
+    /// # Safety
+    /// The functions may be called with these arguments whenever the graph is launched.
+    pub(crate) unsafe fn build(self: &Arc<Self>, module: &Arc<LoadedModule>, nodes: &[Node<'_>]) -> Result<Graph> {
+        // SAFETY: the caller's promise about the arguments. The graph keeps the module loaded.
+        let handle = self.call(|context| unsafe { context.build(nodes) })?;
+        Ok(Graph { gpu: self.clone(), handle, _module: module.clone() })
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        if let Some(block) = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            self.keep(block);
+        }
+        self.release();
+    }
+}
+
+impl Allocation {
+    /// The device.
+    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
+    /// Where it begins.
+    pub(crate) fn address(&self) -> u64 {
+        self.block.address
+    }
+
+    /// The size in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.block.bytes
+    }
+
+    /// Is this the only handle to it? If so, all that others have asked for is before what is asked for next.
+    pub(crate) fn is_unique(self: &Arc<Self>) -> bool {
+        // There are no weak handles, and a handle is only made of another one.
+        let is_unique = Arc::strong_count(self) == 1;
+        // Synchronises with the release decrement of `Arc` in the drop of the other handles.
+        fence(Acquire);
+        is_unique
+    }
+
+    /// Copies from the host, in the order of the stream.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn write(&self, from: &[u8]) -> Result<()> {
+        assert!(from.len() <= self.block.bytes, "the bytes fit the allocation");
+        // SAFETY: the destination is inside of this allocation, as asserted.
+        self.gpu.call(|context| unsafe { context.write(self.block.address, from) })
+    }
+
+    /// Copies to the host. Waits for all that was asked for before.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn read(&self, to: &mut [u8]) -> Result<()> {
+        assert!(to.len() <= self.block.bytes, "the bytes are in the allocation");
+        // SAFETY: the source is inside of this allocation, as asserted.
+        self.gpu.call(|context| unsafe { context.read(self.block.address, to) })
+    }
+
+    /// Copies the first bytes of another allocation of the device, in the order of the stream.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn copy_from(&self, other: &Allocation, bytes: usize) -> Result<()> {
+        assert!(bytes <= self.block.bytes.min(other.block.bytes) && Arc::ptr_eq(&self.gpu, &other.gpu));
+        // SAFETY: both ranges are inside of their allocations, as asserted; two allocations do not overlap.
+        self.gpu.call(|context| unsafe { context.copy(other.block.address, self.block.address, bytes) })
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        self.gpu.keep(self.block);
+    }
+}
+
+impl Arena<'_> {
+    /// Where it begins; 0 if it has no bytes.
+    pub(crate) fn address(&self) -> u64 {
+        self.0.map_or(0, |block| block.address)
+    }
+}
+
+impl LoadedModule {
+    /// Its functions, in the order of the names that were asked for.
+    pub(crate) fn functions(&self) -> &[FunctionHandle] {
+        &self.loaded.functions
+    }
+
+    fn handle(&self) -> ModuleHandle {
+        self.loaded.module
+    }
+}
+
+impl Drop for LoadedModule {
+    fn drop(&mut self) {
+        // SAFETY: every graph of its functions holds it, so there is none, and none can be launched. Nothing can be
+        // done about a failure.
+        let _ = self.gpu.call(|context| unsafe { context.unload(self.handle()) });
+    }
+}
+
+impl Graph {
+    /// Changes the arguments of a node.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    ///
+    /// # Safety
+    /// As [`Gpu::build`]; `node` is node `number` with other arguments.
+    pub(crate) unsafe fn update(&mut self, number: usize, node: Node<'_>) -> Result<()> {
+        // SAFETY: the caller's promise.
+        self.gpu.call(|context| unsafe { context.update(self.handle, number, node) })
+    }
+
+    /// Launches it.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    ///
+    /// # Safety
+    /// The memory of its arguments is allocated, and nothing outside of the stream accesses it until the launch is
+    /// done: what the launch writes has no other handles.
+    pub(crate) unsafe fn launch(&mut self) -> Result<()> {
+        // SAFETY: the caller's promise; the graph is one of this context.
+        self.gpu.call(|context| unsafe { context.launch(self.handle) })
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: no one else has the handle. Nothing can be done about a failure.
+        let _ = self.gpu.call(|context| unsafe { context.destroy(self.handle) });
+    }
+}

@@ -1,0 +1,56 @@
+//! NVIDIA GPUs.
+//!
+//! Comes in: kernels, then arrays. Goes out: a [`CudaExecutable`], arrays in the memory of a GPU. `driver` has the
+//! calls of CUDA as traits, `driver_api` makes them, and `fake` is a driver without a GPU, for tests. `gpu` owns what a
+//! driver gives, `buffer` makes arrays of it, `executable` runs programs, `registry` finds and opens devices.
+
+mod buffer;
+mod driver;
+#[cfg(feature = "cuda")]
+mod driver_api;
+mod executable;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fake;
+mod gpu;
+pub(crate) mod registry;
+
+use std::sync::Arc;
+
+use fulgurite_jit::array::Device;
+use fulgurite_jit::fuse::Kernels;
+use fulgurite_jit::{Array, Result};
+
+use super::{Accelerator, Executable};
+use executable::CudaExecutable;
+use gpu::Gpu;
+
+impl Accelerator for Gpu {
+    fn device(&self) -> Device {
+        Gpu::device(self)
+    }
+
+    fn id(&self) -> u64 {
+        Gpu::id(self)
+    }
+
+    fn holds(&self, array: &Array) -> bool {
+        buffer::is_on(self, array)
+    }
+
+    fn put(self: Arc<Self>, array: &Array) -> Result<Array> {
+        buffer::upload(&self, array)
+    }
+
+    fn compile(self: Arc<Self>, kernels: Kernels, donated: &[bool]) -> Result<Box<dyn Executable>> {
+        Ok(Box::new(CudaExecutable::compile(&self, kernels, donated)?))
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.wait()
+    }
+}
+
+/// The GPU that holds an array, if it was opened here.
+pub(crate) fn holder(array: &Array) -> Option<Arc<dyn Accelerator>> {
+    buffer::allocation(array).map(|allocation| allocation.gpu().clone() as Arc<dyn Accelerator>)
+}
