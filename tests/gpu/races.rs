@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fulgurite::compiler::ptx::Launch;
+use fulgurite::compiler::ptx::{Launch, THREADS};
 use fulgurite::compiler::ptx::inst::{InstOp, PtxModule};
 use fulgurite::prelude::*;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn verify(executable: &Path, folder: &Path, module: &PtxModule, launch: &Launch)
     let input = json!({
         "schema": "spverify.kernel-input/v1",
         "entry": module.entries[launch.entry].name,
-        "launch": { "grid_dim": [launch.grid, 1, 1], "block_dim": [launch.block, 1, 1] },
+        "launch": { "grid_dim": [launch.grid, 1, 1], "block_dim": [THREADS, 1, 1] },
     });
     let (ptx, config) = (folder.join("kernel.ptx"), folder.join("input.json"));
     for (path, text) in [(&ptx, text), (&config, input.to_string())] {
