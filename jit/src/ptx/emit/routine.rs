@@ -42,7 +42,10 @@ pub(in crate::ptx) fn routine(name: String, routine: &Routine) -> Emitted {
             let params = 2 * dtypes.len() + 1;
             Sort::new(&mut code, *length, *inner, *keys, dtypes).emit(&mut code, lines);
             let workspace = Some(blocks * 2 * length * 4);
-            Emitted { entry: code.finish(name, params, THREADS), blocks, threads: THREADS, workspace }
+            let mut entry = code.finish(name, params, THREADS);
+            // Without a number of blocks ptxas keeps to 32 registers on sm_70, and spills those of several keys.
+            entry.min_blocks = 1;
+            Emitted { entry, blocks, threads: THREADS, workspace }
         }
         Routine::Cholesky { batch, order, dtype } => {
             cholesky(&mut code, *batch, *order, *dtype);
