@@ -13,12 +13,16 @@ use fulgurite::compiler::ptx::inst::PtxModule;
 use fulgurite::compiler::ptx::{Module, Target};
 use fulgurite::prelude::*;
 use fulgurite_benches::WORKLOADS;
+use fulgurite_jit::testing::{Config, program};
 
 use super::common;
 use super::golden::{PROGRAMS, Program};
 
 /// The architectures, of Volta to Blackwell.
 const CAPABILITIES: [u32; 6] = [70, 75, 80, 90, 100, 120];
+
+/// How many random programs are assembled, for the oldest architecture.
+const PROGRAMS_DRAWN: u64 = 60;
 
 /// The version whose numbers of registers are stored.
 const VERSION: &str = "V12.9.86";
@@ -141,6 +145,18 @@ fn every_kernel_assembles_for_each_architecture() -> Result<()> {
     });
     let faults = faults.concat();
     assert!(faults.is_empty(), "\n{faults}");
+    Ok(())
+}
+
+/// Random programs have combinations of instructions that no sample has.
+#[test]
+fn random_programs_assemble() -> Result<()> {
+    let Some(ptxas) = ptxas() else { return Ok(()) };
+    let config = Config { large: 0, ..Config::COMPILED };
+    let modules = (1..=PROGRAMS_DRAWN).map(|seed| lower(&program(seed, &config).0, CAPABILITIES[0]));
+    let module = together(&modules.collect::<Result<Vec<_>>>()?, CAPABILITIES[0]);
+    println!("{} kernels", module.entries.len());
+    assemble(&ptxas, "random", &module).map(drop).unwrap_or_else(|faults| panic!("\n{faults}"));
     Ok(())
 }
 

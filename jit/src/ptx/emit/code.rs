@@ -15,6 +15,8 @@ pub(super) struct Code {
     /// Bytes of shared memory that the part being emitted has reserved, and the most that one has.
     shared: u32,
     most_shared: u32,
+    /// Whether it is worth registers that fewer blocks of a multiprocessor leave.
+    takes_registers: bool,
 }
 
 impl Code {
@@ -25,7 +27,7 @@ impl Code {
             name,
             params: vec![Type::U64; params],
             max_threads,
-            min_blocks: 0,
+            min_blocks: u32::from(self.takes_registers),
             shared: self.most_shared,
             local: 0,
             registers: self.registers,
@@ -46,6 +48,12 @@ impl Code {
         self.shared = (start + bytes).next_multiple_of(16);
         self.most_shared = self.most_shared.max(self.shared);
         start
+    }
+
+    /// Without a number of blocks `ptxas` keeps to few registers on some architectures, and spills: for code that needs
+    /// many and of which few blocks run.
+    pub(super) fn take_registers(&mut self) {
+        self.takes_registers = true;
     }
 
     /// Begins another part, which all threads of the block enter together. It reuses the shared memory.

@@ -118,6 +118,7 @@ pub(in crate::ptx) fn block_entry(name: String, pointers: &Pointers, steps: &[St
     let mut all: Vec<Reg> = (0..pointers.params as u32).map(|n| code.pointer(n)).collect();
     all.extend((pointers.params..pointers.count).map(|_| code.reg(RegClass::B64)));
     let grid = Grid::of_block(&mut code);
+    code.take_registers();
     let mut is_first = true;
     run(&mut code, steps, &all, &grid, &mut is_first);
     code.finish(name, pointers.params, THREADS)

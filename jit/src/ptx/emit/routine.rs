@@ -38,6 +38,7 @@ pub(in crate::ptx) fn workspace(routine: &Routine, blocks: usize) -> usize {
 pub(super) fn emit(code: &mut Code, routine: &Routine, args: &[Reg], grid: &Grid) {
     match routine {
         Routine::Sort { outer, length, inner, keys, dtypes } => {
+            code.take_registers();
             Sort::new(code, [*length, *inner, *keys], dtypes, args, grid).emit(code, outer * inner, grid);
         }
         Routine::Cholesky { batch, order, dtype } => cholesky(code, *batch, *order, *dtype, args, grid),
