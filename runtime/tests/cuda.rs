@@ -76,13 +76,15 @@ fn arrays(state: &State) -> Result<Vec<Array>> {
 
 /// Losses and the last state of so many steps on the processor.
 fn on_cpu(steps: usize) -> Result<(Vec<f32>, Vec<Array>)> {
-    let (step, mut state, mut losses) = (step(), start(), vec![]);
-    for i in 0..steps {
-        let (next, loss) = step.call_with(state, batch(i))?;
-        state = next;
-        losses.push(loss.item()?);
-    }
-    Ok((losses, arrays(&state)?))
+    with_device(Device::Cpu, || {
+        let (step, mut state, mut losses) = (step(), start(), vec![]);
+        for i in 0..steps {
+            let (next, loss) = step.call_with(state, batch(i))?;
+            state = next;
+            losses.push(loss.item()?);
+        }
+        Ok((losses, arrays(&state)?))
+    })?
 }
 
 fn on_gpu<R>(f: impl FnOnce(&FakeDevices) -> Result<R>) -> Result<R> {
@@ -313,7 +315,7 @@ fn arguments_come_from_anywhere() -> Result<()> {
 fn ops_run_where_their_operands_are() -> Result<()> {
     with_fake_devices(2, |_| {
         let x = vector(&[1.0, 2.0, 3.0]);
-        assert!(is_on(&(&x + 1.0), Device::Cpu)?);
+        assert!(is_on(&with_device(Device::Cpu, || &x + 1.0)?, Device::Cpu)?);
         for number in 0..2 {
             let there = moved(&x, Device::Cuda(number))?;
             let y = (&there * &x).exp() + 1.0;
@@ -671,4 +673,43 @@ fn random_programs_with_donated_inputs_have_the_bits_of_the_cpu() -> Result<()> 
         })?;
     }
     Ok(())
+}
+
+/// The same as with the fake driver, on the GPU of this machine; without one, there is a clear error.
+#[test]
+#[cfg(feature = "cuda")]
+fn the_driver_of_this_machine() -> Result<()> {
+    if let Err(error) = with_device(GPU, || ()) {
+        let error = error.to_string();
+        assert!(
+            error.contains("driver of CUDA")
+                || error.contains("driver is for CUDA")
+                || error.contains("no CUDA device"),
+            "{error}"
+        );
+        println!("skipped: {error}");
+        return Ok(());
+    }
+    let (losses, expected) = on_cpu(6)?;
+    with_device(GPU, || {
+        let (step, mut state, mut bound) = (step(), start(), step().bind(start()));
+        let held = start();
+        for (i, expected) in losses.iter().enumerate() {
+            let (next, loss) = step.call_with(state, batch(i))?;
+            state = next;
+            assert_eq!((loss.item::<f32>()?, bound.call(batch(i))?.item::<f32>()?), (*expected, *expected));
+        }
+        assert_eq!((arrays(&state)?, arrays(&bound.state())?), (expected.clone(), expected));
+        let (moved, _) = step.call_with((params(1), held.1.clone(), held.2.clone(), held.3.clone()), batch(7))?;
+        assert!(is_on(&moved.0.0, GPU)?);
+        assert_eq!(arrays(&held)?, arrays(&start())?);
+        // 256 GiB.
+        let large = jit(|x: Tensor| (0..64).map(|i| x.broadcast_to(&[1 << 15, 1 << 15]) + i).collect::<Vec<_>>());
+        let error = message(large.call(Tensor::scalar(1.0f32)).map(drop));
+        assert!(error.contains("no memory for result "), "{error}");
+        assert!(error.contains("f32[32768,32768], 4294967296 bytes on cuda:0"), "{error}");
+        // What was allocated before is given back.
+        assert_eq!(jit(|x: Tensor| x + 1.0).call(vector(&vec![1.0; 5_000]))?.to_vec::<f32>()?, [2.0; 5_000]);
+        synchronize(GPU)
+    })?
 }

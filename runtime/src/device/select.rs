@@ -4,7 +4,7 @@
 //! opened when they are first asked for.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use fulgurite_jit::array::Device;
 use fulgurite_jit::{Array, Error, Result};
@@ -131,20 +131,12 @@ pub(crate) fn current() -> Result<Opened> {
 
 /// The device of `FULGURITE_DEVICE`, which is read once.
 fn from_environment() -> Result<Opened> {
-    static DEVICE: std::sync::OnceLock<Result<Device>> = std::sync::OnceLock::new();
-    static OPENED: Mutex<Option<Opened>> = Mutex::new(None);
+    static DEVICE: OnceLock<Result<Device>> = OnceLock::new();
     let device = DEVICE.get_or_init(|| std::env::var("FULGURITE_DEVICE").map_or(Ok(Device::Cpu), |text| parse(&text)));
     match device {
         Ok(Device::Cpu) => Ok(Opened::Cpu),
+        Ok(device) => Opened::open(*device).map_err(|e| e.context("FULGURITE_DEVICE")),
         Err(error) => Err(error.clone()),
-        Ok(device) => {
-            let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(opened) = &*opened {
-                return Ok(opened.clone());
-            }
-            let new = Opened::open(*device).map_err(|e| e.context("FULGURITE_DEVICE"))?;
-            Ok(opened.insert(new).clone())
-        }
     }
 }
 

@@ -146,7 +146,10 @@ pub(crate) fn load() -> std::result::Result<CudaDriver, String> {
         // SAFETY: what is called so is CUDA's driver, whose initialisers may run at any time.
         match unsafe { Library::new(*name) } {
             Ok(library) => return Api::new(library).map(|api| CudaDriver { api: Arc::new(api) }),
-            Err(error) if why.is_empty() => why = error.to_string(),
+            // The source has the words of the system.
+            Err(error) if why.is_empty() => {
+                why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            }
             Err(_) => {}
         }
     }
