@@ -1,9 +1,8 @@
 //! Matrix products.
 //!
-//! In: a product. Out: its code. A block computes a tile of [`TILE`]² elements of one matrix of the batch; a
-//! thread [`PART`]² of them, each in one register as one chain of `fma` over the taps and k in ascending order, as
-//! on the other back ends. Slices of A and B of [`DEPTH`] terms are copied to shared memory first, zeros beyond the
-//! matrices.
+//! In: a product. Out: its code. A block computes a tile of one matrix of the batch; 16 by 16 threads have a part of it
+//! each, every element in one register as one chain of `fma` over the taps and k in ascending order, as on the other
+//! back ends. Slices of A and B are copied to shared memory first; while one is used, the next is loaded to registers.
 
 use super::Grid;
 use super::code::{Code, class, lane_type};
@@ -12,206 +11,287 @@ use crate::lower::lane::LaneType;
 use crate::ptx::inst::{
     Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, RegClass, Rounding, Space, TernaryOp, Type,
 };
+use crate::ptx::place::THREADS;
 
-/// Rows and columns of the tile of a block.
-const TILE: usize = 64;
+/// Threads along each side of a tile.
+const SIDE: usize = 16;
+const _: () = assert!(SIDE * SIDE == THREADS as usize);
 
-/// Rows and columns of a thread.
-const PART: usize = 4;
+/// Tiles of parts of 8 by 8 are worth it from this number of them on: with fewer, multiprocessors would be idle.
+const MANY_TILES: usize = 128;
 
-/// Terms of a slice.
-const DEPTH: usize = 16;
+/// Elements between two rows of a slice in shared memory, beside those of the row: columns of adjacent rows then lie in
+/// other banks, and rows begin at 16 bytes.
+const PADDING: usize = 4;
 
-/// Threads of a block: 16 by 16.
-pub(in crate::ptx) const THREADS: usize = (TILE / PART) * (TILE / PART);
-
-/// The number of tiles of a product: the most blocks that have something to do.
-pub(in crate::ptx) fn tiles(g: &GemmKernel) -> usize {
-    let [batch, m, n, _] = g.extents;
-    batch.saturating_mul(m.div_ceil(TILE)).saturating_mul(n.div_ceil(TILE))
+/// How a product is cut.
+#[derive(Clone, Copy)]
+struct Tiling {
+    /// Rows and columns of a thread, powers of two.
+    part: [usize; 2],
+    /// Terms of a slice.
+    depth: usize,
 }
 
-/// The code of a product for these blocks, whose threads are [`THREADS`]; `args` are the addresses of A, B and C.
+impl Tiling {
+    fn of(g: &GemmKernel) -> Tiling {
+        let [batch, m, n, _] = g.extents;
+        let part = [m, n].map(|extent| extent.div_ceil(SIDE).next_power_of_two().min(4));
+        let large = 8 * SIDE;
+        let tiles = batch.saturating_mul(m / large).saturating_mul(n / large);
+        match g.dtype.size() == 4 && tiles >= MANY_TILES {
+            true => Tiling { part: [8, 8], depth: 8 },
+            false => Tiling { part, depth: 16 },
+        }
+    }
+
+    /// Rows and columns of a tile.
+    fn tile(self) -> [usize; 2] {
+        self.part.map(|part| part * SIDE)
+    }
+
+    /// The number of tiles down and across a matrix.
+    fn tiles(self, g: &GemmKernel) -> [usize; 2] {
+        let [_, m, n, _] = g.extents;
+        [m.div_ceil(self.tile()[0]), n.div_ceil(self.tile()[1])]
+    }
+}
+
+/// The number of tiles of a product: the most blocks that have something to do.
+pub(super) fn tiles(g: &GemmKernel) -> usize {
+    Tiling::of(g).tiles(g).into_iter().fold(g.extents[0], usize::saturating_mul)
+}
+
+/// The code of a product for these blocks; `args` are the addresses of A, B and C.
 pub(super) fn emit(code: &mut Code, g: &GemmKernel, args: &[Reg], grid: &Grid) {
-    let slice = (DEPTH * TILE * g.dtype.size()) as u32;
-    let shared = [code.reserve_shared(slice), code.reserve_shared(slice)];
+    code.take_registers();
+    let tiling = Tiling::of(g);
+    let size = g.dtype.size();
+    let shared = tiling.tile().map(|tile| {
+        let start = code.reserve_shared((tiling.depth * (tile + PADDING) * size) as u32);
+        let base = code.mov(Type::U32, Operand::Shared);
+        code.binary(BinaryOp::Add, Type::U32, base, start)
+    });
+    let column = code.binary(BinaryOp::And, Type::B32, grid.thread, SIDE as u32 - 1);
+    let row = code.binary(BinaryOp::Shr, Type::U32, grid.thread, SIDE.ilog2());
     code.counted(grid.block, tiles(g) as u32, grid.blocks, |code, tile| {
-        Product::new(code, g, args, shared, grid.thread, tile).emit(code);
+        let [down, across] = tiling.tiles(g).map(|count| count as u32);
+        let tile_column = code.binary(BinaryOp::Rem, Type::U32, tile, across);
+        let tile = code.binary(BinaryOp::Div, Type::U32, tile, across);
+        let tile_row = code.binary(BinaryOp::Rem, Type::U32, tile, down);
+        let matrix = code.binary(BinaryOp::Div, Type::U32, tile, down);
+        let [rows, columns] = tiling.tile().map(|tile| tile as u32);
+        let first = [
+            code.binary(BinaryOp::Mul, Type::U32, tile_row, rows),
+            code.binary(BinaryOp::Mul, Type::U32, tile_column, columns),
+        ];
+        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, matrix);
+        let ty = lane_type(LaneType::of(g.dtype));
+        let product = Product { g, tiling, ty, size, shared, thread: grid.thread, place: [row, column], first, matrix };
+        product.emit(code, args);
     });
 }
 
+/// A tile of a product.
 struct Product<'a> {
     g: &'a GemmKernel,
+    tiling: Tiling,
     ty: Type,
     size: usize,
-    a: Reg,
-    b: Reg,
-    c: Reg,
-    /// Where the slices of A, transposed, and B lie in shared memory.
-    shared: [u32; 2],
+    /// Where the slices of A, transposed, and B are in shared memory.
+    shared: [Reg; 2],
     thread: Reg,
-    /// The first row and the first column of the block, u32.
+    /// The row and the column of this thread among those of the block.
+    place: [Reg; 2],
+    /// The first row and the first column of the tile, u32.
     first: [Reg; 2],
     /// The matrix of the batch, as an s64.
     matrix: Reg,
 }
 
-impl<'a> Product<'a> {
-    fn new(code: &mut Code, g: &'a GemmKernel, args: &[Reg], shared: [u32; 2], thread: Reg, tile: Reg) -> Self {
-        let [_, m, n, _] = g.extents;
-        let (ty, size) = (lane_type(LaneType::of(g.dtype)), g.dtype.size());
-        let (rows, columns) = (m.div_ceil(TILE) as u32, n.div_ceil(TILE) as u32);
-        let column = code.binary(BinaryOp::Rem, Type::U32, tile, columns);
-        let tile = code.binary(BinaryOp::Div, Type::U32, tile, columns);
-        let row = code.binary(BinaryOp::Rem, Type::U32, tile, rows);
-        let matrix = code.binary(BinaryOp::Div, Type::U32, tile, rows);
-        let first = [row, column].map(|tile| code.binary(BinaryOp::Mul, Type::U32, tile, TILE as u32));
-        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, matrix);
-        Product { g, ty, size, a: args[0], b: args[1], c: args[2], shared, thread, first, matrix }
-    }
+/// An element of a slice that this thread copies.
+struct Copied {
+    /// Where it comes from: moves by a slice after each.
+    from: Reg,
+    /// Where it goes in shared memory.
+    to: Address,
+    /// Whether its row or column is in the matrix; its term in the slice.
+    inside: Reg,
+    term: Reg,
+    value: Reg,
+    /// Bytes from slice to slice.
+    step: i64,
+}
 
-    fn emit(&self, code: &mut Code) {
+impl Product<'_> {
+    fn emit(&self, code: &mut Code, args: &[Reg]) {
         let [_, m, n, k] = self.g.extents;
-        let column = code.binary(BinaryOp::And, Type::B32, self.thread, 15);
-        let row = code.binary(BinaryOp::Shr, Type::U32, self.thread, 4);
-        let sums: Vec<Reg> = (0..PART * PART).map(|_| code.mov(self.ty, Operand::Imm(0))).collect();
-        let at = |code: &mut Code, i: Reg, base: u32| {
-            let bytes = code.binary(BinaryOp::Mul, Type::U32, i, (PART * self.size) as u32);
-            let start = code.mov(Type::U32, Operand::Shared);
-            let start = code.binary(BinaryOp::Add, Type::U32, start, base);
-            code.binary(BinaryOp::Add, Type::U32, start, bytes)
-        };
-        let (from_a, from_b) = (at(code, row, self.shared[0]), at(code, column, self.shared[1]));
+        let [part_m, part_n] = self.tiling.part;
+        let depth = self.tiling.depth;
+        let sums: Vec<Reg> = (0..part_m * part_n).map(|_| code.mov(self.ty, Operand::Imm(0))).collect();
+        let read = [0, 1].map(|i| {
+            let bytes = (self.tiling.part[i] * self.size) as u32;
+            code.ternary(TernaryOp::Mad, Type::U32, self.place[i], bytes, self.shared[i])
+        });
         for tap in &self.g.taps {
-            let a = self.offset(code, self.a, tap.a, self.g.a.2[0]);
-            let b = self.offset(code, self.b, tap.b, self.g.b.2[0]);
-            code.counted(0, k as u32, DEPTH as u32, |code, first| {
-                let [row_a, row_b] = self.first;
-                // A is m by k, with k first in shared memory; B is k by n.
-                self.copy(code, a, [self.g.a.2[1], self.g.a.2[2]], (row_a, m), (first, k), self.shared[0]);
-                self.copy(code, b, [self.g.b.2[2], self.g.b.2[1]], (row_b, n), (first, k), self.shared[1]);
+            let a = self.offset(code, args[0], tap.a, self.g.a.2[0]);
+            let b = self.offset(code, args[1], tap.b, self.g.b.2[0]);
+            // A is m by k, with k first in shared memory; B is k by n.
+            let mut copied = self.copied(code, 0, a, [self.g.a.2[1], self.g.a.2[2]], m);
+            copied.extend(self.copied(code, 1, b, [self.g.b.2[2], self.g.b.2[1]], n));
+            let (whole, rest) = (k / depth, k % depth);
+            if whole > 0 {
+                load(code, self.ty, &copied, None);
+                code.counted(0, whole as u32, 1, |code, slice| {
+                    store(code, self.ty, &copied);
+                    code.push(InstOp::Bar);
+                    advance(code, &copied);
+                    let next = code.binary(BinaryOp::Add, Type::U32, slice, 1);
+                    let is_last = code.setp(Cmp::Ge, Type::U32, next, whole as u32);
+                    let skip = code.label();
+                    code.branch_if(is_last, true, skip);
+                    load(code, self.ty, &copied, None);
+                    code.place(skip);
+                    for t in 0..depth {
+                        self.term(code, read, t, &sums);
+                    }
+                    code.push(InstOp::Bar);
+                });
+            }
+            if rest > 0 {
+                load(code, self.ty, &copied, Some(rest as u32));
+                store(code, self.ty, &copied);
                 code.push(InstOp::Bar);
                 // Terms beyond k are not added: a zero of B is not a zero of the product if A is infinite.
-                let depth = code.binary(BinaryOp::Sub, Type::U32, k as u32, first);
-                let depth = code.binary(BinaryOp::Min, Type::U32, depth, DEPTH as u32);
-                let (step, mut pointers) = ((TILE * self.size) as u32, [from_a, from_b]);
-                for pointer in &mut pointers {
-                    *pointer = code.mov(Type::U32, *pointer);
+                for t in 0..rest {
+                    self.term(code, read, t, &sums);
                 }
-                code.counted(0, depth, 1, |code, _| {
-                    let [x, y] = pointers.map(|pointer| self.shared_row(code, pointer));
-                    for (i, sum) in sums.iter().enumerate() {
-                        code.push(InstOp::Ternary {
-                            op: TernaryOp::Fma,
-                            ty: self.ty,
-                            flush: self.ty == Type::F32,
-                            d: *sum,
-                            a: x[i / PART].into(),
-                            b: y[i % PART].into(),
-                            c: (*sum).into(),
-                        });
-                    }
-                    for pointer in pointers {
-                        code.binary_to(pointer, BinaryOp::Add, Type::U32, pointer, step);
-                    }
-                });
                 code.push(InstOp::Bar);
-            });
+            }
         }
-        self.store(code, &sums, row, column, m, n);
+        self.store(code, args[2], &sums);
     }
 
     /// The address of an operand's matrix, so many elements further.
     fn offset(&self, code: &mut Code, base: Reg, elements: isize, stride: isize) -> Reg {
-        let bytes = |x: isize| Operand::Imm((x * self.size as isize) as i64 as u64);
-        let base = code.ternary(TernaryOp::Mad, Type::S64, self.matrix, bytes(stride), base);
-        if elements == 0 { base } else { code.binary(BinaryOp::Add, Type::S64, base, bytes(elements)) }
+        let base = code.ternary(TernaryOp::Mad, Type::S64, self.matrix, self.bytes(stride), base);
+        if elements == 0 { base } else { code.binary(BinaryOp::Add, Type::S64, base, self.bytes(elements)) }
     }
 
-    /// A row of a slice: the elements of this thread.
-    fn shared_row(&self, code: &mut Code, pointer: Reg) -> Vec<Reg> {
-        let d: Vec<Reg> = (0..PART).map(|_| code.reg(class(self.ty))).collect();
-        let per_access = 16 / self.size;
-        for (i, d) in d.chunks(per_access).enumerate() {
-            let address = Address::Reg(pointer, (i * 16) as i32);
-            let (space, cache) = (Space::Shared, Cache::Default);
-            code.push(InstOp::Ld { space, cache, ty: self.ty, d: d.to_vec(), address });
-        }
-        d
+    fn bytes(&self, elements: isize) -> Operand {
+        Operand::Imm((elements * self.size as isize) as i64 as u64)
     }
 
-    /// Copies a slice: element `(x, t)` of `TILE` by `DEPTH`, from the rows (or columns) `x` from the first on, and
-    /// the terms `t`, to row `t` and column `x` of shared memory. Adjacent threads read what is adjacent.
-    fn copy(
-        &self,
-        code: &mut Code,
-        base: Reg,
-        strides: [isize; 2],
-        (first_x, extent_x): (Reg, usize),
-        (first_t, extent_t): (Reg, usize),
-        shared: u32,
-    ) {
-        let along_t = strides[1] == 1 && strides[0] != 1;
-        let to = code.mov(Type::U32, Operand::Shared);
-        let to = code.binary(BinaryOp::Add, Type::U32, to, shared);
-        for i in 0..TILE * DEPTH / THREADS {
-            let e = code.binary(BinaryOp::Add, Type::U32, self.thread, (i * THREADS) as u32);
-            let (x, t) = if along_t {
-                let t = code.binary(BinaryOp::And, Type::B32, e, DEPTH as u32 - 1);
-                (code.binary(BinaryOp::Shr, Type::U32, e, DEPTH.ilog2()), t)
-            } else {
-                let x = code.binary(BinaryOp::And, Type::B32, e, TILE as u32 - 1);
-                (x, code.binary(BinaryOp::Shr, Type::U32, e, TILE.ilog2()))
-            };
-            let (global_x, global_t) =
-                (code.binary(BinaryOp::Add, Type::U32, first_x, x), code.binary(BinaryOp::Add, Type::U32, first_t, t));
-            let in_x = code.setp(Cmp::Lt, Type::U32, global_x, extent_x as u32);
-            let in_t = code.setp(Cmp::Lt, Type::U32, global_t, extent_t as u32);
-            let inside = code.binary(BinaryOp::And, Type::Pred, in_x, in_t);
-            let value = code.mov(self.ty, Operand::Imm(0));
-            let mut address = base;
-            for (index, stride) in [(global_x, strides[0]), (global_t, strides[1])] {
-                let index = code.cvt(Type::U64, Type::U32, Rounding::None, index);
-                let stride = Operand::Imm((stride * self.size as isize) as i64 as u64);
-                address = code.ternary(TernaryOp::Mad, Type::S64, index, stride, address);
+    /// Adds term `t` of a slice to all elements of this thread.
+    fn term(&self, code: &mut Code, read: [Reg; 2], t: usize, sums: &[Reg]) {
+        let [x, y] = [0, 1].map(|i| {
+            let start = t * (self.tiling.tile()[i] + PADDING) * self.size;
+            let d: Vec<Reg> = (0..self.tiling.part[i]).map(|_| code.reg(class(self.ty))).collect();
+            for (n, d) in d.chunks(16 / self.size).enumerate() {
+                let address = Address::Reg(read[i], (start + n * 16) as i32);
+                let (space, cache) = (Space::Shared, Cache::Default);
+                code.push(InstOp::Ld { space, cache, ty: self.ty, d: d.to_vec(), address });
             }
-            let (space, cache, address) = (Space::Global, Cache::Default, Address::Reg(address, 0));
-            code.push_if((inside, true), InstOp::Ld { space, cache, ty: self.ty, d: vec![value], address });
-            let place = code.ternary(TernaryOp::Mad, Type::U32, t, TILE as u32, x);
-            let place = code.ternary(TernaryOp::Mad, Type::U32, place, self.size as u32, to);
-            let address = Address::Reg(place, 0);
-            code.push(InstOp::St { space: Space::Shared, cache, ty: self.ty, address, a: vec![value.into()] });
+            d
+        });
+        for (i, &sum) in sums.iter().enumerate() {
+            let (a, b) = (x[i / y.len()].into(), y[i % y.len()].into());
+            let (op, ty, flush) = (TernaryOp::Fma, self.ty, self.ty == Type::F32);
+            code.push(InstOp::Ternary { op, ty, flush, d: sum, a, b, c: sum.into() });
         }
     }
 
-    fn store(&self, code: &mut Code, sums: &[Reg], row: Reg, column: Reg, m: usize, n: usize) {
-        let [first_row, first_column] = self.first;
-        let c = self.offset(code, self.c, 0, (m * n) as isize);
-        let row = code.ternary(TernaryOp::Mad, Type::U32, row, PART as u32, first_row);
-        let column = code.ternary(TernaryOp::Mad, Type::U32, column, PART as u32, first_column);
-        let wide = |code: &mut Code, x: Reg| code.cvt(Type::U64, Type::U32, Rounding::None, x);
-        let (wide_row, wide_column) = (wide(code, row), wide(code, column));
-        let bytes = |x: usize| Operand::Imm((x * self.size) as u64);
-        let start = code.ternary(TernaryOp::Mad, Type::S64, wide_row, bytes(n), c);
-        let start = code.ternary(TernaryOp::Mad, Type::S64, wide_column, bytes(1), start);
-        let columns: Vec<Reg> = (0..PART)
+    /// The elements that this thread copies of slices of operand `i`: element `(x, t)` from the row or column `x` of
+    /// the tile and the term `t` to row `t` and column `x` of shared memory. Adjacent threads read what is adjacent.
+    fn copied(&self, code: &mut Code, i: usize, base: Reg, strides: [isize; 2], extent: usize) -> Vec<Copied> {
+        let (tile, depth) = (self.tiling.tile()[i], self.tiling.depth);
+        let along_terms = strides[1] == 1 && strides[0] != 1;
+        let threads = THREADS as usize;
+        let one = |n: usize| {
+            let e = code.binary(BinaryOp::Add, Type::U32, self.thread, (n * threads) as u32);
+            let inner = if along_terms { depth } else { tile };
+            let low = code.binary(BinaryOp::And, Type::B32, e, inner as u32 - 1);
+            let high = code.binary(BinaryOp::Shr, Type::U32, e, inner.ilog2());
+            let (x, term) = if along_terms { (high, low) } else { (low, high) };
+            let row = code.binary(BinaryOp::Add, Type::U32, self.first[i], x);
+            let inside = code.setp(Cmp::Lt, Type::U32, row, extent as u32);
+            let mut from = base;
+            for (index, stride) in [(row, strides[0]), (term, strides[1])] {
+                let index = code.cvt(Type::U64, Type::U32, Rounding::None, index);
+                from = code.ternary(TernaryOp::Mad, Type::S64, index, self.bytes(stride), from);
+            }
+            let to = code.ternary(TernaryOp::Mad, Type::U32, term, (tile + PADDING) as u32, x);
+            let to = code.ternary(TernaryOp::Mad, Type::U32, to, self.size as u32, self.shared[i]);
+            let value = code.mov(self.ty, Operand::Imm(0));
+            let step = depth as i64 * strides[1] as i64 * self.size as i64;
+            Copied { from, to: Address::Reg(to, 0), inside, term, value, step }
+        };
+        (0..(tile * depth).div_ceil(threads)).map(one).collect()
+    }
+
+    fn store(&self, code: &mut Code, c: Reg, sums: &[Reg]) {
+        let [_, m, n, _] = self.g.extents;
+        let [part_m, part_n] = self.tiling.part;
+        let c = self.offset(code, c, 0, (m * n) as isize);
+        let [row, column] = [0, 1]
+            .map(|i| code.ternary(TernaryOp::Mad, Type::U32, self.place[i], self.tiling.part[i] as u32, self.first[i]));
+        let [wide_row, wide_column] = [row, column].map(|x| code.cvt(Type::U64, Type::U32, Rounding::None, x));
+        let start = code.ternary(TernaryOp::Mad, Type::S64, wide_row, self.bytes(n as isize), c);
+        let start = code.ternary(TernaryOp::Mad, Type::S64, wide_column, self.bytes(1), start);
+        // Columns that are stored together: all of them are in the matrix, or none.
+        let together = (16 / self.size).min(part_n);
+        let together = if n % together == 0 { together } else { 1 };
+        let columns: Vec<Reg> = (0..part_n)
+            .step_by(together)
             .map(|j| {
                 let j = code.binary(BinaryOp::Add, Type::U32, column, j as u32);
                 code.setp(Cmp::Lt, Type::U32, j, n as u32)
             })
             .collect();
-        for i in 0..PART {
+        for i in 0..part_m {
             let this = code.binary(BinaryOp::Add, Type::U32, row, i as u32);
             let in_rows = code.setp(Cmp::Lt, Type::U32, this, m as u32);
-            let line = code.binary(BinaryOp::Add, Type::S64, start, bytes(i * n));
-            for (j, in_columns) in columns.iter().enumerate() {
+            let line = code.binary(BinaryOp::Add, Type::S64, start, self.bytes((i * n) as isize));
+            let line_sums = &sums[i * part_n..(i + 1) * part_n];
+            for (j, (sums, in_columns)) in line_sums.chunks(together).zip(&columns).enumerate() {
                 let inside = code.binary(BinaryOp::And, Type::Pred, in_rows, *in_columns);
-                let address = Address::Reg(line, (j * self.size) as i32);
-                let a = vec![sums[i * PART + j].into()];
+                let address = Address::Reg(line, (j * together * self.size) as i32);
+                let a = sums.iter().map(|&sum| sum.into()).collect();
                 let (space, cache) = (Space::Global, Cache::Default);
                 code.push_if((inside, true), InstOp::St { space, cache, ty: self.ty, address, a });
             }
         }
         debug_assert_eq!(row.class, RegClass::B32);
+    }
+}
+
+/// Loads a slice to registers, or so many terms of it.
+fn load(code: &mut Code, ty: Type, copied: &[Copied], terms: Option<u32>) {
+    for element in copied {
+        let inside = match terms {
+            None => element.inside,
+            Some(terms) => {
+                let in_terms = code.setp(Cmp::Lt, Type::U32, element.term, terms);
+                code.binary(BinaryOp::And, Type::Pred, element.inside, in_terms)
+            }
+        };
+        let (space, cache, address) = (Space::Global, Cache::Default, Address::Reg(element.from, 0));
+        code.push_if((inside, true), InstOp::Ld { space, cache, ty, d: vec![element.value], address });
+    }
+}
+
+/// Stores a slice from registers to shared memory.
+fn store(code: &mut Code, ty: Type, copied: &[Copied]) {
+    for &Copied { to, value, .. } in copied {
+        let (space, cache) = (Space::Shared, Cache::Default);
+        code.push(InstOp::St { space, cache, ty, address: to, a: vec![value.into()] });
+    }
+}
+
+/// Moves on to the next slice.
+fn advance(code: &mut Code, copied: &[Copied]) {
+    for element in copied {
+        let step = Operand::Imm(element.step as u64);
+        code.binary_to(element.from, BinaryOp::Add, Type::S64, element.from, step);
     }
 }
