@@ -1,7 +1,14 @@
 //! The GPU back end without a GPU: modules run by the SIMT interpreter, which checks every access, against the bits of
 //! the CPU; and assembled by `ptxas`, where there is one (`FULGURITE_PTXAS`).
 
+#[path = "../common/mod.rs"]
+mod common;
+mod counts;
+mod golden;
+mod ptxas;
+mod races;
 mod run;
+mod workloads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -4,10 +4,9 @@ use fulgurite::compiler::fuse::Output;
 use fulgurite::compiler::graph::Graph;
 use fulgurite::compiler::lower::memory::Location;
 use fulgurite::compiler::opt::optimise;
-use fulgurite::compiler::ptx::module::{MemoryOf, Place};
 use fulgurite::compiler::ptx::parse::parse;
 use fulgurite::compiler::ptx::simt::{Counts, Launch, Memory, Options, run_with};
-use fulgurite::compiler::ptx::{Module, Target};
+use fulgurite::compiler::ptx::{MemoryOf, Module, Place, THREADS, Target};
 use fulgurite::runtime::Program;
 use fulgurite::{Array, DType, Result};
 
@@ -51,7 +50,7 @@ pub(crate) fn run(module: &Module, inputs: &[Array], options: &Options) -> Resul
     for launch in &module.launches {
         let entry = &text.entries[launch.entry];
         let params: Vec<u64> = launch.args.iter().map(address).collect();
-        let launch = Launch { entry, grid: launch.grid, block: launch.block, params: &params };
+        let launch = Launch { entry, grid: launch.grid, block: THREADS, params: &params };
         counts += run_with(&mut memory, &launch, options)?;
     }
     let results = module.kernels.outputs.iter().zip(outputs).map(|(output, address)| {
@@ -62,7 +61,8 @@ pub(crate) fn run(module: &Module, inputs: &[Array], options: &Options) -> Resul
     Ok((results.collect::<Result<_>>()?, counts))
 }
 
-/// Runs a graph on both devices and compares the bits, those of NaNs and of subnormal numbers of f64 aside. Returns the difference, if there is one.
+/// Runs a graph on both devices and compares the bits, those of NaNs and of subnormal numbers of f64 aside. Returns
+/// the difference, if there is one.
 pub(crate) fn compare(graph: &Graph, inputs: &[Array], options: &Options) -> std::result::Result<Counts, String> {
     let describe = |e: fulgurite::Error| e.to_string();
     let module = lower(graph, false).map_err(describe)?;

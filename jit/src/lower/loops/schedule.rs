@@ -20,9 +20,9 @@ pub fn schedule(kernel: &LoopKernel, machine: &Machine) -> Loops {
     Scheduler::new(kernel, nest, machine.l1).run()
 }
 
-/// The loops of one row of a kernel, for a machine with a thread for each row, or with [`PARTIALS`] threads for each row
-/// of a kernel whose reductions are interleaved: these are then the lanes of the vector loop. The loops over the rows
-/// are not part of it. A kernel whose iterations run in order is one row.
+/// The loops of one row of a kernel, for a machine with a thread for each row, or with [`PARTIALS`] threads for
+/// each row of a kernel whose reductions are interleaved: these are then the lanes of the vector loop. The loops
+/// over the rows are not part of it. A kernel whose iterations run in order is one row.
 pub fn schedule_row(kernel: &LoopKernel) -> Loops {
     let nest = LoopNest::of_row(kernel);
     Scheduler::new(kernel, nest, 0).run()
@@ -48,8 +48,8 @@ const MANY_ELEMENTS: usize = 16;
 /// The most rows that are interchanged.
 const MAX_INTERCHANGED: usize = 4096;
 
-/// The outermost loop is the parallel loop from this extent on, whatever the others are; or from the second extent on,
-/// if strided loads can then be packed.
+/// The outermost loop is the parallel loop from this extent on, whatever the others are; or from the second extent
+/// on, if strided loads can then be packed.
 const MIN_EXTENT: usize = 16;
 const MIN_EXTENT_PACKED: usize = 4;
 
@@ -68,7 +68,8 @@ impl LoopNest {
             }
             None => {
                 inner.extend(outer.pop());
-                // Of iterations in order, those of one window may be lanes of a vector: they store different elements.
+                // Of iterations in order, those of one window may be lanes of a vector: they store different
+                // elements.
                 let apart = |&d: &usize| !kernel.serial || kernel.stores.iter().all(|s| s.index.strides[d] != 0);
                 LoopNest { vector: inner.last().copied().filter(apart), outer, inner, interchanged: 0, is_row: false }
             }
@@ -467,9 +468,9 @@ impl<'a> Scheduler<'a> {
         self.per_row.extend(reduced_here);
     }
 
-    /// Hoists the loop-invariant instructions of a sweep: `block` takes their results from the block that is returned.
-    /// (An op whose operands are all loop-invariant is not in a sweep at all. This finds the invariant instructions
-    /// inside of an op, as the key schedule of threefry.)
+    /// Hoists the loop-invariant instructions of a sweep: `block` takes their results from the block that is
+    /// returned. (An op whose operands are all loop-invariant is not in a sweep at all. This finds the invariant
+    /// instructions inside of an op, as the key schedule of threefry.)
     fn hoist(&mut self, block: &mut BlockBuilder) -> Option<Block> {
         let program = &block.program;
         let mut fixed: Vec<bool> = Vec::with_capacity(program.insts.len());

@@ -12,7 +12,11 @@ pub(super) struct Code {
     body: Vec<Inst>,
     registers: [u32; 6],
     labels: u32,
+    /// Bytes of shared memory that the part being emitted has reserved, and the most that one has.
     shared: u32,
+    most_shared: u32,
+    /// Whether it is worth registers that fewer blocks of a multiprocessor leave.
+    takes_registers: bool,
 }
 
 impl Code {
@@ -23,8 +27,8 @@ impl Code {
             name,
             params: vec![Type::U64; params],
             max_threads,
-            min_blocks: 0,
-            shared: self.shared,
+            min_blocks: u32::from(self.takes_registers),
+            shared: self.most_shared,
             local: 0,
             registers: self.registers,
             body: self.body,
@@ -38,11 +42,24 @@ impl Code {
         Reg { class, id }
     }
 
-    /// Reserves bytes of shared memory and returns their offset.
+    /// Reserves bytes of shared memory for the part being emitted, and returns their offset.
     pub(super) fn reserve_shared(&mut self, bytes: u32) -> u32 {
         let start = self.shared;
         self.shared = (start + bytes).next_multiple_of(16);
+        self.most_shared = self.most_shared.max(self.shared);
         start
+    }
+
+    /// Without a number of blocks `ptxas` keeps to few registers on some architectures, and spills: for code that needs
+    /// many and of which few blocks run.
+    pub(super) fn take_registers(&mut self) {
+        self.takes_registers = true;
+    }
+
+    /// Begins another part, which all threads of the block enter together. It reuses the shared memory.
+    pub(super) fn next_part(&mut self) {
+        self.shared = 0;
+        self.push(InstOp::Bar);
     }
 
     pub(super) fn push(&mut self, op: InstOp) {

@@ -1,15 +1,16 @@
 //! Matrix products.
 //!
-//! In: a product. Out: its entry. A block computes a tile of [`TILE`]² elements of one matrix of the batch; a
+//! In: a product. Out: its code. A block computes a tile of [`TILE`]² elements of one matrix of the batch; a
 //! thread [`PART`]² of them, each in one register as one chain of `fma` over the taps and k in ascending order, as
 //! on the other back ends. Slices of A and B of [`DEPTH`] terms are copied to shared memory first, zeros beyond the
 //! matrices.
 
+use super::Grid;
 use super::code::{Code, class, lane_type};
 use crate::fuse::GemmKernel;
 use crate::lower::lane::LaneType;
 use crate::ptx::inst::{
-    Address, BinaryOp, Cache, Cmp, Entry, InstOp, Operand, Reg, RegClass, Rounding, Space, Special, TernaryOp, Type,
+    Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, RegClass, Rounding, Space, TernaryOp, Type,
 };
 
 /// Rows and columns of the tile of a block.
@@ -22,14 +23,21 @@ const PART: usize = 4;
 const DEPTH: usize = 16;
 
 /// Threads of a block: 16 by 16.
-const THREADS: usize = (TILE / PART) * (TILE / PART);
+pub(in crate::ptx) const THREADS: usize = (TILE / PART) * (TILE / PART);
 
-/// The entry of a product, whose parameters are the addresses of A, B and C, and its number of blocks.
-pub(in crate::ptx) fn gemm(name: String, g: &GemmKernel) -> (Entry, usize, u32) {
+/// The number of tiles of a product: the most blocks that have something to do.
+pub(in crate::ptx) fn tiles(g: &GemmKernel) -> usize {
     let [batch, m, n, _] = g.extents;
-    let mut code = Code::default();
-    Product::new(&mut code, g).emit(&mut code);
-    (code.finish(name, 3, THREADS as u32), batch * m.div_ceil(TILE) * n.div_ceil(TILE), THREADS as u32)
+    batch.saturating_mul(m.div_ceil(TILE)).saturating_mul(n.div_ceil(TILE))
+}
+
+/// The code of a product for these blocks, whose threads are [`THREADS`]; `args` are the addresses of A, B and C.
+pub(super) fn emit(code: &mut Code, g: &GemmKernel, args: &[Reg], grid: &Grid) {
+    let slice = (DEPTH * TILE * g.dtype.size()) as u32;
+    let shared = [code.reserve_shared(slice), code.reserve_shared(slice)];
+    code.counted(grid.block, tiles(g) as u32, grid.blocks, |code, tile| {
+        Product::new(code, g, args, shared, grid.thread, tile).emit(code);
+    });
 }
 
 struct Product<'a> {
@@ -49,21 +57,17 @@ struct Product<'a> {
 }
 
 impl<'a> Product<'a> {
-    fn new(code: &mut Code, g: &'a GemmKernel) -> Self {
+    fn new(code: &mut Code, g: &'a GemmKernel, args: &[Reg], shared: [u32; 2], thread: Reg, tile: Reg) -> Self {
         let [_, m, n, _] = g.extents;
         let (ty, size) = (lane_type(LaneType::of(g.dtype)), g.dtype.size());
-        let [a, b, c] = [0, 1, 2].map(|n| code.pointer(n));
-        let slice = (DEPTH * TILE * size) as u32;
-        let shared = [code.reserve_shared(slice), code.reserve_shared(slice)];
-        let (block, thread) = (code.special(Special::Ctaid), code.special(Special::Tid));
         let (rows, columns) = (m.div_ceil(TILE) as u32, n.div_ceil(TILE) as u32);
-        let column = code.binary(BinaryOp::Rem, Type::U32, block, columns);
-        let block = code.binary(BinaryOp::Div, Type::U32, block, columns);
-        let row = code.binary(BinaryOp::Rem, Type::U32, block, rows);
-        let matrix = code.binary(BinaryOp::Div, Type::U32, block, rows);
+        let column = code.binary(BinaryOp::Rem, Type::U32, tile, columns);
+        let tile = code.binary(BinaryOp::Div, Type::U32, tile, columns);
+        let row = code.binary(BinaryOp::Rem, Type::U32, tile, rows);
+        let matrix = code.binary(BinaryOp::Div, Type::U32, tile, rows);
         let first = [row, column].map(|tile| code.binary(BinaryOp::Mul, Type::U32, tile, TILE as u32));
         let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, matrix);
-        Product { g, ty, size, a, b, c, shared, thread, first, matrix }
+        Product { g, ty, size, a: args[0], b: args[1], c: args[2], shared, thread, first, matrix }
     }
 
     fn emit(&self, code: &mut Code) {

@@ -11,10 +11,11 @@ use hashbrown::HashMap;
 use smallvec::{SmallVec, smallvec};
 
 use super::code::{Code, class, lane_type};
+use super::{THREADS, Threads};
 use crate::fuse::{Affine, LoopKernel, PARTIALS};
 use crate::graph::ReduceOp;
 use crate::lower::lane::{LaneId, LaneInst, LaneOp, LaneProgram, LaneType, from_op, storage};
-use crate::lower::loops::{Accumulator, Block, Effect, Input, Loops, RowId, Stmt};
+use crate::lower::loops::{Accumulator, Block, Effect, Input, Loops, RowId, Stmt, schedule_row};
 use crate::ptx::inst::{
     Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, RegClass, Rounding, Shuffle, Space, Special, TernaryOp, Type,
 };
@@ -28,43 +29,41 @@ const MIN_ROWS: usize = 1 << 12;
 
 /// How the rows of a kernel are spread over threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Spread {
+pub(in crate::ptx) struct Spread {
     /// The number of rows.
     rows: usize,
     /// Threads of a row: 1 or [`PARTIALS`].
-    pub(crate) lanes: usize,
+    lanes: usize,
     /// Rows that a thread takes at a time.
     width: usize,
 }
 
 impl Spread {
     /// The number of threads that all have something to do.
-    pub(crate) fn threads(self) -> usize {
+    pub(in crate::ptx) fn threads(self) -> usize {
         self.rows.div_ceil(self.width) * self.lanes
+    }
+
+    /// The number of blocks that have something to do, with so many rows if it is another number.
+    pub(in crate::ptx) fn blocks(self, rows: Option<usize>) -> usize {
+        Spread { rows: rows.unwrap_or(self.rows), ..self }.threads().div_ceil(THREADS as usize)
     }
 }
 
-/// The threads that run a kernel.
-#[derive(Clone, Copy)]
-pub(super) struct Threads {
-    /// The number of this thread, a u32.
-    pub(super) index: Reg,
-    /// How many there are: a multiple of 32.
-    pub(super) count: Operand,
-}
-
 /// A kernel with what is known before it is emitted.
-pub(crate) struct RowKernel<'a> {
-    kernel: &'a LoopKernel,
+#[derive(Clone)]
+pub(in crate::ptx) struct RowKernel {
+    kernel: LoopKernel,
     loops: Loops,
     /// Loops over rows, outermost first. Dimensions that every index steps through as through one are one: its extent,
     /// and the last dimension, which stands for all.
     outer: SmallVec<[(usize, usize); 4]>,
-    pub(crate) spread: Spread,
+    pub(in crate::ptx) spread: Spread,
 }
 
-impl<'a> RowKernel<'a> {
-    pub(crate) fn new(kernel: &'a LoopKernel, loops: Loops) -> Self {
+impl RowKernel {
+    pub(in crate::ptx) fn new(kernel: LoopKernel) -> Self {
+        let loops = schedule_row(&kernel);
         let rows = (0..kernel.dims.len()).filter(|&d| !kernel.dims[d].reduced && !kernel.serial);
         let indices = indices(&loops.body);
         let mut outer: SmallVec<[(usize, usize); 4]> = SmallVec::new();
@@ -82,8 +81,13 @@ impl<'a> RowKernel<'a> {
         RowKernel { kernel, loops, outer, spread: Spread { rows: count, lanes, width } }
     }
 
-    /// Emits the kernel for these threads; `args` are the addresses of the buffers of the loops.
-    pub(super) fn emit(&self, code: &mut Code, args: &[Reg], threads: Threads) {
+    pub(in crate::ptx) fn kernel(&self) -> &LoopKernel {
+        &self.kernel
+    }
+
+    /// Emits the kernel for these threads; `args` are the addresses of the buffers of the loops. `extent` is that of a
+    /// flat kernel, if it is known at run time only.
+    pub(super) fn emit(&self, code: &mut Code, args: &[Reg], threads: Threads, extent: Option<Reg>) {
         let Spread { rows, lanes, width } = self.spread;
         let mut emitter = Emitter {
             row: self,
@@ -96,13 +100,22 @@ impl<'a> RowKernel<'a> {
             in_vector: false,
         };
         if lanes == 1 {
-            let whole = rows / width;
-            code.counted(threads.index, whole as u32, threads.count, |code, i| emitter.emit_row(code, i, width));
-            // The rest, of which there is one only if the rows are one loop.
-            if rows % width != 0 {
-                let rest = (rows % width) as u32;
+            // The rest is not empty only if the rows are one loop.
+            let (whole, rest): (Operand, Operand) = match extent {
+                Some(extent) => (
+                    code.binary(BinaryOp::Shr, Type::U32, extent, width.ilog2()).into(),
+                    code.binary(BinaryOp::And, Type::B32, extent, width as u32 - 1).into(),
+                ),
+                None => (Operand::Imm((rows / width) as u64), Operand::Imm((rows % width) as u64)),
+            };
+            code.counted(threads.index, whole, threads.count, |code, i| emitter.emit_row(code, i, width));
+            if width > 1 && rest != Operand::Imm(0) {
+                let first = match whole {
+                    Operand::Imm(whole) => Operand::Imm(whole * width as u64),
+                    whole => code.binary(BinaryOp::Mul, Type::U32, whole, width as u32).into(),
+                };
                 code.counted(threads.index, rest, threads.count, |code, i| {
-                    let i = code.binary(BinaryOp::Add, Type::U32, i, (whole * width) as u32);
+                    let i = code.binary(BinaryOp::Add, Type::U32, i, first);
                     emitter.emit_row(code, i, 1);
                 });
             }
@@ -201,7 +214,7 @@ struct Lane {
 }
 
 struct Emitter<'a> {
-    row: &'a RowKernel<'a>,
+    row: &'a RowKernel,
     args: &'a [Reg],
     /// The induction variable of each dimension, a u32.
     vars: Vec<Option<Reg>>,
@@ -318,6 +331,8 @@ impl Emitter<'_> {
         let ty = self.row.loops.accumulators[accumulator].lane_type();
         let mut x = self.accumulators[accumulator].expect("it has been set to the identity");
         let (Some(lane), Some(_)) = (self.lane, interleaved) else { return x };
+        // What other lanes have read may be overwritten from here on, where results are written in place.
+        code.push(InstOp::BarWarp { mask: lane.mask.into() });
         let mut distance = PARTIALS as u32 / 2;
         while distance > 0 {
             let other = shuffle(code, ty, Shuffle::Down, x, distance, lane.mask);

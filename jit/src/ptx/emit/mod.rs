@@ -1,42 +1,109 @@
 //! The emitter: kernels as code.
 //!
-//! In: a kernel. Out: its entry, and how many threads it wants. `code` builds instructions, `lane` has those of one
-//! lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm` and `routine` are the kinds of kernels.
+//! In: a kernel. Out: its code, for a grid of blocks of [`THREADS`] threads. `code` builds instructions, `lane` has
+//! those of one lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm` and `routine` are the kinds of
+//! kernels. `entry` makes entries of them: of one kernel, of the segments of one, of several that one block runs.
 
 mod code;
+mod entry;
 mod gemm;
 mod lane;
-pub(super) mod loops;
+mod loops;
 mod rare;
 mod routine;
+// Coefficients are written as their sources have them.
+#[allow(clippy::excessive_precision, clippy::approx_constant)]
 mod trig;
 
-pub(super) use gemm::gemm;
+pub(super) use entry::{Pointers, Step, Trips, block_entry, kernel_entry, segments_entry};
 pub(super) use loops::RowKernel;
-pub(super) use routine::routine;
 
-use super::inst::{BinaryOp, Entry, Operand, Reg, RegClass, Special, TernaryOp, Type};
+use super::inst::{BinaryOp, Operand, Reg, Special, TernaryOp, Type};
+use super::place::THREADS;
+use crate::fuse::{GemmKernel, Routine};
 use code::Code;
-use loops::Threads;
 
-/// Threads of a block, unless a kernel has reasons for another number.
-pub(super) const BLOCK: u32 = 128;
-
-/// The entry of a loop kernel, whose parameters are the addresses of its buffers.
-pub(super) fn loop_entry(name: String, kernel: &RowKernel<'_>, args: usize) -> Entry {
-    let mut code = Code::default();
-    let args: Vec<Reg> = (0..args as u32).map(|n| code.pointer(n)).collect();
-    let threads = all_threads(&mut code);
-    kernel.emit(&mut code, &args, threads);
-    code.finish(name, args.len(), BLOCK)
+/// The blocks that run a kernel.
+#[derive(Clone, Copy)]
+struct Grid {
+    /// The number of this block, a u32.
+    block: Reg,
+    /// How many there are.
+    blocks: Operand,
+    /// The number of this thread in its block, a u32.
+    thread: Reg,
 }
 
-/// The threads of all blocks.
-fn all_threads(code: &mut Code) -> Threads {
-    let (block, size) = (code.special(Special::Ctaid), code.special(Special::Ntid));
-    let (thread, blocks) = (code.special(Special::Tid), code.special(Special::Nctaid));
-    let index = code.ternary(TernaryOp::Mad, Type::U32, block, size, thread);
-    let count = code.binary(BinaryOp::Mul, Type::U32, blocks, size);
-    debug_assert_eq!(index.class, RegClass::B32);
-    Threads { index, count: Operand::Reg(count) }
+/// All threads of a grid.
+#[derive(Clone, Copy)]
+struct Threads {
+    /// The number of this thread, a u32.
+    index: Reg,
+    /// How many there are.
+    count: Operand,
+}
+
+impl Grid {
+    /// All blocks of the launch.
+    fn of_launch(code: &mut Code) -> Grid {
+        let [block, blocks, thread] =
+            [Special::Ctaid, Special::Nctaid, Special::Tid].map(|special| code.special(special));
+        Grid { block, blocks: blocks.into(), thread }
+    }
+
+    /// One block.
+    fn of_block(code: &mut Code) -> Grid {
+        let thread = code.special(Special::Tid);
+        Grid { block: code.mov(Type::U32, 0), blocks: Operand::Imm(1), thread }
+    }
+
+    fn threads(&self, code: &mut Code) -> Threads {
+        let index = code.ternary(TernaryOp::Mad, Type::U32, self.block, THREADS, self.thread);
+        let count = match self.blocks {
+            Operand::Imm(blocks) => Operand::Imm(blocks * u64::from(THREADS)),
+            blocks => code.binary(BinaryOp::Mul, Type::U32, blocks, THREADS).into(),
+        };
+        Threads { index, count }
+    }
+}
+
+/// A kernel that is emitted.
+#[derive(Clone)]
+pub(super) enum Part<'a> {
+    /// A loop kernel, or one segment of it.
+    Rows(Box<RowKernel>),
+    /// A product.
+    Gemm(&'a GemmKernel),
+    /// A routine.
+    Routine(&'a Routine),
+}
+
+impl Part<'_> {
+    /// The most blocks that have something to do.
+    pub(super) fn blocks(&self) -> usize {
+        match self {
+            Part::Rows(row) => row.spread.blocks(None),
+            Part::Gemm(g) => gemm::tiles(g),
+            Part::Routine(routine) => routine::blocks(routine),
+        }
+    }
+
+    /// Bytes of the workspace of so many blocks.
+    pub(super) fn workspace(&self, blocks: usize) -> usize {
+        match self {
+            Part::Rows(_) | Part::Gemm(_) => 0,
+            Part::Routine(routine) => routine::workspace(routine, blocks),
+        }
+    }
+
+    fn emit(&self, code: &mut Code, args: &[Reg], grid: &Grid) {
+        match self {
+            Part::Rows(row) => {
+                let threads = grid.threads(code);
+                row.emit(code, args, threads, None);
+            }
+            Part::Gemm(g) => gemm::emit(code, g, args, grid),
+            Part::Routine(routine) => routine::emit(code, routine, args, grid),
+        }
+    }
 }

@@ -1,58 +1,49 @@
 //! Routines.
 //!
-//! In: a routine. Out: its entry, whose parameters are the addresses of its operands, of its results and, of a
-//! sort, of its workspace; its blocks and the bytes of the workspace. Results have the bits of the other back ends:
-//! a sort is stable and of the same order, and an element of a factor or a solution is the same chain of products
-//! and differences.
+//! In: a routine. Out: its code, for the addresses of its operands, of its results and, of a sort, of its workspace.
+//! Results have the bits of the other back ends: a sort is stable and of the same order, and an element of a factor or
+//! a solution is the same chain of products and differences.
 
-use super::BLOCK;
-use super::all_threads;
 use super::code::{Code, class, lane_type};
+use super::{Grid, THREADS};
 use crate::fuse::Routine;
 use crate::graph::Triangular;
 use crate::lower::lane::{LaneType, storage};
 use crate::ptx::inst::{
-    Address, BinaryOp, Cache, Cmp, Entry, InstOp, Label, Operand, Reg, RegClass, Rounding, Space, Special, TernaryOp,
-    Type, UnaryOp,
+    Address, BinaryOp, Cache, Cmp, InstOp, Label, Operand, Reg, RegClass, Rounding, Space, TernaryOp, Type, UnaryOp,
 };
 use crate::types::{DType, Kind};
-
-/// Threads of a block that sorts a line or factorises a matrix.
-const THREADS: u32 = 256;
 
 /// The most blocks of a sort: each has a workspace.
 const MAX_BLOCKS: usize = 1024;
 
-/// A routine as code.
-pub(in crate::ptx) struct Emitted {
-    pub(in crate::ptx) entry: Entry,
-    pub(in crate::ptx) blocks: usize,
-    pub(in crate::ptx) threads: u32,
-    /// Bytes of the workspace, whose address is the last parameter.
-    pub(in crate::ptx) workspace: Option<usize>,
+/// The most blocks that have something to do.
+pub(in crate::ptx) fn blocks(routine: &Routine) -> usize {
+    match routine {
+        Routine::Sort { outer, inner, .. } => outer.saturating_mul(*inner).min(MAX_BLOCKS),
+        Routine::Cholesky { batch, .. } => *batch,
+        Routine::TriangularSolve { batch, columns, .. } => batch.saturating_mul(*columns).div_ceil(THREADS as usize),
+    }
 }
 
-/// The entry of a routine.
-pub(in crate::ptx) fn routine(name: String, routine: &Routine) -> Emitted {
-    let mut code = Code::default();
+/// Bytes of the workspace of so many blocks, whose address is the argument after the results; 0 if there is none.
+pub(in crate::ptx) fn workspace(routine: &Routine, blocks: usize) -> usize {
+    match routine {
+        Routine::Sort { length, .. } => blocks.saturating_mul(8).saturating_mul(*length),
+        Routine::Cholesky { .. } | Routine::TriangularSolve { .. } => 0,
+    }
+}
+
+/// The code of a routine for these blocks.
+pub(super) fn emit(code: &mut Code, routine: &Routine, args: &[Reg], grid: &Grid) {
     match routine {
         Routine::Sort { outer, length, inner, keys, dtypes } => {
-            let lines = outer * inner;
-            let blocks = lines.min(MAX_BLOCKS);
-            let params = 2 * dtypes.len() + 1;
-            Sort::new(&mut code, *length, *inner, *keys, dtypes).emit(&mut code, lines);
-            let workspace = Some(blocks * 2 * length * 4);
-            Emitted { entry: code.finish(name, params, THREADS), blocks, threads: THREADS, workspace }
+            code.take_registers();
+            Sort::new(code, [*length, *inner, *keys], dtypes, args, grid).emit(code, outer * inner, grid);
         }
-        Routine::Cholesky { batch, order, dtype } => {
-            cholesky(&mut code, *batch, *order, *dtype);
-            let entry = code.finish(name, 2, THREADS);
-            Emitted { entry, blocks: *batch, threads: THREADS, workspace: None }
-        }
+        Routine::Cholesky { batch, order, dtype } => cholesky(code, *batch, *order, *dtype, args, grid),
         Routine::TriangularSolve { how, batch, order, columns, dtype } => {
-            triangular_solve(&mut code, *how, [*batch, *order, *columns], *dtype);
-            let blocks = (batch * columns).div_ceil(BLOCK as usize);
-            Emitted { entry: code.finish(name, 3, BLOCK), blocks, threads: BLOCK, workspace: None }
+            triangular_solve(code, *how, [*batch, *order, *columns], *dtype, args, grid);
         }
     }
 }
@@ -103,23 +94,20 @@ struct Sort<'a> {
 }
 
 impl<'a> Sort<'a> {
-    fn new(code: &mut Code, length: usize, inner: usize, keys: usize, dtypes: &'a [DType]) -> Self {
-        let count = dtypes.len() as u32;
-        let operands = (0..count).map(|n| code.pointer(n)).collect();
-        let results = (count..2 * count).map(|n| code.pointer(n)).collect();
-        let workspace = code.pointer(2 * count);
-        let block = code.special(Special::Ctaid);
+    fn new(code: &mut Code, [length, inner, keys]: [usize; 3], dtypes: &'a [DType], args: &[Reg], grid: &Grid) -> Self {
+        let count = dtypes.len();
+        let (operands, results) = (args[..count].to_vec(), args[count..2 * count].to_vec());
+        let workspace = args[2 * count];
         let bytes = Operand::Imm(8 * length as u64);
-        let block = code.cvt(Type::U64, Type::U32, Rounding::None, block);
+        let block = code.cvt(Type::U64, Type::U32, Rounding::None, grid.block);
         let first = code.ternary(TernaryOp::Mad, Type::S64, block, bytes, workspace);
         let second = code.binary(BinaryOp::Add, Type::S64, first, Operand::Imm(4 * length as u64));
         let start = code.reg(RegClass::B32);
         Sort { length, inner, keys, dtypes, operands, results, indices: [first, second], start }
     }
 
-    fn emit(&self, code: &mut Code, lines: usize) {
-        let (block, blocks) = (code.special(Special::Ctaid), code.special(Special::Nctaid));
-        let thread = code.special(Special::Tid);
+    fn emit(&self, code: &mut Code, lines: usize, grid: &Grid) {
+        let Grid { block, blocks, thread } = *grid;
         let (length, inner) = (self.length as u32, self.inner as u32);
         code.counted(block, lines as u32, blocks, |code, line| {
             let outer = code.binary(BinaryOp::Div, Type::U32, line, inner);
@@ -272,11 +260,10 @@ fn order_bits(code: &mut Code, dtype: DType, bits: Reg) -> Reg {
 
 /// Factorises a matrix per block, in place in the result: column by column, each of which is then subtracted from
 /// those behind it.
-fn cholesky(code: &mut Code, batch: usize, n: usize, dtype: DType) {
+fn cholesky(code: &mut Code, batch: usize, n: usize, dtype: DType, args: &[Reg], grid: &Grid) {
     let (ty, size) = (lane_type(LaneType::of(dtype)), dtype.size());
-    let [a, l] = [0, 1].map(|n| code.pointer(n));
-    let (block, blocks, thread) =
-        (code.special(Special::Ctaid), code.special(Special::Nctaid), code.special(Special::Tid));
+    let Grid { block, blocks, thread } = *grid;
+    let [a, l] = [args[0], args[1]];
     let elements = (n * n) as u32;
     code.counted(block, batch as u32, blocks, |code, matrix| {
         let wide = code.cvt(Type::U64, Type::U32, Rounding::None, matrix);
@@ -357,10 +344,17 @@ fn cholesky(code: &mut Code, batch: usize, n: usize, dtype: DType) {
 }
 
 /// A thread solves for a column of unknowns.
-fn triangular_solve(code: &mut Code, how: Triangular, [batch, n, columns]: [usize; 3], dtype: DType) {
+fn triangular_solve(
+    code: &mut Code,
+    how: Triangular,
+    [batch, n, columns]: [usize; 3],
+    dtype: DType,
+    args: &[Reg],
+    grid: &Grid,
+) {
     let (ty, size) = (lane_type(LaneType::of(dtype)), dtype.size());
-    let [a, b, x] = [0, 1, 2].map(|n| code.pointer(n));
-    let threads = all_threads(code);
+    let [a, b, x] = [args[0], args[1], args[2]];
+    let threads = grid.threads(code);
     code.counted(threads.index, (batch * columns) as u32, threads.count, |code, task| {
         let matrix = code.binary(BinaryOp::Div, Type::U32, task, columns as u32);
         let column = code.binary(BinaryOp::Rem, Type::U32, task, columns as u32);

@@ -34,19 +34,24 @@ pub(super) fn bank_conflicts(addresses: &Lanes, exec: u32, size: usize) -> u64 {
     let mut extra = 0;
     for first in (0..32).step_by(together as usize) {
         let group = exec & (u32::MAX >> (32 - together)) << first;
+        // The words of each bank: mostly one, which needs no search.
+        let mut first_of_bank = [NONE; 32];
+        let mut of_bank = [1_u64; 32];
         let (mut seen, mut n) = ([NONE; 32], 0);
-        let mut of_bank = [0_u64; 32];
         for lane in lanes(group) {
             for i in 0..words as u64 {
                 let word = addresses[lane] / 4 + i;
-                if !seen[..n].contains(&word) {
+                let bank = (word % 32) as usize;
+                if first_of_bank[bank] == NONE {
+                    first_of_bank[bank] = word;
+                } else if first_of_bank[bank] != word && !seen[..n].contains(&word) {
                     seen[n] = word;
                     n += 1;
-                    of_bank[(word % 32) as usize] += 1;
+                    of_bank[bank] += 1;
                 }
             }
         }
-        extra += of_bank.iter().max().map_or(0, |&most| most.saturating_sub(1));
+        extra += of_bank.iter().max().map_or(0, |&most| most - 1);
     }
     extra
 }
@@ -346,10 +351,11 @@ pub(super) fn wait_copies(warp: &mut Warp, ctx: &mut Context<'_>, groups: u32, e
 /// A copy no longer reads global memory.
 pub(super) fn end_reading(ctx: &mut Context<'_>, copy: &Copy) {
     let (address, len) = copy.from;
-    if ctx.races && len > 0 {
-        if let Some((region, span)) = ctx.memory.find(address, len) {
-            region.end_copy(span);
-        }
+    if ctx.races
+        && len > 0
+        && let Some((region, span)) = ctx.memory.find(address, len)
+    {
+        region.end_copy(span);
     }
 }
 

@@ -5,8 +5,8 @@
 //! instruction for has no function here.
 
 use super::float::{
-    BF16, F16, Format, add_to_odd, f32_of, flushed, from_f32, from_f64, input, maximum, maximum32, minimum, minimum32,
-    narrow, output, widen,
+    BF16, F16, Format, add_to_odd, f32_of, flushed, fma32, from_f32, from_f64, input, maximum, maximum32, minimum,
+    minimum32, narrow, output, widen,
 };
 use crate::ptx::inst::{BinaryOp, Cmp, TernaryOp, Type, UnaryOp};
 
@@ -229,7 +229,7 @@ fn binary_f32<const F: bool>(op: BinaryOp) -> Option<Map2> {
 
 fn ternary_f32<const F: bool>(op: TernaryOp) -> Option<Map3> {
     match op {
-        TernaryOp::Fma => Some(each!(|a, b, c| output::<F>(input::<F>(a).mul_add(input::<F>(b), input::<F>(c))))),
+        TernaryOp::Fma => Some(each!(|a, b, c| output::<F>(fma32(input::<F>(a), input::<F>(b), input::<F>(c))))),
         TernaryOp::Mad | TernaryOp::MadWide => None,
     }
 }
@@ -356,21 +356,22 @@ fn ternary_half<H: Half, const P: bool>(op: TernaryOp) -> Option<Map3> {
 /// A comparison of floats, by what gives the value of a register.
 macro_rules! compare_floats {
     ($cmp:expr, $value:expr) => {{
+        use std::cmp::Ordering::{Equal, Greater, Less};
         Some(match $cmp {
-            Cmp::Eq => compare!(|a, b| $value(a) == $value(b)),
-            Cmp::Ne => compare!(|a, b| $value(a) < $value(b) || $value(a) > $value(b)),
-            Cmp::Lt => compare!(|a, b| $value(a) < $value(b)),
-            Cmp::Le => compare!(|a, b| $value(a) <= $value(b)),
-            Cmp::Gt => compare!(|a, b| $value(a) > $value(b)),
-            Cmp::Ge => compare!(|a, b| $value(a) >= $value(b)),
-            Cmp::Equ => compare!(|a, b| !($value(a) < $value(b) || $value(a) > $value(b))),
-            Cmp::Neu => compare!(|a, b| $value(a) != $value(b)),
-            Cmp::Ltu => compare!(|a, b| !($value(a) >= $value(b))),
-            Cmp::Leu => compare!(|a, b| !($value(a) > $value(b))),
-            Cmp::Gtu => compare!(|a, b| !($value(a) <= $value(b))),
-            Cmp::Geu => compare!(|a, b| !($value(a) < $value(b))),
-            Cmp::Num => compare!(|a, b| !$value(a).is_nan() && !$value(b).is_nan()),
-            Cmp::Nan => compare!(|a, b| $value(a).is_nan() || $value(b).is_nan()),
+            Cmp::Eq => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Equal))),
+            Cmp::Ne => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Less | Greater))),
+            Cmp::Lt => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Less))),
+            Cmp::Le => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Less | Equal))),
+            Cmp::Gt => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Greater))),
+            Cmp::Ge => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Greater | Equal))),
+            Cmp::Equ => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Equal) | None)),
+            Cmp::Neu => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Less | Greater) | None)),
+            Cmp::Ltu => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Less) | None)),
+            Cmp::Leu => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Less | Equal) | None)),
+            Cmp::Gtu => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Greater) | None)),
+            Cmp::Geu => compare!(|a, b| matches!($value(a).partial_cmp(&$value(b)), Some(Greater | Equal) | None)),
+            Cmp::Num => compare!(|a, b| $value(a).partial_cmp(&$value(b)).is_some()),
+            Cmp::Nan => compare!(|a, b| $value(a).partial_cmp(&$value(b)).is_none()),
         })
     }};
 }

@@ -1,7 +1,8 @@
 //! `cvt`: integers, f16, bf16, tf32, f32 and f64 into each other.
 //!
-//! A float becomes an integer of the type's range, NaN becomes 0; an integer becomes a smaller one by dropping bits,
-//! as `cvt` without `.sat` does. Conversions between floats give the canonical NaN.
+//! A float becomes an integer of the type's range. NaN becomes 0, or the highest bit where the float is an f64 or the
+//! integer has 64 bits. An integer becomes a smaller one by dropping bits, as `cvt` without `.sat` does. Conversions
+//! between floats give the canonical NaN.
 
 use super::float::{BF16, F16, F32, TF32, flushed, from_f32, from_f64, input, integer_to_odd, narrow, output, widen};
 use crate::ptx::inst::{Rounding, Type};
@@ -117,6 +118,13 @@ impl Conversion {
             Rounding::Rmi => x.floor(),
             Rounding::Rpi => x.ceil(),
         };
+        // NaN is 0 only of smaller floats and integers; of others it is the highest bit of the integer.
+        if let Some(Class::Signed(bits) | Class::Unsigned(bits)) = class(self.to)
+            && x.is_nan()
+            && (self.from == Type::F64 || bits > 32)
+        {
+            return self.extended(1 << (bits - 1));
+        }
         // `as` saturates, and gives 0 for NaN.
         match self.to {
             Type::U8 => self.extended(u64::from(x as u8)),

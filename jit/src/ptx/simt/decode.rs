@@ -125,9 +125,7 @@ pub(super) fn decode(entry: &Entry) -> Result<Code> {
     let mut decoder = Decoder::new(entry, labels);
     let mut steps = Vec::new();
     for (at, inst) in entry.body.iter().enumerate() {
-        if let Some((guard, op)) = decoder.step(inst).map_err(|message| error(entry, at, &message))? {
-            steps.push(Step { guard, op, at });
-        }
+        steps.extend(decoder.step(inst, at).map_err(|message| error(entry, at, &message))?);
     }
     steps.push(Step { guard: None, op: Op::Exit, at: entry.body.len() });
     Ok(Code { steps, constants: decoder.constants, registers: entry.registers })
@@ -250,7 +248,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn step(&mut self, inst: &Inst) -> Decoded<Option<(Option<(u32, bool)>, Op)>> {
+    fn step(&mut self, inst: &Inst, at: usize) -> Decoded<Option<Step>> {
         if matches!(inst.op, InstOp::Label(_) | InstOp::Comment(_)) {
             return if inst.guard.is_none() { Ok(None) } else { Err("it takes no guard".to_owned()) };
         }
@@ -258,7 +256,7 @@ impl<'a> Decoder<'a> {
             Some((p, value)) => Some((self.predicate(p)?, value)),
             None => None,
         };
-        Ok(self.op(&inst.op)?.map(|op| (guard, op)))
+        Ok(self.op(&inst.op)?.map(|op| Step { guard, op, at }))
     }
 
     fn op(&mut self, op: &InstOp) -> Decoded<Option<Op>> {

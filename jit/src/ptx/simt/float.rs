@@ -2,6 +2,9 @@
 //!
 //! Values of f16, bf16 and tf32 are computed in f64 and rounded once; what f64 cannot hold is rounded to odd there
 //! first, so that the second rounding sees on which side of a tie the exact value lies.
+//!
+//! With `.ftz`, a result is flushed if it is subnormal after rounding: one that rounds up to the least normal value is
+//! that value. PTX does not say which it is.
 
 /// The NaN that f32 arithmetic gives.
 pub(super) const NAN32: u32 = 0x7fff_ffff;
@@ -97,18 +100,21 @@ fn power(e: i32) -> f64 {
 /// The sum, rounded to odd: if it is not exact, its last bit is 1.
 pub(super) fn add_to_odd(a: f64, b: f64) -> f64 {
     let sum = a + b;
-    if !sum.is_finite() {
-        return sum;
-    }
     // The exact error of the sum (Knuth, TwoSum).
     let part = sum - a;
     let error = (a - (sum - part)) + (b - part);
-    if error == 0.0 || sum.to_bits() & 1 == 1 {
-        return sum;
-    }
+    let even = sum.to_bits() & 1 == 0;
     // The exact value lies between the sum and its neighbour on the side of the error; that one is odd.
     let away = (error > 0.0) == (sum > 0.0);
-    f64::from_bits(if away { sum.to_bits() + 1 } else { sum.to_bits() - 1 })
+    let step = if away { 1 } else { u64::MAX };
+    // No branches: lanes run as vectors.
+    let moves = (error != 0.0) & even & sum.is_finite();
+    f64::from_bits(sum.to_bits().wrapping_add(if moves { step } else { 0 }))
+}
+
+/// `fma.rn.f32`: the product is exact in f64.
+pub(super) fn fma32(a: f32, b: f32, c: f32) -> f32 {
+    add_to_odd(f64::from(a) * f64::from(b), f64::from(c)) as f32
 }
 
 /// An integer as f64, rounded to odd.
@@ -137,7 +143,8 @@ pub(super) fn from_f64(x: f64) -> u64 {
 
 /// `x`, or a zero of its sign if it is subnormal.
 pub(super) fn flushed(x: f32) -> f32 {
-    if x.is_subnormal() { 0_f32.copysign(x) } else { x }
+    let kept = if x.to_bits() & 0x7f80_0000 == 0 { 1 << 31 } else { u32::MAX };
+    f32::from_bits(x.to_bits() & kept)
 }
 
 /// The f32 of a register, flushed where `FLUSH` is set.

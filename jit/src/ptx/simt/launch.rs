@@ -14,6 +14,12 @@ use crate::{Error, Result};
 
 /// The most threads of a block.
 const MAX_THREADS: u32 = 1024;
+/// The most bytes of shared memory of a block on any GPU yet.
+const MAX_SHARED: u32 = 227 << 10;
+/// The most bytes of local memory of a thread.
+const MAX_LOCAL: u32 = 512 << 10;
+/// The most registers of a thread; PTX has no bound, but memory has.
+const MAX_REGISTERS: u64 = 1 << 16;
 
 /// A kernel, and what to run it on.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +66,8 @@ pub fn run_ordered(memory: &mut Memory, launch: &Launch<'_>, seed: u64) -> Resul
 /// Runs a kernel. After an error, memory holds what was written until then.
 pub fn run_with(memory: &mut Memory, launch: &Launch<'_>, options: &Options) -> Result<Counts> {
     let entry = launch.entry;
-    let code = decode(entry)?;
     check(launch)?;
+    let code = decode(entry)?;
     let dims = Dims { threads: launch.block, blocks: launch.grid, params: launch.params };
     let mut blocks: Vec<u32> = (0..launch.grid).collect();
     if let Some(seed) = options.order {
@@ -77,7 +83,7 @@ pub fn run_with(memory: &mut Memory, launch: &Launch<'_>, options: &Options) -> 
         let mut at = Position { warp: 0, pc: 0 };
         let begin = ctx.begin(block);
         let result = begin.and_then(|()| {
-            warps.iter_mut().for_each(|warp| warp.begin(&code, block, &dims));
+            warps.iter_mut().for_each(|warp| warp.begin(&code, block));
             run_block(&mut warps, &mut ctx, options.limit, random.as_mut(), &mut at)
         });
         if let Err(fault) = result {
@@ -94,11 +100,20 @@ pub fn run_with(memory: &mut Memory, launch: &Launch<'_>, options: &Options) -> 
 
 /// What of a launch does not fit its kernel.
 fn check(launch: &Launch<'_>) -> Result<()> {
-    let Launch { entry, block, params, .. } = *launch;
+    let Launch { entry, grid, block, params } = *launch;
     let wrong = |message: String| Err(Error::new(format!("kernel {}: {message}", entry.name)));
     let most = entry.max_threads.min(MAX_THREADS);
+    if grid == 0 {
+        return wrong("a grid without blocks".to_owned());
+    }
     if block == 0 || block > most {
         return wrong(format!("a block of {block} threads; it has 1 to {most}"));
+    }
+    if entry.shared > MAX_SHARED || entry.local > MAX_LOCAL {
+        return wrong(format!("{} bytes of shared and {} of local memory are too many", entry.shared, entry.local));
+    }
+    if entry.registers.iter().map(|&n| u64::from(n)).sum::<u64>() > MAX_REGISTERS {
+        return wrong(format!("it has more than {MAX_REGISTERS} registers"));
     }
     if params.len() != entry.params.len() {
         return wrong(format!("{} parameters are given; it has {}", params.len(), entry.params.len()));

@@ -162,7 +162,7 @@ impl Cell {
             }
             self.non_coherent = now.time;
         }
-        if !(strong && self.write.strong) && !now.after(&self.write, lanes) {
+        if !(now.after(&self.write, lanes) || (strong && self.write.strong)) {
             return Err(Conflict::Written(who(&self.write, now)));
         }
         if writes {
@@ -172,7 +172,7 @@ impl Cell {
             if self.copies > 0 {
                 return Err(Conflict::Copy);
             }
-            if !(strong && self.read.strong) && !now.after(&self.read, lanes) {
+            if !(now.after(&self.read, lanes) || (strong && self.read.strong)) {
                 return Err(Conflict::Read(who(&self.read, now)));
             }
             self.write = now.kept(&self.write, lanes, strong);
@@ -199,30 +199,50 @@ fn who(past: &Access, now: &Now<'_>) -> Who {
     }
 }
 
-/// The accesses of a range of memory.
+/// Bytes of a chunk. No access lies in two: it is aligned, and shorter.
+const CHUNK: usize = 4096;
+
+/// The accesses of a chunk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shadow {
+struct Chunk {
     /// One for each word, or for each byte; empty before the first access.
     cells: Vec<Cell>,
     bytes: bool,
 }
 
-impl Shadow {
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) {
-        *self = Shadow::default();
-    }
-
-    /// The cells of `len` bytes from `at` on, in a range of `size` bytes.
-    fn cells(&mut self, at: usize, len: usize, size: usize) -> &mut [Cell] {
+impl Chunk {
+    /// The cells of `len` bytes from `at` on.
+    fn cells(&mut self, at: usize, len: usize) -> &mut [Cell] {
         if self.cells.is_empty() {
-            self.cells = vec![Cell::default(); size.div_ceil(4)];
+            self.cells = vec![Cell::default(); CHUNK / 4];
         }
         if !self.bytes && !(at | len).is_multiple_of(4) {
             self.cells = self.cells.iter().flat_map(|&cell| [cell; 4]).collect();
             self.bytes = true;
         }
         if self.bytes { &mut self.cells[at..at + len] } else { &mut self.cells[at / 4..(at + len) / 4] }
+    }
+}
+
+/// The accesses of a range of memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shadow {
+    /// Empty before the first access.
+    chunks: Vec<Chunk>,
+}
+
+impl Shadow {
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.chunks.clear();
+    }
+
+    /// The cells of `len` bytes from `at` on, in a range of `size` bytes.
+    fn cells(&mut self, at: usize, len: usize, size: usize) -> &mut [Cell] {
+        if self.chunks.is_empty() {
+            self.chunks = vec![Chunk::default(); size.div_ceil(CHUNK)];
+        }
+        self.chunks[at / CHUNK].cells(at % CHUNK, len)
     }
 
     /// An access of `len` bytes from `at` on, in a range of `size` bytes.

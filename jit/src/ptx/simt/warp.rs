@@ -104,10 +104,11 @@ impl Warp {
     /// A warp of a launch.
     pub(super) fn new(code: &Code, index: u32, dims: &Dims<'_>) -> Warp {
         let register_rows = code.register_rows();
-        let rows = register_rows + code.constants.len();
         let present = dims.threads.saturating_sub(index * 32);
         let exists = if present >= 32 { !0 } else { (1 << present) - 1 };
         let predicates = code.registers[0] as usize;
+        let mut rows = vec![[0; 32]; register_rows];
+        rows.extend(code.constants.iter().map(|&constant| constant_row(constant, index, dims)));
         Warp {
             index,
             exists,
@@ -118,8 +119,8 @@ impl Warp {
             waiting: 0,
             waiting_at: 0,
             exited: 0,
-            rows: vec![[0; 32]; rows],
-            written: vec![!0; rows],
+            written: vec![!0; rows.len()],
+            rows,
             predicates: vec![0; predicates],
             predicates_written: vec![0; predicates],
             barrier: 0,
@@ -131,7 +132,7 @@ impl Warp {
     }
 
     /// Begins a block.
-    pub(super) fn begin(&mut self, code: &Code, block: u32, dims: &Dims<'_>) {
+    pub(super) fn begin(&mut self, code: &Code, block: u32) {
         self.active = self.exists;
         self.pc = 0;
         self.others.clear();
@@ -143,40 +144,9 @@ impl Warp {
         self.written[..self.register_rows].fill(0);
         self.predicates_written.fill(0);
         for (row, &constant) in self.rows[self.register_rows..].iter_mut().zip(&code.constants) {
-            *row = match constant {
-                Constant::Bits(bits) => [bits; 32],
-                Constant::Tid => std::array::from_fn(|lane| u64::from(self.index) * 32 + lane as u64),
-                Constant::Ntid => [u64::from(dims.threads); 32],
-                Constant::Ctaid => [u64::from(block); 32],
-                Constant::Nctaid => [u64::from(dims.blocks); 32],
-                Constant::Laneid => std::array::from_fn(|lane| lane as u64),
-                Constant::Param(n, ty, bits) => {
-                    let value = dims.params.get(n as usize).copied().unwrap_or(0);
-                    let signed = match ty {
-                        Type::S8 => value as i8 as u64,
-                        Type::S16 => value as i16 as u64,
-                        Type::S32 => value as i32 as u64,
-                        Type::Pred
-                        | Type::B8
-                        | Type::U8
-                        | Type::B16
-                        | Type::U16
-                        | Type::F16
-                        | Type::Bf16
-                        | Type::B32
-                        | Type::U32
-                        | Type::F32
-                        | Type::F16x2
-                        | Type::Bf16x2
-                        | Type::Tf32
-                        | Type::B64
-                        | Type::U64
-                        | Type::S64
-                        | Type::F64 => value,
-                    };
-                    [signed << (64 - bits) >> (64 - bits); 32]
-                }
-            };
+            if constant == Constant::Ctaid {
+                *row = [u64::from(block); 32];
+            }
         }
     }
 
@@ -298,6 +268,44 @@ impl Warp {
         match mask.count_ones() {
             1 => format!("thread {first}"),
             n => format!("{n} threads from {first} on"),
+        }
+    }
+}
+
+/// A row that no instruction sets. The block's number is set when the block begins.
+fn constant_row(constant: Constant, warp: u32, dims: &Dims<'_>) -> Lanes {
+    match constant {
+        Constant::Bits(bits) => [bits; 32],
+        Constant::Tid => std::array::from_fn(|lane| u64::from(warp) * 32 + lane as u64),
+        Constant::Ntid => [u64::from(dims.threads); 32],
+        Constant::Ctaid => [0; 32],
+        Constant::Nctaid => [u64::from(dims.blocks); 32],
+        Constant::Laneid => std::array::from_fn(|lane| lane as u64),
+        Constant::Param(n, ty, bits) => {
+            let value = dims.params.get(n as usize).copied().unwrap_or(0);
+            let extended = match ty {
+                Type::S8 => value as i8 as u64,
+                Type::S16 => value as i16 as u64,
+                Type::S32 => value as i32 as u64,
+                Type::Pred
+                | Type::B8
+                | Type::U8
+                | Type::B16
+                | Type::U16
+                | Type::F16
+                | Type::Bf16
+                | Type::B32
+                | Type::U32
+                | Type::F32
+                | Type::F16x2
+                | Type::Bf16x2
+                | Type::Tf32
+                | Type::B64
+                | Type::U64
+                | Type::S64
+                | Type::F64 => value,
+            };
+            [extended << (64 - bits) >> (64 - bits); 32]
         }
     }
 }

@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 
 use fulgurite_jit::fuse::{Kernels, Output};
 use fulgurite_jit::lower::memory::Location;
-use fulgurite_jit::ptx::module::{MemoryOf, Place};
-use fulgurite_jit::ptx::{Module, Target};
+use fulgurite_jit::ptx::{MemoryOf, Module, Place, THREADS, Target};
 use fulgurite_jit::{Array, Error, Result};
 use smallvec::SmallVec;
 
@@ -195,7 +194,7 @@ impl CudaExecutable {
 
     fn node<'a>(&self, number: usize, args: &'a [u64]) -> Node<'a> {
         let launch = &self.module.launches[number];
-        Node { function: self.loaded.functions()[launch.entry], grid: launch.grid, block: launch.block, args }
+        Node { function: self.loaded.functions()[launch.entry], grid: launch.grid, block: THREADS, args }
     }
 }
 

@@ -1,0 +1,187 @@
+//! Bodies: kernels with what is known before they are launched.
+//!
+//! In: kernels. Out: what is emitted of each, its arguments, and where buffers lie. The body of a region is a body,
+//! whose inputs, outputs and arena are bound by what is around it.
+
+use hashbrown::HashMap;
+
+use super::emit::{Part, RowKernel};
+use super::place::{MemoryOf, Place};
+use crate::array::Array;
+use crate::error::{Error, Result};
+use crate::fuse::{BufferId, Control, Kernel, Kernels, LoopKernel, RegionKernel, Source};
+use crate::lower::memory::{Location, Plan, plan};
+use crate::lower::parallel::Phase;
+
+/// The largest number of rows, blocks and elements along an axis: indices are 32-bit integers.
+const MAX_INDEX: usize = i32::MAX as usize;
+
+/// Kernels, and memory that is bound later.
+pub(super) struct Body<'k> {
+    pub(super) plan: Plan,
+    /// What is emitted, in the order of the kernels. A kernel without rows is left out.
+    pub(super) items: Vec<Item<'k>>,
+    /// The constants of buffers, by their numbers among those of the module.
+    constants: HashMap<BufferId, usize>,
+}
+
+/// A kernel.
+pub(super) struct Item<'k> {
+    /// Its number.
+    pub(super) kernel: usize,
+    pub(super) kind: Kind<'k>,
+    /// Blocks of a launch of it alone.
+    pub(super) blocks: u32,
+}
+
+pub(super) enum Kind<'k> {
+    /// A kernel, with its buffers and the bytes from where they begin.
+    Single(Part<'k>, Vec<(BufferId, i64)>),
+    /// Segments of a loop kernel.
+    Segments(Vec<Segment>),
+    /// A loop around a body.
+    Region(&'k RegionKernel, Box<Body<'k>>, Carry),
+}
+
+/// A segment of a loop kernel.
+pub(super) struct Segment {
+    /// The kernel with the extents of this segment.
+    pub(super) kernel: LoopKernel,
+    pub(super) buffers: Vec<BufferId>,
+}
+
+/// The memory of a region beside its operands and results.
+pub(super) struct Carry {
+    /// For each value of the carry the offset of its second buffer in the workspace; `None` if it is updated in
+    /// place.
+    pub(super) second: Vec<Option<usize>>,
+    /// Bytes of the workspace: the arena of the body, then the second buffers.
+    workspace: usize,
+}
+
+impl<'k> Body<'k> {
+    /// The body of `kernels`; its constants are appended to those of the module.
+    pub(super) fn new(kernels: &'k Kernels, donated: &[bool], constants: &mut Vec<Array>) -> Result<Self> {
+        let mut items = Vec::new();
+        let mut workspaces = vec![0; kernels.kernels.len()];
+        for (k, kernel) in kernels.kernels.iter().enumerate() {
+            let kind = Kind::new(kernel, constants).map_err(|e| e.context(format_args!("kernel k{k}")))?;
+            let Some((kind, blocks)) = kind else { continue };
+            check_index(&[blocks]).map_err(|e| e.context(format_args!("kernel k{k}")))?;
+            workspaces[k] = match &kind {
+                Kind::Single(part, _) => part.workspace(blocks),
+                Kind::Segments(_) => 0,
+                Kind::Region(_, _, carry) => carry.workspace,
+            };
+            items.push(Item { kernel: k, kind, blocks: blocks as u32 });
+        }
+        let plan = plan(kernels, donated, &[Phase::serial(0..kernels.kernels.len())], &workspaces);
+        let mut numbers = HashMap::new();
+        for (b, buffer) in kernels.buffers.iter().enumerate() {
+            if let Source::Constant(array) = &buffer.source {
+                numbers.insert(BufferId(b as u32), constants.len());
+                constants.push(array.clone());
+            }
+        }
+        Ok(Body { plan, items, constants: numbers })
+    }
+
+    /// Where a buffer lies.
+    pub(super) fn place(&self, buffer: BufferId) -> Place {
+        let (memory, offset) = match self.plan.locations[buffer.index()] {
+            Location::Param(i) => (MemoryOf::Param(i), 0),
+            Location::Output(o) => (MemoryOf::Output(o), 0),
+            Location::Constant => (MemoryOf::Constant(self.constants[&buffer]), 0),
+            Location::Arena(offset) => (MemoryOf::Arena, offset as i64),
+        };
+        Place { memory, offset }
+    }
+
+    /// Where the workspace of an item lies.
+    pub(super) fn workspace(&self, item: &Item<'_>) -> Place {
+        Place { memory: MemoryOf::Arena, offset: self.plan.workspaces[item.kernel] as i64 }
+    }
+
+    /// The arguments of a kernel.
+    pub(super) fn args(&self, item: &Item<'_>, part: &Part<'_>, buffers: &[(BufferId, i64)]) -> Vec<Place> {
+        let mut args: Vec<Place> = buffers.iter().map(|&(b, offset)| self.place(b).plus(offset)).collect();
+        if part.workspace(1) > 0 {
+            args.push(self.workspace(item));
+        }
+        args
+    }
+}
+
+impl<'k> Kind<'k> {
+    /// What is emitted of a kernel, and the blocks of a launch; `None` if it has nothing to do.
+    fn new(kernel: &'k Kernel, constants: &mut Vec<Array>) -> Result<Option<(Self, usize)>> {
+        let whole = |buffers: Vec<BufferId>| buffers.into_iter().map(|b| (b, 0)).collect::<Vec<_>>();
+        let single = |part: Part<'k>, args| {
+            let blocks = part.blocks();
+            Ok(Some((Kind::Single(part, args), blocks)))
+        };
+        match kernel {
+            Kernel::Loop(kernel) => {
+                check_index(&kernel.extents())?;
+                let (code, args) = kernel.canonical(false);
+                if kernel.segments.is_empty() {
+                    let row = RowKernel::new(code);
+                    check_index(&[row.spread.threads()])?;
+                    return if row.spread.threads() == 0 {
+                        Ok(None)
+                    } else {
+                        single(Part::Rows(Box::new(row)), whole(args))
+                    };
+                }
+                let segment = |segment: &crate::fuse::Segment| {
+                    let mut kernel = code.clone();
+                    if let Some(extent) = segment.extent {
+                        kernel.dims[0].extent = extent;
+                    }
+                    Segment { kernel, buffers: segment.buffers.clone() }
+                };
+                let segments: Vec<Segment> =
+                    kernel.segments.iter().map(segment).filter(|s| !s.kernel.extents().contains(&0)).collect();
+                Ok((!segments.is_empty()).then(|| (Kind::Segments(segments), 0)))
+            }
+            Kernel::Gemm(g) => {
+                check_index(&g.extents)?;
+                let size = g.dtype.size() as i64;
+                let args = vec![(g.a.0, g.a.1 as i64 * size), (g.b.0, g.b.1 as i64 * size), (g.c, 0)];
+                single(Part::Gemm(g), args)
+            }
+            Kernel::Routine(r) => {
+                check_index(&[r.routine.tasks(), r.routine.operations()])?;
+                single(Part::Routine(&r.routine), whole(r.operands.iter().chain(&r.results).copied().collect()))
+            }
+            Kernel::Region(region) => {
+                let Control::Scan { num_carry, .. } = region.control;
+                let donated: Vec<bool> = (0..region.body.params.len()).map(|i| i < num_carry).collect();
+                let body = Body::new(&region.body, &donated, constants)?;
+                let mut workspace = aligned(body.plan.arena);
+                let mut second = |c: usize| {
+                    if body.plan.aliases[c] == Some(c) {
+                        return None;
+                    }
+                    let offset = workspace;
+                    workspace = aligned(workspace.saturating_add(region.body.params[c].bytes()));
+                    Some(offset)
+                };
+                let second = (0..num_carry).map(&mut second).collect();
+                Ok(Some((Kind::Region(region, Box::new(body), Carry { second, workspace }), 0)))
+            }
+        }
+    }
+}
+
+/// A multiple of the alignment of memory.
+fn aligned(bytes: usize) -> usize {
+    bytes.checked_next_multiple_of(256).unwrap_or(usize::MAX / 256 * 256)
+}
+
+fn check_index(extents: &[usize]) -> Result<()> {
+    match extents.iter().find(|&&extent| extent > MAX_INDEX) {
+        None => Ok(()),
+        Some(extent) => Err(Error::new(format!("{extent} is more than the {MAX_INDEX} that a GPU kernel counts"))),
+    }
+}

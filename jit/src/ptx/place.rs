@@ -1,0 +1,97 @@
+//! The words of a module: the GPU, launches, and the places that they are called with.
+
+use std::fmt;
+
+/// A GPU that code is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The compute capability, as 70 for 7.0.
+    pub capability: u32,
+    /// The number of multiprocessors.
+    pub multiprocessors: u32,
+}
+
+impl Target {
+    /// The least version of PTX that knows the capability, as 70 for 7.0: an older driver reads it too.
+    pub fn version(self) -> u32 {
+        match self.capability {
+            ..=80 => 70,
+            81..=86 => 71,
+            87..=88 => 74,
+            89..=90 => 78,
+            91..=101 => 86,
+            102 | 104..=120 => 87,
+            103 | 121.. => 88,
+        }
+    }
+}
+
+impl Default for Target {
+    /// The least that is supported, with the multiprocessors of an H100.
+    fn default() -> Self {
+        Target { capability: 70, multiprocessors: 132 }
+    }
+}
+
+/// Threads of a block.
+pub const THREADS: u32 = 256;
+
+/// A launch of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The kernel that it is part of.
+    pub kernel: usize,
+    /// The entry.
+    pub entry: usize,
+    /// Blocks, of [`THREADS`] threads each.
+    pub grid: u32,
+    /// The addresses that the entry is called with.
+    pub args: Vec<Place>,
+}
+
+/// An address: so many bytes from the start of some memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The memory.
+    pub memory: MemoryOf,
+    /// Bytes from its start.
+    pub offset: i64,
+}
+
+/// The memory that a place lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemoryOf {
+    /// An input.
+    Param(usize),
+    /// An output, which may be the memory of a donated input.
+    Output(usize),
+    /// A constant.
+    Constant(usize),
+    /// The arena.
+    Arena,
+}
+
+impl Place {
+    pub(super) fn plus(self, bytes: i64) -> Self {
+        Place { offset: self.offset + bytes, ..self }
+    }
+}
+
+impl fmt::Display for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let args: Vec<String> = self.args.iter().map(ToString::to_string).collect();
+        write!(f, "k{}: entry {}, {} blocks ({})", self.kernel, self.entry, self.grid, args.join(", "))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.memory {
+            MemoryOf::Param(i) => write!(f, "input {i}")?,
+            MemoryOf::Output(o) => write!(f, "output {o}")?,
+            MemoryOf::Constant(c) => write!(f, "constant {c}")?,
+            MemoryOf::Arena => write!(f, "arena")?,
+        }
+        if self.offset != 0 { write!(f, " + {}", self.offset) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,135 @@
+//! The workloads that are timed, and steps with loops and donated inputs, on random inputs: the interpreter has the
+//! bits of the CPU. What it counts is a stored table.
+
+use std::time::Instant;
+
+use fulgurite::compiler::graph::Graph;
+use fulgurite::compiler::ptx::simt::{Counts, Options};
+use fulgurite::prelude::*;
+use fulgurite::runtime::Program;
+use fulgurite::{Array, TensorType, lower, scan};
+use fulgurite_benches::{WORKLOADS, Workload};
+
+use super::golden::PROGRAMS;
+use super::{Numbers, common, counts, run};
+
+/// The workload that takes the interpreter minutes: it runs if `FULGURITE_GPU_LONG` is set.
+const LONG: &str = "mixer";
+
+/// Large workloads are not searched for races, which takes several times as long.
+fn options(name: &str) -> Options {
+    let large = ["mixer", "mixer_b4", "elementwise_big"].contains(&name);
+    if large { Options { races: false, limit: 1 << 40, ..Options::default() } } else { Options::default() }
+}
+
+/// How many arrays the parameters of a workload are. Adam's state lies behind them: a counter, running means, and
+/// running means of squares, which are not negative. A workload without state has none.
+fn parameters(name: &str) -> usize {
+    match name {
+        "bnn" => 20,
+        "mlp" | "mlp_tiny" => 6,
+        "adam_many" => 100,
+        "mixer" | "mixer_b4" => 54,
+        _ => 0,
+    }
+}
+
+/// Random inputs of these types: small floats, integers that are labels of ten classes or counts, words of keys.
+fn inputs(types: &[TensorType], parameters: usize) -> Vec<Array> {
+    let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+    let squares = 2 * parameters + 1..3 * parameters + 1;
+    let range = |(i, ty): (usize, &TensorType)| match ty.dtype {
+        DType::F32 | DType::F64 if squares.contains(&i) => (0.01, 0.25),
+        DType::F32 | DType::F64 | DType::Bool => (-0.5, 0.5),
+        DType::I32 => (0.0, 9.0),
+        DType::U32 => (0.0, f64::from(u32::MAX)),
+    };
+    types.iter().enumerate().map(|at| numbers.array(at.1, range(at))).collect()
+}
+
+/// Runs a graph on both, and says how long that took.
+fn check(name: &str, graph: &Graph, parameters: usize, options: &Options) -> Counts {
+    let inputs = inputs(&graph.param_types(), parameters);
+    // What is NaN on both shows nothing.
+    let results = Program::compile("cpu", graph, &vec![false; inputs.len()]).and_then(|p| p.run(inputs.clone()));
+    for result in results.unwrap_or_else(|e| panic!("{name}: {e}")) {
+        let values = result.to_f64_vec().unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(values.iter().all(|x| x.is_finite()), "{name}: a result is not finite");
+    }
+    let start = Instant::now();
+    let counts = run::compare(graph, &inputs, options).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+    println!("{name}: {:.1} s", start.elapsed().as_secs_f64());
+    counts
+}
+
+/// Checks a workload, and says what was executed.
+fn row(workload: &Workload) -> Result<String> {
+    let graph = (workload.lower)()?.graph;
+    let counts = check(workload.name, &graph, parameters(workload.name), &options(workload.name));
+    Ok(counts::row(workload.name, run::lower(&graph, false)?.launches.len(), &counts))
+}
+
+fn workload(name: &str) -> &'static Workload {
+    WORKLOADS.iter().find(|workload| workload.name == name).expect("a workload")
+}
+
+#[test]
+fn workloads_have_the_bits_of_the_cpu() -> Result<()> {
+    let rows = WORKLOADS.iter().filter(|workload| workload.name != LONG).map(row);
+    let table = std::iter::once(Ok(counts::HEAD.into())).chain(rows).collect::<Result<String>>()?;
+    common::golden("gpu_counts.txt", &table);
+    Ok(())
+}
+
+#[test]
+fn the_largest_workload_has_the_bits_of_the_cpu() -> Result<()> {
+    if std::env::var_os("FULGURITE_GPU_LONG").is_none() {
+        println!("skipped: FULGURITE_GPU_LONG is not set");
+        return Ok(());
+    }
+    print!("{}", row(workload(LONG))?);
+    Ok(())
+}
+
+#[test]
+fn the_gradient_of_a_loop_has_the_bits_of_the_cpu() -> Result<()> {
+    type Args = (Tensor, Tensor, Tensor);
+    let loss = |(h, w, xs): &Args| {
+        let w = w.clone();
+        scan(move |h: Tensor, x: Tensor| ((h * &w + x).tanh(), ()), h.clone(), xs.clone()).0.square().sum()
+    };
+    let args = (Tensor::zeros(&[16]), Tensor::zeros(&[16]), Tensor::zeros(&[30, 16]));
+    let graph = lower(move |args: Args| value_and_grad(loss)(&args), &args)?.graph;
+    check("gradient of a loop", &graph, 0, &Options::default());
+    Ok(())
+}
+
+/// Neither the order of blocks nor that of warps changes a bit.
+#[test]
+fn golden_programs_have_the_bits_of_the_cpu_in_any_order() -> Result<()> {
+    for program in PROGRAMS {
+        let graph = program.graph()?;
+        for seed in 1..=3 {
+            let options = Options { order: Some(seed), interleave: Some(seed), ..Options::default() };
+            let inputs = inputs(&graph.param_types(), 0);
+            run::compare(&graph, &inputs, &options).unwrap_or_else(|fault| panic!("{}: {fault}", program.name));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn donated_inputs_change_no_bit() -> Result<()> {
+    for name in ["mlp_tiny", "bnn", "adam_many"] {
+        let graph = (workload(name).lower)()?.graph;
+        let inputs = inputs(&graph.param_types(), parameters(name));
+        let [kept, donated] = [false, true].map(|donated| run::lower(&graph, donated));
+        let (kept, donated) = (kept?, donated?);
+        assert!(donated.plan.aliases.iter().any(Option::is_some), "{name}: results lie where inputs were");
+        let bits = |module| -> Result<Vec<Vec<u64>>> {
+            run::run(module, &inputs, &Options::default())?.0.iter().map(Array::to_bits).collect()
+        };
+        assert_eq!(bits(&kept)?, bits(&donated)?, "{name}");
+    }
+    Ok(())
+}
