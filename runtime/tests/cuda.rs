@@ -703,6 +703,12 @@ fn the_driver_of_this_machine() -> Result<()> {
         let (moved, _) = step.call_with((params(1), held.1.clone(), held.2.clone(), held.3.clone()), batch(7))?;
         assert!(is_on(&moved.0.0, GPU)?);
         assert_eq!(arrays(&held)?, arrays(&start())?);
+        // More than fits the memory that copies go through.
+        let long = vector(&(0..3_000_000).map(|i| i as f32).collect::<Vec<_>>());
+        for length in [1, 262_144, 262_145, 3_000_000] {
+            let part = vector(&long.to_vec::<f32>()?[..length]);
+            assert_eq!(moved(&part, GPU)?.array()?.bytes()?, part.array()?.bytes()?);
+        }
         // 256 GiB.
         let large = jit(|x: Tensor| (0..64).map(|i| x.broadcast_to(&[1 << 15, 1 << 15]) + i).collect::<Vec<_>>());
         let error = message(large.call(Tensor::scalar(1.0f32)).map(drop));

@@ -45,12 +45,16 @@ const ATTRIBUTE_CAPABILITY_MAJOR: c_uint = 75;
 const ATTRIBUTE_CAPABILITY_MINOR: c_uint = 76;
 const ATTRIBUTE_MEMORY_POOLS: c_uint = 115;
 const STREAM_NON_BLOCKING: c_uint = 1;
-const POINTER_MEMORY_TYPE: c_uint = 2;
+const EVENT_WITHOUT_TIMING: c_uint = 2;
 const JIT_ERROR_LOG: c_uint = 5;
 const JIT_ERROR_LOG_SIZE: c_uint = 6;
 
 /// Bytes for what the driver says about a module that it does not compile.
 const LOG_BYTES: usize = 4096;
+
+/// Bytes of each staging buffer, and how many there are: so many bytes may be on their way to the device.
+const STAGING_BYTES: usize = 1 << 20;
+const STAGING_BUFFERS: usize = 4;
 
 /// `CUDA_KERNEL_NODE_PARAMS_v1`.
 #[repr(C)]
@@ -109,7 +113,12 @@ functions! {
     write: "cuMemcpyHtoDAsync_v2"(u64, *const c_void, usize, Opaque);
     read: "cuMemcpyDtoHAsync_v2"(*mut c_void, u64, usize, Opaque);
     copy: "cuMemcpyDtoDAsync_v2"(u64, u64, usize, Opaque);
-    pointer_attribute: "cuPointerGetAttribute"(*mut c_void, c_uint, u64);
+    host_allocate: "cuMemHostAlloc"(*mut Opaque, usize, c_uint);
+    host_free: "cuMemFreeHost"(Opaque);
+    event_create: "cuEventCreate"(*mut Opaque, c_uint);
+    event_record: "cuEventRecord"(Opaque, Opaque);
+    event_wait: "cuEventSynchronize"(Opaque);
+    event_destroy: "cuEventDestroy_v2"(Opaque);
     module_load: "cuModuleLoadDataEx"(*mut Opaque, *const c_void, c_uint, *mut c_uint, *mut *mut c_void);
     module_function: "cuModuleGetFunction"(*mut Opaque, Opaque, *const c_char);
     module_unload: "cuModuleUnload"(Opaque);
@@ -256,12 +265,30 @@ struct CudaContext {
     properties: Properties,
     /// By handle.
     graphs: Mutex<BTreeMap<u64, CudaGraph>>,
+    staging: Mutex<Staging>,
 }
 
-// SAFETY: handles of the driver may be used by every thread, several at a time; graphs, which may not, are in a lock.
+// SAFETY: handles of the driver may be used by every thread, several at a time; graphs and staging buffers,
+// which may not, are in locks.
 unsafe impl Send for CudaContext {}
 // SAFETY: as above.
 unsafe impl Sync for CudaContext {}
+
+/// Locked memory of the host, from which the device copies on its own. (From other memory it may copy too, and it is not
+/// said when it is done.)
+#[derive(Default)]
+struct Staging {
+    buffers: Vec<StagingBuffer>,
+    /// The one that is used next.
+    next: usize,
+}
+
+#[derive(Clone, Copy)]
+struct StagingBuffer {
+    start: Opaque,
+    /// Recorded behind the last copy from it.
+    copied: Opaque,
+}
 
 struct CudaGraph {
     graph: Opaque,
@@ -297,8 +324,9 @@ impl CudaContext {
         api.check("cuDevicePrimaryCtxRetain", unsafe { (f.context_retain)(&raw mut context, device) })?;
         let properties = Properties { name, capability, multiprocessors, memory };
         // From here on `drop` gives the context back.
-        let (api, graphs) = (api.clone(), Mutex::default());
-        let mut opened = CudaContext { api, device, context, stream: null_mut(), has_pools, properties, graphs };
+        let (api, stream) = (api.clone(), null_mut());
+        let (graphs, staging) = (Mutex::default(), Mutex::default());
+        let mut opened = CudaContext { api, device, context, stream, has_pools, properties, graphs, staging };
         let mut stream = null_mut();
         let f = opened.functions()?;
         // SAFETY: the pointer is written to a live variable.
@@ -317,6 +345,21 @@ impl CudaContext {
 
     fn graphs(&self) -> MutexGuard<'_, BTreeMap<u64, CudaGraph>> {
         self.graphs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new staging buffer.
+    fn staging_buffer(&self, f: &Functions) -> Result<StagingBuffer> {
+        let (mut start, mut copied) = (null_mut(), null_mut());
+        // SAFETY: the pointer is written to a live variable.
+        let code = unsafe { (f.event_create)(&raw mut copied, EVENT_WITHOUT_TIMING) };
+        self.api.check("cuEventCreate", code)?;
+        // SAFETY: as above.
+        let code = unsafe { (f.host_allocate)(&raw mut start, STAGING_BYTES, 0) };
+        self.api.check("cuMemHostAlloc", code).inspect_err(|_| {
+            // SAFETY: it was created above, and is used by no one. The error that is told is the first.
+            let _ = unsafe { (f.event_destroy)(copied) };
+        })?;
+        Ok(StagingBuffer { start, copied })
     }
 
     /// The function of a name.
@@ -421,16 +464,30 @@ impl Context for CudaContext {
 
     unsafe fn write(&self, to: u64, from: &[u8]) -> Result<()> {
         let f = self.functions()?;
-        // SAFETY: the caller's promise; as many bytes are read as there are.
-        let code = unsafe { (f.write)(to, from.as_ptr().cast(), from.len(), self.stream) };
-        self.api.check("cuMemcpyHtoDAsync", code)?;
-        // The driver has copied pageable memory when it returns. What others have locked it reads later.
-        let mut memory_type: c_uint = 0;
-        // SAFETY: the number is written to a live variable; the address is only looked up.
-        let known = unsafe {
-            (f.pointer_attribute)((&raw mut memory_type).cast(), POINTER_MEMORY_TYPE, from.as_ptr().addr() as u64)
-        };
-        if known == SUCCESS { self.wait() } else { Ok(()) }
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        for (i, part) in from.chunks(STAGING_BYTES).enumerate() {
+            if staging.buffers.len() < STAGING_BUFFERS && staging.next == staging.buffers.len() {
+                let buffer = self.staging_buffer(f)?;
+                staging.buffers.push(buffer);
+            }
+            let StagingBuffer { start, copied } = staging.buffers[staging.next];
+            // SAFETY: the event is this context's. One that was never recorded is complete.
+            self.api.check("cuEventSynchronize", unsafe { (f.event_wait)(copied) })?;
+            // SAFETY: the buffer has that many bytes; the lock keeps other threads from it, and the last copy from it is
+            // done.
+            unsafe { start.cast::<u8>().copy_from_nonoverlapping(part.as_ptr(), part.len()) };
+            let to = to + (i * STAGING_BYTES) as u64;
+            // SAFETY: the caller's promise; the buffer is not written before the event below.
+            let code = unsafe { (f.write)(to, start, part.len(), self.stream) };
+            self.api.check("cuMemcpyHtoDAsync", code)?;
+            // SAFETY: event and stream are this context's.
+            let recorded = self.api.check("cuEventRecord", unsafe { (f.event_record)(copied, self.stream) });
+            if recorded.is_err() {
+                self.wait()?;
+            }
+            staging.next = (staging.next + 1) % STAGING_BUFFERS;
+        }
+        Ok(())
     }
 
     unsafe fn read(&self, from: u64, to: &mut [u8]) -> Result<()> {
@@ -537,12 +594,19 @@ impl Context for CudaContext {
 
 impl Drop for CudaContext {
     fn drop(&mut self) {
+        let staging = std::mem::take(self.staging.get_mut().unwrap_or_else(PoisonError::into_inner));
         // Nothing can be done about a failure.
         if let Ok(f) = self.functions()
             && !self.stream.is_null()
         {
             // SAFETY: no one else has the stream.
             let _ = unsafe { (f.stream_wait)(self.stream) };
+            for StagingBuffer { start, copied } in staging.buffers {
+                // SAFETY: no copy from it runs any more; it is freed once.
+                let _ = unsafe { (f.host_free)(start) };
+                // SAFETY: it is destroyed once.
+                let _ = unsafe { (f.event_destroy)(copied) };
+            }
             // SAFETY: as above; it is destroyed once.
             let _ = unsafe { (f.stream_destroy)(self.stream) };
         }

@@ -22,6 +22,9 @@ use super::driver::Node;
 use super::gpu::{Allocation, Gpu, Graph, LoadedModule};
 use crate::device::{Executable, updates_in_place};
 
+/// The newest architecture of PTX 7.0, which modules are written in. Those that came later run its code.
+const NEWEST: u32 = 80;
+
 /// Addresses of inputs or outputs, which are usually few.
 type Addresses = SmallVec<[u64; 32]>;
 
@@ -58,7 +61,8 @@ impl CudaExecutable {
     pub(crate) fn compile(gpu: &Arc<Gpu>, kernels: Kernels, donated: &[bool]) -> Result<CudaExecutable> {
         let start = Instant::now();
         let properties = gpu.properties();
-        let target = Target { capability: properties.capability, multiprocessors: properties.multiprocessors };
+        let (capability, multiprocessors) = (properties.capability.min(NEWEST), properties.multiprocessors);
+        let target = Target { capability, multiprocessors };
         let module = Module::lower(kernels, donated, target)?;
         let text = module.ptx.to_string();
         let lowered = start.elapsed();

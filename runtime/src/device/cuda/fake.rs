@@ -136,7 +136,7 @@ const ENTRY_BITS: u32 = 20;
 impl FakeDevice {
     fn new(number: u32) -> Self {
         let name = format!("fake GPU {number}");
-        let properties = Properties { name, capability: 80, multiprocessors: 4, memory: 1 << 30 };
+        let properties = Properties { name, capability: 90, multiprocessors: 4, memory: 1 << 30 };
         FakeDevice { properties, state: Mutex::default() }
     }
 
@@ -311,6 +311,11 @@ impl Context for FakeContext {
         state.begin("cuModuleLoadDataEx", Fault::Load)?;
         let invalid = |message: String| DriverError { call: "cuModuleLoadDataEx", message, kind: ErrorKind::Refused };
         let module = parse(text).map_err(|e| invalid(format!("CUDA_ERROR_INVALID_PTX ({e})")))?;
+        // PTX 7.0 has no later architecture than sm_80, and a device runs the code of earlier ones.
+        if module.version < 70 || module.target > self.0.properties.capability.min(80) {
+            let (version, target) = (module.version, module.target);
+            return Err(invalid(format!("CUDA_ERROR_INVALID_PTX (sm_{target} in a module of version {version})")));
+        }
         let handle = state.new_handle();
         let find = |name: &&str| {
             let found = module.entries.iter().position(|entry| entry.name == **name);
