@@ -1,4 +1,5 @@
-//! `ptxas` assembles every op and every workload for each architecture, without a message, a spill or local memory.
+//! `ptxas` assembles every op and every workload for each architecture, without a message, a spill or local memory
+//! beyond what a kernel declares.
 //!
 //! `FULGURITE_PTXAS` names the assembler, of CUDA 12.9; without it the tests are skipped.
 
@@ -57,6 +58,8 @@ struct Resources {
     name: String,
     registers: u32,
     shared: u32,
+    /// Bytes of local memory.
+    stack: u32,
 }
 
 /// The number before `unit` in a message.
@@ -65,19 +68,21 @@ fn number(message: &str, unit: &str) -> u32 {
     before.rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// What `ptxas -v` says of each entry. Whatever is not the report of an entry is a fault, as are spills and local
-/// memory.
+/// What `ptxas -v` says of each entry. Whatever is not the report of an entry is a fault, as are spills.
 fn read(output: &str) -> (Vec<Resources>, Vec<String>) {
     let (mut entries, mut faults): (Vec<Resources>, Vec<String>) = (vec![], vec![]);
     for line in output.lines() {
         let name = || entries.last().map_or("", |entry| &entry.name);
         if let Some(rest) = line.split("Compiling entry function '").nth(1) {
             let name = rest.split('\'').next().unwrap_or_default().into();
-            entries.push(Resources { name, registers: 0, shared: 0 });
+            entries.push(Resources { name, registers: 0, shared: 0, stack: 0 });
         } else if line.contains("bytes stack frame") {
-            let units = ["bytes stack frame", "bytes spill stores", "bytes spill loads"];
+            let units = ["bytes spill stores", "bytes spill loads"];
             if units.iter().any(|unit| number(line, unit) > 0) {
                 faults.push(format!("{}: {}", name(), line.trim()));
+            }
+            if let Some(entry) = entries.last_mut() {
+                entry.stack = number(line, "bytes stack frame");
             }
         } else if line.contains("Used ") {
             if line.contains("lmem") {
@@ -103,6 +108,12 @@ fn assemble(ptxas: &Path, name: &str, module: &PtxModule) -> std::result::Result
     let (entries, mut faults) = read(&output);
     if !success || entries.len() != module.entries.len() {
         faults.push(format!("{} of {} entries", entries.len(), module.entries.len()));
+    }
+    for entry in &entries {
+        let declared = module.entries.iter().find(|e| e.name == entry.name).map_or(0, |e| e.local);
+        if entry.stack > declared.next_multiple_of(16) {
+            faults.push(format!("{}: {} bytes of local memory, {declared} are declared", entry.name, entry.stack));
+        }
     }
     let faults = faults.iter().map(|fault| format!("{name}, sm_{}: {fault}\n", module.target));
     if faults.len() == 0 { Ok(entries) } else { Err(faults.collect()) }
@@ -173,7 +184,7 @@ fn registers_of_the_workloads() -> Result<()> {
         let mut entries = assemble(&ptxas, workload.name, &module).unwrap_or_else(|faults| panic!("\n{faults}"));
         entries.sort_by_key(|entry| module.entries.iter().position(|other| other.name == entry.name));
         table += &format!("\n{}\n", workload.name);
-        for Resources { name, registers, shared } in entries {
+        for Resources { name, registers, shared, .. } in entries {
             table += &format!("  {name}: {registers} registers, {shared} bytes of shared memory\n");
         }
     }
@@ -194,7 +205,7 @@ fn what_ptxas_says_is_read() {
     let (entries, faults) = read(&report(0, ""));
     assert_eq!((&*entries[0].name, entries[0].registers, entries[0].shared), ("k0", 47, 8192));
     assert!(faults.is_empty(), "{faults:?}");
-    assert_eq!(read(&report(16, "")).1.len(), 1);
+    assert_eq!(read(&report(16, "")).0[0].stack, 16);
     assert_eq!(read(&report(0, ", 8 bytes lmem")).1.len(), 1);
     assert_eq!(read("ptxas warning : a warning").1, ["ptxas warning : a warning"]);
 }

@@ -38,7 +38,7 @@ struct LoopNest {
     vector: Option<usize>,
     /// The number of outer dimensions, the last ones, that are interchanged: they run innermost, inside each sweep.
     interchanged: usize,
-    /// Whether these are the loops of one row, which is not divided between threads and has no scratch memory.
+    /// Whether these are the loops of one row, which is not divided between threads.
     is_row: bool,
 }
 
@@ -221,9 +221,7 @@ impl<'a> Scheduler<'a> {
                 stored.chain(reduced).collect()
             })
             .collect();
-        if !self.nest.is_row {
-            self.choose_spills(&roots);
-        }
+        self.choose_spills(&roots);
 
         let mut body = Vec::new();
         for sweep in 0..=sweeps {

@@ -15,6 +15,9 @@ pub(super) struct Code {
     /// Bytes of shared memory that the part being emitted has reserved, and the most that one has.
     shared: u32,
     most_shared: u32,
+    /// The same of local memory of a thread.
+    local: u32,
+    most_local: u32,
     /// Whether it is worth registers that fewer blocks of a multiprocessor leave.
     takes_registers: bool,
 }
@@ -29,7 +32,7 @@ impl Code {
             max_threads,
             min_blocks: u32::from(self.takes_registers),
             shared: self.most_shared,
-            local: 0,
+            local: self.most_local,
             registers: self.registers,
             body: self.body,
         }
@@ -50,6 +53,14 @@ impl Code {
         start
     }
 
+    /// Reserves bytes of the thread's local memory for the part being emitted, and returns their offset.
+    pub(super) fn reserve_local(&mut self, bytes: u32) -> u32 {
+        let start = self.local.next_multiple_of(8);
+        self.local = start + bytes;
+        self.most_local = self.most_local.max(self.local);
+        start
+    }
+
     /// Without a number of blocks `ptxas` keeps to few registers on some architectures, and spills: for code that needs
     /// many and of which few blocks run.
     pub(super) fn take_registers(&mut self) {
@@ -58,7 +69,7 @@ impl Code {
 
     /// Begins another part, which all threads of the block enter together. It reuses the shared memory.
     pub(super) fn next_part(&mut self) {
-        self.shared = 0;
+        (self.shared, self.local) = (0, 0);
         self.push(InstOp::Bar);
     }
 

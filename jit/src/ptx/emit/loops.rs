@@ -98,6 +98,7 @@ impl RowKernel {
             rows: HashMap::new(),
             lane: None,
             in_vector: false,
+            kept: HashMap::new(),
         };
         if lanes == 1 {
             // The rest is not empty only if the rows are one loop.
@@ -225,6 +226,9 @@ struct Emitter<'a> {
     lane: Option<Lane>,
     /// Whether the statement is in a loop over the lanes.
     in_vector: bool,
+    /// Where values that a sweep keeps for later ones begin in local memory, by where the schedule has them in scratch
+    /// memory.
+    kept: HashMap<isize, u32>,
 }
 
 impl Emitter<'_> {
@@ -417,25 +421,59 @@ impl Emitter<'_> {
         Address::Reg(code.binary(BinaryOp::Add, Type::S64, base, offset), 0)
     }
 
-    fn load(&self, code: &mut Code, arg: usize, index: &Affine, dtype: DType, by: Option<&Value>) -> Value {
+    /// The address in local memory of a value that is kept for later sweeps: a thread has those of its lane.
+    fn local(&mut self, code: &mut Code, index: &Affine, dtype: DType) -> Address {
+        let dims = &self.row.kernel.dims;
+        let last = dims.iter().rposition(|dim| dim.reduced).expect("values are kept of rows with reductions");
+        let whole = dims[last].extent;
+        let own = whole.div_ceil(PARTIALS);
+        let size = dtype.size();
+        let start = *self.kept.entry(index.offset * size as isize).or_insert_with(|| {
+            let rows = product(dims.iter().take(last).filter(|dim| dim.reduced).map(|dim| dim.extent));
+            code.reserve_local((rows * own * size) as u32)
+        });
+        let mut position = Affine { offset: 0, strides: index.strides.clone() };
+        position.strides[last] = 0;
+        for stride in &mut position.strides {
+            *stride = *stride / whole as isize * own as isize;
+        }
+        let base = code.mov(Type::U32, Operand::Local);
+        let var = self.vars[last].expect("it is in the loop over the lanes");
+        let var = code.binary(BinaryOp::Shr, Type::U32, var, PARTIALS.ilog2());
+        let mut at = code.ternary(TernaryOp::Mad, Type::U32, var, size as u32, base);
+        if let Some(position) = self.position(code, &position, false) {
+            at = code.ternary(TernaryOp::Mad, Type::U32, position, size as u32, at);
+        }
+        Address::Reg(at, start as i32)
+    }
+
+    fn load(&mut self, code: &mut Code, arg: usize, index: &Affine, dtype: DType, by: Option<&Value>) -> Value {
+        if arg == self.args.len() {
+            let address = self.local(code, index, dtype);
+            return load(code, Space::Local, dtype, address, 1);
+        }
         let stride = self.stride_of_rows(index);
         let varies = stride != 0 || by.is_some_and(|by| by.len() > 1);
         let count = if varies { self.width } else { 1 };
         let last = self.row.outer.last().map_or(0, |(_, last)| *last);
         if by.is_none() && count > 1 && is_whole(index, &self.row.outer, last, self.width) {
             let address = self.address(code, arg, index, dtype.size(), None);
-            return load(code, dtype, address, self.width);
+            return load(code, Space::Global, dtype, address, self.width);
         }
         let element = |n: usize| {
             let by = by.map(|by| by[if by.len() > 1 { n } else { 0 }]);
             let index = Affine { offset: index.offset + stride * n as isize, strides: index.strides.clone() };
             let address = self.address(code, arg, &index, dtype.size(), by);
-            load(code, dtype, address, 1)[0]
+            load(code, Space::Global, dtype, address, 1)[0]
         };
         (0..count).map(element).collect()
     }
 
-    fn store(&self, code: &mut Code, arg: usize, index: &Affine, dtype: DType, value: &Value, by: Option<&Value>) {
+    fn store(&mut self, code: &mut Code, arg: usize, index: &Affine, dtype: DType, value: &Value, by: Option<&Value>) {
+        if arg == self.args.len() {
+            let address = self.local(code, index, dtype);
+            return store(code, Space::Local, dtype, address, &[value[0]], None);
+        }
         // All lanes of a row have its values; one stores them.
         let guard = self.lane.filter(|_| !self.in_vector).map(|lane| lane.is_first);
         let last = self.row.outer.last().map_or(0, |(_, last)| *last);
@@ -443,13 +481,13 @@ impl Emitter<'_> {
         if by.is_none() && self.width > 1 && is_whole(index, &self.row.outer, last, self.width) {
             let address = self.address(code, arg, index, dtype.size(), None);
             let values: Vec<Operand> = (0..self.width).map(|n| at(value, n)).collect();
-            return store(code, dtype, address, &values, guard);
+            return store(code, Space::Global, dtype, address, &values, guard);
         }
         let stride = self.stride_of_rows(index);
         for n in 0..self.width {
             let index = Affine { offset: index.offset + stride * n as isize, strides: index.strides.clone() };
             let address = self.address(code, arg, &index, dtype.size(), by.map(|by| at(by, n)));
-            store(code, dtype, address, &[at(value, n)], guard);
+            store(code, Space::Global, dtype, address, &[at(value, n)], guard);
         }
     }
 }
@@ -527,10 +565,10 @@ fn memory_type(dtype: DType) -> Type {
 }
 
 /// Loads adjacent elements.
-fn load(code: &mut Code, dtype: DType, address: Address, count: usize) -> Value {
+fn load(code: &mut Code, space: Space, dtype: DType, address: Address, count: usize) -> Value {
     let ty = memory_type(dtype);
     let d: Vec<Reg> = (0..count).map(|_| code.reg(class(ty))).collect();
-    code.push(InstOp::Ld { space: Space::Global, cache: Cache::Default, ty, d: d.clone(), address });
+    code.push(InstOp::Ld { space, cache: Cache::Default, ty, d: d.clone(), address });
     let lane = |x: Reg| match storage::Storage::of(dtype) {
         storage::Storage::Byte => code.setp(Cmp::Ne, Type::U32, x, 0).into(),
         storage::Storage::Lane => x.into(),
@@ -539,7 +577,7 @@ fn load(code: &mut Code, dtype: DType, address: Address, count: usize) -> Value 
 }
 
 /// Stores adjacent elements, where `guard` holds if it is given.
-fn store(code: &mut Code, dtype: DType, address: Address, values: &[Operand], guard: Option<Reg>) {
+fn store(code: &mut Code, space: Space, dtype: DType, address: Address, values: &[Operand], guard: Option<Reg>) {
     let ty = memory_type(dtype);
     let element = |&x: &Operand| match storage::Storage::of(dtype) {
         storage::Storage::Byte => {
@@ -550,7 +588,7 @@ fn store(code: &mut Code, dtype: DType, address: Address, values: &[Operand], gu
         storage::Storage::Lane => code.in_register(ty, x).into(),
     };
     let a: Vec<Operand> = values.iter().map(element).collect();
-    let op = InstOp::St { space: Space::Global, cache: Cache::Default, ty, address, a };
+    let op = InstOp::St { space, cache: Cache::Default, ty, address, a };
     match guard {
         Some(p) => code.push_if((p, true), op),
         None => code.push(op),
