@@ -2,10 +2,12 @@
 //!
 //! A pure function on tensors is traced into a [`graph::Graph`] ([`mod@front`]), transformed (`fulgurite-autodiff`),
 //! optimised ([`opt`]), fused into kernels ([`fuse`]), lowered to loops, phases and a memory plan ([`lower`]) and
-//! emitted as machine code ([`cpu`]). Every stage is a pure function from one printable value to the next:
+//! emitted as machine code ([`cpu`]), or as the text and launches of a GPU's program ([`ptx`]). Every stage is a pure
+//! function from one printable value to the next:
 //!
 //! ```text
 //! fn ─trace─▶ Graph ─autodiff─▶ Graph ─opt─▶ Graph ─fuse─▶ Kernels ─lower─▶ Module ─cpu─▶ code
+//!                                                                      └─ptx─▶ text, launches
 //! ```
 //!
 //! **Invariant:** except for the reference interpreter [`interp`], nothing here runs a program, opens a device or does
