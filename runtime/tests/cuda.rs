@@ -656,7 +656,7 @@ fn random_programs_with_donated_inputs_have_the_bits_of_the_cpu() -> Result<()> 
         with_fake_devices(1, |_| {
             let donated: Vec<bool> = (0..inputs.len() as u64).map(|i| (seed >> (i % 5)) & 1 == 1).collect();
             let program = compile(&graph, &donated, GPU)?;
-            // From the host; from the device, held; from the device, given away; the results of the last run still held.
+            // From the host; from the device, held; from the device, given away. All results are held.
             let mut results = vec![program.run(inputs.clone())?];
             let there = inputs.iter().map(|x| put(x, GPU)).collect::<Result<Vec<_>>>()?;
             results.push(program.run(there.clone())?);
@@ -700,8 +700,8 @@ fn the_driver_of_this_machine() -> Result<()> {
             assert_eq!((loss.item::<f32>()?, bound.call(batch(i))?.item::<f32>()?), (*expected, *expected));
         }
         assert_eq!((arrays(&state)?, arrays(&bound.state())?), (expected.clone(), expected));
-        let (moved, _) = step.call_with((params(1), held.1.clone(), held.2.clone(), held.3.clone()), batch(7))?;
-        assert!(is_on(&moved.0.0, GPU)?);
+        let (next, _) = step.call_with((params(1), held.1.clone(), held.2.clone(), held.3.clone()), batch(7))?;
+        assert!(is_on(&next.0.0, GPU)?);
         assert_eq!(arrays(&held)?, arrays(&start())?);
         // More than fits the memory that copies go through.
         let long = vector(&(0..3_000_000).map(|i| i as f32).collect::<Vec<_>>());

@@ -274,8 +274,8 @@ unsafe impl Send for CudaContext {}
 // SAFETY: as above.
 unsafe impl Sync for CudaContext {}
 
-/// Locked memory of the host, from which the device copies on its own. (From other memory it may copy too, and it is not
-/// said when it is done.)
+/// Locked memory of the host, from which the device copies on its own. When it has copied from other memory is not
+/// promised.
 #[derive(Default)]
 struct Staging {
     buffers: Vec<StagingBuffer>,
@@ -473,8 +473,7 @@ impl Context for CudaContext {
             let StagingBuffer { start, copied } = staging.buffers[staging.next];
             // SAFETY: the event is this context's. One that was never recorded is complete.
             self.api.check("cuEventSynchronize", unsafe { (f.event_wait)(copied) })?;
-            // SAFETY: the buffer has that many bytes; the lock keeps other threads from it, and the last copy from it is
-            // done.
+            // SAFETY: the buffer has that many bytes. The lock keeps other threads from it, and the last copy is done.
             unsafe { start.cast::<u8>().copy_from_nonoverlapping(part.as_ptr(), part.len()) };
             let to = to + (i * STAGING_BYTES) as u64;
             // SAFETY: the caller's promise; the buffer is not written before the event below.
