@@ -18,7 +18,7 @@ pub(super) struct Code {
     /// The same of local memory of a thread.
     local: u32,
     most_local: u32,
-    /// Whether it is worth registers that fewer blocks of a multiprocessor leave.
+    /// Whether it needs more registers than many resident blocks leave.
     takes_registers: bool,
 }
 

@@ -17,7 +17,7 @@ use crate::ptx::place::THREADS;
 const SIDE: usize = 16;
 const _: () = assert!(SIDE * SIDE == THREADS as usize);
 
-/// Tiles of parts of 8 by 8 are worth it from this number of them on: with fewer, multiprocessors would be idle.
+/// Parts of 8 by 8 are profitable from this number of tiles on: with fewer, multiprocessors would be idle.
 const MANY_TILES: usize = 128;
 
 /// Elements between two rows of a slice in shared memory, beside those of the row: columns of adjacent rows then lie in
