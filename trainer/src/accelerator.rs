@@ -48,7 +48,7 @@ impl Accelerator {
     pub fn run<R>(self, f: impl FnOnce() -> Result<R>) -> Result<R> {
         match self.device() {
             None => f(),
-            Some(device) => with_device(device, f)?,
+            Some(device) => with_device(device, f).map_err(|e| e.context("trainer: `accelerator`"))?,
         }
     }
 }
