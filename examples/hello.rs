@@ -1,7 +1,7 @@
 //! One function through every stage: `cargo run --release --example hello`.
 //!
-//! Traces `mean((x + 2)² + 3)`, prints the graph, the kernels, the loops, the machine code and the PTX, the graph of its
-//! gradient, and what both compute.
+//! Traces `mean((x + 2)² + 3)`, prints the graph, the kernels, the loops, the machine code and the PTX, the graph of
+//! its gradient, and what both compute.
 
 use fulgurite::prelude::*;
 use fulgurite::{compiler, lower};

@@ -1,7 +1,7 @@
 //! What the examples share: the part of the command line that every training has, and pictures.
 //!
-//! In: `--seed`, `--device`, `--out`, `--resume`. Out: a trainer that is set up by them, and drawing helpers ([`plot`]). How long
-//! to train (`--steps` or `--epochs`) and where the data is (`--data`) each example says itself.
+//! In: `--seed`, `--device`, `--out`, `--resume`. Out: a trainer that is set up by them, and drawing helpers
+//! ([`plot`]). How long to train (`--steps` or `--epochs`) and where the data is (`--data`) each example says itself.
 
 pub(crate) mod plot;
 
