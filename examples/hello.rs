@@ -1,7 +1,7 @@
 //! One function through every stage: `cargo run --release --example hello`.
 //!
-//! Traces `mean((x + 2)² + 3)`, prints the graph, the kernels, the loops and the machine code, the graph of its
-//! gradient, and what both compute.
+//! Traces `mean((x + 2)² + 3)`, prints the graph, the kernels, the loops, the machine code and the PTX, the graph of
+//! its gradient, and what both compute.
 
 use fulgurite::prelude::*;
 use fulgurite::{compiler, lower};
@@ -13,7 +13,9 @@ fn f(x: &Tensor) -> Tensor {
 fn main() -> Result<()> {
     let x = Tensor::from_vec(&[8], vec![0.0f32, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5])?;
     println!("==== f(x) = mean((x + 2)^2 + 3), stage by stage\n");
-    println!("{}", lower(|x: Tensor| f(&x), &x)?);
+    let lowered = lower(|x: Tensor| f(&x), &x)?;
+    println!("{lowered}");
+    println!("-- PTX, for a GPU\n{}", lowered.ptx()?.ptx);
 
     println!("==== its gradient\n");
     let gradient = lower(|x: Tensor| grad(f)(&x), &x)?;
@@ -24,7 +26,6 @@ fn main() -> Result<()> {
     println!("==== results\nx       = {x}\nf(x)    = {value}\nf'(x)   = {slope}");
 
     // The same by the reference interpreter.
-    let graph = lower(|x: Tensor| f(&x), &x)?.graph;
-    println!("interpreted: {}", compiler::interp::interpret(&graph, &[x.into_array()?])?[0]);
+    println!("interpreted: {}", compiler::interp::interpret(&lowered.graph, &[x.into_array()?])?[0]);
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! call is one call of machine code. A thin trainer in the manner of PyTorch Lightning calls it once per batch.
 //!
 //! This crate re-exports the parts; see the README for a tour, and `fulgurite_jit` for how it works. The trainer is the
-//! feature `trainer`, on by default.
+//! feature `trainer`, on by default; NVIDIA GPUs are the feature `cuda`, off by default.
 
 pub use fulgurite_autodiff as autodiff;
 pub use fulgurite_jit as compiler;
@@ -29,7 +29,7 @@ pub use fulgurite_trainer::{ndarray, serde_json};
 pub mod prelude {
     #[cfg(feature = "trainer")]
     pub use crate::trainer::{
-        ArrayDataset, Callback, CsvLogger, DataLoader, DataModule, EarlyStopping, LightningModule, Mode,
+        Accelerator, ArrayDataset, Callback, CsvLogger, DataLoader, DataModule, EarlyStopping, LightningModule, Mode,
         ModelCheckpoint, StepCx, TrainState, Trainer,
         loss::{accuracy, cross_entropy, mse},
         nn::{Linear, Mlp},

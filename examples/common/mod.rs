@@ -1,7 +1,7 @@
 //! What the examples share: the part of the command line that every training has, and pictures.
 //!
-//! In: `--seed`, `--out`, `--resume`. Out: a trainer that is set up by them, and drawing helpers ([`plot`]). How long
-//! to train (`--steps` or `--epochs`) and where the data is (`--data`) each example says itself.
+//! In: `--seed`, `--device`, `--out`, `--resume`. Out: a trainer that is set up by them, and drawing helpers
+//! ([`plot`]). How long to train (`--steps` or `--epochs`) and where the data is (`--data`) each example says itself.
 
 pub(crate) mod plot;
 
@@ -15,6 +15,9 @@ pub(crate) struct RunArgs {
     /// Seed of weights, data order and sampling.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Where it trains: `cpu`, `cuda` or `cuda:N`; `auto` is the device of FULGURITE_DEVICE, or the CPU.
+    #[arg(long, default_value_t = Accelerator::Auto)]
+    pub(crate) device: Accelerator,
     /// Where runs are kept.
     #[arg(long, default_value = "runs")]
     pub(crate) out: PathBuf,
@@ -30,6 +33,7 @@ impl RunArgs {
             .name(name)
             .default_root_dir(&self.out)
             .seed(self.seed)
+            .accelerator(self.device)
             .logger(CsvLogger::new())
             .callback(ModelCheckpoint::last());
         match &self.resume {

@@ -12,7 +12,7 @@ pub enum Stage {
     Grad,
     /// The graph after the passes.
     Opt,
-    /// The kernels, the phases, and the memory plan.
+    /// The kernels, the phases (on a GPU, the launches), and the memory plan.
     Kernels,
     /// The loops of each kernel.
     Loops,
@@ -20,7 +20,9 @@ pub enum Stage {
     Clif,
     /// The machine code of each kernel.
     Asm,
-    /// Milliseconds per pass; microseconds per kernel (timed one by one) and per phase.
+    /// The PTX of a program for a GPU.
+    Ptx,
+    /// Milliseconds per pass; on the processor, microseconds per kernel (timed one by one) and per phase.
     Time,
     /// Cache misses: which argument changed, and how; and evicted programs.
     Cache,
@@ -28,7 +30,7 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, with its name in the variable.
-    pub const ALL: [(&'static str, Stage); 9] = [
+    pub const ALL: [(&'static str, Stage); 10] = [
         ("graph", Stage::Graph),
         ("grad", Stage::Grad),
         ("opt", Stage::Opt),
@@ -36,6 +38,7 @@ impl Stage {
         ("loops", Stage::Loops),
         ("clif", Stage::Clif),
         ("asm", Stage::Asm),
+        ("ptx", Stage::Ptx),
         ("time", Stage::Time),
         ("cache", Stage::Cache),
     ];

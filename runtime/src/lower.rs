@@ -10,10 +10,11 @@ use fulgurite_jit::graph::Graph;
 use fulgurite_jit::lower::{self, Module};
 use fulgurite_jit::opt::optimise;
 use fulgurite_jit::panics::guarded;
+use fulgurite_jit::ptx::{self, Target};
 use fulgurite_jit::trace::trace_call;
 use fulgurite_jit::{Output, Result, Tree, leaves, unflatten};
 
-/// A function at every stage of compilation.
+/// A function at every stage of compilation, for this machine's processor; [`Lowered::ptx`] is that for a GPU.
 pub struct Lowered {
     /// As traced.
     pub graph: Graph,
@@ -43,6 +44,32 @@ pub fn lower<A: Tree, R: Output>(f: impl Fn(A) -> R, args: &A) -> Result<Lowered
         let listing = cpu::list(&module)?;
         Ok(Lowered { graph, optimised, kernels, module, listing })
     })
+}
+
+impl Lowered {
+    /// The code for an NVIDIA GPU: launches and PTX, as for the least GPU that is supported. It needs neither a GPU nor
+    /// a driver; for another GPU, see [`ptx::Module::lower`].
+    ///
+    /// ```
+    /// use fulgurite_jit::Tensor;
+    /// use fulgurite_runtime::lower;
+    ///
+    /// let lowered = lower(|x: Tensor| (x * 2.0).exp().sum(), &Tensor::zeros(&[1000]))?;
+    /// let module = lowered.ptx()?;
+    /// for launch in &module.launches {
+    ///     println!("{launch}"); // which entry, on how many blocks, with which arguments
+    /// }
+    /// println!("{}", module.ptx);
+    /// assert!(module.ptx.to_string().contains(".target sm_70"));
+    /// # Ok::<(), fulgurite_jit::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When an extent or a number of launches is beyond what a GPU's code counts, with the kernel.
+    pub fn ptx(&self) -> Result<ptx::Module> {
+        let donated = vec![false; self.kernels.params.len()];
+        guarded("lowering to PTX", || ptx::Module::lower(self.kernels.clone(), &donated, Target::default()))
+    }
 }
 
 impl fmt::Display for Lowered {

@@ -53,7 +53,7 @@ impl Program {
         guarded("compiling", || match device {
             Opened::Cpu => Program::build(name, graph, donated, host_target(), ParallelPolicy::default()),
             Opened::Other(other) => {
-                Program::build_with(name, graph, device, |kernels| other.clone().compile(kernels, donated))
+                Program::build_with(name, graph, device, |kernels| other.clone().compile(name, kernels, donated))
             }
         })
     }

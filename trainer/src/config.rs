@@ -6,6 +6,8 @@ use std::path::{Component, Path, PathBuf};
 
 use fulgurite_jit::{Error, Result};
 
+use crate::accelerator::Accelerator;
+
 /// The settings of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -18,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) check_val_every_n_epoch: usize,
     pub(crate) num_sanity_val_steps: usize,
     pub(crate) seed: u64,
+    pub(crate) accelerator: Accelerator,
+    pub(crate) devices: usize,
     pub(crate) enable_progress_bar: bool,
     pub(crate) default_root_dir: PathBuf,
     pub(crate) name: String,
@@ -36,6 +40,8 @@ impl Default for Config {
             check_val_every_n_epoch: 1,
             num_sanity_val_steps: 2,
             seed: 0,
+            accelerator: Accelerator::Auto,
+            devices: 1,
             enable_progress_bar: true,
             default_root_dir: "runs".into(),
             name: "default".into(),
@@ -58,6 +64,12 @@ impl Config {
         ];
         if let Some((_, name)) = counts.iter().find(|(value, _)| *value == 0) {
             return Err(Error::new(format!("trainer: `{name}` is 0, it must be at least 1")));
+        }
+        if config.devices != 1 {
+            return Err(Error::new(format!(
+                "trainer: `devices` is {}; a run takes one device so far, which `accelerator` names",
+                config.devices
+            )));
         }
         let mut parts = Path::new(&config.name).components();
         if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {

@@ -19,6 +19,7 @@
 //! Callbacks get a [`HookCx`]: the run, and the state by the names of its leaves. They may set what the module declares
 //! [`changeable`](LightningModule::changeable).
 
+mod accelerator;
 pub mod callback;
 pub mod checkpoint;
 mod config;
@@ -33,6 +34,7 @@ pub mod optim;
 mod state;
 mod trainer;
 
+pub use accelerator::Accelerator;
 pub use callback::{Callback, EarlyStopping, HookCx, Mode, ModelCheckpoint, ProgressBar, StateDict};
 pub use checkpoint::Checkpoint;
 pub use config::Limit;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use fulgurite_jit::Result;
 
+use crate::accelerator::Accelerator;
 use crate::callback::{Callback, ProgressBar};
 use crate::config::{Config, Limit};
 use crate::data::DataModule;
@@ -118,6 +119,29 @@ impl Trainer {
         self
     }
 
+    /// Where the run's programs run: steps, validation, operations of callbacks. [`Accelerator::Auto`], unless set. The
+    /// data stays on the host, and each batch is copied; the state stays on the device, and is read where a checkpoint
+    /// or a callback needs it, metrics where they are [due](Trainer::log_every_n_steps).
+    ///
+    /// ```no_run
+    /// # use fulgurite_trainer::{Accelerator, Trainer};
+    /// let trainer = Trainer::new().accelerator(Accelerator::Cuda(0)).devices(1);
+    /// # drop(trainer);
+    /// ```
+    ///
+    /// [`Trainer::fit`] fails where there is no such device, with the reason.
+    pub fn accelerator(mut self, accelerator: impl Into<Accelerator>) -> Self {
+        self.config.accelerator = accelerator.into();
+        self
+    }
+
+    /// On how many devices to train. A run takes one so far: [`Trainer::fit`] fails with any other number. Which one it
+    /// is, [`Accelerator::Cuda`] says.
+    pub fn devices(mut self, devices: usize) -> Self {
+        self.config.devices = devices;
+        self
+    }
+
     /// Adds a callback. They are called in the order in which they were added. Each run starts with a copy of the
     /// callback as it is now.
     pub fn callback(mut self, callback: impl Callback + Clone + 'static) -> Self {
@@ -160,14 +184,16 @@ impl Trainer {
     /// equal results.
     ///
     /// # Errors
-    /// A mistake in the settings or in a step (with the user's line), data that cannot be loaded, a file that cannot be
-    /// written, a checkpoint that cannot be read or is of another model, an error of a callback.
+    /// A mistake in the settings or in a step (with the user's line), a device that is not there, data that cannot be
+    /// loaded, a file that cannot be written, a checkpoint that cannot be read or is of another model, an error of a
+    /// callback.
     pub fn fit<M, D>(&self, module: &M, data: &D) -> Result<FitResult<M::Model>>
     where
         M: LightningModule,
         D: DataModule<Batch = M::Batch>,
     {
-        fit::fit(self.plan()?, module, module.configure_optimizers(), data)
+        let plan = self.plan()?;
+        plan.config.accelerator.run(|| fit::fit(plan, module, module.configure_optimizers(), data))
     }
 
     /// The scores of a model on the validation data.
@@ -179,7 +205,8 @@ impl Trainer {
         M: LightningModule,
         D: DataModule<Batch = M::Batch>,
     {
-        fit::validate(self.plan()?, module, model, data)
+        let plan = self.plan()?;
+        plan.config.accelerator.run(|| fit::validate(plan, module, model, data))
     }
 
     /// The checked settings, and copies of the callbacks and loggers for one run.

@@ -58,11 +58,11 @@ pub(crate) trait Accelerator: Send + Sync {
     /// When memory for the copy is not available, or a device fails.
     fn put(self: Arc<Self>, array: &Array) -> Result<Array>;
 
-    /// Compiles kernels. `donated` says which inputs may be overwritten by outputs.
+    /// Compiles kernels. `name` is for dumps, `donated` says which inputs may be overwritten by outputs.
     ///
     /// # Errors
     /// A compiler error; when the device fails.
-    fn compile(self: Arc<Self>, kernels: Kernels, donated: &[bool]) -> Result<Box<dyn Executable>>;
+    fn compile(self: Arc<Self>, name: &str, kernels: Kernels, donated: &[bool]) -> Result<Box<dyn Executable>>;
 
     /// Waits until all that was asked for is done.
     ///

@@ -236,6 +236,8 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             let Some(batch) = batches.next() else { break };
             let (batch, _) = batch?;
             self.hooks(|callback, cx| callback.on_train_batch_start(cx))?;
+            // Those of the step before are in the memory that this step's are written to.
+            self.run.set_step_metrics(Vec::new());
             let metrics = self.training.call(batch)?;
             self.run.set_step_metrics(metrics);
             self.is_recorded = false;

@@ -11,6 +11,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::fuse::{Kernels, Output};
 use fulgurite_jit::lower::memory::Location;
 use fulgurite_jit::ptx::{MemoryOf, Module, Place, THREADS, Target};
@@ -54,11 +55,11 @@ struct State {
 }
 
 impl CudaExecutable {
-    /// Compiles `kernels`. `donated` says which inputs may be overwritten by outputs.
+    /// Compiles `kernels`. `name` is for dumps, `donated` says which inputs may be overwritten by outputs.
     ///
     /// # Errors
     /// A compiler error; when the device does not have the memory of the constants, or fails.
-    pub(crate) fn compile(gpu: &Arc<Gpu>, kernels: Kernels, donated: &[bool]) -> Result<CudaExecutable> {
+    pub(crate) fn compile(gpu: &Arc<Gpu>, name: &str, kernels: Kernels, donated: &[bool]) -> Result<CudaExecutable> {
         let start = Instant::now();
         let properties = gpu.properties();
         let (capability, multiprocessors) = (properties.capability.min(NEWEST), properties.multiprocessors);
@@ -66,9 +67,11 @@ impl CudaExecutable {
         let module = Module::lower(kernels, donated, target)?;
         let text = module.ptx.to_string();
         let lowered = start.elapsed();
+        dump_module(name, &module, &text);
         let entries: Vec<&str> = module.ptx.entries.iter().map(|entry| entry.name.as_str()).collect();
+        let loading = Instant::now();
         let loaded = gpu.load(&text, &entries)?;
-        let times = vec![("lower", lowered), ("load", start.elapsed() - lowered)];
+        let times = vec![("lower", lowered), ("load", loading.elapsed())];
 
         let constant = |x: &Array| {
             let on_device = upload(gpu, x)?;
@@ -296,6 +299,17 @@ impl CudaExecutable {
             Some(x) => Err(foreign(x)),
         }
     }
+}
+
+/// Prints what `FULGURITE_DUMP` asks for.
+fn dump_module(name: &str, module: &Module, text: &str) {
+    if wants(Stage::Kernels) {
+        let launches: Vec<String> = module.launches.iter().map(ToString::to_string).collect();
+        dump(Stage::Kernels, &format!("{name}: kernels"), &module.kernels);
+        dump(Stage::Kernels, &format!("{name}: launches"), &launches.join("\n"));
+        dump(Stage::Kernels, &format!("{name}: memory"), &module.plan);
+    }
+    dump(Stage::Ptx, &format!("{name}: PTX"), &text);
 }
 
 /// The arguments of a launch, with these bases.

@@ -41,8 +41,8 @@ impl Accelerator for Gpu {
         buffer::upload(&self, array)
     }
 
-    fn compile(self: Arc<Self>, kernels: Kernels, donated: &[bool]) -> Result<Box<dyn Executable>> {
-        Ok(Box::new(CudaExecutable::compile(&self, kernels, donated)?))
+    fn compile(self: Arc<Self>, name: &str, kernels: Kernels, donated: &[bool]) -> Result<Box<dyn Executable>> {
+        Ok(Box::new(CudaExecutable::compile(&self, name, kernels, donated)?))
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -1,0 +1,221 @@
+//! Where a run runs: the whole of `fit` on a GPU without a GPU, whose kernels run in the SIMT interpreter and whose
+//! driver counts its calls.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use common::{Curve, bytes, data, folder, message, quiet};
+use fulgurite_jit::{Error, Result};
+use fulgurite_runtime::testing::{Counts, FakeDevices, with_fake_devices, without_driver};
+use fulgurite_runtime::{Device, with_device};
+use fulgurite_trainer::nn::Mlp;
+use fulgurite_trainer::{Accelerator, Callback, CsvLogger, EarlyStopping, FitResult, HookCx, ModelCheckpoint, Trainer};
+
+const GPU: Accelerator = Accelerator::Cuda(0);
+
+/// Epochs of five steps, each of which is saved; validated and logged, until a loss is no longer the least.
+fn trainer(folder: &Path) -> Trainer {
+    quiet(folder)
+        .max_epochs(4)
+        .log_every_n_steps(2)
+        .logger(CsvLogger::new())
+        .callback(ModelCheckpoint::last().every_n_train_steps(1))
+        .callback(ModelCheckpoint::best("val_loss"))
+        .callback(EarlyStopping::new("loss").patience(1).min_delta(10.0))
+}
+
+/// What a run gives: the result, and its files.
+type Outcome = (FitResult<Mlp>, Vec<(PathBuf, Vec<u8>)>);
+
+fn outcome(result: FitResult<Mlp>) -> Result<Outcome> {
+    let folder = result.folder.clone().expect("the run has files");
+    let mut files = Vec::new();
+    for part in ["", "checkpoints"] {
+        for entry in std::fs::read_dir(folder.join(part))? {
+            let path = entry?.path();
+            if path.is_file() {
+                let name = path.strip_prefix(&folder).expect("a file of the folder").to_path_buf();
+                files.push((name, std::fs::read(&path)?));
+            }
+        }
+    }
+    files.sort();
+    assert!(files.len() >= 3, "metrics.csv and two checkpoints");
+    Ok((result, files))
+}
+
+#[track_caller]
+fn assert_same((a, files_a): &Outcome, (b, files_b): &Outcome) {
+    assert_eq!(bytes(&a.model), bytes(&b.model));
+    assert_eq!((&a.metrics, a.step, a.epoch, &a.stopped), (&b.metrics, b.step, b.epoch, &b.stopped));
+    let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(files_a), names(files_b));
+    for ((name, x), (_, y)) in files_a.iter().zip(files_b) {
+        assert!(x == y, "{} differs", name.display());
+    }
+}
+
+/// Ends the run with an error after a step, as a crash would.
+#[derive(Clone)]
+struct Crash {
+    at: usize,
+}
+
+impl Callback for Crash {
+    fn on_train_batch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        if cx.run.step() == self.at { Err(Error::new("crash")) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_run_on_a_gpu_ends_with_the_bits_of_the_cpu() -> Result<()> {
+    let on_cpu = folder();
+    let expected = outcome(trainer(on_cpu.path()).accelerator(Accelerator::Cpu).fit(&Curve, &data())?)?;
+    assert_eq!((expected.0.step, expected.0.stopped.is_some()), (10, true), "it stops early");
+    with_fake_devices(1, |_| {
+        let whole = folder();
+        let result = trainer(whole.path()).accelerator(GPU).fit(&Curve, &data())?;
+        assert_eq!(result.model.layers[0].weight.array()?.device(), Device::Cuda(0), "it is read when it is needed");
+        assert_same(&outcome(result)?, &expected);
+
+        // Stopped within an epoch, and resumed there; on the other device too.
+        for [first, second] in [[GPU, GPU], [GPU, Accelerator::Cpu], [Accelerator::Cpu, GPU]] {
+            let folder = folder();
+            let crash = trainer(folder.path()).callback(Crash { at: 8 }).accelerator(first).fit(&Curve, &data());
+            assert_eq!(message(crash.map(drop)), "crash");
+            let last = folder.path().join("test/version_0/checkpoints/last.safetensors");
+            let resumed = trainer(folder.path()).ckpt_path(last).accelerator(second).fit(&Curve, &data())?;
+            assert_eq!(bytes(&resumed.model), bytes(&expected.0.model), "{first} {second}");
+            assert_eq!(resumed.metrics, expected.0.metrics, "{first} {second}");
+        }
+
+        let model = &expected.0.model;
+        let scores = |on| quiet(whole.path()).accelerator(on).validate(&Curve, model, &data());
+        assert_eq!(scores(GPU)?, scores(Accelerator::Cpu)?);
+        Ok(())
+    })
+}
+
+/// Writes down what the driver was asked for until the end of each step.
+#[derive(Clone)]
+struct Witness {
+    fake: FakeDevices,
+    steps: Arc<Mutex<Vec<(usize, Counts)>>>,
+}
+
+impl Callback for Witness {
+    fn on_train_batch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        self.steps.lock().expect("no test panics with it").push((cx.run.step(), self.fake.counts(0)));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_step_is_one_launch_and_reads_no_metrics_that_are_not_due() -> Result<()> {
+    with_fake_devices(1, |fake| {
+        let folder = folder();
+        let witness = Witness { fake: fake.clone(), steps: Arc::default() };
+        // Epochs of four full batches.
+        let (train, val) = data();
+        let trainer = quiet(folder.path()).max_epochs(3).log_every_n_steps(3).num_sanity_val_steps(0);
+        let trainer = trainer.limit_train_batches(4).logger(CsvLogger::new()).callback(witness.clone());
+        trainer.accelerator(GPU).fit(&Curve, &(train.drop_last(true), val))?;
+        let steps = witness.steps.lock().expect("no test panics with it");
+        assert_eq!(steps.len(), 12);
+        for pair in steps.windows(2) {
+            let ((_, before), (step, after)) = (pair[0], pair[1]);
+            let validates = step % 4 == 1;
+            // One per batch of validation, which has three, comes before the first step of an epoch.
+            let launches = if validates { 4 } else { 1 };
+            assert_eq!(after.launches - before.launches, launches, "step {step}");
+            let reads = after.reads - before.reads;
+            match (validates, step % 3 == 0 || step % 4 == 0) {
+                (false, false) => assert_eq!(reads, 0, "step {step}"),
+                // `size` and `loss`.
+                (false, true) => assert_eq!(reads, 2, "step {step}"),
+                // `val_loss` of each batch.
+                (true, due) => assert_eq!(reads, if due { 5 } else { 3 }, "step {step}"),
+            }
+            if step > 5 && !validates {
+                // The batch is copied; nothing is allocated, compiled or built.
+                assert_eq!(after.writes - before.writes, 2, "step {step}");
+                let kept = |c: &Counts| (c.allocations, c.copies, c.loads, c.builds, c.updates);
+                assert_eq!(kept(&after), kept(&before), "step {step}");
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn which_device_it_is() -> Result<()> {
+    let folder = folder();
+    let trainer = || quiet(folder.path()).fast_dev_run(1);
+    let on = |trainer: Trainer| -> Result<Device> {
+        let result = trainer.fit(&Curve, &data())?;
+        Ok(result.model.layers[0].weight.array()?.device())
+    };
+    with_fake_devices(2, |_| {
+        assert_eq!(on(trainer())?, Device::Cpu);
+        assert_eq!(on(trainer().accelerator(Accelerator::Cuda(1)).devices(1))?, Device::Cuda(1));
+        assert_eq!(on(trainer().accelerator("gpu".parse::<Accelerator>()?))?, Device::Cuda(0));
+        // What is said around the run holds where the trainer says nothing.
+        with_device(Device::Cuda(1), || {
+            assert_eq!(on(trainer())?, Device::Cuda(1));
+            assert_eq!(on(trainer().accelerator(Accelerator::Cpu))?, Device::Cpu);
+            assert_eq!(on(trainer().accelerator(Device::Cuda(0)))?, Device::Cuda(0));
+            Ok(())
+        })?
+    })
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    let folder = folder();
+    let fails = |trainer: Trainer| {
+        let fit = message(trainer.fit(&Curve, &data()).map(drop));
+        let model = Mlp::new(2, 1, 8, 2, fulgurite_jit::gelu, fulgurite_jit::Key::new(0));
+        assert_eq!(message(trainer.validate(&Curve, &model, &data()).map(drop)), fit);
+        fit
+    };
+    let trainer = || quiet(folder.path());
+    with_fake_devices(1, |_| {
+        assert_eq!(
+            fails(trainer().accelerator(Accelerator::Cuda(3))),
+            "trainer: `accelerator`: cuda:3: there is no such device; this machine has one CUDA device, cuda:0"
+        );
+    });
+    without_driver("there is no driver of CUDA", || {
+        assert_eq!(fails(trainer().accelerator(GPU)), "trainer: `accelerator`: cuda:0: there is no driver of CUDA");
+    });
+    for devices in [0, 2] {
+        let expected =
+            format!("trainer: `devices` is {devices}; a run takes one device so far, which `accelerator` names");
+        assert_eq!(fails(trainer().devices(devices)), expected);
+    }
+}
+
+#[test]
+fn names_of_accelerators() {
+    for (text, accelerator) in [
+        ("auto", Some(Accelerator::Auto)),
+        ("cpu", Some(Accelerator::Cpu)),
+        ("gpu", Some(Accelerator::Cuda(0))),
+        ("cuda", Some(Accelerator::Cuda(0))),
+        ("cuda:17", Some(Accelerator::Cuda(17))),
+        ("", None),
+        ("cuda:", None),
+        ("cuda:+1", None),
+        ("cuda:99999999999", None),
+        ("tpu", None),
+    ] {
+        assert_eq!(text.parse::<Accelerator>().ok(), accelerator, "{text:?}");
+        if let Some(accelerator) = accelerator {
+            assert_eq!(accelerator.to_string().parse(), Ok(accelerator));
+        }
+    }
+    let error = "tpu".parse::<Accelerator>().map(|_| ());
+    assert_eq!(message(error), "there is no accelerator \"tpu\"; there are `auto`, `cpu`, `gpu`, `cuda` and `cuda:1`");
+}
