@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fulgurite::compiler::ptx::{Launch, THREADS};
 use fulgurite::compiler::ptx::inst::{InstOp, PtxModule};
+use fulgurite::compiler::ptx::{Launch, THREADS};
 use fulgurite::prelude::*;
 use serde_json::{Value, json};
 

@@ -10,9 +10,10 @@ use fulgurite::compiler::opt::optimise;
 use fulgurite::compiler::ptx::parse::parse;
 use fulgurite::compiler::ptx::simt::{Counts, Launch, Memory, Options, run_with};
 use fulgurite::compiler::ptx::{MemoryOf, Module, Place, THREADS, Target};
+use fulgurite::compiler::trace::trace;
 use fulgurite::runtime::Program;
-use fulgurite::{Array, DType, Device, Result, with_device};
-use fulgurite_runtime::testing::{compile, put};
+use fulgurite::{Array, DType, Device, Result, TensorType, with_device};
+use fulgurite_runtime::testing::{compile, put, with_fake_devices};
 
 /// The GPU of this machine.
 const GPU: Device = Device::Cuda(0);
@@ -181,4 +182,22 @@ pub(crate) fn compare(graph: &Graph, inputs: &[Array], options: &Options) -> std
         Ok(Ok(counts))
     };
     compare().unwrap_or_else(|e: fulgurite::Error| Err(e.to_string()))
+}
+
+/// Runs on a device are those of the interpreter, if the device is one, and a difference is found and described.
+#[test]
+fn runs_on_a_device_are_compared() -> Result<()> {
+    let graph = trace(&[TensorType::new(DType::F32, &[5])], |x| vec![-&x[0]])?.graph;
+    let inputs = [Array::from_vec(&[5], vec![1.0f32, 2.0, 3.0, 4.0, 5.0])?];
+    let results = with_fake_devices(1, |_| run_on_device(&graph, &inputs))?;
+    assert_eq!(results.len(), 6);
+    let want = Program::compile("cpu", &graph, &[false])?.run(inputs.to_vec())?;
+    for got in &results {
+        assert_eq!(difference("output", got, &want)?, None);
+    }
+    let other = [Array::from_vec(&[5], vec![-1.0f32, -2.0, 3.5, -4.0, 5.0])?];
+    let expected =
+        "output 0: f32[5], element 2: 3.5 (0x40600000) on the GPU, -3 (0xc0400000) on the CPU; 2 of 5 differ";
+    assert_eq!(difference("output", &other, &want)?.as_deref(), Some(expected));
+    Ok(())
 }
