@@ -311,7 +311,8 @@ def report(args, results, who, peers, started, found, left):
                      f"multiplies at {found['tflops']:.1f} TFLOP/s in f32 (8192³).")
     facts.append(f"Each number is the median of {args.rounds} rounds in turn; a round is the median of five repetitions of "
                  "many steps with one wait at their end. Products are in f32 for everyone (no TF32).")
-    is_kernel = lambda r: r["name"] in KERNELS
+    bases = {name.split("@")[0] for name in KERNELS}
+    is_kernel = lambda r: r["name"].split("@")[0] in bases
     peak = card(device["name"])
     first = [[r["name"], *(sig(r["first_s"][one] * 1e3) if one in r["first_s"] else "—" for one in who)] for r in results]
     rounds = [[r["name"], *(" ".join(map(sig, r["us"][one])) if one in r["us"] else "—" for one in who)] for r in results]
