@@ -86,13 +86,14 @@ describe() {
 # that ends as the device is lost goes on in a new process with the next case, a few times.
 seconds=240
 check() {
-    local title=$1 start=$SECONDS left from='' status result text
+    local title=$1 start=$SECONDS left from='' status result='' text
     shift
     text=$(mktemp)
     for _ in 1 2 3 4 5; do
         left=$((limit - SECONDS < seconds ? limit - SECONDS : seconds))
         if [ "$left" -le 2 ]; then
-            result="left out: no time" omitted=$((omitted + 1))
+            result="${result:+$result; }left out: no time"
+            omitted=$((omitted + 1))
             break
         fi
         FULGURITE_GPU_FROM=${from:-0} timeout "$left" "$@" >"$text" 2>&1
@@ -104,17 +105,17 @@ check() {
             failed=$((failed + 1))
             break
         fi
-        if [ "$status" -eq 0 ] && [ "${result:-}" = "" ]; then
+        if [ "$status" -eq 0 ] && [ -z "$result" ]; then
             result="ok$(sed -n 's/^\([0-9]* cases\), 0 faults$/, \1/p' "$text" | head -n 1)"
             passed=$((passed + 1))
             break
         fi
         case $status in
         0) break ;;
-        124) result="FAILED: not done after $left s" ;;
-        *) result="FAILED: $(grep -E -m 1 'case [0-9]+: |seed [0-9]+: |ERROR SUMMARY|panicked|error' "$text" | tr '|\n' '/ ' | cut -c 1-200)" ;;
+        124) result="${result:+$result; }FAILED: not done after $left s" ;;
+        *) result="${result:+$result; }FAILED: $(grep -E -m 1 'case [0-9]+: |seed [0-9]+: |ERROR SUMMARY|panicked|error' "$text" | tr '|\n' '/ ' | cut -c 1-200)" ;;
         esac
-        [ "${from:-}" = "" ] && failed=$((failed + 1))
+        [ -z "$from" ] && failed=$((failed + 1))
         from=$(sed -n 's/.*FULGURITE_GPU_FROM=\([0-9]*\) goes on.*/\1/p' "$text" | tail -n 1)
         [ -n "$from" ] || break
     done
