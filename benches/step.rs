@@ -2,19 +2,24 @@
 //!
 //! `cargo bench --bench step [-- NAME …]` prints microseconds per step and seconds to the first result;
 //! `-- --json` prints one JSON object per workload for `compare.py`; `-- --kernels` prints the kernels of each step.
-//! `mlp@64` is `mlp` with a batch of 64 (`compare.py --scaling`). `--steps=N` runs N steps and times none
+//! `mlp@64` is `mlp` with a batch of 64 (`compare.py --scaling`), `product@1024` a single kernel: see `with_size`.
+//! `--device=cuda` runs on a GPU (feature `cuda`, `gpu.sh`). `--steps=N` runs N steps and times none
 //! (`instructions.py`). `--first=N` times the N calls after the one that compiles, one by one: what a program costs
 //! while it is not yet known whether all threads pay; compare with `FULGURITE_THREADS=1`.
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use fulgurite::Result;
-use fulgurite_benches::{Run, WORKLOADS, mlp_with_batch};
+use fulgurite::{Device, Error, Result, synchronize, with_device};
+use fulgurite_benches::{Run, WORKLOADS, Workload, with_size};
 
-fn time(run: &mut Run, least: Duration) -> Result<f64> {
+/// Microseconds of a step: the median of five repetitions, each of which ends when the device has done all its steps.
+fn time(run: &mut Run, device: Device, least: Duration) -> Result<f64> {
     run()?;
+    synchronize(device)?;
     let start = Instant::now();
     run()?;
+    synchronize(device)?;
     let one = start.elapsed().as_secs_f64().max(1e-7);
     let count = ((least.as_secs_f64() / 5.0 / one) as usize).clamp(3, 2_000_000);
     let mut medians = Vec::new();
@@ -23,37 +28,50 @@ fn time(run: &mut Run, least: Duration) -> Result<f64> {
         for _ in 0..count {
             run()?;
         }
+        synchronize(device)?;
         medians.push(start.elapsed().as_secs_f64() / count as f64);
     }
     medians.sort_by(f64::total_cmp);
     Ok(medians[2] * 1e6)
 }
 
-/// A workload by name, ready to run, with its FLOPs and bytes. `mlp@64` is `mlp` with a batch of 64, which has twice
-/// the FLOPs, and twice the bytes of the inputs but not of the parameters.
+/// A workload by name, ready to run, with its FLOPs and bytes. `mlp@64` is `mlp` with a batch of 64.
 fn find(name: &str) -> Option<(Run, f64, f64)> {
-    if let Some(batch) = name.strip_prefix("mlp@").and_then(|batch| batch.parse().ok()) {
-        let (flops, bytes) = (454_400 * batch, 24 * 109_386 + (4 * 784 + 4) * batch);
-        return Some((mlp_with_batch(batch), flops as f64, bytes as f64));
+    if let Some((name, size)) = name.split_once('@') {
+        return with_size(name, size.parse().ok()?).map(|sized| (sized.run, sized.flops, sized.bytes));
     }
     WORKLOADS.iter().find(|w| w.name == name).map(|w| ((w.start)(), w.flops, w.bytes))
 }
 
+/// The device that `--device=` names, as `FULGURITE_DEVICE` does.
+fn device(name: &str) -> Result<Device> {
+    let number = name
+        .strip_prefix("cuda")
+        .map(|rest| rest.strip_prefix(':').unwrap_or(if rest.is_empty() { "0" } else { rest }));
+    match (name, number.and_then(|number| number.parse().ok())) {
+        ("cpu", _) => Ok(Device::Cpu),
+        (_, Some(number)) => Ok(Device::Cuda(number)),
+        (_, None) => Err(Error::new(format!("--device={name}: a device is `cpu`, `cuda` or `cuda:1`"))),
+    }
+}
+
 /// The first calls after the one that compiles: median, longest and sum, in microseconds.
-fn first_calls(run: &mut Run, count: usize) -> Result<[f64; 3]> {
+fn first_calls(run: &mut Run, device: Device, count: usize) -> Result<[f64; 3]> {
     run()?;
+    synchronize(device)?;
     let mut took = Vec::new();
     for _ in 0..count.max(1) {
         let start = Instant::now();
         run()?;
+        synchronize(device)?;
         took.push(start.elapsed().as_secs_f64() * 1e6);
     }
     took.sort_by(f64::total_cmp);
     Ok([took[took.len() / 2], took[took.len() - 1], took.iter().sum()])
 }
 
-fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+/// Runs or times workloads on `device`, as the flags in `args` say.
+fn measure(args: &[String], device: Device) -> Result<()> {
     let flag = |name: &str| args.iter().any(|a| a == name);
     let number = |name: &str| args.iter().find_map(|a| a.strip_prefix(name)?.parse::<usize>().ok());
     let (steps, first) = (number("--steps="), number("--first="));
@@ -62,8 +80,8 @@ fn main() -> Result<()> {
         names.extend(WORKLOADS.iter().map(|w| w.name));
     }
     if flag("--kernels") {
-        for workload in WORKLOADS.iter().filter(|w| names.contains(&w.name)) {
-            println!("== {}\n{}", workload.name, (workload.lower)()?.kernels);
+        for Workload { name, lower, .. } in WORKLOADS.iter().filter(|w| names.contains(&w.name)) {
+            println!("== {name}\n{}", lower()?.kernels);
         }
         return Ok(());
     }
@@ -73,17 +91,21 @@ fn main() -> Result<()> {
             for _ in 0..steps {
                 run()?;
             }
+            synchronize(device)?;
             continue;
         }
         if let Some(count) = first {
-            let [median, longest, sum] = first_calls(&mut run, count)?;
+            let [median, longest, sum] = first_calls(&mut run, device, count)?;
             println!("{name:16} median {median:10.1} us   longest {longest:10.1} us   sum {sum:12.1} us");
             continue;
         }
+        // The parameters are there.
+        synchronize(device)?;
         let start = Instant::now();
         run()?;
+        synchronize(device)?;
         let first = start.elapsed().as_secs_f64() * 1e3;
-        let us = time(&mut run, Duration::from_millis(1500))?;
+        let us = time(&mut run, device, Duration::from_millis(1500))?;
         if flag("--json") {
             println!(
                 "{{\"name\":\"{name}\",\"us\":{us:.3},\"first_ms\":{first:.3},\"flops\":{flops},\"bytes\":{bytes}}}"
@@ -93,4 +115,16 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let chosen = args.iter().find_map(|a| a.strip_prefix("--device=")).map_or(Ok(Device::Cpu), device);
+    match chosen.and_then(|device| with_device(device, || measure(&args, device))?) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

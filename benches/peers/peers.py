@@ -1,29 +1,45 @@
-"""Times one training step of each workload in JAX (jit), PyTorch (eager) and torch.compile on this CPU.
+"""Times one training step of each workload in JAX (jit), PyTorch (eager) and torch.compile on this CPU, or on a GPU.
 
     python -m venv .venv && .venv/bin/pip install jax optax equinox torch
     .venv/bin/python benches/peers/peers.py --jax --torch [WORKLOAD ...]     # default: all workloads
     .venv/bin/python benches/peers/peers.py --compile bnn mlp                # torch.compile
+    python3 benches/peers/peers.py --device=cuda --jax --torch --compile --graph
 
-`benches/compare.py` times the same steps beside ours, in turn.
+`benches/compare.py` times the same steps beside ours, in turn; `benches/gpu.py` does on a GPU.
 Prints a row per workload: microseconds per step (median), and compile seconds.
-Each step is forward + backward + optimiser update, results fetched (block_until_ready).
+Each step is forward + backward + optimiser update, results fetched (block_until_ready). On a GPU nothing is fetched,
+and the device is waited for at the end of each repetition. There `--compile` is torch.compile with CUDA graphs of the
+forward and backward passes (reduce-overhead), and `--graph` one CUDA graph of the whole step, of torch.compile's code.
 """
 import json, os, sys, time, functools
 import numpy as np
 
-def timeit(step, min_s=1.5):
-    step(); t0 = time.perf_counter(); step(); one = time.perf_counter() - t0
+def timeit(step, min_s=1.5, wait=lambda result: None):
+    wait(step()); t0 = time.perf_counter(); wait(step()); one = time.perf_counter() - t0
     n = max(3, min(20000, int(min_s / 5 / max(one, 1e-7))))
     reps = []
     for _ in range(5):
         t0 = time.perf_counter()
-        for _ in range(n): step()
+        for _ in range(n): result = step()
+        wait(result)
         reps.append((time.perf_counter() - t0) / n)
     return float(np.median(reps)) * 1e6
 
+def waiter(peer, device):
+    """What waits for a result, where a step does not."""
+    if device == 'cpu': return lambda result: None
+    if peer == 'jax':
+        import jax
+        return jax.block_until_ready
+    import torch
+    return lambda result: torch.cuda.synchronize()
+
 # ---------------------------------------------------------------- JAX
-def jax_workloads():
-    import jax, jax.numpy as jnp, optax, equinox as eqx, jax.random as jr
+def jax_workloads(device='cpu'):
+    import jax, jax.numpy as jnp, optax, jax.random as jr
+    # As ours and PyTorch's: products of f32 in f32, not in the tensor cores' shorter format.
+    if device != 'cpu': jax.config.update('jax_default_matmul_precision', 'highest')
+    hold = jax.block_until_ready if device == 'cpu' else (lambda result: result)
     W = {}
     def adam_step(loss_fn, params, lr=1e-3):
         opt = optax.adam(lr); st = opt.init(params)
@@ -36,15 +52,16 @@ def jax_workloads():
         state = [params, st, 0]
         def run():
             p, s, l = step(state[0], state[1], *batches)
-            l.block_until_ready(); state[0], state[1], state[2] = p, s, l
+            hold(l); state[0], state[1], state[2] = p, s, l
+            return l
         return run
 
     def dispatch():
         f = jax.jit(lambda x: x + 1.0); x = jnp.ones(4)
-        return lambda: f(x).block_until_ready()
+        return lambda: hold(f(x))
     W['dispatch'] = dispatch
 
-    def bnn():
+    def bnn(B=16):
         def lin_init(k, i, o):
             a, b = jr.split(k)
             return dict(wm=jr.normal(a, (o, i)) / (i + o) ** .5, wr=jnp.full((o, i), -3.), bm=jr.normal(b, (o,)) * .1, br=jnp.full((o,), -3.))
@@ -68,7 +85,7 @@ def jax_workloads():
             mse = (y - pred.mean(axis=0)) ** 2
             return (.5 * mse / std ** 2).sum() * 200 + sum(kl(p) for p in ps)
         step, p, s = adam_step(loss, params)
-        x = jr.normal(jr.PRNGKey(1), (5, 16, 1)); y = jr.normal(jr.PRNGKey(2), (16, 1)); keys = jr.split(jr.PRNGKey(3), 5)
+        x = jr.normal(jr.PRNGKey(1), (5, B, 1)); y = jr.normal(jr.PRNGKey(2), (B, 1)); keys = jr.split(jr.PRNGKey(3), 5)
         return runner(step, p, s, (x, y, keys))
     W['bnn'] = bnn
 
@@ -83,7 +100,7 @@ def jax_workloads():
         step, p, s = adam_step(loss, params)
         return runner(step, p, s, (jr.normal(jr.PRNGKey(1), (B, sizes[0])), jr.randint(jr.PRNGKey(2), (B,), 0, 10)))
     W['mlp'] = mlp
-    W['mlp_tiny'] = lambda: mlp((8, 32, 32, 10), 16)
+    W['mlp_tiny'] = lambda B=16: mlp((8, 32, 32, 10), B)
 
     def mixer(B=64):
         sys.path.insert(0, os.path.dirname(__file__))
@@ -136,21 +153,22 @@ def jax_workloads():
         return runner(step, p, s, (jr.normal(jr.PRNGKey(1), (B, 3, hw, hw)), jr.randint(jr.PRNGKey(2), (B,), 0, 10)))
     W['cnn'] = cnn
 
-    def elementwise(shape=(64, 512)):
+    def elementwise(B=64, columns=512):
+        shape = (B, columns)
         def f(x, g, b):
             m = x.mean(-1, keepdims=True); v = x.var(-1, keepdims=True)
             y = (x - m) * jax.lax.rsqrt(v + 1e-5) * g + b
             y = jax.nn.gelu(y); y = jnp.tanh(y) + jax.nn.sigmoid(y) * y
             return jax.nn.softmax(y, -1)
         g = jax.jit(f); a = (jr.normal(jr.PRNGKey(0), shape), jnp.ones(shape[-1]), jnp.zeros(shape[-1]))
-        return lambda: g(*a).block_until_ready()
+        return lambda: hold(g(*a))
     W['elementwise'] = elementwise
-    W['elementwise_big'] = lambda: elementwise((4096, 1024))
+    W['elementwise_big'] = lambda B=4096: elementwise(B, 1024)
 
     def scan(length=1000, width=16):
         g = jax.jit(lambda h, w, xs: jax.lax.scan(lambda h, x: (jnp.tanh(h * w + x), None), h, xs)[0])
         a = (jnp.zeros(width), jnp.full(width, .9), jr.normal(jr.PRNGKey(0), (length, width)))
-        return lambda: g(*a).block_until_ready()
+        return lambda: hold(g(*a))
     W['scan'] = scan
 
     def adam_many(n=100, size=1000):
@@ -162,17 +180,69 @@ def jax_workloads():
 
     return W
 
+def jax_kernels():
+    """Single kernels of a size, on a GPU."""
+    import jax, jax.numpy as jnp, jax.random as jr
+    K = {}
+    def kernel(f, *shapes):
+        g = jax.jit(f); a = [jr.normal(jr.PRNGKey(i), shape) for i, shape in enumerate(shapes)]
+        return lambda: g(*a)
+    K['product'] = lambda B: kernel(lambda x, y: x @ y, (B, B), (B, B))
+    K['axpy'] = lambda B: kernel(lambda x, y: x * 2. + y, (B,), (B,))
+    K['tanh'] = lambda B: kernel(jnp.tanh, (B,))
+    K['row_sum'] = lambda B: kernel(lambda x: x.sum(-1), (B, 1024))
+    K['column_sum'] = lambda B: kernel(lambda x: x.sum(0), (B, 1024))
+    K['softmax'] = lambda B: kernel(lambda x: jax.nn.softmax(x, -1), (B, 1024))
+    def layer_norm(x, g, b):
+        m = x.mean(-1, keepdims=True); v = x.var(-1, keepdims=True)
+        return (x - m) * jax.lax.rsqrt(v + 1e-5) * g + b
+    K['layer_norm'] = lambda B: kernel(layer_norm, (B, 1024), (1024,), (1024,))
+    return K
+
 # ---------------------------------------------------------------- PyTorch
-def torch_workloads(compiled=False):
+def torch_wrap(torch, compiled, device, graphed):
+    """What makes a function one of torch.compile."""
+    if not compiled: return lambda f: f
+    if device == 'cpu': return torch.compile
+    # `graph` tunes products where it is asked to, which takes minutes.
+    mode = 'reduce-overhead' if not graphed else 'max-autotune-no-cudagraphs' if os.environ.get('FULGURITE_GPU_AUTOTUNE') else None
+    return lambda f: torch.compile(f, mode=mode)
+
+def captured(torch, step):
+    """A step as one CUDA graph."""
+    side = torch.cuda.Stream(); side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3): step()
+    torch.cuda.current_stream().wait_stream(side); torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph): result = step()
+    def run():
+        graph.replay(); return result
+    return run
+
+def torch_on(torch, W, device, graphed):
+    """The same workloads with their tensors on a GPU. They say where those of a step are; those made once are made there."""
+    torch.backends.cudnn.allow_tf32 = False; torch.backends.cuda.matmul.allow_tf32 = False
+    def on(make):
+        def made(*args, **keywords):
+            with torch.device(device): run = make(*args, **keywords)
+            return captured(torch, run) if graphed else run
+        return made
+    return {name: on(make) for name, make in W.items()}
+
+def torch_workloads(compiled=False, device='cpu', graphed=False):
     import torch, torch.nn as nn, torch.nn.functional as F
     torch.manual_seed(0)
-    wrap = (lambda f: torch.compile(f)) if compiled else (lambda f: f)
+    wrap = torch_wrap(torch, compiled, device, graphed)
     W = {}
     def trainer(model, lossf, lr=1e-3):
-        opt = torch.optim.Adam(model.parameters(), lr=lr, fused=True)  # the fastest Adam that PyTorch has on a CPU
+        # The fastest Adam that PyTorch has.
+        opt = torch.optim.Adam(model.parameters(), lr=lr, fused=True, capturable=graphed)
         lf = wrap(lossf)
+        marks = compiled and device != 'cpu' and not graphed
         def step():
-            opt.zero_grad(); l = lf(); l.backward(); opt.step(); return l.item()
+            if marks: torch.compiler.cudagraph_mark_step_begin()
+            opt.zero_grad(); l = lf(); l.backward(); opt.step(); return l.item() if device == 'cpu' else l
         return step
     def dispatch():
         x = torch.ones(4); f = wrap(lambda x: x + 1.0); return lambda: f(x)
@@ -181,12 +251,12 @@ def torch_workloads(compiled=False):
         def __init__(s, i, o):
             super().__init__(); s.wm = nn.Parameter(torch.randn(o, i) / (i + o) ** .5); s.wr = nn.Parameter(torch.full((o, i), -3.)); s.bm = nn.Parameter(torch.randn(o) * .1); s.br = nn.Parameter(torch.full((o,), -3.))
         def forward(s, x):  # x: [MC,B,F]; one weight sample per MC
-            w = s.wm + F.softplus(s.wr) * torch.randn(x.shape[0], *s.wm.shape); b = s.bm + F.softplus(s.br) * torch.randn(x.shape[0], 1, s.bm.shape[0])
+            w = s.wm + F.softplus(s.wr) * torch.randn(x.shape[0], *s.wm.shape, device=x.device); b = s.bm + F.softplus(s.br) * torch.randn(x.shape[0], 1, s.bm.shape[0], device=x.device)
             return torch.bmm(x, w.transpose(1, 2)) + b
         def kl(s):
             sc = F.softplus(s.wr); return (-torch.log(sc) + (sc ** 2 + s.wm ** 2) / 2 - .5).sum()
-    def bnn():
-        sizes = [1, 51, 51, 51, 51, 1]; ls = nn.ModuleList([BL(i, o) for i, o in zip(sizes, sizes[1:])]); x = torch.randn(5, 16, 1); y = torch.randn(16, 1)
+    def bnn(B=16):
+        sizes = [1, 51, 51, 51, 51, 1]; ls = nn.ModuleList([BL(i, o) for i, o in zip(sizes, sizes[1:])]); x = torch.randn(5, B, 1); y = torch.randn(B, 1)
         def loss():
             h = x
             for n, l in enumerate(ls):
@@ -201,7 +271,7 @@ def torch_workloads(compiled=False):
         x = torch.randn(B, sizes[0]); y = torch.randint(0, 10, (B,))
         return trainer(m, lambda: F.cross_entropy(m(x), y))
     W['mlp'] = mlp
-    W['mlp_tiny'] = lambda: mlp((8, 32, 32, 10), 16)
+    W['mlp_tiny'] = lambda B=16: mlp((8, 32, 32, 10), B)
     class MB(nn.Module):
         def __init__(s, C, P, H):
             super().__init__(); s.n1 = nn.LayerNorm((C, P)); s.n2 = nn.LayerNorm((P, C)); s.p = nn.Sequential(nn.Linear(P, H), nn.ReLU(), nn.Linear(H, P)); s.h = nn.Sequential(nn.Linear(C, H), nn.ReLU(), nn.Linear(H, C))
@@ -217,7 +287,7 @@ def torch_workloads(compiled=False):
     def mixer(B=64):
         m = Mixer(); data = torch.randn(B, 1, 28, 28)
         def loss():
-            t = torch.rand(B) * (10. / B) + (10. / B) * torch.arange(B); tt = t.view(-1, 1, 1, 1)
+            t = torch.rand(B, device=data.device) * (10. / B) + (10. / B) * torch.arange(B, device=data.device); tt = t.view(-1, 1, 1, 1)
             std = (1 - torch.exp(-tt)).clamp_min(1e-5).sqrt(); noise = torch.randn_like(data); pred = m(t, data * torch.exp(-.5 * tt) + std * noise)
             return ((1 - torch.exp(-t)) * ((pred + noise / std) ** 2).mean((1, 2, 3))).mean()
         return trainer(m, loss, 3e-4)
@@ -229,7 +299,8 @@ def torch_workloads(compiled=False):
         m = nn.Sequential(*ls, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(ci, 10)); x = torch.randn(B, 3, 32, 32); y = torch.randint(0, 10, (B,))
         return trainer(m, lambda: F.cross_entropy(m(x), y))
     W['cnn'] = cnn
-    def elementwise(shape=(64, 512)):
+    def elementwise(B=64, columns=512):
+        shape = (B, columns)
         x = torch.randn(shape); g = torch.ones(shape[-1]); b = torch.zeros(shape[-1])
         def f(x, g, b):
             y = F.layer_norm(x, (x.shape[-1],), g, b); y = F.gelu(y, approximate='tanh'); y = torch.tanh(y) + torch.sigmoid(y) * y; return torch.softmax(y, -1)
@@ -238,7 +309,7 @@ def torch_workloads(compiled=False):
             with torch.no_grad(): return ff(x, g, b)
         return run
     W['elementwise'] = elementwise
-    W['elementwise_big'] = lambda: elementwise((4096, 1024))
+    W['elementwise_big'] = lambda B=4096: elementwise(B, 1024)
     def scan(length=1000, width=16):
         h0 = torch.zeros(width); w = torch.full((width,), .9); xs = torch.randn(length, width)
         def f(h, w, xs):
@@ -252,18 +323,47 @@ def torch_workloads(compiled=False):
         ps = nn.ParameterList([nn.Parameter(torch.randn(size)) for _ in range(n)])
         return trainer(ps, lambda: sum((p ** 2).sum() for p in ps))
     W['adam_many'] = adam_many
-    return W
+    return W if device == 'cpu' else torch_on(torch, W, device, graphed)
+
+def torch_kernels(compiled=False, device='cuda', graphed=False):
+    """Single kernels of a size, on a GPU."""
+    import torch, torch.nn.functional as F
+    wrap = torch_wrap(torch, compiled, device, graphed)
+    K = {}
+    def kernel(f, *shapes):
+        a = [torch.randn(shape) for shape in shapes]; f = wrap(f)
+        def run():
+            with torch.no_grad(): return f(*a)
+        return run
+    K['product'] = lambda B: kernel(torch.matmul, (B, B), (B, B))
+    K['axpy'] = lambda B: kernel(lambda x, y: torch.add(y, x, alpha=2.), (B,), (B,))
+    K['tanh'] = lambda B: kernel(torch.tanh, (B,))
+    K['row_sum'] = lambda B: kernel(lambda x: x.sum(-1), (B, 1024))
+    K['column_sum'] = lambda B: kernel(lambda x: x.sum(0), (B, 1024))
+    K['softmax'] = lambda B: kernel(lambda x: torch.softmax(x, -1), (B, 1024))
+    K['layer_norm'] = lambda B: kernel(lambda x, g, b: F.layer_norm(x, (1024,), g, b), (B, 1024), (1024,), (1024,))
+    return torch_on(torch, K, device, graphed)
+
+def workloads(peer, device='cpu'):
+    """The workloads of `jax`, `torch`, `compile` or `graph`; on a GPU also single kernels, which take a size `B`."""
+    if peer == 'jax':
+        return {**jax_workloads(device), **(jax_kernels() if device != 'cpu' else {})}
+    how = dict(compiled=peer != 'torch', device=device, graphed=peer == 'graph')
+    return {**torch_workloads(**how), **(torch_kernels(**how) if device != 'cpu' else {})}
 
 if __name__ == '__main__':
+    device = next((a.split('=')[1] for a in sys.argv[1:] if a.startswith('--device=')), 'cpu')
     names = [a for a in sys.argv[1:] if not a.startswith('--')]
-    which = [a[2:] for a in sys.argv[1:] if a.startswith('--')] or ['jax', 'torch']
+    which = [a[2:] for a in sys.argv[1:] if a.startswith('--') and '=' not in a] or ['jax', 'torch']
     rows = {}
     for w in which:
-        W = jax_workloads() if w == 'jax' else torch_workloads(w == 'compile')
-        for name in (names or W):
+        W = workloads(w, device)
+        for name in (names or (jax_workloads(device) if w == 'jax' else torch_workloads())):
             t0 = time.perf_counter()
+            base, _, size = name.partition('@')
             try:
-                run = W[name](); run(); c = time.perf_counter() - t0; us = timeit(run)
+                run = W[base](B=int(size)) if size else W[base]()
+                wait = waiter(w, device); wait(run()); c = time.perf_counter() - t0; us = timeit(run, wait=wait)
                 rows.setdefault(name, {})[w] = us; print(f'{w:8s} {name:18s} {us:12.1f} us/step   first call {c:6.2f} s', flush=True)
             except Exception as e:
                 print(f'{w:8s} {name:18s} failed: {type(e).__name__}: {str(e)[:200]}', flush=True)

@@ -9,8 +9,11 @@ use fulgurite::prelude::*;
 use fulgurite::trainer::optim::{Adam, AdamState, Optimizer, adam, apply_updates};
 use fulgurite::{gelu, relu, scan};
 
-/// A step and its state: each call runs it once.
-pub type Run = Box<dyn FnMut() -> Result<()>>;
+mod kernels;
+
+pub use kernels::{OfSize, Run};
+
+use kernels::{here, kernel, repeated};
 
 /// What a workload needs to be run and looked at.
 pub struct Workload {
@@ -53,6 +56,7 @@ where
     assert!(!tracing());
     let state = adam(lr).init(&params);
     let mut step = Jit::with_borrowed("step", training(lr, loss)).bind((params, state));
+    let batch = here(batch);
     Box::new(move || step.call(batch.clone()).map(drop))
 }
 
@@ -74,9 +78,7 @@ where
 // ---- dispatch
 
 fn dispatch_start() -> Run {
-    let f = Jit::with_borrowed("dispatch", |(), x: Tensor| x + 1.0);
-    let x = Tensor::ones(&[4]);
-    Box::new(move || f.call_with((), x.clone()).map(drop))
+    repeated("dispatch", Tensor::ones(&[4]), |x: Tensor| x + 1.0)
 }
 
 fn dispatch_lower() -> Result<Lowered> {
@@ -138,22 +140,22 @@ fn bnn_loss(layers: &Vec<Bayes>, (x, y, keys): &BnnBatch) -> Tensor {
     layers.iter().fold(nll, |sum, layer| sum + layer.kl())
 }
 
-fn bnn_state() -> (Vec<Bayes>, BnnBatch) {
+fn bnn_state(rows: usize) -> (Vec<Bayes>, BnnBatch) {
     let sizes = [1, 51, 51, 51, 51, 1];
     let keys: [Key; 5] = Key::new(0).split();
     let layers = (0..5).map(|i| Bayes::new(sizes[i], sizes[i + 1], &keys[i])).collect();
-    let x = Key::new(1).normal(&[5, 16, 1]);
-    let y = Key::new(2).normal(&[16, 1]);
+    let x = Key::new(1).normal(&[5, rows, 1]);
+    let y = Key::new(2).normal(&[rows, 1]);
     (layers, (x, y, Key::new(3).split_n(5)))
 }
 
 fn bnn_start() -> Run {
-    let (params, batch) = bnn_state();
+    let (params, batch) = bnn_state(16);
     start(params, batch, 1e-3, bnn_loss)
 }
 
 fn bnn_lower() -> Result<Lowered> {
-    let (params, batch) = bnn_state();
+    let (params, batch) = bnn_state(16);
     look(params, batch, 1e-3, bnn_loss)
 }
 
@@ -376,9 +378,8 @@ fn elementwise_args(rows: usize, columns: usize) -> (Tensor, Tensor, Tensor) {
 }
 
 fn elementwise_run(rows: usize, columns: usize) -> Run {
-    let f = Jit::with_borrowed("elementwise", |(), (x, g, b): (Tensor, Tensor, Tensor)| elementwise(&x, &g, &b));
     let args = elementwise_args(rows, columns);
-    Box::new(move || f.call_with((), args.clone()).map(drop))
+    repeated("elementwise", args, |(x, g, b): (Tensor, Tensor, Tensor)| elementwise(&x, &g, &b))
 }
 
 fn elementwise_lower(rows: usize, columns: usize) -> Result<Lowered> {
@@ -397,9 +398,7 @@ fn scan_args() -> (Tensor, Tensor, Tensor) {
 }
 
 fn scan_start() -> Run {
-    let f = Jit::with_borrowed("scan", |(), (h, w, xs): (Tensor, Tensor, Tensor)| recurrence(h, &w, xs));
-    let args = scan_args();
-    Box::new(move || f.call_with((), args.clone()).map(drop))
+    repeated("scan", scan_args(), |(h, w, xs): (Tensor, Tensor, Tensor)| recurrence(h, &w, xs))
 }
 
 fn scan_lower() -> Result<Lowered> {
@@ -431,3 +430,33 @@ pub const WORKLOADS: &[Workload] = &[
     },
     Workload { name: "scan", start: scan_start, lower: scan_lower, flops: 352e3, bytes: 64.2e3 },
 ];
+
+/// The workload or kernel `name` of another size, if it has one: the batch of a training step; the rows of
+/// `elementwise` and `elementwise_big`; the size of a single kernel (`product`, `axpy`, `tanh`, `row_sum`, `column_sum`,
+/// `softmax`, `layer_norm`). FLOPs and bytes are derived in `benches/README.md`.
+pub fn with_size(name: &str, size: usize) -> Option<OfSize> {
+    let n = size as f64;
+    let elementwise = |columns: usize| {
+        let elements = n * columns as f64;
+        (elementwise_run(size, columns), 100.0 * elements, 8.0 * (elements + columns as f64))
+    };
+    let (run, flops, bytes) = match name {
+        "mlp" => (mlp_with_batch(size), 454_400.0 * n, 24.0 * 109_386.0 + 3_140.0 * n),
+        "mlp_tiny" => {
+            let (params, data) = mlp_state(&[8, 32, 32, 10], size);
+            (start(params, data, 1e-3, mlp_loss), 9_088.0 * n, 24.0 * 1_674.0 + 36.0 * n)
+        }
+        "bnn" => {
+            let (params, data) = bnn_state(size);
+            (start(params, data, 1e-3, bnn_loss), 236_640.0 * n, 24.0 * 16_220.0 + 24.0 * n)
+        }
+        "mixer" => {
+            let (params, data) = mixer_state(size);
+            (start(params, data, 3e-4, mixer_loss), 154_843_136.0 * n, 24.0 * 526_981.0 + 3_136.0 * n)
+        }
+        "elementwise" => elementwise(512),
+        "elementwise_big" => elementwise(1024),
+        _ => return kernel(name, size),
+    };
+    Some(OfSize { run, flops, bytes })
+}

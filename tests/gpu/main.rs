@@ -1,5 +1,6 @@
 //! The GPU back end without a GPU: modules run by the SIMT interpreter, which checks every access, against the bits of
-//! the CPU; and assembled by `ptxas`, where there is one (`FULGURITE_PTXAS`).
+//! the CPU; and assembled by `ptxas`, where there is one (`FULGURITE_PTXAS`). `FULGURITE_GPU_TESTS=device` runs the same
+//! programs on the GPU of this machine (`benches/gpu.sh tests`).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -46,17 +47,16 @@ impl Numbers {
     }
 }
 
+/// The difference and the graph, if there is a difference.
+fn compare(graph: &Graph, inputs: &[Array]) -> Result<(), String> {
+    run::compare(graph, inputs, &Options::default()).map(drop).map_err(|fault| format!("{fault}\n{graph}"))
+}
+
 #[test]
 fn every_op_has_the_bits_of_the_cpu() {
     let mut numbers = Numbers(0x1234_5678_9abc_def1);
-    let mut faults = Vec::new();
-    for sample in samples() {
-        let inputs = numbers.inputs(&sample);
-        let graph = sample.graph();
-        if let Err(fault) = run::compare(&graph, &inputs, &Options::default()) {
-            faults.push(format!("{fault}\n{graph}"));
-        }
-    }
+    let cases = samples().into_iter().map(|sample| (sample.graph(), numbers.inputs(&sample)));
+    let faults = run::each(cases, |(graph, inputs)| compare(&graph, &inputs));
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
@@ -98,35 +98,35 @@ const EDGES: [f64; 34] = [
     710.0,
 ];
 
+/// The op of a sample on every pair of edge values, if it is an elementwise one of floats.
+fn edges(sample: &Sample) -> Option<(Graph, Vec<Array>)> {
+    let [elementwise, float] = [
+        matches!(sample.op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Convert(_)),
+        sample.operands.iter().any(|ty| ty.dtype.is_float()),
+    ];
+    if !elementwise || !float || sample.operands[0].rank() == 0 {
+        return None;
+    }
+    let n = EDGES.len();
+    let operands: Vec<TensorType> = sample.operands.iter().map(|ty| TensorType::new(ty.dtype, &[n, n])).collect();
+    let mut graph = Graph::new();
+    let params: Vec<_> = operands.iter().map(|ty| graph.param(ty.clone())).collect();
+    let ty = graph.infer(&sample.op, &params).ok()?;
+    let id = graph.push(Node { op: sample.op.clone(), operands: params.into_iter().collect(), ty, location: None });
+    graph.outputs = vec![id];
+    let array = |(i, ty): (usize, &TensorType)| {
+        let value = |e: usize| EDGES[if i % 2 == 0 { e / n } else { (e % n + i) % n }];
+        let bits: Vec<u64> = (0..n * n).map(|e| ty.dtype.bits(value(e))).collect();
+        Array::from_bits(ty, &bits).expect("as many elements as the type has")
+    };
+    let inputs = operands.iter().enumerate().map(array).collect();
+    Some((graph, inputs))
+}
+
 #[test]
 fn edge_values_have_the_bits_of_the_cpu() {
-    let mut faults = Vec::new();
-    for sample in samples() {
-        let [elementwise, float] = [
-            matches!(sample.op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Convert(_)),
-            sample.operands.iter().any(|ty| ty.dtype.is_float()),
-        ];
-        if !elementwise || !float || sample.operands[0].rank() == 0 {
-            continue;
-        }
-        // Every pair of values.
-        let n = EDGES.len();
-        let operands: Vec<TensorType> = sample.operands.iter().map(|ty| TensorType::new(ty.dtype, &[n, n])).collect();
-        let mut graph = Graph::new();
-        let params: Vec<_> = operands.iter().map(|ty| graph.param(ty.clone())).collect();
-        let Ok(ty) = graph.infer(&sample.op, &params) else { continue };
-        let id = graph.push(Node { op: sample.op.clone(), operands: params.into_iter().collect(), ty, location: None });
-        graph.outputs = vec![id];
-        let array = |(i, ty): (usize, &TensorType)| {
-            let value = |e: usize| EDGES[if i % 2 == 0 { e / n } else { (e % n + i) % n }];
-            let bits: Vec<u64> = (0..n * n).map(|e| ty.dtype.bits(value(e))).collect();
-            Array::from_bits(ty, &bits).expect("as many elements as the type has")
-        };
-        let inputs: Vec<Array> = operands.iter().enumerate().map(array).collect();
-        if let Err(fault) = run::compare(&graph, &inputs, &Options::default()) {
-            faults.push(format!("{fault}\n{graph}"));
-        }
-    }
+    let cases = samples();
+    let faults = run::each(cases.iter().filter_map(edges), |(graph, inputs)| compare(&graph, &inputs));
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
@@ -135,26 +135,27 @@ const PROGRAMS: u64 = 60;
 
 #[test]
 fn random_programs_have_the_bits_of_the_cpu() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: no number")))
-    };
-    let first = number("FULGURITE_GPU_SEED", 1);
-    let (mut faults, programs) = (Vec::new(), number("FULGURITE_GPU_PROGRAMS", PROGRAMS));
-    for seed in first..first + programs {
+    let first = run::number("FULGURITE_GPU_SEED", 1);
+    let programs = run::number("FULGURITE_GPU_PROGRAMS", PROGRAMS);
+    let faults = run::each(first..first + programs, |seed| {
         let (graph, inputs) = program(seed, &Config { large: 0, ..Config::COMPILED });
         let fails = |graph: &Graph, inputs: &[Array]| {
             let result = catch_unwind(AssertUnwindSafe(|| run::compare(graph, inputs, &Options::default())));
             result.unwrap_or_else(|_| Err("panic".into())).err()
         };
-        if let Some(fault) = fails(&graph, &inputs) {
-            let (small, small_inputs) = shrink(&graph, &inputs, |graph, inputs| fails(graph, inputs).is_some());
-            let now = fails(&small, &small_inputs).unwrap_or_default();
-            println!("seed {seed}: {fault}\nat its smallest: {now}\n{small}");
-            for (i, input) in small_inputs.iter().enumerate().filter(|(_, input)| input.ty().elements() <= 100) {
-                println!("input {i}: {input}");
-            }
-            faults.push(seed);
+        let Some(fault) = fails(&graph, &inputs) else { return Ok(()) };
+        // Nothing runs after an error that the device is lost by, so the program stays as it is.
+        let (small, small_inputs) = if run::is_lost(&fault) {
+            (graph, inputs)
+        } else {
+            shrink(&graph, &inputs, |graph, inputs| fails(graph, inputs).is_some())
+        };
+        let now = if run::is_lost(&fault) { String::new() } else { fails(&small, &small_inputs).unwrap_or_default() };
+        println!("seed {seed}: {fault}\nat its smallest: {now}\n{small}");
+        for (i, input) in small_inputs.iter().enumerate().filter(|(_, input)| input.ty().elements() <= 100) {
+            println!("input {i}: {input}");
         }
-    }
-    assert!(faults.is_empty(), "of {programs} programs {} failed, see above: {faults:?}", faults.len());
+        Err(format!("seed {seed}: {fault}"))
+    });
+    assert!(faults.is_empty(), "of {programs} programs {} failed, see above\n{}", faults.len(), faults.join("\n"));
 }

@@ -1,4 +1,7 @@
-//! A module run by the SIMT interpreter, from its text.
+//! Graphs run on a GPU, and compared with the CPU: as a module in the SIMT interpreter, from its text, or with
+//! `FULGURITE_GPU_TESTS=device` as a program on the GPU of this machine (feature `cuda`).
+
+use std::sync::OnceLock;
 
 use fulgurite::compiler::fuse::Output;
 use fulgurite::compiler::graph::Graph;
@@ -7,8 +10,56 @@ use fulgurite::compiler::opt::optimise;
 use fulgurite::compiler::ptx::parse::parse;
 use fulgurite::compiler::ptx::simt::{Counts, Launch, Memory, Options, run_with};
 use fulgurite::compiler::ptx::{MemoryOf, Module, Place, THREADS, Target};
+use fulgurite::compiler::trace::trace;
 use fulgurite::runtime::Program;
-use fulgurite::{Array, DType, Result};
+use fulgurite::{Array, DType, Device, Result, TensorType, with_device};
+use fulgurite_runtime::testing::{compile, put, with_fake_devices};
+
+/// The GPU of this machine.
+const GPU: Device = Device::Cuda(0);
+
+/// The number in a variable of the environment.
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: no number")))
+}
+
+/// Does the GPU of this machine run the graphs? It is opened here, and a test fails where it cannot be.
+pub(crate) fn on_device() -> bool {
+    static CHOICE: OnceLock<std::result::Result<bool, String>> = OnceLock::new();
+    let choose = || match std::env::var("FULGURITE_GPU_TESTS").as_deref() {
+        Err(_) | Ok("" | "interpreter") => Ok(false),
+        Ok("device") => with_device(GPU, || true).map_err(|e| e.to_string()),
+        Ok(other) => Err(format!("FULGURITE_GPU_TESTS is {other:?}; it is `interpreter` or `device`")),
+    };
+    CHOICE.get_or_init(choose).clone().unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Does a fault say that nothing runs on the device any more?
+pub(crate) fn is_lost(fault: &str) -> bool {
+    fault.contains(" is lost, ")
+}
+
+/// Checks cases one after the other, and returns the faults. `FULGURITE_GPU_FROM` is the number of the first case that
+/// is checked, 0 unless given: after a case that the device is lost in, a new process checks the others.
+pub(crate) fn each<C>(
+    cases: impl IntoIterator<Item = C>,
+    mut check: impl FnMut(C) -> std::result::Result<(), String>,
+) -> Vec<String> {
+    let (mut faults, mut count) = (Vec::new(), 0);
+    let from = number("FULGURITE_GPU_FROM", 0) as usize;
+    for (i, case) in cases.into_iter().enumerate().skip(from) {
+        count += 1;
+        let Err(fault) = check(case) else { continue };
+        let lost = is_lost(&fault);
+        faults.push(format!("case {i}: {fault}"));
+        if lost {
+            println!("the device is lost; FULGURITE_GPU_FROM={} goes on", i + 1);
+            break;
+        }
+    }
+    println!("{count} cases, {} faults", faults.len());
+    faults
+}
 
 /// The module of a graph, whose inputs are all `donated` or none.
 pub(crate) fn lower(graph: &Graph, donated: bool) -> Result<Module> {
@@ -61,35 +112,92 @@ pub(crate) fn run(module: &Module, inputs: &[Array], options: &Options) -> Resul
     Ok((results.collect::<Result<_>>()?, counts))
 }
 
-/// Runs a graph on both devices and compares the bits, those of NaNs and of subnormal numbers of f64 aside. Returns
-/// the difference, if there is one.
-pub(crate) fn compare(graph: &Graph, inputs: &[Array], options: &Options) -> std::result::Result<Counts, String> {
-    let describe = |e: fulgurite::Error| e.to_string();
-    let module = lower(graph, false).map_err(describe)?;
-    let (got, counts) = run(&module, inputs, options).map_err(describe)?;
-    let program = Program::compile("cpu", graph, &vec![false; inputs.len()]).map_err(describe)?;
-    let want = program.run(inputs.to_vec()).map_err(describe)?;
-    for (o, (got, want)) in got.iter().zip(&want).enumerate() {
-        let dtype = want.ty().dtype;
-        // One NaN is as good as another. The CPU flushes subnormal numbers of f64 too, which a GPU cannot.
-        let one_nan = |bits: u64| match dtype.float() {
-            Some(format) if format.is_nan(bits) => format.nan(),
-            Some(format) if dtype == DType::F64 && format.is_subnormal(bits) => bits & 1 << 63,
-            _ => bits,
-        };
-        let [got, want] = [got, want].map(|x| x.to_bits().map_err(describe));
-        let (got, want) = (got?, want?);
-        let differs = got.iter().zip(&want).position(|(x, y)| one_nan(*x) != one_nan(*y));
-        if let Some(i) = differs {
-            let show = |bits: u64| format!("{} ({bits:#x})", dtype.value(bits).to_f64());
-            let count = got.iter().zip(&want).filter(|(x, y)| one_nan(**x) != one_nan(**y)).count();
-            return Err(format!(
-                "output {o}, element {i}: {} on the GPU, {} on the CPU; {count} of {} differ",
+/// The results of runs on the GPU of this machine: of inputs from the host, of inputs that are there and are held, and
+/// of inputs that are given away, without and with donation. Earlier results are held, so that each run writes elsewhere.
+fn run_on_device(graph: &Graph, inputs: &[Array]) -> Result<Vec<Vec<Array>>> {
+    let mut results = Vec::new();
+    for donated in [false, true] {
+        let program = compile(graph, &vec![donated; inputs.len()], GPU)?;
+        results.push(program.run(inputs.to_vec())?);
+        let there = inputs.iter().map(|x| put(x, GPU)).collect::<Result<Vec<_>>>()?;
+        results.push(program.run(there.clone())?);
+        let held = there.iter().map(Array::to_host).collect::<Result<Vec<_>>>()?;
+        if let Some(difference) = difference("held input", &held, inputs)? {
+            return Err(fulgurite::Error::new(difference));
+        }
+        results.push(program.run(there)?);
+    }
+    Ok(results)
+}
+
+/// The bits of an array as they are compared. One NaN is as good as another. The CPU flushes subnormal numbers of f64
+/// too, which a GPU cannot.
+fn bits(array: &Array) -> Result<Vec<u64>> {
+    let dtype = array.ty().dtype;
+    let one_nan = |bits: u64| match dtype.float() {
+        Some(format) if format.is_nan(bits) => format.nan(),
+        Some(format) if dtype == DType::F64 && format.is_subnormal(bits) => bits & 1 << 63,
+        _ => bits,
+    };
+    Ok(array.to_bits()?.into_iter().map(one_nan).collect())
+}
+
+/// The first element that differs, with both values.
+fn difference(what: &str, got: &[Array], want: &[Array]) -> Result<Option<String>> {
+    for (o, (got, want)) in got.iter().zip(want).enumerate() {
+        let ty = want.ty();
+        let (got, want) = (bits(got)?, bits(want)?);
+        if let Some(i) = got.iter().zip(&want).position(|(x, y)| x != y) {
+            let show = |bits: u64| format!("{} ({bits:#x})", ty.dtype.value(bits).to_f64());
+            let count = got.iter().zip(&want).filter(|(x, y)| x != y).count();
+            return Ok(Some(format!(
+                "{what} {o}: {ty}, element {i}: {} on the GPU, {} on the CPU; {count} of {} differ",
                 show(got[i]),
                 show(want[i]),
                 got.len()
-            ));
+            )));
         }
     }
-    Ok(counts)
+    Ok(None)
+}
+
+/// Runs a graph on both devices and compares the bits, those of NaNs and of subnormal numbers of f64 aside. Returns
+/// what was executed, of which nothing is counted on a device; or the difference, if there is one.
+pub(crate) fn compare(graph: &Graph, inputs: &[Array], options: &Options) -> std::result::Result<Counts, String> {
+    let compare = || {
+        let (results, counts) = if on_device() {
+            (run_on_device(graph, inputs)?, Counts::default())
+        } else {
+            let (results, counts) = run(&lower(graph, false)?, inputs, options)?;
+            (vec![results], counts)
+        };
+        let program = Program::compile("cpu", graph, &vec![false; inputs.len()])?;
+        let want = program.run(inputs.to_vec())?;
+        for (r, got) in results.iter().enumerate() {
+            if let Some(difference) = difference("output", got, &want)? {
+                let run = if r == 0 { String::new() } else { format!("run {r}, ") };
+                return Ok(Err(run + &difference));
+            }
+        }
+        Ok(Ok(counts))
+    };
+    compare().unwrap_or_else(|e: fulgurite::Error| Err(e.to_string()))
+}
+
+/// Runs on a device are those of the interpreter, if the device is one, and a difference is found and described.
+#[test]
+fn runs_on_a_device_are_compared() -> Result<()> {
+    let graph = trace(&[TensorType::new(DType::F32, &[5])], |x| vec![-&x[0]])?.graph;
+    let inputs = [Array::from_vec(&[5], vec![1.0f32, 2.0, 3.0, 4.0, 5.0])?];
+    let results = with_fake_devices(1, |_| run_on_device(&graph, &inputs))?;
+    assert_eq!(results.len(), 6);
+    let want = Program::compile("cpu", &graph, &[false])?.run(inputs.to_vec())?;
+    for got in &results {
+        assert_eq!(difference("output", got, &want)?, None);
+    }
+    let other = [Array::from_vec(&[5], vec![-1.0f32, -2.0, 3.5, -4.0, 5.0])?];
+    let expected =
+        "output 0: f32[5], element 2: 3.5 (0x40600000) on the GPU, -3 (0xc0400000) on the CPU; 2 of 5 differ";
+    assert_eq!(difference("output", &other, &want)?.as_deref(), Some(expected));
+    Ok(())
 }

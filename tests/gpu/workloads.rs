@@ -47,8 +47,8 @@ fn inputs(types: &[TensorType], parameters: usize) -> Vec<Array> {
     types.iter().enumerate().map(|at| numbers.array(at.1, range(at))).collect()
 }
 
-/// Runs a graph on both, and says how long that took.
-fn check(name: &str, graph: &Graph, parameters: usize, options: &Options) -> Counts {
+/// Runs a graph on both, and says how long that took; or what differs.
+fn check(name: &str, graph: &Graph, parameters: usize, options: &Options) -> std::result::Result<Counts, String> {
     let inputs = inputs(&graph.param_types(), parameters);
     // What is NaN on both shows nothing.
     let results = Program::compile("cpu", graph, &vec![false; inputs.len()]).and_then(|p| p.run(inputs.clone()));
@@ -57,15 +57,21 @@ fn check(name: &str, graph: &Graph, parameters: usize, options: &Options) -> Cou
         assert!(values.iter().all(|x| x.is_finite()), "{name}: a result is not finite");
     }
     let start = Instant::now();
-    let counts = run::compare(graph, &inputs, options).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+    let counts = run::compare(graph, &inputs, options).map_err(|fault| format!("{name}: {fault}"))?;
     println!("{name}: {:.1} s", start.elapsed().as_secs_f64());
-    counts
+    Ok(counts)
+}
+
+/// Checks a workload.
+fn check_workload(workload: &Workload) -> std::result::Result<Counts, String> {
+    let graph = (workload.lower)().map_err(|e| format!("{}: {e}", workload.name))?.graph;
+    check(workload.name, &graph, parameters(workload.name), &options(workload.name))
 }
 
 /// Checks a workload, and says what was executed.
 fn row(workload: &Workload) -> Result<String> {
     let graph = (workload.lower)()?.graph;
-    let counts = check(workload.name, &graph, parameters(workload.name), &options(workload.name));
+    let counts = check_workload(workload).unwrap_or_else(|fault| panic!("{fault}"));
     Ok(counts::row(workload.name, run::lower(&graph, false)?.launches.len(), &counts))
 }
 
@@ -75,6 +81,11 @@ fn workload(name: &str) -> &'static Workload {
 
 #[test]
 fn workloads_have_the_bits_of_the_cpu() -> Result<()> {
+    if run::on_device() {
+        let faults = run::each(WORKLOADS, |workload| check_workload(workload).map(drop));
+        assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+        return Ok(());
+    }
     let rows = WORKLOADS.iter().filter(|workload| workload.name != LONG).map(row);
     let table = std::iter::once(Ok(counts::HEAD.into())).chain(rows).collect::<Result<String>>()?;
     common::golden("gpu_counts.txt", &table);
@@ -83,8 +94,8 @@ fn workloads_have_the_bits_of_the_cpu() -> Result<()> {
 
 #[test]
 fn the_largest_workload_has_the_bits_of_the_cpu() -> Result<()> {
-    if std::env::var_os("FULGURITE_GPU_LONG").is_none() {
-        println!("skipped: FULGURITE_GPU_LONG is not set");
+    if run::on_device() || std::env::var_os("FULGURITE_GPU_LONG").is_none() {
+        println!("skipped: on a device it is among the others; elsewhere FULGURITE_GPU_LONG is not set");
         return Ok(());
     }
     print!("{}", row(workload(LONG))?);
@@ -100,21 +111,24 @@ fn the_gradient_of_a_loop_has_the_bits_of_the_cpu() -> Result<()> {
     };
     let args = (Tensor::zeros(&[16]), Tensor::zeros(&[16]), Tensor::zeros(&[30, 16]));
     let graph = lower(move |args: Args| value_and_grad(loss)(&args), &args)?.graph;
-    check("gradient of a loop", &graph, 0, &Options::default());
+    check("gradient of a loop", &graph, 0, &Options::default()).unwrap_or_else(|fault| panic!("{fault}"));
     Ok(())
 }
 
 /// Neither the order of blocks nor that of warps changes a bit.
 #[test]
 fn golden_programs_have_the_bits_of_the_cpu_in_any_order() -> Result<()> {
-    for program in PROGRAMS {
-        let graph = program.graph()?;
-        for seed in 1..=3 {
-            let options = Options { order: Some(seed), interleave: Some(seed), ..Options::default() };
-            let inputs = inputs(&graph.param_types(), 0);
-            run::compare(&graph, &inputs, &options).unwrap_or_else(|fault| panic!("{}: {fault}", program.name));
-        }
-    }
+    // A device has its own order.
+    let seeds = if run::on_device() { 1..=1 } else { 1..=3 };
+    let cases = PROGRAMS.iter().flat_map(|program| seeds.clone().map(move |seed| (program, seed)));
+    let faults = run::each(cases, |(program, seed)| {
+        let describe = |fault: String| format!("{}: {fault}", program.name);
+        let graph = program.graph().map_err(|e| describe(e.to_string()))?;
+        let options = Options { order: Some(seed), interleave: Some(seed), ..Options::default() };
+        let inputs = inputs(&graph.param_types(), 0);
+        run::compare(&graph, &inputs, &options).map(drop).map_err(describe)
+    });
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     Ok(())
 }
 
@@ -126,6 +140,7 @@ fn donated_inputs_change_no_bit() -> Result<()> {
         let [kept, donated] = [false, true].map(|donated| run::lower(&graph, donated));
         let (kept, donated) = (kept?, donated?);
         assert!(donated.plan.aliases.iter().any(Option::is_some), "{name}: results lie where inputs were");
+        // On a device, every comparison runs with donated inputs too.
         let bits = |module| -> Result<Vec<Vec<u64>>> {
             run::run(module, &inputs, &Options::default())?.0.iter().map(Array::to_bits).collect()
         };
