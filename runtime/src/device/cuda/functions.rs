@@ -1,11 +1,11 @@
 //! The functions of CUDA's driver, as cudarc declares them.
 //!
-//! Comes in: the library, which cudarc opens. Goes out: [`Functions`], and [`call!`] to call them, with a number for the
+//! Comes in: the library, which cudarc opens. Goes out: [`Functions`], and `call!` to call them, with a number for the
 //! result. What the numbers mean is said in `driver_api`.
 //!
-//! cudarc's own functions are not called: they panic where the library lacks a symbol, and their result is a Rust `enum`,
-//! which is undefined behaviour with an error that it does not list. The types of their parameters are taken from them,
-//! by the compiler, and the symbols are looked up in the library that they use.
+//! cudarc's own functions are not called: they panic where the library lacks a symbol, and their result is a Rust
+//! `enum`, which is undefined behaviour with an error that it does not list. The types of their parameters are taken
+//! from them, by the compiler, and the symbols are looked up in the library that they use.
 
 use std::ffi::{c_char, c_uint};
 use std::mem::transmute;
