@@ -1,36 +1,31 @@
 //! The driver of CUDA, as it is installed on this machine.
 //!
-//! Comes in: the library `libcuda.so.1` (`nvcuda.dll`), which is opened when a GPU is first asked for. Goes out: a
-//! [`Driver`]. Every call is checked; no library, a symbol that it lacks and a version that is too old are errors.
-//!
-//! The functions are declared here, and their results are numbers: bindings whose results are a Rust `enum` (cudarc's)
-//! are wrong with a driver that has an error which the `enum` lacks, and those panic without the library.
+//! Comes in: the library of the driver, which is opened when a GPU is first asked for. Goes out: a [`Driver`]. Every
+//! call is checked; no library, a symbol that it lacks and a version that is too old are errors. The types and the
+//! library are cudarc's; `functions` says how its functions are called.
 //!
 //! The driver compiles PTX once and keeps the result on disk, by the text, the device and its own version
 //! (`CUDA_CACHE_PATH`, `~/.nv/ComputeCache`); nothing is kept here besides.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use libloading::Library;
+use cudarc::driver::sys::{
+    self, CUDA_KERNEL_NODE_PARAMS, CUcontext, CUdevice, CUdevice_attribute, CUevent, CUevent_flags, CUgraph,
+    CUgraphExec, CUgraphNode, CUjit_option, CUmodule, CUresult, CUstream, CUstream_flags,
+};
 
 use super::driver::{
     Context, Driver, DriverError, ErrorKind, FunctionHandle, GraphHandle, Loaded, ModuleHandle, Node, Properties,
     Result,
 };
+use super::functions::{Code, Functions, Symbol, call, error_text, open, typed};
 
-/// `CUresult`.
-type Code = c_uint;
-/// `CUdevice`.
-type DeviceNumber = c_int;
-/// Pointers to what the driver does not show: contexts, streams, modules, functions, graphs and their nodes.
-type Opaque = *mut c_void;
-
-const SUCCESS: Code = 0;
-const OUT_OF_MEMORY: Code = 2;
-const NO_DEVICE: Code = 100;
+const SUCCESS: Code = CUresult::CUDA_SUCCESS as Code;
+const OUT_OF_MEMORY: Code = CUresult::CUDA_ERROR_OUT_OF_MEMORY as Code;
+const NO_DEVICE: Code = CUresult::CUDA_ERROR_NO_DEVICE as Code;
 
 /// Errors after which a context only repeats them: of the process that ends, of memory and of links that cannot be
 /// corrected, of kernels.
@@ -39,97 +34,12 @@ const STICKY: [Code; 15] = [4, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716,
 /// CUDA 11.4, as the driver counts. Graphs that are instantiated with flags came with it.
 const LEAST_VERSION: c_int = 11040;
 
-// Numbers of cuda.h.
-const ATTRIBUTE_MULTIPROCESSORS: c_uint = 16;
-const ATTRIBUTE_CAPABILITY_MAJOR: c_uint = 75;
-const ATTRIBUTE_CAPABILITY_MINOR: c_uint = 76;
-const ATTRIBUTE_MEMORY_POOLS: c_uint = 115;
-const STREAM_NON_BLOCKING: c_uint = 1;
-const EVENT_WITHOUT_TIMING: c_uint = 2;
-const JIT_ERROR_LOG: c_uint = 5;
-const JIT_ERROR_LOG_SIZE: c_uint = 6;
-
 /// Bytes for what the driver says about a module that it does not compile.
 const LOG_BYTES: usize = 4096;
 
 /// Bytes of each staging buffer, and how many there are: so many bytes may be on their way to the device.
 const STAGING_BYTES: usize = 1 << 20;
 const STAGING_BUFFERS: usize = 4;
-
-/// `CUDA_KERNEL_NODE_PARAMS_v1`.
-#[repr(C)]
-struct KernelNodeParams {
-    function: Opaque,
-    grid: [c_uint; 3],
-    block: [c_uint; 3],
-    shared_bytes: c_uint,
-    params: *mut *mut c_void,
-    extra: *mut *mut c_void,
-}
-
-/// Declares the functions that are looked up in the library.
-macro_rules! functions {
-    ($($name:ident: $symbol:literal ($($arg:ty),*);)*) => {
-        /// The functions of the driver.
-        struct Functions {
-            $($name: unsafe extern "C" fn($($arg),*) -> Code,)*
-        }
-
-        impl Functions {
-            /// Looks them up.
-            ///
-            /// # Safety
-            /// The library is CUDA's driver, and stays open.
-            unsafe fn find(library: &Library) -> std::result::Result<Self, String> {
-                let missing = |symbol: &str| format!("the installed driver of CUDA is too old: it has no {symbol}");
-                Ok(Functions {
-                    // SAFETY: the functions have these types, by CUDA's manual of the driver API.
-                    $($name: *unsafe { library.get($symbol) }.map_err(|_| missing($symbol))?,)*
-                })
-            }
-        }
-    };
-}
-
-functions! {
-    init: "cuInit"(c_uint);
-    error_name: "cuGetErrorName"(Code, *mut *const c_char);
-    error_string: "cuGetErrorString"(Code, *mut *const c_char);
-    device_count: "cuDeviceGetCount"(*mut c_int);
-    device_get: "cuDeviceGet"(*mut DeviceNumber, c_int);
-    device_name: "cuDeviceGetName"(*mut c_char, c_int, DeviceNumber);
-    device_attribute: "cuDeviceGetAttribute"(*mut c_int, c_uint, DeviceNumber);
-    device_memory: "cuDeviceTotalMem_v2"(*mut usize, DeviceNumber);
-    context_retain: "cuDevicePrimaryCtxRetain"(*mut Opaque, DeviceNumber);
-    context_release: "cuDevicePrimaryCtxRelease_v2"(DeviceNumber);
-    context_set: "cuCtxSetCurrent"(Opaque);
-    stream_create: "cuStreamCreate"(*mut Opaque, c_uint);
-    stream_destroy: "cuStreamDestroy_v2"(Opaque);
-    stream_wait: "cuStreamSynchronize"(Opaque);
-    allocate: "cuMemAlloc_v2"(*mut u64, usize);
-    free: "cuMemFree_v2"(u64);
-    allocate_async: "cuMemAllocAsync"(*mut u64, usize, Opaque);
-    free_async: "cuMemFreeAsync"(u64, Opaque);
-    write: "cuMemcpyHtoDAsync_v2"(u64, *const c_void, usize, Opaque);
-    read: "cuMemcpyDtoHAsync_v2"(*mut c_void, u64, usize, Opaque);
-    copy: "cuMemcpyDtoDAsync_v2"(u64, u64, usize, Opaque);
-    host_allocate: "cuMemHostAlloc"(*mut Opaque, usize, c_uint);
-    host_free: "cuMemFreeHost"(Opaque);
-    event_create: "cuEventCreate"(*mut Opaque, c_uint);
-    event_record: "cuEventRecord"(Opaque, Opaque);
-    event_wait: "cuEventSynchronize"(Opaque);
-    event_destroy: "cuEventDestroy_v2"(Opaque);
-    module_load: "cuModuleLoadDataEx"(*mut Opaque, *const c_void, c_uint, *mut c_uint, *mut *mut c_void);
-    module_function: "cuModuleGetFunction"(*mut Opaque, Opaque, *const c_char);
-    module_unload: "cuModuleUnload"(Opaque);
-    graph_create: "cuGraphCreate"(*mut Opaque, c_uint);
-    graph_destroy: "cuGraphDestroy"(Opaque);
-    graph_add_kernel: "cuGraphAddKernelNode"(*mut Opaque, Opaque, *const Opaque, usize, *const KernelNodeParams);
-    graph_instantiate: "cuGraphInstantiateWithFlags"(*mut Opaque, Opaque, c_ulonglong);
-    graph_set_kernel: "cuGraphExecKernelNodeSetParams"(Opaque, Opaque, *const KernelNodeParams);
-    graph_launch: "cuGraphLaunch"(Opaque, Opaque);
-    exec_destroy: "cuGraphExecDestroy"(Opaque);
-}
 
 /// The driver of this machine.
 pub(crate) struct CudaDriver {
@@ -140,8 +50,6 @@ struct Api {
     functions: Functions,
     /// Whether there is a device at all.
     has_devices: bool,
-    /// The functions are in it.
-    _library: Library,
 }
 
 /// Opens the driver of this machine.
@@ -149,42 +57,35 @@ struct Api {
 /// # Errors
 /// Why there is none that can be used.
 pub(crate) fn load() -> std::result::Result<CudaDriver, String> {
-    let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] };
-    let mut why = String::new();
-    for name in names {
-        // SAFETY: what is called so is CUDA's driver, whose initialisers may run at any time.
-        match unsafe { Library::new(*name) } {
-            Ok(library) => return Api::new(library).map(|api| CudaDriver { api: Arc::new(api) }),
-            // The source has the words of the system.
-            Err(error) if why.is_empty() => {
-                why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            }
-            Err(_) => {}
-        }
-    }
-    Err(format!("the driver of CUDA is not installed ({why})"))
+    let look = open().ok_or("the driver of CUDA is not installed: its library cannot be opened")?;
+    // SAFETY: the library is CUDA's driver.
+    let api = unsafe { Api::new(look)? };
+    Ok(CudaDriver { api: Arc::new(api) })
 }
 
 impl Api {
-    fn new(library: Library) -> std::result::Result<Api, String> {
+    /// Looks up the functions, and starts the driver.
+    ///
+    /// # Safety
+    /// What is looked up are functions of CUDA's driver, by their names there.
+    unsafe fn new(look: impl Fn(&str) -> Option<Symbol>) -> std::result::Result<Api, String> {
+        let missing = |symbol: &str| format!("the installed driver of CUDA is too old: it has no {symbol}");
+        // The version comes first, so that an old driver is told by it.
+        let symbol = "cuDriverGetVersion";
+        let symbol = look(symbol).ok_or_else(|| missing(symbol))?;
+        // SAFETY: the caller's promise.
+        let get = unsafe { typed(sys::cuDriverGetVersion as unsafe fn(_) -> _, symbol) };
         let mut version = 0;
-        {
-            let symbol = "cuDriverGetVersion";
-            // SAFETY: the function has this type, by CUDA's manual of the driver API.
-            let get = unsafe { library.get::<unsafe extern "C" fn(*mut c_int) -> Code>(symbol) };
-            let get = get.map_err(|_| format!("the installed driver of CUDA is too old: it has no {symbol}"))?;
-            // SAFETY: the number is written to a live variable. It needs no initialisation.
-            let code = unsafe { get(&raw mut version) };
-            if code != SUCCESS {
-                return Err(format!("the driver of CUDA does not tell its version (error {code})"));
-            }
+        // SAFETY: the number is written to a live variable. It needs no initialisation.
+        let code = unsafe { get(&raw mut version) };
+        if code != SUCCESS {
+            return Err(format!("the driver of CUDA does not tell its version (error {code})"));
         }
         check_version(version)?;
-        // SAFETY: the library is CUDA's driver, and is kept beside the functions.
-        let functions = unsafe { Functions::find(&library)? };
-        let mut api = Api { functions, has_devices: true, _library: library };
+        let functions = Functions::find(look).map_err(missing)?;
+        let mut api = Api { functions, has_devices: true };
         // SAFETY: it takes no pointers.
-        match unsafe { (api.functions.init)(0) } {
+        match unsafe { call!(api.functions, cuInit(0)) } {
             SUCCESS => {}
             NO_DEVICE => api.has_devices = false,
             code => return Err(format!("the driver of CUDA does not start: {}", api.message(code))),
@@ -194,6 +95,11 @@ impl Api {
 
     /// What an error is called, and what the driver says about it.
     fn message(&self, code: Code) -> String {
+        let f = &self.functions;
+        // SAFETY: the symbols are those of these functions.
+        let name = unsafe { error_text(sys::cuGetErrorName, f.cuGetErrorName) };
+        // SAFETY: as above.
+        let words = unsafe { error_text(sys::cuGetErrorString, f.cuGetErrorString) };
         let text = |get: unsafe extern "C" fn(Code, *mut *const c_char) -> Code| {
             let mut text = null();
             // SAFETY: the pointer is written to a live variable.
@@ -201,7 +107,7 @@ impl Api {
             // SAFETY: the driver's texts end with a zero, and are never freed.
             found.then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
         };
-        match (text(self.functions.error_name), text(self.functions.error_string)) {
+        match (text(name), text(words)) {
             (Some(name), Some(words)) => format!("{name} ({words})"),
             (Some(name), None) => name,
             (None, _) => format!("error {code}"),
@@ -241,7 +147,7 @@ impl Driver for CudaDriver {
         }
         let mut count = 0;
         // SAFETY: the number is written to a live variable.
-        let code = unsafe { (self.api.functions.device_count)(&raw mut count) };
+        let code = unsafe { call!(self.api.functions, cuDeviceGetCount(&raw mut count)) };
         if code == NO_DEVICE {
             return Ok(0);
         }
@@ -257,9 +163,9 @@ impl Driver for CudaDriver {
 /// The primary context of a device, with a stream.
 struct CudaContext {
     api: Arc<Api>,
-    device: DeviceNumber,
-    context: Opaque,
-    stream: Opaque,
+    device: CUdevice,
+    context: CUcontext,
+    stream: CUstream,
     /// Whether allocations are in the order of the stream.
     has_pools: bool,
     properties: Properties,
@@ -285,15 +191,15 @@ struct Staging {
 
 #[derive(Clone, Copy)]
 struct StagingBuffer {
-    start: Opaque,
+    start: *mut c_void,
     /// Recorded behind the last copy from it.
-    copied: Opaque,
+    copied: CUevent,
 }
 
 struct CudaGraph {
-    graph: Opaque,
-    exec: Opaque,
-    nodes: Vec<Opaque>,
+    graph: CUgraph,
+    exec: CUgraphExec,
+    nodes: Vec<CUgraphNode>,
 }
 
 impl CudaContext {
@@ -301,27 +207,28 @@ impl CudaContext {
         let f = &api.functions;
         let mut device = 0;
         // SAFETY: the number is written to a live variable.
-        api.check("cuDeviceGet", unsafe { (f.device_get)(&raw mut device, number as c_int) })?;
-        let attribute = |attribute: c_uint| {
+        api.check("cuDeviceGet", unsafe { call!(f, cuDeviceGet(&raw mut device, number as c_int)) })?;
+        let attribute = |attribute: CUdevice_attribute| {
             let mut value = 0;
             // SAFETY: the number is written to a live variable; the driver has told the device.
-            let code = unsafe { (f.device_attribute)(&raw mut value, attribute, device) };
+            let code = unsafe { call!(f, cuDeviceGetAttribute(&raw mut value, attribute, device)) };
             api.check("cuDeviceGetAttribute", code).map(|()| u32::try_from(value).unwrap_or(0))
         };
         let mut name = [0 as c_char; 256];
         // SAFETY: the buffer is as long as it says, one byte less, and zero before.
-        api.check("cuDeviceGetName", unsafe { (f.device_name)(name.as_mut_ptr(), 255, device) })?;
+        api.check("cuDeviceGetName", unsafe { call!(f, cuDeviceGetName(name.as_mut_ptr(), 255, device)) })?;
         // SAFETY: the last byte is zero.
         let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
         let mut memory = 0;
         // SAFETY: the number is written to a live variable.
-        api.check("cuDeviceTotalMem", unsafe { (f.device_memory)(&raw mut memory, device) })?;
-        let capability = attribute(ATTRIBUTE_CAPABILITY_MAJOR)? * 10 + attribute(ATTRIBUTE_CAPABILITY_MINOR)?;
-        let multiprocessors = attribute(ATTRIBUTE_MULTIPROCESSORS)?;
-        let has_pools = attribute(ATTRIBUTE_MEMORY_POOLS)? != 0;
+        api.check("cuDeviceTotalMem", unsafe { call!(f, cuDeviceTotalMem_v2(&raw mut memory, device)) })?;
+        let capability = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? * 10
+            + attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let multiprocessors = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let has_pools = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? != 0;
         let mut context = null_mut();
         // SAFETY: the pointer is written to a live variable.
-        api.check("cuDevicePrimaryCtxRetain", unsafe { (f.context_retain)(&raw mut context, device) })?;
+        api.check("cuDevicePrimaryCtxRetain", unsafe { call!(f, cuDevicePrimaryCtxRetain(&raw mut context, device)) })?;
         let properties = Properties { name, capability, multiprocessors, memory };
         // From here on `drop` gives the context back.
         let (api, stream) = (api.clone(), null_mut());
@@ -330,7 +237,9 @@ impl CudaContext {
         let mut stream = null_mut();
         let f = opened.functions()?;
         // SAFETY: the pointer is written to a live variable.
-        opened.api.check("cuStreamCreate", unsafe { (f.stream_create)(&raw mut stream, STREAM_NON_BLOCKING) })?;
+        opened.api.check("cuStreamCreate", unsafe {
+            call!(f, cuStreamCreate(&raw mut stream, CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint))
+        })?;
         opened.stream = stream;
         Ok(opened)
     }
@@ -339,7 +248,7 @@ impl CudaContext {
     fn functions(&self) -> Result<&Functions> {
         let f = &self.api.functions;
         // SAFETY: the context is retained until this is dropped.
-        self.api.check("cuCtxSetCurrent", unsafe { (f.context_set)(self.context) })?;
+        self.api.check("cuCtxSetCurrent", unsafe { call!(f, cuCtxSetCurrent(self.context)) })?;
         Ok(f)
     }
 
@@ -351,26 +260,27 @@ impl CudaContext {
     fn staging_buffer(&self, f: &Functions) -> Result<StagingBuffer> {
         let (mut start, mut copied) = (null_mut(), null_mut());
         // SAFETY: the pointer is written to a live variable.
-        let code = unsafe { (f.event_create)(&raw mut copied, EVENT_WITHOUT_TIMING) };
+        let code =
+            unsafe { call!(f, cuEventCreate(&raw mut copied, CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint)) };
         self.api.check("cuEventCreate", code)?;
         // SAFETY: as above.
-        let code = unsafe { (f.host_allocate)(&raw mut start, STAGING_BYTES, 0) };
+        let code = unsafe { call!(f, cuMemHostAlloc(&raw mut start, STAGING_BYTES, 0)) };
         self.api.check("cuMemHostAlloc", code).inspect_err(|_| {
             // SAFETY: it was created above, and is used by no one. The error that is told is the first.
-            let _ = unsafe { (f.event_destroy)(copied) };
+            let _ = unsafe { call!(f, cuEventDestroy_v2(copied)) };
         })?;
         Ok(StagingBuffer { start, copied })
     }
 
     /// The function of a name.
-    fn function(&self, module: Opaque, name: &str) -> Result<FunctionHandle> {
+    fn function(&self, module: CUmodule, name: &str) -> Result<FunctionHandle> {
         let f = self.functions()?;
         let message = "a name with a zero in it".to_owned();
         let invalid = DriverError { call: "cuModuleGetFunction", message, kind: ErrorKind::Refused };
         let c_name = CString::new(name).map_err(|_| invalid)?;
         let mut function = null_mut();
         // SAFETY: the pointer is written to a live variable; the name ends with a zero.
-        let code = unsafe { (f.module_function)(&raw mut function, module, c_name.as_ptr()) };
+        let code = unsafe { call!(f, cuModuleGetFunction(&raw mut function, module, c_name.as_ptr())) };
         self.api.check("cuModuleGetFunction", code)?;
         Ok(FunctionHandle(function.expose_provenance() as u64))
     }
@@ -386,13 +296,13 @@ impl CudaContext {
             let count = usize::from(!graph.nodes.is_empty());
             let code = with_params(node, |params| {
                 // SAFETY: the parameters live until this returns, and are copied; one node is before, or none.
-                unsafe { (f.graph_add_kernel)(&raw mut new, graph.graph, before, count, params) }
+                unsafe { call!(f, cuGraphAddKernelNode(&raw mut new, graph.graph, before, count, params)) }
             });
             self.api.check("cuGraphAddKernelNode", code)?;
             graph.nodes.push(new);
         }
         // SAFETY: the pointer is written to a live place.
-        let code = unsafe { (f.graph_instantiate)(&raw mut graph.exec, graph.graph, 0) };
+        let code = unsafe { call!(f, cuGraphInstantiateWithFlags(&raw mut graph.exec, graph.graph, 0)) };
         self.api.check("cuGraphInstantiateWithFlags", code)
     }
 
@@ -400,30 +310,34 @@ impl CudaContext {
         let mut result = Ok(());
         if !graph.exec.is_null() {
             // SAFETY: it is destroyed once. The driver waits for launches that run.
-            result = self.api.check("cuGraphExecDestroy", unsafe { (f.exec_destroy)(graph.exec) });
+            result = self.api.check("cuGraphExecDestroy", unsafe { call!(f, cuGraphExecDestroy(graph.exec)) });
         }
         // SAFETY: it is destroyed once.
-        let destroyed = self.api.check("cuGraphDestroy", unsafe { (f.graph_destroy)(graph.graph) });
+        let destroyed = self.api.check("cuGraphDestroy", unsafe { call!(f, cuGraphDestroy(graph.graph)) });
         result.and(destroyed)
     }
 }
 
 /// Calls `call` with a node as the driver takes it.
-fn with_params<R>(node: &Node<'_>, call: impl FnOnce(*const KernelNodeParams) -> R) -> R {
+fn with_params<R>(node: &Node<'_>, call: impl FnOnce(*const CUDA_KERNEL_NODE_PARAMS) -> R) -> R {
     let mut params: Vec<*mut c_void> = node.args.iter().map(|arg| (&raw const *arg).cast_mut().cast()).collect();
-    let params = KernelNodeParams {
-        function: pointer(node.function.0),
-        grid: [node.grid, 1, 1],
-        block: [node.block, 1, 1],
-        shared_bytes: 0,
-        params: params.as_mut_ptr(),
+    let params = CUDA_KERNEL_NODE_PARAMS {
+        func: pointer(node.function.0),
+        gridDimX: node.grid,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: node.block,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: 0,
+        kernelParams: params.as_mut_ptr(),
         extra: null_mut(),
     };
     call(&raw const params)
 }
 
 /// The pointer that a handle was made of.
-fn pointer(handle: u64) -> Opaque {
+fn pointer<T>(handle: u64) -> *mut T {
     std::ptr::with_exposed_provenance_mut(handle as usize)
 }
 
@@ -442,11 +356,11 @@ impl Context for CudaContext {
         let mut address = 0;
         if self.has_pools {
             // SAFETY: the address is written to a live variable.
-            let code = unsafe { (f.allocate_async)(&raw mut address, bytes, self.stream) };
+            let code = unsafe { call!(f, cuMemAllocAsync(&raw mut address, bytes, self.stream)) };
             self.api.check("cuMemAllocAsync", code)?;
         } else {
             // SAFETY: as above.
-            self.api.check("cuMemAlloc", unsafe { (f.allocate)(&raw mut address, bytes) })?;
+            self.api.check("cuMemAlloc", unsafe { call!(f, cuMemAlloc_v2(&raw mut address, bytes)) })?;
         }
         Ok(address)
     }
@@ -455,11 +369,11 @@ impl Context for CudaContext {
         let f = self.functions()?;
         if self.has_pools {
             // SAFETY: the caller's promise.
-            return self.api.check("cuMemFreeAsync", unsafe { (f.free_async)(address, self.stream) });
+            return self.api.check("cuMemFreeAsync", unsafe { call!(f, cuMemFreeAsync(address, self.stream)) });
         }
         self.wait()?;
         // SAFETY: the caller's promise; all that was asked for before is done.
-        self.api.check("cuMemFree", unsafe { (f.free)(address) })
+        self.api.check("cuMemFree", unsafe { call!(f, cuMemFree_v2(address)) })
     }
 
     unsafe fn write(&self, to: u64, from: &[u8]) -> Result<()> {
@@ -472,15 +386,15 @@ impl Context for CudaContext {
             }
             let StagingBuffer { start, copied } = staging.buffers[staging.next];
             // SAFETY: the event is this context's. One that was never recorded is complete.
-            self.api.check("cuEventSynchronize", unsafe { (f.event_wait)(copied) })?;
+            self.api.check("cuEventSynchronize", unsafe { call!(f, cuEventSynchronize(copied)) })?;
             // SAFETY: the buffer has that many bytes. The lock keeps other threads from it, and the last copy is done.
             unsafe { start.cast::<u8>().copy_from_nonoverlapping(part.as_ptr(), part.len()) };
             let to = to + (i * STAGING_BYTES) as u64;
             // SAFETY: the caller's promise; the buffer is not written before the event below.
-            let code = unsafe { (f.write)(to, start, part.len(), self.stream) };
+            let code = unsafe { call!(f, cuMemcpyHtoDAsync_v2(to, start, part.len(), self.stream)) };
             self.api.check("cuMemcpyHtoDAsync", code)?;
             // SAFETY: event and stream are this context's.
-            let recorded = self.api.check("cuEventRecord", unsafe { (f.event_record)(copied, self.stream) });
+            let recorded = self.api.check("cuEventRecord", unsafe { call!(f, cuEventRecord(copied, self.stream)) });
             if recorded.is_err() {
                 self.wait()?;
             }
@@ -492,7 +406,7 @@ impl Context for CudaContext {
     unsafe fn read(&self, from: u64, to: &mut [u8]) -> Result<()> {
         let f = self.functions()?;
         // SAFETY: the caller's promise; as many bytes are written as there are, before this returns.
-        let code = unsafe { (f.read)(to.as_mut_ptr().cast(), from, to.len(), self.stream) };
+        let code = unsafe { call!(f, cuMemcpyDtoHAsync_v2(to.as_mut_ptr().cast(), from, to.len(), self.stream)) };
         let copied = self.api.check("cuMemcpyDtoHAsync", code);
         // After an error too: nothing is written later.
         self.wait().and(copied)
@@ -501,7 +415,7 @@ impl Context for CudaContext {
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
         let f = self.functions()?;
         // SAFETY: the caller's promise.
-        self.api.check("cuMemcpyDtoDAsync", unsafe { (f.copy)(to, from, bytes, self.stream) })
+        self.api.check("cuMemcpyDtoDAsync", unsafe { call!(f, cuMemcpyDtoDAsync_v2(to, from, bytes, self.stream)) })
     }
 
     fn load(&self, text: &str, entries: &[&str]) -> Result<Loaded> {
@@ -510,13 +424,16 @@ impl Context for CudaContext {
         let invalid = |message: String| DriverError { call: CALL, message, kind: ErrorKind::Refused };
         let text = CString::new(text).map_err(|_| invalid("a text with a zero in it".into()))?;
         let mut log = vec![0u8; LOG_BYTES];
-        let mut options = [JIT_ERROR_LOG, JIT_ERROR_LOG_SIZE];
+        let mut options = [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
         let mut values = [log.as_mut_ptr().cast::<c_void>(), std::ptr::without_provenance_mut(LOG_BYTES)];
         let mut module = null_mut();
         // SAFETY: the text ends with a zero; two options with two values, of which the first is a buffer of the size
         // that the second says.
         let code = unsafe {
-            (f.module_load)(&raw mut module, text.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr())
+            call!(
+                f,
+                cuModuleLoadDataEx(&raw mut module, text.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr())
+            )
         };
         if let Err(mut error) = self.api.check(CALL, code) {
             let log = log.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -530,7 +447,7 @@ impl Context for CudaContext {
         let module_handle = ModuleHandle(module.expose_provenance() as u64);
         if functions.is_err() {
             // SAFETY: its functions were given to no one. The error that is told is the first.
-            let _ = unsafe { (f.module_unload)(module) };
+            let _ = unsafe { call!(f, cuModuleUnload(module)) };
         }
         Ok(Loaded { module: module_handle, functions: functions? })
     }
@@ -540,14 +457,14 @@ impl Context for CudaContext {
         self.wait()?;
         let f = self.functions()?;
         // SAFETY: the caller's promise; nothing runs.
-        self.api.check("cuModuleUnload", unsafe { (f.module_unload)(pointer(module.0)) })
+        self.api.check("cuModuleUnload", unsafe { call!(f, cuModuleUnload(pointer(module.0))) })
     }
 
     unsafe fn build(&self, nodes: &[Node<'_>]) -> Result<GraphHandle> {
         let f = self.functions()?;
         let mut graph = CudaGraph { graph: null_mut(), exec: null_mut(), nodes: Vec::with_capacity(nodes.len()) };
         // SAFETY: the pointer is written to a live place.
-        self.api.check("cuGraphCreate", unsafe { (f.graph_create)(&raw mut graph.graph, 0) })?;
+        self.api.check("cuGraphCreate", unsafe { call!(f, cuGraphCreate(&raw mut graph.graph, 0)) })?;
         // SAFETY: the caller's promise.
         if let Err(error) = unsafe { self.fill(f, &mut graph, nodes) } {
             // The error that is told is the first.
@@ -566,7 +483,8 @@ impl Context for CudaContext {
         let graph = graphs.get(&graph.0).ok_or_else(|| no_graph(CALL))?;
         let of = *graph.nodes.get(number).ok_or_else(|| no_graph(CALL))?;
         // SAFETY: the caller's promise; the parameters live until this returns, and are copied.
-        let code = with_params(&node, |params| unsafe { (f.graph_set_kernel)(graph.exec, of, params) });
+        let code =
+            with_params(&node, |params| unsafe { call!(f, cuGraphExecKernelNodeSetParams(graph.exec, of, params)) });
         self.api.check(CALL, code)
     }
 
@@ -575,7 +493,7 @@ impl Context for CudaContext {
         let graphs = self.graphs();
         let graph = graphs.get(&graph.0).ok_or_else(|| no_graph("cuGraphLaunch"))?;
         // SAFETY: the caller's promise; the lock keeps others from changing the graph.
-        self.api.check("cuGraphLaunch", unsafe { (f.graph_launch)(graph.exec, self.stream) })
+        self.api.check("cuGraphLaunch", unsafe { call!(f, cuGraphLaunch(graph.exec, self.stream)) })
     }
 
     unsafe fn destroy(&self, graph: GraphHandle) -> Result<()> {
@@ -587,7 +505,7 @@ impl Context for CudaContext {
     fn wait(&self) -> Result<()> {
         let f = self.functions()?;
         // SAFETY: the stream is this context's.
-        self.api.check("cuStreamSynchronize", unsafe { (f.stream_wait)(self.stream) })
+        self.api.check("cuStreamSynchronize", unsafe { call!(f, cuStreamSynchronize(self.stream)) })
     }
 }
 
@@ -599,24 +517,75 @@ impl Drop for CudaContext {
             && !self.stream.is_null()
         {
             // SAFETY: no one else has the stream.
-            let _ = unsafe { (f.stream_wait)(self.stream) };
+            let _ = unsafe { call!(f, cuStreamSynchronize(self.stream)) };
             for StagingBuffer { start, copied } in staging.buffers {
                 // SAFETY: no copy from it runs any more; it is freed once.
-                let _ = unsafe { (f.host_free)(start) };
+                let _ = unsafe { call!(f, cuMemFreeHost(start)) };
                 // SAFETY: it is destroyed once.
-                let _ = unsafe { (f.event_destroy)(copied) };
+                let _ = unsafe { call!(f, cuEventDestroy_v2(copied)) };
             }
             // SAFETY: as above; it is destroyed once.
-            let _ = unsafe { (f.stream_destroy)(self.stream) };
+            let _ = unsafe { call!(f, cuStreamDestroy_v2(self.stream)) };
         }
         // SAFETY: it was retained once, and all that was in it has been given back.
-        let _ = unsafe { (self.api.functions.context_release)(self.device) };
+        let _ = unsafe { call!(self.api.functions, cuDevicePrimaryCtxRelease_v2(self.device)) };
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::mem::transmute;
+
     use super::*;
+
+    unsafe extern "C" fn version(version: *mut c_int) -> Code {
+        // SAFETY: it is called with a pointer to a number.
+        unsafe { version.write(LEAST_VERSION) };
+        SUCCESS
+    }
+
+    unsafe extern "C" fn start(_flags: c_uint) -> Code {
+        4321
+    }
+
+    unsafe extern "C" fn no_text(_error: Code, _text: *mut *const c_char) -> Code {
+        1
+    }
+
+    unsafe extern "C" fn not_called() {}
+
+    /// A driver that does not start, and that lacks a symbol.
+    fn broken_driver(missing: &str) -> Option<String> {
+        let look = |name: &str| {
+            // SAFETY: they are called as what they are.
+            let symbol = unsafe {
+                match name {
+                    "cuDriverGetVersion" => transmute::<unsafe extern "C" fn(*mut c_int) -> Code, Symbol>(version),
+                    "cuInit" => transmute::<unsafe extern "C" fn(c_uint) -> Code, Symbol>(start),
+                    "cuGetErrorName" | "cuGetErrorString" => {
+                        transmute::<unsafe extern "C" fn(Code, *mut *const c_char) -> Code, Symbol>(no_text)
+                    }
+                    _ => not_called,
+                }
+            };
+            (name != missing).then_some(symbol)
+        };
+        // SAFETY: those that are called have the types of the driver's.
+        unsafe { Api::new(look) }.err()
+    }
+
+    #[test]
+    fn a_missing_symbol_is_an_error() {
+        for symbol in ["cuDriverGetVersion", "cuInit", "cuMemAllocAsync", "cuGraphExecDestroy"] {
+            let why = format!("the installed driver of CUDA is too old: it has no {symbol}");
+            assert_eq!(broken_driver(symbol), Some(why));
+        }
+    }
+
+    #[test]
+    fn an_unknown_result_is_an_error() {
+        assert_eq!(broken_driver(""), Some("the driver of CUDA does not start: error 4321".into()));
+    }
 
     #[test]
     fn versions() {

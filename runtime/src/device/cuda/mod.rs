@@ -1,8 +1,9 @@
 //! NVIDIA GPUs.
 //!
 //! Comes in: kernels, then arrays. Goes out: a [`CudaExecutable`], arrays in the memory of a GPU. `driver` has the
-//! calls of CUDA as traits, `driver_api` makes them, and `fake` is a driver without a GPU, for tests. `gpu` owns what a
-//! driver gives, `buffer` makes arrays of it, `executable` runs programs, `registry` finds and opens devices.
+//! calls of CUDA as traits, `driver_api` makes them, `functions` are those that are called, and `fake` is a driver
+//! without a GPU, for tests. `gpu` owns what a driver gives, `buffer` makes arrays of it, `executable` runs programs,
+//! `registry` finds and opens devices.
 
 mod buffer;
 mod driver;
@@ -11,6 +12,8 @@ mod driver_api;
 mod executable;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fake;
+#[cfg(feature = "cuda")]
+mod functions;
 mod gpu;
 pub(crate) mod registry;
 
