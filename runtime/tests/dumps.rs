@@ -25,7 +25,7 @@ fn compile_one() -> Result<()> {
         let e = x.exp();
         &e / e.sum_keep(-1)
     });
-    // No program of its own.
+    // Host data: making it compiles nothing.
     let x = Tensor::from_vec(&[4, 33], vec![0.5f32; 4 * 33])?;
     with_fake_devices(1, |_| {
         with_device(Device::Cuda(0), || (0..20).try_for_each(|_| softmax.call(x.clone()).map(drop)))?
