@@ -3,9 +3,10 @@
 //! `cargo bench --bench step [-- NAME …]` prints microseconds per step and seconds to the first result;
 //! `-- --json` prints one JSON object per workload for `compare.py`; `-- --kernels` prints the kernels of each step.
 //! `mlp@64` is `mlp` with a batch of 64 (`compare.py --scaling`), `product@1024` a single kernel: see `with_size`.
-//! `--device=cuda` runs on a GPU (feature `cuda`, `gpu.sh`). `--ms=N` times for N milliseconds, 1,500 unless given. `--steps=N` runs N steps and times none
-//! (`instructions.py`). `--first=N` times the N calls after the one that compiles, one by one: what a program costs
-//! while it is not yet known whether all threads pay; compare with `FULGURITE_THREADS=1`.
+//! `--device=cuda` runs on a GPU (feature `cuda`, `gpu.sh`). `--ms=N` times for N milliseconds, 1,500 unless given.
+//! `--steps=N` runs N steps and times none (`instructions.py`). `--first=N` times the N calls after the one that
+//! compiles, one by one: what a program costs while it is not yet known whether all threads pay; compare with
+//! `FULGURITE_THREADS=1`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

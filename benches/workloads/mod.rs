@@ -432,8 +432,8 @@ pub const WORKLOADS: &[Workload] = &[
 ];
 
 /// The workload or kernel `name` of another size, if it has one: the batch of a training step; the rows of
-/// `elementwise` and `elementwise_big`; the size of a single kernel (`product`, `axpy`, `tanh`, `row_sum`, `column_sum`,
-/// `softmax`, `layer_norm`). FLOPs and bytes are derived in `benches/README.md`.
+/// `elementwise` and `elementwise_big`; the size of a single kernel (`product`, `axpy`, `tanh`, `row_sum`,
+/// `column_sum`, `softmax`, `layer_norm`). FLOPs and bytes are derived in `benches/README.md`.
 pub fn with_size(name: &str, size: usize) -> Option<OfSize> {
     let n = size as f64;
     let elementwise = |columns: usize| {

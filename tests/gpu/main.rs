@@ -1,6 +1,6 @@
 //! The GPU back end without a GPU: modules run by the SIMT interpreter, which checks every access, against the bits of
-//! the CPU; and assembled by `ptxas`, where there is one (`FULGURITE_PTXAS`). `FULGURITE_GPU_TESTS=device` runs the same
-//! programs on the GPU of this machine (`benches/gpu.sh tests`).
+//! the CPU; and assembled by `ptxas`, where there is one (`FULGURITE_PTXAS`). `FULGURITE_GPU_TESTS=device` runs the
+//! same programs on the GPU of this machine (`benches/gpu.sh tests`).
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -113,7 +113,8 @@ pub(crate) fn run(module: &Module, inputs: &[Array], options: &Options) -> Resul
 }
 
 /// The results of runs on the GPU of this machine: of inputs from the host, of inputs that are there and are held, and
-/// of inputs that are given away, without and with donation. Earlier results are held, so that each run writes elsewhere.
+/// of inputs that are given away, without and with donation. Earlier results are held, so that each run writes
+/// elsewhere.
 fn run_on_device(graph: &Graph, inputs: &[Array]) -> Result<Vec<Vec<Array>>> {
     let mut results = Vec::new();
     for donated in [false, true] {
