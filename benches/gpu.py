@@ -43,7 +43,7 @@ CARDS = [
     ("A100 80GB PCIe", 1_935, 19.5), ("A100", 2_039, 19.5), ("RTX 4090", 1_008, 82.6),
 ]
 # A result of a peer is waited for at most this long: torch.compile takes a while.
-TIMEOUT_S = 150
+TIMEOUT_S = 400 if os.environ.get("FULGURITE_GPU_AUTOTUNE") else 150
 
 
 # ---- what runs in the peers' Python
@@ -185,7 +185,7 @@ class Peer:
 
 def ours(args, name):
     """A run of our program: what it says, as a dictionary."""
-    command = [str(args.binary), name, "--json", f"--device={args.device}"]
+    command = [str(args.binary), name, "--json", f"--device={args.device}", f"--ms={round(1000 * args.seconds)}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -353,7 +353,10 @@ def compare(args, names):
     slug = re.sub(r"[^a-z0-9]+", "-", gpu()["name"].lower()).strip("-")
     folder = Path(os.environ.get("OUT") or HERE / "results")
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{started:%Y-%m-%d}-{slug}{args.suffix}.md"
+    stem = f"{started:%Y-%m-%d}-{slug}"
+    # A second part of a day's run is a second file.
+    taken = [path.name for path in folder.iterdir()]
+    path = folder / next(name for name in (f"{stem}{n}.md" for n in ["", *(f"-{i}" for i in range(2, 1000))]) if name not in taken)
     results, slowest = [], 0.0
     try:
         for i, name in enumerate(names):
@@ -386,9 +389,8 @@ def main():
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to try this script")
     parser.add_argument("--peers", default="jax,torch,compile,graph", type=lambda text: [p for p in text.split(",") if p])
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each workload (3)")
-    parser.add_argument("--seconds", type=float, default=0.5, help="seconds of a round of a peer (0.5)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds of a round (0.5)")
     parser.add_argument("--limit", type=float, default=540, help="seconds after which nothing begins (540)")
-    parser.add_argument("--suffix", default="", help="of the report's name")
     parser.add_argument("--worker", choices=["jax", "torch", "compile", "graph"], help=argparse.SUPPRESS)
     parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -100,13 +100,13 @@ check() {
         status=$?
         printf '\n==== %s (from case %s)\n' "$title" "${from:-0}" >>"$log"
         tail -c 1000000 "$text" >>"$log"
-        if [ "$status" -eq 0 ] && grep -q '^skipped:' "$text"; then
-            result="SKIPPED: $(sed -n 's/^skipped: //p' "$text" | head -n 1)"
+        if [ "$status" -eq 0 ] && grep -q 'skipped: ' "$text"; then
+            result="SKIPPED: $(sed -n 's/.*skipped: //p' "$text" | head -n 1)"
             failed=$((failed + 1))
             break
         fi
         if [ "$status" -eq 0 ] && [ -z "$result" ]; then
-            result="ok$(sed -n 's/^\([0-9]* cases\), 0 faults$/, \1/p' "$text" | head -n 1)"
+            result="ok$(sed -n 's/^\(.* \)\{0,1\}\([0-9][0-9]* cases\), 0 faults$/, \2/p' "$text" | head -n 1)"
             passed=$((passed + 1))
             break
         fi

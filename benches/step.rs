@@ -3,9 +3,10 @@
 //! `cargo bench --bench step [-- NAME …]` prints microseconds per step and seconds to the first result;
 //! `-- --json` prints one JSON object per workload for `compare.py`; `-- --kernels` prints the kernels of each step.
 //! `mlp@64` is `mlp` with a batch of 64 (`compare.py --scaling`), `product@1024` a single kernel: see `with_size`.
-//! `--device=cuda` runs on a GPU (feature `cuda`, `gpu.sh`). `--steps=N` runs N steps and times none
-//! (`instructions.py`). `--first=N` times the N calls after the one that compiles, one by one: what a program costs
-//! while it is not yet known whether all threads pay; compare with `FULGURITE_THREADS=1`.
+//! `--device=cuda` runs on a GPU (feature `cuda`, `gpu.sh`). `--ms=N` times for N milliseconds, 1,500 unless given.
+//! `--steps=N` runs N steps and times none (`instructions.py`). `--first=N` times the N calls after the one that
+//! compiles, one by one: what a program costs while it is not yet known whether all threads pay; compare with
+//! `FULGURITE_THREADS=1`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -105,7 +106,7 @@ fn measure(args: &[String], device: Device) -> Result<()> {
         run()?;
         synchronize(device)?;
         let first = start.elapsed().as_secs_f64() * 1e3;
-        let us = time(&mut run, device, Duration::from_millis(1500))?;
+        let us = time(&mut run, device, Duration::from_millis(number("--ms=").unwrap_or(1500) as u64))?;
         if flag("--json") {
             println!(
                 "{{\"name\":\"{name}\",\"us\":{us:.3},\"first_ms\":{first:.3},\"flops\":{flops},\"bytes\":{bytes}}}"
