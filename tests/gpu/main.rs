@@ -9,6 +9,7 @@ mod golden;
 mod ptxas;
 mod races;
 mod run;
+mod shapes;
 mod workloads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -74,6 +74,15 @@ pub fn cholesky_scratch(order: usize) -> [usize; 2] {
 }
 
 impl Routine {
+    /// The most elements of an array that it works on.
+    pub fn elements(&self) -> usize {
+        match self {
+            Routine::Sort { outer, length, inner, .. } => product([*outer, *length, *inner]),
+            Routine::Cholesky { batch, order, .. } => product([*batch, *order, *order]),
+            Routine::TriangularSolve { batch, order, columns, .. } => product([*batch, *order, *order.max(columns)]),
+        }
+    }
+
     /// The routine that computes `op`, whose class is that of routines, from operands of these types.
     pub(super) fn new(op: &Op, operands: &[&TensorType]) -> Routine {
         let shape = &operands[0].shape;

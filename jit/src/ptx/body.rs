@@ -3,13 +3,13 @@
 //! In: kernels. Out: what is emitted of each, its arguments, and where buffers lie. The body of a region is a body,
 //! whose inputs, outputs and arena are bound by what is around it.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::emit::{Part, RowKernel};
 use super::place::{MemoryOf, Place};
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::fuse::{BufferId, Control, Kernel, Kernels, LoopKernel, RegionKernel, Source};
+use crate::fuse::{BufferId, Control, Kernel, Kernels, LoopKernel, Output, RegionKernel, Source};
 use crate::lower::memory::{Location, Plan, plan};
 use crate::lower::parallel::Phase;
 
@@ -37,8 +37,8 @@ pub(super) struct Item<'k> {
 pub(super) enum Kind<'k> {
     /// A kernel, with its buffers and the bytes from where they begin.
     Single(Part<'k>, Vec<(BufferId, i64)>),
-    /// Segments of a loop kernel.
-    Segments(Vec<Segment>),
+    /// Segments of a loop kernel, and whether their buffers are aligned.
+    Segments(Vec<Segment>, bool),
     /// A loop around a body.
     Region(&'k RegionKernel, Box<Body<'k>>, Carry),
 }
@@ -60,17 +60,23 @@ pub(super) struct Carry {
 }
 
 impl<'k> Body<'k> {
-    /// The body of `kernels`; its constants are appended to those of the module.
-    pub(super) fn new(kernels: &'k Kernels, donated: &[bool], constants: &mut Vec<Array>) -> Result<Self> {
+    /// The body of `kernels`; its constants are appended to those of the module. `is_aligned` says that every input and
+    /// output begins at a multiple of 16 bytes.
+    pub(super) fn new(
+        kernels: &'k Kernels,
+        donated: &[bool],
+        is_aligned: bool,
+        constants: &mut Vec<Array>,
+    ) -> Result<Self> {
         let mut items = Vec::new();
         let mut workspaces = vec![0; kernels.kernels.len()];
         for (k, kernel) in kernels.kernels.iter().enumerate() {
-            let kind = Kind::new(kernel, constants).map_err(|e| e.context(format_args!("kernel k{k}")))?;
+            let kind = Kind::new(kernel, is_aligned, constants).map_err(|e| e.context(format_args!("kernel k{k}")))?;
             let Some((kind, blocks)) = kind else { continue };
             check_index(&[blocks]).map_err(|e| e.context(format_args!("kernel k{k}")))?;
             workspaces[k] = match &kind {
                 Kind::Single(part, _) => part.workspace(blocks),
-                Kind::Segments(_) => 0,
+                Kind::Segments(..) => 0,
                 Kind::Region(_, _, carry) => carry.workspace,
             };
             items.push(Item { kernel: k, kind, blocks: blocks as u32 });
@@ -102,6 +108,25 @@ impl<'k> Body<'k> {
         Place { memory: MemoryOf::Arena, offset: self.plan.workspaces[item.kernel] as i64 }
     }
 
+    /// Adds the memory that an item accesses, and the constants of a loop.
+    pub(super) fn memories(&self, item: &Item<'_>, memories: &mut HashSet<MemoryOf>) {
+        memories.insert(MemoryOf::Arena);
+        match &item.kind {
+            Kind::Single(_, buffers) => memories.extend(buffers.iter().map(|(b, _)| self.place(*b).memory)),
+            Kind::Segments(segments, _) => {
+                let buffers = segments.iter().flat_map(|segment| &segment.buffers);
+                memories.extend(buffers.map(|&b| self.place(b).memory));
+            }
+            Kind::Region(region, body, _) => {
+                let buffers = region.operands.iter().chain(&region.results);
+                memories.extend(buffers.map(|&b| self.place(b).memory));
+                let mut inside = HashSet::new();
+                body.items.iter().for_each(|item| body.memories(item, &mut inside));
+                memories.extend(inside.into_iter().filter(|memory| matches!(memory, MemoryOf::Constant(_))));
+            }
+        }
+    }
+
     /// The arguments of a kernel.
     pub(super) fn args(&self, item: &Item<'_>, part: &Part<'_>, buffers: &[(BufferId, i64)]) -> Vec<Place> {
         let mut args: Vec<Place> = buffers.iter().map(|&(b, offset)| self.place(b).plus(offset)).collect();
@@ -114,7 +139,7 @@ impl<'k> Body<'k> {
 
 impl<'k> Kind<'k> {
     /// What is emitted of a kernel, and the blocks of a launch; `None` if it has nothing to do.
-    fn new(kernel: &'k Kernel, constants: &mut Vec<Array>) -> Result<Option<(Self, usize)>> {
+    fn new(kernel: &'k Kernel, is_aligned: bool, constants: &mut Vec<Array>) -> Result<Option<(Self, usize)>> {
         let whole = |buffers: Vec<BufferId>| buffers.into_iter().map(|b| (b, 0)).collect::<Vec<_>>();
         let single = |part: Part<'k>, args| {
             let blocks = part.blocks();
@@ -125,9 +150,9 @@ impl<'k> Kind<'k> {
                 check_index(&kernel.extents())?;
                 let (code, args) = kernel.canonical(false);
                 if kernel.segments.is_empty() {
-                    let row = RowKernel::new(code);
-                    check_index(&[row.spread.threads()])?;
-                    return if row.spread.threads() == 0 {
+                    let row = RowKernel::new(code, is_aligned);
+                    check_index(&[row.spread.rows()])?;
+                    return if row.spread.rows() == 0 {
                         Ok(None)
                     } else {
                         single(Part::Rows(Box::new(row)), whole(args))
@@ -140,9 +165,10 @@ impl<'k> Kind<'k> {
                     }
                     Segment { kernel, buffers: segment.buffers.clone() }
                 };
+                check_index(&[RowKernel::new(code.clone(), is_aligned).spread.rows()])?;
                 let segments: Vec<Segment> =
                     kernel.segments.iter().map(segment).filter(|s| !s.kernel.extents().contains(&0)).collect();
-                Ok((!segments.is_empty()).then(|| (Kind::Segments(segments), 0)))
+                Ok((!segments.is_empty()).then(|| (Kind::Segments(segments, is_aligned), 0)))
             }
             Kernel::Gemm(g) => {
                 check_index(&g.extents)?;
@@ -151,13 +177,20 @@ impl<'k> Kind<'k> {
                 single(Part::Gemm(g), args)
             }
             Kernel::Routine(r) => {
-                check_index(&[r.routine.tasks(), r.routine.operations()])?;
+                check_index(&[r.routine.tasks(), r.routine.elements()])?;
+                if r.routine.elements() == 0 {
+                    return Ok(None);
+                }
                 single(Part::Routine(&r.routine), whole(r.operands.iter().chain(&r.results).copied().collect()))
             }
             Kernel::Region(region) => {
-                let Control::Scan { num_carry, .. } = region.control;
+                let Control::Scan { num_carry, num_consts, .. } = region.control;
                 let donated: Vec<bool> = (0..region.body.params.len()).map(|i| i < num_carry).collect();
-                let body = Body::new(&region.body, &donated, constants)?;
+                // Elements of the operands and results follow each other.
+                let types = region.body.params.iter().skip(num_carry + num_consts);
+                let results = region.body.outputs.iter().skip(num_carry).map(Output::ty);
+                let is_aligned = is_aligned && types.chain(results).all(|ty| ty.bytes().is_multiple_of(16));
+                let body = Body::new(&region.body, &donated, is_aligned, constants)?;
                 let mut workspace = aligned(body.plan.arena);
                 let mut second = |c: usize| {
                     if body.plan.aliases[c] == Some(c) {

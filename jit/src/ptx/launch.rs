@@ -4,14 +4,15 @@
 //! launch. Small kernels that follow each other are one launch of one block, which runs them in their order; so is a
 //! loop of such kernels, with its trips inside. A loop with larger kernels is unrolled into launches.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::body::{Body, Item, Kind, Segment};
 use super::emit::{Part, Pointers, RowKernel, Step, Trips, block_entry, kernel_entry, segments_entry};
 use super::inst::Entry;
-use super::place::{Launch, MemoryOf, Place, Target};
+use super::place::{Launch, MemoryOf, Place, THREADS, Target};
 use crate::error::{Error, Result};
 use crate::fuse::{Control, LoopKernel, RegionKernel, Routine};
+use crate::types::product;
 
 /// The most launches of a run.
 const MAX_LAUNCHES: usize = 1 << 16;
@@ -24,6 +25,12 @@ const MAX_PARAMS: usize = 500;
 
 /// Kernels of at most so many blocks are small: one block runs them in the time that a launch takes.
 const SMALL_BLOCKS: usize = 4;
+
+/// Loop kernels of at most so many iterations are small.
+const SMALL_ROWS: usize = 1 << 17;
+
+/// The most kernels that one block runs: the driver takes long to compile large entries.
+const MAX_ITEMS: usize = 64;
 
 /// Products and routines of at most so many operations are small.
 const SMALL_OPERATIONS: usize = 1 << 19;
@@ -38,8 +45,8 @@ pub(super) fn launches(body: &Body<'_>, target: Target) -> Result<(Vec<Launch>, 
 struct Builder {
     target: Target,
     entries: Vec<Entry>,
-    /// The entries of loop kernels; kernels that differ in their buffers alone share one.
-    known: HashMap<LoopKernel, usize>,
+    /// The entries of loop kernels, by the rows that a thread takes; those that differ in their buffers alone share one.
+    known: HashMap<(LoopKernel, usize), usize>,
 }
 
 impl Builder {
@@ -48,7 +55,7 @@ impl Builder {
         let mut launches = Vec::new();
         let mut items = &body.items[..];
         while let [first, rest @ ..] = items {
-            let small = items.iter().take_while(|item| is_small(item)).count();
+            let small = small_items(body, items);
             let is_loop = |item: &Item<'_>| matches!(item.kind, Kind::Region(..));
             if small > 1 || (small == 1 && is_loop(first)) {
                 launches.push(self.block(body, &items[..small])?);
@@ -68,14 +75,17 @@ impl Builder {
                 let args = body.args(item, part, buffers);
                 check_params(args.len())?;
                 let entry = match part {
-                    Part::Rows(row) => match self.known.get(row.kernel()) {
-                        Some(&entry) => entry,
-                        None => {
-                            let entry = self.add(|name| kernel_entry(name, part, args.len()));
-                            self.known.insert(row.kernel().clone(), entry);
-                            entry
+                    Part::Rows(row) => {
+                        let key = (row.kernel().clone(), row.spread.width());
+                        match self.known.get(&key) {
+                            Some(&entry) => entry,
+                            None => {
+                                let entry = self.add(|name| kernel_entry(name, part, args.len()));
+                                self.known.insert(key, entry);
+                                entry
+                            }
                         }
-                    },
+                    }
                     Part::Gemm(_) | Part::Routine(_) => self.add(|name| kernel_entry(name, part, args.len())),
                 };
                 // A block of a product has one tile; the others go over what there is.
@@ -86,11 +96,11 @@ impl Builder {
                 let grid = (item.blocks as usize).clamp(1, most) as u32;
                 launches.push(Launch { kernel: item.kernel, entry, grid, args });
             }
-            Kind::Segments(segments) => {
+            Kind::Segments(segments, is_aligned) => {
                 let per_launch = MAX_PARAMS / segments[0].buffers.len().max(1);
                 check_params(segments[0].buffers.len())?;
                 for segments in segments.chunks(per_launch.max(1)) {
-                    launches.push(self.segments(body, item.kernel, segments));
+                    launches.push(self.segments(body, item.kernel, segments, *is_aligned));
                 }
             }
             Kind::Region(region, inside, carry) => {
@@ -110,9 +120,9 @@ impl Builder {
     }
 
     /// A launch of segments of a loop kernel.
-    fn segments(&mut self, body: &Body<'_>, kernel: usize, segments: &[Segment]) -> Launch {
+    fn segments(&mut self, body: &Body<'_>, kernel: usize, segments: &[Segment], is_aligned: bool) -> Launch {
         let largest = segments.iter().max_by_key(|s| s.kernel.dims.iter().map(|d| d.extent).max());
-        let row = RowKernel::new(largest.expect("there are segments").kernel.clone());
+        let row = RowKernel::new(largest.expect("there are segments").kernel.clone(), is_aligned);
         let is_flat = row.kernel().is_flat();
         let most = self.target.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
         let mut blocks = 0;
@@ -146,10 +156,25 @@ impl Builder {
     }
 }
 
+/// How many of the first items are run by one block.
+fn small_items(body: &Body<'_>, items: &[Item<'_>]) -> usize {
+    let mut memories = HashSet::new();
+    let fits = |item: &&Item<'_>| {
+        body.memories(item, &mut memories);
+        is_small(item) && memories.len() <= MAX_PARAMS
+    };
+    items.iter().take(MAX_ITEMS).take_while(fits).count()
+}
+
 /// Whether one block runs an item in about the time of a launch.
 fn is_small(item: &Item<'_>) -> bool {
     match &item.kind {
-        Kind::Single(Part::Rows(_), _) => item.blocks as usize <= SMALL_BLOCKS,
+        Kind::Single(Part::Rows(row), _) => {
+            let iterations = product(row.kernel().dims.iter().map(|dim| dim.extent));
+            // Iterations in order have one thread.
+            let most = if row.kernel().serial { SMALL_ROWS / THREADS as usize } else { SMALL_ROWS };
+            item.blocks as usize <= SMALL_BLOCKS && iterations <= most
+        }
         Kind::Single(Part::Gemm(g), _) => {
             let operations = g.extents.iter().fold(g.taps.len(), |a, &b| a.saturating_mul(b));
             item.blocks as usize <= SMALL_BLOCKS && operations <= SMALL_OPERATIONS
@@ -159,7 +184,7 @@ fn is_small(item: &Item<'_>) -> bool {
             (item.blocks == 1 || is_solve && item.blocks as usize <= SMALL_BLOCKS)
                 && routine.operations() <= SMALL_OPERATIONS
         }
-        Kind::Segments(_) => false,
+        Kind::Segments(..) => false,
         Kind::Region(_, body, _) => body.items.iter().all(is_small),
     }
 }
@@ -238,7 +263,7 @@ impl Block {
                     let args = args.into_iter().map(|place| resolve(self, place)).collect();
                     steps.push(Step::Kernel(part.clone(), args));
                 }
-                Kind::Segments(_) => unreachable!("segments are not small"),
+                Kind::Segments(..) => unreachable!("segments are not small"),
                 Kind::Region(region, inside, carry) => {
                     steps.push(self.region(body, item, region, inside, &carry.second, resolve));
                 }

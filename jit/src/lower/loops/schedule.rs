@@ -14,6 +14,9 @@ use crate::types::{DType, product};
 /// From this cost on, a value that two sweeps use is spilled to scratch memory.
 const EXPENSIVE: usize = 6;
 
+/// The most bytes of it for a row that has separate threads: each of them has its part.
+const MAX_ROW_SCRATCH: usize = PARTIALS * 2048;
+
 /// The loops of a kernel, for a processor.
 pub fn schedule(kernel: &LoopKernel, machine: &Machine) -> Loops {
     let nest = LoopNest::of(kernel, machine);
@@ -301,7 +304,12 @@ impl<'a> Scheduler<'a> {
                     continue;
                 }
                 let at = *first.entry(v).or_insert(sweep);
-                if at < sweep && cost[v as usize] >= EXPENSIVE && along.is_some() {
+                let fits = || !self.nest.is_row || self.loops.scratch + self.row_bytes(v) <= MAX_ROW_SCRATCH;
+                if at < sweep
+                    && cost[v as usize] >= EXPENSIVE
+                    && along.is_some()
+                    && (self.spilled.contains_key(&v) || fits())
+                {
                     if !self.spilled.contains_key(&v) {
                         let inner = self.nest.inner.clone();
                         let index = self.reserve(&inner, self.kernel.values[v as usize].dtype);
@@ -312,6 +320,12 @@ impl<'a> Scheduler<'a> {
                 stack.extend(&self.kernel.values[v as usize].operands);
             }
         }
+    }
+
+    /// Bytes of a value for each element of a row.
+    fn row_bytes(&self, v: Slot) -> usize {
+        let elements = product(self.nest.inner.iter().map(|&d| self.kernel.dims[d].extent));
+        elements.saturating_mul(self.kernel.values[v as usize].dtype.size())
     }
 
     /// Scratch memory for a value of each interchanged row.

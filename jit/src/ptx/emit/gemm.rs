@@ -20,6 +20,9 @@ const _: () = assert!(SIDE * SIDE == THREADS as usize);
 /// Parts of 8 by 8 are profitable from this number of tiles on: with fewer, multiprocessors would be idle.
 const MANY_TILES: usize = 128;
 
+/// With fewer tiles than this, parts are smaller.
+const FEW_TILES: usize = 32;
+
 /// Elements between two rows of a slice in shared memory, beside those of the row: columns of adjacent rows then lie in
 /// other banks, and rows begin at 16 bytes.
 const PADDING: usize = 4;
@@ -36,10 +39,18 @@ struct Tiling {
 impl Tiling {
     fn of(g: &GemmKernel) -> Tiling {
         let [batch, m, n, _] = g.extents;
-        let part = [m, n].map(|extent| extent.div_ceil(SIDE).next_power_of_two().min(4));
+        let mut part = [m, n].map(|extent| extent.div_ceil(SIDE).next_power_of_two().min(4));
+        // Smaller parts, where larger ones leave most multiprocessors without a tile.
+        let tiles = |part: [usize; 2]| {
+            batch.saturating_mul(m.div_ceil(part[0] * SIDE)).saturating_mul(n.div_ceil(part[1] * SIDE))
+        };
+        while part[0] * part[1] > 1 && tiles(part) < FEW_TILES {
+            let larger = usize::from(part[1] > part[0]);
+            part[larger] /= 2;
+        }
         let large = 8 * SIDE;
-        let tiles = batch.saturating_mul(m / large).saturating_mul(n / large);
-        match g.dtype.size() == 4 && tiles >= MANY_TILES {
+        let many = batch.saturating_mul(m / large).saturating_mul(n / large) >= MANY_TILES;
+        match g.dtype.size() == 4 && many {
             true => Tiling { part: [8, 8], depth: 8 },
             false => Tiling { part, depth: 16 },
         }

@@ -44,6 +44,16 @@ impl Spread {
         self.rows.div_ceil(self.width) * self.lanes
     }
 
+    /// The number of rows.
+    pub(in crate::ptx) fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// Rows that a thread takes at a time.
+    pub(in crate::ptx) fn width(self) -> usize {
+        self.width
+    }
+
     /// The number of blocks that have something to do, with so many rows if it is another number.
     pub(in crate::ptx) fn blocks(self, rows: Option<usize>) -> usize {
         Spread { rows: rows.unwrap_or(self.rows), ..self }.threads().div_ceil(THREADS as usize)
@@ -62,7 +72,8 @@ pub(in crate::ptx) struct RowKernel {
 }
 
 impl RowKernel {
-    pub(in crate::ptx) fn new(kernel: LoopKernel) -> Self {
+    /// The kernel. `is_aligned` says that every buffer begins at [`ACCESS_BYTES`].
+    pub(in crate::ptx) fn new(kernel: LoopKernel, is_aligned: bool) -> Self {
         let loops = schedule_row(&kernel);
         let rows = (0..kernel.dims.len()).filter(|&d| !kernel.dims[d].reduced && !kernel.serial);
         let indices = indices(&loops.body);
@@ -77,7 +88,8 @@ impl RowKernel {
         }
         let count = product(outer.iter().map(|(extent, _)| *extent));
         let lanes = if loops.accumulators.iter().any(|a| a.interleaved.is_some()) { PARTIALS } else { 1 };
-        let width = if kernel.reduces() || kernel.serial || count < MIN_ROWS { 1 } else { width(&outer, &indices) };
+        let is_single = kernel.reduces() || kernel.serial || !is_aligned || count < MIN_ROWS;
+        let width = if is_single { 1 } else { width(&outer, &indices) };
         RowKernel { kernel, loops, outer, spread: Spread { rows: count, lanes, width } }
     }
 
@@ -309,6 +321,12 @@ impl Emitter<'_> {
                 }
                 _ => apply(code, program, inst, &values),
             };
+        }
+        let loads = block.inputs.iter().any(|input| matches!(input, Input::Load { .. } | Input::Table { .. }));
+        let stores = block.effects.iter().any(|effect| matches!(effect, Effect::Store { .. }));
+        if let Some(lane) = self.lane.filter(|_| !self.in_vector && loads && stores) {
+            // What other lanes have read may be overwritten in place.
+            code.push(InstOp::BarWarp { mask: lane.mask.into() });
         }
         for effect in &block.effects {
             let value = &values[effect.value().index()];

@@ -211,15 +211,21 @@ impl Gpu {
             // nothing that is asked for later uses it. That a block cannot be given back loses no more than the block.
             let _ = unsafe { self.context.free(address) };
         }
+        // Blocks are given back when what was asked for before is done.
+        let _ = self.context.wait().inspect_err(|error| self.note(error));
         any
     }
 
-    /// Makes a call of the driver, unless the device is lost.
-    fn call<R>(&self, call: impl FnOnce(&dyn Context) -> std::result::Result<R, DriverError>) -> Result<R> {
+    /// Makes a call of the driver, unless the device is lost. If memory is missing, free blocks are given back first.
+    fn call<R>(&self, mut call: impl FnMut(&dyn Context) -> std::result::Result<R, DriverError>) -> Result<R> {
         if let Some(error) = self.lost.get() {
             return Err(self.error(error));
         }
-        call(&*self.context).map_err(|error| {
+        let result = match call(&*self.context) {
+            Err(error) if error.kind == ErrorKind::OutOfMemory && self.release() => call(&*self.context),
+            result => result,
+        };
+        result.map_err(|error| {
             self.note(&error);
             self.error(&error)
         })
