@@ -45,7 +45,8 @@ pub(super) fn launches(body: &Body<'_>, target: Target) -> Result<(Vec<Launch>, 
 struct Builder {
     target: Target,
     entries: Vec<Entry>,
-    /// The entries of loop kernels, by the rows that a thread takes; those that differ in their buffers alone share one.
+    /// The entries of loop kernels, by the rows that a thread takes; kernels that differ in their buffers alone share
+    /// one.
     known: HashMap<(LoopKernel, usize), usize>,
 }
 
