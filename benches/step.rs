@@ -46,14 +46,7 @@ fn find(name: &str) -> Option<(Run, f64, f64)> {
 
 /// The device that `--device=` names, as `FULGURITE_DEVICE` does.
 fn device(name: &str) -> Result<Device> {
-    let number = name
-        .strip_prefix("cuda")
-        .map(|rest| rest.strip_prefix(':').unwrap_or(if rest.is_empty() { "0" } else { rest }));
-    match (name, number.and_then(|number| number.parse().ok())) {
-        ("cpu", _) => Ok(Device::Cpu),
-        (_, Some(number)) => Ok(Device::Cuda(number)),
-        (_, None) => Err(Error::new(format!("--device={name}: a device is `cpu`, `cuda` or `cuda:1`"))),
-    }
+    name.parse().map_err(|_| Error::new(format!("--device={name}: a device is `cpu`, `cuda` or `cuda:1`")))
 }
 
 /// The first calls after the one that compiles: median, longest and sum, in microseconds.

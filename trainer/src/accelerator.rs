@@ -66,13 +66,10 @@ impl FromStr for Accelerator {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        // `parse` takes a sign too.
-        let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         match text {
             "auto" => Ok(Accelerator::Auto),
-            "cpu" => Ok(Accelerator::Cpu),
-            "gpu" | "cuda" => Ok(Accelerator::Cuda(0)),
-            text => text.strip_prefix("cuda:").and_then(number).map(Accelerator::Cuda).ok_or_else(|| {
+            "gpu" => Ok(Accelerator::Cuda(0)),
+            text => text.parse::<Device>().map(Accelerator::from).map_err(|_| {
                 Error::new(format!(
                     "there is no accelerator {text:?}; there are `auto`, `cpu`, `gpu`, `cuda` and `cuda:1`"
                 ))

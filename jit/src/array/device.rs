@@ -5,8 +5,9 @@
 
 use std::any::Any;
 use std::fmt;
+use std::str::FromStr;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Where a program runs and its arrays are. It is part of the signature of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,6 +24,25 @@ impl fmt::Display for Device {
         match self {
             Device::Cpu => write!(f, "cpu"),
             Device::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    /// Reads what is displayed, or `cuda`, which is `cuda:0`.
+    fn from_str(text: &str) -> Result<Self> {
+        // `parse` takes a sign too.
+        let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        match text {
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda(0)),
+            text => text
+                .strip_prefix("cuda:")
+                .and_then(number)
+                .map(Device::Cuda)
+                .ok_or_else(|| Error::new(format!("there is no device {text:?}"))),
         }
     }
 }

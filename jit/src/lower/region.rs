@@ -5,10 +5,11 @@
 //! the one and writes the other; where the body can update it in place there is no second buffer.
 
 use super::machine::{Cost, Machine};
-use super::memory::aligned;
+use super::memory::{Plan, aligned};
 use super::{Module, lower};
 use crate::error::Result;
 use crate::fuse::{BufferId, Control, RegionKernel};
+use crate::types::TensorType;
 
 /// A region before it is code.
 #[derive(Clone, Debug)]
@@ -37,17 +38,23 @@ impl Region {
         // Threads are woken once for all trips.
         let cost = Cost { wake: machine.cost.wake / length as f64, ..machine.cost.clone() };
         let module = lower((**body).clone(), &donated, Machine { cost, ..machine.clone() })?;
-        let mut workspace = aligned(module.plan.arena);
-        let second = (0..num_carry).map(|c| {
-            if module.plan.aliases[c] == Some(c) {
-                return None;
-            }
-            let offset = workspace;
-            workspace = aligned(workspace.saturating_add(body.params[c].bytes()));
-            Some(offset)
-        });
-        let second = second.collect();
+        let (second, workspace) = second_buffers(&module.plan, &body.params[..num_carry]);
         let args = kernel.operands.iter().chain(&kernel.results).copied().collect();
         Ok(Region { module, control: kernel.control, args, second, workspace })
     }
+}
+
+/// For a body with this plan, the offset in its workspace of the second buffer of each value of the carry, `None` for
+/// one that is updated in place; and the bytes of the workspace: the arena of the body, then the second buffers.
+pub(crate) fn second_buffers(plan: &Plan, carry: &[TensorType]) -> (Vec<Option<usize>>, usize) {
+    let mut workspace = aligned(plan.arena);
+    let second = carry.iter().enumerate().map(|(c, ty)| {
+        if plan.aliases[c] == Some(c) {
+            return None;
+        }
+        let offset = workspace;
+        workspace = aligned(workspace.saturating_add(ty.bytes()));
+        Some(offset)
+    });
+    (second.collect(), workspace)
 }

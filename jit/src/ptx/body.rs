@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::fuse::{BufferId, Control, Kernel, Kernels, LoopKernel, Output, RegionKernel, Source};
 use crate::lower::memory::{Location, Plan, plan};
 use crate::lower::parallel::Phase;
+use crate::lower::region::second_buffers;
+use crate::types::product;
 
 /// The largest number of rows, blocks and elements along an axis: indices are 32-bit integers.
 const MAX_INDEX: usize = i32::MAX as usize;
@@ -165,7 +167,7 @@ impl<'k> Kind<'k> {
                     }
                     Segment { kernel, buffers: segment.buffers.clone() }
                 };
-                check_index(&[RowKernel::new(code.clone(), is_aligned).spread.rows()])?;
+                check_index(&[product(code.dims.iter().filter(|dim| !dim.reduced).map(|dim| dim.extent))])?;
                 let segments: Vec<Segment> =
                     kernel.segments.iter().map(segment).filter(|s| !s.kernel.extents().contains(&0)).collect();
                 Ok((!segments.is_empty()).then(|| (Kind::Segments(segments, is_aligned), 0)))
@@ -191,25 +193,11 @@ impl<'k> Kind<'k> {
                 let results = region.body.outputs.iter().skip(num_carry).map(Output::ty);
                 let is_aligned = is_aligned && types.chain(results).all(|ty| ty.bytes().is_multiple_of(16));
                 let body = Body::new(&region.body, &donated, is_aligned, constants)?;
-                let mut workspace = aligned(body.plan.arena);
-                let mut second = |c: usize| {
-                    if body.plan.aliases[c] == Some(c) {
-                        return None;
-                    }
-                    let offset = workspace;
-                    workspace = aligned(workspace.saturating_add(region.body.params[c].bytes()));
-                    Some(offset)
-                };
-                let second = (0..num_carry).map(&mut second).collect();
+                let (second, workspace) = second_buffers(&body.plan, &region.body.params[..num_carry]);
                 Ok(Some((Kind::Region(region, Box::new(body), Carry { second, workspace }), 0)))
             }
         }
     }
-}
-
-/// A multiple of the alignment of memory.
-fn aligned(bytes: usize) -> usize {
-    bytes.checked_next_multiple_of(256).unwrap_or(usize::MAX / 256 * 256)
 }
 
 fn check_index(extents: &[usize]) -> Result<()> {

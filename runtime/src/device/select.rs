@@ -142,11 +142,9 @@ fn from_environment() -> Result<Opened> {
 
 /// The device that a text names: `cpu`, `cuda` or `cuda:1`.
 fn parse(text: &str) -> Result<Device> {
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
     match text.trim() {
-        "" | "cpu" => Ok(Device::Cpu),
-        "cuda" => Ok(Device::Cuda(0)),
-        text => text.strip_prefix("cuda:").and_then(number).map(Device::Cuda).ok_or_else(|| {
+        "" => Ok(Device::Cpu),
+        text => text.parse().map_err(|_| {
             Error::new(format!("FULGURITE_DEVICE is {text:?}; it names a device as `cpu`, `cuda` or `cuda:1`"))
         }),
     }
