@@ -140,6 +140,7 @@ fn asked(fake: &FakeDevices, call: impl FnOnce() -> Result<()>) -> Result<Counts
         loads: after.loads - before.loads,
         unloads: after.unloads - before.unloads,
         builds: after.builds - before.builds,
+        nodes: after.nodes - before.nodes,
         destroys: after.destroys - before.destroys,
         updates: after.updates - before.updates,
         launches: after.launches - before.launches,
