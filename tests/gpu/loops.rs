@@ -96,7 +96,7 @@ fn carries_lie_in_one_buffer_or_two() -> Result<()> {
             // What another block has written is read.
             let args = ((Tensor::zeros(&[ROWS]), Tensor::zeros(&[ROWS])), xs);
             check(&format!("{name}, exchanged"), 1, &args, |(h, xs)| {
-                let step = |(a, b): (Tensor, Tensor), x: Tensor| ((b.flip(&[0]) + &x, a * 0.5), ());
+                let step = |(a, b): (Tensor, Tensor), x: Tensor| ((b.flip(0) + &x, a * 0.5), ());
                 let ((a, b), ()) = how.run(step, h, xs);
                 vec![a, b]
             })?;
@@ -116,7 +116,7 @@ fn small_kernels_are_the_first_block_s() -> Result<()> {
     let module = check("large and small", 1, &args, |(h, s, xs)| {
         let step = |(h, s): (Tensor, Tensor), x: Tensor| {
             let s = softmax(&(s * &x), -1);
-            let s = softmax(&s.flip(&[0]), -1) + h.slice(&[0], &[9], &[1]);
+            let s = softmax(&s.flip(0), -1) + h.slice(&[0], &[9], &[1]);
             ((h * &x + s.sum(), s), ())
         };
         let ((h, s), ()) = scan(step, (h, s), xs);
@@ -130,7 +130,7 @@ fn small_kernels_are_the_first_block_s() -> Result<()> {
 fn loops_are_nested() -> Result<()> {
     let args = (Tensor::zeros(&[ROWS]), Tensor::zeros(&[4, 3, ROWS]));
     check("large in large", 1, &args, |(h, xs)| {
-        let inner = |h: Tensor, x: Tensor| (h.flip(&[0]) + &x, x * 2.0);
+        let inner = |h: Tensor, x: Tensor| (h.flip(0) + &x, x * 2.0);
         let outer = |h: Tensor, xs: Tensor| {
             let (h, all) = scan(inner, h * 0.5, xs);
             (h, all.sum_axes(0))
@@ -143,7 +143,7 @@ fn loops_are_nested() -> Result<()> {
         let inner = |s: Tensor, x: Tensor| (s * 0.5 + x, ());
         let outer = |(h, s): (Tensor, Tensor), xs: Tensor| {
             let (s, ()) = scan(inner, s, xs);
-            ((h.flip(&[0]) + s.sum(), s), ())
+            ((h.flip(0) + s.sum(), s), ())
         };
         let ((h, s), ()) = scan(outer, (h, s), xs);
         vec![h, s]
@@ -158,9 +158,11 @@ fn routines_and_segments_are_in_loops() -> Result<()> {
         vec![scan(|h: Tensor, x: Tensor| (sort(&[&(h * 0.5 + x)], -1, 1).remove(0), ()), h, xs).0]
     })?;
     let args = (Tensor::zeros(&[6, 8, 8]), Tensor::zeros(&[12]));
+    let eye: Vec<f32> = (0..64).map(|i| if i % 9 == 0 { 1.0 } else { 0.0 }).collect();
+    let eye = Tensor::from_vec(&[8, 8], eye)?;
     check("factors", 1, &args, |(h, xs)| {
         let step = |h: Tensor, x: Tensor| {
-            let a = h.matmul(&h.transpose(&[0, 2, 1])) + Tensor::eye(8) * (x + 3.0);
+            let a = h.matmul(&h.transpose(&[0, 2, 1])) + &eye * (x + 3.0);
             (cholesky(&a), ())
         };
         vec![scan(step, h, xs).0]
@@ -188,9 +190,9 @@ fn gradients_and_batches_of_loops() -> Result<()> {
     })?;
     let args = (Tensor::zeros(&[5, 300]), Tensor::zeros(&[12, 300]));
     check("batch", 1, &args, |(h, xs)| {
-        vec![vmap(|(h, xs): (Tensor, Tensor)| scan(|h: Tensor, x: Tensor| (h.flip(&[0]) + x, ()), h, xs).0, (0, None))(
-            (h, xs),
-        )]
+        vec![vmap(|(h, xs): (Tensor, Tensor)| scan(|h: Tensor, x: Tensor| (h.flip(0) + x, ()), h, xs).0, (0, None))((
+            h, xs,
+        ))]
     })
     .map(drop)
 }
@@ -213,7 +215,7 @@ fn extents_are_0_and_1() -> Result<()> {
 /// What the interpreter says of a loop without some of its instructions.
 fn fault(without: impl Fn(&InstOp) -> bool) -> Result<String> {
     let args = (Tensor::zeros(&[ROWS]), Tensor::zeros(&[12]));
-    let graph = lower(|(h, xs)| vec![scan(|h: Tensor, x: Tensor| (h.flip(&[0]) + x, ()), h, xs).0], &args)?.graph;
+    let graph = lower(|(h, xs)| vec![scan(|h: Tensor, x: Tensor| (h.flip(0) + x, ()), h, xs).0], &args)?.graph;
     let mut module = run::lower(&graph, false)?;
     let PtxModule { entries, .. } = &mut module.ptx;
     entries.iter_mut().for_each(|entry| entry.body.retain(|inst| !without(&inst.op)));

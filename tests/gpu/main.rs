@@ -12,6 +12,7 @@ mod races;
 mod run;
 mod shapes;
 mod workloads;
+mod zluda;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

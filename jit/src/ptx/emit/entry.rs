@@ -144,7 +144,7 @@ pub(in crate::ptx) fn block_entry(name: String, pointers: &Pointers, steps: &[St
     let registers = pointers.registers(&mut code);
     let grid = Grid::of_block(&mut code);
     code.take_registers();
-    Runner { pointers: &registers, grid, meeting: None, is_first: true }.run(&mut code, steps);
+    Runner { pointers: &registers, grid, barrier: None, is_first: true }.run(&mut code, steps);
     code.finish(name, pointers.params, THREADS)
 }
 
@@ -153,8 +153,8 @@ pub(in crate::ptx) fn cooperative_entry(name: String, pointers: &Pointers, word:
     let mut code = Code::default();
     let registers = pointers.registers(&mut code);
     let grid = Grid::of_launch(&mut code);
-    let meeting = Some(Meeting::new(&mut code, &grid, registers[word]));
-    Runner { pointers: &registers, grid, meeting, is_first: true }.run(&mut code, steps);
+    let barrier = Some(GridBarrier::new(&mut code, &grid, registers[word]));
+    Runner { pointers: &registers, grid, barrier, is_first: true }.run(&mut code, steps);
     code.finish(name, pointers.params, THREADS)
 }
 
@@ -169,17 +169,17 @@ impl Pointers {
 /// A barrier of the grid. Its word is 0 before the first launch, and needs no reset: every block adds 1 but the first,
 /// which adds what makes the sum 2³¹. So the highest bit changes when all have come, and the others are 0 again.
 #[derive(Clone, Copy)]
-struct Meeting {
+struct GridBarrier {
     word: Reg,
     /// What this block adds.
     adds: Reg,
 }
 
-impl Meeting {
-    fn new(code: &mut Code, grid: &Grid, word: Reg) -> Meeting {
+impl GridBarrier {
+    fn new(code: &mut Code, grid: &Grid, word: Reg) -> GridBarrier {
         let is_first = code.setp(Cmp::Eq, Type::U32, grid.block, 0);
         let rest = code.binary(BinaryOp::Sub, Type::U32, 0x8000_0001, grid.blocks);
-        Meeting { word, adds: code.selp(Type::B32, rest, 1, is_first) }
+        GridBarrier { word, adds: code.selp(Type::B32, rest, 1, is_first) }
     }
 
     /// Waits until all blocks have come. What threads wrote before is seen by all behind it: the fence of one thread
@@ -208,7 +208,7 @@ struct Runner<'a> {
     pointers: &'a [Reg],
     grid: Grid,
     /// How blocks wait for each other, if there are several.
-    meeting: Option<Meeting>,
+    barrier: Option<GridBarrier>,
     /// Whether nothing ran before.
     is_first: bool,
 }
@@ -220,8 +220,8 @@ impl Runner<'_> {
             return;
         }
         code.next_part();
-        if let Some(meeting) = self.meeting {
-            meeting.wait(code, self.grid.thread);
+        if let Some(barrier) = self.barrier {
+            barrier.wait(code, self.grid.thread);
         }
     }
 
@@ -246,7 +246,7 @@ impl Runner<'_> {
                     let is_other = code.setp(Cmp::Ne, Type::U32, self.grid.block, 0);
                     code.branch_if(is_other, true, end);
                     let grid = Grid::of_block(code);
-                    Runner { pointers: self.pointers, grid, meeting: None, is_first: true }.run(code, steps);
+                    Runner { pointers: self.pointers, grid, barrier: None, is_first: true }.run(code, steps);
                     code.place(end);
                 }
                 Step::Loop(trips, body) => self.repeat(code, trips, body),
@@ -255,7 +255,7 @@ impl Runner<'_> {
     }
 
     fn kernel(&self, code: &mut Code, part: &Part<'_>, args: &[Reg]) {
-        if self.meeting.is_none() || part.workspace(1) == 0 {
+        if self.barrier.is_none() || part.workspace(1) == 0 {
             return part.emit(code, args, &self.grid);
         }
         // There may be more blocks than have a workspace.

@@ -401,3 +401,30 @@ impl Context for FakeContext {
         self.0.state().flush("cuStreamSynchronize")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_wait_for_each_other_have_room() -> Result<()> {
+        let context = FakeDriver::new(1).open(0)?;
+        let text =
+            ".version 7.0\n.target sm_70\n.address_size 64\n\n.visible .entry k()\n.maxntid 256, 1, 1\n{\n  ret;\n}\n";
+        let function = context.load(text, &["k"])?.functions[0];
+        // SAFETY: the module stays loaded, and the function has no arguments.
+        let resident = 4 * unsafe { context.resident(function, 256)? };
+        for (grid, cooperative, fits) in [(resident, true, true), (resident + 1, true, false), (1000, false, true)] {
+            // SAFETY: as above.
+            match unsafe { context.build(&[Node { function, grid, block: 256, cooperative, args: &[] }]) } {
+                Ok(_) => assert!(fits),
+                Err(error) => {
+                    let expected = "cuGraphInstantiate: CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE (too many blocks in \
+                                    cooperative launch)";
+                    assert_eq!((error.to_string(), fits), (expected.into(), false));
+                }
+            }
+        }
+        Ok(())
+    }
+}
