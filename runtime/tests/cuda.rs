@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use fulgurite_jit::testing::{Config, program};
-use fulgurite_jit::{Array, DType, Error, Result, Tensor, TensorType};
+use fulgurite_jit::{Array, DType, Error, Result, Tensor, TensorType, scan};
 use fulgurite_runtime::testing::{Counts, FakeDevices, Fault, compile, put, with_fake_devices, without_driver};
 use fulgurite_runtime::{Bound, Device, Jit, Program, jit, synchronize, with_device};
 
@@ -140,6 +140,7 @@ fn asked(fake: &FakeDevices, call: impl FnOnce() -> Result<()>) -> Result<Counts
         loads: after.loads - before.loads,
         unloads: after.unloads - before.unloads,
         builds: after.builds - before.builds,
+        nodes: after.nodes - before.nodes,
         destroys: after.destroys - before.destroys,
         updates: after.updates - before.updates,
         launches: after.launches - before.launches,
@@ -529,6 +530,45 @@ fn a_call_that_fails_leaves_the_state() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A loop whose kernels have work for more blocks than are resident.
+fn large_loop() -> Jit<(Tensor, Tensor), (), (Tensor, Tensor)> {
+    jit(|(h, xs): (Tensor, Tensor)| {
+        let step = |h: Tensor, x: Tensor| (h.flip(0) * 0.5 + &x, h.sum() * x);
+        scan(step, h, xs)
+    })
+}
+
+#[test]
+fn a_loop_of_large_kernels_is_one_launch() -> Result<()> {
+    let args = || (numbers(&[5000], 1), numbers(&[30], 2));
+    let expected = with_device(Device::Cpu, || large_loop().call(args()))??;
+    on_gpu(|fake| {
+        let same = |(h, sums): (Tensor, Tensor)| -> Result<()> {
+            assert_eq!((h.array()?, sums.array()?), (expected.0.array()?, expected.1.array()?));
+            Ok(())
+        };
+        let first = large_loop();
+        // More blocks than have room are not asked for; what has room is asked once.
+        fake.fail(0, Fault::Resident, 0);
+        let error = message(first.call(args()).map(drop));
+        assert!(error.contains("cuOccupancyMaxActiveBlocksPerMultiprocessor: CUDA_ERROR_UNKNOWN"), "{error}");
+        same(first.call(args())?)?;
+        assert_eq!((fake.counts(0).builds, fake.counts(0).nodes), (1, 1));
+        // Launches that are not made leave the barrier as it was; so do other programs.
+        for fault in [Fault::Launch, Fault::Update, Fault::Allocate] {
+            fake.fail(0, fault, 0);
+            let held = args();
+            while first.call(held.clone()).is_err() {
+                fake.heal(0);
+            }
+            fake.heal(0);
+            same(first.call(args())?)?;
+            same(large_loop().call(args())?)?;
+        }
+        Ok(())
+    })
 }
 
 #[test]

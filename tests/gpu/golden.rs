@@ -134,6 +134,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
             vec![last, all]
         },
     },
+    Program {
+        name: "scan_of_blocks",
+        inputs: &[(DType::F32, &[1500]), (DType::F32, &[10])],
+        f: |x| vec![scan(|h: Tensor, x: Tensor| (h.flip(0) + x, ()), x[0].clone(), x[1].clone()).0],
+    },
 ];
 
 #[test]

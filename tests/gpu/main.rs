@@ -6,11 +6,13 @@
 mod common;
 mod counts;
 mod golden;
+mod loops;
 mod ptxas;
 mod races;
 mod run;
 mod shapes;
 mod workloads;
+mod zluda;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

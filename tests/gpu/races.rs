@@ -55,10 +55,10 @@ fn verify(executable: &Path, folder: &Path, module: &PtxModule, launch: &Launch)
     (report["result"].as_str().unwrap_or("no result").into(), messages.join("; "))
 }
 
-/// The launches of a run, each entry once.
+/// The launches of a run, each entry once. The verifier knows no fences: it is not asked about cooperative ones.
 fn launches(launches: &[Launch]) -> Vec<&Launch> {
     let mut first: Vec<&Launch> = Vec::new();
-    for launch in launches {
+    for launch in launches.iter().filter(|launch| !launch.cooperative) {
         if first.iter().all(|other| (other.entry, other.grid) != (launch.entry, launch.grid)) {
             first.push(launch);
         }

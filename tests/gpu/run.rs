@@ -68,14 +68,24 @@ pub(crate) fn lower(graph: &Graph, donated: bool) -> Result<Module> {
     Module::lower(kernels, &donated, Target::default())
 }
 
+/// What was executed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Executed {
+    /// Of all launches.
+    pub(crate) counts: Counts,
+    /// Barriers of the grids of cooperative launches.
+    pub(crate) grid_barriers: u64,
+}
+
 /// The results of a run, and what was executed.
-pub(crate) fn run(module: &Module, inputs: &[Array], options: &Options) -> Result<(Vec<Array>, Counts)> {
+pub(crate) fn run(module: &Module, inputs: &[Array], options: &Options) -> Result<(Vec<Array>, Executed)> {
     let text = parse(&module.ptx.to_string())?;
     assert_eq!(text, module.ptx, "the text reads back");
     let mut memory = Memory::new();
     let params: Vec<u64> = inputs.iter().map(|x| Ok(memory.alloc(x.bytes()?))).collect::<Result<_>>()?;
     let constants: Vec<u64> = module.constants.iter().map(|x| Ok(memory.alloc(x.bytes()?))).collect::<Result<_>>()?;
     let arena = memory.alloc_unwritten(module.plan.arena);
+    let barrier = memory.alloc(&[0; 4]);
     let mut outputs: Vec<u64> = Vec::new();
     for (o, output) in module.kernels.outputs.iter().enumerate() {
         outputs.push(match output {
@@ -94,22 +104,27 @@ pub(crate) fn run(module: &Module, inputs: &[Array], options: &Options) -> Resul
             MemoryOf::Output(o) => outputs[o],
             MemoryOf::Constant(c) => constants[c],
             MemoryOf::Arena => arena,
+            MemoryOf::Barrier => barrier,
         };
         base.wrapping_add_signed(place.offset)
     };
-    let mut counts = Counts::default();
+    let Executed { mut counts, mut grid_barriers } = Executed::default();
     for launch in &module.launches {
         let entry = &text.entries[launch.entry];
         let params: Vec<u64> = launch.args.iter().map(address).collect();
-        let launch = Launch { entry, grid: launch.grid, block: THREADS, params: &params };
-        counts += run_with(&mut memory, &launch, options)?;
+        let (grid, cooperative) = (launch.grid, launch.cooperative);
+        let launch = Launch { entry, grid, block: THREADS, cooperative, params: &params };
+        let of_launch = run_with(&mut memory, &launch, options)?;
+        // Every block has as many fences, two at a barrier of the grid.
+        grid_barriers += of_launch.fences / 2 / u64::from(grid);
+        counts += of_launch;
     }
     let results = module.kernels.outputs.iter().zip(outputs).map(|(output, address)| {
         let mut bytes = vec![0; output.ty().bytes()];
         memory.read(address, &mut bytes)?;
         Array::from_bytes(output.ty(), &bytes)
     });
-    Ok((results.collect::<Result<_>>()?, counts))
+    Ok((results.collect::<Result<_>>()?, Executed { counts, grid_barriers }))
 }
 
 /// The results of runs on the GPU of this machine: of inputs from the host, of inputs that are there and are held, and
@@ -164,16 +179,16 @@ fn difference(what: &str, got: &[Array], want: &[Array]) -> Result<Option<String
 
 /// Runs a graph on both devices and compares the bits, those of NaNs and of subnormal numbers of f64 aside. Returns
 /// what was executed, of which nothing is counted on a device; or the difference, if there is one.
-pub(crate) fn compare(graph: &Graph, inputs: &[Array], options: &Options) -> std::result::Result<Counts, String> {
+pub(crate) fn compare(graph: &Graph, inputs: &[Array], options: &Options) -> std::result::Result<Executed, String> {
     let compare = || {
-        let (results, counts) = if on_device() {
-            (run_on_device(graph, inputs)?, Counts::default())
+        let (results, executed) = if on_device() {
+            (run_on_device(graph, inputs)?, Executed::default())
         } else {
-            let (results, counts) = run(&lower(graph, false)?, inputs, options)?;
+            let (results, executed) = run(&lower(graph, false)?, inputs, options)?;
             // Half of them also with results in place of inputs.
             let in_place = graph.nodes.len().is_multiple_of(2);
             let in_place = in_place.then(|| run(&lower(graph, true)?, inputs, options)).transpose()?;
-            (std::iter::once(results).chain(in_place.map(|(results, _)| results)).collect(), counts)
+            (std::iter::once(results).chain(in_place.map(|(results, _)| results)).collect(), executed)
         };
         let program = Program::compile("cpu", graph, &vec![false; inputs.len()])?;
         let want = program.run(inputs.to_vec())?;
@@ -183,7 +198,7 @@ pub(crate) fn compare(graph: &Graph, inputs: &[Array], options: &Options) -> std
                 return Ok(Err(run + &difference));
             }
         }
-        Ok(Ok(counts))
+        Ok(Ok(executed))
     };
     compare().unwrap_or_else(|e: fulgurite::Error| Err(e.to_string()))
 }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use fulgurite::compiler::graph::Graph;
-use fulgurite::compiler::ptx::simt::{Counts, Options};
+use fulgurite::compiler::ptx::simt::Options;
 use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
 use fulgurite::{Array, TensorType, lower, scan};
@@ -48,7 +48,12 @@ fn inputs(types: &[TensorType], parameters: usize) -> Vec<Array> {
 }
 
 /// Runs a graph on both, and says how long that took; or what differs.
-fn check(name: &str, graph: &Graph, parameters: usize, options: &Options) -> std::result::Result<Counts, String> {
+fn check(
+    name: &str,
+    graph: &Graph,
+    parameters: usize,
+    options: &Options,
+) -> std::result::Result<run::Executed, String> {
     let inputs = inputs(&graph.param_types(), parameters);
     // What is NaN on both shows nothing.
     let results = Program::compile("cpu", graph, &vec![false; inputs.len()]).and_then(|p| p.run(inputs.clone()));
@@ -57,13 +62,13 @@ fn check(name: &str, graph: &Graph, parameters: usize, options: &Options) -> std
         assert!(values.iter().all(|x| x.is_finite()), "{name}: a result is not finite");
     }
     let start = Instant::now();
-    let counts = run::compare(graph, &inputs, options).map_err(|fault| format!("{name}: {fault}"))?;
+    let executed = run::compare(graph, &inputs, options).map_err(|fault| format!("{name}: {fault}"))?;
     println!("{name}: {:.1} s", start.elapsed().as_secs_f64());
-    Ok(counts)
+    Ok(executed)
 }
 
 /// Checks a workload.
-fn check_workload(workload: &Workload) -> std::result::Result<Counts, String> {
+fn check_workload(workload: &Workload) -> std::result::Result<run::Executed, String> {
     let graph = (workload.lower)().map_err(|e| format!("{}: {e}", workload.name))?.graph;
     check(workload.name, &graph, parameters(workload.name), &options(workload.name))
 }
@@ -71,8 +76,8 @@ fn check_workload(workload: &Workload) -> std::result::Result<Counts, String> {
 /// Checks a workload, and says what was executed.
 fn row(workload: &Workload) -> Result<String> {
     let graph = (workload.lower)()?.graph;
-    let counts = check_workload(workload).unwrap_or_else(|fault| panic!("{fault}"));
-    Ok(counts::row(workload.name, run::lower(&graph, false)?.launches.len(), &counts))
+    let executed = check_workload(workload).unwrap_or_else(|fault| panic!("{fault}"));
+    Ok(counts::row(workload.name, run::lower(&graph, false)?.launches.len(), &executed))
 }
 
 fn workload(name: &str) -> &'static Workload {

@@ -186,7 +186,8 @@ impl<'k> Kind<'k> {
                 single(Part::Routine(&r.routine), whole(r.operands.iter().chain(&r.results).copied().collect()))
             }
             Kernel::Region(region) => {
-                let Control::Scan { num_carry, num_consts, .. } = region.control;
+                let Control::Scan { num_carry, num_consts, length, .. } = region.control;
+                check_index(&[length])?;
                 let donated: Vec<bool> = (0..region.body.params.len()).map(|i| i < num_carry).collect();
                 // Elements of the operands and results follow each other.
                 let types = region.body.params.iter().skip(num_carry + num_consts);

@@ -2,12 +2,16 @@
 //!
 //! In: a body. Out: the launches of a run, and their entries. A kernel with work for several multiprocessors is a
 //! launch. Small kernels that follow each other are one launch of one block, which runs them in their order; so is a
-//! loop of such kernels, with its trips inside. A loop with larger kernels is unrolled into launches.
+//! loop of such kernels, with its trips inside. A loop with larger kernels is one cooperative launch, or is unrolled
+//! into launches where these are few.
 
 use hashbrown::{HashMap, HashSet};
 
 use super::body::{Body, Item, Kind, Segment};
-use super::emit::{Part, Pointers, RowKernel, Step, Trips, block_entry, kernel_entry, segments_entry};
+use super::emit::{
+    Part, Pointed, Pointers, RowKernel, Segments, Step, Trips, block_entry, cooperative_entry, kernel_entry,
+    segments_entry,
+};
 use super::inst::Entry;
 use super::place::{Launch, MemoryOf, Place, THREADS, Target};
 use crate::error::{Error, Result};
@@ -32,6 +36,20 @@ const SMALL_ROWS: usize = 1 << 17;
 /// The most kernels that one block runs: the driver takes long to compile large entries.
 const MAX_ITEMS: usize = 64;
 
+/// The most kernels of a cooperative launch.
+const MAX_COOPERATIVE_ITEMS: usize = 256;
+
+/// Nanoseconds that a launch adds to a run, once the graph of the run is launched.
+const LAUNCH: usize = 1300;
+
+/// Nanoseconds that a launch costs the host: its node is built once, and changed in a run with other arrays. An
+/// estimate, of which nothing is measured.
+const NODE: usize = 500;
+
+/// Nanoseconds of a barrier of the grid: an atomic of each block, and the way of its last one to all. An estimate, of
+/// which nothing is measured.
+const BARRIER: usize = 1600;
+
 /// Products and routines of at most so many operations are small.
 const SMALL_OPERATIONS: usize = 1 << 19;
 
@@ -54,18 +72,12 @@ impl Builder {
     /// The launches of a body, with the places of its inputs, outputs and arena.
     fn body(&mut self, body: &Body<'_>) -> Result<Vec<Launch>> {
         let mut launches = Vec::new();
-        let mut items = &body.items[..];
-        while let [first, rest @ ..] = items {
-            let small = small_items(body, items);
-            let is_loop = |item: &Item<'_>| matches!(item.kind, Kind::Region(..));
-            if small > 1 || (small == 1 && is_loop(first)) {
-                launches.push(self.block(body, &items[..small])?);
-                items = &items[small..];
-                continue;
+        for group in groups(body) {
+            match group {
+                Group::Small(items) => launches.push(self.block(body, items)?),
+                Group::Large(item) => self.item(body, item, &mut launches)?,
             }
-            self.item(body, first, &mut launches)?;
             check_count(launches.len())?;
-            items = rest;
         }
         Ok(launches)
     }
@@ -91,11 +103,11 @@ impl Builder {
                 };
                 // A block of a product has one tile; the others go over what there is.
                 let most = match part {
-                    Part::Rows(_) => self.target.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR,
+                    Part::Rows(_) => self.most_blocks(),
                     Part::Gemm(_) | Part::Routine(_) => usize::MAX,
                 };
                 let grid = (item.blocks as usize).clamp(1, most) as u32;
-                launches.push(Launch { kernel: item.kernel, entry, grid, args });
+                launches.push(Launch { kernel: item.kernel, entry, grid, cooperative: false, args });
             }
             Kind::Segments(segments, is_aligned) => {
                 let per_launch = MAX_PARAMS / segments[0].buffers.len().max(1);
@@ -106,6 +118,10 @@ impl Builder {
             }
             Kind::Region(region, inside, carry) => {
                 let Control::Scan { length, .. } = region.control;
+                if self.is_cooperative(body, item) {
+                    launches.push(self.cooperative(body, item)?);
+                    return Ok(());
+                }
                 let trip = self.body(inside)?;
                 check_count(launches.len().saturating_add(length.saturating_mul(trip.len())))?;
                 for t in 0..length {
@@ -120,41 +136,118 @@ impl Builder {
         Ok(())
     }
 
+    /// The most blocks that a launch is spread over.
+    fn most_blocks(&self) -> usize {
+        self.target.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR
+    }
+
     /// A launch of segments of a loop kernel.
     fn segments(&mut self, body: &Body<'_>, kernel: usize, segments: &[Segment], is_aligned: bool) -> Launch {
-        let largest = segments.iter().max_by_key(|s| s.kernel.dims.iter().map(|d| d.extent).max());
-        let row = RowKernel::new(largest.expect("there are segments").kernel.clone(), is_aligned);
-        let is_flat = row.kernel().is_flat();
-        let most = self.target.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
-        let mut blocks = 0;
-        let mut firsts = Vec::new();
-        for segment in segments {
-            let extent = is_flat.then(|| segment.kernel.dims[0].extent);
-            firsts.push((blocks, extent));
-            blocks += row.spread.blocks(extent).clamp(1, most) as u32;
-        }
-        let buffers = segments[0].buffers.len();
-        let entry = self.add(|name| segments_entry(name, &row, &firsts, blocks, buffers));
         let args = segments.iter().flat_map(|s| s.buffers.iter().map(|&b| body.place(b))).collect();
-        Launch { kernel, entry, grid: blocks, args }
+        let segments = spread(segments, is_aligned, self.most_blocks());
+        let entry = self.add(|name| segments_entry(name, &segments));
+        Launch { kernel, entry, grid: segments.blocks, cooperative: false, args }
     }
 
     /// A launch of one block that runs these items.
     fn block(&mut self, body: &Body<'_>, items: &[Item<'_>]) -> Result<Launch> {
-        let mut block = Block::default();
-        let steps = block.steps(body, items, &mut |block, place| block.param(place));
-        let params: Vec<Place> = block.params.iter().map(|&memory| Place { memory, offset: 0 }).collect();
-        check_params(params.len())?;
-        let pointers = Pointers { params: params.len(), count: params.len() + block.pointers };
-        let steps = renumbered(steps, params.len());
-        let entry = self.add(|name| block_entry(name, &pointers, &steps));
-        Ok(Launch { kernel: items[0].kernel, entry, grid: 1, args: params })
+        let mut steps = Steps::new(None);
+        let all = steps.all(body, items, &mut Steps::param);
+        let (params, pointers, all) = steps.finish(all)?;
+        let entry = self.add(|name| block_entry(name, &pointers, &all));
+        Ok(Launch { kernel: items[0].kernel, entry, grid: 1, cooperative: false, args: params })
+    }
+
+    /// A cooperative launch of a loop.
+    fn cooperative(&mut self, body: &Body<'_>, item: &Item<'_>) -> Result<Launch> {
+        let mut steps = Steps::new(Some(self.most_blocks()));
+        let (word, _) = steps.param(Place { memory: MemoryOf::Barrier, offset: 0 });
+        let step = steps.step(body, item, &mut Steps::param);
+        let grid = steps.blocks as u32;
+        let (params, pointers, all) = steps.finish(vec![step])?;
+        let entry = self.add(|name| cooperative_entry(name, &pointers, word, &all));
+        Ok(Launch { kernel: item.kernel, entry, grid, cooperative: true, args: params })
+    }
+
+    /// Whether a loop is a cooperative launch instead of one launch after the other: where that costs less, as each of
+    /// these becomes a barrier. Without a loop around them, kernels gain nothing: a barrier costs what a launch does, and
+    /// all of them would have the registers of the one that needs most.
+    fn is_cooperative(&self, body: &Body<'_>, item: &Item<'_>) -> bool {
+        let mut memories = HashSet::from([MemoryOf::Barrier]);
+        body.memories(item, &mut memories);
+        let fits = memories.len() <= MAX_PARAMS && kernels(item) <= MAX_COOPERATIVE_ITEMS;
+        let launches = launches_of(item);
+        let unrolled = launches.saturating_mul(LAUNCH + NODE);
+        let cooperative = launches.saturating_mul(BARRIER).saturating_add(LAUNCH + NODE);
+        self.target.cooperative && fits && (cooperative < unrolled || launches > MAX_LAUNCHES)
     }
 
     fn add(&mut self, entry: impl FnOnce(String) -> Entry) -> usize {
         self.entries.push(entry(format!("k{}", self.entries.len())));
         self.entries.len() - 1
     }
+}
+
+/// Items that run together.
+enum Group<'b, 'k> {
+    /// Small ones, which one block runs.
+    Small(&'b [Item<'k>]),
+    Large(&'b Item<'k>),
+}
+
+/// The items of a body, in their order.
+fn groups<'b, 'k>(body: &'b Body<'k>) -> impl Iterator<Item = Group<'b, 'k>> {
+    let mut items = &body.items[..];
+    std::iter::from_fn(move || {
+        let first = items.first()?;
+        let small = small_items(body, items);
+        if small > 1 || (small == 1 && matches!(first.kind, Kind::Region(..))) {
+            let group;
+            (group, items) = items.split_at(small);
+            return Some(Group::Small(group));
+        }
+        items = &items[1..];
+        Some(Group::Large(first))
+    })
+}
+
+/// How many launches a large item is, without cooperative ones.
+fn launches_of(item: &Item<'_>) -> usize {
+    match &item.kind {
+        Kind::Single(..) => 1,
+        Kind::Segments(segments, _) => segments.len().div_ceil((MAX_PARAMS / segments[0].buffers.len().max(1)).max(1)),
+        Kind::Region(region, body, _) => {
+            let Control::Scan { length, .. } = region.control;
+            let of = |group| match group {
+                Group::Small(_) => 1,
+                Group::Large(item) => launches_of(item),
+            };
+            groups(body).map(of).fold(0, usize::saturating_add).saturating_mul(length)
+        }
+    }
+}
+
+/// How many kernels an item is.
+fn kernels(item: &Item<'_>) -> usize {
+    match &item.kind {
+        Kind::Single(..) | Kind::Segments(..) => 1,
+        Kind::Region(_, body, _) => body.items.iter().map(kernels).sum(),
+    }
+}
+
+/// Segments over blocks.
+fn spread(segments: &[Segment], is_aligned: bool, most: usize) -> Segments {
+    let largest = segments.iter().max_by_key(|s| s.kernel.dims.iter().map(|d| d.extent).max());
+    let kernel = RowKernel::new(largest.expect("there are segments").kernel.clone(), is_aligned);
+    let is_flat = kernel.kernel().is_flat();
+    let mut blocks = 0;
+    let mut firsts = Vec::new();
+    for segment in segments {
+        let extent = is_flat.then(|| segment.kernel.dims[0].extent);
+        firsts.push((blocks, extent));
+        blocks += kernel.spread.blocks(extent).clamp(1, most) as u32;
+    }
+    Segments { kernel, firsts, blocks, buffers: segments[0].buffers.len() }
 }
 
 /// How many of the first items are run by one block.
@@ -215,31 +308,44 @@ fn bind(
         MemoryOf::Param(i) => at(body.place(region.operands[i]), region.body.params[i].bytes()),
         MemoryOf::Output(o) if o < num_carry => written(o, trip),
         MemoryOf::Output(o) => at(body.place(region.results[o]), region.body.outputs[o].ty().bytes()),
-        MemoryOf::Constant(_) => return place,
+        MemoryOf::Constant(_) | MemoryOf::Barrier => return place,
         MemoryOf::Arena => workspace,
     };
     base.plus(place.offset)
 }
 
-/// A pointer, and bytes from there.
-type Pointed = (usize, i64);
-
 /// Numbers from here on are pointers of loops, until the number of parameters is known.
 const LOOPS: usize = 1 << 32;
 
-/// A launch of one block under construction.
-#[derive(Default)]
-struct Block {
+/// A launch of steps under construction.
+struct Steps {
     /// The memory that parameters point to.
     params: Vec<MemoryOf>,
     /// The number of pointers of loops.
     pointers: usize,
+    /// The most blocks that the steps are spread over; `None` if one block runs them.
+    most: Option<usize>,
+    /// The most blocks that have something to do.
+    blocks: usize,
 }
 
 /// Where a place of a body is, as a pointer.
-type Resolve<'r> = dyn FnMut(&mut Block, Place) -> Pointed + 'r;
+type Resolve<'r> = dyn FnMut(&mut Steps, Place) -> Pointed + 'r;
 
-impl Block {
+impl Steps {
+    fn new(most: Option<usize>) -> Self {
+        Steps { params: vec![], pointers: 0, most, blocks: 1 }
+    }
+
+    /// The parameters, the pointers, and the steps with the numbers of these.
+    fn finish(self, steps: Vec<Step<'_>>) -> Result<(Vec<Place>, Pointers, Vec<Step<'_>>)> {
+        let params: Vec<Place> = self.params.iter().map(|&memory| Place { memory, offset: 0 }).collect();
+        check_params(params.len())?;
+        let pointers = Pointers { params: params.len(), count: params.len() + self.pointers };
+        let steps = renumbered(steps, params.len());
+        Ok((params, pointers, steps))
+    }
+
     /// A place of the outermost body.
     fn param(&mut self, place: Place) -> Pointed {
         let known = self.params.iter().position(|&memory| memory == place.memory);
@@ -255,22 +361,48 @@ impl Block {
         LOOPS + self.pointers - 1
     }
 
-    fn steps<'k>(&mut self, body: &Body<'k>, items: &[Item<'k>], resolve: &mut Resolve<'_>) -> Vec<Step<'k>> {
+    /// The steps of a body: small items that follow each other are the first block's.
+    fn body<'k>(&mut self, body: &Body<'k>, resolve: &mut Resolve<'_>) -> Vec<Step<'k>> {
+        if self.most.is_none() {
+            return self.all(body, &body.items, resolve);
+        }
         let mut steps = Vec::new();
-        for item in items {
-            match &item.kind {
-                Kind::Single(part, buffers) => {
-                    let args = body.args(item, part, buffers);
-                    let args = args.into_iter().map(|place| resolve(self, place)).collect();
-                    steps.push(Step::Kernel(part.clone(), args));
+        for group in groups(body) {
+            steps.push(match group {
+                Group::Small(items) => {
+                    let most = self.most.take();
+                    let first = self.all(body, items, resolve);
+                    self.most = most;
+                    Step::First(first)
                 }
-                Kind::Segments(..) => unreachable!("segments are not small"),
-                Kind::Region(region, inside, carry) => {
-                    steps.push(self.region(body, item, region, inside, &carry.second, resolve));
-                }
-            }
+                Group::Large(item) => self.step(body, item, resolve),
+            });
         }
         steps
+    }
+
+    fn all<'k>(&mut self, body: &Body<'k>, items: &[Item<'k>], resolve: &mut Resolve<'_>) -> Vec<Step<'k>> {
+        items.iter().map(|item| self.step(body, item, resolve)).collect()
+    }
+
+    fn step<'k>(&mut self, body: &Body<'k>, item: &Item<'k>, resolve: &mut Resolve<'_>) -> Step<'k> {
+        let most = self.most.unwrap_or(1);
+        match &item.kind {
+            Kind::Single(part, buffers) => {
+                self.blocks = self.blocks.max((item.blocks as usize).min(most));
+                let args = body.args(item, part, buffers);
+                let args = args.into_iter().map(|place| resolve(self, place)).collect();
+                Step::Kernel(part.clone(), args)
+            }
+            Kind::Segments(segments, is_aligned) => {
+                let mut args = |s: &Segment| s.buffers.iter().map(|&b| resolve(self, body.place(b))).collect();
+                let args = segments.iter().map(&mut args).collect();
+                let segments = spread(segments, *is_aligned, most);
+                self.blocks = self.blocks.max((segments.blocks as usize).min(most));
+                Step::Segments(segments, args)
+            }
+            Kind::Region(region, inside, carry) => self.region(body, item, region, inside, &carry.second, resolve),
+        }
     }
 
     fn region<'k>(
@@ -288,7 +420,7 @@ impl Block {
         let workspace = resolve(self, body.workspace(item));
         let mut params: Vec<Pointed> = Vec::new();
         let mut outputs: Vec<Pointed> = Vec::new();
-        let moving = |block: &mut Block, trips: &mut Trips, (base, offset): Pointed, bytes: usize| {
+        let moving = |block: &mut Steps, trips: &mut Trips, (base, offset): Pointed, bytes: usize| {
             let (pointer, bytes) = (block.pointer(), bytes as i64);
             let first = if reverse { offset + bytes * (length as i64 - 1) } else { offset };
             trips.begin.push((pointer, (base, first)));
@@ -329,12 +461,12 @@ impl Block {
             }
             outputs.push((written, 0));
         }
-        let steps = self.steps(inside, &inside.items, &mut |block, place| {
+        let steps = self.body(inside, &mut |block, place| {
             let (pointer, offset) = match place.memory {
                 MemoryOf::Param(i) => params[i],
                 MemoryOf::Output(o) => outputs[o],
                 MemoryOf::Arena => workspace,
-                MemoryOf::Constant(_) => return block.param(place),
+                MemoryOf::Constant(_) | MemoryOf::Barrier => return block.param(place),
             };
             (pointer, offset + place.offset)
         });
@@ -345,10 +477,11 @@ impl Block {
 /// The steps with the pointers of loops behind so many parameters.
 fn renumbered(steps: Vec<Step<'_>>, params: usize) -> Vec<Step<'_>> {
     let number = |p: usize| if p >= LOOPS { p - LOOPS + params } else { p };
+    let all = |args: Vec<Pointed>| args.into_iter().map(|(p, offset)| (number(p), offset)).collect();
     let one = |step| match step {
-        Step::Kernel(part, args) => {
-            Step::Kernel(part, args.into_iter().map(|(p, offset)| (number(p), offset)).collect())
-        }
+        Step::Kernel(part, args) => Step::Kernel(part, all(args)),
+        Step::Segments(segments, args) => Step::Segments(segments, args.into_iter().map(all).collect()),
+        Step::First(steps) => Step::First(renumbered(steps, params)),
         Step::Loop(trips, body) => {
             let trips = Trips {
                 length: trips.length,

@@ -9,6 +9,8 @@ pub struct Target {
     pub capability: u32,
     /// The number of multiprocessors.
     pub multiprocessors: u32,
+    /// Whether it has cooperative launches.
+    pub cooperative: bool,
 }
 
 impl Target {
@@ -29,7 +31,7 @@ impl Target {
 impl Default for Target {
     /// The least that is supported, with the multiprocessors of an H100.
     fn default() -> Self {
-        Target { capability: 70, multiprocessors: 132 }
+        Target { capability: 70, multiprocessors: 132, cooperative: true }
     }
 }
 
@@ -45,6 +47,9 @@ pub struct Launch {
     pub entry: usize,
     /// Blocks, of [`THREADS`] threads each.
     pub grid: u32,
+    /// Whether the blocks wait for each other: all are resident at once. With fewer blocks than `grid`, as many as the
+    /// device has room for, it does the same.
+    pub cooperative: bool,
     /// The addresses that the entry is called with.
     pub args: Vec<Place>,
 }
@@ -69,6 +74,8 @@ pub enum MemoryOf {
     Constant(usize),
     /// The arena.
     Arena,
+    /// The word of the barriers of cooperative launches, a u32: 0 before the first run, and never reset.
+    Barrier,
 }
 
 impl Place {
@@ -80,7 +87,8 @@ impl Place {
 impl fmt::Display for Launch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let args: Vec<String> = self.args.iter().map(ToString::to_string).collect();
-        write!(f, "k{}: entry {}, {} blocks ({})", self.kernel, self.entry, self.grid, args.join(", "))
+        let together = if self.cooperative { " together" } else { "" };
+        write!(f, "k{}: entry {}, {} blocks{together} ({})", self.kernel, self.entry, self.grid, args.join(", "))
     }
 }
 
@@ -91,6 +99,7 @@ impl fmt::Display for Place {
             MemoryOf::Output(o) => write!(f, "output {o}")?,
             MemoryOf::Constant(c) => write!(f, "constant {c}")?,
             MemoryOf::Arena => write!(f, "arena")?,
+            MemoryOf::Barrier => write!(f, "barrier")?,
         }
         if self.offset != 0 { write!(f, " + {}", self.offset) } else { Ok(()) }
     }

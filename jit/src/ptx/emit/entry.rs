@@ -2,13 +2,15 @@
 //!
 //! In: kernels, and where their arguments are. Out: entries, whose parameters are addresses. A launch of one kernel
 //! has a parameter for each buffer. A launch of segments has those of all segments, and a block finds its segment.
-//! A launch of one block has one for each piece of memory, and runs several kernels in their order, with a barrier
-//! between two, and loops around them.
+//! A launch of steps has one for each piece of memory, and runs several kernels in their order, with a barrier between
+//! two, and loops around them: on one block, or on a grid of which all blocks are resident.
 
 use super::code::Code;
 use super::loops::RowKernel;
 use super::{Grid, Part, THREADS, Threads};
-use crate::ptx::inst::{BinaryOp, Cmp, Entry, InstOp, Label, Operand, Reg, RegClass, Type};
+use crate::ptx::inst::{
+    Address, Atomic, BinaryOp, Cache, Cmp, Entry, InstOp, Label, Operand, Reg, RegClass, Space, Type,
+};
 
 /// The entry of a kernel with so many buffers.
 pub(in crate::ptx) fn kernel_entry(name: String, part: &Part<'_>, args: usize) -> Entry {
@@ -19,73 +21,97 @@ pub(in crate::ptx) fn kernel_entry(name: String, part: &Part<'_>, args: usize) -
     code.finish(name, args.len(), THREADS)
 }
 
-/// The entry of segments of a loop kernel: for each its first block and, of a flat kernel, its extent. The parameters
-/// are the buffers of each segment in turn. `blocks` is the number of all.
-pub(in crate::ptx) fn segments_entry(
-    name: String,
-    kernel: &RowKernel,
-    segments: &[(u32, Option<usize>)],
-    blocks: u32,
-    args: usize,
-) -> Entry {
+/// Segments of a loop kernel, which blocks share.
+pub(in crate::ptx) struct Segments {
+    /// The kernel, with the extents of the largest segment.
+    pub(in crate::ptx) kernel: RowKernel,
+    /// For each its first block and, of a flat kernel, its extent.
+    pub(in crate::ptx) firsts: Vec<(u32, Option<usize>)>,
+    /// The number of all blocks.
+    pub(in crate::ptx) blocks: u32,
+    /// The buffers of each.
+    pub(in crate::ptx) buffers: usize,
+}
+
+/// The entry of segments of a loop kernel. The parameters are the buffers of each segment in turn.
+pub(in crate::ptx) fn segments_entry(name: String, segments: &Segments) -> Entry {
     let mut code = Code::default();
     let grid = Grid::of_launch(&mut code);
-    let pointers: Vec<Reg> = (0..args).map(|_| code.reg(RegClass::B64)).collect();
-    let [first, count, extent] = [(); 3].map(|()| code.reg(RegClass::B32));
-    let end = code.label();
-    let mut search =
-        Search { segments, blocks, block: grid.block, pointers: &pointers, out: [first, count, extent], end };
-    search.emit(&mut code, 0, segments.len());
-    code.place(end);
-    let block = code.binary(BinaryOp::Sub, Type::U32, grid.block, first);
-    let grid = Grid { block, blocks: count.into(), ..grid };
-    let threads: Threads = grid.threads(&mut code);
-    let has_extents = segments.iter().any(|(_, extent)| extent.is_some());
-    kernel.emit(&mut code, &pointers, threads, has_extents.then_some(extent));
-    code.finish(name, args * segments.len(), THREADS)
+    let buffers = segments.buffers;
+    segments.emit(&mut code, &grid, grid.block, &mut |code, segment, i| code.pointer((segment * buffers + i) as u32));
+    code.finish(name, buffers * segments.firsts.len(), THREADS)
+}
+
+/// The address of a buffer of a segment.
+type AddressOf<'a> = dyn FnMut(&mut Code, usize, usize) -> Reg + 'a;
+
+impl Segments {
+    /// The code of block number `block`.
+    fn emit(&self, code: &mut Code, grid: &Grid, block: Reg, address: &mut AddressOf<'_>) {
+        let pointers: Vec<Reg> = (0..self.buffers).map(|_| code.reg(RegClass::B64)).collect();
+        let [first, count, extent] = [(); 3].map(|()| code.reg(RegClass::B32));
+        let end = code.label();
+        let mut search =
+            Search { segments: self, block, address, pointers: &pointers, out: [first, count, extent], end };
+        search.emit(code, 0, self.firsts.len());
+        code.place(end);
+        let block = code.binary(BinaryOp::Sub, Type::U32, block, first);
+        let grid = Grid { block, blocks: count.into(), ..*grid };
+        let threads: Threads = grid.threads(code);
+        let has_extents = self.firsts.iter().any(|(_, extent)| extent.is_some());
+        self.kernel.emit(code, &pointers, threads, has_extents.then_some(extent));
+    }
 }
 
 /// The search for the segment of a block, as a tree of branches.
-struct Search<'a> {
-    segments: &'a [(u32, Option<usize>)],
-    blocks: u32,
+struct Search<'a, 'f> {
+    segments: &'a Segments,
     block: Reg,
+    address: &'a mut AddressOf<'f>,
     pointers: &'a [Reg],
     /// The first block of the segment, its number of blocks, its extent.
     out: [Reg; 3],
     end: Label,
 }
 
-impl Search<'_> {
+impl Search<'_, '_> {
     fn emit(&mut self, code: &mut Code, low: usize, high: usize) {
+        let Segments { firsts, blocks, .. } = self.segments;
         if high - low > 1 {
             let middle = (low + high) / 2;
             let right = code.label();
-            let before = code.setp(Cmp::Lt, Type::U32, self.block, self.segments[middle].0);
+            let before = code.setp(Cmp::Lt, Type::U32, self.block, firsts[middle].0);
             code.branch_if(before, false, right);
             self.emit(code, low, middle);
             code.place(right);
             self.emit(code, middle, high);
             return;
         }
-        let (first, extent) = self.segments[low];
-        let next = self.segments.get(low + 1).map_or(self.blocks, |(first, _)| *first);
+        let (first, extent) = firsts[low];
+        let next = firsts.get(low + 1).map_or(*blocks, |(first, _)| *first);
         let [first_out, count_out, extent_out] = self.out;
         code.mov_to(first_out, Type::U32, first);
         code.mov_to(count_out, Type::U32, next - first);
         code.mov_to(extent_out, Type::U32, extent.unwrap_or(0) as u32);
         for (i, &pointer) in self.pointers.iter().enumerate() {
-            let value = code.pointer((low * self.pointers.len() + i) as u32);
+            let value = (self.address)(code, low, i);
             code.mov_to(pointer, Type::U64, value);
         }
         code.push(InstOp::Bra { target: self.end });
     }
 }
 
-/// A step of a block.
+/// A pointer by its number, and bytes from there.
+pub(in crate::ptx) type Pointed = (usize, i64);
+
+/// A step of an entry.
 pub(in crate::ptx) enum Step<'a> {
-    /// A kernel, and its arguments: the number of a pointer and bytes from there.
-    Kernel(Part<'a>, Vec<(usize, i64)>),
+    /// A kernel, and its arguments.
+    Kernel(Part<'a>, Vec<Pointed>),
+    /// Segments of a loop kernel, and the buffers of each.
+    Segments(Segments, Vec<Vec<Pointed>>),
+    /// Steps that the first block of a grid runs alone.
+    First(Vec<Step<'a>>),
     /// A loop.
     Loop(Trips, Vec<Step<'a>>),
 }
@@ -95,7 +121,7 @@ pub(in crate::ptx) struct Trips {
     /// How many there are.
     pub(in crate::ptx) length: u32,
     /// Pointers that are set before the first trip, to another one and bytes from there.
-    pub(in crate::ptx) begin: Vec<(usize, (usize, i64))>,
+    pub(in crate::ptx) begin: Vec<(usize, Pointed)>,
     /// Pointers that move by so many bytes after each trip.
     pub(in crate::ptx) advance: Vec<(usize, i64)>,
     /// A carry: the pointer that is read becomes that which was written.
@@ -104,7 +130,7 @@ pub(in crate::ptx) struct Trips {
     pub(in crate::ptx) alternate: Vec<(usize, [usize; 2])>,
 }
 
-/// The pointers of a block: first those that are parameters, then those of loops.
+/// The pointers of an entry: first those that are parameters, then those of loops.
 pub(in crate::ptx) struct Pointers {
     /// How many are parameters.
     pub(in crate::ptx) params: usize,
@@ -115,55 +141,162 @@ pub(in crate::ptx) struct Pointers {
 /// The entry of steps that one block runs.
 pub(in crate::ptx) fn block_entry(name: String, pointers: &Pointers, steps: &[Step<'_>]) -> Entry {
     let mut code = Code::default();
-    let mut all: Vec<Reg> = (0..pointers.params as u32).map(|n| code.pointer(n)).collect();
-    all.extend((pointers.params..pointers.count).map(|_| code.reg(RegClass::B64)));
+    let registers = pointers.registers(&mut code);
     let grid = Grid::of_block(&mut code);
     code.take_registers();
-    let mut is_first = true;
-    run(&mut code, steps, &all, &grid, &mut is_first);
+    Runner { pointers: &registers, grid, barrier: None, is_first: true }.run(&mut code, steps);
     code.finish(name, pointers.params, THREADS)
 }
 
-fn run(code: &mut Code, steps: &[Step<'_>], pointers: &[Reg], grid: &Grid, is_first: &mut bool) {
-    for step in steps {
-        match step {
-            Step::Kernel(part, args) => {
-                if !std::mem::take(is_first) {
-                    code.next_part();
-                }
-                let args: Vec<Reg> = args.iter().map(|&(p, offset)| moved(code, pointers[p], offset)).collect();
-                part.emit(code, &args, grid);
-            }
-            Step::Loop(trips, body) => {
-                for &(p, (from, offset)) in &trips.begin {
-                    let value = moved(code, pointers[from], offset);
-                    code.mov_to(pointers[p], Type::U64, value);
-                }
-                // The first kernel of a trip waits for the last of the one before.
-                *is_first = false;
-                code.counted(0, trips.length, 1, |code, _| {
-                    run(code, body, pointers, grid, is_first);
-                    for &(read, written) in &trips.follow {
-                        code.mov_to(pointers[read], Type::U64, pointers[written]);
-                    }
-                    for &(written, [one, other]) in &trips.alternate {
-                        let is_one = code.setp(Cmp::Eq, Type::U64, pointers[written], pointers[one]);
-                        let next = code.selp(Type::B64, pointers[other], pointers[one], is_one);
-                        code.mov_to(pointers[written], Type::U64, next);
-                    }
-                    for &(p, bytes) in &trips.advance {
-                        let bytes = Operand::Imm(bytes as u64);
-                        code.binary_to(pointers[p], BinaryOp::Add, Type::S64, pointers[p], bytes);
-                    }
-                });
-            }
-        }
+/// The entry of steps that all blocks of a cooperative launch run. `word` is the pointer to the word of its barriers.
+pub(in crate::ptx) fn cooperative_entry(name: String, pointers: &Pointers, word: usize, steps: &[Step<'_>]) -> Entry {
+    let mut code = Code::default();
+    let registers = pointers.registers(&mut code);
+    let grid = Grid::of_launch(&mut code);
+    let barrier = Some(GridBarrier::new(&mut code, &grid, registers[word]));
+    Runner { pointers: &registers, grid, barrier, is_first: true }.run(&mut code, steps);
+    code.finish(name, pointers.params, THREADS)
+}
+
+impl Pointers {
+    fn registers(&self, code: &mut Code) -> Vec<Reg> {
+        let mut all: Vec<Reg> = (0..self.params as u32).map(|n| code.pointer(n)).collect();
+        all.extend((self.params..self.count).map(|_| code.reg(RegClass::B64)));
+        all
     }
 }
 
-fn moved(code: &mut Code, pointer: Reg, offset: i64) -> Reg {
-    match offset {
-        0 => pointer,
-        offset => code.binary(BinaryOp::Add, Type::S64, pointer, Operand::Imm(offset as u64)),
+/// A barrier of the grid. Its word is 0 before the first launch, and needs no reset: every block adds 1 but the first,
+/// which adds what makes the sum 2³¹. So the highest bit changes when all have come, and the others are 0 again.
+#[derive(Clone, Copy)]
+struct GridBarrier {
+    word: Reg,
+    /// What this block adds.
+    adds: Reg,
+}
+
+impl GridBarrier {
+    fn new(code: &mut Code, grid: &Grid, word: Reg) -> GridBarrier {
+        let is_first = code.setp(Cmp::Eq, Type::U32, grid.block, 0);
+        let rest = code.binary(BinaryOp::Sub, Type::U32, 0x8000_0001, grid.blocks);
+        GridBarrier { word, adds: code.selp(Type::B32, rest, 1, is_first) }
+    }
+
+    /// Waits until all blocks have come. What threads wrote before is seen by all behind it: the fence of one thread
+    /// stands for its block, whose threads are before and behind a barrier of the block.
+    fn wait(self, code: &mut Code, thread: Reg) {
+        let (top, end) = (code.label(), code.label());
+        let is_other = code.setp(Cmp::Ne, Type::U32, thread, 0);
+        code.branch_if(is_other, true, end);
+        code.push(InstOp::MembarGl);
+        let [before, now] = [(); 2].map(|()| code.reg(RegClass::B32));
+        let (space, ty, address) = (Space::Global, Type::U32, Address::Reg(self.word, 0));
+        code.push(InstOp::Atom { op: Atomic::Add, space, ty, d: before, address, b: self.adds.into(), c: None });
+        code.place(top);
+        code.push(InstOp::Ld { space, cache: Cache::Volatile, ty, d: vec![now], address });
+        let changed = code.binary(BinaryOp::Xor, Type::B32, before, now);
+        let is_same = code.setp(Cmp::Ge, Type::S32, changed, 0);
+        code.branch_if(is_same, true, top);
+        code.push(InstOp::MembarGl);
+        code.place(end);
+        code.push(InstOp::Bar);
+    }
+}
+
+/// Emits steps.
+struct Runner<'a> {
+    pointers: &'a [Reg],
+    grid: Grid,
+    /// How blocks wait for each other, if there are several.
+    barrier: Option<GridBarrier>,
+    /// Whether nothing ran before.
+    is_first: bool,
+}
+
+impl Runner<'_> {
+    /// Waits for what ran before.
+    fn next(&mut self, code: &mut Code) {
+        if std::mem::take(&mut self.is_first) {
+            return;
+        }
+        code.next_part();
+        if let Some(barrier) = self.barrier {
+            barrier.wait(code, self.grid.thread);
+        }
+    }
+
+    fn run(&mut self, code: &mut Code, steps: &[Step<'_>]) {
+        for step in steps {
+            match step {
+                Step::Kernel(part, args) => {
+                    self.next(code);
+                    let args: Vec<Reg> = args.iter().map(|&arg| self.moved(code, arg)).collect();
+                    self.kernel(code, part, &args);
+                }
+                Step::Segments(segments, args) => {
+                    self.next(code);
+                    let grid = self.grid;
+                    code.counted(grid.block, segments.blocks, grid.blocks, |code, block| {
+                        segments.emit(code, &grid, block, &mut |code, segment, i| self.moved(code, args[segment][i]));
+                    });
+                }
+                Step::First(steps) => {
+                    self.next(code);
+                    let end = code.label();
+                    let is_other = code.setp(Cmp::Ne, Type::U32, self.grid.block, 0);
+                    code.branch_if(is_other, true, end);
+                    let grid = Grid::of_block(code);
+                    Runner { pointers: self.pointers, grid, barrier: None, is_first: true }.run(code, steps);
+                    code.place(end);
+                }
+                Step::Loop(trips, body) => self.repeat(code, trips, body),
+            }
+        }
+    }
+
+    fn kernel(&self, code: &mut Code, part: &Part<'_>, args: &[Reg]) {
+        if self.barrier.is_none() || part.workspace(1) == 0 {
+            return part.emit(code, args, &self.grid);
+        }
+        // There may be more blocks than have a workspace.
+        let most = part.blocks() as u32;
+        let end = code.label();
+        let is_other = code.setp(Cmp::Ge, Type::U32, self.grid.block, most);
+        code.branch_if(is_other, true, end);
+        let blocks = code.binary(BinaryOp::Min, Type::U32, self.grid.blocks, most);
+        part.emit(code, args, &Grid { blocks: blocks.into(), ..self.grid });
+        code.place(end);
+    }
+
+    fn repeat(&mut self, code: &mut Code, trips: &Trips, body: &[Step<'_>]) {
+        let pointers = self.pointers;
+        for &(p, from) in &trips.begin {
+            let value = self.moved(code, from);
+            code.mov_to(pointers[p], Type::U64, value);
+        }
+        // The first kernel of a trip waits for the last of the one before.
+        self.is_first = false;
+        code.counted(0, trips.length, 1, |code, _| {
+            self.run(code, body);
+            for &(read, written) in &trips.follow {
+                code.mov_to(pointers[read], Type::U64, pointers[written]);
+            }
+            for &(written, [one, other]) in &trips.alternate {
+                let is_one = code.setp(Cmp::Eq, Type::U64, pointers[written], pointers[one]);
+                let next = code.selp(Type::B64, pointers[other], pointers[one], is_one);
+                code.mov_to(pointers[written], Type::U64, next);
+            }
+            for &(p, bytes) in &trips.advance {
+                let bytes = Operand::Imm(bytes as u64);
+                code.binary_to(pointers[p], BinaryOp::Add, Type::S64, pointers[p], bytes);
+            }
+        });
+    }
+
+    fn moved(&self, code: &mut Code, (pointer, offset): Pointed) -> Reg {
+        match (self.pointers[pointer], offset) {
+            (pointer, 0) => pointer,
+            (pointer, offset) => code.binary(BinaryOp::Add, Type::S64, pointer, Operand::Imm(offset as u64)),
+        }
     }
 }

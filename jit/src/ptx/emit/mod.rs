@@ -2,7 +2,8 @@
 //!
 //! In: a kernel. Out: its code, for a grid of blocks of [`THREADS`] threads. `code` builds instructions, `lane` has
 //! those of one lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm` and `routine` are the kinds of
-//! kernels. `entry` makes entries of them: of one kernel, of the segments of one, of several that one block runs.
+//! kernels. `entry` makes entries of them: of one kernel, of the segments of one, of several that one block or a whole
+//! grid runs.
 
 mod code;
 mod entry;
@@ -15,7 +16,9 @@ mod routine;
 #[allow(clippy::excessive_precision, clippy::approx_constant)]
 mod trig;
 
-pub(super) use entry::{Pointers, Step, Trips, block_entry, kernel_entry, segments_entry};
+pub(super) use entry::{
+    Pointed, Pointers, Segments, Step, Trips, block_entry, cooperative_entry, kernel_entry, segments_entry,
+};
 pub(super) use loops::RowKernel;
 
 use super::inst::{BinaryOp, Operand, Reg, Special, TernaryOp, Type};

@@ -94,6 +94,8 @@ fn each_access(
     let order = warp.order.take();
     let now = ctx.now(warp.index, warp.barrier, order.as_deref(), access.space == Space::Shared);
     let stores = matches!(mode, Mode::Write(_));
+    let is_strong =
+        access.space == Space::Global && matches!(mode, Mode::Read(true) | Mode::Write(true) | Mode::Atomic);
     let (counts, name) = (&mut ctx.counts, access.space);
     match access.space {
         Space::Global if stores => {
@@ -116,8 +118,9 @@ fn each_access(
         let address = at[lane];
         let found = match access.space {
             Space::Global => ctx.memory.find(address, len),
-            Space::Shared => ctx.shared.span(address, len).map(|span| (&mut ctx.shared, span)),
+            Space::Shared => ctx.block.shared.span(address, len).map(|span| (&mut ctx.block.shared, span)),
             Space::Local | Space::Param => ctx
+                .block
                 .local
                 .get_mut(warp.index as usize * 32 + lane)
                 .and_then(|region| region.span(address, len).map(|span| (region, span))),
@@ -135,7 +138,12 @@ fn each_access(
             Ok(()) => each(region, span.at, lane),
             Err(mistake) => return fault(1 << lane, ctx.explain(address, mistake)),
         }
+        if is_strong {
+            ctx.strong(warp.index * 32 + lane as u32, address, mode);
+        }
     }
+    // Others go on: what it waits for may be theirs.
+    warp.yields |= is_strong && !stores;
     warp.order = order;
     Ok(())
 }
@@ -307,13 +315,13 @@ pub(super) fn begin_copy(
                 region.begin_copy(span);
             }
         }
-        let Some(span) = ctx.shared.span(to[lane], bytes) else {
+        let Some(span) = ctx.block.shared.span(to[lane], bytes) else {
             return outside(lane, "shared", to[lane], bytes);
         };
-        if let Err(mistake) = ctx.shared.access(span, now_shared.as_ref(), 1 << lane, Mode::Write(false)) {
+        if let Err(mistake) = ctx.block.shared.access(span, now_shared.as_ref(), 1 << lane, Mode::Write(false)) {
             return fault(1 << lane, ctx.explain(to[lane], mistake));
         }
-        ctx.shared.expect_copy(span);
+        ctx.block.shared.expect_copy(span);
         let group = warp.groups[lane];
         warp.copies.push(Copy { lane: lane as u32, group, from: (from[lane], len), to: span, data });
         ctx.counts.load_bytes += len as u64;
@@ -338,8 +346,8 @@ pub(super) fn wait_copies(warp: &mut Warp, ctx: &mut Context<'_>, groups: u32, e
             return true;
         }
         end_reading(ctx, copy);
-        ctx.shared.set(copy.to.at, &copy.data[..copy.to.len]);
-        if let Err(mistake) = ctx.shared.access(copy.to, now.as_ref(), 1 << copy.lane, Mode::Write(false)) {
+        ctx.block.shared.set(copy.to.at, &copy.data[..copy.to.len]);
+        if let Err(mistake) = ctx.block.shared.access(copy.to, now.as_ref(), 1 << copy.lane, Mode::Write(false)) {
             first = fault(1 << copy.lane, ctx.explain(SHARED + copy.to.at as u64, mistake));
         }
         false

@@ -2,9 +2,32 @@
 
 use super::code::{Code, LOCAL, SHARED};
 use super::counts::Counts;
+use super::grid::Grid;
 use super::memory::{Memory, Mistake, Region};
-use super::race::{Conflict, Now, Order, Who};
-use super::warp::{Run, Warp, fault};
+use super::race::{Conflict, Mode, Now, Order, Who};
+use super::warp::{Run, Warp, fault, lanes};
+
+/// A block: its memory, and when it began and came to its last barrier.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Its number.
+    pub(super) number: u32,
+    /// Its memory.
+    pub(super) shared: Region,
+    /// The memory of each thread.
+    pub(super) local: Vec<Region>,
+    began: u32,
+    barrier: u32,
+}
+
+impl Block {
+    /// A block with so many bytes of shared memory, and of local memory of each of its threads.
+    pub(super) fn new((shared, local): (u32, u32), threads: u32) -> Block {
+        let threads = if local == 0 { 0 } else { threads };
+        let local = (0..threads).map(|_| Region::new(LOCAL, local as usize)).collect();
+        Block { number: 0, shared: Region::new(SHARED, shared as usize), local, began: 0, barrier: 0 }
+    }
+}
 
 /// What the warps of a block share.
 pub(super) struct Context<'a> {
@@ -12,58 +35,33 @@ pub(super) struct Context<'a> {
     pub(super) code: &'a Code,
     /// The memory of the device.
     pub(super) memory: &'a mut Memory,
-    /// The memory of the block.
-    pub(super) shared: Region,
-    /// The memory of each thread.
-    pub(super) local: Vec<Region>,
+    /// The block that runs.
+    pub(super) block: Block,
     /// What was executed.
     pub(super) counts: Counts,
     /// Whether races are looked for.
     pub(super) races: bool,
     /// When the launch began.
     launch: u32,
-    /// When each block began, and which one it is.
-    blocks: Vec<(u32, u32)>,
-    /// When the block began.
-    block: u32,
-    /// The time of the last barrier of the block.
-    barrier: u32,
+    /// What is ordered between blocks, if several are resident and races are looked for.
+    grid: Option<Grid>,
 }
 
 impl<'a> Context<'a> {
-    /// At the beginning of a launch.
-    pub(super) fn new(
-        code: &'a Code,
-        memory: &'a mut Memory,
-        (shared, local): (u32, u32),
-        threads: u32,
-        races: bool,
-    ) -> Context<'a> {
+    /// At the beginning of a launch of which so many blocks are resident together.
+    pub(super) fn new(code: &'a Code, memory: &'a mut Memory, resident: u32, races: bool) -> Context<'a> {
         let launch = memory.begin_launch();
-        let threads = if local == 0 { 0 } else { threads };
-        Context {
-            code,
-            memory,
-            shared: Region::new(SHARED, shared as usize),
-            local: (0..threads).map(|_| Region::new(LOCAL, local as usize)).collect(),
-            counts: Counts::default(),
-            races,
-            launch,
-            blocks: Vec::new(),
-            block: launch,
-            barrier: launch,
-        }
+        let grid = (races && resident > 1).then(|| Grid::new(resident));
+        Context { code, memory, block: Block::new((0, 0), 0), counts: Counts::default(), races, launch, grid }
     }
 
     /// Begins a block.
-    pub(super) fn begin(&mut self, block: u32) -> Run<()> {
-        self.shared.reset();
-        self.local.iter_mut().for_each(Region::reset);
-        self.block = self.tick()?;
-        self.barrier = self.block;
-        if self.races {
-            self.blocks.push((self.block, block));
-        }
+    pub(super) fn begin(&mut self, number: u32) -> Run<()> {
+        self.block.shared.reset();
+        self.block.local.iter_mut().for_each(Region::reset);
+        self.block.number = number;
+        self.block.began = self.tick()?;
+        self.block.barrier = self.block.began;
         Ok(())
     }
 
@@ -80,8 +78,28 @@ impl<'a> Context<'a> {
 
     /// All threads of the block have come to a barrier.
     pub(super) fn complete_barrier(&mut self) -> Run<()> {
-        self.barrier = self.tick()?;
+        self.block.barrier = self.tick()?;
+        if let Some(grid) = &mut self.grid {
+            grid.barrier(self.block.number);
+        }
         Ok(())
+    }
+
+    /// Lanes of a warp have come to a fence.
+    pub(super) fn fence(&mut self, warp: u32, exec: u32) {
+        self.counts.fences += 1;
+        if let Some(grid) = &mut self.grid {
+            grid.fence(self.block.number, lanes(exec).map(|lane| warp * 32 + lane as u32));
+        }
+    }
+
+    /// A thread has accessed global memory by an atomic or a volatile load or store.
+    pub(super) fn strong(&mut self, thread: u32, address: u64, mode: Mode) {
+        if let Some(grid) = &mut self.grid {
+            let reads = matches!(mode, Mode::Read(_) | Mode::Atomic);
+            let writes = matches!(mode, Mode::Write(_) | Mode::Atomic);
+            grid.strong((self.block.number, thread), address, reads, writes);
+        }
     }
 
     /// Lanes of a warp have come to a barrier of the warp.
@@ -115,12 +133,19 @@ impl<'a> Context<'a> {
     }
 
     /// When and by whom memory is accessed, if races are looked for.
-    pub(super) fn now<'w>(&self, warp: u32, barrier: u32, order: Option<&'w Order>, shared: bool) -> Option<Now<'w>> {
+    pub(super) fn now<'w>(
+        &mut self,
+        warp: u32,
+        barrier: u32,
+        order: Option<&'w Order>,
+        shared: bool,
+    ) -> Option<Now<'w>> {
         self.races.then_some(Now {
             time: self.memory.time,
-            launch: if shared { self.block } else { self.launch },
-            block: self.block,
-            barrier: self.barrier,
+            launch: if shared { self.block.began } else { self.launch },
+            block: self.block.number,
+            others: self.grid.as_mut().filter(|_| !shared).map(|grid| grid.access(self.block.number)),
+            barrier: self.block.barrier,
             warp_barrier: barrier,
             warp: warp as u16,
             order,
@@ -151,11 +176,7 @@ impl<'a> Context<'a> {
             Who::Thread(thread) => format!("thread {thread} of the block"),
             Who::Warp(warp) => format!("several threads of warp {warp} of the block"),
             Who::Block => "several warps of the block".to_owned(),
-            Who::OtherBlock(time) => {
-                let i = self.blocks.partition_point(|&(begin, _)| begin <= time);
-                let block = self.blocks.get(i.saturating_sub(1)).map_or(0, |&(_, block)| block);
-                format!("block {block}")
-            }
+            Who::OtherBlock(block) => format!("block {block}"),
             Who::Grid => "several blocks".to_owned(),
         };
         format!("race: it accesses memory at {address:#x} that {who} {what}, without a barrier in between")

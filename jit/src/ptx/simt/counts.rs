@@ -19,6 +19,8 @@ pub struct Counts {
     pub shuffles: u64,
     /// `bar.sync` and `bar.warp.sync`.
     pub barriers: u64,
+    /// `membar`.
+    pub fences: u64,
     /// `mma.sync`.
     pub mma: u64,
     /// Sectors of 32 bytes that loads from global memory touch, counted for each instruction.
@@ -44,6 +46,7 @@ impl AddAssign for Counts {
         self.shared += other.shared;
         self.shuffles += other.shuffles;
         self.barriers += other.barriers;
+        self.fences += other.fences;
         self.mma += other.mma;
         self.load_sectors += other.load_sectors;
         self.store_sectors += other.store_sectors;

@@ -131,8 +131,7 @@ pub(super) fn step(warp: &mut Warp, ctx: &mut Context<'_>) -> Run<()> {
             return Ok(());
         }
         Op::BarrierOfWarp { mask } => sync::barrier(warp, ctx, mask, exec)?,
-        // Races are found by barriers alone; without a race, the order of writes is not seen.
-        Op::Fence => {}
+        Op::Fence => ctx.fence(warp.index, exec),
         Op::Shuffle { mode, d, a, b, c, mask } => sync::shuffle(warp, ctx, mode, [d, a, b, c, mask], exec)?,
         Op::Vote { mode, d, p, negate, mask } => sync::vote(warp, ctx, (mode, negate), [d, p, mask], exec)?,
         Op::BeginCopy { bytes, to, from, kept } => begin_copy(warp, ctx, (bytes, to, from, kept), exec)?,

@@ -1,8 +1,9 @@
-//! A launch: the blocks one after the other, the warps of a block from barrier to barrier.
+//! A launch: the blocks one after the other, or of a cooperative launch all in turns; the warps of a block from barrier
+//! to barrier.
 
 use super::access::end_reading;
 use super::code::Code;
-use super::context::Context;
+use super::context::{Block, Context};
 use super::counts::Counts;
 use super::decode::decode;
 use super::exec::step;
@@ -20,6 +21,8 @@ const MAX_SHARED: u32 = 227 << 10;
 const MAX_LOCAL: u32 = 512 << 10;
 /// The most registers of a thread; PTX has no bound, but memory has.
 const MAX_REGISTERS: u64 = 1 << 16;
+/// How many rounds blocks wait for each other before that counts as for ever.
+const MAX_IDLE_ROUNDS: u32 = 100;
 
 /// A kernel, and what to run it on.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,8 @@ pub struct Launch<'a> {
     pub grid: u32,
     /// How many threads in each.
     pub block: u32,
+    /// Whether all blocks are resident at once.
+    pub cooperative: bool,
     /// The values of the parameters: bits, zero-extended.
     pub params: &'a [u64],
 }
@@ -69,29 +74,24 @@ pub fn run_with(memory: &mut Memory, launch: &Launch<'_>, options: &Options) -> 
     check(launch)?;
     let code = decode(entry)?;
     let dims = Dims { threads: launch.block, blocks: launch.grid, params: launch.params };
-    let mut blocks: Vec<u32> = (0..launch.grid).collect();
+    let mut numbers: Vec<u32> = (0..launch.grid).collect();
     if let Some(seed) = options.order {
         let mut random = Random(seed);
-        for i in (1..blocks.len()).rev() {
-            blocks.swap(i, random.below(i + 1));
+        for i in (1..numbers.len()).rev() {
+            numbers.swap(i, random.below(i + 1));
         }
     }
-    let mut warps: Vec<Warp> = (0..launch.block.div_ceil(32)).map(|i| Warp::new(&code, i, &dims)).collect();
-    let mut ctx = Context::new(&code, memory, (entry.shared, entry.local), launch.block, options.races);
+    let resident = if launch.cooperative { launch.grid } else { 1 };
+    let mut blocks: Vec<Resident> = (0..resident).map(|_| Resident::new(&code, entry, &dims)).collect();
+    let mut ctx = Context::new(&code, memory, resident, options.races);
     let mut random = options.interleave.map(Random);
-    for block in blocks {
-        let mut at = Position { warp: 0, pc: 0 };
-        let begin = ctx.begin(block);
-        let result = begin.and_then(|()| {
-            warps.iter_mut().for_each(|warp| warp.begin(&code, block));
-            run_block(&mut warps, &mut ctx, options.limit, random.as_mut(), &mut at)
-        });
-        if let Err(fault) = result {
-            let error = report(&code, entry, block, at, &fault);
+    for numbers in numbers.chunks(resident as usize) {
+        if let Err((block, fault)) = run_together(&mut blocks, numbers, &mut ctx, options.limit, random.as_mut()) {
+            let error = report(&code, entry, numbers[block], blocks[block].at, &fault);
             ctx.memory.forget_accesses();
             return Err(error);
         }
-        for copy in warps.iter().flat_map(|warp| &warp.copies) {
+        for copy in blocks.iter().flat_map(|block| &block.warps).flat_map(|warp| &warp.copies) {
             end_reading(&mut ctx, copy);
         }
     }
@@ -100,7 +100,7 @@ pub fn run_with(memory: &mut Memory, launch: &Launch<'_>, options: &Options) -> 
 
 /// What of a launch does not fit its kernel.
 fn check(launch: &Launch<'_>) -> Result<()> {
-    let Launch { entry, grid, block, params } = *launch;
+    let Launch { entry, grid, block, params, .. } = *launch;
     let wrong = |message: String| Err(Error::new(format!("kernel {}: {message}", entry.name)));
     let most = entry.max_threads.min(MAX_THREADS);
     if grid == 0 {
@@ -134,7 +134,7 @@ fn check(launch: &Launch<'_>) -> Result<()> {
 }
 
 /// Where a block is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Position {
     warp: u32,
     pc: u32,
@@ -155,55 +155,117 @@ fn limit<T>(limit: u64) -> Run<T> {
     Err(Box::new(Fault { lane: 0, message: format!("more than {limit} instructions were run") }))
 }
 
-/// Runs a block to its end. `at` says where it is.
-fn run_block(
-    warps: &mut [Warp],
+/// Runs blocks of these numbers to their end, in turns. An error is that of a block.
+fn run_together(
+    blocks: &mut [Resident],
+    numbers: &[u32],
     ctx: &mut Context<'_>,
     most: u64,
     mut random: Option<&mut Random>,
-    at: &mut Position,
-) -> Run<()> {
-    let mut running: Vec<usize> = Vec::new();
-    loop {
-        match &mut random {
-            None => {
-                for warp in warps.iter_mut() {
-                    while warp.active != 0 {
-                        *at = Position { warp: warp.index, pc: warp.pc };
-                        step(warp, ctx)?;
-                        if ctx.counts.thread_instructions > most {
-                            return limit(most);
-                        }
-                    }
-                }
-            }
-            Some(random) => {
-                running.clear();
-                running.extend((0..warps.len()).filter(|&i| warps[i].active != 0));
-                while !running.is_empty() {
-                    let i = random.below(running.len());
-                    let warp = &mut warps[running[i]];
-                    *at = Position { warp: warp.index, pc: warp.pc };
-                    step(warp, ctx)?;
-                    if ctx.counts.thread_instructions > most {
-                        return limit(most);
-                    }
-                    if warp.active == 0 {
-                        running.swap_remove(i);
-                    }
-                }
-            }
+) -> std::result::Result<(), (usize, Box<Fault>)> {
+    for (i, (block, &number)) in blocks.iter_mut().zip(numbers).enumerate() {
+        block.begin(ctx, number).map_err(|fault| (i, fault))?;
+    }
+    let mut idle = 0;
+    while let Some(first) = blocks.iter().position(|block| !block.ended) {
+        // What others may wait for: that memory changes.
+        let writes = ctx.counts.global_stores;
+        for (i, block) in blocks.iter_mut().enumerate().filter(|(_, block)| !block.ended) {
+            block.turn(ctx, most, random.as_deref_mut()).map_err(|fault| (i, fault))?;
         }
-        let Some(waiting) = warps.iter().find(|warp| warp.waiting != 0) else {
+        idle = if ctx.counts.global_stores == writes { idle + 1 } else { 0 };
+        if idle > MAX_IDLE_ROUNDS && !blocks[first].ended {
+            let message = "it waits for a block that does not go on, or is not resident".to_owned();
+            return Err((first, Box::new(Fault { lane: 0, message })));
+        }
+    }
+    Ok(())
+}
+
+/// A block that is resident.
+#[derive(Debug)]
+struct Resident {
+    block: Block,
+    warps: Vec<Warp>,
+    at: Position,
+    ended: bool,
+}
+
+impl Resident {
+    fn new(code: &Code, entry: &Entry, dims: &Dims<'_>) -> Resident {
+        Resident {
+            block: Block::new((entry.shared, entry.local), dims.threads),
+            warps: (0..dims.threads.div_ceil(32)).map(|i| Warp::new(code, i, dims)).collect(),
+            at: Position { warp: 0, pc: 0 },
+            ended: false,
+        }
+    }
+
+    fn begin(&mut self, ctx: &mut Context<'_>, number: u32) -> Run<()> {
+        (self.at, self.ended) = (Position { warp: 0, pc: 0 }, false);
+        std::mem::swap(&mut ctx.block, &mut self.block);
+        let begun = ctx.begin(number);
+        std::mem::swap(&mut ctx.block, &mut self.block);
+        self.warps.iter_mut().for_each(|warp| warp.begin(ctx.code, number));
+        begun
+    }
+
+    /// Runs until a warp yields, or to the end.
+    fn turn(&mut self, ctx: &mut Context<'_>, most: u64, random: Option<&mut Random>) -> Run<()> {
+        std::mem::swap(&mut ctx.block, &mut self.block);
+        let done = self.run(ctx, most, random);
+        std::mem::swap(&mut ctx.block, &mut self.block);
+        done
+    }
+
+    fn run(&mut self, ctx: &mut Context<'_>, most: u64, mut random: Option<&mut Random>) -> Run<()> {
+        loop {
+            self.to_barrier(ctx, most, random.as_deref_mut())?;
+            if self.warps.iter().any(|warp| warp.yields) {
+                self.warps.iter_mut().for_each(|warp| warp.yields = false);
+                return Ok(());
+            }
+            let Some(waiting) = self.warps.iter().find(|warp| warp.waiting != 0) else {
+                self.ended = true;
+                return Ok(());
+            };
+            if let Some(ended) = self.warps.iter().find(|warp| warp.exited != 0) {
+                self.at = Position { warp: waiting.index, pc: waiting.waiting_at };
+                let message =
+                    format!("divergent barrier: it cannot complete, as {} ended", ended.threads(ended.exited));
+                return Err(Box::new(Fault { lane: waiting.waiting.trailing_zeros(), message }));
+            }
+            ctx.complete_barrier()?;
+            self.warps.iter_mut().for_each(Warp::release);
+        }
+    }
+
+    /// Runs each warp until it waits, ends or yields.
+    fn to_barrier(&mut self, ctx: &mut Context<'_>, most: u64, random: Option<&mut Random>) -> Run<()> {
+        let runs = |warp: &Warp| warp.active != 0 && !warp.yields;
+        let mut running: Vec<usize> = (0..self.warps.len()).filter(|&i| runs(&self.warps[i])).collect();
+        let mut step = |warp: &mut Warp| {
+            self.at = Position { warp: warp.index, pc: warp.pc };
+            step(warp, ctx)?;
+            if ctx.counts.thread_instructions > most { limit(most) } else { Ok(()) }
+        };
+        let Some(random) = random else {
+            for i in running {
+                while runs(&self.warps[i]) {
+                    step(&mut self.warps[i])?;
+                }
+            }
             return Ok(());
         };
-        if let Some(ended) = warps.iter().find(|warp| warp.exited != 0) {
-            *at = Position { warp: waiting.index, pc: waiting.waiting_at };
-            let message = format!("divergent barrier: it cannot complete, as {} ended", ended.threads(ended.exited));
-            return Err(Box::new(Fault { lane: waiting.waiting.trailing_zeros(), message }));
+        while !running.is_empty() {
+            let i = random.below(running.len());
+            let warp = &mut self.warps[running[i]];
+            step(warp)?;
+            if !runs(warp) {
+                running.swap_remove(i);
+            }
         }
-        ctx.complete_barrier()?;
-        warps.iter_mut().for_each(Warp::release);
+        Ok(())
     }
 }
 

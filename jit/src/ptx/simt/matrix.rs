@@ -41,14 +41,14 @@ pub(super) fn load(
     let now = ctx.now(warp.index, warp.barrier, order.as_deref(), true);
     let mut matrices = [[[0_u64; 8]; 8]; 4];
     for lane in lanes(used) {
-        let Some(Span { at: offset, len }) = ctx.shared.span(at[lane], 16) else {
+        let Some(Span { at: offset, len }) = ctx.block.shared.span(at[lane], 16) else {
             return fault(1 << lane, format!("16 bytes at {:#x} are not inside of shared memory", at[lane]));
         };
-        if let Err(mistake) = ctx.shared.access(Span { at: offset, len }, now.as_ref(), !0, Mode::Read(false)) {
+        if let Err(mistake) = ctx.block.shared.access(Span { at: offset, len }, now.as_ref(), !0, Mode::Read(false)) {
             return fault(1 << lane, ctx.explain(at[lane], mistake));
         }
         for (i, element) in matrices[lane / 8][lane % 8].iter_mut().enumerate() {
-            *element = ctx.shared.value(offset + 2 * i, 2);
+            *element = ctx.block.shared.value(offset + 2 * i, 2);
         }
     }
     warp.order = order;

@@ -10,11 +10,12 @@
 //! - registers without a value, divisions by zero, shuffles from lanes outside of the mask;
 //! - operands that do not fit the type of the instruction.
 //!
-//! Time is not modelled, and neither are caches, `membar` and the precision of tensor cores.
+//! Time is not modelled, and neither are caches and the precision of tensor cores. The blocks of a cooperative launch
+//! are all resident, and take turns; what fences and atomics order between them is known to the search for races.
 //!
 //! The files in the order of the data: `decode` makes `code` of an entry (with `alu`, `convert`, `float`), `launch`
 //! runs blocks, `exec` instructions, `access`, `sync` and `matrix` the greater ones; `warp`, `context` and `memory`
-//! hold the state, `race` who accessed what.
+//! hold the state, `race` who accessed what, `grid` what is ordered between blocks.
 
 mod access;
 mod alu;
@@ -25,6 +26,7 @@ mod counts;
 mod decode;
 mod exec;
 mod float;
+mod grid;
 mod launch;
 mod matrix;
 mod memory;

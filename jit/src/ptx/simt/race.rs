@@ -1,23 +1,30 @@
 //! Races: who last read and wrote each word of memory, and whether a barrier lies between that and an access.
 //!
-//! Time is a number that grows at every barrier of a block or warp and at the start of every block and launch. A block
-//! runs after the other, so a time also says in which block and launch an access was. Of each word (or byte, once a
-//! smaller access than a word was seen) the last writes and reads are kept that are not ordered with each other:
-//! one thread, several of a warp, of a block, or of several blocks.
+//! Time is a number that grows at every barrier of a block or warp and at the start of every block and launch. Of each
+//! word (or byte, once a smaller access than a word was seen) the last writes and reads are kept that are not ordered
+//! with each other: one thread, several of a warp, of a block, or of several blocks.
 //!
 //! Two accesses are ordered if one thread makes them, if a barrier of their block lies between them, if they are of
-//! one warp and a barrier or shuffle of the warp lies between them, or if they are of different launches. Otherwise
-//! they are a race if one is a write, except that accesses that are both strong are none: atomics, and volatile ones
-//! of global memory.
+//! one warp and a barrier or shuffle of the warp lies between them, if they are of blocks that are resident together
+//! and what `grid` says lies between them, or if they are of different launches. Otherwise they are a race if one is a
+//! write, except that accesses that are both strong are none: atomics, and volatile ones of global memory.
 //!
 //! Of threads that read unordered with each other only the latest time is kept; where barriers of parts of a warp
 //! order some of them, a race can be reported that is none.
+
+use std::rc::Rc;
+
+use super::grid::Known;
 
 /// Accesses that are not ordered with each other.
 #[derive(Clone, Copy, Debug, Default)]
 struct Access {
     /// The latest time; 0 is never.
     time: u32,
+    /// The block, if it is one.
+    block: u32,
+    /// The latest phase: see `grid`.
+    phase: u32,
     /// The lanes, if they are of one warp.
     lanes: u32,
     /// The warp, [`WARPS`] or [`BLOCKS`].
@@ -35,14 +42,15 @@ const BLOCKS: u16 = u16::MAX - 1;
 pub(super) type Order = [[u32; 32]; 32];
 
 /// Who accesses memory, and what came before.
-#[derive(Clone, Copy)]
 pub(super) struct Now<'a> {
     /// The time.
     pub(super) time: u32,
     /// The time at which the launch began; for shared memory, the block.
     pub(super) launch: u32,
-    /// The time at which the block began.
+    /// The block.
     pub(super) block: u32,
+    /// What it knows of the others, if several are resident.
+    pub(super) others: Option<Rc<Known>>,
     /// The time after the last barrier of the block.
     pub(super) barrier: u32,
     /// The time after the last barrier of the warp.
@@ -59,8 +67,11 @@ impl Now<'_> {
         if past.time < self.launch {
             return true;
         }
-        if past.time < self.block || past.warp == BLOCKS {
-            return false;
+        if past.warp == BLOCKS {
+            return self.others.as_ref().is_some_and(|others| past.phase < others.of_all(self.block));
+        }
+        if past.block != self.block {
+            return self.others.as_ref().is_some_and(|others| past.phase < others.of(past.block));
         }
         if past.time < self.barrier {
             return true;
@@ -81,13 +92,12 @@ impl Now<'_> {
 
     /// What is kept of accesses when `lanes` make another.
     fn kept(&self, past: &Access, lanes: u32, strong: bool) -> Access {
-        let now = Access { time: self.time, lanes, warp: self.warp, strong };
-        if past.time < self.launch {
+        let phase = self.others.as_ref().map_or(0, |others| others.phase());
+        let now = Access { time: self.time, block: self.block, phase, lanes, warp: self.warp, strong };
+        if self.after(past, lanes) {
             now
-        } else if past.time < self.block || past.warp == BLOCKS {
-            Access { warp: BLOCKS, strong: strong && past.strong, ..now }
-        } else if self.after(past, lanes) {
-            now
+        } else if past.warp == BLOCKS || past.block != self.block {
+            Access { warp: BLOCKS, phase: phase.max(past.phase), strong: strong && past.strong, ..now }
         } else if past.warp == self.warp {
             Access { lanes: lanes | past.lanes, strong: strong && past.strong, ..now }
         } else {
@@ -118,7 +128,7 @@ pub(super) enum Who {
     Warp(u32),
     /// Threads of several warps of the block.
     Block,
-    /// Threads of the block that was running at a time.
+    /// Threads of another block.
     OtherBlock(u32),
     /// Threads of several blocks.
     Grid,
@@ -188,8 +198,8 @@ impl Cell {
 fn who(past: &Access, now: &Now<'_>) -> Who {
     if past.warp == BLOCKS {
         Who::Grid
-    } else if past.time < now.block {
-        Who::OtherBlock(past.time)
+    } else if past.block != now.block {
+        Who::OtherBlock(past.block)
     } else if past.warp == WARPS {
         Who::Block
     } else if past.lanes.is_power_of_two() {

@@ -72,6 +72,8 @@ pub(super) struct Warp {
     pub(super) waiting_at: u32,
     /// The lanes that have ended.
     pub(super) exited: u32,
+    /// Whether other warps and blocks run before it goes on.
+    pub(super) yields: bool,
     /// Rows: registers, then constants.
     pub(super) rows: Vec<Lanes>,
     /// The lanes of each row that have a value.
@@ -119,6 +121,7 @@ impl Warp {
             waiting: 0,
             waiting_at: 0,
             exited: 0,
+            yields: false,
             written: vec![!0; rows.len()],
             rows,
             predicates: vec![0; predicates],
@@ -138,6 +141,7 @@ impl Warp {
         self.others.clear();
         self.next_other = u32::MAX;
         (self.waiting, self.waiting_at, self.exited, self.barrier) = (0, 0, 0, 0);
+        self.yields = false;
         self.order = None;
         self.copies.clear();
         self.groups = [0; 32];

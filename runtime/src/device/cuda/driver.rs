@@ -53,6 +53,12 @@ pub(crate) trait Context: Send + Sync {
     /// Loads a module from the text of PTX. The functions are those of `entries`, in their order.
     fn load(&self, text: &str, entries: &[&str]) -> Result<Loaded>;
 
+    /// How many blocks of so many threads of a function are resident on a multiprocessor at once.
+    ///
+    /// # Safety
+    /// The function is of a loaded module of this context.
+    unsafe fn resident(&self, function: FunctionHandle, block: u32) -> Result<u32>;
+
     /// Gives back a module.
     ///
     /// # Safety
@@ -98,6 +104,8 @@ pub(crate) struct Properties {
     pub(crate) capability: u32,
     /// The number of multiprocessors.
     pub(crate) multiprocessors: u32,
+    /// Whether it has cooperative launches.
+    pub(crate) cooperative: bool,
     /// Bytes of its memory.
     pub(crate) memory: usize,
 }
@@ -132,6 +140,8 @@ pub(crate) struct Node<'a> {
     pub(crate) grid: u32,
     /// Threads of a block.
     pub(crate) block: u32,
+    /// Whether all blocks are resident at once. More than there is room for are an error.
+    pub(crate) cooperative: bool,
     /// The addresses that it is called with.
     pub(crate) args: &'a [u64],
 }

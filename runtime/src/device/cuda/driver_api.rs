@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::{
     self, CUDA_KERNEL_NODE_PARAMS, CUcontext, CUdevice, CUdevice_attribute, CUevent, CUevent_flags, CUgraph,
-    CUgraphExec, CUgraphNode, CUjit_option, CUmodule, CUresult, CUstream, CUstream_flags,
+    CUgraphExec, CUgraphNode, CUjit_option, CUkernelNodeAttrID, CUkernelNodeAttrValue, CUmodule, CUresult, CUstream,
+    CUstream_flags,
 };
 
 use super::driver::{
@@ -225,11 +226,12 @@ impl CudaContext {
         let capability = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? * 10
             + attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         let multiprocessors = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let cooperative = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? != 0;
         let has_pools = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? != 0;
         let mut context = null_mut();
         // SAFETY: the pointer is written to a live variable.
         api.check("cuDevicePrimaryCtxRetain", unsafe { call!(f, cuDevicePrimaryCtxRetain(&raw mut context, device)) })?;
-        let properties = Properties { name, capability, multiprocessors, memory };
+        let properties = Properties { name, capability, multiprocessors, cooperative, memory };
         // From here on `drop` gives the context back.
         let (api, stream) = (api.clone(), null_mut());
         let (graphs, staging) = (Mutex::default(), Mutex::default());
@@ -300,6 +302,15 @@ impl CudaContext {
             });
             self.api.check("cuGraphAddKernelNode", code)?;
             graph.nodes.push(new);
+            if node.cooperative {
+                let (attribute, value) = (
+                    CUkernelNodeAttrID::CU_KERNEL_NODE_ATTRIBUTE_COOPERATIVE,
+                    CUkernelNodeAttrValue { cooperative: 1 },
+                );
+                // SAFETY: the node was added above; the value is read before this returns, by what the attribute has.
+                let code = unsafe { call!(f, cuGraphKernelNodeSetAttribute(new, attribute, &raw const value)) };
+                self.api.check("cuGraphKernelNodeSetAttribute", code)?;
+            }
         }
         // SAFETY: the pointer is written to a live place.
         let code = unsafe { call!(f, cuGraphInstantiateWithFlags(&raw mut graph.exec, graph.graph, 0)) };
@@ -450,6 +461,21 @@ impl Context for CudaContext {
             let _ = unsafe { call!(f, cuModuleUnload(module)) };
         }
         Ok(Loaded { module: module_handle, functions: functions? })
+    }
+
+    unsafe fn resident(&self, function: FunctionHandle, block: u32) -> Result<u32> {
+        const CALL: &str = "cuOccupancyMaxActiveBlocksPerMultiprocessor";
+        let f = self.functions()?;
+        let mut blocks = 0;
+        // SAFETY: the number is written to a live variable; the caller's promise.
+        let code = unsafe {
+            call!(
+                f,
+                cuOccupancyMaxActiveBlocksPerMultiprocessor(&raw mut blocks, pointer(function.0), block as c_int, 0)
+            )
+        };
+        self.api.check(CALL, code)?;
+        Ok(u32::try_from(blocks).unwrap_or(0))
     }
 
     unsafe fn unload(&self, module: ModuleHandle) -> Result<()> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::fuse::{Kernels, Output};
 use fulgurite_jit::lower::memory::Location;
-use fulgurite_jit::ptx::{MemoryOf, Module, Place, THREADS, Target};
+use fulgurite_jit::ptx::{Launch, MemoryOf, Module, Place, THREADS, Target};
 use fulgurite_jit::{Array, Error, Result};
 use smallvec::SmallVec;
 
@@ -34,11 +34,15 @@ pub(crate) struct CudaExecutable {
     gpu: Arc<Gpu>,
     module: Module,
     loaded: Arc<LoadedModule>,
+    /// For each launch, its blocks: of a cooperative one, at most as many as the device has room for.
+    grids: Vec<u32>,
     /// For each launch, where its arguments lie: which base, and bytes from there.
     args: Vec<Vec<(usize, i64)>>,
     /// For each base, the launches that have it in their arguments.
     users: Vec<Vec<usize>>,
     constants: Vec<Arc<Allocation>>,
+    /// The word of the barriers of cooperative launches, if there are any.
+    barrier: Option<Arc<Allocation>>,
     /// The outputs that are constants.
     constant_outputs: Vec<Option<Array>>,
     state: Mutex<Option<State>>,
@@ -48,7 +52,7 @@ pub(crate) struct CudaExecutable {
 /// The graph as it is.
 struct State {
     graph: Graph,
-    /// The addresses that it has: of inputs, outputs, constants, and the arena.
+    /// The addresses that it has: of inputs, outputs, constants, the arena, and the word of barriers.
     bases: Addresses,
     /// The arguments of each node.
     args: Vec<Vec<u64>>,
@@ -62,8 +66,11 @@ impl CudaExecutable {
     pub(crate) fn compile(gpu: &Arc<Gpu>, name: &str, kernels: Kernels, donated: &[bool]) -> Result<CudaExecutable> {
         let start = Instant::now();
         let properties = gpu.properties();
-        let (capability, multiprocessors) = (properties.capability.min(NEWEST), properties.multiprocessors);
-        let target = Target { capability, multiprocessors };
+        let target = Target {
+            capability: properties.capability.min(NEWEST),
+            multiprocessors: properties.multiprocessors,
+            cooperative: properties.cooperative,
+        };
         let module = Module::lower(kernels, donated, target)?;
         let text = module.ptx.to_string();
         let lowered = start.elapsed();
@@ -71,6 +78,7 @@ impl CudaExecutable {
         let entries: Vec<&str> = module.ptx.entries.iter().map(|entry| entry.name.as_str()).collect();
         let loading = Instant::now();
         let loaded = gpu.load(&text, &entries)?;
+        let grids = grids(&module, &loaded)?;
         let times = vec![("lower", lowered), ("load", loading.elapsed())];
 
         let constant = |x: &Array| {
@@ -78,6 +86,8 @@ impl CudaExecutable {
             allocation(&on_device).cloned().ok_or_else(|| foreign(x))
         };
         let constants = module.constants.iter().map(constant).collect::<Result<Vec<_>>>()?;
+        let is_cooperative = module.launches.iter().any(|launch| launch.cooperative);
+        let barrier = is_cooperative.then(|| constant(&Array::from_vec(&[1], vec![0u32])?)).transpose()?;
         let constant_outputs = (module.kernels.outputs.iter())
             .map(|output| match output {
                 Output::Constant(x) => upload(gpu, x).map(Some),
@@ -91,11 +101,12 @@ impl CudaExecutable {
             MemoryOf::Output(o) => inputs + o,
             MemoryOf::Constant(c) => inputs + outputs + c,
             MemoryOf::Arena => inputs + outputs + constants.len(),
+            MemoryOf::Barrier => inputs + outputs + constants.len() + 1,
         };
         let args: Vec<Vec<(usize, i64)>> = (module.launches.iter())
             .map(|launch| launch.args.iter().map(|place| (base(place), place.offset)).collect())
             .collect();
-        let mut users = vec![Vec::new(); inputs + outputs + constants.len() + 1];
+        let mut users = vec![Vec::new(); inputs + outputs + constants.len() + 2];
         for (number, args) in args.iter().enumerate() {
             for &(base, _) in args {
                 if users[base].last() != Some(&number) {
@@ -104,7 +115,19 @@ impl CudaExecutable {
             }
         }
         let (gpu, state) = (gpu.clone(), Mutex::default());
-        Ok(CudaExecutable { gpu, module, loaded, args, users, constants, constant_outputs, state, times })
+        Ok(CudaExecutable {
+            gpu,
+            module,
+            loaded,
+            grids,
+            args,
+            users,
+            constants,
+            barrier,
+            constant_outputs,
+            state,
+            times,
+        })
     }
 
     /// Arrays for the outputs from number `first` on. `memory` finds the allocation of an input that is overwritten.
@@ -152,15 +175,17 @@ impl CudaExecutable {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let arena = self.gpu.arena(self.module.plan.arena)?;
         let constants = self.constants.iter().map(|constant| constant.address());
+        let barrier = self.barrier.as_ref().map_or(0, |barrier| barrier.address());
         let bases: Addresses =
-            inputs.iter().chain(outputs).copied().chain(constants).chain([arena.address()]).collect();
+            inputs.iter().chain(outputs).copied().chain(constants).chain([arena.address(), barrier]).collect();
         let mut now = match state.take() {
             None => self.build(bases)?,
             // After an error the nodes are of two runs: the next one builds a new graph.
             Some(now) => self.update(now, bases)?,
         };
         // SAFETY: the caller's promise about inputs and outputs. Constants belong to this executable and are never
-        // written; the arena has the size that the plan asks for, and no other launch gets it before it is dropped.
+        // written, the word of barriers by its launches alone; the arena has the size that the plan asks for, and no other
+        // launch gets it before it is dropped.
         let launched = unsafe { now.graph.launch() };
         *state = Some(now);
         launched
@@ -197,7 +222,8 @@ impl CudaExecutable {
 
     fn node<'a>(&self, number: usize, args: &'a [u64]) -> Node<'a> {
         let launch = &self.module.launches[number];
-        Node { function: self.loaded.functions()[launch.entry], grid: launch.grid, block: THREADS, args }
+        let (function, grid) = (self.loaded.functions()[launch.entry], self.grids[number]);
+        Node { function, grid, block: THREADS, cooperative: launch.cooperative, args }
     }
 }
 
@@ -299,6 +325,20 @@ impl CudaExecutable {
             Some(x) => Err(foreign(x)),
         }
     }
+}
+
+/// The blocks of each launch.
+fn grids(module: &Module, loaded: &LoadedModule) -> Result<Vec<u32>> {
+    let grid = |launch: &Launch| {
+        if !launch.cooperative {
+            return Ok(launch.grid);
+        }
+        match loaded.resident(launch.entry, THREADS)? {
+            0 => Err(Error::new(format!("{}: a multiprocessor has no room for one of its blocks", launch))),
+            resident => Ok(launch.grid.min(resident)),
+        }
+    };
+    module.launches.iter().map(grid).collect()
 }
 
 /// Prints what `FULGURITE_DUMP` asks for.

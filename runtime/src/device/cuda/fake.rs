@@ -35,6 +35,8 @@ pub struct Counts {
     pub unloads: usize,
     /// Graphs built.
     pub builds: usize,
+    /// Nodes of these.
+    pub nodes: usize,
     /// Graphs given back.
     pub destroys: usize,
     /// Nodes of graphs whose arguments were changed.
@@ -56,6 +58,8 @@ pub enum Fault {
     Copy,
     /// The driver does not compile a module.
     Load,
+    /// What is resident is not told.
+    Resident,
     /// A graph is not built.
     Build,
     /// The arguments of a node are not changed.
@@ -127,8 +131,12 @@ struct QueuedNode {
     function: FunctionHandle,
     grid: u32,
     block: u32,
+    cooperative: bool,
     args: Vec<u64>,
 }
+
+/// Blocks that are resident on a multiprocessor at once; a GPU has room for more.
+const RESIDENT: u32 = 2;
 
 /// Function handles are a module's handle, and the number of an entry.
 const ENTRY_BITS: u32 = 20;
@@ -136,7 +144,7 @@ const ENTRY_BITS: u32 = 20;
 impl FakeDevice {
     fn new(number: u32) -> Self {
         let name = format!("fake GPU {number}");
-        let properties = Properties { name, capability: 90, multiprocessors: 4, memory: 1 << 30 };
+        let properties = Properties { name, capability: 90, multiprocessors: 4, cooperative: true, memory: 1 << 30 };
         FakeDevice { properties, state: Mutex::default() }
     }
 
@@ -235,7 +243,8 @@ impl State {
 
     fn run(&mut self, node: &QueuedNode) -> fulgurite_jit::Result<()> {
         let entry = &node.module.entries[(node.function.0 & ((1 << ENTRY_BITS) - 1)) as usize];
-        let launch = simt::Launch { entry, grid: node.grid, block: node.block, params: &node.args };
+        let QueuedNode { grid, block, cooperative, .. } = *node;
+        let launch = simt::Launch { entry, grid, block, cooperative, params: &node.args };
         simt::run_with(&mut self.memory, &launch, &Options { races: false, ..Options::default() })?;
         Ok(())
     }
@@ -243,8 +252,8 @@ impl State {
     /// A node with the code of its function.
     fn node(&self, call: &'static str, node: &Node<'_>) -> Result<QueuedNode> {
         let module = self.modules.get(&(node.function.0 >> ENTRY_BITS)).ok_or_else(|| stale(call))?.clone();
-        let Node { function, grid, block, args } = *node;
-        Ok(QueuedNode { module, function, grid, block, args: args.to_vec() })
+        let Node { function, grid, block, cooperative, args } = *node;
+        Ok(QueuedNode { module, function, grid, block, cooperative, args: args.to_vec() })
     }
 }
 
@@ -328,6 +337,13 @@ impl Context for FakeContext {
         Ok(Loaded { module: ModuleHandle(handle), functions })
     }
 
+    unsafe fn resident(&self, function: FunctionHandle, _block: u32) -> Result<u32> {
+        const CALL: &str = "cuOccupancyMaxActiveBlocksPerMultiprocessor";
+        let mut state = self.0.state();
+        state.begin(CALL, Fault::Resident)?;
+        if state.modules.contains_key(&(function.0 >> ENTRY_BITS)) { Ok(RESIDENT) } else { Err(stale(CALL)) }
+    }
+
     unsafe fn unload(&self, module: ModuleHandle) -> Result<()> {
         let mut state = self.0.state();
         state.counts.unloads += 1;
@@ -338,7 +354,14 @@ impl Context for FakeContext {
         let mut state = self.0.state();
         state.begin("cuGraphInstantiate", Fault::Build)?;
         let nodes = nodes.iter().map(|node| state.node("cuGraphAddKernelNode", node)).collect::<Result<Vec<_>>>()?;
+        let most = RESIDENT * self.0.properties.multiprocessors;
+        if nodes.iter().any(|node| node.cooperative && node.grid > most) {
+            let (call, kind) = ("cuGraphInstantiate", ErrorKind::Refused);
+            let message = "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE (too many blocks in cooperative launch)".into();
+            return Err(DriverError { call, message, kind });
+        }
         state.counts.builds += 1;
+        state.counts.nodes += nodes.len();
         let handle = state.new_handle();
         state.graphs.insert(handle, nodes);
         Ok(GraphHandle(handle))
@@ -351,7 +374,8 @@ impl Context for FakeContext {
         let node = state.node(CALL, &node)?;
         let before = state.graphs.get_mut(&graph.0).and_then(|nodes| nodes.get_mut(number));
         let before = before.ok_or_else(|| stale(CALL))?;
-        assert!(before.function == node.function && (before.grid, before.block) == (node.grid, node.block));
+        let shape = |node: &QueuedNode| (node.function, node.grid, node.block, node.cooperative);
+        assert_eq!(shape(before), shape(&node));
         *before = node;
         state.counts.updates += 1;
         Ok(())
@@ -375,5 +399,32 @@ impl Context for FakeContext {
 
     fn wait(&self) -> Result<()> {
         self.0.state().flush("cuStreamSynchronize")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_that_wait_for_each_other_have_room() -> Result<()> {
+        let context = FakeDriver::new(1).open(0)?;
+        let text =
+            ".version 7.0\n.target sm_70\n.address_size 64\n\n.visible .entry k()\n.maxntid 256, 1, 1\n{\n  ret;\n}\n";
+        let function = context.load(text, &["k"])?.functions[0];
+        // SAFETY: the module stays loaded, and the function has no arguments.
+        let resident = 4 * unsafe { context.resident(function, 256)? };
+        for (grid, cooperative, fits) in [(resident, true, true), (resident + 1, true, false), (1000, false, true)] {
+            // SAFETY: as above.
+            match unsafe { context.build(&[Node { function, grid, block: 256, cooperative, args: &[] }]) } {
+                Ok(_) => assert!(fits),
+                Err(error) => {
+                    let expected = "cuGraphInstantiate: CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE (too many blocks in \
+                                    cooperative launch)";
+                    assert_eq!((error.to_string(), fits), (expected.into(), false));
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -147,9 +147,11 @@ functions! {
     cuModuleLoadDataEx
     cuModuleGetFunction
     cuModuleUnload
+    cuOccupancyMaxActiveBlocksPerMultiprocessor
     cuGraphCreate
     cuGraphDestroy
     cuGraphAddKernelNode
+    cuGraphKernelNodeSetAttribute
     cuGraphInstantiateWithFlags
     cuGraphExecKernelNodeSetParams
     cuGraphLaunch

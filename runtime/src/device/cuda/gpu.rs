@@ -358,6 +358,17 @@ impl LoadedModule {
         &self.loaded.functions
     }
 
+    /// How many blocks of so many threads of a function are resident on the device at once.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub(crate) fn resident(&self, function: usize, block: u32) -> Result<u32> {
+        let function = self.functions()[function];
+        // SAFETY: the function is of this module, which is loaded.
+        let blocks = self.gpu.call(|context| unsafe { context.resident(function, block) })?;
+        Ok(blocks.saturating_mul(self.gpu.properties().multiprocessors))
+    }
+
     fn handle(&self) -> ModuleHandle {
         self.loaded.module
     }

@@ -4,6 +4,7 @@ mod arithmetic;
 mod conversions;
 mod divergence;
 mod errors;
+mod grid;
 mod matrices;
 mod memory;
 mod races;
@@ -88,6 +89,7 @@ pub(crate) fn at(reg: Reg) -> Address {
 /// addresses, which are in `%rd0` and on.
 pub(crate) struct Kernel {
     pub(crate) entry: Entry,
+    cooperative: bool,
 }
 
 impl Kernel {
@@ -102,7 +104,7 @@ impl Kernel {
             registers: [64; 6],
             body: Vec::new(),
         };
-        let mut kernel = Kernel { entry };
+        let mut kernel = Kernel { entry, cooperative: false };
         for i in 0..params {
             kernel.op(ld(Space::Param, Type::U64, rd(i), Address::Param(i)));
         }
@@ -111,6 +113,11 @@ impl Kernel {
 
     pub(crate) fn shared(mut self, bytes: u32) -> Kernel {
         self.entry.shared = bytes;
+        self
+    }
+
+    pub(crate) fn cooperative(mut self) -> Kernel {
+        self.cooperative = true;
         self
     }
 
@@ -147,7 +154,7 @@ impl Kernel {
         params: &[u64],
         options: &Options,
     ) -> Result<Counts> {
-        run_with(memory, &Launch { entry: &self.entry, grid, block, params }, options)
+        run_with(memory, &Launch { entry: &self.entry, grid, block, cooperative: self.cooperative, params }, options)
     }
 
     /// The message of the error of one launch with memory of 4096 bytes for each parameter.
