@@ -1,7 +1,7 @@
 //! Products and what follows them: the same bits in one kernel, at the borders of tiles and of what a follower may be.
 
 use fulgurite::compiler::fuse::Source;
-use fulgurite::compiler::ptx::simt::Options;
+use fulgurite::compiler::ptx::simt::{Counts, Options};
 use fulgurite::prelude::*;
 use fulgurite::{lower, scan};
 
@@ -116,5 +116,35 @@ fn a_product_and_what_follows_it_are_one_launch() -> Result<()> {
     assert_eq!(counts(&square, |x| vec![(x[0].matmul(&x[1]) + &x[0]).tanh()])?, (2, 0), "an operand is updated");
     // A softmax is no follower, nor is a sum.
     assert_eq!(counts(&args, |x| vec![(x[0].matmul(&x[1]) + &x[2]).sum_axes(0)])?, (2, 0), "a sum");
+    Ok(())
+}
+
+/// What is executed by a product of these operands, which has the bits of the CPU.
+fn executed(args: &Args, f: impl Fn(Args) -> Tensor) -> Result<Counts> {
+    let graph = lower(|x| vec![f(x)], args)?.graph;
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let inputs: Vec<_> = graph.param_types().iter().map(|ty| numbers.array(ty, (-1.0, 1.0))).collect();
+    let options = Options { races: false, ..Options::default() };
+    Ok(run::compare(&graph, &inputs, &options).unwrap_or_else(|fault| panic!("{fault}")))
+}
+
+/// Every layout of the operands, in tiles of all sizes.
+#[test]
+fn accesses_of_shared_memory_are_free_of_conflicts() -> Result<()> {
+    for [m, n, k] in [[1024, 2048, 16], [256, 512, 32], [128, 64, 64], [64, 64, 64], [16, 48, 128], [1, 64, 256]] {
+        for dtype in [DType::F32, DType::F64] {
+            for [a, b] in [[false, false], [false, true], [true, false], [true, true]] {
+                let (left, right) = (if a { [k, m] } else { [m, k] }, if b { [n, k] } else { [k, n] });
+                if m * n > 1 << 20 && (b || dtype == DType::F64) {
+                    continue;
+                }
+                let counts = executed(&zeros(dtype, &[&left, &right]), |x: Args| {
+                    let turned = |x: &Tensor, turn| if turn { x.transpose(&[1, 0]) } else { x.clone() };
+                    turned(&x[0], a).matmul(&turned(&x[1], b))
+                })?;
+                assert_eq!(counts.bank_conflicts, 0, "{dtype} {m} by {n} by {k}, transposed {a} {b}");
+            }
+        }
+    }
     Ok(())
 }

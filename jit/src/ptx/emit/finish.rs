@@ -19,6 +19,7 @@ pub(in crate::ptx) struct Finish {
     /// Columns of the product.
     columns: usize,
     is_stored: bool,
+    is_aligned: bool,
     follower: Option<Follower>,
 }
 
@@ -53,7 +54,12 @@ impl Finish {
             Follower { row, given, others: others.len(), together }
         });
         let (ty, size) = (lane_type(LaneType::of(g.dtype)), g.dtype.size());
-        (Finish { ty, size, columns: g.extents[2], is_stored, follower }, buffers)
+        (Finish { ty, size, columns: g.extents[2], is_stored, is_aligned, follower }, buffers)
+    }
+
+    /// Whether every buffer of the product begins at 16 bytes.
+    pub(super) fn is_aligned(&self) -> bool {
+        self.is_aligned
     }
 
     /// The code for `values`, 1, 2 or 4 elements of at most 16 bytes, in adjacent columns of a row, where `inside` holds.
