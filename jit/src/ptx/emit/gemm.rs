@@ -304,8 +304,8 @@ impl Product<'_> {
         }
     }
 
-    /// What this thread copies of slices of operand `i`: element `(x, t)` from the row or column `x` of the tile and the
-    /// term `t` to row `t` and column `x` of shared memory.
+    /// What this thread copies of slices of operand `i`: element `(x, t)` from the row or column `x` of the tile and
+    /// the term `t` to row `t` and column `x` of shared memory.
     fn copied(&self, code: &mut Code, i: usize, base: Reg, strides: [isize; 2], extent: usize) -> Vec<Copied> {
         let (tile, depth) = (self.tiling.tile()[i], self.tiling.depth);
         let Copies { along_terms, width, pitch } = self.copies[i];

@@ -2,7 +2,8 @@
 //!
 //! In: a kernel. Out: its code, for a grid of blocks of [`THREADS`] threads. `code` builds instructions, `lane` has
 //! those of one lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm` and `routine` are the kinds of
-//! kernels, and `finish` is the end of a product. `entry` makes entries of them: of one kernel, of the segments of one, of several that one block runs.
+//! kernels, and `finish` is the end of a product. `entry` makes entries of them: of one kernel, of the segments of one,
+//! of several that one block runs.
 
 mod code;
 mod entry;
