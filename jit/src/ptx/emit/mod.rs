@@ -2,11 +2,12 @@
 //!
 //! In: a kernel. Out: its code, for a grid of blocks of [`THREADS`] threads. `code` builds instructions, `lane` has
 //! those of one lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm` and `routine` are the kinds of
-//! kernels. `entry` makes entries of them: of one kernel, of the segments of one, of several that one block or a whole
-//! grid runs.
+//! kernels, and `finish` is the end of a product. `entry` makes entries of them: of one kernel, of the segments of one,
+//! of several that one block or a whole grid runs.
 
 mod code;
 mod entry;
+mod finish;
 mod gemm;
 mod lane;
 mod loops;
@@ -19,6 +20,7 @@ mod trig;
 pub(super) use entry::{
     Pointed, Pointers, Segments, Step, Trips, block_entry, cooperative_entry, kernel_entry, segments_entry,
 };
+pub(super) use finish::Finish;
 pub(super) use loops::RowKernel;
 
 use super::inst::{BinaryOp, Operand, Reg, Special, TernaryOp, Type};
@@ -75,8 +77,8 @@ impl Grid {
 pub(super) enum Part<'a> {
     /// A loop kernel, or one segment of it.
     Rows(Box<RowKernel>),
-    /// A product.
-    Gemm(&'a GemmKernel),
+    /// A product, and what becomes of its elements.
+    Gemm(&'a GemmKernel, Box<Finish>),
     /// A routine.
     Routine(&'a Routine),
 }
@@ -86,7 +88,7 @@ impl Part<'_> {
     pub(super) fn blocks(&self) -> usize {
         match self {
             Part::Rows(row) => row.spread.blocks(None),
-            Part::Gemm(g) => gemm::tiles(g),
+            Part::Gemm(g, _) => gemm::tiles(g),
             Part::Routine(routine) => routine::blocks(routine),
         }
     }
@@ -94,7 +96,7 @@ impl Part<'_> {
     /// Bytes of the workspace of so many blocks.
     pub(super) fn workspace(&self, blocks: usize) -> usize {
         match self {
-            Part::Rows(_) | Part::Gemm(_) => 0,
+            Part::Rows(_) | Part::Gemm(..) => 0,
             Part::Routine(routine) => routine::workspace(routine, blocks),
         }
     }
@@ -105,7 +107,7 @@ impl Part<'_> {
                 let threads = grid.threads(code);
                 row.emit(code, args, threads, None);
             }
-            Part::Gemm(g) => gemm::emit(code, g, args, grid),
+            Part::Gemm(g, finish) => gemm::emit(code, g, finish, args, grid),
             Part::Routine(routine) => routine::emit(code, routine, args, grid),
         }
     }
