@@ -8,6 +8,7 @@ mod counts;
 mod golden;
 mod ptxas;
 mod races;
+mod rows;
 mod run;
 mod shapes;
 mod workloads;

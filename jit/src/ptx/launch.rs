@@ -7,7 +7,7 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::body::{Body, Item, Kind, Segment};
-use super::emit::{Part, Pointers, RowKernel, Step, Trips, block_entry, kernel_entry, segments_entry};
+use super::emit::{Part, Pointers, RowKernel, Spread, Step, Trips, block_entry, kernel_entry, segments_entry};
 use super::inst::Entry;
 use super::place::{Launch, MemoryOf, Place, THREADS, Target};
 use crate::error::{Error, Result};
@@ -45,9 +45,9 @@ pub(super) fn launches(body: &Body<'_>, target: Target) -> Result<(Vec<Launch>, 
 struct Builder {
     target: Target,
     entries: Vec<Entry>,
-    /// The entries of loop kernels, by the rows that a thread takes; kernels that differ in their buffers alone share
+    /// The entries of loop kernels, by how rows are spread over threads; kernels that differ in their buffers alone share
     /// one.
-    known: HashMap<(LoopKernel, usize), usize>,
+    known: HashMap<(LoopKernel, Spread), usize>,
 }
 
 impl Builder {
@@ -77,7 +77,7 @@ impl Builder {
                 check_params(args.len())?;
                 let entry = match part {
                     Part::Rows(row) => {
-                        let key = (row.kernel().clone(), row.spread.width());
+                        let key = (row.kernel().clone(), row.spread);
                         match self.known.get(&key) {
                             Some(&entry) => entry,
                             None => {
@@ -172,9 +172,8 @@ fn is_small(item: &Item<'_>) -> bool {
     match &item.kind {
         Kind::Single(Part::Rows(row), _) => {
             let iterations = product(row.kernel().dims.iter().map(|dim| dim.extent));
-            // Iterations in order have one thread.
-            let most = if row.kernel().serial { SMALL_ROWS / THREADS as usize } else { SMALL_ROWS };
-            item.blocks as usize <= SMALL_BLOCKS && iterations <= most
+            let is_short = iterations <= SMALL_ROWS && row.in_order() <= SMALL_ROWS / THREADS as usize;
+            item.blocks as usize <= SMALL_BLOCKS && is_short
         }
         Kind::Single(Part::Gemm(g), _) => {
             let operations = g.extents.iter().fold(g.taps.len(), |a, &b| a.saturating_mul(b));

@@ -7,7 +7,7 @@
 
 use super::code::Code;
 use super::loops::RowKernel;
-use super::{Grid, Part, THREADS, Threads};
+use super::{Grid, Part, THREADS};
 use crate::ptx::inst::{BinaryOp, Cmp, Entry, InstOp, Label, Operand, Reg, RegClass, Type};
 
 /// The entry of a kernel with so many buffers.
@@ -39,9 +39,8 @@ pub(in crate::ptx) fn segments_entry(
     code.place(end);
     let block = code.binary(BinaryOp::Sub, Type::U32, grid.block, first);
     let grid = Grid { block, blocks: count.into(), ..grid };
-    let threads: Threads = grid.threads(&mut code);
     let has_extents = segments.iter().any(|(_, extent)| extent.is_some());
-    kernel.emit(&mut code, &pointers, threads, has_extents.then_some(extent));
+    kernel.emit(&mut code, &pointers, &grid, has_extents.then_some(extent));
     code.finish(name, args * segments.len(), THREADS)
 }
 

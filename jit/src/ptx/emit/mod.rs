@@ -16,7 +16,7 @@ mod routine;
 mod trig;
 
 pub(super) use entry::{Pointers, Step, Trips, block_entry, kernel_entry, segments_entry};
-pub(super) use loops::RowKernel;
+pub(super) use loops::{RowKernel, Spread};
 
 use super::inst::{BinaryOp, Operand, Reg, Special, TernaryOp, Type};
 use super::place::THREADS;
@@ -98,10 +98,7 @@ impl Part<'_> {
 
     fn emit(&self, code: &mut Code, args: &[Reg], grid: &Grid) {
         match self {
-            Part::Rows(row) => {
-                let threads = grid.threads(code);
-                row.emit(code, args, threads, None);
-            }
+            Part::Rows(row) => row.emit(code, args, grid, None),
             Part::Gemm(g) => gemm::emit(code, g, args, grid),
             Part::Routine(routine) => routine::emit(code, routine, args, grid),
         }
