@@ -68,6 +68,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
         f: |x| vec![x[0].at(&x[1]).add(&x[2])],
     },
     Program {
+        name: "scatter_flat",
+        inputs: &[(DType::F32, &[50]), (DType::I32, &[70]), (DType::F32, &[70])],
+        f: |x| vec![x[0].at(&x[1]).add(&x[2])],
+    },
+    Program {
         name: "bool_mask",
         inputs: &[(DType::Bool, &[128]), (DType::F32, &[128]), (DType::F32, &[128])],
         f: |x| vec![where_(&x[0], &x[1], &x[2]), x[1].less(&x[2])],
@@ -85,6 +90,13 @@ pub(crate) const PROGRAMS: &[Program] = &[
     Program { name: "row_sum_7", inputs: &[(DType::F32, &[33, 7])], f: |x| vec![x[0].sum_axes(-1)] },
     Program { name: "row_sum_100", inputs: &[(DType::F32, &[9, 100])], f: |x| vec![x[0].sum_axes(-1)] },
     Program { name: "row_sum_1000", inputs: &[(DType::F32, &[5, 1000])], f: |x| vec![x[0].sum_axes(-1)] },
+    Program { name: "row_sum_block", inputs: &[(DType::F32, &[3, 2600])], f: |x| vec![x[0].sum_axes(-1)] },
+    Program { name: "softmax_block", inputs: &[(DType::F32, &[2, 600])], f: |x| vec![softmax(&x[0], -1)] },
+    Program {
+        name: "transpose_tiles",
+        inputs: &[(DType::F32, &[128, 130]), (DType::F32, &[130, 128])],
+        f: |x| vec![x[0].t() + &x[1]],
+    },
     Program { name: "column_sum", inputs: &[(DType::F32, &[100, 40])], f: |x| vec![x[0].sum_axes(0)] },
     Program { name: "softmax", inputs: &[(DType::F32, &[9, 100])], f: |x| vec![softmax(&x[0], -1)] },
     Program {

@@ -10,6 +10,7 @@ mod loops;
 mod products;
 mod ptxas;
 mod races;
+mod rows;
 mod run;
 mod shapes;
 mod workloads;

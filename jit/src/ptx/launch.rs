@@ -255,9 +255,8 @@ fn is_small(item: &Item<'_>) -> bool {
     match &item.kind {
         Kind::Single(Part::Rows(row), _) => {
             let iterations = product(row.kernel().dims.iter().map(|dim| dim.extent));
-            // Iterations in order have one thread.
-            let most = if row.kernel().serial { SMALL_ROWS / THREADS as usize } else { SMALL_ROWS };
-            item.blocks as usize <= SMALL_BLOCKS && iterations <= most
+            let is_short = iterations <= SMALL_ROWS && row.in_order() <= SMALL_ROWS / THREADS as usize;
+            item.blocks as usize <= SMALL_BLOCKS && is_short
         }
         Kind::Single(Part::Gemm(g, _), _) => {
             let operations = g.extents.iter().fold(g.taps.len(), |a, &b| a.saturating_mul(b));

@@ -257,6 +257,11 @@ pub fn product(extents: impl IntoIterator<Item = usize>) -> usize {
     extents.into_iter().fold(1, usize::saturating_mul)
 }
 
+/// The greatest common divisor; that of 0 and a number is the number.
+pub(crate) fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 /// The items, joined by `separator`.
 pub fn join<T: fmt::Display>(items: &[T], separator: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)

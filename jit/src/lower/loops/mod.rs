@@ -16,6 +16,7 @@
 //! innermost dimension modulo 16, combined as `p[i] + p[i + 8]`, `+ 4`, `+ 2`, `+ 1`. The loop order and the vector
 //! width do not change it.
 
+mod apart;
 mod pack;
 mod schedule;
 
@@ -28,7 +29,8 @@ use crate::lower::lane::{LaneId, LaneInst, LaneOp, LaneProgram, LaneType};
 use crate::types::DType;
 
 pub use crate::fuse::PARTIALS;
-pub use schedule::{schedule, schedule_row};
+pub use apart::apart;
+pub use schedule::{Kept, schedule, schedule_row};
 
 /// The loop nest of a kernel. The induction variable of dimension `d` is `i{d}`.
 #[derive(Clone, Debug)]

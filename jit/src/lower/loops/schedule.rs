@@ -4,6 +4,7 @@
 
 use hashbrown::HashMap;
 
+use super::apart::apart;
 use super::pack::pack;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, RowId, Stmt};
 use crate::fuse::{Affine, BufferId, Index, KernelOp, LoopKernel, Order, Slot};
@@ -14,8 +15,14 @@ use crate::types::{DType, product};
 /// From this cost on, a value that two sweeps use is spilled to scratch memory.
 const EXPENSIVE: usize = 6;
 
-/// The most bytes of it for a row that has separate threads: each of them has its part.
-const MAX_ROW_SCRATCH: usize = PARTIALS * 2048;
+/// The values of a row that are kept in scratch memory for later sweeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// The most bytes.
+    pub bytes: usize,
+    /// Whether elements that are loaded are kept too, not only what is expensive.
+    pub loads: bool,
+}
 
 /// The loops of a kernel, for a processor.
 pub fn schedule(kernel: &LoopKernel, machine: &Machine) -> Loops {
@@ -24,10 +31,10 @@ pub fn schedule(kernel: &LoopKernel, machine: &Machine) -> Loops {
 }
 
 /// The loops of one row of a kernel, for a machine with a thread for each row, or with [`PARTIALS`] threads for
-/// each row of a kernel whose reductions are interleaved: these are then the lanes of the vector loop. The loops
-/// over the rows are not part of it. A kernel whose iterations run in order is one row.
-pub fn schedule_row(kernel: &LoopKernel) -> Loops {
-    let nest = LoopNest::of_row(kernel);
+/// each row of a kernel whose reductions are interleaved, or more: these are then the lanes of the vector loop. The
+/// loops over the rows are not part of it. Iterations that run in order are one row, but for those that are [`apart`].
+pub fn schedule_row(kernel: &LoopKernel, kept: Kept) -> Loops {
+    let nest = LoopNest::of_row(kernel, kept);
     Scheduler::new(kernel, nest, 0).run()
 }
 
@@ -41,8 +48,8 @@ struct LoopNest {
     vector: Option<usize>,
     /// The number of outer dimensions, the last ones, that are interchanged: they run innermost, inside each sweep.
     interchanged: usize,
-    /// Whether these are the loops of one row, which is not divided between threads.
-    is_row: bool,
+    /// What is kept, if these are the loops of one row, which is not divided between threads of the CPU.
+    row: Option<Kept>,
 }
 
 /// Rows are interchanged if a row has more elements than this, and all rows more bytes than a first-level cache.
@@ -64,27 +71,29 @@ impl LoopNest {
         match kernel.order {
             Some(Order::Ascending) => {
                 let interchanged = LoopNest::interchanged(kernel, &outer, &inner, machine.l1);
-                LoopNest { vector: outer.last().copied(), outer, inner, interchanged, is_row: false }
+                LoopNest { vector: outer.last().copied(), outer, inner, interchanged, row: None }
             }
             Some(Order::Interleaved) => {
-                LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0, is_row: false }
+                LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0, row: None }
             }
             None => {
                 inner.extend(outer.pop());
                 // Of iterations in order, those of one window may be lanes of a vector: they store different
                 // elements.
                 let apart = |&d: &usize| !kernel.serial || kernel.stores.iter().all(|s| s.index.strides[d] != 0);
-                LoopNest { vector: inner.last().copied().filter(apart), outer, inner, interchanged: 0, is_row: false }
+                LoopNest { vector: inner.last().copied().filter(apart), outer, inner, interchanged: 0, row: None }
             }
         }
     }
 
     /// The order of the loops of one row.
-    fn of_row(kernel: &LoopKernel) -> Self {
+    fn of_row(kernel: &LoopKernel, kept: Kept) -> Self {
         let (inner, outer): (Vec<usize>, Vec<usize>) = (0..kernel.dims.len()).partition(|&d| kernel.dims[d].reduced);
         let vector = inner.last().copied().filter(|_| kernel.order == Some(Order::Interleaved));
-        let outer = if kernel.serial { outer } else { vec![] };
-        LoopNest { outer, inner, vector, interchanged: 0, is_row: true }
+        let apart = apart(kernel);
+        let in_order = |d: &usize| kernel.serial && !apart.contains(d);
+        let outer = outer.into_iter().filter(in_order).collect();
+        LoopNest { outer, inner, vector, interchanged: 0, row: Some(kept) }
     }
 
     /// The number of outer dimensions that are profitable to interchange.
@@ -108,7 +117,7 @@ impl LoopNest {
 
     /// The parallel loop: the first outer loop that is long, or else the loop with the most chunks.
     fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
-        if kernel.serial || self.is_row {
+        if kernel.serial || self.row.is_some() {
             return None;
         }
         // Two short outer loops are collapsed into one, for instance the rows of a batch of products; the first alone
@@ -251,7 +260,7 @@ impl<'a> Scheduler<'a> {
             has_wide_lanes(&self.loops.body) || self.loops.accumulators.iter().any(|a| a.lane_type() == LaneType::F64);
         self.loops.lane_bytes = if is_wide { 8 } else { 4 };
         // A copy would not have what earlier iterations store.
-        if !is_wide && !self.kernel.serial && !self.nest.is_row {
+        if !is_wide && !self.kernel.serial && self.nest.row.is_none() {
             pack(&mut self.loops, self.l1);
         }
         self.loops
@@ -304,12 +313,11 @@ impl<'a> Scheduler<'a> {
                     continue;
                 }
                 let at = *first.entry(v).or_insert(sweep);
-                let fits = || !self.nest.is_row || self.loops.scratch + self.row_bytes(v) <= MAX_ROW_SCRATCH;
-                if at < sweep
-                    && cost[v as usize] >= EXPENSIVE
-                    && along.is_some()
-                    && (self.spilled.contains_key(&v) || fits())
-                {
+                let fits = || self.nest.row.is_none_or(|kept| self.loops.scratch + self.row_bytes(v) <= kept.bytes);
+                let is_load = matches!(self.kernel.values[v as usize].op, KernelOp::Load(..));
+                let is_kept =
+                    cost[v as usize] >= EXPENSIVE || (is_load && self.nest.row.is_some_and(|kept| kept.loads));
+                if at < sweep && is_kept && along.is_some() && (self.spilled.contains_key(&v) || fits()) {
                     if !self.spilled.contains_key(&v) {
                         let inner = self.nest.inner.clone();
                         let index = self.reserve(&inner, self.kernel.values[v as usize].dtype);

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::super::machine::{Machine, Parallelism};
 use super::{Tiles, Work};
 use crate::fuse::{Affine, BufferId, Kernel, Kernels};
+use crate::types::gcd;
 
 /// The most kernels in a group. The kernels that wait for its end, and the memory that it holds, grow with its length.
 const LONGEST: usize = 8;
@@ -216,10 +217,6 @@ impl TilingCx<'_> {
 /// much.
 fn divisors(n: usize, max: usize) -> impl Iterator<Item = usize> {
     (2..=n.min(max).min(512)).filter(move |&c| n.is_multiple_of(c))
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use super::code::Code;
 use super::loops::RowKernel;
-use super::{Grid, Part, THREADS, Threads};
+use super::{Grid, Part, THREADS};
 use crate::ptx::inst::{
     Address, Atomic, BinaryOp, Cache, Cmp, Entry, InstOp, Label, Operand, Reg, RegClass, Space, Type,
 };
@@ -57,9 +57,8 @@ impl Segments {
         code.place(end);
         let block = code.binary(BinaryOp::Sub, Type::U32, block, first);
         let grid = Grid { block, blocks: count.into(), ..*grid };
-        let threads: Threads = grid.threads(code);
         let has_extents = self.firsts.iter().any(|(_, extent)| extent.is_some());
-        self.kernel.emit(code, &pointers, threads, has_extents.then_some(extent));
+        self.kernel.emit(code, &pointers, &grid, has_extents.then_some(extent));
     }
 }
 

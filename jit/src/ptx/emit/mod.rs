@@ -103,10 +103,7 @@ impl Part<'_> {
 
     fn emit(&self, code: &mut Code, args: &[Reg], grid: &Grid) {
         match self {
-            Part::Rows(row) => {
-                let threads = grid.threads(code);
-                row.emit(code, args, threads, None);
-            }
+            Part::Rows(row) => row.emit(code, args, grid, None),
             Part::Gemm(g, finish) => gemm::emit(code, g, finish, args, grid),
             Part::Routine(routine) => routine::emit(code, routine, args, grid),
         }

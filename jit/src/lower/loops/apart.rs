@@ -1,0 +1,49 @@
+//! Which iterations of a kernel that runs in order touch different elements, whatever is computed.
+//!
+//! Rows that are added to a matrix, for instance, are added column by column: an iteration touches elements of its
+//! column only. So columns can run at the same time, and the order in each of them stays.
+
+use smallvec::SmallVec;
+
+use crate::fuse::{Affine, KernelOp, LoopKernel, Slot};
+use crate::types::gcd;
+
+/// The loops of which different positions touch different elements of the arrays that the kernel stores to. Their
+/// iterations have no order with each other.
+pub fn apart(kernel: &LoopKernel) -> SmallVec<[usize; 4]> {
+    if !kernel.serial {
+        return SmallVec::new();
+    }
+    let mut places: Vec<(&Affine, SmallVec<[isize; 2]>)> = Vec::new();
+    for store in &kernel.stores {
+        places.push((&store.index, store.by.iter().map(|(_, stride): &(Slot, isize)| *stride).collect()));
+        places.extend(kernel.values.iter().filter_map(|value| match &value.op {
+            KernelOp::Load(buffer, index) if *buffer == store.buffer => Some((&index.base, index.by.clone())),
+            _ => None,
+        }));
+    }
+    let is_apart = |&d: &usize| {
+        let mut columns = places.iter().map(|(index, by)| column(kernel, d, index, by));
+        let first = columns.next().flatten();
+        first.is_some() && columns.all(|column| column == first)
+    };
+    (0..kernel.dims.len()).filter(is_apart).collect()
+}
+
+/// How a place tells the position `i` of a loop: with the result `[s, m, r]`, as `(place mod m - r) / s`, where 0 for
+/// `m` stands for no modulus. `None` if it does not.
+fn column(kernel: &LoopKernel, d: usize, index: &Affine, by: &[isize]) -> Option<[isize; 3]> {
+    let stride = index.strides[d];
+    let extent = |e: usize| kernel.dims[e].extent as isize;
+    let others = || (0..kernel.dims.len()).filter(|&e| e != d && extent(e) > 1).map(|e| (index.strides[e], extent(e)));
+    if stride <= 0 || others().any(|(s, _)| (1 - stride..0).contains(&s)) {
+        return None;
+    }
+    let inside: isize = others().filter(|(s, _)| *s < stride && *s > 0).map(|(s, extent)| s * (extent - 1)).sum();
+    let large = others().map(|(s, _)| s).filter(|s| s.abs() >= stride).chain(by.iter().copied());
+    let modulus = large.fold(0, |a, b| gcd(a, b.unsigned_abs())) as isize;
+    let rest = if modulus == 0 { index.offset } else { index.offset.rem_euclid(modulus) };
+    let fits = rest.rem_euclid(stride) + inside < stride;
+    let wraps = modulus != 0 && rest + stride * (extent(d) - 1) + inside >= modulus;
+    (fits && !wraps).then_some([stride, modulus, rest])
+}
