@@ -6,6 +6,7 @@
 mod common;
 mod counts;
 mod golden;
+mod precision;
 mod ptxas;
 mod races;
 mod run;

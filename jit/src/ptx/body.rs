@@ -5,8 +5,8 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::emit::{Part, RowKernel};
-use super::place::{MemoryOf, Place};
+use super::emit::{Mma, Part, RowKernel};
+use super::place::{MemoryOf, Place, Target};
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::fuse::{BufferId, Control, Kernel, Kernels, LoopKernel, Output, RegionKernel, Source};
@@ -68,12 +68,14 @@ impl<'k> Body<'k> {
         kernels: &'k Kernels,
         donated: &[bool],
         is_aligned: bool,
+        target: Target,
         constants: &mut Vec<Array>,
     ) -> Result<Self> {
         let mut items = Vec::new();
         let mut workspaces = vec![0; kernels.kernels.len()];
         for (k, kernel) in kernels.kernels.iter().enumerate() {
-            let kind = Kind::new(kernel, is_aligned, constants).map_err(|e| e.context(format_args!("kernel k{k}")))?;
+            let kind =
+                Kind::new(kernel, is_aligned, target, constants).map_err(|e| e.context(format_args!("kernel k{k}")))?;
             let Some((kind, blocks)) = kind else { continue };
             check_index(&[blocks]).map_err(|e| e.context(format_args!("kernel k{k}")))?;
             workspaces[k] = match &kind {
@@ -141,7 +143,12 @@ impl<'k> Body<'k> {
 
 impl<'k> Kind<'k> {
     /// What is emitted of a kernel, and the blocks of a launch; `None` if it has nothing to do.
-    fn new(kernel: &'k Kernel, is_aligned: bool, constants: &mut Vec<Array>) -> Result<Option<(Self, usize)>> {
+    fn new(
+        kernel: &'k Kernel,
+        is_aligned: bool,
+        target: Target,
+        constants: &mut Vec<Array>,
+    ) -> Result<Option<(Self, usize)>> {
         let whole = |buffers: Vec<BufferId>| buffers.into_iter().map(|b| (b, 0)).collect::<Vec<_>>();
         let single = |part: Part<'k>, args| {
             let blocks = part.blocks();
@@ -176,7 +183,10 @@ impl<'k> Kind<'k> {
                 check_index(&g.extents)?;
                 let size = g.dtype.size() as i64;
                 let args = vec![(g.a.0, g.a.1 as i64 * size), (g.b.0, g.b.1 as i64 * size), (g.c, 0)];
-                single(Part::Gemm(g), args)
+                match Mma::of(g, is_aligned, target) {
+                    Some(mma) => single(Part::Mma(g, mma), args),
+                    None => single(Part::Gemm(g), args),
+                }
             }
             Kernel::Routine(r) => {
                 check_index(&[r.routine.tasks(), r.routine.elements()])?;
@@ -192,7 +202,7 @@ impl<'k> Kind<'k> {
                 let types = region.body.params.iter().skip(num_carry + num_consts);
                 let results = region.body.outputs.iter().skip(num_carry).map(Output::ty);
                 let is_aligned = is_aligned && types.chain(results).all(|ty| ty.bytes().is_multiple_of(16));
-                let body = Body::new(&region.body, &donated, is_aligned, constants)?;
+                let body = Body::new(&region.body, &donated, is_aligned, target, constants)?;
                 let (second, workspace) = second_buffers(&body.plan, &region.body.params[..num_carry]);
                 Ok(Some((Kind::Region(region, Box::new(body), Carry { second, workspace }), 0)))
             }

@@ -87,12 +87,14 @@ impl Builder {
                             }
                         }
                     }
-                    Part::Gemm(_) | Part::Routine(_) => self.add(|name| kernel_entry(name, part, args.len())),
+                    Part::Gemm(_) | Part::Mma(..) | Part::Routine(_) => {
+                        self.add(|name| kernel_entry(name, part, args.len()))
+                    }
                 };
                 // A block of a product has one tile; the others go over what there is.
                 let most = match part {
                     Part::Rows(_) => self.target.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR,
-                    Part::Gemm(_) | Part::Routine(_) => usize::MAX,
+                    Part::Gemm(_) | Part::Mma(..) | Part::Routine(_) => usize::MAX,
                 };
                 let grid = (item.blocks as usize).clamp(1, most) as u32;
                 launches.push(Launch { kernel: item.kernel, entry, grid, args });
@@ -176,7 +178,7 @@ fn is_small(item: &Item<'_>) -> bool {
             let most = if row.kernel().serial { SMALL_ROWS / THREADS as usize } else { SMALL_ROWS };
             item.blocks as usize <= SMALL_BLOCKS && iterations <= most
         }
-        Kind::Single(Part::Gemm(g), _) => {
+        Kind::Single(Part::Gemm(g) | Part::Mma(g, _), _) => {
             let operations = g.extents.iter().fold(g.taps.len(), |a, &b| a.saturating_mul(b));
             item.blocks as usize <= SMALL_BLOCKS && operations <= SMALL_OPERATIONS
         }

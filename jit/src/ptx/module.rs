@@ -38,7 +38,7 @@ impl Module {
     pub fn lower(kernels: Kernels, donated: &[bool], target: Target) -> Result<Module> {
         let mut constants = Vec::new();
         let (plan, launches, entries) = {
-            let body = Body::new(&kernels, donated, true, &mut constants)?;
+            let body = Body::new(&kernels, donated, true, target, &mut constants)?;
             let (launches, entries) = launches(&body, target)?;
             (body.plan, launches, entries)
         };

@@ -1,14 +1,15 @@
 //! The emitter: kernels as code.
 //!
 //! In: a kernel. Out: its code, for a grid of blocks of [`THREADS`] threads. `code` builds instructions, `lane` has
-//! those of one lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm` and `routine` are the kinds of
-//! kernels. `entry` makes entries of them: of one kernel, of the segments of one, of several that one block runs.
+//! those of one lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm`, `mma` and `routine` are the
+//! kinds of kernels. `entry` makes entries of them: of one kernel, of the segments of one, of several that one block runs.
 
 mod code;
 mod entry;
 mod gemm;
 mod lane;
 mod loops;
+mod mma;
 mod rare;
 mod routine;
 // Coefficients are written as their sources have them.
@@ -17,6 +18,7 @@ mod trig;
 
 pub(super) use entry::{Pointers, Step, Trips, block_entry, kernel_entry, segments_entry};
 pub(super) use loops::RowKernel;
+pub(super) use mma::Mma;
 
 use super::inst::{BinaryOp, Operand, Reg, Special, TernaryOp, Type};
 use super::place::THREADS;
@@ -72,8 +74,10 @@ impl Grid {
 pub(super) enum Part<'a> {
     /// A loop kernel, or one segment of it.
     Rows(Box<RowKernel>),
-    /// A product.
+    /// A product with all bits.
     Gemm(&'a GemmKernel),
+    /// A product by tensor cores.
+    Mma(&'a GemmKernel, Mma),
     /// A routine.
     Routine(&'a Routine),
 }
@@ -84,6 +88,7 @@ impl Part<'_> {
         match self {
             Part::Rows(row) => row.spread.blocks(None),
             Part::Gemm(g) => gemm::tiles(g),
+            Part::Mma(g, mma) => mma.blocks(g),
             Part::Routine(routine) => routine::blocks(routine),
         }
     }
@@ -91,7 +96,7 @@ impl Part<'_> {
     /// Bytes of the workspace of so many blocks.
     pub(super) fn workspace(&self, blocks: usize) -> usize {
         match self {
-            Part::Rows(_) | Part::Gemm(_) => 0,
+            Part::Rows(_) | Part::Gemm(_) | Part::Mma(..) => 0,
             Part::Routine(routine) => routine::workspace(routine, blocks),
         }
     }
@@ -103,6 +108,7 @@ impl Part<'_> {
                 row.emit(code, args, threads, None);
             }
             Part::Gemm(g) => gemm::emit(code, g, args, grid),
+            Part::Mma(g, mma) => mma::emit(code, g, mma, args, grid),
             Part::Routine(routine) => routine::emit(code, routine, args, grid),
         }
     }
