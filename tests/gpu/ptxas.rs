@@ -19,7 +19,7 @@ use fulgurite_jit::testing::{Config, program};
 
 use super::common;
 use super::golden::{PROGRAMS, Program, TENSOR_CORES};
-use super::precision::{Case, Layout};
+use super::precision::{Layout, product};
 
 /// The architectures, of Volta to Blackwell.
 const CAPABILITIES: [u32; 6] = [70, 75, 80, 90, 100, 120];
@@ -170,7 +170,7 @@ fn products_by_tensor_cores_assemble() -> Result<()> {
     for precision in [Precision::Tf32, Precision::Bf16] {
         for (a, b) in layouts.iter().flat_map(|&a| layouts.map(|b| (a, b))) {
             for extents in [[1, 1536, 1536, 96], [1, 1535, 1533, 97], [1, 768, 768, 96], [1, 200, 200, 97]] {
-                graphs.push(Case { precision, extents, layouts: [a, b], multiprocessors: 132 }.graph()?);
+                graphs.push(product(precision, extents, [a, b])?);
             }
         }
     }

@@ -7,7 +7,8 @@ use fulgurite::{lower, scan, sort};
 
 use super::{Numbers, run};
 
-fn check<A: Tree>(name: &str, args: &A, f: impl Fn(A) -> Vec<Tensor>) -> Result<()> {
+/// Compares a function of these arguments on both devices.
+pub(crate) fn check<A: Tree>(name: &str, args: &A, f: impl Fn(A) -> Vec<Tensor>) -> Result<()> {
     let graph = lower(f, args)?.graph;
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     let inputs: Vec<_> = graph.param_types().iter().map(|ty| numbers.array(ty, (-1.0, 1.0))).collect();

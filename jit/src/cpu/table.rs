@@ -84,7 +84,7 @@ impl Table {
         let address = |datum: &Datum| match *datum {
             Datum::Constant(b) => match &module.kernels.buffers[b.index()].source {
                 Source::Constant(array) => array.buffer().start().cast_const(),
-                Source::Param(_) | Source::Computed => unreachable!("only constants are listed"),
+                Source::Param(_) | Source::Computed | Source::Passed => unreachable!("only constants are listed"),
             },
             Datum::Plan(k) => match &module.calls[k] {
                 Call::Gemm { gemm, .. } => std::ptr::from_ref(&**gemm).cast(),

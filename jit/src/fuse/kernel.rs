@@ -24,6 +24,8 @@ pub enum Source {
     Constant(Array),
     /// A kernel writes it.
     Computed,
+    /// A kernel hands each element to the next kernel as it is computed: it has no memory.
+    Passed,
 }
 
 /// A materialised value.
@@ -461,7 +463,9 @@ impl Kernels {
         }
         let mut buffers: Vec<BufferId> = kernel.reads();
         buffers.extend(kernel.writes());
-        buffers.iter().map(|b| self.buffers[b.index()].ty.bytes()).fold(0, usize::saturating_add)
+        let buffers = buffers.iter().map(|b| &self.buffers[b.index()]);
+        let in_memory = buffers.filter(|buffer| !matches!(buffer.source, Source::Passed));
+        in_memory.map(|buffer| buffer.ty.bytes()).fold(0, usize::saturating_add)
     }
 
     /// Arithmetic operations of kernel `k`: a multiplication and an addition of a product count as one each, as does
@@ -553,6 +557,7 @@ impl fmt::Display for Kernels {
             let source = match &buffer.source {
                 Source::Param(n) => format!("input {n}"),
                 Source::Constant(_) => "constant".into(),
+                Source::Passed => "passed".into(),
                 Source::Computed => continue,
             };
             writeln!(f, "b{i}: {} = {source}", buffer.ty)?;

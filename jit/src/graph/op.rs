@@ -36,9 +36,9 @@ impl DotAxes {
     }
 }
 
-/// What the products of a contraction of f32 are computed in; sums are f32, or the type of the operands if it is larger.
-/// A GPU with tensor cores for it does so. Other processors compute with all bits, and so does a contraction of f64
-/// everywhere. JAX: the presets of `jax.lax.DotAlgorithmPreset`.
+/// What the operands of a contraction of f32 are rounded to; products are then exact, and sums f32. A GPU with tensor
+/// cores for it does so. Others and CPUs compute with all bits, and so does a contraction of f64 everywhere. JAX:
+/// `jax.lax.DotAlgorithmPreset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// The type of the operands.

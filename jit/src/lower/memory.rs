@@ -84,7 +84,7 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase], workspaces: &
         .map(|b| match b.source {
             Source::Param(i) => Some(Location::Param(i)),
             Source::Constant(_) => Some(Location::Constant),
-            Source::Computed => None,
+            Source::Computed | Source::Passed => None,
         })
         .collect();
     for (o, output) in kernels.outputs.iter().enumerate() {
@@ -97,8 +97,9 @@ pub fn plan(kernels: &Kernels, donated: &[bool], phases: &[Phase], workspaces: &
     }
     let aliases = input_output_aliases(kernels, donated, &locations, &liveness);
 
+    let is_passed = |b: usize| matches!(kernels.buffers[b].source, Source::Passed);
     let mut ranges: Vec<LiveRange> = (0..n)
-        .filter(|&b| locations[b].is_none() && first[b] != usize::MAX)
+        .filter(|&b| locations[b].is_none() && first[b] != usize::MAX && !is_passed(b))
         .map(|b| {
             let bytes = kernels.buffers[b].ty.bytes().max(1).next_multiple_of(ALIGN);
             LiveRange { buffer: b, bytes, begin: first[b], end: last[b] }

@@ -5,11 +5,14 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::emit::{Mma, Part, RowKernel};
+use super::emit::{Finish, Mma, Part, RowKernel};
+use super::epilogue::next_follower;
 use super::place::{MemoryOf, Place, Target};
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::fuse::{BufferId, Control, Kernel, Kernels, LoopKernel, Output, RegionKernel, Source};
+use crate::fuse::{
+    BufferId, Control, GemmKernel, Kernel, Kernels, LoopKernel, Output, RegionKernel, RoutineKernel, Source,
+};
 use crate::lower::memory::{Location, Plan, plan};
 use crate::lower::parallel::Phase;
 use crate::lower::region::second_buffers;
@@ -73,9 +76,27 @@ impl<'k> Body<'k> {
     ) -> Result<Self> {
         let mut items = Vec::new();
         let mut workspaces = vec![0; kernels.kernels.len()];
+        let mut phases = Vec::new();
+        let mut followed = false;
         for (k, kernel) in kernels.kernels.iter().enumerate() {
-            let kind =
-                Kind::new(kernel, is_aligned, target, constants).map_err(|e| e.context(format_args!("kernel k{k}")))?;
+            if std::mem::take(&mut followed) {
+                continue;
+            }
+            let follower = next_follower(kernels, donated, k);
+            followed = follower.is_some();
+            // What runs as one is simultaneous.
+            phases.push(Phase { parallel: followed, ..Phase::serial(k..k + 1 + usize::from(followed)) });
+            let kind = match kernel {
+                Kernel::Gemm(g) => {
+                    let is_stored = !matches!(kernels.buffers[g.c.index()].source, Source::Passed);
+                    let finish = Finish::new(g, is_stored, follower.as_ref(), is_aligned);
+                    Kind::product(g, Mma::of(g, is_aligned, target), finish)
+                }
+                Kernel::Loop(kernel) => Kind::rows(kernel, is_aligned),
+                Kernel::Routine(r) => Kind::routine(r),
+                Kernel::Region(region) => Kind::region(region, is_aligned, target, constants),
+            };
+            let kind = kind.map_err(|e| e.context(format_args!("kernel k{k}")))?;
             let Some((kind, blocks)) = kind else { continue };
             check_index(&[blocks]).map_err(|e| e.context(format_args!("kernel k{k}")))?;
             workspaces[k] = match &kind {
@@ -85,7 +106,7 @@ impl<'k> Body<'k> {
             };
             items.push(Item { kernel: k, kind, blocks: blocks as u32 });
         }
-        let plan = plan(kernels, donated, &[Phase::serial(0..kernels.kernels.len())], &workspaces);
+        let plan = plan(kernels, donated, &phases, &workspaces);
         let mut numbers = HashMap::new();
         for (b, buffer) in kernels.buffers.iter().enumerate() {
             if let Source::Constant(array) = &buffer.source {
@@ -141,73 +162,79 @@ impl<'k> Body<'k> {
     }
 }
 
+/// What is emitted of a kernel, and the blocks of a launch; `None` if it has nothing to do.
+type Emitted<'k> = Result<Option<(Kind<'k>, usize)>>;
+
 impl<'k> Kind<'k> {
-    /// What is emitted of a kernel, and the blocks of a launch; `None` if it has nothing to do.
-    fn new(
-        kernel: &'k Kernel,
-        is_aligned: bool,
-        target: Target,
-        constants: &mut Vec<Array>,
-    ) -> Result<Option<(Self, usize)>> {
-        let whole = |buffers: Vec<BufferId>| buffers.into_iter().map(|b| (b, 0)).collect::<Vec<_>>();
-        let single = |part: Part<'k>, args| {
-            let blocks = part.blocks();
-            Ok(Some((Kind::Single(part, args), blocks)))
-        };
-        match kernel {
-            Kernel::Loop(kernel) => {
-                check_index(&kernel.extents())?;
-                let (code, args) = kernel.canonical(false);
-                if kernel.segments.is_empty() {
-                    let row = RowKernel::new(code, is_aligned);
-                    check_index(&[row.spread.rows()])?;
-                    return if row.spread.rows() == 0 {
-                        Ok(None)
-                    } else {
-                        single(Part::Rows(Box::new(row)), whole(args))
-                    };
-                }
-                let segment = |segment: &crate::fuse::Segment| {
-                    let mut kernel = code.clone();
-                    if let Some(extent) = segment.extent {
-                        kernel.dims[0].extent = extent;
-                    }
-                    Segment { kernel, buffers: segment.buffers.clone() }
-                };
-                check_index(&[product(code.dims.iter().filter(|dim| !dim.reduced).map(|dim| dim.extent))])?;
-                let segments: Vec<Segment> =
-                    kernel.segments.iter().map(segment).filter(|s| !s.kernel.extents().contains(&0)).collect();
-                Ok((!segments.is_empty()).then(|| (Kind::Segments(segments, is_aligned), 0)))
-            }
-            Kernel::Gemm(g) => {
-                check_index(&g.extents)?;
-                let size = g.dtype.size() as i64;
-                let args = vec![(g.a.0, g.a.1 as i64 * size), (g.b.0, g.b.1 as i64 * size), (g.c, 0)];
-                match Mma::of(g, is_aligned, target) {
-                    Some(mma) => single(Part::Mma(g, mma), args),
-                    None => single(Part::Gemm(g), args),
-                }
-            }
-            Kernel::Routine(r) => {
-                check_index(&[r.routine.tasks(), r.routine.elements()])?;
-                if r.routine.elements() == 0 {
-                    return Ok(None);
-                }
-                single(Part::Routine(&r.routine), whole(r.operands.iter().chain(&r.results).copied().collect()))
-            }
-            Kernel::Region(region) => {
-                let Control::Scan { num_carry, num_consts, .. } = region.control;
-                let donated: Vec<bool> = (0..region.body.params.len()).map(|i| i < num_carry).collect();
-                // Elements of the operands and results follow each other.
-                let types = region.body.params.iter().skip(num_carry + num_consts);
-                let results = region.body.outputs.iter().skip(num_carry).map(Output::ty);
-                let is_aligned = is_aligned && types.chain(results).all(|ty| ty.bytes().is_multiple_of(16));
-                let body = Body::new(&region.body, &donated, is_aligned, target, constants)?;
-                let (second, workspace) = second_buffers(&body.plan, &region.body.params[..num_carry]);
-                Ok(Some((Kind::Region(region, Box::new(body), Carry { second, workspace }), 0)))
-            }
-        }
+    fn single(part: Part<'k>, args: Vec<(BufferId, i64)>) -> Emitted<'k> {
+        let blocks = part.blocks();
+        Ok(Some((Kind::Single(part, args), blocks)))
     }
+
+    fn rows(kernel: &LoopKernel, is_aligned: bool) -> Emitted<'k> {
+        check_index(&kernel.extents())?;
+        let (code, args) = kernel.canonical(false);
+        if kernel.segments.is_empty() {
+            let row = RowKernel::new(code, is_aligned);
+            check_index(&[row.spread.rows()])?;
+            return if row.spread.rows() == 0 {
+                Ok(None)
+            } else {
+                Kind::single(Part::Rows(Box::new(row)), whole(args))
+            };
+        }
+        let segment = |segment: &crate::fuse::Segment| {
+            let mut kernel = code.clone();
+            if let Some(extent) = segment.extent {
+                kernel.dims[0].extent = extent;
+            }
+            Segment { kernel, buffers: segment.buffers.clone() }
+        };
+        check_index(&[product(code.dims.iter().filter(|dim| !dim.reduced).map(|dim| dim.extent))])?;
+        let segments: Vec<Segment> =
+            kernel.segments.iter().map(segment).filter(|s| !s.kernel.extents().contains(&0)).collect();
+        Ok((!segments.is_empty()).then(|| (Kind::Segments(segments, is_aligned), 0)))
+    }
+
+    fn product(g: &'k GemmKernel, mma: Option<Mma>, (finish, buffers): (Finish, Vec<BufferId>)) -> Emitted<'k> {
+        check_index(&g.extents)?;
+        // Rows of all matrices.
+        check_index(&[g.extents[0].saturating_mul(g.extents[1])])?;
+        let size = g.dtype.size() as i64;
+        let mut args = vec![(g.a.0, g.a.1 as i64 * size), (g.b.0, g.b.1 as i64 * size)];
+        args.extend(whole(buffers));
+        let finish = Box::new(finish);
+        let part = match mma {
+            Some(mma) => Part::Mma(g, mma, finish),
+            None => Part::Gemm(g, finish),
+        };
+        Kind::single(part, args)
+    }
+
+    fn routine(r: &'k RoutineKernel) -> Emitted<'k> {
+        check_index(&[r.routine.tasks(), r.routine.elements()])?;
+        if r.routine.elements() == 0 {
+            return Ok(None);
+        }
+        Kind::single(Part::Routine(&r.routine), whole(r.operands.iter().chain(&r.results).copied().collect()))
+    }
+
+    fn region(region: &'k RegionKernel, is_aligned: bool, target: Target, constants: &mut Vec<Array>) -> Emitted<'k> {
+        let Control::Scan { num_carry, num_consts, .. } = region.control;
+        let donated: Vec<bool> = (0..region.body.params.len()).map(|i| i < num_carry).collect();
+        // Elements of the operands and results follow each other.
+        let types = region.body.params.iter().skip(num_carry + num_consts);
+        let results = region.body.outputs.iter().skip(num_carry).map(Output::ty);
+        let is_aligned = is_aligned && types.chain(results).all(|ty| ty.bytes().is_multiple_of(16));
+        let body = Body::new(&region.body, &donated, is_aligned, target, constants)?;
+        let (second, workspace) = second_buffers(&body.plan, &region.body.params[..num_carry]);
+        Ok(Some((Kind::Region(region, Box::new(body), Carry { second, workspace }), 0)))
+    }
+}
+
+/// Buffers from their first byte on.
+fn whole(buffers: Vec<BufferId>) -> Vec<(BufferId, i64)> {
+    buffers.into_iter().map(|b| (b, 0)).collect()
 }
 
 fn check_index(extents: &[usize]) -> Result<()> {

@@ -17,7 +17,7 @@ pub struct PtxModule {
 }
 
 /// A kernel.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its name.
     pub name: String,
@@ -162,7 +162,7 @@ pub enum Cache {
 pub struct Label(pub u32);
 
 /// An instruction, and the predicate under which it runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Inst {
     /// A predicate, and the value that it must have.
     pub guard: Option<(Reg, bool)>,
@@ -321,7 +321,7 @@ pub enum MmaShape {
 }
 
 /// The instructions. `d` is the destination, `a`, `b` and `c` are the operands in PTX's order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "fields are named as in the manual")]
 pub enum InstOp {
     /// `L0:`. Takes no guard.

@@ -11,7 +11,7 @@ use super::emit::{Part, Pointers, RowKernel, Step, Trips, block_entry, kernel_en
 use super::inst::Entry;
 use super::place::{Launch, MemoryOf, Place, THREADS, Target};
 use crate::error::{Error, Result};
-use crate::fuse::{Control, LoopKernel, RegionKernel, Routine};
+use crate::fuse::{Control, RegionKernel, Routine};
 use crate::types::product;
 
 /// The most launches of a run.
@@ -45,9 +45,8 @@ pub(super) fn launches(body: &Body<'_>, target: Target) -> Result<(Vec<Launch>, 
 struct Builder {
     target: Target,
     entries: Vec<Entry>,
-    /// The entries of loop kernels, by the rows that a thread takes; kernels that differ in their buffers alone share
-    /// one.
-    known: HashMap<(LoopKernel, usize), usize>,
+    /// The entries without their names; kernels that differ in their buffers alone share one.
+    known: HashMap<Entry, usize>,
 }
 
 impl Builder {
@@ -75,26 +74,11 @@ impl Builder {
             Kind::Single(part, buffers) => {
                 let args = body.args(item, part, buffers);
                 check_params(args.len())?;
-                let entry = match part {
-                    Part::Rows(row) => {
-                        let key = (row.kernel().clone(), row.spread.width());
-                        match self.known.get(&key) {
-                            Some(&entry) => entry,
-                            None => {
-                                let entry = self.add(|name| kernel_entry(name, part, args.len()));
-                                self.known.insert(key, entry);
-                                entry
-                            }
-                        }
-                    }
-                    Part::Gemm(_) | Part::Mma(..) | Part::Routine(_) => {
-                        self.add(|name| kernel_entry(name, part, args.len()))
-                    }
-                };
+                let entry = self.add(|name| kernel_entry(name, part, args.len()));
                 // A block of a product has one tile; the others go over what there is.
                 let most = match part {
                     Part::Rows(_) => self.target.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR,
-                    Part::Gemm(_) | Part::Mma(..) | Part::Routine(_) => usize::MAX,
+                    Part::Gemm(..) | Part::Mma(..) | Part::Routine(_) => usize::MAX,
                 };
                 let grid = (item.blocks as usize).clamp(1, most) as u32;
                 launches.push(Launch { kernel: item.kernel, entry, grid, args });
@@ -154,8 +138,12 @@ impl Builder {
     }
 
     fn add(&mut self, entry: impl FnOnce(String) -> Entry) -> usize {
-        self.entries.push(entry(format!("k{}", self.entries.len())));
-        self.entries.len() - 1
+        let entry = entry(String::new());
+        let entries = &mut self.entries;
+        *self.known.entry(entry).or_insert_with_key(|entry| {
+            entries.push(Entry { name: format!("k{}", entries.len()), ..entry.clone() });
+            entries.len() - 1
+        })
     }
 }
 
@@ -178,7 +166,7 @@ fn is_small(item: &Item<'_>) -> bool {
             let most = if row.kernel().serial { SMALL_ROWS / THREADS as usize } else { SMALL_ROWS };
             item.blocks as usize <= SMALL_BLOCKS && iterations <= most
         }
-        Kind::Single(Part::Gemm(g) | Part::Mma(g, _), _) => {
+        Kind::Single(Part::Gemm(g, _) | Part::Mma(g, ..), _) => {
             let operations = g.extents.iter().fold(g.taps.len(), |a, &b| a.saturating_mul(b));
             item.blocks as usize <= SMALL_BLOCKS && operations <= SMALL_OPERATIONS
         }

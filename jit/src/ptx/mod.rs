@@ -4,12 +4,13 @@
 //! here needs a GPU or a driver.
 //!
 //! `inst` is the subset of PTX that the emitter uses, as data, and `names` has its words; `emit` makes it from kernels.
-//! `body` says where their buffers lie, `launch` which of them run together, `module` is the program, in the words of
+//! `epilogue` finds the loop kernels that are the end of a product. `body` says where their buffers lie, `launch` which of them run together, `module` is the program, in the words of
 //! `place`; `print` writes it as text, and `parse` reads that text. `simt` runs it on a
 //! processor, for tests.
 
 mod body;
 mod emit;
+mod epilogue;
 pub mod inst;
 mod launch;
 pub mod module;

@@ -5,6 +5,7 @@
 //! list, without a word of the host: see `launch`.
 
 use super::body::Body;
+use super::epilogue;
 use super::inst::PtxModule;
 use super::launch::launches;
 use super::place::{Launch, Target};
@@ -35,7 +36,8 @@ impl Module {
     ///
     /// # Errors
     /// When an extent or a number of launches is beyond what the back end counts, with the kernel.
-    pub fn lower(kernels: Kernels, donated: &[bool], target: Target) -> Result<Module> {
+    pub fn lower(mut kernels: Kernels, donated: &[bool], target: Target) -> Result<Module> {
+        epilogue::pair(&mut kernels, donated);
         let mut constants = Vec::new();
         let (plan, launches, entries) = {
             let body = Body::new(&kernels, donated, true, target, &mut constants)?;

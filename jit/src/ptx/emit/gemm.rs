@@ -6,11 +6,10 @@
 
 use super::Grid;
 use super::code::{Code, class, lane_type};
+use super::finish::Finish;
 use crate::fuse::GemmKernel;
 use crate::lower::lane::LaneType;
-use crate::ptx::inst::{
-    Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, RegClass, Rounding, Space, TernaryOp, Type,
-};
+use crate::ptx::inst::{Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
 use crate::ptx::place::THREADS;
 
 /// Threads along each side of a tile.
@@ -73,8 +72,8 @@ pub(super) fn tiles(g: &GemmKernel) -> usize {
     Tiling::of(g).tiles(g).into_iter().fold(g.extents[0], usize::saturating_mul)
 }
 
-/// The code of a product for these blocks; `args` are the addresses of A, B and C.
-pub(super) fn emit(code: &mut Code, g: &GemmKernel, args: &[Reg], grid: &Grid) {
+/// The code of a product for these blocks; `args` are the addresses of A, of B and of what `finish` accesses.
+pub(super) fn emit(code: &mut Code, g: &GemmKernel, finish: &Finish, args: &[Reg], grid: &Grid) {
     code.take_registers();
     let tiling = Tiling::of(g);
     let size = g.dtype.size();
@@ -96,9 +95,9 @@ pub(super) fn emit(code: &mut Code, g: &GemmKernel, args: &[Reg], grid: &Grid) {
             code.binary(BinaryOp::Mul, Type::U32, tile_row, rows),
             code.binary(BinaryOp::Mul, Type::U32, tile_column, columns),
         ];
-        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, matrix);
         let ty = lane_type(LaneType::of(g.dtype));
-        let product = Product { g, tiling, ty, size, shared, thread: grid.thread, place: [row, column], first, matrix };
+        let place = [row, column];
+        let product = Product { g, finish, tiling, ty, size, shared, thread: grid.thread, place, first, matrix };
         product.emit(code, args);
     });
 }
@@ -106,6 +105,7 @@ pub(super) fn emit(code: &mut Code, g: &GemmKernel, args: &[Reg], grid: &Grid) {
 /// A tile of a product.
 struct Product<'a> {
     g: &'a GemmKernel,
+    finish: &'a Finish,
     tiling: Tiling,
     ty: Type,
     size: usize,
@@ -116,7 +116,7 @@ struct Product<'a> {
     place: [Reg; 2],
     /// The first row and the first column of the tile, u32.
     first: [Reg; 2],
-    /// The matrix of the batch, as an s64.
+    /// The matrix of the batch, a u32.
     matrix: Reg,
 }
 
@@ -180,12 +180,13 @@ impl Product<'_> {
                 code.push(InstOp::Bar);
             }
         }
-        self.store(code, args[2], &sums);
+        self.finish(code, &args[2..], &sums);
     }
 
     /// The address of an operand's matrix, so many elements further.
     fn offset(&self, code: &mut Code, base: Reg, elements: isize, stride: isize) -> Reg {
-        let base = code.ternary(TernaryOp::Mad, Type::S64, self.matrix, self.bytes(stride), base);
+        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, self.matrix);
+        let base = code.ternary(TernaryOp::Mad, Type::S64, matrix, self.bytes(stride), base);
         if elements == 0 { base } else { code.binary(BinaryOp::Add, Type::S64, base, self.bytes(elements)) }
     }
 
@@ -240,39 +241,31 @@ impl Product<'_> {
         (0..(tile * depth).div_ceil(threads)).map(one).collect()
     }
 
-    fn store(&self, code: &mut Code, c: Reg, sums: &[Reg]) {
+    /// Hands on the elements of this thread.
+    fn finish(&self, code: &mut Code, args: &[Reg], sums: &[Reg]) {
         let [_, m, n, _] = self.g.extents;
-        let [part_m, part_n] = self.tiling.part;
-        let c = self.offset(code, c, 0, (m * n) as isize);
+        let part_n = self.tiling.part[1];
         let [row, column] = [0, 1]
             .map(|i| code.ternary(TernaryOp::Mad, Type::U32, self.place[i], self.tiling.part[i] as u32, self.first[i]));
-        let [wide_row, wide_column] = [row, column].map(|x| code.cvt(Type::U64, Type::U32, Rounding::None, x));
-        let start = code.ternary(TernaryOp::Mad, Type::S64, wide_row, self.bytes(n as isize), c);
-        let start = code.ternary(TernaryOp::Mad, Type::S64, wide_column, self.bytes(1), start);
-        // Columns that are stored together: all of them are in the matrix, or none.
+        // Columns that are finished together: all of them are in the matrix, or none.
         let together = (16 / self.size).min(part_n);
         let together = if n % together == 0 { together } else { 1 };
-        let columns: Vec<Reg> = (0..part_n)
+        let columns: Vec<[Reg; 2]> = (0..part_n)
             .step_by(together)
             .map(|j| {
                 let j = code.binary(BinaryOp::Add, Type::U32, column, j as u32);
-                code.setp(Cmp::Lt, Type::U32, j, n as u32)
+                [j, code.setp(Cmp::Lt, Type::U32, j, n as u32)]
             })
             .collect();
-        for i in 0..part_m {
+        for (i, sums) in sums.chunks(part_n).enumerate() {
             let this = code.binary(BinaryOp::Add, Type::U32, row, i as u32);
             let in_rows = code.setp(Cmp::Lt, Type::U32, this, m as u32);
-            let line = code.binary(BinaryOp::Add, Type::S64, start, self.bytes((i * n) as isize));
-            let line_sums = &sums[i * part_n..(i + 1) * part_n];
-            for (j, (sums, in_columns)) in line_sums.chunks(together).zip(&columns).enumerate() {
-                let inside = code.binary(BinaryOp::And, Type::Pred, in_rows, *in_columns);
-                let address = Address::Reg(line, (j * together * self.size) as i32);
-                let a = sums.iter().map(|&sum| sum.into()).collect();
-                let (space, cache) = (Space::Global, Cache::Default);
-                code.push_if((inside, true), InstOp::St { space, cache, ty: self.ty, address, a });
+            let this = code.ternary(TernaryOp::Mad, Type::U32, self.matrix, m as u32, this);
+            for (sums, &[column, in_columns]) in sums.chunks(together).zip(&columns) {
+                let inside = code.binary(BinaryOp::And, Type::Pred, in_rows, in_columns);
+                self.finish.emit(code, args, [this, column], sums, inside);
             }
         }
-        debug_assert_eq!(row.class, RegClass::B32);
     }
 }
 

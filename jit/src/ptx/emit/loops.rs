@@ -49,11 +49,6 @@ impl Spread {
         self.rows
     }
 
-    /// Rows that a thread takes at a time.
-    pub(in crate::ptx) fn width(self) -> usize {
-        self.width
-    }
-
     /// The number of blocks that have something to do, with so many rows if it is another number.
     pub(in crate::ptx) fn blocks(self, rows: Option<usize>) -> usize {
         Spread { rows: rows.unwrap_or(self.rows), ..self }.threads().div_ceil(THREADS as usize)
@@ -97,21 +92,32 @@ impl RowKernel {
         &self.kernel
     }
 
+    /// The most rows that [`RowKernel::emit_given`] takes at a time.
+    pub(super) fn most_together(&self) -> usize {
+        let Some(&(extent, _)) = self.outer.last() else { return 1 };
+        let full = full_access(&indices(&self.loops.body));
+        if extent.is_multiple_of(full) { full } else { 1 }
+    }
+
+    /// Emits adjacent rows of a kernel without reductions whose loops step through the elements of an argument in their
+    /// order: those whose elements are given. `coordinate` says where the first row is.
+    pub(super) fn emit_given(&self, code: &mut Code, args: &[Reg], given: Given<'_>, coordinate: &mut Coordinate<'_>) {
+        let mut emitter = Emitter::new(self, args);
+        emitter.width = given.values.len();
+        emitter.given = Some(given);
+        let mut stride = 1;
+        for &(extent, dim) in self.outer.iter().rev() {
+            emitter.vars[dim] = Some(coordinate(code, stride, extent));
+            stride *= extent;
+        }
+        emitter.stmts(code, &self.loops.body);
+    }
+
     /// Emits the kernel for these threads; `args` are the addresses of the buffers of the loops. `extent` is that of a
     /// flat kernel, if it is known at run time only.
     pub(super) fn emit(&self, code: &mut Code, args: &[Reg], threads: Threads, extent: Option<Reg>) {
         let Spread { rows, lanes, width } = self.spread;
-        let mut emitter = Emitter {
-            row: self,
-            args,
-            vars: vec![None; self.kernel.dims.len()],
-            width: 1,
-            accumulators: vec![],
-            rows: HashMap::new(),
-            lane: None,
-            in_vector: false,
-            kept: HashMap::new(),
-        };
+        let mut emitter = Emitter::new(self, args);
         if lanes == 1 {
             // The rest is not empty only if the rows are one loop.
             let (whole, rest): (Operand, Operand) = match extent {
@@ -151,12 +157,27 @@ impl RowKernel {
     }
 }
 
+/// Elements of an argument that are in registers instead of memory: one for each row that is taken at a time.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) arg: usize,
+    pub(super) values: &'a [Reg],
+}
+
+/// The value of a loop whose iterations are so many elements each, and so many iterations.
+pub(super) type Coordinate<'c> = dyn FnMut(&mut Code, usize, usize) -> Reg + 'c;
+
+/// The elements that make a full access, if they are as large as the largest one.
+fn full_access(indices: &[(Affine, Access)]) -> usize {
+    let sizes = indices.iter().filter_map(|(_, access)| access.dtype()).map(DType::size);
+    ACCESS_BYTES / sizes.max().unwrap_or(1).max(4)
+}
+
 /// The rows that a thread takes at a time: as many as make a full access, where every store allows it.
 fn width(outer: &[(usize, usize)], indices: &[(Affine, Access)]) -> usize {
     let Some(&(extent, last)) = outer.last() else { return 1 };
     let accesses = || indices.iter().filter_map(|(index, access)| access.dtype().map(|dtype| (index, access, dtype)));
-    let size = accesses().map(|(_, _, dtype)| dtype.size()).max().unwrap_or(1).max(4);
-    let width = ACCESS_BYTES / size;
+    let width = full_access(indices);
     let is_whole = |index: &Affine| is_whole(index, outer, last, width);
     let stores_allow = accesses().all(|(index, access, _)| !matches!(access, Access::Store(_)) || is_whole(index));
     let divides = extent % width == 0 || outer.len() == 1;
@@ -241,9 +262,25 @@ struct Emitter<'a> {
     /// Where values that a sweep keeps for later ones begin in local memory, by where the schedule has them in scratch
     /// memory.
     kept: HashMap<isize, u32>,
+    given: Option<Given<'a>>,
 }
 
-impl Emitter<'_> {
+impl<'a> Emitter<'a> {
+    fn new(row: &'a RowKernel, args: &'a [Reg]) -> Self {
+        Emitter {
+            row,
+            args,
+            vars: vec![None; row.kernel.dims.len()],
+            width: 1,
+            accumulators: vec![],
+            rows: HashMap::new(),
+            lane: None,
+            in_vector: false,
+            kept: HashMap::new(),
+            given: None,
+        }
+    }
+
     /// The code of `width` rows from number `i · width` on.
     fn emit_row(&mut self, code: &mut Code, i: Reg, width: usize) {
         self.width = width;
@@ -367,6 +404,9 @@ impl Emitter<'_> {
 
     fn input(&mut self, code: &mut Code, input: &Input) -> Value {
         match input {
+            Input::Load { arg, .. } if self.given.is_some_and(|given| given.arg == *arg) => {
+                self.given.map_or_else(Value::new, |given| given.values.iter().map(|&x| x.into()).collect())
+            }
             Input::Load { arg, index, dtype } => self.load(code, *arg, index, *dtype, None),
             Input::Table { .. } => Value::new(),
             Input::Iota(index) => {

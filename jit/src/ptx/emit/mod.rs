@@ -2,10 +2,12 @@
 //!
 //! In: a kernel. Out: its code, for a grid of blocks of [`THREADS`] threads. `code` builds instructions, `lane` has
 //! those of one lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm`, `mma` and `routine` are the
-//! kinds of kernels. `entry` makes entries of them: of one kernel, of the segments of one, of several that one block runs.
+//! kinds of kernels, and `finish` is the end of a product. `entry` makes entries of them: of one kernel, of the
+//! segments of one, of several that one block runs.
 
 mod code;
 mod entry;
+mod finish;
 mod gemm;
 mod lane;
 mod loops;
@@ -17,6 +19,7 @@ mod routine;
 mod trig;
 
 pub(super) use entry::{Pointers, Step, Trips, block_entry, kernel_entry, segments_entry};
+pub(super) use finish::Finish;
 pub(super) use loops::RowKernel;
 pub(super) use mma::Mma;
 
@@ -74,10 +77,10 @@ impl Grid {
 pub(super) enum Part<'a> {
     /// A loop kernel, or one segment of it.
     Rows(Box<RowKernel>),
-    /// A product with all bits.
-    Gemm(&'a GemmKernel),
-    /// A product by tensor cores.
-    Mma(&'a GemmKernel, Mma),
+    /// A product, and what becomes of its elements.
+    Gemm(&'a GemmKernel, Box<Finish>),
+    /// The same by tensor cores.
+    Mma(&'a GemmKernel, Mma, Box<Finish>),
     /// A routine.
     Routine(&'a Routine),
 }
@@ -87,8 +90,8 @@ impl Part<'_> {
     pub(super) fn blocks(&self) -> usize {
         match self {
             Part::Rows(row) => row.spread.blocks(None),
-            Part::Gemm(g) => gemm::tiles(g),
-            Part::Mma(g, mma) => mma.blocks(g),
+            Part::Gemm(g, _) => gemm::tiles(g),
+            Part::Mma(g, mma, _) => mma.blocks(g),
             Part::Routine(routine) => routine::blocks(routine),
         }
     }
@@ -96,7 +99,7 @@ impl Part<'_> {
     /// Bytes of the workspace of so many blocks.
     pub(super) fn workspace(&self, blocks: usize) -> usize {
         match self {
-            Part::Rows(_) | Part::Gemm(_) | Part::Mma(..) => 0,
+            Part::Rows(_) | Part::Gemm(..) | Part::Mma(..) => 0,
             Part::Routine(routine) => routine::workspace(routine, blocks),
         }
     }
@@ -107,8 +110,8 @@ impl Part<'_> {
                 let threads = grid.threads(code);
                 row.emit(code, args, threads, None);
             }
-            Part::Gemm(g) => gemm::emit(code, g, args, grid),
-            Part::Mma(g, mma) => mma::emit(code, g, mma, args, grid),
+            Part::Gemm(g, finish) => gemm::emit(code, g, finish, args, grid),
+            Part::Mma(g, mma, finish) => mma::emit(code, g, mma, finish, args, grid),
             Part::Routine(routine) => routine::emit(code, routine, args, grid),
         }
     }

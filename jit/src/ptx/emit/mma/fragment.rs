@@ -4,7 +4,7 @@
 //! where the terms of a line are adjacent; words of which the lines of a term are adjacent are loaded one by one.
 
 use super::stage::tf32;
-use super::{SLICE, STEP, Tile, WARPS};
+use super::{SHAPE, SLICE, STEPS, Tile, WARPS};
 use crate::ptx::emit::code::{Code, class};
 use crate::ptx::inst::{Address, BinaryOp, Cache, InstOp, Operand, Reg, Space, TernaryOp, Type};
 
@@ -25,7 +25,7 @@ pub(super) struct Fragments {
 
 #[derive(Clone, Copy, PartialEq)]
 enum How {
-    /// `ldmatrix`, a place for each instruction that is deep.
+    /// `ldmatrix`, a place for each step.
     Matrices,
     /// `ldmatrix.trans`, a place for 16 lines.
     Transposed,
@@ -67,8 +67,8 @@ impl Fragments {
                 let at = code.ternary(TernaryOp::Mad, Type::U32, eight_lines, 8, in_eight);
                 let at = code.binary(BinaryOp::Add, Type::U32, at, tile.part[i]);
                 let swizzle = mma.swizzle(code, i, at);
-                for step in 0..super::STEPS {
-                    let first = (step * SLICE / super::STEPS) as u32;
+                for step in 0..STEPS {
+                    let first = (step * SLICE / STEPS) as u32;
                     let in_row = code.ternary(TernaryOp::Mad, Type::U32, eight_terms, 16, first);
                     add(code, in_row, at, swizzle);
                 }
@@ -95,7 +95,7 @@ impl Fragments {
                 }
             }
         }
-        let (rounds, count, registers) = (mma.is_async(), lines / STEP[i], if i == 0 { 4 } else { 2 });
+        let (rounds, count, registers) = (mma.is_async(), lines / SHAPE[i], if i == 0 { 4 } else { 2 });
         Fragments { how, rounds, count, registers, row, places }
     }
 
@@ -104,7 +104,7 @@ impl Fragments {
         self.places.iter().map(|&place| code.binary(BinaryOp::Add, Type::U32, place, stage)).collect()
     }
 
-    /// The registers of all fragments for an instruction that is deep, from these addresses.
+    /// The registers of all fragments of a step, from these addresses.
     pub(super) fn read(&self, code: &mut Code, at: &[Reg], step: usize) -> Vec<Reg> {
         let matrices = self.count * self.registers / 4;
         match self.how {

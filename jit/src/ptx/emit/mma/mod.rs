@@ -4,20 +4,21 @@
 //! of the batch, its 8 warps 2 by 4 parts of it, each as `mma.sync` of 16 by 8 elements with sums in f32. Slices of A
 //! and B pass through shared memory (`stage`), from where warps read fragments (`fragment`).
 //!
-//! A slice has 64 bytes of terms for a row or column: two instructions deep. Slices of tf32 that may be copied 16 bytes
-//! at a time arrive by `cp.async` in three stages, and are rounded as fragments. Others pass through registers in two
-//! stages, and are rounded there.
+//! A slice has 64 bytes of terms for a row or column: two steps, of the terms of an instruction each. Slices of tf32
+//! that may be copied 16 bytes at a time arrive by `cp.async` in three stages, and are rounded as fragments. Others pass
+//! through registers into one of two stages, and are rounded there.
 
 mod fragment;
 mod stage;
+#[cfg(test)]
+mod tests;
 
 use super::Grid;
 use super::code::Code;
+use super::finish::Finish;
 use crate::fuse::GemmKernel;
 use crate::graph::Precision;
-use crate::ptx::inst::{
-    Address, BinaryOp, Cache, Cmp, InstOp, MmaShape, Operand, Reg, Rounding, Space, TernaryOp, Type,
-};
+use crate::ptx::inst::{BinaryOp, Cmp, InstOp, MmaShape, Operand, Reg, Rounding, TernaryOp, Type};
 use crate::ptx::place::{THREADS, Target};
 use fragment::Fragments;
 use stage::Copies;
@@ -30,10 +31,12 @@ const WARPS: [usize; 2] = [2, 4];
 const _: () = assert!(WARPS[0] * WARPS[1] * 32 == THREADS as usize);
 
 /// Rows and columns of an instruction.
-const STEP: [usize; 2] = [16, 8];
+const SHAPE: [usize; 2] = [16, 8];
 
-/// Bytes of the terms of a slice, of a row of A or a column of B; instructions that take them.
+/// Bytes of the terms of a slice, of a row of A or a column of B.
 const SLICE: usize = 64;
+
+/// Steps of a slice: the terms of an instruction each.
 const STEPS: usize = 2;
 
 /// How tensor cores compute a product.
@@ -150,7 +153,7 @@ impl Mma {
 
     /// Instructions down and across the part of a warp.
     fn fragments(&self) -> [usize; 2] {
-        [0, 1].map(|i| self.tile[i] / WARPS[i] / STEP[i])
+        [0, 1].map(|i| self.tile[i] / WARPS[i] / SHAPE[i])
     }
 }
 
@@ -166,8 +169,8 @@ fn grid_of(tile: [usize; 2], g: &GemmKernel) -> [usize; 2] {
     [m.div_ceil(tile[0]), n.div_ceil(tile[1])]
 }
 
-/// The code of a product for these blocks; `args` are the addresses of A, B and C.
-pub(super) fn emit(code: &mut Code, g: &GemmKernel, mma: &Mma, args: &[Reg], grid: &Grid) {
+/// The code of a product for these blocks; `args` are the addresses of A, of B and of what `finish` accesses.
+pub(super) fn emit(code: &mut Code, g: &GemmKernel, mma: &Mma, finish: &Finish, args: &[Reg], grid: &Grid) {
     code.take_registers();
     let start = code.reserve_shared((mma.stages() * mma.stage_bytes()) as u32);
     let shared = code.mov(Type::U32, Operand::Shared);
@@ -190,8 +193,7 @@ pub(super) fn emit(code: &mut Code, g: &GemmKernel, mma: &Mma, args: &[Reg], gri
             code.binary(BinaryOp::Mul, Type::U32, tile_row, rows),
             code.binary(BinaryOp::Mul, Type::U32, tile_column, columns),
         ];
-        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, matrix);
-        Tile { g, mma, shared, thread: grid.thread, lane, part, first, matrix }.emit(code, args);
+        Tile { g, mma, finish, shared, thread: grid.thread, lane, part, first, matrix }.emit(code, args);
     });
 }
 
@@ -199,6 +201,7 @@ pub(super) fn emit(code: &mut Code, g: &GemmKernel, mma: &Mma, args: &[Reg], gri
 struct Tile<'a> {
     g: &'a GemmKernel,
     mma: &'a Mma,
+    finish: &'a Finish,
     /// Where slices are in shared memory.
     shared: Reg,
     thread: Reg,
@@ -208,7 +211,7 @@ struct Tile<'a> {
     part: [Reg; 2],
     /// The first row and the first column of the tile.
     first: [Reg; 2],
-    /// The matrix of the batch, as an s64.
+    /// The matrix of the batch.
     matrix: Reg,
 }
 
@@ -229,7 +232,7 @@ impl Tile<'_> {
             // The memory of slices is used again.
             code.push(InstOp::Bar);
         }
-        self.store(code, args[2], &sums);
+        self.finish(code, &args[2..], &sums);
     }
 
     fn slices(&self) -> usize {
@@ -348,15 +351,15 @@ impl Tile<'_> {
 
     /// The address of an operand's matrix, so many elements further.
     fn moved(&self, code: &mut Code, base: Reg, elements: isize, stride: isize) -> Reg {
-        let base = code.ternary(TernaryOp::Mad, Type::S64, self.matrix, bytes(stride), base);
+        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, self.matrix);
+        let base = code.ternary(TernaryOp::Mad, Type::S64, matrix, bytes(stride), base);
         if elements == 0 { base } else { code.binary(BinaryOp::Add, Type::S64, base, bytes(elements)) }
     }
 
-    /// Stores the elements of this thread: of each instruction, two adjacent ones of two rows.
-    fn store(&self, code: &mut Code, c: Reg, sums: &[[Reg; 4]]) {
+    /// Hands on the elements of this thread: of each instruction, two adjacent ones of two rows.
+    fn finish(&self, code: &mut Code, args: &[Reg], sums: &[[Reg; 4]]) {
         let [_, m, n, _] = self.g.extents;
         let across = self.mma.fragments()[1];
-        let c = self.moved(code, c, 0, (m * n) as isize);
         let in_row = code.binary(BinaryOp::And, Type::B32, self.lane, 3);
         let places =
             [code.binary(BinaryOp::Shr, Type::U32, self.lane, 2), code.binary(BinaryOp::Shl, Type::B32, in_row, 1)];
@@ -364,30 +367,24 @@ impl Tile<'_> {
             let first = code.binary(BinaryOp::Add, Type::U32, self.first[i], self.part[i]);
             code.binary(BinaryOp::Add, Type::U32, first, places[i])
         });
-        let [wide_row, wide_column] = [row, column].map(|x| code.cvt(Type::U64, Type::U32, Rounding::None, x));
-        let start = code.ternary(TernaryOp::Mad, Type::S64, wide_row, bytes(n as isize), c);
-        let start = code.ternary(TernaryOp::Mad, Type::S64, wide_column, bytes(1), start);
-        // Columns that are stored together: both are in the matrix, or none.
+        // Columns that are finished together: both are in the matrix, or none.
         let together = if n % 2 == 0 { 2 } else { 1 };
-        let inside = |code: &mut Code, x: Reg, more: usize, extent: usize| {
-            let x = code.binary(BinaryOp::Add, Type::U32, x, more as u32);
-            code.setp(Cmp::Lt, Type::U32, x, extent as u32)
-        };
-        let columns: Vec<Reg> = (0..across * 2).map(|j| inside(code, column, j / 2 * STEP[1] + j % 2, n)).collect();
+        let columns: Vec<[Reg; 2]> = (0..across * 2)
+            .step_by(together)
+            .map(|e| {
+                let e = code.binary(BinaryOp::Add, Type::U32, column, (e / 2 * SHAPE[1] + e % 2) as u32);
+                [e, code.setp(Cmp::Lt, Type::U32, e, n as u32)]
+            })
+            .collect();
         for (i, sums) in sums.chunks(across).enumerate() {
             for half in 0..2 {
-                let down = i * STEP[0] + half * STEP[0] / 2;
-                let in_rows = inside(code, row, down, m);
-                let line = code.binary(BinaryOp::Add, Type::S64, start, bytes((down * n) as isize));
-                for (j, sums) in sums.iter().enumerate() {
-                    let pair = &sums[2 * half..2 * half + 2];
-                    for (e, sums) in pair.chunks(together).enumerate() {
-                        let inside = code.binary(BinaryOp::And, Type::Pred, in_rows, columns[2 * j + e]);
-                        let address = Address::Reg(line, ((j * STEP[1] + e) * 4) as i32);
-                        let a = sums.iter().map(|&sum| sum.into()).collect();
-                        let (space, cache) = (Space::Global, Cache::Default);
-                        code.push_if((inside, true), InstOp::St { space, cache, ty: Type::F32, address, a });
-                    }
+                let this = code.binary(BinaryOp::Add, Type::U32, row, (i * SHAPE[0] + half * SHAPE[0] / 2) as u32);
+                let in_rows = code.setp(Cmp::Lt, Type::U32, this, m as u32);
+                let this = code.ternary(TernaryOp::Mad, Type::U32, self.matrix, m as u32, this);
+                let line: Vec<Reg> = sums.iter().flat_map(|sums| [sums[2 * half], sums[2 * half + 1]]).collect();
+                for (sums, &[column, in_columns]) in line.chunks(together).zip(&columns) {
+                    let inside = code.binary(BinaryOp::And, Type::Pred, in_rows, in_columns);
+                    self.finish.emit(code, args, [this, column], sums, inside);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Slices of the operands of a product, copied to shared memory.
 //!
-//! In: where an operand lies. Out: the code that copies what this thread has of a slice, in groups of four elements that
-//! are adjacent in shared memory. What is outside of the matrix is zero there.
+//! In: where an operand lies. Out: the code that copies what this thread has of a slice, in groups of four elements
+//! that are adjacent in shared memory. What is outside of the matrix is zero there.
 
 use super::{Tile, bytes};
 use crate::ptx::emit::code::{Code, class};

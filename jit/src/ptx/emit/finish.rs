@@ -1,0 +1,111 @@
+//! The end of a product: what becomes of its elements.
+//!
+//! In: a product, and the loop kernel that takes its elements, if one does. Out: code for adjacent elements in registers:
+//! they are stored, or go through the kernel of one element, or both. Every kernel of products ends with it.
+
+use smallvec::SmallVec;
+
+use super::code::{Code, lane_type};
+use super::loops::{Given, RowKernel};
+use crate::fuse::{BufferId, GemmKernel, LoopKernel};
+use crate::lower::lane::LaneType;
+use crate::ptx::inst::{Address, BinaryOp, Cache, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
+
+/// What becomes of the elements of a product.
+#[derive(Clone)]
+pub(in crate::ptx) struct Finish {
+    ty: Type,
+    size: usize,
+    /// Columns of the product.
+    columns: usize,
+    is_stored: bool,
+    follower: Option<Follower>,
+}
+
+/// The kernel that takes the elements.
+#[derive(Clone)]
+struct Follower {
+    row: RowKernel,
+    /// The argument that stands for the product's result, and the number of arguments beside it.
+    given: usize,
+    others: usize,
+    /// The most adjacent elements that it takes together.
+    together: usize,
+}
+
+impl Finish {
+    /// What becomes of the elements of `g`, and the buffers that it accesses. `follower` steps through them in their
+    /// order. `is_aligned` says that every buffer begins at 16 bytes.
+    pub(in crate::ptx) fn new(
+        g: &GemmKernel,
+        is_stored: bool,
+        follower: Option<&LoopKernel>,
+        is_aligned: bool,
+    ) -> (Self, Vec<BufferId>) {
+        let mut buffers = if is_stored { vec![g.c] } else { vec![] };
+        let follower = follower.map(|kernel| {
+            let (kernel, mut others) = kernel.canonical(false);
+            let given = others.iter().position(|&b| b == g.c).expect("it reads the result");
+            others.remove(given);
+            buffers.extend(&others);
+            let row = RowKernel::new(kernel, is_aligned);
+            let together = if is_aligned { row.most_together() } else { 1 };
+            Follower { row, given, others: others.len(), together }
+        });
+        let (ty, size) = (lane_type(LaneType::of(g.dtype)), g.dtype.size());
+        (Finish { ty, size, columns: g.extents[2], is_stored, follower }, buffers)
+    }
+
+    /// The code for `values`, 1, 2 or 4 elements of at most 16 bytes, in adjacent columns of a row, where `inside` holds.
+    /// `place` is the row among those of all matrices of the batch, and the first column, both u32. The column and the
+    /// number of columns are multiples of the number of values. `args` are the addresses of the buffers.
+    pub(super) fn emit(&self, code: &mut Code, args: &[Reg], place: [Reg; 2], values: &[Reg], inside: Reg) {
+        let Some(follower) = &self.follower else { return self.store(code, args[0], place, values, inside) };
+        let skip = code.label();
+        code.branch_if(inside, false, skip);
+        let mut args: SmallVec<[Reg; 8]> = SmallVec::from_slice(args);
+        let result = args[0];
+        if self.is_stored {
+            self.store(code, result, place, values, inside);
+            args.remove(0);
+        }
+        debug_assert_eq!(args.len(), follower.others);
+        // An address that stands for the result; nothing is read there.
+        args.insert(follower.given, result);
+        for (n, values) in values.chunks(follower.together).enumerate() {
+            let column = match n {
+                0 => place[1],
+                n => code.binary(BinaryOp::Add, Type::U32, place[1], (n * follower.together) as u32),
+            };
+            let given = Given { arg: follower.given, values };
+            let mut coordinate =
+                |code: &mut Code, stride, extent| self.coordinate(code, [place[0], column], stride, extent);
+            follower.row.emit_given(code, &args, given, &mut coordinate);
+        }
+        code.place(skip);
+    }
+
+    fn store(&self, code: &mut Code, c: Reg, place: [Reg; 2], values: &[Reg], inside: Reg) {
+        let [row, column] = place.map(|x| code.cvt(Type::U64, Type::U32, Rounding::None, x));
+        let [line, element] = [self.columns * self.size, self.size].map(|bytes| Operand::Imm(bytes as u64));
+        let at = code.ternary(TernaryOp::Mad, Type::S64, row, line, c);
+        let at = code.ternary(TernaryOp::Mad, Type::S64, column, element, at);
+        let (space, cache, address) = (Space::Global, Cache::Default, Address::Reg(at, 0));
+        let a = values.iter().map(|&value| value.into()).collect();
+        code.push_if((inside, true), InstOp::St { space, cache, ty: self.ty, address, a });
+    }
+
+    /// The induction variable of a loop whose iterations are so many elements each.
+    fn coordinate(&self, code: &mut Code, [row, column]: [Reg; 2], stride: usize, extent: usize) -> Reg {
+        let all = stride * extent;
+        let (from, stride, wraps) = if stride.is_multiple_of(self.columns) {
+            (row, stride / self.columns, true)
+        } else if self.columns.is_multiple_of(all) {
+            (column, stride, all != self.columns)
+        } else {
+            (code.ternary(TernaryOp::Mad, Type::U32, row, self.columns as u32, column), stride, true)
+        };
+        let from = if stride == 1 { from } else { code.binary(BinaryOp::Div, Type::U32, from, stride as u32) };
+        if wraps { code.binary(BinaryOp::Rem, Type::U32, from, extent as u32) } else { from }
+    }
+}
