@@ -33,19 +33,14 @@ fn width(class: RegClass) -> u32 {
     }
 }
 
-/// Whether an instruction of the type takes a register of the class: untyped bits take all of their size.
+/// Whether an instruction of the type takes a register of the class.
 fn fits(ty: Type, class: RegClass) -> bool {
-    match ty {
-        Type::Pred => class == RegClass::Pred,
-        Type::B8 | Type::U8 | Type::S8 => false,
-        Type::B16 | Type::U16 | Type::S16 | Type::F16 | Type::Bf16 => class == RegClass::B16,
-        Type::B32 => class == RegClass::B32 || class == RegClass::F32,
-        Type::U32 | Type::S32 | Type::F16x2 | Type::Bf16x2 | Type::Tf32 => class == RegClass::B32,
-        Type::F32 => class == RegClass::F32,
-        Type::B64 => class == RegClass::B64 || class == RegClass::F64,
-        Type::U64 | Type::S64 => class == RegClass::B64,
-        Type::F64 => class == RegClass::F64,
-    }
+    class.holds(ty, false)
+}
+
+/// Whether `ld`, `st` and `cvt` of the type take a register of the class: one of bits may be wider.
+fn fits_wider(ty: Type, class: RegClass) -> bool {
+    class.holds(ty, true)
 }
 
 fn is_integer(ty: Type) -> bool {
@@ -64,12 +59,6 @@ fn is_integer(ty: Type) -> bool {
         | Type::S64 => true,
         Type::Pred | Type::F16 | Type::Bf16 | Type::F32 | Type::F16x2 | Type::Bf16x2 | Type::Tf32 | Type::F64 => false,
     }
-}
-
-/// Whether `ld`, `st` and `cvt` of the type take a register of the class: one of integers may be wider.
-fn fits_wider(ty: Type, class: RegClass) -> bool {
-    let integers = matches!(class, RegClass::B16 | RegClass::B32 | RegClass::B64);
-    fits(ty, class) || (is_integer(ty) && integers && width(class) as usize >= 8 * size(ty))
 }
 
 fn is_signed(ty: Type) -> bool {

@@ -183,7 +183,7 @@ fn launches_that_do_not_fit() {
 fn operands_that_do_not_fit() {
     let add = |ty, d, a: Operand, b: Operand| binary(BinaryOp::Add, ty, d, a, b);
     let cases: Vec<(InstOp, &str)> = vec![
-        (add(Type::F32, r(0), f(0).into(), f(1).into()), "(add.f32): %r0 does not fit the type F32"),
+        (add(Type::F32, rd(0), f(0).into(), f(1).into()), "(add.f32): %rd0 does not fit the type F32"),
         (add(Type::U32, r(0), rd(0).into(), r(1).into()), "%rd0 does not fit the type U32"),
         (add(Type::U32, r(64), r(0).into(), r(1).into()), "%r64 is not one of the 64 registers"),
         (add(Type::U16, h(0), h(1).into(), imm(0x10000)), "the constant 0x10000 does not fit the type U16"),
@@ -202,7 +202,7 @@ fn operands_that_do_not_fit() {
         (mov(Type::F32, f(0), Operand::Shared), "an address does not fit the type F32"),
         (ld(Space::Global, Type::U32, r(0), at(r(1))), "%r1 is no address of Global memory"),
         (ld(Space::Global, Type::U32, r(0), Address::Shared(0)), "the address is none of Global memory"),
-        (ld(Space::Global, Type::F32, r(0), at(rd(0))), "%r0 does not fit the type F32"),
+        (ld(Space::Global, Type::F32, rd(1), at(rd(0))), "%rd1 does not fit the type F32"),
         (ld(Space::Global, Type::U64, r(0), at(rd(0))), "%r0 does not fit the type U64"),
         (ld(Space::Param, Type::U32, r(0), Address::Param(0)), "the parameter p0 has the type U64"),
         (ld(Space::Param, Type::U32, r(0), Address::Param(3)), "there is no parameter p3"),
