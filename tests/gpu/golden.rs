@@ -5,11 +5,11 @@ use std::fmt::Write;
 
 use fulgurite::compiler::graph::Graph;
 use fulgurite::compiler::linalg::{Triangular, cholesky, triangular_solve};
-use fulgurite::compiler::ptx::Module;
+use fulgurite::compiler::ptx::{Module, Target};
 use fulgurite::compiler::trace::trace;
 use fulgurite::prelude::*;
 use fulgurite::trainer::loss::cross_entropy;
-use fulgurite::{IndexMode, TensorType, scan, softmax, sort, where_};
+use fulgurite::{IndexMode, Precision, TensorType, scan, softmax, sort, where_, with_matmul_precision};
 
 use super::{common, run};
 
@@ -153,10 +153,31 @@ pub(crate) const PROGRAMS: &[Program] = &[
     },
 ];
 
+/// Products by tensor cores, for sm_80. Fewer tiles would be smaller ones.
+pub(crate) const TENSOR_CORES: &[Program] = &[
+    Program {
+        name: "product_tf32",
+        inputs: &[(DType::F32, &[1536, 64]), (DType::F32, &[64, 1536])],
+        f: |x| vec![with_matmul_precision(Precision::Tf32, || x[0].matmul(&x[1]))],
+    },
+    Program {
+        name: "product_bf16",
+        inputs: &[(DType::F32, &[1536, 64]), (DType::F32, &[64, 1536])],
+        f: |x| vec![with_matmul_precision(Precision::Bf16, || x[0].matmul(&x[1]))],
+    },
+    Program {
+        name: "product_f16_ragged",
+        inputs: &[(DType::F32, &[3, 35, 17]), (DType::F32, &[3, 65, 17])],
+        f: |x| vec![with_matmul_precision(Precision::F16, || x[0].matmul(&x[1].transpose(&[0, 2, 1])))],
+    },
+];
+
 #[test]
 fn the_code_of_telling_programs() -> Result<()> {
-    for program in PROGRAMS {
-        let module = program.module()?;
+    let of_volta = PROGRAMS.iter().map(|program| (program, Target::default()));
+    let of_ampere = TENSOR_CORES.iter().map(|program| (program, Target { capability: 80, ..Target::default() }));
+    for (program, target) in of_volta.chain(of_ampere) {
+        let module = run::lower_for(&program.graph()?, false, target)?;
         let mut text = String::new();
         for launch in &module.launches {
             writeln!(text, "// {launch}").expect("a string");

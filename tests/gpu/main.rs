@@ -7,6 +7,7 @@ mod common;
 mod counts;
 mod golden;
 mod loops;
+mod precision;
 mod products;
 mod ptxas;
 mod races;

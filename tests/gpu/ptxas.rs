@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fulgurite::Precision;
 use fulgurite::compiler::fuse::fuse;
 use fulgurite::compiler::graph::{Graph, Sample, samples};
 use fulgurite::compiler::opt::optimise;
@@ -17,7 +18,8 @@ use fulgurite_benches::WORKLOADS;
 use fulgurite_jit::testing::{Config, program};
 
 use super::common;
-use super::golden::{PROGRAMS, Program};
+use super::golden::{PROGRAMS, Program, TENSOR_CORES};
+use super::precision::{Layout, product};
 
 /// The architectures, of Volta to Blackwell.
 const CAPABILITIES: [u32; 6] = [70, 75, 80, 90, 100, 120];
@@ -138,7 +140,7 @@ fn together(modules: &[Module], capability: u32) -> PtxModule {
 fn every_kernel_assembles_for_each_architecture() -> Result<()> {
     let Some(ptxas) = ptxas() else { return Ok(()) };
     let mut graphs: Vec<Graph> = samples().iter().map(Sample::graph).collect();
-    graphs.extend(PROGRAMS.iter().map(Program::graph).collect::<Result<Vec<_>>>()?);
+    graphs.extend(PROGRAMS.iter().chain(TENSOR_CORES).map(Program::graph).collect::<Result<Vec<_>>>()?);
     for workload in WORKLOADS {
         graphs.push((workload.lower)()?.graph);
     }
@@ -156,6 +158,30 @@ fn every_kernel_assembles_for_each_architecture() -> Result<()> {
     });
     let faults = faults.concat();
     assert!(faults.is_empty(), "\n{faults}");
+    Ok(())
+}
+
+/// Tiles of each size, whole and not, of operands of each layout: none spills.
+#[test]
+fn products_by_tensor_cores_assemble() -> Result<()> {
+    let Some(ptxas) = ptxas() else { return Ok(()) };
+    let layouts = [Layout::Rows, Layout::Columns, Layout::Strided];
+    let mut graphs = Vec::new();
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        for (a, b) in layouts.iter().flat_map(|&a| layouts.map(|b| (a, b))) {
+            for extents in [[1, 1536, 1536, 96], [1, 1535, 1533, 97], [1, 768, 768, 96], [1, 200, 200, 97]] {
+                graphs.push(product(precision, extents, [a, b])?);
+            }
+        }
+    }
+    for capability in [80, 90, 100, 120] {
+        let modules: Vec<Module> = graphs.iter().map(|graph| lower(graph, capability)).collect::<Result<_>>()?;
+        let module = together(&modules, capability);
+        println!("{} kernels", module.entries.len());
+        let entries = assemble(&ptxas, "products", &module).unwrap_or_else(|faults| panic!("\n{faults}"));
+        let most = entries.iter().map(|entry| entry.registers).max();
+        println!("sm_{capability}: at most {most:?} registers");
+    }
     Ok(())
 }
 
@@ -179,11 +205,18 @@ fn registers_of_the_workloads() -> Result<()> {
         return Ok(());
     }
     let mut table = format!("# ptxas {VERSION}, sm_80: kernels of each workload\n");
+    let mut programs: Vec<(&str, Graph)> = Vec::new();
     for workload in WORKLOADS {
-        let module = lower(&(workload.lower)()?.graph, 80)?.ptx;
-        let mut entries = assemble(&ptxas, workload.name, &module).unwrap_or_else(|faults| panic!("\n{faults}"));
+        programs.push((workload.name, (workload.lower)()?.graph));
+    }
+    for product in TENSOR_CORES {
+        programs.push((product.name, product.graph()?));
+    }
+    for (name, graph) in programs {
+        let module = lower(&graph, 80)?.ptx;
+        let mut entries = assemble(&ptxas, name, &module).unwrap_or_else(|faults| panic!("\n{faults}"));
         entries.sort_by_key(|entry| module.entries.iter().position(|other| other.name == entry.name));
-        table += &format!("\n{}\n", workload.name);
+        table += &format!("\n{name}\n");
         for Resources { name, registers, shared, .. } in entries {
             table += &format!("  {name}: {registers} registers, {shared} bytes of shared memory\n");
         }

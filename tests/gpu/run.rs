@@ -63,9 +63,27 @@ pub(crate) fn each<C>(
 
 /// The module of a graph, whose inputs are all `donated` or none.
 pub(crate) fn lower(graph: &Graph, donated: bool) -> Result<Module> {
+    lower_for(graph, donated, Target::default())
+}
+
+/// The same for a GPU.
+pub(crate) fn lower_for(graph: &Graph, donated: bool, target: Target) -> Result<Module> {
     let kernels = fulgurite::compiler::fuse::fuse(&optimise(graph)?);
     let donated = vec![donated; graph.param_types().len()];
-    Module::lower(kernels, &donated, Target::default())
+    Module::lower(kernels, &donated, target)
+}
+
+/// The results on a GPU, and what was executed, of which nothing is counted on a device.
+pub(crate) fn results(
+    graph: &Graph,
+    inputs: &[Array],
+    target: Target,
+    options: &Options,
+) -> Result<(Vec<Array>, Counts)> {
+    if on_device() {
+        return Ok((run_on_device(graph, inputs)?.swap_remove(0), Counts::default()));
+    }
+    run(&lower_for(graph, false, target)?, inputs, options)
 }
 
 /// What was executed.

@@ -5,9 +5,9 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::emit::{Finish, Part, RowKernel};
+use super::emit::{Finish, Mma, Part, RowKernel};
 use super::epilogue::next_follower;
-use super::place::{MemoryOf, Place};
+use super::place::{MemoryOf, Place, Target};
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::fuse::{
@@ -71,6 +71,7 @@ impl<'k> Body<'k> {
         kernels: &'k Kernels,
         donated: &[bool],
         is_aligned: bool,
+        target: Target,
         constants: &mut Vec<Array>,
     ) -> Result<Self> {
         let mut items = Vec::new();
@@ -88,11 +89,12 @@ impl<'k> Body<'k> {
             let kind = match kernel {
                 Kernel::Gemm(g) => {
                     let is_stored = !matches!(kernels.buffers[g.c.index()].source, Source::Passed);
-                    Kind::product(g, Finish::new(g, is_stored, follower.as_ref(), is_aligned))
+                    let finish = Finish::new(g, is_stored, follower.as_ref(), is_aligned);
+                    Kind::product(g, Mma::of(g, is_aligned, target), finish)
                 }
                 Kernel::Loop(kernel) => Kind::rows(kernel, is_aligned),
                 Kernel::Routine(r) => Kind::routine(r),
-                Kernel::Region(region) => Kind::region(region, is_aligned, constants),
+                Kernel::Region(region) => Kind::region(region, is_aligned, target, constants),
             };
             let kind = kind.map_err(|e| e.context(format_args!("kernel k{k}")))?;
             let Some((kind, blocks)) = kind else { continue };
@@ -194,14 +196,19 @@ impl<'k> Kind<'k> {
         Ok((!segments.is_empty()).then(|| (Kind::Segments(segments, is_aligned), 0)))
     }
 
-    fn product(g: &'k GemmKernel, (finish, buffers): (Finish, Vec<BufferId>)) -> Emitted<'k> {
+    fn product(g: &'k GemmKernel, mma: Option<Mma>, (finish, buffers): (Finish, Vec<BufferId>)) -> Emitted<'k> {
         check_index(&g.extents)?;
         // Rows of all matrices.
         check_index(&[g.extents[0].saturating_mul(g.extents[1])])?;
         let size = g.dtype.size() as i64;
         let mut args = vec![(g.a.0, g.a.1 as i64 * size), (g.b.0, g.b.1 as i64 * size)];
         args.extend(whole(buffers));
-        Kind::single(Part::Gemm(g, Box::new(finish)), args)
+        let finish = Box::new(finish);
+        let part = match mma {
+            Some(mma) => Part::Mma(g, mma, finish),
+            None => Part::Gemm(g, finish),
+        };
+        Kind::single(part, args)
     }
 
     fn routine(r: &'k RoutineKernel) -> Emitted<'k> {
@@ -212,7 +219,7 @@ impl<'k> Kind<'k> {
         Kind::single(Part::Routine(&r.routine), whole(r.operands.iter().chain(&r.results).copied().collect()))
     }
 
-    fn region(region: &'k RegionKernel, is_aligned: bool, constants: &mut Vec<Array>) -> Emitted<'k> {
+    fn region(region: &'k RegionKernel, is_aligned: bool, target: Target, constants: &mut Vec<Array>) -> Emitted<'k> {
         let Control::Scan { num_carry, num_consts, length, .. } = region.control;
         check_index(&[length])?;
         let donated: Vec<bool> = (0..region.body.params.len()).map(|i| i < num_carry).collect();
@@ -220,7 +227,7 @@ impl<'k> Kind<'k> {
         let types = region.body.params.iter().skip(num_carry + num_consts);
         let results = region.body.outputs.iter().skip(num_carry).map(Output::ty);
         let is_aligned = is_aligned && types.chain(results).all(|ty| ty.bytes().is_multiple_of(16));
-        let body = Body::new(&region.body, &donated, is_aligned, constants)?;
+        let body = Body::new(&region.body, &donated, is_aligned, target, constants)?;
         let (second, workspace) = second_buffers(&body.plan, &region.body.params[..num_carry]);
         Ok(Some((Kind::Region(region, Box::new(body), Carry { second, workspace }), 0)))
     }

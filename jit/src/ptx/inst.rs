@@ -264,6 +264,8 @@ pub enum Rounding {
     Rn,
     /// To a float, towards zero.
     Rz,
+    /// To a tf32, nearest, ties away from zero.
+    Rna,
     /// To an integer (also one in a float's form), nearest even.
     Rni,
     /// To an integer, towards zero.
@@ -346,6 +348,8 @@ pub enum InstOp {
     /// 32 bits, and else the integer's highest bit alone (0x80000000 of f64 to u32). From an integer to a smaller one
     /// it keeps the low bits.
     Cvt { to: Type, from: Type, rounding: Rounding, flush: bool, d: Reg, a: Reg },
+    /// `cvt.rn.TO.f32 d, a, b` to f16x2 or bf16x2 (sm_80): `a` becomes the high half, `b` the low one.
+    CvtPair { to: Type, d: Reg, a: Reg, b: Reg },
     /// `ld`, of 1, 2 or 4 registers of one width, and at most 16 bytes. 8-bit types load into registers of 16 or 32
     /// bits; f16 and bf16 load as b16.
     Ld { space: Space, cache: Cache, ty: Type, d: Vec<Reg>, address: Address },

@@ -90,7 +90,7 @@ impl Builder {
                 // A block of a product has one tile; the others go over what there is.
                 let most = match part {
                     Part::Rows(_) => self.most_blocks(),
-                    Part::Gemm(..) | Part::Routine(_) => usize::MAX,
+                    Part::Gemm(..) | Part::Mma(..) | Part::Routine(_) => usize::MAX,
                 };
                 let grid = (item.blocks as usize).clamp(1, most) as u32;
                 launches.push(Launch { kernel: item.kernel, entry, grid, cooperative: false, args });
@@ -258,7 +258,7 @@ fn is_small(item: &Item<'_>) -> bool {
             let is_short = iterations <= SMALL_ROWS && row.in_order() <= SMALL_ROWS / THREADS as usize;
             item.blocks as usize <= SMALL_BLOCKS && is_short
         }
-        Kind::Single(Part::Gemm(g, _), _) => {
+        Kind::Single(Part::Gemm(g, _) | Part::Mma(g, ..), _) => {
             let operations = g.extents.iter().fold(g.taps.len(), |a, &b| a.saturating_mul(b));
             item.blocks as usize <= SMALL_BLOCKS && operations <= SMALL_OPERATIONS
         }

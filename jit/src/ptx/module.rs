@@ -40,7 +40,7 @@ impl Module {
         epilogue::pair(&mut kernels, donated);
         let mut constants = Vec::new();
         let (plan, launches, entries) = {
-            let body = Body::new(&kernels, donated, true, &mut constants)?;
+            let body = Body::new(&kernels, donated, true, target, &mut constants)?;
             let (launches, entries) = launches(&body, target)?;
             (body.plan, launches, entries)
         };

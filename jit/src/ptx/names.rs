@@ -57,7 +57,7 @@ names! {
         Eq = "eq", Ne = "ne", Lt = "lt", Le = "le", Gt = "gt", Ge = "ge", Equ = "equ", Neu = "neu", Ltu = "ltu",
         Leu = "leu", Gtu = "gtu", Geu = "geu", Num = "num", Nan = "nan",
     }
-    Rounding { None = "", Rn = "rn", Rz = "rz", Rni = "rni", Rzi = "rzi", Rmi = "rmi", Rpi = "rpi" }
+    Rounding { None = "", Rn = "rn", Rz = "rz", Rna = "rna", Rni = "rni", Rzi = "rzi", Rmi = "rmi", Rpi = "rpi" }
     Shuffle { Up = "up", Down = "down", Bfly = "bfly", Idx = "idx" }
     Vote { All = "all", Any = "any", Ballot = "ballot" }
     Atomic {

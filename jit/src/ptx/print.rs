@@ -119,6 +119,7 @@ pub(super) fn mnemonic(op: &InstOp) -> String {
         InstOp::Cvt { to, from, rounding, flush, .. } => {
             format!("cvt{}{}.{to}.{from}", suffix(rounding.name()), ftz(*flush, &[*to, *from]))
         }
+        InstOp::CvtPair { to, .. } => format!("cvt.rn.{to}.f32"),
         InstOp::Ld { space, cache, ty, d, .. } => {
             let (before, after) = cached(*cache);
             format!("ld{before}.{space}{after}{}.{ty}", vector(d.len()))
@@ -199,6 +200,7 @@ fn operands(f: &mut Formatter<'_>, op: &InstOp, entry: Option<&str>) -> fmt::Res
         InstOp::Setp { ty, d, a, b, .. } => write!(f, " {d}, {}, {}", As(a, *ty), As(b, *ty)),
         InstOp::Selp { ty, d, a, b, p } => write!(f, " {d}, {}, {}, {p}", As(a, *ty), As(b, *ty)),
         InstOp::Cvt { d, a, .. } | InstOp::ToGlobal { d, a } => write!(f, " {d}, {a}"),
+        InstOp::CvtPair { d, a, b, .. } => write!(f, " {d}, {a}, {b}"),
         InstOp::Ld { d, address, .. } => match d.as_slice() {
             [d] => write!(f, " {d}, {}", at(address)),
             d => write!(f, " {}, {}", Braces(d), at(address)),

@@ -43,9 +43,10 @@ fn variant(op: &InstOp) -> usize {
         InstOp::LdMatrix { .. } => 24,
         InstOp::Mma { .. } => 25,
         InstOp::Ret => 26,
+        InstOp::CvtPair { .. } => 27,
     }
 }
-const VARIANTS: usize = 27;
+const VARIANTS: usize = 28;
 
 /// Every instruction that has a name, and more for operands, addresses, guards, labels and comments.
 fn instructions() -> Vec<Inst> {
@@ -440,7 +441,8 @@ fn needs(op: &InstOp) -> (u32, u32) {
         InstOp::CpAsync { .. } | InstOp::CpAsyncCommit | InstOp::CpAsyncWait { .. } | InstOp::Mma { .. } => true,
         InstOp::LdMatrix { .. } => return (75, 70),
         InstOp::Cvt { from: Type::Bf16, .. } => return (80, 71),
-        InstOp::Cvt { to, .. } => *to == Type::Bf16,
+        InstOp::CvtPair { .. } => true,
+        InstOp::Cvt { to, .. } => matches!(to, Type::Bf16 | Type::Tf32),
         InstOp::Binary { op: BinaryOp::Min | BinaryOp::Max, ty, .. } => small_float(*ty),
         InstOp::Unary { ty, .. } | InstOp::Ternary { ty, .. } => matches!(ty, Type::Bf16 | Type::Bf16x2),
         _ => false,
@@ -514,6 +516,7 @@ fn of_all_classes() -> Vec<InstOp> {
                 | (InstOp::ToGlobal { d, .. }, InstOp::ToGlobal { a, .. })
                 | (InstOp::Pack { d, .. }, InstOp::Pack { a, .. })
                 | (InstOp::Unpack { d, .. }, InstOp::Unpack { a, .. }) => (*d, *a) = (r, r),
+                (InstOp::CvtPair { d, .. }, InstOp::CvtPair { b, .. }) => (*d, *b) = (r, r),
                 (InstOp::Vote { d, .. }, InstOp::Vote { p, .. }) => (*d, *p) = (r, r),
                 (InstOp::Ld { d, .. }, InstOp::Ld { address, .. })
                 | (InstOp::LdMatrix { d, .. }, InstOp::LdMatrix { address, .. }) => {

@@ -1,9 +1,9 @@
 //! The emitter: kernels as code.
 //!
 //! In: a kernel. Out: its code, for a grid of blocks of [`THREADS`] threads. `code` builds instructions, `lane` has
-//! those of one lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm` and `routine` are the kinds of
-//! kernels, and `finish` is the end of a product. `entry` makes entries of them: of one kernel, of the segments of one,
-//! of several that one block or a whole grid runs.
+//! those of one lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm`, `mma` and `routine` are the
+//! kinds of kernels, and `finish` is the end of a product. `entry` makes entries of them: of one kernel, of the
+//! segments of one, of several that one block or a whole grid runs.
 
 mod code;
 mod entry;
@@ -11,6 +11,7 @@ mod finish;
 mod gemm;
 mod lane;
 mod loops;
+mod mma;
 mod rare;
 mod routine;
 // Coefficients are written as their sources have them.
@@ -22,6 +23,7 @@ pub(super) use entry::{
 };
 pub(super) use finish::Finish;
 pub(super) use loops::RowKernel;
+pub(super) use mma::Mma;
 
 use super::inst::{BinaryOp, Operand, Reg, Special, TernaryOp, Type};
 use super::place::THREADS;
@@ -79,6 +81,8 @@ pub(super) enum Part<'a> {
     Rows(Box<RowKernel>),
     /// A product, and what becomes of its elements.
     Gemm(&'a GemmKernel, Box<Finish>),
+    /// The same by tensor cores.
+    Mma(&'a GemmKernel, Mma, Box<Finish>),
     /// A routine.
     Routine(&'a Routine),
 }
@@ -89,6 +93,7 @@ impl Part<'_> {
         match self {
             Part::Rows(row) => row.spread.blocks(None),
             Part::Gemm(g, _) => gemm::tiles(g),
+            Part::Mma(g, mma, _) => mma.blocks(g),
             Part::Routine(routine) => routine::blocks(routine),
         }
     }
@@ -96,7 +101,7 @@ impl Part<'_> {
     /// Bytes of the workspace of so many blocks.
     pub(super) fn workspace(&self, blocks: usize) -> usize {
         match self {
-            Part::Rows(_) | Part::Gemm(..) => 0,
+            Part::Rows(_) | Part::Gemm(..) | Part::Mma(..) => 0,
             Part::Routine(routine) => routine::workspace(routine, blocks),
         }
     }
@@ -105,6 +110,7 @@ impl Part<'_> {
         match self {
             Part::Rows(row) => row.emit(code, args, grid, None),
             Part::Gemm(g, finish) => gemm::emit(code, g, finish, args, grid),
+            Part::Mma(g, mma, finish) => mma::emit(code, g, mma, finish, args, grid),
             Part::Routine(routine) => routine::emit(code, routine, args, grid),
         }
     }

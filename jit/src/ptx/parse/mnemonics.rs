@@ -175,6 +175,9 @@ fn conversions(all: &mut Vec<InstOp>) {
             }
         }
     }
+    let (d, a) = (register(Tf32), register(F32));
+    all.push(InstOp::Cvt { to: Tf32, from: F32, rounding: Rounding::Rna, flush: false, d, a });
+    all.extend([F16x2, Bf16x2].map(|to| InstOp::CvtPair { to, d: register(to), a, b: a }));
 }
 
 /// The roundings of a conversion; none if there is no such conversion.

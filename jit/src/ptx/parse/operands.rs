@@ -67,6 +67,10 @@ impl Scope<'_> {
             &InstOp::Cvt { to, from, rounding, flush, .. } => {
                 InstOp::Cvt { to, from, rounding, flush, d: next.register(to)?, a: next.register(from)? }
             }
+            &InstOp::CvtPair { to, .. } => {
+                let (d, a) = (next.register(to)?, next.register(Type::F32)?);
+                InstOp::CvtPair { to, d, a, b: next.register(Type::F32)? }
+            }
             InstOp::Ld { space, cache, ty, d, .. } => {
                 let d = match d.len() {
                     1 => vec![next.register(*ty)?],

@@ -49,6 +49,19 @@ macro_rules! each {
     }};
 }
 
+/// Two f32 as halves of a register, the first one the high half.
+pub(super) fn pair(to: Type) -> Option<Map2> {
+    fn halves(high: u64, low: u64, format: Format) -> u64 {
+        let half = |x| narrow(f64::from(f32_of(x)), format, false);
+        half(high) << 16 | half(low)
+    }
+    match to {
+        Type::F16x2 => Some(each!(|a, b| halves(a, b, F16))),
+        Type::Bf16x2 => Some(each!(|a, b| halves(a, b, BF16))),
+        _ => None,
+    }
+}
+
 /// A comparison of lanes, from one of scalars.
 macro_rules! compare {
     (|$a:ident, $b:ident| $e:expr) => {{

@@ -52,6 +52,10 @@ impl Conversion {
         }
         let to_integral = matches!(rounding, Rounding::Rni | Rounding::Rzi | Rounding::Rmi | Rounding::Rpi);
         let to_float = matches!(rounding, Rounding::Rn | Rounding::Rz);
+        if rounding == Rounding::Rna {
+            let fits = to == Type::Tf32 && from == Type::F32 && !flush;
+            return fits.then_some(Conversion { to, from, rounding, flush, register });
+        }
         let fits = match (class(to)?, class(from)?) {
             (Class::Float(_), Class::Float(_)) if from == Type::Tf32 => false,
             (Class::Float(_), Class::Float(_)) if to == from => rounding == Rounding::None || to_integral,
@@ -112,7 +116,7 @@ impl Conversion {
 
     fn float(self, x: f64) -> u64 {
         let x = match self.rounding {
-            Rounding::None | Rounding::Rn | Rounding::Rz => x,
+            Rounding::None | Rounding::Rn | Rounding::Rz | Rounding::Rna => x,
             Rounding::Rni => x.round_ties_even(),
             Rounding::Rzi => x.trunc(),
             Rounding::Rmi => x.floor(),
@@ -156,6 +160,10 @@ impl Conversion {
             Type::F16 => narrow(x, F16, down),
             Type::Bf16 => narrow(x, BF16, down),
             // The last 13 bits of a tf32 in its register are zeros, those of the NaN as well.
+            Type::Tf32 if self.rounding == Rounding::Rna && x.is_finite() => {
+                // Half of the last bit that stays; the carry goes where it belongs.
+                u64::from((x as f32).to_bits() + 0x1000) & !0x1fff
+            }
             Type::Tf32 => narrow(x, TF32, down) << 13,
             Type::F32 if down => {
                 let bits = narrow(x, F32, true) as u32;

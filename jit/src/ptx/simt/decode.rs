@@ -334,6 +334,12 @@ impl<'a> Decoder<'a> {
                 let conversion = Conversion::new(to, from, rounding, flush, width(d.class)).ok_or_else(none)?;
                 Op::Convert { conversion, d: self.row(d, to, fits_wider)?, a: self.row(a, from, fits_wider)? }
             }
+            InstOp::CvtPair { to, d, a, b } => Op::Map2 {
+                f: alu::pair(to).ok_or_else(none)?,
+                d: self.reg(d, to)?,
+                a: self.reg(a, Type::F32)?,
+                b: self.reg(b, Type::F32)?,
+            },
             InstOp::Ld { space: Space::Param, cache, ty, ref d, address } => self.load_param(cache, ty, d, address)?,
             InstOp::Ld { space, cache, ty, ref d, address } => {
                 if cache == Cache::NonCoherent && space != Space::Global {

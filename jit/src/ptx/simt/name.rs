@@ -25,6 +25,7 @@ pub(super) fn instruction(op: &InstOp) -> String {
         InstOp::Setp { cmp, ty, .. } => format!("setp.{}.{}", lower(cmp), suffix(*ty)),
         InstOp::Selp { ty, .. } => format!("selp.{}", suffix(*ty)),
         InstOp::Cvt { to, from, .. } => format!("cvt.{}.{}", suffix(*to), suffix(*from)),
+        InstOp::CvtPair { to, .. } => format!("cvt.{}.f32", suffix(*to)),
         InstOp::Ld { space: s, ty, .. } => format!("ld.{}.{}", space(*s), suffix(*ty)),
         InstOp::St { space: s, ty, .. } => format!("st.{}.{}", space(*s), suffix(*ty)),
         InstOp::ToGlobal { .. } => "cvta.to.global.u64".to_owned(),

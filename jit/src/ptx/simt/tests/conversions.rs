@@ -159,6 +159,29 @@ fn small_floats() {
     assert_eq!(cvt(Type::S32, Type::F16, Rounding::Rni, false, 0xc100), -2_i32 as u32 as u64);
 }
 
+#[test]
+fn operands_of_tensor_cores() {
+    // Ties go away from zero.
+    for (x, tf32) in [
+        (0x3f80_0fff, 0x3f80_0000),
+        (0x3f80_1000, 0x3f80_2000),
+        (0xbf80_3000, 0xbf80_4000),
+        (0x3fff_ffff, 0x4000_0000),
+        (0x0000_1000, 0x0000_2000),
+        (0x7f7f_ffff, 0x7f80_0000),
+        (0xff80_0000, 0xff80_0000),
+        (0x8000_0000, 0x8000_0000),
+    ] {
+        assert_eq!(from_f32(Type::Tf32, Rounding::Rna, f32::from_bits(x)), tf32, "{x:#x}");
+    }
+    assert!(f32::from_bits(from_f32(Type::Tf32, Rounding::Rna, f32::NAN) as u32).is_nan());
+    for (to, pair) in [(Type::F16x2, 0x3c00_c000), (Type::Bf16x2, 0x3f80_c000)] {
+        let operands = [1.0_f32, -2.0].map(|x| (Type::F32, u64::from(x.to_bits())));
+        let bits = scalar(to, &operands, |d, x| InstOp::CvtPair { to, d, a: x[0], b: x[1] });
+        assert_eq!(bits.unwrap(), pair);
+    }
+}
+
 /// Without a launch.
 fn cvt_fast(to: Type, from: Type, bits: u64) -> u64 {
     super::super::convert::Conversion::new(to, from, Rounding::None, false, 32).unwrap().apply(bits)
