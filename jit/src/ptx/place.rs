@@ -11,18 +11,17 @@ pub struct Target {
     pub multiprocessors: u32,
 }
 
+/// The version of PTX that modules are written in, as 70 for 7.0: every supported driver reads it.
+pub const VERSION: u32 = 70;
+
+/// The newest architecture of that version.
+const NEWEST: u32 = 80;
+
 impl Target {
-    /// The least version of PTX that knows the capability, as 70 for 7.0: an older driver reads it too.
-    pub fn version(self) -> u32 {
-        match self.capability {
-            ..=80 => 70,
-            81..=86 => 71,
-            87..=88 => 74,
-            89..=90 => 78,
-            91..=101 => 86,
-            102 | 104..=120 => 87,
-            103 | 121.. => 88,
-        }
+    /// The architecture that code is written for: the newest of [`VERSION`] for those that came later, which run its
+    /// code and have no instruction of their own that is emitted.
+    pub fn architecture(self) -> u32 {
+        self.capability.min(NEWEST)
     }
 }
 
@@ -93,5 +92,17 @@ impl fmt::Display for Place {
             MemoryOf::Arena => write!(f, "arena")?,
         }
         if self.offset != 0 { write!(f, " + {}", self.offset) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+
+    #[test]
+    fn code_is_for_the_device_or_the_newest_that_the_version_knows() {
+        for (capability, expected) in [(70, 70), (75, 75), (80, 80), (86, 80), (90, 80), (120, 80)] {
+            assert_eq!(Target { capability, ..Target::default() }.architecture(), expected);
+        }
     }
 }

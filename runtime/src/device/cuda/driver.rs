@@ -9,6 +9,22 @@
 
 use std::fmt;
 
+/// Why there is no driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoDriver {
+    /// It is not installed, or this build has no back end for it.
+    NotInstalled(String),
+    /// It is installed, and too old or broken.
+    Unusable(String),
+}
+
+impl fmt::Display for NoDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (NoDriver::NotInstalled(why) | NoDriver::Unusable(why)) = self;
+        f.write_str(why)
+    }
+}
+
 /// A driver, with its devices.
 pub(crate) trait Driver: Send + Sync {
     /// The number of devices.

@@ -18,8 +18,8 @@ use cudarc::driver::sys::{
 };
 
 use super::driver::{
-    Context, Driver, DriverError, ErrorKind, FunctionHandle, GraphHandle, Loaded, ModuleHandle, Node, Properties,
-    Result,
+    Context, Driver, DriverError, ErrorKind, FunctionHandle, GraphHandle, Loaded, ModuleHandle, NoDriver, Node,
+    Properties, Result,
 };
 use super::functions::{Code, Functions, Symbol, call, error_text, open, typed};
 
@@ -56,10 +56,11 @@ struct Api {
 ///
 /// # Errors
 /// Why there is none that can be used.
-pub(crate) fn load() -> std::result::Result<CudaDriver, String> {
-    let look = open().ok_or("the driver of CUDA is not installed: its library cannot be opened")?;
+pub(crate) fn load() -> std::result::Result<CudaDriver, NoDriver> {
+    let missing = || NoDriver::NotInstalled("the driver of CUDA is not installed: its library cannot be opened".into());
+    let look = open().ok_or_else(missing)?;
     // SAFETY: the library is CUDA's driver.
-    let api = unsafe { Api::new(look)? };
+    let api = unsafe { Api::new(look).map_err(NoDriver::Unusable)? };
     Ok(CudaDriver { api: Arc::new(api) })
 }
 
@@ -604,7 +605,7 @@ mod tests {
     #[test]
     fn without_a_driver_there_is_an_error() {
         match load() {
-            Err(why) => assert!(why.contains("driver of CUDA"), "{why}"),
+            Err(none) => assert!(none.to_string().contains("driver of CUDA"), "{none}"),
             Ok(driver) => assert!(driver.count().is_ok()),
         }
     }

@@ -23,9 +23,6 @@ use super::driver::Node;
 use super::gpu::{Allocation, Gpu, Graph, LoadedModule};
 use crate::device::{Executable, updates_in_place};
 
-/// The newest architecture of PTX 7.0, which modules are written in. Those that came later run its code.
-const NEWEST: u32 = 80;
-
 /// Addresses of inputs or outputs, which are usually few.
 type Addresses = SmallVec<[u64; 32]>;
 
@@ -62,8 +59,7 @@ impl CudaExecutable {
     pub(crate) fn compile(gpu: &Arc<Gpu>, name: &str, kernels: Kernels, donated: &[bool]) -> Result<CudaExecutable> {
         let start = Instant::now();
         let properties = gpu.properties();
-        let (capability, multiprocessors) = (properties.capability.min(NEWEST), properties.multiprocessors);
-        let target = Target { capability, multiprocessors };
+        let target = Target { capability: properties.capability, multiprocessors: properties.multiprocessors };
         let module = Module::lower(kernels, donated, target)?;
         let text = module.ptx.to_string();
         let lowered = start.elapsed();

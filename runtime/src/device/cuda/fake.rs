@@ -46,6 +46,8 @@ pub struct Counts {
 /// A call that fails when a test asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
+    /// The device is not opened.
+    Open,
     /// There is no memory: every allocation fails.
     Allocate,
     /// A copy from the host.
@@ -85,7 +87,9 @@ impl Driver for FakeDriver {
     }
 
     fn open(&self, number: u32) -> Result<Box<dyn Context>> {
-        Ok(Box::new(FakeContext(self.devices[number as usize].clone())))
+        let device = self.devices[number as usize].clone();
+        device.state().begin("cuDevicePrimaryCtxRetain", Fault::Open)?;
+        Ok(Box::new(FakeContext(device)))
     }
 }
 

@@ -6,7 +6,7 @@
 //! `registry` finds and opens devices.
 
 mod buffer;
-mod driver;
+pub(crate) mod driver;
 #[cfg(feature = "cuda")]
 mod driver_api;
 mod executable;
