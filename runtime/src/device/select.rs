@@ -240,6 +240,9 @@ mod tests {
             assert_eq!(parse(text).ok(), device, "{text:?}");
         }
         let error = parse("gpu").unwrap_err();
-        assert_eq!(error.message(), "FULGURITE_DEVICE is \"gpu\"; it names a device as `cpu`, `cuda`, `cuda:1` or `auto`");
+        assert_eq!(
+            error.message(),
+            "FULGURITE_DEVICE is \"gpu\"; it names a device as `cpu`, `cuda`, `cuda:1` or `auto`"
+        );
     }
 }

@@ -21,7 +21,10 @@ use smallvec::SmallVec;
 use super::buffer::{allocation, array, is_on, is_unique, upload};
 use super::driver::Node;
 use super::gpu::{Allocation, Gpu, Graph, LoadedModule};
+use super::profile::{spans, table};
 use crate::device::{Executable, updates_in_place};
+use crate::profile::{Mode, Profile, wanted};
+use crate::trace;
 
 /// Addresses of inputs or outputs, which are usually few.
 type Addresses = SmallVec<[u64; 32]>;
@@ -29,6 +32,8 @@ type Addresses = SmallVec<[u64; 32]>;
 /// A module with its memory. Several threads may run it at once.
 pub(crate) struct CudaExecutable {
     gpu: Arc<Gpu>,
+    /// For profiles.
+    name: String,
     module: Module,
     loaded: Arc<LoadedModule>,
     /// For each launch, where its arguments lie: which base, and bytes from there.
@@ -39,6 +44,7 @@ pub(crate) struct CudaExecutable {
     /// The outputs that are constants.
     constant_outputs: Vec<Option<Array>>,
     state: Mutex<Option<State>>,
+    profile: Mutex<Profile>,
     times: Vec<(&'static str, Duration)>,
 }
 
@@ -99,8 +105,19 @@ impl CudaExecutable {
                 }
             }
         }
-        let (gpu, state) = (gpu.clone(), Mutex::default());
-        Ok(CudaExecutable { gpu, module, loaded, args, users, constants, constant_outputs, state, times })
+        Ok(CudaExecutable {
+            gpu: gpu.clone(),
+            name: name.into(),
+            module,
+            loaded,
+            args,
+            users,
+            constants,
+            constant_outputs,
+            state: Mutex::default(),
+            profile: Mutex::default(),
+            times,
+        })
     }
 
     /// Arrays for the outputs from number `first` on. `memory` finds the allocation of an input that is overwritten.
@@ -150,6 +167,13 @@ impl CudaExecutable {
         let constants = self.constants.iter().map(|constant| constant.address());
         let bases: Addresses =
             inputs.iter().chain(outputs).copied().chain(constants).chain([arena.address()]).collect();
+        if wanted() {
+            let mut profile = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
+            if profile.begin_call() == Mode::Kernels {
+                // SAFETY: as below.
+                return unsafe { self.measure(&mut profile, &bases) };
+            }
+        }
         let mut now = match state.take() {
             None => self.build(bases)?,
             // After an error the nodes are of two runs: the next one builds a new graph.
@@ -160,6 +184,25 @@ impl CudaExecutable {
         let launched = unsafe { now.graph.launch() };
         *state = Some(now);
         launched
+    }
+
+    /// Asks for the launches of a run one by one, for a profile.
+    ///
+    /// # Safety
+    /// As [`CudaExecutable::launch`]; `bases` are the addresses of all arrays.
+    unsafe fn measure(&self, profile: &mut Profile, bases: &Addresses) -> Result<()> {
+        let args: Vec<Vec<u64>> = self.args.iter().map(|args| addresses(args, bases)).collect();
+        let nodes: Vec<Node<'_>> = args.iter().enumerate().map(|(number, args)| self.node(number, args)).collect();
+        // SAFETY: the caller's promise; each argument lies in the array that the module says.
+        let times = unsafe { self.gpu.time(&self.loaded, &nodes) }.inspect_err(|_| profile.forget_call())?;
+        profile.kernels(&times);
+        if let Some(means) = profile.means() {
+            let (device, properties) = (self.gpu.device(), self.gpu.properties());
+            let title = format!("{}: time per kernel on {device}, each launched by itself", self.name);
+            dump(Stage::Time, &title, &table(&self.module, &means, properties));
+            trace::add(&self.name, device, || spans(&self.module, &means, properties));
+        }
+        Ok(())
     }
 
     /// The graph, with these addresses.

@@ -9,21 +9,29 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use fulgurite_jit::array::Device;
 use fulgurite_jit::{Error, Result};
 
+use super::cubins::Cubins;
 use super::driver::{Driver, NoDriver};
 use super::gpu::Gpu;
 
 /// A driver, and its devices that are open.
 pub(crate) struct Registry {
     driver: std::result::Result<Arc<dyn Driver>, NoDriver>,
+    /// Where compiled modules are kept.
+    cubins: Option<Arc<Cubins>>,
     open: Mutex<BTreeMap<u32, Arc<Gpu>>>,
     /// What [`Registry::find`] has found.
     found: OnceLock<Option<Arc<Gpu>>>,
 }
 
 impl Registry {
-    /// The devices of a driver, or why there is none.
+    /// The devices of a driver, or why there is none. Compiled modules are not kept.
     pub(crate) fn new(driver: std::result::Result<Arc<dyn Driver>, NoDriver>) -> Self {
-        Registry { driver, open: Mutex::default(), found: OnceLock::new() }
+        Registry { driver, cubins: None, open: Mutex::default(), found: OnceLock::new() }
+    }
+
+    /// These devices, whose compiled modules are kept.
+    pub(crate) fn keeping(self, cubins: Option<Cubins>) -> Self {
+        Registry { cubins: cubins.map(Arc::new), ..self }
     }
 
     /// These devices, of which none is found without being asked for.
@@ -42,7 +50,7 @@ impl Registry {
             return Ok(gpu.clone());
         }
         let driver = self.driver.as_ref().map_err(|none| Error::new(format!("{}: {none}", Device::Cuda(number))))?;
-        let gpu = Gpu::open(&**driver, number)?;
+        let gpu = Gpu::open(&**driver, number, self.cubins.clone())?;
         open.insert(number, gpu.clone());
         Ok(gpu)
     }
@@ -74,7 +82,7 @@ impl Registry {
 }
 
 /// The devices of this machine.
-static SYSTEM: LazyLock<Registry> = LazyLock::new(|| Registry::new(system_driver()));
+static SYSTEM: LazyLock<Registry> = LazyLock::new(|| Registry::new(system_driver()).keeping(Cubins::of_environment()));
 
 #[cfg(feature = "cuda")]
 fn system_driver() -> std::result::Result<Arc<dyn Driver>, NoDriver> {
