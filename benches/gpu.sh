@@ -144,6 +144,8 @@ tests() {
         echo "| test | result | seconds |"
         echo "|---|---|---:|"
     } | tee "$report"
+    # What chooses no device is what the GPU is compared with.
+    export FULGURITE_DEVICE=cpu
     export FULGURITE_GPU_TESTS=device FULGURITE_GPU_PROGRAMS=${FULGURITE_GPU_PROGRAMS:-300}
     local name
     check "driver: the_driver_of_this_machine" "$programs/cuda" --exact the_driver_of_this_machine --nocapture

@@ -15,7 +15,7 @@ pub(crate) struct RunArgs {
     /// Seed of weights, data order and sampling.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Where it trains: `cpu`, `cuda` or `cuda:N`; `auto` is the device of FULGURITE_DEVICE, or the CPU.
+    /// Where it trains: `cpu`, `cuda` or `cuda:N`; `auto` is the device of FULGURITE_DEVICE, or what there is.
     #[arg(long, default_value_t = Accelerator::Auto)]
     pub(crate) device: Accelerator,
     /// Where runs are kept.

@@ -22,7 +22,7 @@ use fulgurite_jit::{
 use smallvec::SmallVec;
 
 use crate::cache::Cache;
-use crate::device::select::{Opened, current};
+use crate::device::select::{Opened, current, current_id};
 use crate::nested::Nested;
 use crate::program::Program;
 
@@ -231,7 +231,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         let mut signature = SIGNATURE.take();
         signature.0.clear();
         collect(|collector| donated.visit_mut(collector), &mut signature, &mut inputs, Some(&mut held))?;
-        collect_borrowed(&current()?, borrowed, &mut signature, &mut inputs)?;
+        collect_borrowed(current_id()?, borrowed, &mut signature, &mut inputs)?;
         let cached = cached(&signature.0);
         SIGNATURE.set(signature);
         let Some(compiled) = cached else { return Ok(None) };
@@ -256,7 +256,7 @@ impl<A: Tree, B: Tree, O: Tree> Jit<A, B, O> {
         collect(|collector| donated.visit(collector), &mut signature, &mut inputs, None)?;
         let donated_count = inputs.len();
         let device = current()?;
-        collect_borrowed(&device, borrowed, &mut signature, &mut inputs)?;
+        collect_borrowed(device.id(), borrowed, &mut signature, &mut inputs)?;
         let cached = self.compiled().find(&signature.0);
         let compiled = match cached {
             Some(compiled) => compiled,
@@ -393,13 +393,13 @@ fn header(tag: u8, size: usize) -> usize {
 /// The second half of a signature, after the donated arguments: the device, the precision of contractions where one is
 /// asked for, and the borrowed arguments.
 fn collect_borrowed<'t>(
-    device: &Opened,
+    device: u64,
     borrowed: &'t impl Tree,
     signature: &mut Bytes,
     inputs: &mut Inputs<'t>,
 ) -> Result<()> {
     // The word that divides the halves, so that the device adds none.
-    signature.write_usize(header(b'|', device.id() as usize));
+    signature.write_usize(header(b'|', device as usize));
     write_precision(signature);
     collect(|collector| borrowed.visit(collector), signature, inputs, None)
 }

@@ -17,6 +17,7 @@ mod profile;
 mod program;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod trace;
 
 pub use bound::Bound;
 pub use device::cpu::threads;

@@ -1,16 +1,26 @@
 //! `FULGURITE_DUMP=time`: the time of each kernel on one thread, and of each phase on all threads.
 //!
-//! Comes in: the times of kernels, and a timestamp per phase. Goes out: their means, printed once per program. Times of
-//! compiler passes are not here.
+//! Comes in: the times of kernels, and a timestamp per phase. Goes out: their means, printed once per program, and those
+//! of kernels for a trace. Times of compiler passes are not here; what a GPU prints is in `cuda/profile.rs`.
 
 use std::cell::RefCell;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use fulgurite_jit::array::Device;
 use fulgurite_jit::cpu::Code;
-use fulgurite_jit::dump::{Stage, dump};
+use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::fuse::Kernel;
 
 use crate::device::cpu::pool::BarrierCall;
+use crate::trace::{self, Span};
+
+/// Are programs to be measured?
+#[inline]
+pub(crate) fn wanted() -> bool {
+    static WANTED: LazyLock<bool> = LazyLock::new(|| wants(Stage::Time) || trace::wanted());
+    *WANTED
+}
 
 /// Calls per mode; the first half of them warms up.
 const CALLS: u32 = 8;
@@ -39,6 +49,11 @@ impl Profile {
         if self.calls <= CALLS { Mode::Kernels } else { Mode::Phases }
     }
 
+    /// Takes back the begin of a call that has failed.
+    pub(crate) fn forget_call(&mut self) {
+        self.calls -= 1;
+    }
+
     fn is_counted(&self) -> bool {
         (self.calls - 1) % CALLS >= CALLS / 2 && self.calls <= 2 * CALLS
     }
@@ -48,6 +63,12 @@ impl Profile {
         if self.is_counted() {
             add(&mut self.kernels, times.iter().copied());
         }
+    }
+
+    /// The mean time of each kernel, after the last call that measures them.
+    pub(crate) fn means(&self) -> Option<Vec<Duration>> {
+        let mean = |sum: &Duration| *sum / (CALLS / 2);
+        (self.calls == CALLS).then(|| self.kernels.iter().map(mean).collect())
     }
 
     /// Records the begin of a call and the end of each phase.
@@ -62,6 +83,17 @@ impl Profile {
         if self.calls != 2 * CALLS {
             return;
         }
+        trace::add(name, Device::Cpu, || {
+            let kernels = code.module().kernels.kernels.iter().zip(&self.kernels).enumerate();
+            let span = |(k, (kernel, &sum)): (usize, (&Kernel, &Duration))| {
+                let details = vec![
+                    ("bytes", code.module().kernels.bytes_moved(k) as f64),
+                    ("operations", code.module().kernels.operations(k) as f64),
+                ];
+                Span { name: format!("k{k} {}", title(kernel)), time: sum / (CALLS / 2), details }
+            };
+            kernels.map(span).collect()
+        });
         let micros = |d: Duration| d.as_secs_f64() * 1e6 / f64::from(CALLS / 2);
         let mut lines = String::new();
         for (k, (kernel, &sum)) in code.module().kernels.kernels.iter().zip(&self.kernels).enumerate() {
@@ -126,7 +158,7 @@ unsafe extern "C" fn timed_barrier(timer: *const u8) {
 }
 
 /// One line about a kernel.
-fn title(kernel: &Kernel) -> String {
+pub(crate) fn title(kernel: &Kernel) -> String {
     match kernel {
         Kernel::Gemm(gemm) => gemm.to_string(),
         Kernel::Routine(routine) => routine.to_string(),

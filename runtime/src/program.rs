@@ -174,9 +174,11 @@ impl Program {
     /// by `borrowed`.
     pub(crate) unsafe fn run_in_place(&self, state: &mut [Array], borrowed: &[&Array]) -> Result<Vec<Array>> {
         debug_assert!(self.updates_in_place(state.len()) && self.accepts(state.iter().chain(borrowed.iter().copied())));
-        for x in &mut *state {
-            if !self.device.holds(x) {
-                *x = self.device.put(x)?;
+        if !self.device.holds_all() {
+            for x in &mut *state {
+                if !self.device.holds(x) {
+                    *x = self.device.put(x)?;
+                }
             }
         }
         // SAFETY: the caller's promise. All arrays are on the device.

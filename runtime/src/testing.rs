@@ -3,18 +3,24 @@
 //! Comes in: a number of devices. Goes out: [`FakeDevices`], which the runtime takes for those of this machine, with
 //! counts of what it asks of them, and with faults.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use fulgurite_jit::array::Device;
 use fulgurite_jit::graph::Graph;
 use fulgurite_jit::{Array, Result};
 
+use crate::device::cuda::cubins::Cubins;
+use crate::device::cuda::driver::NoDriver;
 use crate::device::cuda::fake::{FakeDevice, FakeDriver};
 use crate::device::cuda::registry::{Registry, with_registry};
-use crate::device::select::Opened;
+use crate::device::select::{Opened, expect_others};
 use crate::program::Program;
 
 pub use crate::device::cuda::fake::{Counts, Fault};
+
+/// Bytes of compiled modules that fake GPUs keep.
+const KEPT_BYTES: u64 = 1 << 20;
 
 /// Fake GPUs.
 #[derive(Clone)]
@@ -24,17 +30,36 @@ pub struct FakeDevices {
 }
 
 /// Calls `f` with `count` fake GPUs in place of this machine's, on this thread. On other threads, [`FakeDevices::on`]
-/// does the same.
+/// does the same. Programs run on them where they are asked to.
 pub fn with_fake_devices<R>(count: u32, f: impl FnOnce(&FakeDevices) -> R) -> R {
+    with(count, Registry::hidden, f)
+}
+
+/// As [`with_fake_devices`], of which compiled modules are kept in a folder.
+pub fn with_kept_modules<R>(count: u32, folder: &Path, f: impl FnOnce(&FakeDevices) -> R) -> R {
+    let cubins = Cubins::new(folder.into(), KEPT_BYTES);
+    with(count, |registry| registry.hidden().keeping(Some(cubins)), f)
+}
+
+/// As [`with_fake_devices`], on a machine where programs run on the first of them unless they are asked not to.
+pub fn with_found_devices<R>(count: u32, f: impl FnOnce(&FakeDevices) -> R) -> R {
+    expect_others();
+    with(count, |registry| registry, f)
+}
+
+fn with<R>(count: u32, adapt: impl FnOnce(Registry) -> Registry, f: impl FnOnce(&FakeDevices) -> R) -> R {
     let driver = Arc::new(FakeDriver::new(count));
-    let registry = Arc::new(Registry::new(Ok(driver.clone())));
+    let registry = Arc::new(adapt(Registry::new(Ok(driver.clone()))));
     let devices = FakeDevices { driver, registry };
     devices.on(|| f(&devices))
 }
 
-/// Calls `f` on a machine whose driver cannot be used, for the reason `why`.
-pub fn without_driver<R>(why: &str, f: impl FnOnce() -> R) -> R {
-    with_registry(&Arc::new(Registry::new(Err(why.to_owned()))), f)
+/// Calls `f` on a machine whose driver cannot be used, for the reason `why`; without a reason, it has none.
+pub fn without_driver<R>(why: Option<&str>, f: impl FnOnce() -> R) -> R {
+    let none = why
+        .map_or_else(|| NoDriver::NotInstalled("there is no driver".into()), |why| NoDriver::Unusable(why.to_owned()));
+    expect_others();
+    with_registry(&Arc::new(Registry::new(Err(none))), f)
 }
 
 impl FakeDevices {

@@ -1,8 +1,6 @@
 //! Programs on GPUs. These are fake: kernels run in the SIMT interpreter, which checks every access, and the driver
 //! counts its calls and fails where it is told to.
 
-use std::process::Command;
-
 use fulgurite_jit::testing::{Config, program};
 use fulgurite_jit::{Array, DType, Error, Result, Tensor, TensorType, scan};
 use fulgurite_runtime::testing::{Counts, FakeDevices, Fault, compile, put, with_fake_devices, without_driver};
@@ -137,6 +135,7 @@ fn asked(fake: &FakeDevices, call: impl FnOnce() -> Result<()>) -> Result<Counts
         writes: after.writes - before.writes,
         reads: after.reads - before.reads,
         copies: after.copies - before.copies,
+        compiles: after.compiles - before.compiles,
         loads: after.loads - before.loads,
         unloads: after.unloads - before.unloads,
         builds: after.builds - before.builds,
@@ -144,6 +143,7 @@ fn asked(fake: &FakeDevices, call: impl FnOnce() -> Result<()>) -> Result<Counts
         destroys: after.destroys - before.destroys,
         updates: after.updates - before.updates,
         launches: after.launches - before.launches,
+        timed: after.timed - before.timed,
     })
 }
 
@@ -430,50 +430,10 @@ fn devices_that_are_not_there() {
         assert_eq!(with(Device::Cuda(2)), expected);
     });
     let old = "the installed driver is for CUDA 10.2 and too old: 11.4 is the least that is supported";
-    without_driver(old, || assert_eq!(with(GPU), format!("cuda:0: {old}")));
+    without_driver(Some(old), || assert_eq!(with(GPU), format!("cuda:0: {old}")));
     if !cfg!(feature = "cuda") {
         let expected = "cuda:1: this build has no back end for NVIDIA GPUs; the feature `cuda` adds it";
         assert_eq!(with(Device::Cuda(1)), expected);
-    }
-}
-
-/// What a child process prints whose `FULGURITE_DEVICE` is `device`.
-fn child(device: &str) -> String {
-    let this = std::env::current_exe().expect("a test has a file");
-    let output = Command::new(this)
-        .args(["--exact", "a_device_by_a_variable", "--nocapture"])
-        .env("FULGURITE_DEVICE", device)
-        .env("FULGURITE_TEST_CHILD", "1")
-        .output()
-        .expect("a process starts");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[test]
-fn a_device_by_a_variable() {
-    if std::env::var_os("FULGURITE_TEST_CHILD").is_some() {
-        with_fake_devices(2, |_| {
-            let double = jit(|x: Tensor| x * 2.0);
-            match double.call(vector(&[1.0])).and_then(|x| Ok(x.into_array()?.device())) {
-                Ok(device) => println!("it runs on {device}."),
-                Err(error) => println!("error: {error}."),
-            }
-        });
-        return;
-    }
-    for (name, expected) in [
-        ("cpu", "it runs on cpu."),
-        ("cuda", "it runs on cuda:0."),
-        ("cuda:1", "it runs on cuda:1."),
-        ("tpu", "error: FULGURITE_DEVICE is \"tpu\"; it names a device as `cpu`, `cuda` or `cuda:1`."),
-        (
-            "cuda:2",
-            "error: FULGURITE_DEVICE: cuda:2: there is no such device; this machine has 2 CUDA devices, cuda:0 to \
-             cuda:1.",
-        ),
-    ] {
-        let output = child(name);
-        assert!(output.contains(expected), "{name}: {output}");
     }
 }
 
@@ -485,7 +445,8 @@ fn a_call_that_fails_leaves_the_state() -> Result<()> {
     let cases = [
         (Fault::Allocate, "no memory for", true),
         (Fault::Write, "cuda:0: cuMemcpyHtoDAsync: CUDA_ERROR_UNKNOWN (unknown error)", true),
-        (Fault::Load, "cuda:0: cuModuleLoadDataEx: CUDA_ERROR_INVALID_PTX (a PTX JIT compilation failed)", false),
+        (Fault::Compile, "cuda:0: cuLinkAddData: CUDA_ERROR_INVALID_PTX (a PTX JIT compilation failed)", false),
+        (Fault::Load, "cuda:0: cuModuleLoadData: CUDA_ERROR_INVALID_IMAGE (device kernel image is invalid)", false),
         (Fault::Build, "cuda:0: cuGraphInstantiate: CUDA_ERROR_UNKNOWN (unknown error)", false),
         (Fault::Launch, "cuda:0: cuGraphLaunch: CUDA_ERROR_UNKNOWN (unknown error)", true),
         (Fault::Copy, "cuda:0: cuMemcpyDtoDAsync: CUDA_ERROR_UNKNOWN (unknown error)", true),
@@ -524,7 +485,10 @@ fn a_call_that_fails_leaves_the_state() -> Result<()> {
                 for (state, values) in held {
                     assert_eq!(arrays(&state)?, values);
                 }
-                assert!(failures > 0 || after > 0 || !later && fault != Fault::Load, "{fault:?} {after}");
+                assert!(
+                    failures > 0 || after > 0 || !later && ![Fault::Compile, Fault::Load].contains(&fault),
+                    "{fault:?} {after}"
+                );
                 Ok(())
             })?;
         }

@@ -12,7 +12,7 @@ use fulgurite::compiler::fuse::fuse;
 use fulgurite::compiler::graph::{Graph, Sample, samples};
 use fulgurite::compiler::opt::optimise;
 use fulgurite::compiler::ptx::inst::PtxModule;
-use fulgurite::compiler::ptx::{Module, Target};
+use fulgurite::compiler::ptx::{self, Module, Target};
 use fulgurite::prelude::*;
 use fulgurite_benches::WORKLOADS;
 use fulgurite_jit::testing::{Config, program};
@@ -100,12 +100,17 @@ fn read(output: &str) -> (Vec<Resources>, Vec<String>) {
     (entries, faults)
 }
 
-/// Assembles a module.
-fn assemble(ptxas: &Path, name: &str, module: &PtxModule) -> std::result::Result<Vec<Resources>, String> {
-    let path = common::folder(&format!("ptxas-{name}-{}", module.target)).join("module.ptx");
+/// Assembles a module for a device.
+fn assemble(
+    ptxas: &Path,
+    name: &str,
+    module: &PtxModule,
+    capability: u32,
+) -> std::result::Result<Vec<Resources>, String> {
+    let path = common::folder(&format!("ptxas-{name}-{capability}")).join("module.ptx");
     std::fs::write(&path, module.to_string()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut command = Command::new(ptxas);
-    command.arg("-v").arg(format!("-arch=sm_{}", module.target)).arg(&path);
+    command.arg("-v").arg(format!("-arch=sm_{capability}")).arg(&path);
     let (success, output) = run(command.arg("-o").arg(path.with_extension("cubin")));
     let (entries, mut faults) = read(&output);
     if !success || entries.len() != module.entries.len() {
@@ -117,7 +122,7 @@ fn assemble(ptxas: &Path, name: &str, module: &PtxModule) -> std::result::Result
             faults.push(format!("{}: {} bytes of local memory, {declared} are declared", entry.name, entry.stack));
         }
     }
-    let faults = faults.iter().map(|fault| format!("{name}, sm_{}: {fault}\n", module.target));
+    let faults = faults.iter().map(|fault| format!("{name}, sm_{capability}: {fault}\n"));
     if faults.len() == 0 { Ok(entries) } else { Err(faults.collect()) }
 }
 
@@ -133,7 +138,7 @@ fn together(modules: &[Module], capability: u32) -> PtxModule {
             entries.push(entry);
         }
     }
-    PtxModule { version: target(capability).version(), target: capability, entries }
+    PtxModule { version: ptx::VERSION, target: target(capability).architecture(), entries }
 }
 
 #[test]
@@ -152,8 +157,10 @@ fn every_kernel_assembles_for_each_architecture() -> Result<()> {
     println!("{} kernels", modules[0].entries.len());
     let faults: Vec<String> = std::thread::scope(|scope| {
         let ptxas = &ptxas;
-        let assemble = |module| scope.spawn(move || assemble(ptxas, "all", module).err().unwrap_or_default());
-        let threads: Vec<_> = modules.iter().map(assemble).collect();
+        let assemble = |(module, capability)| {
+            scope.spawn(move || assemble(ptxas, "all", module, capability).err().unwrap_or_default())
+        };
+        let threads: Vec<_> = modules.iter().zip(CAPABILITIES).map(assemble).collect();
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
     });
     let faults = faults.concat();
@@ -193,7 +200,7 @@ fn random_programs_assemble() -> Result<()> {
     let modules = (1..=PROGRAMS_DRAWN).map(|seed| lower(&program(seed, &config).0, CAPABILITIES[0]));
     let module = together(&modules.collect::<Result<Vec<_>>>()?, CAPABILITIES[0]);
     println!("{} kernels", module.entries.len());
-    assemble(&ptxas, "random", &module).map(drop).unwrap_or_else(|faults| panic!("\n{faults}"));
+    assemble(&ptxas, "random", &module, CAPABILITIES[0]).map(drop).unwrap_or_else(|faults| panic!("\n{faults}"));
     Ok(())
 }
 
@@ -214,7 +221,7 @@ fn registers_of_the_workloads() -> Result<()> {
     }
     for (name, graph) in programs {
         let module = lower(&graph, 80)?.ptx;
-        let mut entries = assemble(&ptxas, name, &module).unwrap_or_else(|faults| panic!("\n{faults}"));
+        let mut entries = assemble(&ptxas, name, &module, 80).unwrap_or_else(|faults| panic!("\n{faults}"));
         entries.sort_by_key(|entry| module.entries.iter().position(|other| other.name == entry.name));
         table += &format!("\n{name}\n");
         for Resources { name, registers, shared, .. } in entries {

@@ -22,7 +22,8 @@ use fulgurite_runtime::{Device, with_device};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Accelerator {
-    /// The device of [`with_device`] around the run, else that of `FULGURITE_DEVICE`, else the processor.
+    /// The device of [`with_device`] around the run, else that of `FULGURITE_DEVICE`, else a GPU if this build has the
+    /// feature `cuda` and finds one, else the processor.
     #[default]
     Auto,
     /// The processor.

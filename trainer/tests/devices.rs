@@ -187,7 +187,7 @@ fn devices_that_are_not_there() {
             "trainer: `accelerator`: cuda:3: there is no such device; this machine has one CUDA device, cuda:0"
         );
     });
-    without_driver("there is no driver of CUDA", || {
+    without_driver(Some("there is no driver of CUDA"), || {
         assert_eq!(fails(trainer().accelerator(GPU)), "trainer: `accelerator`: cuda:0: there is no driver of CUDA");
     });
     for devices in [0, 2] {

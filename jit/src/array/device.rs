@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 
@@ -45,6 +46,21 @@ impl FromStr for Device {
                 .ok_or_else(|| Error::new(format!("there is no device {text:?}"))),
         }
     }
+}
+
+/// Whether there has been an array on a device other than the host. Who holds one has seen it become true.
+static ANY_ELSEWHERE: AtomicBool = AtomicBool::new(false);
+
+/// Whether there has been an array on a device other than the host in this process: one load, for calls that would ask
+/// each of their arrays.
+#[inline]
+pub fn any_elsewhere() -> bool {
+    ANY_ELSEWHERE.load(Relaxed)
+}
+
+/// Notes an array on a device other than the host.
+pub(super) fn note_elsewhere() {
+    ANY_ELSEWHERE.store(true, Relaxed);
 }
 
 /// Memory on a device. Dropping it frees it.

@@ -20,7 +20,7 @@ use crate::types::{DType, TensorType};
 use buffer::{Remote, normalise_bools};
 
 pub use buffer::{Buffer, Shared, allocations, check_available, copied, live_bytes};
-pub use device::{Device, DeviceBuffer};
+pub use device::{Device, DeviceBuffer, any_elsewhere};
 
 /// A Rust type of elements: `f32`, `f64`, `i32`, `u32` or `bool`. The trait is sealed, because memory is read as `T`.
 ///
@@ -91,6 +91,7 @@ impl Array {
         if bytes < ty.bytes() {
             return Err(Error::new(format!("array: a buffer of {bytes} bytes on {device} is too small for {ty}")));
         }
+        device::note_elsewhere();
         let buffer = Shared::new(Buffer::remote(Remote::new(ty.clone(), device, buffer)));
         Ok(Array { ty, buffer })
     }

@@ -8,7 +8,7 @@ use super::body::Body;
 use super::epilogue;
 use super::inst::PtxModule;
 use super::launch::launches;
-use super::place::{Launch, Target};
+use super::place::{Launch, Target, VERSION};
 use crate::array::Array;
 use crate::error::Result;
 use crate::fuse::Kernels;
@@ -44,7 +44,7 @@ impl Module {
             let (launches, entries) = launches(&body, target)?;
             (body.plan, launches, entries)
         };
-        let ptx = PtxModule { version: target.version(), target: target.capability, entries };
+        let ptx = PtxModule { version: VERSION, target: target.architecture(), entries };
         Ok(Module { target, kernels, ptx, plan, launches, constants })
     }
 }

@@ -13,18 +13,17 @@ pub struct Target {
     pub cooperative: bool,
 }
 
+/// The version of PTX that modules are written in, as 70 for 7.0: every supported driver reads it.
+pub const VERSION: u32 = 70;
+
+/// The newest architecture of that version.
+const NEWEST: u32 = 80;
+
 impl Target {
-    /// The least version of PTX that knows the capability, as 70 for 7.0: an older driver reads it too.
-    pub fn version(self) -> u32 {
-        match self.capability {
-            ..=80 => 70,
-            81..=86 => 71,
-            87..=88 => 74,
-            89..=90 => 78,
-            91..=101 => 86,
-            102 | 104..=120 => 87,
-            103 | 121.. => 88,
-        }
+    /// The architecture that code is written for: the newest of [`VERSION`] for those that came later, which run its
+    /// code and have no instruction of their own that is emitted.
+    pub fn architecture(self) -> u32 {
+        self.capability.min(NEWEST)
     }
 }
 
@@ -102,5 +101,17 @@ impl fmt::Display for Place {
             MemoryOf::Barrier => write!(f, "barrier")?,
         }
         if self.offset != 0 { write!(f, " + {}", self.offset) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+
+    #[test]
+    fn code_is_for_the_device_or_the_newest_that_the_version_knows() {
+        for (capability, expected) in [(70, 70), (75, 75), (80, 80), (86, 80), (90, 80), (120, 80)] {
+            assert_eq!(Target { capability, ..Target::default() }.architecture(), expected);
+        }
     }
 }

@@ -33,6 +33,15 @@ fn open_cuda(number: u32) -> Result<Arc<dyn Accelerator>> {
     return Err(fulgurite_jit::Error::new(format!("{}: {NO_CUDA}", Device::Cuda(number))));
 }
 
+/// The device that programs run on unless another is chosen: the first GPU, if there is one that works. A driver that
+/// cannot be used is told of once, on standard error.
+fn find() -> Option<Arc<dyn Accelerator>> {
+    #[cfg(any(test, feature = "testing", feature = "cuda"))]
+    return cuda::registry::find().map(|gpu| gpu as Arc<dyn Accelerator>);
+    #[cfg(not(any(test, feature = "testing", feature = "cuda")))]
+    return None;
+}
+
 /// The device that holds an array, if it is one that was opened here.
 fn holder(array: &Array) -> Option<Arc<dyn Accelerator>> {
     #[cfg(any(test, feature = "testing", feature = "cuda"))]
@@ -82,7 +91,7 @@ pub(crate) fn with_arrays_on<R>(
     arrays: &[&Array],
     run: impl FnOnce(&[&Array]) -> Result<R>,
 ) -> Result<R> {
-    if arrays.iter().all(|x| device.holds(x)) {
+    if device.holds_all() || arrays.iter().all(|x| device.holds(x)) {
         return run(arrays);
     }
     let copies = arrays.iter().map(|x| if device.holds(x) { Ok(None) } else { device.put(x).map(Some) });

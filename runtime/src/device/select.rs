@@ -4,9 +4,10 @@
 //! opened when they are first asked for.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use fulgurite_jit::array::Device;
+use fulgurite_jit::array::{Device, any_elsewhere};
 use fulgurite_jit::{Array, Error, Result};
 
 use super::Accelerator;
@@ -58,6 +59,12 @@ impl Opened {
         }
     }
 
+    /// Are all arrays of the process in its memory? One load.
+    #[inline]
+    pub(crate) fn holds_all(&self) -> bool {
+        matches!(self, Opened::Cpu) && !any_elsewhere()
+    }
+
     /// A copy of the array in its memory; itself, if it is there. JAX: `jax.device_put`.
     ///
     /// # Errors
@@ -100,7 +107,11 @@ pub fn with_device<R>(device: Device, f: impl FnOnce() -> R) -> Result<R> {
             CHOSEN.set(self.0.take());
         }
     }
-    let _restore = Restore(CHOSEN.replace(Some(Opened::open(device)?)));
+    let device = Opened::open(device)?;
+    if !matches!(device, Opened::Cpu) {
+        expect_others();
+    }
+    let _restore = Restore(CHOSEN.replace(Some(device)));
     Ok(f())
 }
 
@@ -116,36 +127,82 @@ pub fn synchronize(device: Device) -> Result<()> {
     }
 }
 
-/// The device that programs of this thread run on: that of [`with_device`], else that of `FULGURITE_DEVICE`, else the
-/// processor.
+/// Which devices the programs of this process may run on, as far as calls have found out: one of the three below.
+static KNOWN: AtomicU8 = AtomicU8::new(UNKNOWN);
+const UNKNOWN: u8 = 0;
+/// The processor alone: nothing has chosen another device, and there is none to be found.
+const HOST_ALONE: u8 = 1;
+/// Others too, from then on.
+const OTHERS: u8 = 2;
+
+/// Has every later call look for its device.
+pub(crate) fn expect_others() {
+    KNOWN.store(OTHERS, Relaxed);
+}
+
+/// The [identity](Opened::id) of the [current] device. Where there is the processor alone, it costs one load.
+///
+/// # Errors
+/// As [`current`].
+#[inline]
+pub(crate) fn current_id() -> Result<u64> {
+    if KNOWN.load(Relaxed) == HOST_ALONE { Ok(0) } else { look() }
+}
+
+/// [`current_id`], of a process that may have other devices.
+#[inline(never)]
+fn look() -> Result<u64> {
+    let device = current()?;
+    let is_host_alone = || match requested() {
+        Ok(Request::Device(device)) => *device == Device::Cpu,
+        // Nothing is opened here: what `current` has not looked for, it may find later.
+        Ok(Request::Auto) => !cfg!(feature = "cuda") || CHOSEN.with_borrow(Option::is_none),
+        Err(_) => false,
+    };
+    if matches!(device, Opened::Cpu) && is_host_alone() {
+        // Not if another thread has just chosen one.
+        let _ = KNOWN.compare_exchange(UNKNOWN, HOST_ALONE, Relaxed, Relaxed);
+    }
+    Ok(device.id())
+}
+
+/// The device that programs of this thread run on: that of [`with_device`], else that of `FULGURITE_DEVICE`, else a GPU
+/// if there is one that works, else the processor.
 ///
 /// # Errors
 /// When `FULGURITE_DEVICE` is no device, or one that cannot be opened.
-#[inline]
 pub(crate) fn current() -> Result<Opened> {
-    match CHOSEN.with_borrow(Clone::clone) {
-        Some(chosen) => Ok(chosen),
-        None => from_environment(),
+    if let Some(chosen) = CHOSEN.with_borrow(Clone::clone) {
+        return Ok(chosen);
     }
-}
-
-/// The device of `FULGURITE_DEVICE`, which is read once.
-fn from_environment() -> Result<Opened> {
-    static DEVICE: OnceLock<Result<Device>> = OnceLock::new();
-    let device = DEVICE.get_or_init(|| std::env::var("FULGURITE_DEVICE").map_or(Ok(Device::Cpu), |text| parse(&text)));
-    match device {
-        Ok(Device::Cpu) => Ok(Opened::Cpu),
-        Ok(device) => Opened::open(*device).map_err(|e| e.context("FULGURITE_DEVICE")),
+    match requested() {
+        Ok(Request::Device(device)) => Opened::open(*device).map_err(|e| e.context("FULGURITE_DEVICE")),
+        Ok(Request::Auto) => Ok(super::find().map_or(Opened::Cpu, Opened::Other)),
         Err(error) => Err(error.clone()),
     }
 }
 
-/// The device that a text names: `cpu`, `cuda` or `cuda:1`.
-fn parse(text: &str) -> Result<Device> {
+/// What `FULGURITE_DEVICE` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// What there is.
+    Auto,
+    /// A device.
+    Device(Device),
+}
+
+/// What `FULGURITE_DEVICE` asks for, which is read once.
+fn requested() -> &'static Result<Request> {
+    static REQUEST: OnceLock<Result<Request>> = OnceLock::new();
+    REQUEST.get_or_init(|| std::env::var("FULGURITE_DEVICE").map_or(Ok(Request::Auto), |text| parse(&text)))
+}
+
+/// What a text asks for: `cpu`, `cuda`, `cuda:1` or `auto`.
+fn parse(text: &str) -> Result<Request> {
     match text.trim() {
-        "" => Ok(Device::Cpu),
-        text => text.parse().map_err(|_| {
-            Error::new(format!("FULGURITE_DEVICE is {text:?}; it names a device as `cpu`, `cuda` or `cuda:1`"))
+        "" | "auto" => Ok(Request::Auto),
+        text => text.parse().map(Request::Device).map_err(|_| {
+            Error::new(format!("FULGURITE_DEVICE is {text:?}; it names a device as `cpu`, `cuda`, `cuda:1` or `auto`"))
         }),
     }
 }
@@ -167,11 +224,12 @@ mod tests {
     #[test]
     fn names_of_devices() {
         for (text, device) in [
-            ("", Some(Device::Cpu)),
-            ("cpu", Some(Device::Cpu)),
-            (" cuda ", Some(Device::Cuda(0))),
-            ("cuda:0", Some(Device::Cuda(0))),
-            ("cuda:17", Some(Device::Cuda(17))),
+            ("", Some(Request::Auto)),
+            (" auto", Some(Request::Auto)),
+            ("cpu", Some(Request::Device(Device::Cpu))),
+            (" cuda ", Some(Request::Device(Device::Cuda(0)))),
+            ("cuda:0", Some(Request::Device(Device::Cuda(0)))),
+            ("cuda:17", Some(Request::Device(Device::Cuda(17)))),
             ("cuda:", None),
             ("cuda:-1", None),
             ("cuda:+1", None),
@@ -182,6 +240,9 @@ mod tests {
             assert_eq!(parse(text).ok(), device, "{text:?}");
         }
         let error = parse("gpu").unwrap_err();
-        assert_eq!(error.message(), "FULGURITE_DEVICE is \"gpu\"; it names a device as `cpu`, `cuda` or `cuda:1`");
+        assert_eq!(
+            error.message(),
+            "FULGURITE_DEVICE is \"gpu\"; it names a device as `cpu`, `cuda`, `cuda:1` or `auto`"
+        );
     }
 }

@@ -8,6 +8,23 @@
 //! thread asks, and later than the calls return. Reads and [`Context::wait`] wait for all before them.
 
 use std::fmt;
+use std::time::Duration;
+
+/// Why there is no driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoDriver {
+    /// It is not installed, or this build has no back end for it.
+    NotInstalled(String),
+    /// It is installed, and too old or broken.
+    Unusable(String),
+}
+
+impl fmt::Display for NoDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (NoDriver::NotInstalled(why) | NoDriver::Unusable(why)) = self;
+        f.write_str(why)
+    }
+}
 
 /// A driver, with its devices.
 pub(crate) trait Driver: Send + Sync {
@@ -50,8 +67,14 @@ pub(crate) trait Context: Send + Sync {
     /// Both ranges are inside of allocations, and do not overlap.
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()>;
 
-    /// Loads a module from the text of PTX. The functions are those of `entries`, in their order.
-    fn load(&self, text: &str, entries: &[&str]) -> Result<Loaded>;
+    /// Compiles the text of a module, of PTX, for the device.
+    fn compile(&self, text: &str) -> Result<Vec<u8>>;
+
+    /// Loads a compiled module. The functions are those of `entries`, in their order.
+    ///
+    /// # Safety
+    /// The module is whole as a driver has compiled it, if for another device.
+    unsafe fn load(&self, module: &[u8], entries: &[&str]) -> Result<Loaded>;
 
     /// How many blocks of so many threads of a function are resident on a multiprocessor at once.
     ///
@@ -85,6 +108,12 @@ pub(crate) trait Context: Send + Sync {
     /// the stream until the launch is done.
     unsafe fn launch(&self, graph: GraphHandle) -> Result<()>;
 
+    /// Launches nodes one after another, without a graph, and measures the time of each on the device. Waits.
+    ///
+    /// # Safety
+    /// As [`Context::build`] and [`Context::launch`].
+    unsafe fn time(&self, nodes: &[Node<'_>]) -> Result<Vec<Duration>>;
+
     /// Gives back a graph. A launch that has been asked for still runs.
     ///
     /// # Safety
@@ -96,7 +125,7 @@ pub(crate) trait Context: Send + Sync {
 }
 
 /// What is known of a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Properties {
     /// Its name.
     pub(crate) name: String,
@@ -108,6 +137,27 @@ pub(crate) struct Properties {
     pub(crate) cooperative: bool,
     /// Bytes of its memory.
     pub(crate) memory: usize,
+    /// The version of CUDA that its driver is for, as 12040 for 12.4.
+    pub(crate) driver: u32,
+    /// The clock of the multiprocessors at most, in kHz.
+    pub(crate) clock: u32,
+    /// The clock of the memory at most, in kHz.
+    pub(crate) memory_clock: u32,
+    /// Bits that the memory moves in each half of a cycle.
+    pub(crate) memory_bits: u32,
+}
+
+impl Properties {
+    /// Bytes that the memory moves in a second at most.
+    pub(crate) fn bandwidth(&self) -> f64 {
+        2.0 * f64::from(self.memory_clock) * 1e3 * f64::from(self.memory_bits) / 8.0
+    }
+
+    /// Operations of f32 in a second at most: a multiplication and an addition in each cycle of each lane.
+    pub(crate) fn operations(&self) -> f64 {
+        let lanes = if self.capability <= 80 { 64.0 } else { 128.0 };
+        2.0 * lanes * f64::from(self.multiprocessors) * f64::from(self.clock) * 1e3
+    }
 }
 
 /// A function of a loaded module, as the driver knows it.

@@ -4,23 +4,23 @@
 //! call is checked; no library, a symbol that it lacks and a version that is too old are errors. The types and the
 //! library are cudarc's; `functions` says how its functions are called.
 //!
-//! The driver compiles PTX once and keeps the result on disk, by the text, the device and its own version
-//! (`CUDA_CACHE_PATH`, `~/.nv/ComputeCache`); nothing is kept here besides.
+//! PTX is compiled by the driver's linker, which gives the machine code of a module: `cubins` keeps it.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cudarc::driver::sys::{
     self, CUDA_KERNEL_NODE_PARAMS, CUcontext, CUdevice, CUdevice_attribute, CUevent, CUevent_flags, CUgraph,
-    CUgraphExec, CUgraphNode, CUjit_option, CUkernelNodeAttrID, CUkernelNodeAttrValue, CUmodule, CUresult, CUstream,
-    CUstream_flags,
+    CUgraphExec, CUgraphNode, CUjit_option, CUjitInputType, CUkernelNodeAttrID, CUkernelNodeAttrValue, CUlinkState,
+    CUmodule, CUresult, CUstream, CUstream_flags,
 };
 
 use super::driver::{
-    Context, Driver, DriverError, ErrorKind, FunctionHandle, GraphHandle, Loaded, ModuleHandle, Node, Properties,
-    Result,
+    Context, Driver, DriverError, ErrorKind, FunctionHandle, GraphHandle, Loaded, ModuleHandle, NoDriver, Node,
+    Properties, Result,
 };
 use super::functions::{Code, Functions, Symbol, call, error_text, open, typed};
 
@@ -51,16 +51,18 @@ struct Api {
     functions: Functions,
     /// Whether there is a device at all.
     has_devices: bool,
+    version: u32,
 }
 
 /// Opens the driver of this machine.
 ///
 /// # Errors
 /// Why there is none that can be used.
-pub(crate) fn load() -> std::result::Result<CudaDriver, String> {
-    let look = open().ok_or("the driver of CUDA is not installed: its library cannot be opened")?;
+pub(crate) fn load() -> std::result::Result<CudaDriver, NoDriver> {
+    let missing = || NoDriver::NotInstalled("the driver of CUDA is not installed: its library cannot be opened".into());
+    let look = open().ok_or_else(missing)?;
     // SAFETY: the library is CUDA's driver.
-    let api = unsafe { Api::new(look)? };
+    let api = unsafe { Api::new(look).map_err(NoDriver::Unusable)? };
     Ok(CudaDriver { api: Arc::new(api) })
 }
 
@@ -84,7 +86,7 @@ impl Api {
         }
         check_version(version)?;
         let functions = Functions::find(look).map_err(missing)?;
-        let mut api = Api { functions, has_devices: true };
+        let mut api = Api { functions, has_devices: true, version: version as u32 };
         // SAFETY: it takes no pointers.
         match unsafe { call!(api.functions, cuInit(0)) } {
             SUCCESS => {}
@@ -231,7 +233,17 @@ impl CudaContext {
         let mut context = null_mut();
         // SAFETY: the pointer is written to a live variable.
         api.check("cuDevicePrimaryCtxRetain", unsafe { call!(f, cuDevicePrimaryCtxRetain(&raw mut context, device)) })?;
-        let properties = Properties { name, capability, multiprocessors, cooperative, memory };
+        let properties = Properties {
+            name,
+            capability,
+            multiprocessors,
+            cooperative,
+            memory,
+            driver: api.version,
+            clock: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
+            memory_clock: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?,
+            memory_bits: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
+        };
         // From here on `drop` gives the context back.
         let (api, stream) = (api.clone(), null_mut());
         let (graphs, staging) = (Mutex::default(), Mutex::default());
@@ -287,6 +299,24 @@ impl CudaContext {
         Ok(FunctionHandle(function.expose_provenance() as u64))
     }
 
+    /// What the linker makes of a text that ends with a zero.
+    fn link(&self, f: &Functions, linker: CUlinkState, text: &CStr) -> Result<Vec<u8>> {
+        let (data, bytes) = (text.as_ptr().cast_mut().cast(), text.to_bytes_with_nul().len());
+        let input = CUjitInputType::CU_JIT_INPUT_PTX;
+        // SAFETY: the text has so many bytes, and is only read; no name and no options are given.
+        let code = unsafe { call!(f, cuLinkAddData_v2(linker, input, data, bytes, null(), 0, null_mut(), null_mut())) };
+        self.api.check("cuLinkAddData", code)?;
+        let (mut start, mut bytes) = (null_mut::<c_void>(), 0);
+        // SAFETY: address and size are written to live variables.
+        let code = unsafe { call!(f, cuLinkComplete(linker, &raw mut start, &raw mut bytes)) };
+        self.api.check("cuLinkComplete", code)?;
+        if start.is_null() {
+            return Ok(Vec::new());
+        }
+        // SAFETY: the linker's result has so many bytes, and stays until the linker is destroyed.
+        Ok(unsafe { std::slice::from_raw_parts(start.cast::<u8>(), bytes) }.to_vec())
+    }
+
     /// Adds nodes to a new graph, and makes it launchable.
     ///
     /// # Safety
@@ -317,6 +347,41 @@ impl CudaContext {
         self.api.check("cuGraphInstantiateWithFlags", code)
     }
 
+    /// Launches nodes, each between two of the events that it adds, waits, and reads the times between them.
+    ///
+    /// # Safety
+    /// As [`Context::time`].
+    unsafe fn time_with(&self, f: &Functions, nodes: &[Node<'_>], events: &mut Vec<CUevent>) -> Result<Vec<Duration>> {
+        let mut record = || {
+            let mut event = null_mut();
+            // SAFETY: the pointer is written to a live variable.
+            self.api.check("cuEventCreate", unsafe { call!(f, cuEventCreate(&raw mut event, 0)) })?;
+            events.push(event);
+            // SAFETY: event and stream are this context's.
+            self.api.check("cuEventRecord", unsafe { call!(f, cuEventRecord(event, self.stream)) })
+        };
+        for node in nodes {
+            record()?;
+            let (mut args, function) = (arguments(node), pointer(node.function.0));
+            let (grid, block, args) = (node.grid, node.block, args.as_mut_ptr());
+            // SAFETY: the caller's promise; the arguments live until this returns, and are copied.
+            let code = unsafe {
+                call!(f, cuLaunchKernel(function, grid, 1, 1, block, 1, 1, 0, self.stream, args, null_mut()))
+            };
+            self.api.check("cuLaunchKernel", code)?;
+            record()?;
+        }
+        self.wait()?;
+        let time = |pair: &[CUevent]| {
+            let mut milliseconds = 0.0f32;
+            // SAFETY: both events are recorded and done; the number is written to a live variable.
+            let code = unsafe { call!(f, cuEventElapsedTime(&raw mut milliseconds, pair[0], pair[1])) };
+            self.api.check("cuEventElapsedTime", code)?;
+            Ok(Duration::try_from_secs_f64(f64::from(milliseconds) / 1e3).unwrap_or_default())
+        };
+        events.chunks_exact(2).map(time).collect()
+    }
+
     fn destroy_graph(&self, f: &Functions, graph: &CudaGraph) -> Result<()> {
         let mut result = Ok(());
         if !graph.exec.is_null() {
@@ -329,9 +394,14 @@ impl CudaContext {
     }
 }
 
+/// Pointers to the arguments of a node, as the driver takes them.
+fn arguments(node: &Node<'_>) -> Vec<*mut c_void> {
+    node.args.iter().map(|arg| (&raw const *arg).cast_mut().cast()).collect()
+}
+
 /// Calls `call` with a node as the driver takes it.
 fn with_params<R>(node: &Node<'_>, call: impl FnOnce(*const CUDA_KERNEL_NODE_PARAMS) -> R) -> R {
-    let mut params: Vec<*mut c_void> = node.args.iter().map(|arg| (&raw const *arg).cast_mut().cast()).collect();
+    let mut params = arguments(node);
     let params = CUDA_KERNEL_NODE_PARAMS {
         func: pointer(node.function.0),
         gridDimX: node.grid,
@@ -429,31 +499,39 @@ impl Context for CudaContext {
         self.api.check("cuMemcpyDtoDAsync", unsafe { call!(f, cuMemcpyDtoDAsync_v2(to, from, bytes, self.stream)) })
     }
 
-    fn load(&self, text: &str, entries: &[&str]) -> Result<Loaded> {
-        const CALL: &str = "cuModuleLoadDataEx";
+    fn compile(&self, text: &str) -> Result<Vec<u8>> {
+        const CALL: &str = "cuLinkCreate";
         let f = self.functions()?;
-        let invalid = |message: String| DriverError { call: CALL, message, kind: ErrorKind::Refused };
-        let text = CString::new(text).map_err(|_| invalid("a text with a zero in it".into()))?;
+        let invalid = |message: &str| DriverError { call: CALL, message: message.into(), kind: ErrorKind::Refused };
+        let text = CString::new(text).map_err(|_| invalid("a text with a zero in it"))?;
         let mut log = vec![0u8; LOG_BYTES];
         let mut options = [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
         let mut values = [log.as_mut_ptr().cast::<c_void>(), std::ptr::without_provenance_mut(LOG_BYTES)];
-        let mut module = null_mut();
-        // SAFETY: the text ends with a zero; two options with two values, of which the first is a buffer of the size
-        // that the second says.
-        let code = unsafe {
-            call!(
-                f,
-                cuModuleLoadDataEx(&raw mut module, text.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr())
-            )
-        };
-        if let Err(mut error) = self.api.check(CALL, code) {
+        let mut linker = null_mut();
+        // SAFETY: two options with two values, of which the first is a buffer of the size that the second says. They
+        // live until the linker is destroyed. The handle is written to a live variable.
+        let code = unsafe { call!(f, cuLinkCreate_v2(2, options.as_mut_ptr(), values.as_mut_ptr(), &raw mut linker)) };
+        self.api.check(CALL, code)?;
+        let linked = self.link(f, linker, &text);
+        // SAFETY: it is destroyed once, and its result has been copied. Nothing can be done about a failure.
+        let _ = unsafe { call!(f, cuLinkDestroy(linker)) };
+        linked.map_err(|mut error| {
             let log = log.split(|&byte| byte == 0).next().unwrap_or_default();
             let log = String::from_utf8_lossy(log);
             if !log.trim().is_empty() {
                 error.message = format!("{}: {}", error.message, log.trim());
             }
-            return Err(error);
-        }
+            error
+        })
+    }
+
+    unsafe fn load(&self, module: &[u8], entries: &[&str]) -> Result<Loaded> {
+        let f = self.functions()?;
+        let data = module.as_ptr().cast();
+        let mut module = null_mut();
+        // SAFETY: the caller's promise: the module says itself how long it is. The handle is written to a live variable.
+        let code = unsafe { call!(f, cuModuleLoadData(&raw mut module, data)) };
+        self.api.check("cuModuleLoadData", code)?;
         let functions = entries.iter().map(|name| self.function(module, name)).collect::<Result<Vec<_>>>();
         let module_handle = ModuleHandle(module.expose_provenance() as u64);
         if functions.is_err() {
@@ -520,6 +598,20 @@ impl Context for CudaContext {
         let graph = graphs.get(&graph.0).ok_or_else(|| no_graph("cuGraphLaunch"))?;
         // SAFETY: the caller's promise; the lock keeps others from changing the graph.
         self.api.check("cuGraphLaunch", unsafe { call!(f, cuGraphLaunch(graph.exec, self.stream)) })
+    }
+
+    unsafe fn time(&self, nodes: &[Node<'_>]) -> Result<Vec<Duration>> {
+        let f = self.functions()?;
+        let mut events = Vec::new();
+        // SAFETY: the caller's promise.
+        let times = unsafe { self.time_with(f, nodes, &mut events) };
+        // After an error too: what was launched is done when this returns.
+        let done = self.wait();
+        for event in events {
+            // SAFETY: it is destroyed once. Nothing can be done about a failure.
+            let _ = unsafe { call!(f, cuEventDestroy_v2(event)) };
+        }
+        times.and_then(|times| done.map(|()| times))
     }
 
     unsafe fn destroy(&self, graph: GraphHandle) -> Result<()> {
@@ -630,7 +722,7 @@ mod tests {
     #[test]
     fn without_a_driver_there_is_an_error() {
         match load() {
-            Err(why) => assert!(why.contains("driver of CUDA"), "{why}"),
+            Err(none) => assert!(none.to_string().contains("driver of CUDA"), "{none}"),
             Ok(driver) => assert!(driver.count().is_ok()),
         }
     }

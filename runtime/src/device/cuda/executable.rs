@@ -21,10 +21,10 @@ use smallvec::SmallVec;
 use super::buffer::{allocation, array, is_on, is_unique, upload};
 use super::driver::Node;
 use super::gpu::{Allocation, Gpu, Graph, LoadedModule};
+use super::profile::{spans, table};
 use crate::device::{Executable, updates_in_place};
-
-/// The newest architecture of PTX 7.0, which modules are written in. Those that came later run its code.
-const NEWEST: u32 = 80;
+use crate::profile::{Mode, Profile, wanted};
+use crate::trace;
 
 /// Addresses of inputs or outputs, which are usually few.
 type Addresses = SmallVec<[u64; 32]>;
@@ -32,6 +32,8 @@ type Addresses = SmallVec<[u64; 32]>;
 /// A module with its memory. Several threads may run it at once.
 pub(crate) struct CudaExecutable {
     gpu: Arc<Gpu>,
+    /// For profiles.
+    name: String,
     module: Module,
     loaded: Arc<LoadedModule>,
     /// For each launch, its blocks: of a cooperative one, at most as many as the device has room for.
@@ -46,6 +48,7 @@ pub(crate) struct CudaExecutable {
     /// The outputs that are constants.
     constant_outputs: Vec<Option<Array>>,
     state: Mutex<Option<State>>,
+    profile: Mutex<Profile>,
     times: Vec<(&'static str, Duration)>,
 }
 
@@ -67,7 +70,7 @@ impl CudaExecutable {
         let start = Instant::now();
         let properties = gpu.properties();
         let target = Target {
-            capability: properties.capability.min(NEWEST),
+            capability: properties.capability,
             multiprocessors: properties.multiprocessors,
             cooperative: properties.cooperative,
         };
@@ -114,9 +117,9 @@ impl CudaExecutable {
                 }
             }
         }
-        let (gpu, state) = (gpu.clone(), Mutex::default());
         Ok(CudaExecutable {
-            gpu,
+            gpu: gpu.clone(),
+            name: name.into(),
             module,
             loaded,
             grids,
@@ -125,7 +128,8 @@ impl CudaExecutable {
             constants,
             barrier,
             constant_outputs,
-            state,
+            state: Mutex::default(),
+            profile: Mutex::default(),
             times,
         })
     }
@@ -178,6 +182,13 @@ impl CudaExecutable {
         let barrier = self.barrier.as_ref().map_or(0, |barrier| barrier.address());
         let bases: Addresses =
             inputs.iter().chain(outputs).copied().chain(constants).chain([arena.address(), barrier]).collect();
+        if wanted() {
+            let mut profile = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
+            if profile.begin_call() == Mode::Kernels {
+                // SAFETY: as below.
+                return unsafe { self.measure(&mut profile, &bases) };
+            }
+        }
         let mut now = match state.take() {
             None => self.build(bases)?,
             // After an error the nodes are of two runs: the next one builds a new graph.
@@ -189,6 +200,25 @@ impl CudaExecutable {
         let launched = unsafe { now.graph.launch() };
         *state = Some(now);
         launched
+    }
+
+    /// Asks for the launches of a run one by one, for a profile.
+    ///
+    /// # Safety
+    /// As [`CudaExecutable::launch`]; `bases` are the addresses of all arrays.
+    unsafe fn measure(&self, profile: &mut Profile, bases: &Addresses) -> Result<()> {
+        let args: Vec<Vec<u64>> = self.args.iter().map(|args| addresses(args, bases)).collect();
+        let nodes: Vec<Node<'_>> = args.iter().enumerate().map(|(number, args)| self.node(number, args)).collect();
+        // SAFETY: the caller's promise; each argument lies in the array that the module says.
+        let times = unsafe { self.gpu.time(&self.loaded, &nodes) }.inspect_err(|_| profile.forget_call())?;
+        profile.kernels(&times);
+        if let Some(means) = profile.means() {
+            let (device, properties) = (self.gpu.device(), self.gpu.properties());
+            let title = format!("{}: time per kernel on {device}, each launched by itself", self.name);
+            dump(Stage::Time, &title, &table(&self.module, &means, properties));
+            trace::add(&self.name, device, || spans(&self.module, &means, properties));
+        }
+        Ok(())
     }
 
     /// The graph, with these addresses.

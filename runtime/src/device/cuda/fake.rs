@@ -1,11 +1,12 @@
 //! A driver without a GPU, for tests: memory and launches are those of the SIMT interpreter.
 //!
 //! Comes in: what the runtime asks of a driver. Goes out: the same bytes as from a GPU, counts of the calls, and faults
-//! where a test asks for them. Modules are the text that the driver would compile, parsed. As on a GPU, work is queued
+//! where a test asks for them. A module is compiled by writing a word before its text, and loaded by parsing that. As on a GPU, work is queued
 //! and done when a user waits, so that memory which is given back too early is noticed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fulgurite_jit::ptx::inst::PtxModule;
 use fulgurite_jit::ptx::parse::parse;
@@ -29,6 +30,8 @@ pub struct Counts {
     pub reads: usize,
     /// Copies on the device.
     pub copies: usize,
+    /// Modules compiled.
+    pub compiles: usize,
     /// Modules loaded.
     pub loads: usize,
     /// Modules given back.
@@ -43,11 +46,15 @@ pub struct Counts {
     pub updates: usize,
     /// Launches of graphs.
     pub launches: usize,
+    /// Launches that were measured.
+    pub timed: usize,
 }
 
 /// A call that fails when a test asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
+    /// The device is not opened.
+    Open,
     /// There is no memory: every allocation fails.
     Allocate,
     /// A copy from the host.
@@ -57,6 +64,8 @@ pub enum Fault {
     /// A copy on the device.
     Copy,
     /// The driver does not compile a module.
+    Compile,
+    /// It does not load one.
     Load,
     /// What is resident is not told.
     Resident,
@@ -66,6 +75,8 @@ pub enum Fault {
     Update,
     /// A graph is not launched.
     Launch,
+    /// Launches are not measured.
+    Time,
     /// A kernel fails while it runs, which is noticed by whoever waits, and breaks the context.
     Kernel,
 }
@@ -89,7 +100,9 @@ impl Driver for FakeDriver {
     }
 
     fn open(&self, number: u32) -> Result<Box<dyn Context>> {
-        Ok(Box::new(FakeContext(self.devices[number as usize].clone())))
+        let device = self.devices[number as usize].clone();
+        device.state().begin("cuDevicePrimaryCtxRetain", Fault::Open)?;
+        Ok(Box::new(FakeContext(device)))
     }
 }
 
@@ -138,13 +151,26 @@ struct QueuedNode {
 /// Blocks that are resident on a multiprocessor at once; a GPU has room for more.
 const RESIDENT: u32 = 2;
 
+/// What a compiled module begins with.
+const COMPILED: &str = "compiled by a fake driver: ";
+
 /// Function handles are a module's handle, and the number of an entry.
 const ENTRY_BITS: u32 = 20;
 
 impl FakeDevice {
     fn new(number: u32) -> Self {
         let name = format!("fake GPU {number}");
-        let properties = Properties { name, capability: 90, multiprocessors: 4, cooperative: true, memory: 1 << 30 };
+        let properties = Properties {
+            name,
+            capability: 90,
+            multiprocessors: 4,
+            cooperative: true,
+            memory: 1 << 30,
+            driver: 12040,
+            clock: 1_000_000,
+            memory_clock: 500_000,
+            memory_bits: 64,
+        };
         FakeDevice { properties, state: Mutex::default() }
     }
 
@@ -199,7 +225,8 @@ impl State {
         }
         let (message, kind) = match fault {
             Fault::Allocate => ("CUDA_ERROR_OUT_OF_MEMORY (out of memory)", ErrorKind::OutOfMemory),
-            Fault::Load => ("CUDA_ERROR_INVALID_PTX (a PTX JIT compilation failed)", ErrorKind::Refused),
+            Fault::Compile => ("CUDA_ERROR_INVALID_PTX (a PTX JIT compilation failed)", ErrorKind::Refused),
+            Fault::Load => ("CUDA_ERROR_INVALID_IMAGE (device kernel image is invalid)", ErrorKind::Refused),
             _ => ("CUDA_ERROR_UNKNOWN (unknown error)", ErrorKind::Refused),
         };
         if fault != Fault::Allocate {
@@ -224,29 +251,34 @@ impl State {
                     let mut copied = vec![0; bytes];
                     self.memory.read(from, &mut copied).and_then(|()| self.memory.write(to, &copied))
                 }
-                Work::Launch(nodes) => nodes.iter().try_for_each(|node| self.run(node)),
+                Work::Launch(nodes) => nodes.iter().try_for_each(|node| self.run(node).map(drop)),
                 Work::Free(address) => {
                     self.memory.free(address);
                     Ok(())
                 }
                 Work::Fail => Err(fulgurite_jit::Error::new("an illegal memory access was encountered")),
             };
-            if let Err(error) = done {
-                let message = format!("CUDA_ERROR_ILLEGAL_ADDRESS ({error})");
-                let error = DriverError { call, message, kind: ErrorKind::Sticky };
-                self.broken = Some(error.clone());
-                return Err(error);
-            }
+            done.map_err(|error| self.break_with(call, &error))?;
         }
         Ok(())
     }
 
-    fn run(&mut self, node: &QueuedNode) -> fulgurite_jit::Result<()> {
+    /// Breaks the context.
+    fn break_with(&mut self, call: &'static str, error: &fulgurite_jit::Error) -> DriverError {
+        let message = format!("CUDA_ERROR_ILLEGAL_ADDRESS ({error})");
+        let error = DriverError { call, message, kind: ErrorKind::Sticky };
+        self.broken = Some(error.clone());
+        error
+    }
+
+    /// Runs a node. Its time on the clock of this driver is a microsecond, and a nanosecond for each instruction of a
+    /// warp.
+    fn run(&mut self, node: &QueuedNode) -> fulgurite_jit::Result<Duration> {
         let entry = &node.module.entries[(node.function.0 & ((1 << ENTRY_BITS) - 1)) as usize];
         let QueuedNode { grid, block, cooperative, .. } = *node;
         let launch = simt::Launch { entry, grid, block, cooperative, params: &node.args };
-        simt::run_with(&mut self.memory, &launch, &Options { races: false, ..Options::default() })?;
-        Ok(())
+        let counts = simt::run_with(&mut self.memory, &launch, &Options { races: false, ..Options::default() })?;
+        Ok(Duration::from_nanos(1000 + counts.instructions))
     }
 
     /// A node with the code of its function.
@@ -315,16 +347,29 @@ impl Context for FakeContext {
         Ok(())
     }
 
-    fn load(&self, text: &str, entries: &[&str]) -> Result<Loaded> {
+    fn compile(&self, text: &str) -> Result<Vec<u8>> {
+        const CALL: &str = "cuLinkAddData";
         let mut state = self.0.state();
-        state.begin("cuModuleLoadDataEx", Fault::Load)?;
-        let invalid = |message: String| DriverError { call: "cuModuleLoadDataEx", message, kind: ErrorKind::Refused };
+        state.begin(CALL, Fault::Compile)?;
+        let invalid = |message: String| DriverError { call: CALL, message, kind: ErrorKind::Refused };
         let module = parse(text).map_err(|e| invalid(format!("CUDA_ERROR_INVALID_PTX ({e})")))?;
         // PTX 7.0 has no later architecture than sm_80, and a device runs the code of earlier ones.
         if module.version < 70 || module.target > self.0.properties.capability.min(80) {
             let (version, target) = (module.version, module.target);
             return Err(invalid(format!("CUDA_ERROR_INVALID_PTX (sm_{target} in a module of version {version})")));
         }
+        state.counts.compiles += 1;
+        Ok([COMPILED.as_bytes(), text.as_bytes()].concat())
+    }
+
+    unsafe fn load(&self, module: &[u8], entries: &[&str]) -> Result<Loaded> {
+        const CALL: &str = "cuModuleLoadData";
+        let mut state = self.0.state();
+        state.begin(CALL, Fault::Load)?;
+        let invalid = |message: String| DriverError { call: CALL, message, kind: ErrorKind::Refused };
+        let text = std::str::from_utf8(module).ok().and_then(|module| module.strip_prefix(COMPILED));
+        let module = text.and_then(|text| parse(text).ok());
+        let module = module.ok_or_else(|| invalid("CUDA_ERROR_INVALID_IMAGE".into()))?;
         let handle = state.new_handle();
         let find = |name: &&str| {
             let found = module.entries.iter().position(|entry| entry.name == **name);
@@ -389,6 +434,18 @@ impl Context for FakeContext {
         state.counts.launches += 1;
         state.queue.push(Work::Launch(nodes));
         Ok(())
+    }
+
+    unsafe fn time(&self, nodes: &[Node<'_>]) -> Result<Vec<Duration>> {
+        const CALL: &str = "cuLaunchKernel";
+        let mut state = self.0.state();
+        state.begin(CALL, Fault::Kernel)?;
+        state.begin(CALL, Fault::Time)?;
+        let nodes = nodes.iter().map(|node| state.node(CALL, node)).collect::<Result<Vec<_>>>()?;
+        state.flush("cuStreamSynchronize")?;
+        state.counts.timed += nodes.len();
+        let mut run = |node| state.run(node).map_err(|error| state.break_with("cuStreamSynchronize", &error));
+        nodes.iter().map(&mut run).collect()
     }
 
     unsafe fn destroy(&self, graph: GraphHandle) -> Result<()> {

@@ -58,7 +58,7 @@ macro_rules! declarations {
     )*};
 }
 
-declarations! { (A) (A B) (A B C) (A B C D) (A B C D E) }
+declarations! { (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F G H) (A B C D E F G H I J K) }
 
 /// A function of the library, with the parameters that cudarc's function of the same name has.
 ///
@@ -143,11 +143,17 @@ functions! {
     cuEventCreate
     cuEventRecord
     cuEventSynchronize
+    cuEventElapsedTime
     cuEventDestroy_v2
-    cuModuleLoadDataEx
+    cuLinkCreate_v2
+    cuLinkAddData_v2
+    cuLinkComplete
+    cuLinkDestroy
+    cuModuleLoadData
     cuModuleGetFunction
     cuModuleUnload
     cuOccupancyMaxActiveBlocksPerMultiprocessor
+    cuLaunchKernel
     cuGraphCreate
     cuGraphDestroy
     cuGraphAddKernelNode

@@ -12,10 +12,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use fulgurite_jit::array::Device;
 use fulgurite_jit::{Error, Result};
 
+use super::cubins::{Cubins, Key};
 use super::driver::{
     Context, Driver, DriverError, ErrorKind, FunctionHandle, GraphHandle, Loaded, ModuleHandle, Node, Properties,
 };
@@ -28,6 +30,8 @@ pub(crate) struct Gpu {
     number: u32,
     id: u64,
     context: Box<dyn Context>,
+    /// What the driver has compiled for it, in this process and others.
+    cubins: Option<Arc<Cubins>>,
     /// The error that broke the context.
     lost: OnceLock<DriverError>,
     free: Mutex<Free>,
@@ -73,7 +77,7 @@ impl Gpu {
     ///
     /// # Errors
     /// When there is no such device, or the driver fails.
-    pub(crate) fn open(driver: &dyn Driver, number: u32) -> Result<Arc<Gpu>> {
+    pub(crate) fn open(driver: &dyn Driver, number: u32, cubins: Option<Arc<Cubins>>) -> Result<Arc<Gpu>> {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let device = Device::Cuda(number);
         let failed = |e: DriverError| Error::new(format!("{device}: {e}"));
@@ -97,7 +101,7 @@ impl Gpu {
         }
         let id = IDS.fetch_add(1, Relaxed);
         let (lost, free, arena) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        Ok(Arc::new(Gpu { number, id, context, lost, free, arena }))
+        Ok(Arc::new(Gpu { number, id, context, cubins, lost, free, arena }))
     }
 
     /// Which device it is.
@@ -251,12 +255,26 @@ impl Gpu {
         }
     }
 
-    /// Loads a module.
+    /// Loads a module from its text: what has been kept of it, or what the driver compiles.
     ///
     /// # Errors
     /// When the driver does not compile it, or fails.
     pub(crate) fn load(self: &Arc<Self>, text: &str, entries: &[&str]) -> Result<Arc<LoadedModule>> {
-        let loaded = self.call(|context| context.load(text, entries))?;
+        // SAFETY: the module comes from this driver, or from a file which has the hash of what a driver has compiled.
+        let load = |module: &[u8]| self.call(|context| unsafe { context.load(module, entries) });
+        let cubins = self.cubins.as_ref().map(|cubins| (cubins, Key::new(text, self.properties())));
+        let kept = cubins.and_then(|(cubins, key)| cubins.find(key));
+        let loaded = match kept.map(|module| load(&module)) {
+            Some(Ok(loaded)) => loaded,
+            // One that the driver does not take is compiled again. If the device is lost, that says so.
+            Some(Err(_)) | None => {
+                let module = self.call(|context| context.compile(text))?;
+                if let Some((cubins, key)) = cubins {
+                    cubins.keep(key, &module);
+                }
+                load(&module)?
+            }
+        };
         Ok(Arc::new(LoadedModule { gpu: self.clone(), loaded }))
     }
 
@@ -271,6 +289,18 @@ impl Gpu {
         // SAFETY: the caller's promise about the arguments. The graph keeps the module loaded.
         let handle = self.call(|context| unsafe { context.build(nodes) })?;
         Ok(Graph { gpu: self.clone(), handle, _module: module.clone() })
+    }
+
+    /// Launches functions of a module one after another, without a graph, and measures each. Waits.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    ///
+    /// # Safety
+    /// As [`Gpu::build`] and [`Graph::launch`].
+    pub(crate) unsafe fn time(&self, _module: &LoadedModule, nodes: &[Node<'_>]) -> Result<Vec<Duration>> {
+        // SAFETY: the caller's promise. The module is loaded until this returns, and the launches are done then.
+        self.call(|context| unsafe { context.time(nodes) })
     }
 }
 

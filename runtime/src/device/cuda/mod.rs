@@ -2,11 +2,12 @@
 //!
 //! Comes in: kernels, then arrays. Goes out: a [`CudaExecutable`], arrays in the memory of a GPU. `driver` has the
 //! calls of CUDA as traits, `driver_api` makes them, `functions` are those that are called, and `fake` is a driver
-//! without a GPU, for tests. `gpu` owns what a driver gives, `buffer` makes arrays of it, `executable` runs programs,
-//! `registry` finds and opens devices.
+//! without a GPU, for tests. `gpu` owns what a driver gives, `cubins` keeps what it has compiled, `buffer` makes arrays
+//! of memory, `executable` runs programs, `profile` says what their times mean, `registry` finds and opens devices.
 
 mod buffer;
-mod driver;
+pub(crate) mod cubins;
+pub(crate) mod driver;
 #[cfg(feature = "cuda")]
 mod driver_api;
 mod executable;
@@ -15,6 +16,7 @@ pub(crate) mod fake;
 #[cfg(feature = "cuda")]
 mod functions;
 mod gpu;
+mod profile;
 pub(crate) mod registry;
 
 use std::sync::Arc;
