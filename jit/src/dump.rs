@@ -22,7 +22,7 @@ pub enum Stage {
     Asm,
     /// The PTX of a program for a GPU.
     Ptx,
-    /// Milliseconds per pass; on the processor, microseconds per kernel (timed one by one) and per phase.
+    /// Milliseconds per pass; microseconds per kernel, timed one by one, and on the processor per phase.
     Time,
     /// Cache misses: which argument changed, and how; and evicted programs.
     Cache,

@@ -1,7 +1,7 @@
 //! `FULGURITE_DUMP=time`: the time of each kernel on one thread, and of each phase on all threads.
 //!
-//! Comes in: the times of kernels, and a timestamp per phase. Goes out: their means, printed once per program, and those
-//! of kernels for a trace. Times of compiler passes are not here; what a GPU prints is in `cuda/profile.rs`.
+//! Comes in: the times of kernels, and a timestamp per phase. Goes out: their means, printed once per program; those of
+//! kernels go into a trace too. Times of compiler passes are not here; what a GPU prints is in `cuda/profile.rs`.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;

@@ -17,6 +17,7 @@ use crate::device::cuda::registry::{Registry, with_registry};
 use crate::device::select::{Opened, expect_others};
 use crate::program::Program;
 
+pub use crate::device::cuda::driver::ErrorKind;
 pub use crate::device::cuda::fake::{Counts, Fault};
 
 /// Bytes of compiled modules that fake GPUs keep.
@@ -95,6 +96,11 @@ impl FakeDevices {
     /// Makes a call of a device fail after `after` more of its kind.
     pub fn fail(&self, number: usize, fault: Fault, after: usize) {
         self.device(number).fail(fault, after);
+    }
+
+    /// Makes the next call of a device fail with an error of a kind; if memory is missing, those after it too.
+    pub fn fail_as(&self, number: usize, fault: Fault, kind: ErrorKind) {
+        self.device(number).fail_as(fault, kind);
     }
 
     /// No call of a device fails any more, unless a kernel has failed.

@@ -1,4 +1,4 @@
-//! `FULGURITE_TRACE`: a file with the times of all kernels, in the format of Chrome's tracing, which Perfetto shows too.
+//! `FULGURITE_TRACE`: a file with the times of all kernels, in the format of Chrome's tracing, which Perfetto reads.
 //!
 //! Comes in: the kernels of a program with their times, as profiles measure them. Goes out: the file, which is written
 //! again for each program. A device is a process of the trace and a program a thread, whose kernels follow each other;

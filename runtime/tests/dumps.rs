@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fulgurite_jit::{Error, Result, Tensor};
-use fulgurite_runtime::testing::{Fault, with_fake_devices};
+use fulgurite_runtime::testing::{ErrorKind, Fault, with_fake_devices};
 use fulgurite_runtime::{Device, Jit, with_device};
 
 /// What the child of a test prints to standard error.
@@ -146,14 +146,27 @@ fn a_measurement_that_fails_leaves_the_state() -> Result<()> {
             })?
         })?;
     }
-    with_fake_devices(1, |fake| {
-        with_device(Device::Cuda(0), || {
-            let mut counter = count();
-            counter.call(Tensor::scalar(1.0f32))?;
-            fake.fail(0, Fault::Kernel, 0);
-            let error = counter.call(Tensor::scalar(1.0f32)).map(drop).expect_err("the kernel fails").to_string();
-            assert!(error.contains("cuda:0 is lost, and with it the arrays that were not read"), "{error}");
-            Ok::<_, Error>(())
-        })?
-    })
+    let lost = "cuda:0 is lost, and with it the arrays that were not read";
+    for (fault, kind, message) in [
+        (Fault::Kernel, None, lost),
+        (Fault::Time, Some(ErrorKind::Sticky), lost),
+        (Fault::Time, Some(ErrorKind::OutOfMemory), "cuda:0: cuLaunchKernel: CUDA_ERROR_OUT_OF_MEMORY"),
+    ] {
+        with_fake_devices(1, |fake| {
+            with_device(Device::Cuda(0), || {
+                let mut counter = count();
+                counter.call(Tensor::scalar(1.0f32))?;
+                kind.map_or_else(|| fake.fail(0, fault, 0), |kind| fake.fail_as(0, fault, kind));
+                let error = counter.call(Tensor::scalar(1.0f32)).map(drop).expect_err("it fails").to_string();
+                assert!(error.contains(message), "{fault:?}: {error}");
+                fake.heal(0);
+                if kind == Some(ErrorKind::OutOfMemory) {
+                    counter.call(Tensor::scalar(1.0f32))?;
+                    assert_eq!(counter.state().item::<f32>()?, 2.0);
+                }
+                Ok::<_, Error>(())
+            })?
+        })?;
+    }
+    Ok(())
 }

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fulgurite_jit::{Result, Tensor};
-use fulgurite_runtime::testing::{Fault, with_fake_devices, with_kept_modules};
-use fulgurite_runtime::{Device, jit, with_device};
+use fulgurite_jit::{Error, Result, Tensor};
+use fulgurite_runtime::testing::{ErrorKind, FakeDevices, Fault, with_fake_devices, with_kept_modules};
+use fulgurite_runtime::{Device, Jit, jit, with_device};
 
 /// An empty folder below the temporary one.
 fn empty(name: &str) -> PathBuf {
@@ -33,7 +33,7 @@ const GPU: Device = Device::Cuda(0);
 const EXPECTED: [f32; 5] = [16.0, 19.0, 24.0, 31.0, 40.0];
 
 /// Runs the function on a new fake device, as a new process would. How many modules were compiled, and loaded?
-fn start(folder: &Path, prepare: impl FnOnce(&fulgurite_runtime::testing::FakeDevices)) -> (usize, usize) {
+fn start(folder: &Path, prepare: impl FnOnce(&FakeDevices)) -> (usize, usize) {
     with_kept_modules(1, folder, |fake| {
         prepare(fake);
         assert_eq!(run(GPU).expect("it runs"), EXPECTED);
@@ -52,14 +52,14 @@ fn a_module_is_compiled_once() -> Result<()> {
     with_kept_modules(2, &folder, |fake| {
         assert_eq!(run(Device::Cuda(1))?, EXPECTED);
         assert_eq!((fake.counts(1).compiles, files(&folder).len()), (1, 2));
-        Ok::<_, fulgurite_jit::Error>(())
+        Ok::<_, Error>(())
     })?;
     // Nothing is kept unless there is a folder for it.
     with_fake_devices(1, |fake| {
         assert_eq!(run(GPU)?, EXPECTED);
         assert_eq!(run(GPU)?, EXPECTED);
         assert_eq!((fake.counts(0).compiles, files(&folder).len()), (2, 2));
-        Ok::<_, fulgurite_jit::Error>(())
+        Ok::<_, Error>(())
     })?;
     fs::remove_dir_all(&folder).expect("the folder is there");
     Ok(())
@@ -97,6 +97,50 @@ fn a_module_that_fails_is_not_kept() {
         assert_eq!(files(&folder).len(), 1);
     });
     fs::remove_dir_all(&folder).expect("the folder is there");
+}
+
+#[test]
+fn errors_of_the_driver_leave_the_state() -> Result<()> {
+    let folder = empty("errors");
+    let count = || {
+        let add = Jit::with_borrowed("count", |total: Tensor, x: Tensor| {
+            let next = total + &x;
+            (next.clone(), next * 2.0)
+        });
+        add.bind(Tensor::scalar(1.0f32))
+    };
+    let missing = "cuda:0: cu";
+    let lost = "cuda:0 is lost, and with it the arrays that were not read: cu";
+    // A module that has to be compiled, and one that is kept.
+    for (is_kept, fault) in [(false, Fault::Compile), (false, Fault::Load), (true, Fault::Load)] {
+        for (kind, message) in [(ErrorKind::OutOfMemory, missing), (ErrorKind::Sticky, lost)] {
+            let folder = folder.join(format!("{fault:?} {kind:?} {is_kept}"));
+            let call = |fails: bool| {
+                with_kept_modules(1, &folder, |fake| {
+                    let mut counter = count();
+                    if fails {
+                        fake.fail_as(0, fault, kind);
+                        let error = with_device(GPU, || counter.call(Tensor::scalar(2.0f32)).map(drop))?;
+                        let error = error.expect_err("it fails").to_string();
+                        assert!(error.contains(message), "{fault:?} {kind:?}: {error}");
+                        assert_eq!(counter.state().item::<f32>()?, 1.0);
+                        fake.heal(0);
+                    }
+                    let device = if fails && kind == ErrorKind::Sticky { Device::Cpu } else { GPU };
+                    with_device(device, || counter.call(Tensor::scalar(2.0f32)).map(drop))??;
+                    assert_eq!(counter.state().item::<f32>()?, 3.0, "{fault:?} {kind:?}");
+                    Ok::<_, Error>(())
+                })
+            };
+            if is_kept {
+                call(false)?;
+            }
+            call(true)?;
+            call(false)?;
+        }
+    }
+    fs::remove_dir_all(&folder).expect("the folder is there");
+    Ok(())
 }
 
 #[test]

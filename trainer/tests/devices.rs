@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{Curve, bytes, data, folder, message, quiet};
 use fulgurite_jit::{Error, Result};
-use fulgurite_runtime::testing::{Counts, FakeDevices, with_fake_devices, without_driver};
+use fulgurite_runtime::testing::{Counts, FakeDevices, with_fake_devices, with_found_devices, without_driver};
 use fulgurite_runtime::{Device, with_device};
 use fulgurite_trainer::nn::Mlp;
 use fulgurite_trainer::{Accelerator, Callback, CsvLogger, EarlyStopping, FitResult, HookCx, ModelCheckpoint, Trainer};
@@ -168,6 +168,27 @@ fn which_device_it_is() -> Result<()> {
             assert_eq!(on(trainer().accelerator(Device::Cuda(0)))?, Device::Cuda(0));
             Ok(())
         })?
+    })
+}
+
+#[test]
+fn auto_finds_a_gpu() -> Result<()> {
+    let folder = folder();
+    let on = |accelerator: Accelerator| -> Result<Device> {
+        let result = quiet(folder.path()).fast_dev_run(1).accelerator(accelerator).fit(&Curve, &data())?;
+        Ok(result.model.layers[0].weight.array()?.device())
+    };
+    // What is asked of the process holds before what is found.
+    let asked = std::env::var("FULGURITE_DEVICE").ok().and_then(|name| name.parse::<Device>().ok());
+    with_found_devices(2, |_| {
+        assert_eq!(on(Accelerator::Auto)?, asked.unwrap_or(Device::Cuda(0)));
+        assert_eq!(on("auto".parse()?)?, asked.unwrap_or(Device::Cuda(0)));
+        assert_eq!((on(Accelerator::Cpu)?, on(Accelerator::Cuda(1))?), (Device::Cpu, Device::Cuda(1)));
+        Ok::<_, Error>(())
+    })?;
+    with_found_devices(0, |_| {
+        assert_eq!(on(Accelerator::Auto)?, asked.unwrap_or(Device::Cpu));
+        Ok(())
     })
 }
 

@@ -21,7 +21,7 @@ const NEWEST: u32 = 80;
 
 impl Target {
     /// The architecture that code is written for: the newest of [`VERSION`] for those that came later, which run its
-    /// code and have no instruction of their own that is emitted.
+    /// code. Nothing is emitted that only they have.
     pub fn architecture(self) -> u32 {
         self.capability.min(NEWEST)
     }

@@ -212,7 +212,7 @@ pub(crate) struct DriverError {
 
 /// What an error means for what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ErrorKind {
+pub enum ErrorKind {
     /// Memory is missing; freeing some may help.
     OutOfMemory,
     /// The call had no effect; others work.

@@ -529,7 +529,7 @@ impl Context for CudaContext {
         let f = self.functions()?;
         let data = module.as_ptr().cast();
         let mut module = null_mut();
-        // SAFETY: the caller's promise: the module says itself how long it is. The handle is written to a live variable.
+        // SAFETY: the caller's promise; the module says itself how long it is. The handle is written to a live place.
         let code = unsafe { call!(f, cuModuleLoadData(&raw mut module, data)) };
         self.api.check("cuModuleLoadData", code)?;
         let functions = entries.iter().map(|name| self.function(module, name)).collect::<Result<Vec<_>>>();

@@ -1,8 +1,8 @@
 //! A driver without a GPU, for tests: memory and launches are those of the SIMT interpreter.
 //!
 //! Comes in: what the runtime asks of a driver. Goes out: the same bytes as from a GPU, counts of the calls, and faults
-//! where a test asks for them. A module is compiled by writing a word before its text, and loaded by parsing that. As on a GPU, work is queued
-//! and done when a user waits, so that memory which is given back too early is noticed.
+//! where a test asks for them. A module is compiled by writing a word before its text, and loaded by parsing that. As on
+//! a GPU, work is queued and done when a user waits, so that memory which is given back too early is noticed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -126,7 +126,7 @@ struct State {
     handle: u64,
     counts: Counts,
     /// How many calls of each kind succeed before one fails. Allocations fail from then on.
-    faults: BTreeMap<Fault, usize>,
+    faults: BTreeMap<Fault, (usize, Option<ErrorKind>)>,
     broken: Option<DriverError>,
 }
 
@@ -195,7 +195,12 @@ impl FakeDevice {
 
     /// Makes a call fail after `after` more of them.
     pub(crate) fn fail(&self, fault: Fault, after: usize) {
-        self.state().faults.insert(fault, after);
+        self.state().faults.insert(fault, (after, None));
+    }
+
+    /// Makes the next call fail with an error of a kind.
+    pub(crate) fn fail_as(&self, fault: Fault, kind: ErrorKind) {
+        self.state().faults.insert(fault, (0, Some(kind)));
     }
 
     /// No call fails any more, unless the context is broken.
@@ -215,28 +220,37 @@ impl State {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        match self.faults.get_mut(&fault) {
+        let kind = match self.faults.get_mut(&fault) {
             None => return Ok(()),
-            Some(0) => {}
-            Some(after) => {
+            Some((0, kind)) => *kind,
+            Some((after, _)) => {
                 *after -= 1;
                 return Ok(());
             }
-        }
+        };
         let (message, kind) = match fault {
+            _ if kind == Some(ErrorKind::Sticky) => ("CUDA_ERROR_LAUNCH_FAILED (unspecified)", ErrorKind::Sticky),
+            _ if kind == Some(ErrorKind::OutOfMemory) => {
+                ("CUDA_ERROR_OUT_OF_MEMORY (out of memory)", ErrorKind::OutOfMemory)
+            }
             Fault::Allocate => ("CUDA_ERROR_OUT_OF_MEMORY (out of memory)", ErrorKind::OutOfMemory),
             Fault::Compile => ("CUDA_ERROR_INVALID_PTX (a PTX JIT compilation failed)", ErrorKind::Refused),
             Fault::Load => ("CUDA_ERROR_INVALID_IMAGE (device kernel image is invalid)", ErrorKind::Refused),
             _ => ("CUDA_ERROR_UNKNOWN (unknown error)", ErrorKind::Refused),
         };
-        if fault != Fault::Allocate {
+        // Memory is missing until there is some.
+        if kind != ErrorKind::OutOfMemory {
             self.faults.remove(&fault);
         }
         if fault == Fault::Kernel {
             self.queue.push(Work::Fail);
             return Ok(());
         }
-        Err(DriverError { call, message: message.into(), kind })
+        let error = DriverError { call, message: message.into(), kind };
+        if kind == ErrorKind::Sticky {
+            self.broken = Some(error.clone());
+        }
+        Err(error)
     }
 
     /// Does what is queued. An error breaks the context.

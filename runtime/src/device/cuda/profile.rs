@@ -51,8 +51,9 @@ impl Row {
 
     /// The share of the time that the device needs at least: the longer one of its two.
     fn share(&self, device: &Properties) -> f64 {
-        let [bytes, operations] = [self.bytes, self.operations].map(|x| x as f64);
-        (bytes / device.bandwidth()).max(operations / device.operations()) / self.seconds()
+        // A driver may not tell the clocks.
+        let least = |x: usize, peak: f64| if peak > 0.0 { x as f64 / peak } else { 0.0 };
+        least(self.bytes, device.bandwidth()).max(least(self.operations, device.operations())) / self.seconds()
     }
 
     fn line(&self, device: &Properties) -> String {
