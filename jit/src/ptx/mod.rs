@@ -23,4 +23,4 @@ pub mod simt;
 mod text_tests;
 
 pub use module::Module;
-pub use place::{Launch, MemoryOf, Place, THREADS, Target};
+pub use place::{Cooperative, Launch, MemoryOf, Place, THREADS, Target};
