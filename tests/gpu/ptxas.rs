@@ -126,6 +126,14 @@ fn assemble(
     if faults.len() == 0 { Ok(entries) } else { Err(faults.collect()) }
 }
 
+/// Assembles a module, if there is an assembler.
+pub(crate) fn check(name: &str, module: &PtxModule) {
+    if let Some(ptxas) = ptxas() {
+        let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        assemble(&ptxas, &name, module).map(drop).unwrap_or_else(|faults| panic!("\n{faults}"));
+    }
+}
+
 /// The different entries of modules as one module, under new names.
 fn together(modules: &[Module], capability: u32) -> PtxModule {
     let mut known = HashSet::new();

@@ -198,6 +198,16 @@ fn difference(what: &str, got: &[Array], want: &[Array]) -> Result<Option<String
 /// Runs a graph on both devices and compares the bits, those of NaNs and of subnormal numbers of f64 aside. Returns
 /// what was executed, of which nothing is counted on a device; or the difference, if there is one.
 pub(crate) fn compare(graph: &Graph, inputs: &[Array], options: &Options) -> std::result::Result<Executed, String> {
+    compare_as(graph, inputs, options, lower)
+}
+
+/// The same of the modules that `lower` makes; on a device, those are the runtime's.
+pub(crate) fn compare_as(
+    graph: &Graph,
+    inputs: &[Array],
+    options: &Options,
+    lower: impl Fn(&Graph, bool) -> Result<Module>,
+) -> std::result::Result<Executed, String> {
     let compare = || {
         let (results, executed) = if on_device() {
             (run_on_device(graph, inputs)?, Executed::default())

@@ -13,7 +13,7 @@ use super::emit::{
     segments_entry,
 };
 use super::inst::Entry;
-use super::place::{Launch, MemoryOf, Place, THREADS, Target};
+use super::place::{Cooperative, Launch, MemoryOf, Place, THREADS, Target};
 use crate::error::{Error, Result};
 use crate::fuse::{Control, RegionKernel, Routine};
 use crate::types::product;
@@ -71,7 +71,7 @@ impl Builder {
     /// The launches of a body, with the places of its inputs, outputs and arena.
     fn body(&mut self, body: &Body<'_>) -> Result<Vec<Launch>> {
         let mut launches = Vec::new();
-        for group in groups(body) {
+        for group in groups(body, self.always()) {
             match group {
                 Group::Small(items) => launches.push(self.block(body, items)?),
                 Group::Large(item) => self.item(body, item, &mut launches)?,
@@ -122,6 +122,11 @@ impl Builder {
         Ok(())
     }
 
+    /// Whether every loop is a cooperative launch.
+    fn always(&self) -> bool {
+        self.target.cooperative == Cooperative::Always
+    }
+
     /// The most blocks that a launch is spread over.
     fn most_blocks(&self) -> usize {
         self.target.multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR
@@ -137,7 +142,7 @@ impl Builder {
 
     /// A launch of one block that runs these items.
     fn block(&mut self, body: &Body<'_>, items: &[Item<'_>]) -> Result<Launch> {
-        let mut steps = Steps::new(None);
+        let mut steps = Steps::new(None, self.always());
         let all = steps.all(body, items, &mut Steps::param);
         let (params, pointers, all) = steps.finish(all)?;
         let entry = self.add(|name| block_entry(name, &pointers, &all));
@@ -146,7 +151,7 @@ impl Builder {
 
     /// A cooperative launch of a loop.
     fn cooperative(&mut self, body: &Body<'_>, item: &Item<'_>) -> Result<Launch> {
-        let mut steps = Steps::new(Some(self.most_blocks()));
+        let mut steps = Steps::new(Some(self.most_blocks()), self.always());
         let (word, _) = steps.param(Place { memory: MemoryOf::Barrier, offset: 0 });
         let step = steps.step(body, item, &mut Steps::param);
         let grid = steps.blocks as u32;
@@ -162,10 +167,15 @@ impl Builder {
         let mut memories = HashSet::from([MemoryOf::Barrier]);
         body.memories(item, &mut memories);
         let fits = memories.len() <= MAX_PARAMS && kernels(item) <= MAX_COOPERATIVE_ITEMS;
-        let launches = launches_of(item);
+        let launches = launches_of(item, self.always());
         let unrolled = launches.saturating_mul(LAUNCH + NODE);
         let cooperative = launches.saturating_mul(BARRIER).saturating_add(LAUNCH + NODE);
-        self.target.cooperative && fits && (cooperative < unrolled || launches > MAX_LAUNCHES)
+        let is_profitable = cooperative < unrolled || launches > MAX_LAUNCHES;
+        fits && match self.target.cooperative {
+            Cooperative::Never => false,
+            Cooperative::Auto => is_profitable,
+            Cooperative::Always => true,
+        }
     }
 
     fn add(&mut self, entry: impl FnOnce(String) -> Entry) -> usize {
@@ -185,12 +195,12 @@ enum Group<'b, 'k> {
     Large(&'b Item<'k>),
 }
 
-/// The items of a body, in their order.
-fn groups<'b, 'k>(body: &'b Body<'k>) -> impl Iterator<Item = Group<'b, 'k>> {
+/// The items of a body, in their order. With `always`, loops are large.
+fn groups<'b, 'k>(body: &'b Body<'k>, always: bool) -> impl Iterator<Item = Group<'b, 'k>> {
     let mut items = &body.items[..];
     std::iter::from_fn(move || {
         let first = items.first()?;
-        let small = small_items(body, items);
+        let small = small_items(body, items, always);
         if small > 1 || (small == 1 && matches!(first.kind, Kind::Region(..))) {
             let group;
             (group, items) = items.split_at(small);
@@ -202,7 +212,7 @@ fn groups<'b, 'k>(body: &'b Body<'k>) -> impl Iterator<Item = Group<'b, 'k>> {
 }
 
 /// How many launches a large item is, without cooperative ones.
-fn launches_of(item: &Item<'_>) -> usize {
+fn launches_of(item: &Item<'_>, always: bool) -> usize {
     match &item.kind {
         Kind::Single(..) => 1,
         Kind::Segments(segments, _) => segments.len().div_ceil((MAX_PARAMS / segments[0].buffers.len().max(1)).max(1)),
@@ -210,9 +220,9 @@ fn launches_of(item: &Item<'_>) -> usize {
             let Control::Scan { length, .. } = region.control;
             let of = |group| match group {
                 Group::Small(_) => 1,
-                Group::Large(item) => launches_of(item),
+                Group::Large(item) => launches_of(item, always),
             };
-            groups(body).map(of).fold(0, usize::saturating_add).saturating_mul(length)
+            groups(body, always).map(of).fold(0, usize::saturating_add).saturating_mul(length)
         }
     }
 }
@@ -241,17 +251,17 @@ fn spread(segments: &[Segment], is_aligned: bool, most: usize) -> Segments {
 }
 
 /// How many of the first items are run by one block.
-fn small_items(body: &Body<'_>, items: &[Item<'_>]) -> usize {
+fn small_items(body: &Body<'_>, items: &[Item<'_>], always: bool) -> usize {
     let mut memories = HashSet::new();
     let fits = |item: &&Item<'_>| {
         body.memories(item, &mut memories);
-        is_small(item) && memories.len() <= MAX_PARAMS
+        is_small(item, always) && memories.len() <= MAX_PARAMS
     };
     items.iter().take(MAX_ITEMS).take_while(fits).count()
 }
 
 /// Whether one block runs an item in about the time of a launch.
-fn is_small(item: &Item<'_>) -> bool {
+fn is_small(item: &Item<'_>, always: bool) -> bool {
     match &item.kind {
         Kind::Single(Part::Rows(row), _) => {
             let iterations = product(row.kernel().dims.iter().map(|dim| dim.extent));
@@ -268,7 +278,7 @@ fn is_small(item: &Item<'_>) -> bool {
                 && routine.operations() <= SMALL_OPERATIONS
         }
         Kind::Segments(..) => false,
-        Kind::Region(_, body, _) => body.items.iter().all(is_small),
+        Kind::Region(_, body, _) => !always && body.items.iter().all(|item| is_small(item, always)),
     }
 }
 
@@ -316,14 +326,16 @@ struct Steps {
     most: Option<usize>,
     /// The most blocks that have something to do.
     blocks: usize,
+    /// Whether loops are large: see [`groups`].
+    always: bool,
 }
 
 /// Where a place of a body is, as a pointer.
 type Resolve<'r> = dyn FnMut(&mut Steps, Place) -> Pointed + 'r;
 
 impl Steps {
-    fn new(most: Option<usize>) -> Self {
-        Steps { params: vec![], pointers: 0, most, blocks: 1 }
+    fn new(most: Option<usize>, always: bool) -> Self {
+        Steps { params: vec![], pointers: 0, most, blocks: 1, always }
     }
 
     /// The parameters, the pointers, and the steps with the numbers of these.
@@ -356,7 +368,7 @@ impl Steps {
             return self.all(body, &body.items, resolve);
         }
         let mut steps = Vec::new();
-        for group in groups(body) {
+        for group in groups(body, self.always) {
             steps.push(match group {
                 Group::Small(items) => {
                     let most = self.most.take();

@@ -24,4 +24,4 @@ pub mod simt;
 mod text_tests;
 
 pub use module::Module;
-pub use place::{Launch, MemoryOf, Place, THREADS, Target, VERSION};
+pub use place::{Cooperative, Launch, MemoryOf, Place, THREADS, Target, VERSION};

@@ -9,8 +9,19 @@ pub struct Target {
     pub capability: u32,
     /// The number of multiprocessors.
     pub multiprocessors: u32,
-    /// Whether it has cooperative launches.
-    pub cooperative: bool,
+    /// Which loops are cooperative launches.
+    pub cooperative: Cooperative,
+}
+
+/// Which loops are cooperative launches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cooperative {
+    /// None: the device has no such launches.
+    Never,
+    /// Those for which it is profitable.
+    Auto,
+    /// All, of small kernels too: for tests.
+    Always,
 }
 
 /// The version of PTX that modules are written in, as 70 for 7.0: every supported driver reads it.
@@ -30,7 +41,7 @@ impl Target {
 impl Default for Target {
     /// The least that is supported, with the multiprocessors of an H100.
     fn default() -> Self {
-        Target { capability: 70, multiprocessors: 132, cooperative: true }
+        Target { capability: 70, multiprocessors: 132, cooperative: Cooperative::Auto }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use fulgurite_jit::dump::{Stage, dump, wants};
 use fulgurite_jit::fuse::{Kernels, Output};
 use fulgurite_jit::lower::memory::Location;
-use fulgurite_jit::ptx::{Launch, MemoryOf, Module, Place, THREADS, Target};
+use fulgurite_jit::ptx::{Cooperative, Launch, MemoryOf, Module, Place, THREADS, Target};
 use fulgurite_jit::{Array, Error, Result};
 use smallvec::SmallVec;
 
@@ -72,7 +72,7 @@ impl CudaExecutable {
         let target = Target {
             capability: properties.capability,
             multiprocessors: properties.multiprocessors,
-            cooperative: properties.cooperative,
+            cooperative: if properties.cooperative { Cooperative::Auto } else { Cooperative::Never },
         };
         let module = Module::lower(kernels, donated, target)?;
         let text = module.ptx.to_string();
