@@ -3,9 +3,9 @@
 
 use fulgurite::compiler::ptx::simt::{Counts, Options};
 use fulgurite::prelude::*;
-use fulgurite::{lower, softmax, where_};
+use fulgurite::{Array, TensorType, lower, softmax, where_};
 
-use super::{Numbers, run};
+use super::{EDGES, Numbers, run};
 
 /// What a run on random inputs executes, after a comparison with the CPU. Integers are from -3 to 60: indices of which
 /// some are out of range.
@@ -56,6 +56,23 @@ fn long_rows_of_any_rank() -> Result<()> {
     check("many reductions", &zeros(DType::F64, &[2, 520]), |x: Tensor| {
         (1..12).map(|n| (&x * f64::from(n)).sum_axes(-1)).collect()
     })?;
+    Ok(())
+}
+
+/// The order in which a block takes minima and maxima does not show: not in the sign of zeros, in infinities or NaNs.
+#[test]
+fn minima_and_maxima_have_no_order() -> Result<()> {
+    for dtype in [DType::F32, DType::F64] {
+        // Rows of zeros of both signs, of these and infinities, of all edge values.
+        let first = |e: usize| [0.0, -0.0][e % 3 % 2];
+        let second = |e: usize| [0.0, f64::NEG_INFINITY, -0.0, f64::NEG_INFINITY][e * e % 4];
+        let third = |e: usize| EDGES[e % EDGES.len()];
+        let values = (0..3 * 1100).map(|i| [first(i % 1100), second(i % 1100), third(i % 1100)][i / 1100]);
+        let bits: Vec<u64> = values.map(|x| dtype.bits(x)).collect();
+        let input = Array::from_bits(&TensorType::new(dtype, &[3, 1100]), &bits)?;
+        let graph = lower(|x: Tensor| vec![x.max_axes(-1), x.min_axes(-1)], &zeros(dtype, &[3, 1100]))?.graph;
+        run::compare(&graph, &[input], &Options::default()).unwrap_or_else(|fault| panic!("{dtype}: {fault}"));
+    }
     Ok(())
 }
 
@@ -129,5 +146,15 @@ fn scatters_with_repeated_indices() -> Result<()> {
         let loss = |x: &Tensor| x.take(&i, 0).tanh().square().sum();
         vec![grad(loss)(&x)]
     })?;
+    Ok(())
+}
+
+/// Updates of rows are spread over columns and over rows of the result.
+#[test]
+fn scatters_have_many_threads() -> Result<()> {
+    let args = (zeros(DType::F32, &[1000, 64]), zeros(DType::I32, &[4096]), zeros(DType::F32, &[4096, 64]));
+    let graph = lower(|(x, i, u): (Tensor, Tensor, Tensor)| x.at(&i).add(&u), &args)?.graph;
+    let launches = run::lower(&graph, false)?.launches;
+    assert_eq!(launches.iter().map(|launch| launch.grid).collect::<Vec<_>>(), [63, 64]);
     Ok(())
 }

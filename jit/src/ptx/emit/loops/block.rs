@@ -1,8 +1,8 @@
 //! A block for a row.
 //!
-//! All threads compute what is reduced. A reduction whose order is free (of integers) has an accumulator in each
+//! All threads compute what is reduced. A reduction whose order is free (of integers, and minima and maxima) has an accumulator in each
 //! thread. For the others, elements go through shared memory to the threads that have the accumulators: while these
-//! add one part of a row, the others load the next one.
+//! add one portion of a row, the others load the next one.
 
 use super::super::code::{Code, lane_type};
 use super::element::{load_word, store_word};
@@ -10,6 +10,7 @@ use super::row::{Emitter, Member};
 use super::spread::EXCHANGE;
 use super::{Grid, RowKernel, THREADS};
 use crate::fuse::PARTIALS;
+use crate::graph::ReduceOp;
 use crate::lower::lane::{LaneType, from_op};
 use crate::lower::loops::{Accumulator, Block, Effect};
 use crate::ptx::inst::{Address, BinaryOp, Cmp, InstOp, Operand, Reg, Space, TernaryOp, Type};
@@ -39,14 +40,12 @@ pub(super) struct Shared {
     results: u32,
 }
 
-/// The part of a row that threads compute now, and hand over.
-pub(super) struct Part {
+/// The portion of a row that threads compute now, and hand over.
+pub(super) struct Portion {
     /// The loop over its elements.
     dim: usize,
-    /// The first element.
-    first: Reg,
-    /// Where each accumulator's elements are in the buffer.
-    places: Vec<(usize, u32)>,
+    /// For each accumulator, the address at which the element at position 0 would be.
+    starts: Vec<(usize, Reg)>,
 }
 
 impl RowKernel {
@@ -67,9 +66,11 @@ impl RowKernel {
 }
 
 impl Emitter<'_> {
-    /// Whether the order of a reduction is free.
+    /// Whether the order of a reduction is free: that of integers, and of what is no sum or product of floats.
     fn is_free(&self, accumulator: usize) -> bool {
-        matches!(self.row.loops.accumulators[accumulator].lane_type(), LaneType::I32 | LaneType::I64)
+        let accumulator = self.row.loops.accumulators[accumulator];
+        let is_integer = matches!(accumulator.lane_type(), LaneType::I32 | LaneType::I64);
+        is_integer || !matches!(accumulator.op, ReduceOp::Sum | ReduceOp::Prod)
     }
 
     /// The accumulators of a block, with the places of their elements in a buffer, for those whose order is not free.
@@ -92,50 +93,60 @@ impl Emitter<'_> {
         !self.exchanged(block, 0).is_empty()
     }
 
-    /// The loop over the last dimension of a row, part by part.
+    /// The loop over the last dimension of a row, portion by portion.
     pub(super) fn exchange(&mut self, code: &mut Code, shared: &Shared, dim: usize, extent: usize, block: &Block) {
         let places = self.exchanged(block, shared.elements);
-        let mut part = |code: &mut Code, first: Operand, count: usize| {
+        let mut portion = |code: &mut Code, first: Operand, count: usize| {
             let first = code.in_register(Type::U32, first);
-            self.part = Some(Part { dim, first, places: places.clone() });
-            if count == shared.elements {
-                let at = code.binary(BinaryOp::Add, Type::U32, first, shared.thread);
-                self.together(code, block, dim, (at, THREADS as usize), count / THREADS as usize);
-            } else {
-                code.counted(shared.thread, count as u32, THREADS, |code, i| {
-                    let at = code.binary(BinaryOp::Add, Type::U32, first, i);
-                    self.together(code, block, dim, (at, THREADS as usize), 1);
-                });
+            let start = |&(accumulator, place): &(usize, u32)| {
+                let size = bytes(self.row.loops.accumulators[accumulator].lane_type()) as u32;
+                let before = code.binary(BinaryOp::Mul, Type::U32, first, size);
+                let start = code.binary(BinaryOp::Sub, Type::U32, shared.buffer, before);
+                (accumulator, code.binary(BinaryOp::Add, Type::U32, start, place))
+            };
+            self.portion = Some(Portion { dim, starts: places.iter().map(start).collect() });
+            let threads = THREADS as usize;
+            let at = code.binary(BinaryOp::Add, Type::U32, first, shared.thread);
+            if count >= threads {
+                self.together(code, block, dim, (at, threads), count / threads);
             }
-            self.part = None;
+            if count % threads > 0 {
+                let whole = (count - count % threads) as u32;
+                let rest = code.setp(Cmp::Lt, Type::U32, shared.thread, count as u32 - whole);
+                let end = code.label();
+                code.branch_if(rest, false, end);
+                let at = code.binary(BinaryOp::Add, Type::U32, at, whole);
+                self.together(code, block, dim, (at, threads), 1);
+                code.place(end);
+            }
+            self.portion = None;
             code.push(InstOp::Bar);
             self.add_up(code, shared, &places, count);
         };
         let (whole, elements) = (extent - extent % shared.elements, shared.elements);
         if whole > 0 {
-            code.counted(0, whole as u32, elements as u32, |code, first| part(code, first.into(), elements));
+            code.counted(0, whole as u32, elements as u32, |code, first| portion(code, first.into(), elements));
         }
         if whole < extent {
-            part(code, Operand::Imm(whole as u64), extent - whole);
+            portion(code, Operand::Imm(whole as u64), extent - whole);
         }
     }
 
     /// Hands an element to the thread that has its accumulator; `false` if that is this thread.
     pub(super) fn hand_over(&self, code: &mut Code, accumulator: usize, x: Operand) -> bool {
-        let (Member::Block(shared), Some(part)) = (self.member, &self.part) else { return false };
-        let Some((_, place)) = part.places.iter().find(|(a, _)| *a == accumulator) else { return false };
-        let position = self.vars[part.dim].expect("it is in the loop over the elements");
-        let position = code.binary(BinaryOp::Sub, Type::U32, position, part.first);
-        self.put(code, &shared, accumulator, (position, *place), x);
+        let Some(portion) = &self.portion else { return false };
+        let Some((_, start)) = portion.starts.iter().find(|(a, _)| *a == accumulator) else { return false };
+        let position = self.vars[portion.dim].expect("it is in the loop over the elements");
+        self.put(code, accumulator, (*start, position), x);
         true
     }
 
-    /// Writes an element to the buffer.
-    fn put(&self, code: &mut Code, shared: &Shared, accumulator: usize, (position, place): (Reg, u32), x: Operand) {
+    /// Writes an element to shared memory: that at `position` of an array.
+    fn put(&self, code: &mut Code, accumulator: usize, (start, position): (Reg, Reg), x: Operand) {
         let ty = self.row.loops.accumulators[accumulator].lane_type();
-        let at = code.ternary(TernaryOp::Mad, Type::U32, position, bytes(ty) as u32, shared.buffer);
+        let at = code.ternary(TernaryOp::Mad, Type::U32, position, bytes(ty) as u32, start);
         let x = code.in_register(lane_type(ty), x);
-        store_word(code, lane_type(ty), Address::Reg(at, place as i32), x, None);
+        store_word(code, lane_type(ty), Address::Reg(at, 0), x, None);
     }
 
     /// The threads that have accumulators add the `count` elements of each in the buffer, which all have written, in
@@ -149,11 +160,9 @@ impl Emitter<'_> {
                 let size = bytes(ty) as u32;
                 let at = code.ternary(TernaryOp::Mad, Type::U32, i, size, shared.buffer);
                 let address = |n: u32| Address::Reg(at, (place + n * PARTIALS as u32 * size) as i32);
-                let elements: Vec<Reg> = (0..loaded as u32)
-                    .map(|n| load_word(code, Space::Shared, lane_type(ty), address(n), None))
-                    .collect();
-                let old = self.accumulators[accumulator].expect("it has been set to the identity");
-                elements.into_iter().for_each(|x| self.add(code, accumulator, old, x.into()));
+                let load = |n| load_word(code, Space::Shared, lane_type(ty), address(n), None).into();
+                let elements: Vec<Operand> = (0..loaded as u32).map(load).collect();
+                self.add(code, accumulator, &elements);
             }
         };
         let step = LOADED * PARTIALS;
@@ -174,7 +183,7 @@ impl Emitter<'_> {
         let Accumulator { op, dtype, .. } = self.row.loops.accumulators[accumulator];
         let ty = self.row.loops.accumulators[accumulator].lane_type();
         if self.is_free(accumulator) {
-            self.put(code, shared, accumulator, (shared.thread, 0), x.into());
+            self.put(code, accumulator, (shared.buffer, shared.thread), x.into());
             code.mov_to(x, lane_type(ty), Operand::Imm(from_op::identity(op, dtype)));
             code.push(InstOp::Bar);
             self.add_up(code, shared, &[(accumulator, 0)], THREADS as usize);

@@ -4,19 +4,19 @@ use hashbrown::HashMap;
 use smallvec::smallvec;
 
 use super::super::code::{Code, lane_type};
-use super::block::{Part, Shared};
+use super::block::{Portion, Shared};
 use super::element::{Value, accumulate, apply, load, shuffle, store};
 use super::spread::{Owners, is_whole};
 use super::tile::Tiled;
 use super::{Given, RowKernel, THREADS};
 use crate::fuse::{Affine, PARTIALS};
-use crate::lower::lane::{LaneId, LaneOp, from_op};
+use crate::lower::lane::{LaneId, LaneInst, LaneOp, from_op};
 use crate::lower::loops::{Accumulator, Block, Effect, Input, RowId, Stmt};
 use crate::ptx::inst::{Address, BinaryOp, Cmp, InstOp, Operand, Reg, Rounding, Shuffle, Space, TernaryOp, Type};
 use crate::types::{DType, product};
 
-/// How many iterations of a sweep load their elements before the first is used, with the most instructions of one: loads
-/// take long, and a thread waits for all of them together. The values of all are in registers.
+/// How many iterations of a sweep load their elements before the first is used, and the most instructions of one for
+/// that, as the values of all are in registers. Loads take long, and a thread waits for all of them together.
 const UNROLLED: &[(usize, usize)] = &[(8, 8), (4, 40)];
 
 /// This thread among those of its row.
@@ -47,8 +47,8 @@ pub(super) struct Emitter<'a> {
     /// Where values that a sweep keeps for later ones begin in local memory, by where the schedule has them in scratch
     /// memory.
     kept: HashMap<isize, u32>,
-    /// The part of a row that a block computes.
-    pub(super) part: Option<Part>,
+    /// The portion of a row that a block computes.
+    pub(super) portion: Option<Portion>,
     /// Where inputs are that are read through a tile.
     pub(super) tiled: HashMap<usize, Tiled>,
     given: Option<Given<'a>>,
@@ -67,7 +67,7 @@ impl<'a> Emitter<'a> {
             owner: None,
             in_vector: false,
             kept: HashMap::new(),
-            part: None,
+            portion: None,
             tiled: HashMap::new(),
             given: None,
         }
@@ -152,13 +152,7 @@ impl Emitter<'_> {
     }
 
     /// A block for the positions `from`, `from + step`, … below `extent`; `from` is less than `step`.
-    pub(super) fn elements(
-        &mut self,
-        code: &mut Code,
-        block: &Block,
-        dim: usize,
-        (from, extent, step): (Operand, usize, usize),
-    ) {
+    fn elements(&mut self, code: &mut Code, block: &Block, dim: usize, (from, extent, step): (Operand, usize, usize)) {
         let count = self.unrolled(block);
         let whole = extent - extent % (step * count);
         if whole > 0 {
@@ -180,8 +174,8 @@ impl Emitter<'_> {
     pub(super) fn unrolled(&self, block: &Block) -> usize {
         let loads = block.inputs.iter().any(|input| matches!(input, Input::Load { .. } | Input::Table { .. }));
         let instructions = block.program.live(&block.roots()).iter().filter(|live| **live).count();
-        // An iteration in order may load what the one before it stores.
-        let all = if loads && !self.row.kernel.serial { UNROLLED } else { &[] };
+        // An iteration in order may load what the one before it stores; only places are found ahead.
+        let all = if loads && (!self.row.kernel.serial || self.finds_places(block)) { UNROLLED } else { &[] };
         all.iter().find(|(_, most)| instructions <= *most).map_or(1, |(count, _)| *count)
     }
 
@@ -194,38 +188,65 @@ impl Emitter<'_> {
         (first, step): (Reg, usize),
         count: usize,
     ) {
-        let all: Vec<(Reg, Vec<Value>)> = (0..count)
+        let all: Vec<_> = (0..count)
             .map(|n| {
                 let at = if n == 0 { first } else { code.binary(BinaryOp::Add, Type::U32, first, (n * step) as u32) };
                 self.vars[dim] = Some(at);
-                (at, self.values(code, block))
+                (at, self.begin(code, block))
             })
             .collect();
-        for (at, values) in &all {
-            self.vars[dim] = Some(*at);
-            self.effects(code, block, values);
+        for (at, begun) in all {
+            self.vars[dim] = Some(at);
+            self.finish(code, block, begun);
         }
     }
 
     /// A block at the present position.
-    pub(super) fn block(&mut self, code: &mut Code, block: &Block) {
-        let place = block.effects.iter().find_map(|effect| match effect {
-            Effect::Store { index, offset, .. } => Some((index, *offset)),
-            Effect::Accumulate { .. } | Effect::Row { .. } => None,
-        });
-        let (Some(owner), Some((index, offset))) = (self.owner, place) else {
-            let values = self.values(code, block);
-            return self.effects(code, block, &values);
-        };
+    fn block(&mut self, code: &mut Code, block: &Block) {
+        let begun = self.begin(code, block);
+        self.finish(code, block, begun);
+    }
+
+    /// What comes before the effects of a block: its values; or, if its elements have owners, the place of its element
+    /// and whether that is one of this thread.
+    fn begin(&mut self, code: &mut Code, block: &Block) -> (Vec<Value>, Option<Reg>) {
         let mut values: Vec<Value> = vec![Value::new(); block.program.insts.len()];
-        self.compute(code, block, &offset.into_iter().collect::<Vec<_>>(), &mut values);
+        let (Some(owner), Some((index, offset))) = (self.owner, stored(block)) else {
+            self.compute(code, block, &block.roots(), &mut values);
+            return (values, None);
+        };
+        self.compute(code, block, offset.as_slice(), &mut values);
         let by = offset.map(|x| values[x.index()][0]);
         let is_own = self.owns(code, owner, index, by);
-        let end = code.label();
-        code.branch_if(is_own, false, end);
+        (values, Some(is_own))
+    }
+
+    /// The rest of a block.
+    fn finish(&mut self, code: &mut Code, block: &Block, (mut values, is_own): (Vec<Value>, Option<Reg>)) {
+        let end = is_own.map(|is_own| {
+            let end = code.label();
+            code.branch_if(is_own, false, end);
+            end
+        });
         self.compute(code, block, &block.roots(), &mut values);
         self.effects(code, block, &values);
-        code.place(end);
+        if let Some(end) = end {
+            code.place(end);
+        }
+    }
+
+    /// Whether the elements of a block have owners, and their places depend on nothing that it stores.
+    fn finds_places(&self, block: &Block) -> bool {
+        let Some((_, offset)) = stored(block) else { return false };
+        let is_stored = |n: u32| match &block.inputs[n as usize] {
+            Input::Load { arg, .. } | Input::Table { arg, .. } => {
+                block.effects.iter().any(|effect| matches!(effect, Effect::Store { arg: a, .. } if a == arg))
+            }
+            Input::Iota(_) | Input::Row(..) => false,
+        };
+        let live = block.program.live(offset.as_slice());
+        let reads = |inst: &LaneInst| matches!(inst.op, LaneOp::Input(n) | LaneOp::Gather(n, _) if is_stored(n));
+        self.row.owners.count > 1 && !block.program.insts.iter().zip(&live).any(|(inst, live)| *live && reads(inst))
     }
 
     /// Whether an element, `by` elements behind `index`, is one of this thread.
@@ -241,12 +262,6 @@ impl Emitter<'_> {
         let place = if unit > 1 { code.binary(BinaryOp::Div, Type::U32, place, unit as u32).into() } else { place };
         let of = code.binary(BinaryOp::And, Type::B32, place, count as u32 - 1);
         code.setp(Cmp::Eq, Type::U32, of, owner)
-    }
-
-    fn values(&mut self, code: &mut Code, block: &Block) -> Vec<Value> {
-        let mut values: Vec<Value> = vec![Value::new(); block.program.insts.len()];
-        self.compute(code, block, &block.roots(), &mut values);
-        values
     }
 
     /// Computes what `roots` need beyond the `values` that there are.
@@ -290,8 +305,7 @@ impl Emitter<'_> {
                 }
                 Effect::Accumulate { accumulator, .. } => {
                     if !self.hand_over(code, *accumulator, value[0]) {
-                        let old = self.accumulators[*accumulator].expect("it has been set to the identity");
-                        self.add(code, *accumulator, old, value[0]);
+                        self.add(code, *accumulator, &value[..1]);
                     }
                 }
                 Effect::Row { row, .. } => drop(self.rows.insert(*row, value.clone())),
@@ -308,11 +322,12 @@ impl Emitter<'_> {
         }
     }
 
-    /// Adds a value to an accumulator of this thread.
-    pub(super) fn add(&self, code: &mut Code, accumulator: usize, old: Reg, x: Operand) {
+    /// Adds elements to an accumulator of this thread, one after the other.
+    pub(super) fn add(&self, code: &mut Code, accumulator: usize, elements: &[Operand]) {
         let Accumulator { op, dtype, .. } = self.row.loops.accumulators[accumulator];
         let ty = lane_type(self.row.loops.accumulators[accumulator].lane_type());
-        let new = accumulate(code, op, dtype, old.into(), x);
+        let old = self.accumulators[accumulator].expect("it has been set to the identity");
+        let new = elements.iter().fold(old.into(), |sum, &x| accumulate(code, op, dtype, sum, x));
         code.mov_to(old, ty, new);
     }
 
@@ -519,4 +534,12 @@ impl Emitter<'_> {
             store(code, Space::Global, dtype, address, &[at(value, n)], guard);
         }
     }
+}
+
+/// The place of the first store of a block.
+fn stored(block: &Block) -> Option<(&Affine, Option<LaneId>)> {
+    block.effects.iter().find_map(|effect| match effect {
+        Effect::Store { index, offset, .. } => Some((index, *offset)),
+        Effect::Accumulate { .. } | Effect::Row { .. } => None,
+    })
 }

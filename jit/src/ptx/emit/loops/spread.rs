@@ -20,14 +20,16 @@ const LONG_ROW: usize = 512;
 /// And if there are at most so many rows: more of them fill every multiprocessor with 16 threads for each.
 const MANY_ROWS: usize = 1 << 12;
 
+/// Bytes of shared memory that a block has on every GPU.
+const SHARED: usize = 48 << 10;
+
 /// Bytes of shared memory in which a block exchanges elements: two buffers.
 pub(super) const EXCHANGE: usize = 8 << 10;
 
-/// Bytes of shared memory in which a block keeps elements of a row for later sweeps. With the buffers, and 8 bytes for
-/// each of at most [`MAX_REDUCTIONS`] results, that is less than the 48 KiB that a block has.
+/// Bytes of shared memory in which a block keeps elements of a row for later sweeps.
 pub(super) const KEPT: usize = 39 << 10;
 
-/// The most reductions of a row that has a block.
+/// The most reductions of a row that has a block. Each has 8 bytes for its result.
 const MAX_REDUCTIONS: usize = 16;
 
 /// The fewest iterations for which a thread of a kernel whose iterations run in order is started, and the most threads:
@@ -35,13 +37,15 @@ const MAX_REDUCTIONS: usize = 16;
 const ITERATIONS_PER_OWNER: usize = 8;
 const MAX_OWNERS: usize = 1 << 14;
 
+const _: () = assert!(EXCHANGE + KEPT + 8 * MAX_REDUCTIONS <= SHARED && MAX_TILES * TILE * (TILE + 1) * 8 <= SHARED);
+
 /// The rows and the columns of a tile.
 pub(super) const TILE: usize = 32;
 
 /// The fewest elements of a kernel with tiles: fewer are served by the caches, and would leave multiprocessors idle.
 const MIN_TILED: usize = 1 << 14;
 
-/// The most loads through tiles: 4 of them have less than the 48 KiB of a block.
+/// The most loads through tiles.
 const MAX_TILES: usize = 4;
 
 /// The threads of a row.
