@@ -1,9 +1,15 @@
 //! Products and what follows them: the same bits in one kernel, at the borders of tiles and of what a follower may be.
 
-use fulgurite::compiler::fuse::Source;
-use fulgurite::compiler::ptx::simt::Options;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use fulgurite::compiler::fuse::{Buffer, BufferId, GemmKernel, Kernel, Kernels, Output, Source, Tap};
+use fulgurite::compiler::ptx::inst::Entry;
+use fulgurite::compiler::ptx::simt::{Counts, Options};
+use fulgurite::compiler::ptx::{Module, Target};
 use fulgurite::prelude::*;
-use fulgurite::{lower, scan};
+use fulgurite::{Array, TensorType, lower, scan};
+use fulgurite_benches::WORKLOADS;
 
 use super::shapes::check;
 use super::{Numbers, run};
@@ -116,5 +122,117 @@ fn a_product_and_what_follows_it_are_one_launch() -> Result<()> {
     assert_eq!(counts(&square, |x| vec![(x[0].matmul(&x[1]) + &x[0]).tanh()])?, (2, 0), "an operand is updated");
     // A softmax is no follower, nor is a sum.
     assert_eq!(counts(&args, |x| vec![(x[0].matmul(&x[1]) + &x[2]).sum_axes(0)])?, (2, 0), "a sum");
+    Ok(())
+}
+
+/// What is executed by a product of these operands, which has the bits of the CPU.
+fn executed(args: &Args, f: impl Fn(Args) -> Tensor) -> Result<Counts> {
+    let graph = lower(|x| vec![f(x)], args)?.graph;
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let inputs: Vec<_> = graph.param_types().iter().map(|ty| numbers.array(ty, (-1.0, 1.0))).collect();
+    let options = Options { races: false, ..Options::default() };
+    Ok(run::compare(&graph, &inputs, &options).unwrap_or_else(|fault| panic!("{fault}")))
+}
+
+/// Every layout of the operands, in tiles of all sizes.
+#[test]
+fn accesses_of_shared_memory_are_free_of_conflicts() -> Result<()> {
+    for [m, n, k] in [[1024, 2048, 16], [256, 512, 32], [128, 64, 64], [64, 64, 64], [16, 48, 128], [1, 64, 256]] {
+        for dtype in [DType::F32, DType::F64] {
+            for [a, b] in [[false, false], [false, true], [true, false], [true, true]] {
+                let (left, right) = (if a { [k, m] } else { [m, k] }, if b { [n, k] } else { [k, n] });
+                if m * n > 1 << 20 && (b || dtype == DType::F64) {
+                    continue;
+                }
+                let counts = executed(&zeros(dtype, &[&left, &right]), |x: Args| {
+                    let turned = |x: &Tensor, turn| if turn { x.transpose(&[1, 0]) } else { x.clone() };
+                    turned(&x[0], a).matmul(&turned(&x[1], b))
+                })?;
+                assert_eq!(counts.bank_conflicts, 0, "{dtype} {m} by {n} by {k}, transposed {a} {b}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The sums of a product of these taps, as the CPU adds them: each is one chain.
+fn chains(g: &GemmKernel, a: &[f32], b: &[f32]) -> Vec<u32> {
+    let [batch, m, n, k] = g.extents;
+    let at = |(_, offset, strides): &(BufferId, isize, [isize; 3]), tap: isize, index: [usize; 3]| {
+        let place = strides.iter().zip(index).map(|(stride, i)| stride * i as isize).sum::<isize>();
+        (offset + tap + place) as usize
+    };
+    let element = |c: usize| {
+        let [z, i, j] = [c / (m * n), c / n % m, c % n];
+        let terms = g.taps.iter().flat_map(|tap| (0..k).map(move |t| (tap, t)));
+        let add = |sum: f32, (tap, t): (&Tap, usize)| {
+            a[at(&g.a, tap.a, [z, i, t])].mul_add(b[at(&g.b, tap.b, [z, t, j])], sum)
+        };
+        terms.fold(0.0, add).to_bits()
+    };
+    (0..batch * m * n).map(element).collect()
+}
+
+/// Windows, whose taps are loops, and taps in no order.
+#[test]
+fn taps_are_added_in_order() -> Result<()> {
+    let window = |taps: &[isize], channels: isize, n: isize| -> Vec<Tap> {
+        taps.iter().enumerate().map(|(w, &a)| Tap { a: a * channels, b: w as isize * channels * n }).collect()
+    };
+    let (square, line) = ([0, 1, 2, 10, 11, 12, 20, 21, 22], [0, 1, 2, 3, 4]);
+    let cube: Vec<isize> = square.iter().flat_map(|x| [*x, 100 + x]).collect();
+    for (batch, m, n, channels, offsets) in [
+        (1, 20, 5, 3, &square[..]),
+        (2, 33, 36, 16, &square),
+        (1, 70, 8, 70, &line),
+        (1, 1, 1, 1, &cube),
+        (2, 4, 4, 0, &line),
+        (1, 17, 20, 4, &[3, 0, 2, 0]),
+        (1, 16, 16, 8, &[5]),
+    ] {
+        let (rows, taps) = (m + 123, window(offsets, channels as isize, n as isize));
+        let types =
+            [[batch, rows, channels], [taps.len(), channels, n]].map(|shape| TensorType::new(DType::F32, &shape));
+        let buffer = |ty: &TensorType, source| Buffer { ty: ty.clone(), source };
+        let (ic, c) = (channels as isize, TensorType::new(DType::F32, &[batch, m, n]));
+        let g = GemmKernel {
+            extents: [batch, m, n, channels],
+            dtype: DType::F32,
+            a: (BufferId(0), 0, [rows as isize * ic, ic, 1]),
+            b: (BufferId(1), 0, [0, n as isize, 1]),
+            taps: taps.into_iter().collect(),
+            c: BufferId(2),
+        };
+        let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+        let inputs = types.each_ref().map(|ty| numbers.array(ty, (-1.0, 1.0)));
+        let sources = [Source::Param(0), Source::Param(1), Source::Computed];
+        let kernels = Kernels {
+            buffers: types.iter().chain([&c]).zip(sources).map(|(ty, source)| buffer(ty, source)).collect(),
+            params: types.to_vec(),
+            kernels: vec![Kernel::Gemm(g.clone())],
+            outputs: vec![Output::Computed(BufferId(2), Arc::new(c))],
+        };
+        let module = Module::lower(kernels, &[false; 2], Target::default())?;
+        let (results, _) = run::run(&module, &inputs, &Options::default())?;
+        let floats = |x: Array| x.to_f64_vec().map(|x| x.into_iter().map(|x| x as f32).collect::<Vec<_>>());
+        let [a, b] = inputs.map(floats);
+        let (a, b) = (a?, b?);
+        let bits: Vec<u32> = results[0].to_bits()?.into_iter().map(|bits| bits as u32).collect();
+        assert_eq!(bits, chains(&g, &a, &b), "{g}");
+    }
+    Ok(())
+}
+
+/// The driver compiles each entry once.
+#[test]
+fn equal_kernels_share_an_entry() -> Result<()> {
+    for workload in WORKLOADS {
+        let module = run::lower(&(workload.lower)()?.graph, false)?;
+        let (launches, entries) = (module.launches.len(), module.ptx.entries.len());
+        println!("{}: {launches} launches of {entries} entries", workload.name);
+        let code = |entry: &Entry| Entry { name: String::new(), ..entry.clone() };
+        let distinct: HashSet<Entry> = module.ptx.entries.iter().map(code).collect();
+        assert_eq!(distinct.len(), entries, "{}", workload.name);
+    }
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! Epilogues: which loop kernels take the elements of a product as it computes them.
 //!
 //! In: kernels. Out: the same kernels in an order in which such a loop kernel follows its product; both are then
-//! emitted as one, whose registers hold what one hands to the other. A result that nothing else reads is passed, and has
-//! no memory. A loop kernel qualifies if it has one iteration for each element, which reads that element alone of the
-//! product's result. Its iterations are independent, so blocks of the product may run them in any order; A and B live as
-//! long as what it writes, so nothing of them is overwritten.
+//! emitted as one, whose registers hold what one hands to the other. A result that nothing else reads is passed, and
+//! has no memory. A loop kernel qualifies if it has one iteration for each element, which reads that element alone of
+//! the product's result. Its iterations are independent, so blocks of the product may run them in any order; A and B
+//! live as long as what it writes, so nothing of them is overwritten.
 
 use crate::fuse::{Affine, BufferId, Control, Kernel, Kernels, LoopKernel, Output, Source};
 use crate::types::product;

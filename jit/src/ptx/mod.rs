@@ -4,9 +4,9 @@
 //! here needs a GPU or a driver.
 //!
 //! `inst` is the subset of PTX that the emitter uses, as data, and `names` has its words; `emit` makes it from kernels.
-//! `epilogue` finds the loop kernels that are the end of a product. `body` says where their buffers lie, `launch` which of them run together, `module` is the program, in the words of
-//! `place`; `print` writes it as text, and `parse` reads that text. `simt` runs it on a
-//! processor, for tests.
+//! `epilogue` finds the loop kernels that are the end of a product. `body` says where their buffers lie, `launch` which
+//! of them run together, `module` is the program, in the words of `place`; `print` writes it as text, and `parse` reads
+//! that text. `simt` runs it on a processor, for tests.
 
 mod body;
 mod emit;

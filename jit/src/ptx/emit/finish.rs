@@ -1,7 +1,7 @@
 //! The end of a product: what becomes of its elements.
 //!
-//! In: a product, and the loop kernel that takes its elements, if one does. Out: code for adjacent elements in registers:
-//! they are stored, or go through the kernel of one element, or both. Every kernel of products ends with it.
+//! In: a product, and the loop kernel that takes its elements, if one does. Out: code for adjacent elements in
+//! registers: they are stored, or go through the kernel of one element, or both. Every kernel of products ends with it.
 
 use smallvec::SmallVec;
 
@@ -19,6 +19,7 @@ pub(in crate::ptx) struct Finish {
     /// Columns of the product.
     columns: usize,
     is_stored: bool,
+    is_aligned: bool,
     follower: Option<Follower>,
 }
 
@@ -53,12 +54,17 @@ impl Finish {
             Follower { row, given, others: others.len(), together }
         });
         let (ty, size) = (lane_type(LaneType::of(g.dtype)), g.dtype.size());
-        (Finish { ty, size, columns: g.extents[2], is_stored, follower }, buffers)
+        (Finish { ty, size, columns: g.extents[2], is_stored, is_aligned, follower }, buffers)
     }
 
-    /// The code for `values`, 1, 2 or 4 elements of at most 16 bytes, in adjacent columns of a row, where `inside` holds.
-    /// `place` is the row among those of all matrices of the batch, and the first column, both u32. The column and the
-    /// number of columns are multiples of the number of values. `args` are the addresses of the buffers.
+    /// Whether every buffer of the product begins at 16 bytes.
+    pub(super) fn is_aligned(&self) -> bool {
+        self.is_aligned
+    }
+
+    /// The code for `values`, 1, 2 or 4 elements of at most 16 bytes, in adjacent columns of a row, where `inside`
+    /// holds. `place` is the row among those of all matrices of the batch, and the first column, both u32. The column
+    /// and the number of columns are multiples of the number of values. `args` are the addresses of the buffers.
     pub(super) fn emit(&self, code: &mut Code, args: &[Reg], place: [Reg; 2], values: &[Reg], inside: Reg) {
         let Some(follower) = &self.follower else { return self.store(code, args[0], place, values, inside) };
         let skip = code.label();

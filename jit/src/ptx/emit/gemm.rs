@@ -7,7 +7,8 @@
 use super::Grid;
 use super::code::{Code, class, lane_type};
 use super::finish::Finish;
-use crate::fuse::GemmKernel;
+use super::taps::each_tap;
+use crate::fuse::{GemmKernel, Tap};
 use crate::lower::lane::LaneType;
 use crate::ptx::inst::{Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
 use crate::ptx::place::THREADS;
@@ -22,22 +23,21 @@ const MANY_TILES: usize = 128;
 /// With fewer tiles than this, parts are smaller.
 const FEW_TILES: usize = 32;
 
-/// Elements between two rows of a slice in shared memory, beside those of the row: columns of adjacent rows then lie in
-/// other banks, and rows begin at 16 bytes.
-const PADDING: usize = 4;
+/// Bytes of the largest access.
+const ACCESS_BYTES: usize = 16;
 
 /// How a product is cut.
 #[derive(Clone, Copy)]
 struct Tiling {
     /// Rows and columns of a thread, powers of two.
     part: [usize; 2],
-    /// Terms of a slice.
+    /// Terms of a slice, a power of two.
     depth: usize,
 }
 
 impl Tiling {
     fn of(g: &GemmKernel) -> Tiling {
-        let [batch, m, n, _] = g.extents;
+        let [batch, m, n, k] = g.extents;
         let mut part = [m, n].map(|extent| extent.div_ceil(SIDE).next_power_of_two().min(4));
         // Smaller parts, where larger ones leave most multiprocessors without a tile.
         let tiles = |part: [usize; 2]| {
@@ -49,10 +49,15 @@ impl Tiling {
         }
         let large = 8 * SIDE;
         let many = batch.saturating_mul(m / large).saturating_mul(n / large) >= MANY_TILES;
-        match g.dtype.size() == 4 && many {
-            true => Tiling { part: [8, 8], depth: 8 },
-            false => Tiling { part, depth: 16 },
+        if g.dtype.size() == 4 && many {
+            return Tiling { part: [8, 8], depth: 8 };
         }
+        // The memory is waited for once in a slice, so those of small tiles are deep.
+        let mut depth = 4 * SIDE / part[0].max(part[1]);
+        while depth > SIDE && depth / 2 >= k {
+            depth /= 2;
+        }
+        Tiling { part, depth }
     }
 
     /// Rows and columns of a tile.
@@ -64,6 +69,52 @@ impl Tiling {
     fn tiles(self, g: &GemmKernel) -> [usize; 2] {
         let [_, m, n, _] = g.extents;
         [m.div_ceil(self.tile()[0]), n.div_ceil(self.tile()[1])]
+    }
+
+    /// Adjacent rows or columns of a thread: as many as an access has. Those of the next thread follow, so that a warp
+    /// reads what is adjacent.
+    fn adjacent(self, i: usize, size: usize) -> usize {
+        self.part[i].min(ACCESS_BYTES / size)
+    }
+
+    /// Where row or column `n` of a thread is in the tile, from its first one on.
+    fn nth(self, i: usize, size: usize, n: usize) -> usize {
+        let adjacent = self.adjacent(i, size);
+        n / adjacent * adjacent * SIDE + n % adjacent
+    }
+}
+
+/// How slices of an operand are copied.
+#[derive(Clone, Copy)]
+struct Copies {
+    /// Whether adjacent threads read along the terms, or along the rows of A or the columns of B.
+    along_terms: bool,
+    /// Adjacent elements that a thread reads at a time.
+    width: usize,
+    /// Elements from term to term in shared memory. Where threads store along the terms, there are more than those of a
+    /// tile, such that they store to other banks.
+    pitch: usize,
+}
+
+impl Copies {
+    /// For operand `i` of a product. `is_aligned` says that every buffer begins at 16 bytes.
+    fn new(g: &GemmKernel, tiling: Tiling, i: usize, is_aligned: bool) -> Copies {
+        let (offset, [batch, x, term]) = match i {
+            0 => (g.a.1, g.a.2),
+            _ => (g.b.1, [g.b.2[0], g.b.2[2], g.b.2[1]]),
+        };
+        let (tile, size) = (tiling.tile()[i], g.dtype.size());
+        let along_terms = term == 1 && x != 1;
+        let (step, other, extent) = if along_terms { (term, x, g.extents[3]) } else { (x, term, g.extents[1 + i]) };
+        let mut width = (ACCESS_BYTES / size).min(tile * tiling.depth / THREADS as usize);
+        let tap = |tap: &Tap| if i == 0 { tap.a } else { tap.b };
+        let begins = g.taps.iter().map(tap).chain([offset, batch, other]);
+        let begins: Vec<isize> = begins.chain([extent as isize]).collect();
+        while width > 1 && !(is_aligned && step == 1 && begins.iter().all(|x| x % width as isize == 0)) {
+            width /= 2;
+        }
+        let pitch = if along_terms { tile + tiling.adjacent(i, size) } else { tile };
+        Copies { along_terms, width, pitch }
     }
 }
 
@@ -77,8 +128,9 @@ pub(super) fn emit(code: &mut Code, g: &GemmKernel, finish: &Finish, args: &[Reg
     code.take_registers();
     let tiling = Tiling::of(g);
     let size = g.dtype.size();
-    let shared = tiling.tile().map(|tile| {
-        let start = code.reserve_shared((tiling.depth * (tile + PADDING) * size) as u32);
+    let copies = [0, 1].map(|i| Copies::new(g, tiling, i, finish.is_aligned()));
+    let shared = copies.map(|copies| {
+        let start = code.reserve_shared((tiling.depth * copies.pitch * size) as u32);
         let base = code.mov(Type::U32, Operand::Shared);
         code.binary(BinaryOp::Add, Type::U32, base, start)
     });
@@ -97,8 +149,8 @@ pub(super) fn emit(code: &mut Code, g: &GemmKernel, finish: &Finish, args: &[Reg
         ];
         let ty = lane_type(LaneType::of(g.dtype));
         let place = [row, column];
-        let product = Product { g, finish, tiling, ty, size, shared, thread: grid.thread, place, first, matrix };
-        product.emit(code, args);
+        let thread = grid.thread;
+        Product { g, finish, tiling, copies, ty, size, shared, thread, place, first, matrix }.emit(code, args);
     });
 }
 
@@ -107,6 +159,7 @@ struct Product<'a> {
     g: &'a GemmKernel,
     finish: &'a Finish,
     tiling: Tiling,
+    copies: [Copies; 2],
     ty: Type,
     size: usize,
     /// Where the slices of A, transposed, and B are in shared memory.
@@ -120,74 +173,89 @@ struct Product<'a> {
     matrix: Reg,
 }
 
-/// An element of a slice that this thread copies.
+/// Adjacent elements of a slice that this thread copies.
 struct Copied {
-    /// Where it comes from: moves by a slice after each.
+    /// Where they come from: moves by a slice after each.
     from: Reg,
-    /// Where it goes in shared memory.
-    to: Address,
-    /// Whether its row or column is in the matrix; its term in the slice.
+    /// Where they go in shared memory, and bytes from one to the next.
+    to: Reg,
+    pitch: usize,
+    /// Whether their rows or columns are in the matrix; the first term in the slice.
     inside: Reg,
     term: Reg,
-    value: Reg,
+    values: Vec<Reg>,
     /// Bytes from slice to slice.
     step: i64,
 }
 
 impl Product<'_> {
     fn emit(&self, code: &mut Code, args: &[Reg]) {
-        let [_, m, n, k] = self.g.extents;
         let [part_m, part_n] = self.tiling.part;
-        let depth = self.tiling.depth;
         let sums: Vec<Reg> = (0..part_m * part_n).map(|_| code.mov(self.ty, Operand::Imm(0))).collect();
         let read = [0, 1].map(|i| {
-            let bytes = (self.tiling.part[i] * self.size) as u32;
+            let bytes = (self.tiling.adjacent(i, self.size) * self.size) as u32;
             code.ternary(TernaryOp::Mad, Type::U32, self.place[i], bytes, self.shared[i])
         });
-        for tap in &self.g.taps {
-            let a = self.offset(code, args[0], tap.a, self.g.a.2[0]);
-            let b = self.offset(code, args[1], tap.b, self.g.b.2[0]);
-            // A is m by k, with k first in shared memory; B is k by n.
-            let mut copied = self.copied(code, 0, a, [self.g.a.2[1], self.g.a.2[2]], m);
-            copied.extend(self.copied(code, 1, b, [self.g.b.2[2], self.g.b.2[1]], n));
-            let (whole, rest) = (k / depth, k % depth);
-            if whole > 0 {
-                load(code, self.ty, &copied, None);
-                code.counted(0, whole as u32, 1, |code, slice| {
-                    store(code, self.ty, &copied);
-                    code.push(InstOp::Bar);
-                    advance(code, &copied);
-                    let next = code.binary(BinaryOp::Add, Type::U32, slice, 1);
-                    let is_last = code.setp(Cmp::Ge, Type::U32, next, whole as u32);
-                    let skip = code.label();
-                    code.branch_if(is_last, true, skip);
-                    load(code, self.ty, &copied, None);
-                    code.place(skip);
-                    for t in 0..depth {
-                        self.term(code, read, t, &sums);
-                    }
-                    code.push(InstOp::Bar);
-                });
-            }
-            if rest > 0 {
-                load(code, self.ty, &copied, Some(rest as u32));
-                store(code, self.ty, &copied);
-                code.push(InstOp::Bar);
-                // Terms beyond k are not added: a zero of B is not a zero of the product if A is infinite.
-                for t in 0..rest {
-                    self.term(code, read, t, &sums);
-                }
-                code.push(InstOp::Bar);
-            }
-        }
+        let from = [(args[0], self.g.a.2[0]), (args[1], self.g.b.2[0])];
+        let from = from.map(|(base, stride)| self.matrix(code, base, stride));
+        each_tap(code, &self.g.taps, self.size, from, &|code, from| self.tap(code, from, read, &sums));
         self.finish(code, &args[2..], &sums);
     }
 
-    /// The address of an operand's matrix, so many elements further.
-    fn offset(&self, code: &mut Code, base: Reg, elements: isize, stride: isize) -> Reg {
+    /// Adds the terms of a tap, with the matrices at `from`.
+    fn tap(&self, code: &mut Code, from: [Reg; 2], read: [Reg; 2], sums: &[Reg]) {
+        let ([_, m, n, k], depth) = (self.g.extents, self.tiling.depth);
+        // A is m by k, with k first in shared memory; B is k by n.
+        let mut copied = self.copied(code, 0, from[0], [self.g.a.2[1], self.g.a.2[2]], m);
+        copied.extend(self.copied(code, 1, from[1], [self.g.b.2[2], self.g.b.2[1]], n));
+        let (whole, rest) = (k / depth, k % depth);
+        if whole > 0 {
+            load(code, self.ty, &copied, None);
+            code.counted(0, whole as u32, 1, |code, slice| {
+                store(code, self.ty, &copied, self.size);
+                code.push(InstOp::Bar);
+                advance(code, &copied);
+                let next = code.binary(BinaryOp::Add, Type::U32, slice, 1);
+                let is_last = code.setp(Cmp::Ge, Type::U32, next, whole as u32);
+                let skip = code.label();
+                code.branch_if(is_last, true, skip);
+                load(code, self.ty, &copied, None);
+                code.place(skip);
+                self.terms(code, read, depth, sums);
+                code.push(InstOp::Bar);
+            });
+        }
+        if rest > 0 {
+            load(code, self.ty, &copied, Some(rest as u32));
+            store(code, self.ty, &copied, self.size);
+            code.push(InstOp::Bar);
+            // Terms beyond k are not added: a zero of B is not a zero of the product if A is infinite.
+            self.terms(code, read, rest, sums);
+            code.push(InstOp::Bar);
+        }
+    }
+
+    /// Adds so many terms of a slice to all elements of this thread. Where most of a tile is outside of the matrix,
+    /// threads without an element go on.
+    fn terms(&self, code: &mut Code, read: [Reg; 2], count: usize, sums: &[Reg]) {
+        let small: Vec<usize> = (0..2).filter(|&i| self.g.extents[1 + i] <= self.tiling.tile()[i] / 2).collect();
+        let skip = code.label();
+        for &i in &small {
+            let adjacent = self.tiling.adjacent(i, self.size) as u32;
+            let at = code.binary(BinaryOp::Mul, Type::U32, self.place[i], adjacent);
+            let outside = code.setp(Cmp::Ge, Type::U32, at, self.g.extents[1 + i] as u32);
+            code.branch_if(outside, true, skip);
+        }
+        for t in 0..count {
+            self.term(code, read, t, sums);
+        }
+        code.place(skip);
+    }
+
+    /// The address of an operand's matrix.
+    fn matrix(&self, code: &mut Code, base: Reg, stride: isize) -> Reg {
         let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, self.matrix);
-        let base = code.ternary(TernaryOp::Mad, Type::S64, matrix, self.bytes(stride), base);
-        if elements == 0 { base } else { code.binary(BinaryOp::Add, Type::S64, base, self.bytes(elements)) }
+        code.ternary(TernaryOp::Mad, Type::S64, matrix, self.bytes(stride), base)
     }
 
     fn bytes(&self, elements: isize) -> Operand {
@@ -197,10 +265,11 @@ impl Product<'_> {
     /// Adds term `t` of a slice to all elements of this thread.
     fn term(&self, code: &mut Code, read: [Reg; 2], t: usize, sums: &[Reg]) {
         let [x, y] = [0, 1].map(|i| {
-            let start = t * (self.tiling.tile()[i] + PADDING) * self.size;
             let d: Vec<Reg> = (0..self.tiling.part[i]).map(|_| code.reg(class(self.ty))).collect();
-            for (n, d) in d.chunks(16 / self.size).enumerate() {
-                let address = Address::Reg(read[i], (start + n * 16) as i32);
+            let adjacent = self.tiling.adjacent(i, self.size);
+            for (n, d) in d.chunks(adjacent).enumerate() {
+                let at = t * self.copies[i].pitch + self.tiling.nth(i, self.size, n * adjacent);
+                let address = Address::Reg(read[i], (at * self.size) as i32);
                 let (space, cache) = (Space::Shared, Cache::Default);
                 code.push(InstOp::Ld { space, cache, ty: self.ty, d: d.to_vec(), address });
             }
@@ -213,18 +282,30 @@ impl Product<'_> {
         }
     }
 
-    /// The elements that this thread copies of slices of operand `i`: element `(x, t)` from the row or column `x` of
-    /// the tile and the term `t` to row `t` and column `x` of shared memory. Adjacent threads read what is adjacent.
+    /// What this thread copies of slices of operand `i`: element `(x, t)` from the row or column `x` of the tile and
+    /// the term `t` to row `t` and column `x` of shared memory.
     fn copied(&self, code: &mut Code, i: usize, base: Reg, strides: [isize; 2], extent: usize) -> Vec<Copied> {
         let (tile, depth) = (self.tiling.tile()[i], self.tiling.depth);
-        let along_terms = strides[1] == 1 && strides[0] != 1;
+        let Copies { along_terms, width, pitch } = self.copies[i];
         let threads = THREADS as usize;
+        // Along the terms, a warp has so many accesses of each row that it stores to all banks.
+        let line = match (along_terms, width * self.size) {
+            (true, ACCESS_BYTES) => (8 / self.tiling.adjacent(i, self.size)).min(depth / width),
+            (true, _) => depth / width,
+            (false, _) => tile / width,
+        };
         let one = |n: usize| {
             let e = code.binary(BinaryOp::Add, Type::U32, self.thread, (n * threads) as u32);
-            let inner = if along_terms { depth } else { tile };
-            let low = code.binary(BinaryOp::And, Type::B32, e, inner as u32 - 1);
-            let high = code.binary(BinaryOp::Shr, Type::U32, e, inner.ilog2());
-            let (x, term) = if along_terms { (high, low) } else { (low, high) };
+            let low = code.binary(BinaryOp::And, Type::B32, e, line as u32 - 1);
+            let high = code.binary(BinaryOp::Shr, Type::U32, e, line.ilog2());
+            let (x, term) = if along_terms {
+                let x = code.binary(BinaryOp::And, Type::B32, high, tile as u32 - 1);
+                let more = code.binary(BinaryOp::Shr, Type::U32, high, tile.ilog2());
+                let group = code.ternary(TernaryOp::Mad, Type::U32, more, line as u32, low);
+                (x, code.binary(BinaryOp::Mul, Type::U32, group, width as u32))
+            } else {
+                (code.binary(BinaryOp::Mul, Type::U32, low, width as u32), high)
+            };
             let row = code.binary(BinaryOp::Add, Type::U32, self.first[i], x);
             let inside = code.setp(Cmp::Lt, Type::U32, row, extent as u32);
             let mut from = base;
@@ -232,33 +313,35 @@ impl Product<'_> {
                 let index = code.cvt(Type::U64, Type::U32, Rounding::None, index);
                 from = code.ternary(TernaryOp::Mad, Type::S64, index, self.bytes(stride), from);
             }
-            let to = code.ternary(TernaryOp::Mad, Type::U32, term, (tile + PADDING) as u32, x);
+            let to = code.ternary(TernaryOp::Mad, Type::U32, term, pitch as u32, x);
             let to = code.ternary(TernaryOp::Mad, Type::U32, to, self.size as u32, self.shared[i]);
-            let value = code.mov(self.ty, Operand::Imm(0));
+            let values = (0..width).map(|_| code.mov(self.ty, Operand::Imm(0))).collect();
             let step = depth as i64 * strides[1] as i64 * self.size as i64;
-            Copied { from, to: Address::Reg(to, 0), inside, term, value, step }
+            let pitch = if along_terms { pitch * self.size } else { self.size };
+            Copied { from, to, pitch, inside, term, values, step }
         };
-        (0..(tile * depth).div_ceil(threads)).map(one).collect()
+        (0..tile * depth / width / threads).map(one).collect()
     }
 
     /// Hands on the elements of this thread.
     fn finish(&self, code: &mut Code, args: &[Reg], sums: &[Reg]) {
-        let [_, m, n, _] = self.g.extents;
-        let part_n = self.tiling.part[1];
-        let [row, column] = [0, 1]
-            .map(|i| code.ternary(TernaryOp::Mad, Type::U32, self.place[i], self.tiling.part[i] as u32, self.first[i]));
+        let ([_, m, n, _], part_n) = (self.g.extents, self.tiling.part[1]);
+        let [row, column] = [0, 1].map(|i| {
+            let adjacent = self.tiling.adjacent(i, self.size) as u32;
+            code.ternary(TernaryOp::Mad, Type::U32, self.place[i], adjacent, self.first[i])
+        });
         // Columns that are finished together: all of them are in the matrix, or none.
-        let together = (16 / self.size).min(part_n);
+        let together = self.tiling.adjacent(1, self.size);
         let together = if n % together == 0 { together } else { 1 };
         let columns: Vec<[Reg; 2]> = (0..part_n)
             .step_by(together)
             .map(|j| {
-                let j = code.binary(BinaryOp::Add, Type::U32, column, j as u32);
+                let j = code.binary(BinaryOp::Add, Type::U32, column, self.tiling.nth(1, self.size, j) as u32);
                 [j, code.setp(Cmp::Lt, Type::U32, j, n as u32)]
             })
             .collect();
         for (i, sums) in sums.chunks(part_n).enumerate() {
-            let this = code.binary(BinaryOp::Add, Type::U32, row, i as u32);
+            let this = code.binary(BinaryOp::Add, Type::U32, row, self.tiling.nth(0, self.size, i) as u32);
             let in_rows = code.setp(Cmp::Lt, Type::U32, this, m as u32);
             let this = code.ternary(TernaryOp::Mad, Type::U32, self.matrix, m as u32, this);
             for (sums, &[column, in_columns]) in sums.chunks(together).zip(&columns) {
@@ -280,15 +363,22 @@ fn load(code: &mut Code, ty: Type, copied: &[Copied], terms: Option<u32>) {
             }
         };
         let (space, cache, address) = (Space::Global, Cache::Default, Address::Reg(element.from, 0));
-        code.push_if((inside, true), InstOp::Ld { space, cache, ty, d: vec![element.value], address });
+        let d = element.values.clone();
+        code.push_if((inside, true), InstOp::Ld { space, cache, ty, d, address });
     }
 }
 
 /// Stores a slice from registers to shared memory.
-fn store(code: &mut Code, ty: Type, copied: &[Copied]) {
-    for &Copied { to, value, .. } in copied {
-        let (space, cache) = (Space::Shared, Cache::Default);
-        code.push(InstOp::St { space, cache, ty, address: to, a: vec![value.into()] });
+fn store(code: &mut Code, ty: Type, copied: &[Copied], size: usize) {
+    for element in copied {
+        // Adjacent ones together.
+        let width = if element.pitch == size { element.values.len() } else { 1 };
+        for (n, values) in element.values.chunks(width).enumerate() {
+            let (space, cache, address) =
+                (Space::Shared, Cache::Default, Address::Reg(element.to, (n * element.pitch) as i32));
+            let a = values.iter().map(|&value| value.into()).collect();
+            code.push(InstOp::St { space, cache, ty, address, a });
+        }
     }
 }
 
