@@ -8,7 +8,7 @@ use fulgurite::compiler::ptx::inst::Entry;
 use fulgurite::compiler::ptx::simt::{Counts, Options};
 use fulgurite::compiler::ptx::{Module, Target};
 use fulgurite::prelude::*;
-use fulgurite::{Array, TensorType, lower, scan};
+use fulgurite::{Array, Precision, TensorType, lower, scan};
 use fulgurite_benches::WORKLOADS;
 
 use super::shapes::check;
@@ -198,6 +198,7 @@ fn taps_are_added_in_order() -> Result<()> {
         let g = GemmKernel {
             extents: [batch, m, n, channels],
             dtype: DType::F32,
+            precision: Precision::Highest,
             a: (BufferId(0), 0, [rows as isize * ic, ic, 1]),
             b: (BufferId(1), 0, [0, n as isize, 1]),
             taps: taps.into_iter().collect(),

@@ -79,9 +79,9 @@ pub(crate) fn results(
     inputs: &[Array],
     target: Target,
     options: &Options,
-) -> Result<(Vec<Array>, Counts)> {
+) -> Result<(Vec<Array>, Executed)> {
     if on_device() {
-        return Ok((run_on_device(graph, inputs)?.swap_remove(0), Counts::default()));
+        return Ok((run_on_device(graph, inputs)?.swap_remove(0), Executed::default()));
     }
     run(&lower_for(graph, false, target)?, inputs, options)
 }

@@ -16,6 +16,7 @@ mod literal;
 mod op;
 mod parameter;
 mod parse;
+mod precision;
 mod print;
 mod samples;
 mod verify;
@@ -30,8 +31,9 @@ pub use env::Env;
 pub use family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
 pub use infer::{Results, infer, results};
 pub use literal::{Constant, Literal};
-pub use op::{DotAxes, Op, OpClass, Precision, Sample, Triangular};
+pub use op::{DotAxes, Op, OpClass, Sample, Triangular};
 pub use parse::{parse, parse_unchecked};
+pub use precision::Precision;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use samples::kinds;
 pub use samples::samples;

@@ -10,7 +10,7 @@ use smallvec::{Array, SmallVec};
 
 use super::Graph;
 use super::dims::{GatherDims, ScatterOp};
-use super::op::Precision;
+use super::precision::Precision;
 use crate::error::{Error, Result};
 use crate::types::DType;
 

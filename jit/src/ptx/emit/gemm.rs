@@ -8,6 +8,7 @@
 use super::Grid;
 use super::code::{Code, class, lane_type};
 use super::finish::Finish;
+use super::taps::each_tap;
 use crate::fuse::{GemmKernel, Tap};
 use crate::lower::lane::LaneType;
 use crate::ptx::inst::{Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
@@ -199,32 +200,10 @@ impl Product<'_> {
             let bytes = (self.tiling.adjacent(i, self.size) * self.size) as u32;
             code.ternary(TernaryOp::Mad, Type::U32, self.place[i], bytes, self.shared[i])
         });
-        let first = self.g.taps[0];
-        let a = self.offset(code, args[0], first.a, self.g.a.2[0]);
-        let b = self.offset(code, args[1], first.b, self.g.b.2[0]);
-        match loops(&self.g.taps) {
-            Some(loops) => self.taps(code, &loops, [a, b], &|code, from| self.tap(code, from, read, &sums)),
-            None => {
-                for tap in &self.g.taps {
-                    let from = [(a, tap.a - first.a), (b, tap.b - first.b)];
-                    let from = from.map(|(base, by)| code.binary(BinaryOp::Add, Type::S64, base, self.bytes(by)));
-                    self.tap(code, from, read, &sums);
-                }
-            }
-        }
+        let from = [(args[0], self.g.a.2[0]), (args[1], self.g.b.2[0])];
+        let from = from.map(|(base, stride)| self.matrix(code, base, stride));
+        each_tap(code, &self.g.taps, self.size, from, &|code, from| self.tap(code, from, read, &sums));
         self.finish(code, &args[2..], &sums);
-    }
-
-    /// The code of a tap in these loops, outermost first; `from` are the addresses of the first one.
-    fn taps(&self, code: &mut Code, loops: &[TapLoop], from: [Reg; 2], tap: &dyn Fn(&mut Code, [Reg; 2])) {
-        let [TapLoop { count, step }, inner @ ..] = loops else { return tap(code, from) };
-        let at = from.map(|from| code.mov(Type::U64, from));
-        code.counted(0, *count as u32, 1, |code, _| {
-            self.taps(code, inner, at, tap);
-            for (at, by) in at.into_iter().zip([step.a, step.b]) {
-                code.binary_to(at, BinaryOp::Add, Type::S64, at, self.bytes(by));
-            }
-        });
     }
 
     /// Adds the terms of a tap, with the matrices at `from`.
@@ -286,11 +265,10 @@ impl Product<'_> {
         code.place(skip);
     }
 
-    /// The address of an operand's matrix, so many elements further.
-    fn offset(&self, code: &mut Code, base: Reg, elements: isize, stride: isize) -> Reg {
+    /// The address of an operand's matrix.
+    fn matrix(&self, code: &mut Code, base: Reg, stride: isize) -> Reg {
         let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, self.matrix);
-        let base = code.ternary(TernaryOp::Mad, Type::S64, matrix, self.bytes(stride), base);
-        if elements == 0 { base } else { code.binary(BinaryOp::Add, Type::S64, base, self.bytes(elements)) }
+        code.ternary(TernaryOp::Mad, Type::S64, matrix, self.bytes(stride), base)
     }
 
     fn bytes(&self, elements: isize) -> Operand {
@@ -385,30 +363,6 @@ impl Product<'_> {
             }
         }
     }
-}
-
-/// A loop over taps: how many, and from one to the next.
-struct TapLoop {
-    count: usize,
-    step: Tap,
-}
-
-/// The loops, outermost first, whose iterations are the taps in their order; `None` if there are none. A window has one
-/// for each axis.
-fn loops(taps: &[Tap]) -> Option<Vec<TapLoop>> {
-    let [first, second, ..] = *taps else { return Some(vec![]) };
-    let between = |from: Tap, to: Tap| Tap { a: to.a - from.a, b: to.b - from.b };
-    let step = between(first, second);
-    let is_next = |pair: &[Tap]| between(pair[0], pair[1]) == step;
-    let count = 1 + taps.windows(2).take_while(|pair| is_next(pair)).count();
-    let is_line = |line: &[Tap]| line.len() == count && line.windows(2).all(is_next);
-    if !taps.chunks(count).all(is_line) {
-        return None;
-    }
-    let firsts: Vec<Tap> = taps.iter().copied().step_by(count).collect();
-    let mut outer = loops(&firsts)?;
-    outer.push(TapLoop { count, step });
-    Some(outer)
 }
 
 /// Loads a slice to registers, or so many terms of it.

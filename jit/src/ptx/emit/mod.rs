@@ -2,7 +2,7 @@
 //!
 //! In: a kernel. Out: its code, for a grid of blocks of [`THREADS`] threads. `code` builds instructions, `lane` has
 //! those of one lane, `rare` and `trig` the slow paths of functions; `loops`, `gemm`, `mma` and `routine` are the
-//! kinds of kernels, and `finish` is the end of a product. `entry` makes entries of them: of one kernel, of the
+//! kinds of kernels, and `taps` and `finish` parts of products. `entry` makes entries of them: of one kernel, of the
 //! segments of one, of several that one block or a whole grid runs.
 
 mod code;
@@ -14,6 +14,7 @@ mod loops;
 mod mma;
 mod rare;
 mod routine;
+mod taps;
 // Coefficients are written as their sources have them.
 #[allow(clippy::excessive_precision, clippy::approx_constant)]
 mod trig;

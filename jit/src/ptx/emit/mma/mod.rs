@@ -5,8 +5,8 @@
 //! and B pass through shared memory (`stage`), from where warps read fragments (`fragment`).
 //!
 //! A slice has 64 bytes of terms for a row or column: two steps, of the terms of an instruction each. Slices of tf32
-//! that may be copied 16 bytes at a time arrive by `cp.async` in three stages, and are rounded as fragments. Others pass
-//! through registers into one of two stages, and are rounded there.
+//! that may be copied 16 bytes at a time arrive by `cp.async` in three stages, and are rounded as fragments. Others
+//! pass through registers into one of two stages, and are rounded there.
 
 mod fragment;
 mod stage;
@@ -16,6 +16,7 @@ mod tests;
 use super::Grid;
 use super::code::Code;
 use super::finish::Finish;
+use super::taps::each_tap;
 use crate::fuse::GemmKernel;
 use crate::graph::Precision;
 use crate::ptx::inst::{BinaryOp, Cmp, InstOp, MmaShape, Operand, Reg, Rounding, TernaryOp, Type};
@@ -221,17 +222,18 @@ impl Tile<'_> {
         let sums: Vec<[Reg; 4]> =
             (0..down * across).map(|_| [(); 4].map(|()| code.mov(Type::F32, Operand::Imm(0)))).collect();
         let fragments = [0, 1].map(|i| Fragments::new(code, self, i));
-        for tap in &self.g.taps {
-            let a = self.moved(code, args[0], tap.a, self.g.a.2[0]);
-            let b = self.moved(code, args[1], tap.b, self.g.b.2[0]);
-            let copies = [Copies::new(code, self, 0, a), Copies::new(code, self, 1, b)];
+        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, self.matrix);
+        let from = [(args[0], self.g.a.2[0]), (args[1], self.g.b.2[0])];
+        let from = from.map(|(base, stride)| code.ternary(TernaryOp::Mad, Type::S64, matrix, bytes(stride), base));
+        each_tap(code, &self.g.taps, 4, from, &|code, from| {
+            let copies = [0, 1].map(|i| Copies::new(code, self, i, from[i]));
             match self.mma.is_async() {
                 true => self.slices_by_copies(code, &copies, &fragments, &sums),
                 false => self.slices_by_registers(code, &copies, &fragments, &sums),
             }
             // The memory of slices is used again.
             code.push(InstOp::Bar);
-        }
+        });
         self.finish(code, &args[2..], &sums);
     }
 
@@ -347,13 +349,6 @@ impl Tile<'_> {
                 code.push(InstOp::Mma { shape, ty, d: sums, a, b, c: sums });
             }
         }
-    }
-
-    /// The address of an operand's matrix, so many elements further.
-    fn moved(&self, code: &mut Code, base: Reg, elements: isize, stride: isize) -> Reg {
-        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, self.matrix);
-        let base = code.ternary(TernaryOp::Mad, Type::S64, matrix, bytes(stride), base);
-        if elements == 0 { base } else { code.binary(BinaryOp::Add, Type::S64, base, bytes(elements)) }
     }
 
     /// Hands on the elements of this thread: of each instruction, two adjacent ones of two rows.
