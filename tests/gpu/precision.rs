@@ -72,7 +72,7 @@ fn check(what: &str, graph: &Graph, numbers: &mut Numbers, most: f64) -> Result<
     let inputs: Vec<Array> = graph.param_types().iter().map(&mut array).collect::<Result<_>>()?;
     let want = Program::compile("cpu", graph, &vec![false; inputs.len()])?.run(inputs.clone())?;
     for multiprocessors in [1, 132] {
-        let target = Target { capability: 80, multiprocessors };
+        let target = Target { capability: 80, multiprocessors, ..Target::default() };
         let got = run::results(graph, &inputs, target, &Options::default())?.0;
         for (got, want) in got.iter().zip(&want) {
             // A zero may have the other sign: the order of the sums is not the same.

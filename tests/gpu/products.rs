@@ -131,7 +131,7 @@ fn executed(args: &Args, f: impl Fn(Args) -> Tensor) -> Result<Counts> {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     let inputs: Vec<_> = graph.param_types().iter().map(|ty| numbers.array(ty, (-1.0, 1.0))).collect();
     let options = Options { races: false, ..Options::default() };
-    Ok(run::compare(&graph, &inputs, &options).unwrap_or_else(|fault| panic!("{fault}")))
+    Ok(run::compare(&graph, &inputs, &options).unwrap_or_else(|fault| panic!("{fault}")).counts)
 }
 
 /// Every layout of the operands, in tiles of all sizes.

@@ -130,7 +130,7 @@ fn assemble(
 pub(crate) fn check(name: &str, module: &PtxModule) {
     if let Some(ptxas) = ptxas() {
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        assemble(&ptxas, &name, module).map(drop).unwrap_or_else(|faults| panic!("\n{faults}"));
+        assemble(&ptxas, &name, module, module.target).map(drop).unwrap_or_else(|faults| panic!("\n{faults}"));
     }
 }
 
@@ -193,7 +193,7 @@ fn products_by_tensor_cores_assemble() -> Result<()> {
         let modules: Vec<Module> = graphs.iter().map(|graph| lower(graph, capability)).collect::<Result<_>>()?;
         let module = together(&modules, capability);
         println!("{} kernels", module.entries.len());
-        let entries = assemble(&ptxas, "products", &module).unwrap_or_else(|faults| panic!("\n{faults}"));
+        let entries = assemble(&ptxas, "products", &module, capability).unwrap_or_else(|faults| panic!("\n{faults}"));
         let most = entries.iter().map(|entry| entry.registers).max();
         println!("sm_{capability}: at most {most:?} registers");
     }

@@ -15,7 +15,7 @@ fn check<A: Tree>(name: &str, args: &A, f: impl Fn(A) -> Vec<Tensor>) -> Result<
     let range = |dtype: DType| if dtype.is_int() { (-3.0, 60.0) } else { (-1.0, 1.0) };
     let inputs: Vec<_> = graph.param_types().iter().map(|ty| numbers.array(ty, range(ty.dtype))).collect();
     let options = Options { order: Some(7), interleave: Some(7), ..Options::default() };
-    Ok(run::compare(&graph, &inputs, &options).unwrap_or_else(|fault| panic!("{name}: {fault}")))
+    Ok(run::compare(&graph, &inputs, &options).unwrap_or_else(|fault| panic!("{name}: {fault}")).counts)
 }
 
 fn zeros(dtype: DType, shape: &[usize]) -> Tensor {

@@ -400,7 +400,7 @@ impl Steps {
                 let args = segments.iter().map(&mut args).collect();
                 let segments = spread(segments, *is_aligned, most);
                 self.blocks = self.blocks.max((segments.blocks as usize).min(most));
-                Step::Segments(segments, args)
+                Step::Segments(Box::new(segments), args)
             }
             Kind::Region(region, inside, carry) => self.region(body, item, region, inside, &carry.second, resolve),
         }

@@ -108,7 +108,7 @@ pub(in crate::ptx) enum Step<'a> {
     /// A kernel, and its arguments.
     Kernel(Part<'a>, Vec<Pointed>),
     /// Segments of a loop kernel, and the buffers of each.
-    Segments(Segments, Vec<Vec<Pointed>>),
+    Segments(Box<Segments>, Vec<Vec<Pointed>>),
     /// Steps that the first block of a grid runs alone.
     First(Vec<Step<'a>>),
     /// A loop.

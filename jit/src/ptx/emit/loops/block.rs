@@ -110,7 +110,7 @@ impl Emitter<'_> {
             if count >= threads {
                 self.together(code, block, dim, (at, threads), count / threads);
             }
-            if count % threads > 0 {
+            if !count.is_multiple_of(threads) {
                 let whole = (count - count % threads) as u32;
                 let rest = code.setp(Cmp::Lt, Type::U32, shared.thread, count as u32 - whole);
                 let end = code.label();

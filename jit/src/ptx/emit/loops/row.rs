@@ -274,7 +274,7 @@ impl Emitter<'_> {
             }
             values[i] = match inst.op {
                 LaneOp::Input(n) => match self.tiled.get(&(n as usize)) {
-                    Some(tiled) => self.from_tile(code, *tiled),
+                    Some(tiled) => self.tile_value(code, *tiled),
                     None => self.input(code, &block.inputs[n as usize]),
                 },
                 LaneOp::Gather(n, offset) => {

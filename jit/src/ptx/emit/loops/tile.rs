@@ -151,7 +151,7 @@ impl Emitter<'_> {
     }
 
     /// An input of this row, from a tile.
-    pub(super) fn from_tile(&self, code: &mut Code, tiled: Tiled) -> Value {
+    pub(super) fn tile_value(&self, code: &mut Code, tiled: Tiled) -> Value {
         let position = self.vars[tiled.dim].expect("it is a loop over rows");
         let at = code.ternary(TernaryOp::Mad, Type::U32, position, tiled.step, tiled.start);
         load(code, Space::Shared, tiled.dtype, Address::Reg(at, 0), 1)
