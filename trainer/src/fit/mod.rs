@@ -4,8 +4,8 @@
 //! compiled functions of a run (start, training step, validation step); the loop calls the training step once per
 //! batch, bound to its state, which is updated in place.
 //!
-//! Per step, the loop adds well under a microsecond to that call: a batch is gathered into memory that is reused,
-//! metrics stay on the device until they are read, hooks without work return at once, and an interrupt is one flag.
+//! Per step, the loop adds well under a microsecond to that call: a batch is gathered into memory that is reused (and
+//! copied to a GPU while the step before it runs), metrics stay on the device until they are read, hooks without work return at once, and an interrupt is one flag.
 //! Everything that costs more happens less often.
 
 mod feed;
