@@ -16,10 +16,10 @@ pub use fulgurite_autodiff::{
     grad, hessian, jacfwd, jacrev, jvp, linearize, value_and_grad, value_and_grad_aux, vjp, vmap, vmap_out,
 };
 pub use fulgurite_jit::{
-    Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Result, Scan, Static, StaticValue, Tensor,
-    TensorType, Tree, Visitor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid,
-    log_softmax, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select, silu, soft_sign, softmax, sort,
-    where_,
+    Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Precision, Result, Scan, Static, StaticValue,
+    Tensor, TensorType, Tree, Visitor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
+    log_sigmoid, log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select,
+    silu, soft_sign, softmax, sort, where_, with_matmul_precision,
 };
 pub use fulgurite_runtime::{Bound, Device, Jit, Lowered, jit, lower, synchronize, with_device};
 #[cfg(feature = "trainer")]

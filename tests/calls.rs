@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use fulgurite::compiler::trace::tracing;
 use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
-use fulgurite::{Bits, hessian, linearize, lower};
+use fulgurite::{Bits, Precision, hessian, linearize, lower, with_matmul_precision};
 
 fn ones() -> Tensor {
     Tensor::ones(&[3])
@@ -365,6 +365,36 @@ fn static_floats_are_part_of_the_program() {
         assert!(of(f64::NAN).is_ok_and(f32::is_nan));
     }
     assert_eq!(sign.traces(), 3, "a NaN is one value");
+}
+
+#[test]
+fn the_precision_of_contractions_is_part_of_the_program() -> Result<()> {
+    let (x, y) = (Tensor::full(&[3, 3], 0.1, DType::F32), Tensor::full(&[3, 3], 0.3, DType::F32));
+    let product = jit(|(x, y): (Tensor, Tensor)| x.matmul(&y));
+    let call = || product.call((x.clone(), y.clone()))?.to_vec::<f32>();
+    let exact = call()?;
+    for _ in 0..2 {
+        for precision in Precision::ALL {
+            // A processor computes with all bits.
+            assert_eq!(with_matmul_precision(precision, call)?, exact);
+        }
+        assert_eq!(with_matmul_precision(Precision::Bf16, || with_matmul_precision(Precision::Tf32, call))?, exact);
+        assert_eq!(call()?, exact);
+    }
+    assert_eq!(product.traces(), 5);
+
+    // So it is of a state that stays in place, and of the derivatives of a function.
+    let step = |x: Tensor, y: Tensor| (x.matmul(&y), x.sum());
+    let mut bound = Jit::with_borrowed("step", step).bind(x.clone());
+    for precision in [Precision::Bf16, Precision::Tf32] {
+        with_matmul_precision(precision, || bound.call(y.clone()))?;
+    }
+    assert_eq!(bound.traces(), 2);
+    let gradient = |(x, y): (Tensor, Tensor)| grad(|x: &Tensor| x.matmul(&y).tanh().sum())(&x);
+    let text = with_matmul_precision(Precision::F16, || lower(gradient, &(x, y)))?.graph.to_string();
+    assert_eq!(text.matches("dot_general").count(), 2, "{text}");
+    assert_eq!(text.matches("precision=f16").count(), 2, "{text}");
+    Ok(())
 }
 
 // ---- programs kept

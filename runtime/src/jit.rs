@@ -2,9 +2,9 @@
 //!
 //! Comes in: a function, and trees of arguments per call. Goes out: trees of results. How programs run is in `program`.
 //!
-//! The signature of a call is the structure of the argument trees, the types of their leaves, their static values and
-//! the device, as a few hundred bytes. A call of a known signature costs one lookup and one call of machine code. The
-//! [`PROGRAMS`] most recently used programs are cached.
+//! The signature of a call is the structure of the argument trees, the types of their leaves, their static values, the
+//! device and the precision of contractions, as a few hundred bytes. A call of a known signature costs one lookup and
+//! one call of machine code. The [`PROGRAMS`] most recently used programs are cached.
 
 use std::cell::Cell;
 use std::hash::Hasher;
@@ -16,7 +16,9 @@ use fulgurite_jit::panics::guarded;
 use fulgurite_jit::trace::{record_error, trace_call, tracing};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::types::join;
-use fulgurite_jit::{Array, Error, Name, Output, Result, Tensor, TensorType, Tree, Visitor, leaves, unflatten};
+use fulgurite_jit::{
+    Array, Error, Name, Output, Result, Tensor, TensorType, Tree, Visitor, leaves, matmul_precision, unflatten,
+};
 use smallvec::SmallVec;
 
 use crate::cache::Cache;
@@ -353,10 +355,19 @@ pub(crate) type Inputs<'t> = SmallVec<[&'t Array; 32]>;
 /// Second handles to leaves that a donated tree does not own, so that they are not overwritten.
 type Held = SmallVec<[Array; 2]>;
 
+/// The precision of contractions, where one is asked for.
+#[inline]
+fn write_precision(signature: &mut Bytes) {
+    if let Some(precision) = matmul_precision() {
+        signature.write_usize(header(b'p', precision as usize));
+    }
+}
+
 /// The signature of borrowed arguments, without the device: that of a resident state does not change.
 /// `inputs` become their leaves.
 pub(crate) fn signature<'t>(borrowed: &'t impl Tree, inputs: &mut Inputs<'t>) -> Result<Vec<u8>> {
     let mut signature = Bytes::default();
+    write_precision(&mut signature);
     collect(|collector| borrowed.visit(collector), &mut signature, inputs, None)?;
     Ok(signature.0)
 }
@@ -365,6 +376,7 @@ pub(crate) fn signature<'t>(borrowed: &'t impl Tree, inputs: &mut Inputs<'t>) ->
 pub(crate) fn has_signature<'t>(borrowed: &'t impl Tree, expected: &[u8], inputs: &mut Inputs<'t>) -> Result<bool> {
     let mut signature = SIGNATURE.take();
     signature.0.clear();
+    write_precision(&mut signature);
     collect(|collector| borrowed.visit(collector), &mut signature, inputs, None)?;
     let is_same = signature.0 == expected;
     SIGNATURE.set(signature);
@@ -378,7 +390,8 @@ fn header(tag: u8, size: usize) -> usize {
     size << 8 | usize::from(tag)
 }
 
-/// The second half of a signature, after the donated arguments: the device, and the borrowed arguments.
+/// The second half of a signature, after the donated arguments: the device, the precision of contractions where one is
+/// asked for, and the borrowed arguments.
 fn collect_borrowed<'t>(
     device: &Opened,
     borrowed: &'t impl Tree,
@@ -387,6 +400,7 @@ fn collect_borrowed<'t>(
 ) -> Result<()> {
     // The word that divides the halves, so that the device adds none.
     signature.write_usize(header(b'|', device.id() as usize));
+    write_precision(signature);
     collect(|collector| borrowed.visit(collector), signature, inputs, None)
 }
 

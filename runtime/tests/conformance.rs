@@ -51,7 +51,7 @@ fn check(name: &str, graph: &Graph, inputs: &[Array], rtol: f64, atol: f64) {
         }
     }
     // The error of a sum of products is relative to the sum of their magnitudes, not to a result that has cancelled.
-    let magnitudes: Option<Vec<Array>> = matches!(graph.nodes.last(), Some(node) if matches!(node.op, Op::Dot(_)))
+    let magnitudes: Option<Vec<Array>> = matches!(graph.nodes.last(), Some(node) if matches!(node.op, Op::Dot(..)))
         .then(|| interpret(graph, &inputs.iter().map(magnitude).collect::<Vec<_>>()).expect("the same graph"));
     for (o, (got, want)) in got.iter().zip(&want).enumerate() {
         assert_eq!(got.ty(), want.ty(), "{name}");

@@ -107,9 +107,9 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
         Op::ArgReduce(op, along) => {
             record(Op::ArgReduce(*op, shifted(*along)), &[x], if *along < axis { axis - 1 } else { axis })
         }
-        Op::Dot(axes) => {
+        Op::Dot(axes, precision) => {
             let (axes, axis) = dot(axes, operands[0], operands[1]);
-            record(Op::Dot(axes), &[x, &operands[1].x], axis)
+            record(Op::Dot(axes, *precision), &[x, &operands[1].x], axis)
         }
         Op::Gather { dims, sizes } => {
             let (op, operands, axis) = indexing::batched_gather(dims, sizes, operands[0], operands[1], extent);

@@ -197,11 +197,11 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
             binary(*op, x, y, dx.as_ref(), dy.as_ref(), z)
         }
         Op::Reduce(op, axes) => reduce(*op, node, axes, &operands[0].x, operands[0].dx.as_ref()?, z),
-        Op::Dot(axes) => {
+        Op::Dot(axes, precision) => {
             // (x + dx)·(y + dy) = x·y + dx·y + x·dy + higher.
             let (x, y) = (&operands[0], &operands[1]);
-            let left = x.dx.as_ref().map(|dx| dx.dot_general(&y.x, axes.clone()));
-            let right = y.dx.as_ref().map(|dy| x.x.dot_general(dy, axes.clone()));
+            let left = x.dx.as_ref().map(|dx| dx.dot_general_in(&y.x, axes.clone(), *precision));
+            let right = y.dx.as_ref().map(|dy| x.x.dot_general_in(dy, axes.clone(), *precision));
             add(left, right)
         }
     }

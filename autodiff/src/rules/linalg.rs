@@ -5,7 +5,7 @@
 
 use std::panic::Location;
 
-use fulgurite_jit::graph::{DotAxes, Op};
+use fulgurite_jit::graph::{DotAxes, Op, Precision};
 use fulgurite_jit::linalg::Triangular;
 use fulgurite_jit::trace::apply;
 use fulgurite_jit::{DType, Tensor};
@@ -18,11 +18,11 @@ fn solve(how: Triangular, a: &Tensor, b: &Tensor) -> Tensor {
     apply(Op::TriangularSolve(how), &[a, b], Location::caller())
 }
 
-/// The product of the matrices along the last two axes.
+/// The product of the matrices along the last two axes, with all bits, as in JAX: they are part of a solution.
 fn product(x: &Tensor, y: &Tensor) -> Tensor {
     let axis = x.rank() - 2;
     let axes = DotAxes { batch: (0..axis).map(|axis| (axis, axis)).collect(), contract: [(axis + 1, axis)][..].into() };
-    x.dot_general(y, axes)
+    x.dot_general_in(y, axes, Some(Precision::Highest))
 }
 
 /// The row and the column of each element of the matrices along the last two axes.

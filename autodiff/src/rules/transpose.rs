@@ -10,7 +10,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use fulgurite_jit::control::{body_types, record_scan};
-use fulgurite_jit::graph::{BinaryOp, DotAxes, Env, Graph, Node, Op, ReduceOp, UnaryOp, ValueId};
+use fulgurite_jit::graph::{BinaryOp, DotAxes, Env, Graph, Node, Op, Precision, ReduceOp, UnaryOp, ValueId};
 use fulgurite_jit::trace::{apply_all, trace};
 use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Error, Result, Scan, Shape, Tensor, TensorType};
@@ -225,9 +225,9 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
             let kept: Axes = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
             one(ct.broadcast_in_dim(&x.shape, &kept))
         }
-        Op::Dot(axes) => match operands {
-            [Linear(x), Constant(y)] => Ok(smallvec![Some(dot(axes, 0, x, y, ct)), None]),
-            [Constant(x), Linear(y)] => Ok(smallvec![None, Some(dot(axes, 1, y, x, ct))]),
+        Op::Dot(axes, precision) => match operands {
+            [Linear(x), Constant(y)] => Ok(smallvec![Some(dot(axes, *precision, 0, x, y, ct)), None]),
+            [Constant(x), Linear(y)] => Ok(smallvec![None, Some(dot(axes, *precision, 1, y, x, ct))]),
             [..] => nonlinear(node, operands),
         },
         Op::Gather { dims, sizes } => match operands {
@@ -335,7 +335,14 @@ fn pad(config: (&[isize], &[isize], &[usize]), operands: &[TransposeOperand<'_>]
 /// The axes of `ct` are the batch axes, the free axes of the left and those of the right operand. `ct` and `other`
 /// share the batch axes and are contracted along the free axes of `other`. What remains are the free axes of `x` and
 /// those that were contracted with `x`: all axes of `x`, in some order.
-fn dot(axes: &DotAxes, side: usize, x: &TensorType, other: &Tensor, ct: &Tensor) -> Tensor {
+fn dot(
+    axes: &DotAxes,
+    precision: Option<Precision>,
+    side: usize,
+    x: &TensorType,
+    other: &Tensor,
+    ct: &Tensor,
+) -> Tensor {
     // Pairs as (axis of x, axis of other).
     let pair = |&(left, right): &(usize, usize)| if side == 0 { (left, right) } else { (right, left) };
     let batch: SmallVec<[(usize, usize); 2]> = axes.batch.iter().map(pair).collect();
@@ -361,7 +368,7 @@ fn dot(axes: &DotAxes, side: usize, x: &TensorType, other: &Tensor, ct: &Tensor)
     if other_first.iter().enumerate().all(|(i, &axis)| i == axis) {
         let swap = |pairs: &[(usize, usize)]| pairs.iter().map(|&(a, b)| (b, a)).collect();
         let axes = DotAxes { batch: swap(&ct_first.batch), contract: swap(&ct_first.contract) };
-        return other.dot_general(ct, axes);
+        return other.dot_general_in(ct, axes, precision);
     }
-    ct.dot_general(other, ct_first).transpose(&inverse(&order(true)))
+    ct.dot_general_in(other, ct_first, precision).transpose(&inverse(&order(true)))
 }

@@ -2,7 +2,7 @@
 //!
 //! `tensor` defines the type and `data` its conversion from and to host data. `creation`, `elementwise`, `shapes`,
 //! `indexing` and `reductions` define the primitive ops as methods, `linalg` as functions; `nn`, `einsum` and `random`
-//! are composed of them. `operand` promotes and broadcasts operands as `jax.numpy` does. `trace` records ops, and
+//! are composed of them. `operand` promotes and broadcasts operands as `jax.numpy` does, `precision` is that of contractions. `trace` records ops, and
 //! evaluates them where no trace is active. `panics` tells a user's panic from an internal one. `tree`, `statics` and
 //! `output` define the types of arguments and results.
 
@@ -17,6 +17,7 @@ mod nn;
 mod operand;
 mod output;
 pub mod panics;
+mod precision;
 pub mod random;
 mod reductions;
 mod shapes;
@@ -36,6 +37,7 @@ pub use nn::{
 };
 pub use operand::{IntoAxes, Operand};
 pub use output::Output;
+pub use precision::{matmul_precision, with_matmul_precision};
 pub use random::Key;
 pub use sorting::sort;
 pub use statics::{Bits, StaticValue};

@@ -5,10 +5,11 @@ use std::panic::Location;
 use smallvec::SmallVec;
 
 use super::operand::{IntoAxes, Operand, broadcast_shape, mismatch, promote_types, reject, resolve};
+use super::precision::matmul_precision;
 use super::tensor::Tensor;
 use super::trace::apply;
 use crate::error::Error;
-use crate::graph::{ArgOp, DotAxes, Op, ReduceOp, infer};
+use crate::graph::{ArgOp, DotAxes, Op, Precision, ReduceOp, infer};
 use crate::types::{Axes, DType, Shape};
 
 impl Tensor {
@@ -69,10 +70,20 @@ impl Tensor {
     /// sums are `or`.
     #[track_caller]
     pub fn dot_general(&self, other: &Tensor, axes: DotAxes) -> Self {
+        self.dot_general_in(other, axes, matmul_precision())
+    }
+
+    /// [`Tensor::dot_general`] in a precision, whatever that of [`with_matmul_precision`] is.
+    ///
+    /// [`with_matmul_precision`]: crate::with_matmul_precision
+    #[track_caller]
+    pub fn dot_general_in(&self, other: &Tensor, axes: DotAxes, precision: Option<Precision>) -> Self {
         if self.dtype() == other.dtype() && !self.dtype().is_float() && self.error().or(other.error()).is_none() {
             return self.dot_of_integers(other, &axes);
         }
-        apply(Op::Dot(axes), &[self, other], Location::caller())
+        // Without a precision, those of f32 and f64 have all bits; those of f64 have them in any case.
+        let precision = precision.filter(|&other| other != Precision::Highest && self.dtype() != DType::F64);
+        apply(Op::Dot(axes, precision), &[self, other], Location::caller())
     }
 
     /// The op `dot_general` takes floats. For other types this broadcasts, multiplies and reduces, which fuses into one
@@ -81,7 +92,7 @@ impl Tensor {
     fn dot_of_integers(&self, other: &Tensor, axes: &DotAxes) -> Self {
         // The checks of `dot_general` for f32 operands of these shapes apply.
         let as_floats = [self, other].map(|x| x.ty().with_dtype(DType::F32));
-        if let Err(why) = infer(&Op::Dot(axes.clone()), &[&as_floats[0], &as_floats[1]]) {
+        if let Err(why) = infer(&Op::Dot(axes.clone(), None), &[&as_floats[0], &as_floats[1]]) {
             let why = why.replace("f32[", &format!("{}[", self.dtype()));
             return reject(&[self, other], Error::op("dot_general", why, Location::caller()));
         }

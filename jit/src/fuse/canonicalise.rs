@@ -8,7 +8,7 @@
 use smallvec::smallvec;
 
 use super::normalise::Emit;
-use crate::graph::{BinaryOp, DotAxes, Op, ReduceOp, ValueId};
+use crate::graph::{BinaryOp, DotAxes, Op, Precision, ReduceOp, ValueId};
 use crate::types::{Axes, Shape};
 
 /// The longest k of one product, and the shortest piece of a longer one. The results of the pieces have a quarter of
@@ -18,7 +18,7 @@ const PIECE: usize = 1 << 7;
 
 impl Emit<'_> {
     /// A `dot_general` as `[b, m, k] · [b, k, n]` (batch 0:0, contract 2:1).
-    pub(super) fn dot(&mut self, axes: &DotAxes, x: ValueId, y: ValueId) -> ValueId {
+    pub(super) fn dot(&mut self, axes: &DotAxes, precision: Option<Precision>, x: ValueId, y: ValueId) -> ValueId {
         let (tx, ty) = (self.graph.ty(x).clone(), self.graph.ty(y).clone());
         let (free_x, free_y) = (axes.free(0, tx.rank()), axes.free(1, ty.rank()));
         let left = |pairs: &[(usize, usize)]| -> Axes { pairs.iter().map(|p| p.0).collect() };
@@ -49,41 +49,41 @@ impl Emit<'_> {
         } else {
             let x = self.reshape(x, &[b, m, k]);
             let y = self.reshape(y, &[b, k, n]);
-            self.product(x, y)
+            self.product(precision, x, y)
         };
         self.reshape(result, &self.node.ty.shape.clone())
     }
 
     /// `[b, m, k] · [b, k, n]`, split along a long k.
-    fn product(&mut self, x: ValueId, y: ValueId) -> ValueId {
+    fn product(&mut self, precision: Option<Precision>, x: ValueId, y: ValueId) -> ValueId {
         let (tx, ty) = (self.ty(x).shape, self.ty(y).shape);
         let (b, m, k, n) = (tx[0], tx[1], tx[2], ty[2]);
-        let axes = || DotAxes { batch: smallvec![(0, 0)], contract: smallvec![(2, 1)] };
+        let op = || Op::Dot(DotAxes { batch: smallvec![(0, 0)], contract: smallvec![(2, 1)] }, precision);
         if k <= LONGEST {
-            return self.push(Op::Dot(axes()), &[x, y]);
+            return self.push(op(), &[x, y]);
         }
         let least = PIECE.max(4 * m * n / (m + n));
         if k <= least {
-            return self.push(Op::Dot(axes()), &[x, y]);
+            return self.push(op(), &[x, y]);
         }
         let piece = (least..=2 * least).find(|piece| k.is_multiple_of(*piece)).unwrap_or(least).min(k);
         let (pieces, rest) = (k / piece, k % piece);
         if rest > 0 {
             let mut part = |range: std::ops::Range<usize>| {
                 let (x, y) = (self.slice(x, 2, range.clone()), self.slice(y, 1, range));
-                self.product(x, y)
+                self.product(precision, x, y)
             };
             let results = [part(0..k - rest), part(k - rest..k)];
             return self.push(Op::Binary(BinaryOp::Add), &results);
         }
         if pieces == 1 {
-            return self.push(Op::Dot(axes()), &[x, y]);
+            return self.push(op(), &[x, y]);
         }
         let x = self.reshape(x, &[b, m, pieces, piece]);
         let x = self.push(Op::Transpose(smallvec![0, 2, 1, 3]), &[x]);
         let x = self.reshape(x, &[b * pieces, m, piece]);
         let y = self.reshape(y, &[b * pieces, piece, n]);
-        let products = self.push(Op::Dot(axes()), &[x, y]);
+        let products = self.push(op(), &[x, y]);
         let products = self.reshape(products, &[b, pieces, m, n]);
         self.reduce(ReduceOp::Sum, &[1], products)
     }

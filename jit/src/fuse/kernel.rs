@@ -12,7 +12,7 @@ pub use super::buffer::BufferId;
 use super::index::{Affine, Index};
 use super::routine::RoutineKernel;
 use crate::array::Array;
-use crate::graph::{Literal, Op, ReduceOp};
+use crate::graph::{Literal, Op, Precision, ReduceOp};
 use crate::types::{DType, TensorType, join, product};
 
 /// The origin of the contents of a buffer.
@@ -204,13 +204,16 @@ pub struct Tap {
 }
 
 /// A batched matrix product `C[b, m, n] = Σ_tap Σ_k A[tap.a + (b, m, k)] B[tap.b + (b, k, n)]`. Each element is one
-/// chain of `fma`: over the taps in their order, and within a tap over k in ascending order.
+/// chain of `fma`: over the taps in their order, and within a tap over k in ascending order. In a lower precision the
+/// operands are rounded first, and the order is that of the hardware.
 #[derive(Clone, Debug)]
 pub struct GemmKernel {
     /// Extents of batch, m, n, k.
     pub extents: [usize; 4],
     /// The element type, f32 or f64.
     pub dtype: DType,
+    /// How precise products of f32 are; those of f64 have the highest precision.
+    pub precision: Precision,
     /// The left operand: buffer, offset, strides of batch, m, k in elements.
     pub a: (BufferId, isize, [isize; 3]),
     /// The right operand: buffer, offset, strides of batch, k, n in elements.
@@ -637,6 +640,9 @@ impl fmt::Display for GemmKernel {
             format!("{buffer}[{offset} by {}]", join(strides, ","))
         };
         write!(f, "gemm {} {batch}x{m}x{n}x{k} {} · {}", self.dtype, operand(&self.a), operand(&self.b))?;
+        if self.precision != Precision::Highest {
+            write!(f, " in {}", self.precision.name())?;
+        }
         if self.taps[..] != [Tap::default()] {
             let taps = self.taps.iter().map(|tap| format!("({}, {})", tap.a, tap.b));
             write!(f, " at {}", taps.collect::<Vec<_>>().join(" "))?;

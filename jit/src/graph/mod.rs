@@ -30,7 +30,7 @@ pub use env::Env;
 pub use family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
 pub use infer::{Results, infer, results};
 pub use literal::{Constant, Literal};
-pub use op::{DotAxes, Op, OpClass, Sample, Triangular};
+pub use op::{DotAxes, Op, OpClass, Precision, Sample, Triangular};
 pub use parse::{parse, parse_unchecked};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use samples::kinds;

@@ -36,6 +36,41 @@ impl DotAxes {
     }
 }
 
+/// What the products of a contraction of f32 are computed in; sums are f32, or the type of the operands if it is larger.
+/// A GPU with tensor cores for it does so. Other processors compute with all bits, and so does a contraction of f64
+/// everywhere. JAX: the presets of `jax.lax.DotAlgorithmPreset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// The type of the operands.
+    Highest,
+    /// tf32: the operands have 10 bits of fraction.
+    Tf32,
+    /// bf16: the operands have 7 bits of fraction.
+    Bf16,
+    /// f16: the operands have 10 bits of fraction, and a magnitude of at most 65,504.
+    F16,
+}
+
+impl Precision {
+    /// All of them.
+    pub const ALL: [Precision; 4] = [Precision::Highest, Precision::Tf32, Precision::Bf16, Precision::F16];
+
+    /// The name in the graph's text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Highest => "highest",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
+        }
+    }
+
+    /// The one of this name.
+    pub(super) fn parse(text: &str) -> Option<Precision> {
+        Self::ALL.into_iter().find(|precision| precision.name() == text)
+    }
+}
+
 /// The side that a triangular matrix is on, and how it is read: the keywords of `jax.lax.linalg.triangular_solve`, with
 /// its defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -159,8 +194,8 @@ pub enum Op {
     Reduce(ReduceOp, Axes),
     /// See [`ArgOp`].
     ArgReduce(ArgOp, usize),
-    /// A contraction of two float operands.
-    Dot(DotAxes),
+    /// A contraction of two float operands, in a precision: that of their type where there is none.
+    Dot(DotAxes, Option<Precision>),
     /// Windows of the first operand, at the places that the second names. A window that does not fit at its place is
     /// moved to where it fits.
     Gather {
@@ -316,7 +351,7 @@ headers! {
         "pad" Pad { low, high, interior }: 2 Assembly [low, high, interior];
         "concatenate" Concat(axis): _ Assembly [axis];
         "rev" Rev(axes): 1 Movement [axes];
-        "dot_general" Dot(DotAxes { batch, contract }): 2 Contraction [batch, contract];
+        "dot_general" Dot(DotAxes { batch, contract }, precision): 2 Contraction [batch, contract, precision];
         "gather" Gather { dims, sizes }: 2 Indexing [dims, sizes];
         "scatter" Scatter { dims, combine }: 3 Indexing [combine, dims];
         "dynamic_slice" DynamicSlice { sizes }: _ Indexing [sizes];

@@ -10,6 +10,7 @@ use smallvec::{Array, SmallVec};
 
 use super::Graph;
 use super::dims::{GatherDims, ScatterOp};
+use super::op::Precision;
 use crate::error::{Error, Result};
 use crate::types::DType;
 
@@ -40,6 +41,19 @@ impl<P: Parameter> Named for P {
 
     fn take(key: &str, from: &mut Parameters<'_>) -> Result<Self> {
         from.read(key)
+    }
+}
+
+/// Left out where there is none.
+impl<P: Parameter> Named for Option<P> {
+    fn each(&self, key: &'static str, each: &mut dyn FnMut(&'static str, &dyn Parameter)) {
+        if let Some(parameter) = self {
+            each(key, parameter);
+        }
+    }
+
+    fn take(key: &str, from: &mut Parameters<'_>) -> Result<Self> {
+        if from.has(key) { from.read(key).map(Some) } else { Ok(None) }
     }
 }
 
@@ -139,6 +153,7 @@ single! {
     u32: "such number", |x, _| x.to_string(), |text, _| bounded(text);
     bool: "truth value", |x, _| x.to_string(), |text, _| text.parse().ok();
     ScatterOp: "way to combine", |x, _| x.name().into(), |text, _| ScatterOp::parse(text);
+    Precision: "precision", |x, _| x.name().into(), |text, _| Precision::parse(text);
     DType: "element type", |x, _| x.to_string(), |text, _| DType::parse(text);
     Arc<Graph>: "function", |x, functions| functions.name(x), |text, functions| functions.find(text);
 }
@@ -217,6 +232,10 @@ impl<'a> Parameters<'a> {
 
     pub(super) fn error(&self, why: impl Display) -> Error {
         line_error(self.line, why)
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.items.iter().any(|(name, _)| *name == key)
     }
 
     pub(super) fn read<P: Parameter>(&mut self, key: &str) -> Result<P> {

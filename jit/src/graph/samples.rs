@@ -8,7 +8,7 @@ use smallvec::smallvec;
 use super::dims::{GatherDims, ScatterOp};
 use super::family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
 use super::literal::{Constant, Literal};
-use super::op::{DotAxes, Op, Sample, Triangular};
+use super::op::{DotAxes, Op, Precision, Sample, Triangular};
 use super::{Graph, Node, Operands, parse, results};
 use crate::array::Array;
 use crate::types::{DType, TensorType, row_major_strides};
@@ -36,7 +36,7 @@ pub(crate) fn kinds() -> Vec<Op> {
         Op::Pad { low: smallvec![0], high: smallvec![0], interior: smallvec![0] },
         Op::Concat(0),
         Op::Rev(smallvec![0]),
-        Op::Dot(DotAxes::default()),
+        Op::Dot(DotAxes::default(), None),
         Op::Gather { dims: Box::default(), sizes: smallvec![] },
         Op::DynamicSlice { sizes: smallvec![] },
         Op::DynamicUpdateSlice,
@@ -309,10 +309,11 @@ fn of(op: &Op) -> Vec<Sample> {
         Op::ArgReduce(op, _) => [(F32, 0), (F32, 1), (I32, 1), (U32, 0)]
             .map(|(d, axis)| Sample { op: Op::ArgReduce(*op, axis), operands: vec![t(d, &[6, 21])], range: op.range() })
             .to_vec(),
-        Op::Dot(_) => {
+        Op::Dot(..) => {
             let dot = |batch: &[(usize, usize)], contract: &[(usize, usize)], x: TensorType, y: TensorType| {
-                one(Op::Dot(DotAxes { batch: batch.into(), contract: contract.into() }), vec![x, y])
+                one(Op::Dot(DotAxes { batch: batch.into(), contract: contract.into() }, None), vec![x, y])
             };
+            let matrices = DotAxes { batch: smallvec![], contract: smallvec![(1, 0)] };
             vec![
                 dot(&[], &[(1, 0)], t(F32, &[2, 3]), t(F32, &[3, 4])),
                 dot(&[], &[(1, 0)], t(F64, &[5, 3]), t(F64, &[3, 20])),
@@ -321,6 +322,7 @@ fn of(op: &Op) -> Vec<Sample> {
                 dot(&[], &[(0, 0)], t(F32, &[6]), t(F32, &[6])),
                 dot(&[], &[], t(F32, &[4]), t(F32, &[5])),
                 dot(&[], &[(0, 1), (2, 0)], t(F32, &[2, 3, 4]), t(F32, &[4, 2, 5])),
+                one(Op::Dot(matrices, Some(Precision::Bf16)), vec![t(F32, &[9, 5]), t(F32, &[5, 8])]),
             ]
         }
         Op::Gather { .. } => {

@@ -188,7 +188,7 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::Concat(axis) => concat(ty, &x, operands, *axis),
         Op::Reduce(op, axes) => reduce(ty, &x[0], from(0), *op, axes),
         Op::ArgReduce(op, axis) => arg_reduce(ty, &x[0], from(0), *op, *axis),
-        Op::Dot(axes) => dot(ty, &x, [from(0), from(1)], axes),
+        Op::Dot(axes, _) => dot(ty, &x, [from(0), from(1)], axes),
         Op::Gather { dims, sizes } => index::gather(ty, &x, operands, dims, sizes),
         Op::Scatter { dims, combine } => index::scatter(ty, &x, operands, dims, *combine),
         Op::DynamicSlice { .. } => index::dynamic_slice(ty, &x, operands),

@@ -41,7 +41,7 @@ fn weight(kind: &Op) -> usize {
         Op::Unary(_) => 24,
         Op::Binary(_) => 24,
         Op::Compare(_) | Op::Convert(_) | Op::Bitcast(_) | Op::ArgReduce(..) => 4,
-        Op::Select | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Concat(_) | Op::Dot(_) => 8,
+        Op::Select | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Concat(_) | Op::Dot(..) => 8,
         Op::Slice { .. } | Op::Pad { .. } | Op::Rev(_) => 6,
         Op::Reduce(..) => 12,
         Op::Gather { .. } | Op::Scatter { .. } | Op::Sort { .. } => 6,
@@ -215,7 +215,7 @@ impl Maker {
                 let (op, axis) = (self.random.one_of(ArgOp::ALL), self.random.below(rank + 1));
                 self.push(Op::ArgReduce(op, axis), &[x])
             }
-            Op::Dot(_) => self.dot(x),
+            Op::Dot(..) => self.dot(x),
             Op::Gather { .. } => self.gather(x),
             Op::Scatter { .. } => self.scatter(x),
             Op::DynamicSlice { .. } => self.dynamic_slice(x),
@@ -442,6 +442,6 @@ impl Maker {
             let b = free.remove(self.random.one_of(&fitting));
             if self.random.one_in(3) { axes.batch.push((a, b)) } else { axes.contract.push((a, b)) }
         }
-        self.push(Op::Dot(axes), &[x, y])
+        self.push(Op::Dot(axes, None), &[x, y])
     }
 }

@@ -178,7 +178,7 @@ impl Maker {
         };
         let ((x, x_batch, x_sum), (y, y_batch, y_sum)) = (operand(m), operand(n));
         let axes = DotAxes { batch: smallvec![(x_batch, y_batch)], contract: smallvec![(x_sum, y_sum)] };
-        self.push(Op::Dot(axes), &[x, y])
+        self.push(Op::Dot(axes, None), &[x, y])
     }
 
     /// What is not used, the last value, and any others: repeated ones, inputs, constants.
@@ -245,7 +245,7 @@ impl Maker {
         if ty.elements() > self.elements || ty.rank() > self.config.rank {
             return None;
         }
-        if let Op::Dot(axes) = &op {
+        if let Op::Dot(axes, _) = &op {
             let shape = &self.graph.ty(operands[0]).shape;
             if ty.elements() * axes.contract.iter().map(|&(a, _)| shape[a]).product::<usize>() > PRODUCTS {
                 return None;

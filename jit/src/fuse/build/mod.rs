@@ -17,7 +17,7 @@ use super::materialise::{
     Element, element, is_elementwise, is_indexing, is_movement, is_opaque, is_single, materialised, reshape_base,
 };
 use super::routine::{Routine, RoutineKernel};
-use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, ReduceOp, ValueId, results};
+use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, Precision, ReduceOp, ValueId, results};
 use crate::types::scalar::Scalar;
 use crate::types::{DType, TensorType};
 
@@ -203,7 +203,7 @@ impl<'a> KernelBuilder<'a> {
             return;
         }
         match &node.op {
-            Op::Dot(_) => self.gemm(id),
+            Op::Dot(..) => self.gemm(id),
             Op::Reduce(op, axes) => self.reduce(id, *op, axes),
             Op::ArgReduce(op, axis) => self.arg_reduce(id, *op, *axis),
             Op::Pad { low, high: _, interior } => self.pad(id, low, interior),
@@ -515,6 +515,10 @@ impl<'a> KernelBuilder<'a> {
         let node = self.graph.node(id);
         let (x, y) = (node.operands[0], node.operands[1]);
         let [b, m, k] = self.graph.ty(x).shape[..] else { return self.must_materialise.push(id) };
+        let precision = match node.op {
+            Op::Dot(_, Some(precision)) if node.ty.dtype == DType::F32 => precision,
+            _ => Precision::Highest,
+        };
         let n = node.ty.shape[2];
         let a = self.view(x);
         let bb = self.view(y);
@@ -523,6 +527,7 @@ impl<'a> KernelBuilder<'a> {
             let gemm = GemmKernel {
                 extents: [b, m, n, k],
                 dtype: node.ty.dtype,
+                precision,
                 a,
                 b: bb,
                 taps: smallvec![Tap::default()],

@@ -205,7 +205,7 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
             let shape: Shape = (0..x.rank()).filter(|a| a != axis).map(|a| x.shape[a]).collect();
             Ok(TensorType::new(DType::I32, &shape))
         }
-        Op::Dot(axes) => dot(axes, operands[0], operands[1]),
+        Op::Dot(axes, _) => dot(axes, operands[0], operands[1]),
         Op::Gather { dims, sizes } => dims.gather(operands[0], operands[1], sizes),
         Op::Scatter { dims, combine } => dims.scatter(*combine, operands[0], operands[1], operands[2]),
         Op::DynamicSlice { sizes } => indexing::dynamic_slice(operands, sizes),

@@ -91,7 +91,7 @@ fn reduce_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
 /// A contraction of a transposed operand is a contraction of the operand with permuted axes, if the free axes keep
 /// their order. The products and the order of the sum do not change.
 fn dot_transpose(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
-    let Op::Dot(axes) = op else { return None };
+    let Op::Dot(axes, precision) = op else { return None };
     for side in [0, 1] {
         let Op::Transpose(perm) = w.op(x[side]) else { continue };
         let free = axes.free(side, perm.len());
@@ -103,7 +103,7 @@ fn dot_transpose(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
         let contract = axes.contract.iter().map(rename).collect();
         let mut operands = [x[0], x[1]];
         operands[side] = w.operand(x[side]);
-        return w.add(Op::Dot(DotAxes { batch, contract }), &operands);
+        return w.add(Op::Dot(DotAxes { batch, contract }, *precision), &operands);
     }
     None
 }

@@ -135,7 +135,7 @@ fn transpose_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten
 /// the swapped operands. The products and the order of the sum do not change.
 fn transpose_dot(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     let Op::Transpose(perm) = op else { return None };
-    let Op::Dot(axes) = w.op(x[0]) else { return None };
+    let Op::Dot(axes, precision) = w.op(x[0]) else { return None };
     if !w.has_one_use(x[0]) {
         return None;
     }
@@ -148,7 +148,8 @@ fn transpose_dot(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
     }
     let swap = |pairs: &[(usize, usize)]| pairs.iter().map(|&(a, b)| (b, a)).collect();
     let axes = DotAxes { batch: swap(&axes.batch), contract: swap(&axes.contract) };
-    w.add(Op::Dot(axes), &[right, left])
+    let swapped = Op::Dot(axes, *precision);
+    w.add(swapped, &[right, left])
 }
 
 /// A broadcast to the same shape.
