@@ -14,9 +14,9 @@ use fulgurite_jit::{Array, Result, Tensor, Tree, leaves, unflatten};
 use crate::device::select::{Opened, current};
 use crate::device::{Download, Upload, holder};
 
-/// Starts to copy the arrays of a tree to the device of [`with_device`](crate::with_device), and returns. On a GPU the
-/// copies go beside the programs that were called before, which [`Transfer::get`] says how to wait for. Arrays that are
-/// there already stay. JAX: `jax.device_put`.
+/// Starts to copy the arrays of a tree to the device of [`with_device`](crate::with_device), and returns. A GPU copies
+/// them beside the programs that were called before; [`Transfer::get`] gives them to later ones. Arrays that are there
+/// already stay. JAX: `jax.device_put`.
 ///
 /// ```
 /// use fulgurite_jit::Tensor;

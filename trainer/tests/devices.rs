@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use common::{Curve, bytes, data, folder, message, quiet};
-use fulgurite_jit::{Error, Result};
+use fulgurite_jit::{Error, Key, Precision, Result, Tensor, matmul_precision, with_matmul_precision};
 use fulgurite_runtime::testing::{Counts, FakeDevices, Fault, Schedule, with_fake_devices, without_driver};
 use fulgurite_runtime::{Device, with_device};
 use fulgurite_trainer::nn::Mlp;
-use fulgurite_trainer::{Accelerator, Callback, CsvLogger, EarlyStopping, FitResult, HookCx, ModelCheckpoint, Trainer};
+use fulgurite_trainer::{
+    Accelerator, Callback, CsvLogger, EarlyStopping, FitResult, HookCx, LightningModule, ModelCheckpoint, Optimizer,
+    StepCx, Trainer,
+};
 
 const GPU: Accelerator = Accelerator::Cuda(0);
 
@@ -176,6 +179,63 @@ fn metrics_come_late_and_are_all_there() -> Result<()> {
     })
 }
 
+/// [`Curve`], with the precision of its products as a metric.
+#[derive(Clone)]
+struct Precise;
+
+/// The place of a precision among all of them, from 1; 0 where none is set.
+fn place() -> Tensor {
+    let place = matmul_precision().and_then(|set| Precision::ALL.iter().position(|precision| *precision == set));
+    Tensor::scalar(place.map_or(0.0f32, |place| place as f32 + 1.0))
+}
+
+impl LightningModule for Precise {
+    type Model = Mlp;
+    type Batch = (Tensor, Tensor);
+
+    fn init(&self, key: Key) -> Mlp {
+        Curve.init(key)
+    }
+
+    fn configure_optimizers(&self) -> impl Optimizer {
+        Curve.configure_optimizers()
+    }
+
+    fn training_step(&self, model: &Mlp, batch: &Self::Batch, cx: &mut StepCx) -> Tensor {
+        cx.log("precision", place());
+        Curve.training_step(model, batch, cx)
+    }
+
+    fn validation_step(&self, _: &Mlp, _: &Self::Batch, cx: &mut StepCx) {
+        cx.log("val_precision", place());
+    }
+}
+
+#[test]
+fn precisions_by_the_names_of_lightning_and_torch() -> Result<()> {
+    let folder = folder();
+    let trainer = || quiet(folder.path()).max_steps(6).accelerator(Accelerator::Cpu);
+    let run = |trainer: Trainer, expected: f64| -> Result<Vec<u8>> {
+        let result = trainer.max_epochs(1).fit(&Precise, &data())?;
+        let metrics = ["precision", "val_precision"].map(|name| result.metrics.get(name));
+        assert_eq!(metrics, [Some(expected); 2]);
+        Ok(bytes(&result.model))
+    };
+    let expected = run(trainer(), 0.0)?;
+    for (name, place) in [("32-true", 1.0), ("highest", 1.0), ("high", 2.0), ("bf16-mixed", 3.0), ("medium", 3.0)] {
+        assert_eq!(run(trainer().precision(name), place)?, expected, "{name}: the processor computes with all bits");
+    }
+    // Where the trainer says nothing, what is said around the run holds.
+    with_matmul_precision(Precision::F16, || run(trainer(), 4.0))?;
+    with_matmul_precision(Precision::F16, || run(trainer().precision("32-true"), 1.0))?;
+    for name in ["16-mixed", "16-true", "64-true", "tf32", ""] {
+        let list = "there are `32-true`, `bf16-mixed`, `highest`, `high`, `medium`";
+        let error = message(trainer().precision(name).fit(&Precise, &data()).map(drop));
+        assert_eq!(error, format!("trainer: `precision` is {name:?}; {list}"));
+    }
+    Ok(())
+}
+
 /// Looks at the metrics of some steps, and at those of the step itself.
 #[derive(Clone)]
 struct Look {
@@ -248,7 +308,7 @@ fn copies_that_fail_beside_a_step_change_nothing_and_a_lost_device_ends_the_run(
     let folder = folder();
     let trainer = || quiet(folder.path()).max_epochs(2).log_every_n_steps(2);
     let expected = trainer().accelerator(Accelerator::Cpu).fit(&Curve, &data())?;
-    for at in 0..8 {
+    for at in [0, 1, 4, 7] {
         for fault in [Fault::Write, Fault::Lock, Fault::Event, Fault::Record, Fault::WaitFor, Fault::Read] {
             with_fake_devices(1, |fake| {
                 let broken = Break { fake: fake.clone(), fault, at };
