@@ -21,7 +21,10 @@ pub use fulgurite_jit::{
     log_sigmoid, log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select,
     silu, soft_sign, softmax, sort, where_, with_matmul_precision,
 };
-pub use fulgurite_runtime::{Bound, Device, Jit, Lowered, jit, lower, synchronize, with_device};
+pub use fulgurite_runtime::{
+    Bound, Device, Jit, Lowered, copy_to_host_async, device_put, jit, lower, prefetch_to_device, synchronize,
+    with_device,
+};
 #[cfg(feature = "trainer")]
 pub use fulgurite_trainer::{ndarray, serde_json};
 

@@ -18,6 +18,7 @@ mod program;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod trace;
+mod transfer;
 
 pub use bound::Bound;
 pub use device::cpu::threads;
@@ -26,6 +27,7 @@ pub use fulgurite_jit::array::Device;
 pub use jit::{Jit, jit};
 pub use lower::{Lowered, lower};
 pub use program::Program;
+pub use transfer::{HostCopy, PrefetchToDevice, Transfer, copy_to_host_async, device_put, prefetch_to_device};
 
 #[doc(no_inline)]
 pub use fulgurite_jit::{Bits, Output, Result, Static, Tree};

@@ -18,7 +18,7 @@ use crate::device::select::{Opened, expect_others};
 use crate::program::Program;
 
 pub use crate::device::cuda::driver::ErrorKind;
-pub use crate::device::cuda::fake::{Counts, Fault};
+pub use crate::device::cuda::fake::{Counts, Fault, Schedule};
 
 /// Bytes of compiled modules that fake GPUs keep.
 const KEPT_BYTES: u64 = 1 << 20;
@@ -91,6 +91,26 @@ impl FakeDevices {
     /// Copies and launches of a device that no one has waited for.
     pub fn queued(&self, number: usize) -> usize {
         self.device(number).queued()
+    }
+
+    /// Copies on the stream of copies of a device that were not done.
+    pub fn queued_uploads(&self, number: usize) -> usize {
+        self.device(number).queued_uploads()
+    }
+
+    /// Events and locked memory of a device that were not given back to the driver.
+    pub fn held(&self, number: usize) -> usize {
+        self.device(number).held()
+    }
+
+    /// When what is queued on a device is done.
+    pub fn schedule(&self, number: usize, schedule: Schedule) {
+        self.device(number).schedule(schedule);
+    }
+
+    /// The streams of a device no longer wait for each other.
+    pub fn ignore_events(&self, number: usize) {
+        self.device(number).ignore_events();
     }
 
     /// Makes a call of a device fail after `after` more of its kind.

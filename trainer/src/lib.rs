@@ -31,6 +31,7 @@ mod metrics;
 mod module;
 pub mod nn;
 pub mod optim;
+mod precision;
 mod state;
 mod trainer;
 

@@ -1,9 +1,11 @@
-//! Metrics: what steps log, and the latest value of each name on the host.
+//! Metrics: what steps log, on its way to the host, and the latest value of each name there.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fulgurite_jit::{Array, Result, Tensor, Tree};
+use fulgurite_runtime::{HostCopy, copy_to_host_async};
 use serde_json::{Value, json};
 
 /// A scalar that a step has logged. The name is structure: each call of the program returns the one it was traced with.
@@ -58,6 +60,12 @@ impl Metrics {
         match self.0.iter_mut().find(|entry| entry.name == *name) {
             Some(entry) => (entry.value, entry.epoch, entry.step) = (value, epoch, step),
             None => self.0.push(Entry { name: name.clone(), value, epoch, step }),
+        }
+    }
+
+    fn set_all(&mut self, values: &[(Arc<str>, f64)], epoch: usize, step: usize) {
+        for (name, value) in values {
+            self.set(name, *value, epoch, step);
         }
     }
 
@@ -128,23 +136,124 @@ pub(crate) fn read(metrics: &[Metric]) -> Result<Vec<(Arc<str>, f64)>> {
     metrics.iter().map(value).collect()
 }
 
+/// What was logged after a step.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) step: usize,
+    pub(crate) epoch: usize,
+    /// Do loggers get it?
+    pub(crate) is_logged: bool,
+    pub(crate) values: Values,
+}
+
+/// Names and values.
+#[derive(Debug)]
+pub(crate) enum Values {
+    /// On the host.
+    Read(Vec<(Arc<str>, f64)>),
+    /// On their way there.
+    Copied(HostCopy<Vec<Metric>>),
+}
+
+impl Values {
+    /// Starts to read what a step has logged.
+    pub(crate) fn of(metrics: Vec<Metric>) -> Self {
+        Values::Copied(copy_to_host_async(&metrics))
+    }
+
+    fn is_ready(&self) -> Result<bool> {
+        match self {
+            Values::Read(_) => Ok(true),
+            Values::Copied(copy) => copy.is_ready(),
+        }
+    }
+
+    /// Waits for them.
+    pub(crate) fn get(&self) -> Result<Vec<(Arc<str>, f64)>> {
+        match self {
+            Values::Read(values) => Ok(values.clone()),
+            Values::Copied(copy) => read(&copy.get()?),
+        }
+    }
+}
+
+/// The latest metrics of a run, of which the last records may be on their way to the host. The host waits for them when
+/// it looks.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    metrics: Metrics,
+    on_the_way: VecDeque<Record>,
+    /// The metrics with those on the way, once they were looked at.
+    seen: OnceLock<Metrics>,
+}
+
+impl History {
+    /// Nothing is on the way.
+    pub(crate) fn new(metrics: Metrics) -> Self {
+        History { metrics, ..History::default() }
+    }
+
+    /// Adds a record.
+    pub(crate) fn push(&mut self, record: Record) {
+        self.seen.take();
+        self.on_the_way.push_back(record);
+    }
+
+    /// Takes the next record with its values, if they are there, or else, where `waits` says so, when they are.
+    ///
+    /// # Errors
+    /// When a metric has no value, or the device fails.
+    pub(crate) fn pop(&mut self, waits: bool) -> Result<Option<(Record, Vec<(Arc<str>, f64)>)>> {
+        let (Some(first), Some(last)) = (self.on_the_way.front(), self.on_the_way.back()) else { return Ok(None) };
+        if !first.values.is_ready()? {
+            if !waits {
+                return Ok(None);
+            }
+            // It comes after all others: the host waits once.
+            last.values.get()?;
+        }
+        let values = first.values.get()?;
+        self.metrics.set_all(&values, first.epoch, first.step);
+        self.seen.take();
+        Ok(self.on_the_way.pop_front().map(|record| (record, values)))
+    }
+
+    /// The latest value of each metric. Of records that cannot be read there is none; who takes them gets the error.
+    pub(crate) fn latest(&self) -> &Metrics {
+        if self.on_the_way.is_empty() {
+            return &self.metrics;
+        }
+        self.seen.get_or_init(|| {
+            let mut metrics = self.metrics.clone();
+            for Record { step, epoch, values, .. } in &self.on_the_way {
+                metrics.set_all(&values.get().unwrap_or_default(), *epoch, *step);
+            }
+            metrics
+        })
+    }
+}
+
 /// The mean of each metric over batches, weighted by their examples.
 #[derive(Debug, Default)]
 pub(crate) struct WeightedMean {
-    // On the device until the end, so that the loop over the batches does not wait.
-    batches: Vec<(Vec<Metric>, usize)>,
+    // On their way until the end, so that the loop over the batches does not wait.
+    batches: Vec<(Values, usize)>,
 }
 
 impl WeightedMean {
     pub(crate) fn add(&mut self, metrics: Vec<Metric>, examples: usize) {
-        self.batches.push((metrics, examples));
+        self.batches.push((Values::of(metrics), examples));
     }
 
     pub(crate) fn finish(self) -> Result<Vec<(Arc<str>, f64)>> {
         let mut sums: Vec<(Arc<str>, f64, f64)> = Vec::new();
+        if let Some((last, _)) = self.batches.last() {
+            // It comes after all others: the host waits once.
+            last.get()?;
+        }
         for (metrics, examples) in &self.batches {
             let weight = *examples as f64;
-            for (name, value) in read(metrics)? {
+            for (name, value) in metrics.get()? {
                 match sums.iter_mut().find(|(known, ..)| *known == name) {
                     Some((_, sum, weights)) => (*sum, *weights) = (*sum + weight * value, *weights + weight),
                     None => sums.push((name, weight * value, weight)),

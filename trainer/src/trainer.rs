@@ -12,6 +12,7 @@ use crate::fit::{self, FitResult, Plan};
 use crate::logger::Logger;
 use crate::metrics::Metrics;
 use crate::module::LightningModule;
+use crate::precision;
 
 /// Trains a [`LightningModule`] on a [`DataModule`].
 ///
@@ -120,8 +121,9 @@ impl Trainer {
     }
 
     /// Where the run's programs run: steps, validation, operations of callbacks. [`Accelerator::Auto`], unless set. The
-    /// data stays on the host, and each batch is copied; the state stays on the device, and is read where a checkpoint
-    /// or a callback needs it, metrics where they are [due](Trainer::log_every_n_steps).
+    /// data stays on the host, and each batch is copied while the step before it runs; the state stays on the device,
+    /// and is read where a checkpoint or a callback needs it. Metrics that are [due](Trainer::log_every_n_steps) come to
+    /// the host while later steps run: loggers get them when they are there, at the latest at the end of the epoch.
     ///
     /// ```no_run
     /// # use fulgurite_trainer::{Accelerator, Trainer};
@@ -139,6 +141,18 @@ impl Trainer {
     /// is, [`Accelerator::Cuda`] says.
     pub fn devices(mut self, devices: usize) -> Self {
         self.config.devices = devices;
+        self
+    }
+
+    /// What products of f32 are computed in, on a GPU with tensor cores. Lightning's names: `32-true`, all bits;
+    /// `bf16-mixed`, bf16 with sums, parameters and everything else in f32. The names of torch's
+    /// `set_float32_matmul_precision`: `highest`, all bits; `high`, tf32; `medium`, bf16. That of
+    /// [`with_matmul_precision`](fulgurite_jit::with_matmul_precision) around the run, unless set, and else all bits.
+    ///
+    /// The processor computes with all bits. There is no `16-mixed`, which would need scaled losses, and no model whose
+    /// parameters are shorter than f32. [`Trainer::fit`] fails with any other name.
+    pub fn precision(mut self, precision: impl Into<String>) -> Self {
+        self.config.precision = Some(precision.into());
         self
     }
 
@@ -192,8 +206,7 @@ impl Trainer {
         M: LightningModule,
         D: DataModule<Batch = M::Batch>,
     {
-        let plan = self.plan()?;
-        plan.config.accelerator.run(|| fit::fit(plan, module, module.configure_optimizers(), data))
+        self.run(|plan| fit::fit(plan, module, module.configure_optimizers(), data))
     }
 
     /// The scores of a model on the validation data.
@@ -205,8 +218,14 @@ impl Trainer {
         M: LightningModule,
         D: DataModule<Batch = M::Batch>,
     {
+        self.run(|plan| fit::validate(plan, module, model, data))
+    }
+
+    /// Calls `f` on the device and with the precision of a run.
+    fn run<R>(&self, f: impl FnOnce(Plan) -> Result<R>) -> Result<R> {
         let plan = self.plan()?;
-        plan.config.accelerator.run(|| fit::validate(plan, module, model, data))
+        let precision = plan.config.precision.as_deref().map(precision::parse).transpose()?;
+        plan.config.accelerator.run(|| precision::within(precision, || f(plan)))
     }
 
     /// The checked settings, and copies of the callbacks and loggers for one run.

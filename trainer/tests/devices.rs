@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use common::{Curve, bytes, data, folder, message, quiet};
-use fulgurite_jit::{Error, Result};
-use fulgurite_runtime::testing::{Counts, FakeDevices, with_fake_devices, with_found_devices, without_driver};
+use fulgurite_jit::{Error, Key, Precision, Result, Tensor, matmul_precision, with_matmul_precision};
+use fulgurite_runtime::testing::{
+    Counts, FakeDevices, Fault, Schedule, with_fake_devices, with_found_devices, without_driver,
+};
 use fulgurite_runtime::{Device, with_device};
 use fulgurite_trainer::nn::Mlp;
-use fulgurite_trainer::{Accelerator, Callback, CsvLogger, EarlyStopping, FitResult, HookCx, ModelCheckpoint, Trainer};
+use fulgurite_trainer::{
+    Accelerator, Callback, CsvLogger, EarlyStopping, FitResult, HookCx, LightningModule, ModelCheckpoint, Optimizer,
+    StepCx, Trainer,
+};
 
 const GPU: Accelerator = Accelerator::Cuda(0);
 
@@ -74,6 +79,14 @@ fn a_run_on_a_gpu_ends_with_the_bits_of_the_cpu() -> Result<()> {
     let on_cpu = folder();
     let expected = outcome(trainer(on_cpu.path()).accelerator(Accelerator::Cpu).fit(&Curve, &data())?)?;
     assert_eq!((expected.0.step, expected.0.stopped.is_some()), (10, true), "it stops early");
+    for schedule in [Schedule::Late, Schedule::CopiesFirst] {
+        with_fake_devices(1, |fake| {
+            fake.schedule(0, schedule);
+            let folder = folder();
+            assert_same(&outcome(trainer(folder.path()).accelerator(GPU).fit(&Curve, &data())?)?, &expected);
+            Ok::<_, Error>(())
+        })?;
+    }
     with_fake_devices(1, |_| {
         let whole = folder();
         let result = trainer(whole.path()).accelerator(GPU).fit(&Curve, &data())?;
@@ -113,7 +126,7 @@ impl Callback for Witness {
 }
 
 #[test]
-fn a_step_is_one_launch_and_reads_no_metrics_that_are_not_due() -> Result<()> {
+fn a_step_is_one_launch_and_the_host_waits_once_an_epoch() -> Result<()> {
     with_fake_devices(1, |fake| {
         let folder = folder();
         let witness = Witness { fake: fake.clone(), steps: Arc::default() };
@@ -130,23 +143,190 @@ fn a_step_is_one_launch_and_reads_no_metrics_that_are_not_due() -> Result<()> {
             // One per batch of validation, which has three, comes before the first step of an epoch.
             let launches = if validates { 4 } else { 1 };
             assert_eq!(after.launches - before.launches, launches, "step {step}");
-            let reads = after.reads - before.reads;
-            match (validates, step % 3 == 0 || step % 4 == 0) {
-                (false, false) => assert_eq!(reads, 0, "step {step}"),
-                // `size` and `loss`.
-                (false, true) => assert_eq!(reads, 2, "step {step}"),
-                // `val_loss` of each batch.
-                (true, due) => assert_eq!(reads, if due { 5 } else { 3 }, "step {step}"),
-            }
+            // `size` and `loss` of the steps that are due, `val_loss` of each batch.
+            let due = if step % 3 == 0 || step % 4 == 0 { 2 } else { 0 };
+            let downloads = if validates { due + 3 } else { due };
+            assert_eq!(after.downloads - before.downloads, downloads, "step {step}");
+            // The scores of a validation, with what was logged before.
+            assert_eq!((after.reads, after.waits - before.waits), (0, usize::from(validates)), "step {step}");
             if step > 5 && !validates {
-                // The batch is copied; nothing is allocated, compiled or built.
-                assert_eq!(after.writes - before.writes, 2, "step {step}");
-                let kept = |c: &Counts| (c.allocations, c.copies, c.loads, c.builds, c.updates);
+                // The next batch is copied beside the step; nothing is allocated, compiled or built.
+                let uploads = if step % 4 == 0 { 0 } else { 2 };
+                assert_eq!(after.uploads - before.uploads, uploads, "step {step}");
+                let kept = |c: &Counts| (c.writes, c.allocations, c.copies, c.loads, c.builds, c.updates);
                 assert_eq!(kept(&after), kept(&before), "step {step}");
             }
         }
         Ok(())
     })
+}
+
+/// Without validation the host waits when an epoch ends, whose metrics the loggers get in their order.
+#[test]
+fn metrics_come_late_and_are_all_there() -> Result<()> {
+    let (train, _) = data();
+    let run = |accelerator| -> Result<(Vec<u8>, FitResult<Mlp>)> {
+        let folder = folder();
+        let trainer = quiet(folder.path()).max_epochs(3).log_every_n_steps(1).logger(CsvLogger::new());
+        let result = trainer.accelerator(accelerator).fit(&Curve, &train)?;
+        Ok((std::fs::read(folder.path().join("test/version_0/metrics.csv"))?, result))
+    };
+    let (expected, on_cpu) = run(Accelerator::Cpu)?;
+    with_fake_devices(1, |fake| {
+        let (csv, result) = run(GPU)?;
+        assert_eq!((csv, &result.metrics), (expected, &on_cpu.metrics));
+        assert_eq!((fake.counts(0).reads, fake.counts(0).waits), (0, 3));
+        assert_eq!(bytes(&result.model), bytes(&on_cpu.model));
+        Ok(())
+    })
+}
+
+/// [`Curve`], with the precision of its products as a metric.
+#[derive(Clone)]
+struct Precise;
+
+/// The place of a precision among all of them, from 1; 0 where none is set.
+fn place() -> Tensor {
+    let place = matmul_precision().and_then(|set| Precision::ALL.iter().position(|precision| *precision == set));
+    Tensor::scalar(place.map_or(0.0f32, |place| place as f32 + 1.0))
+}
+
+impl LightningModule for Precise {
+    type Model = Mlp;
+    type Batch = (Tensor, Tensor);
+
+    fn init(&self, key: Key) -> Mlp {
+        Curve.init(key)
+    }
+
+    fn configure_optimizers(&self) -> impl Optimizer {
+        Curve.configure_optimizers()
+    }
+
+    fn training_step(&self, model: &Mlp, batch: &Self::Batch, cx: &mut StepCx) -> Tensor {
+        cx.log("precision", place());
+        Curve.training_step(model, batch, cx)
+    }
+
+    fn validation_step(&self, _: &Mlp, _: &Self::Batch, cx: &mut StepCx) {
+        cx.log("val_precision", place());
+    }
+}
+
+#[test]
+fn precisions_by_the_names_of_lightning_and_torch() -> Result<()> {
+    let folder = folder();
+    let trainer = || quiet(folder.path()).max_steps(6).accelerator(Accelerator::Cpu);
+    let run = |trainer: Trainer, expected: f64| -> Result<Vec<u8>> {
+        let result = trainer.max_epochs(1).fit(&Precise, &data())?;
+        let metrics = ["precision", "val_precision"].map(|name| result.metrics.get(name));
+        assert_eq!(metrics, [Some(expected); 2]);
+        Ok(bytes(&result.model))
+    };
+    let expected = run(trainer(), 0.0)?;
+    for (name, place) in [("32-true", 1.0), ("highest", 1.0), ("high", 2.0), ("bf16-mixed", 3.0), ("medium", 3.0)] {
+        assert_eq!(run(trainer().precision(name), place)?, expected, "{name}: the processor computes with all bits");
+    }
+    // Where the trainer says nothing, what is said around the run holds.
+    with_matmul_precision(Precision::F16, || run(trainer(), 4.0))?;
+    with_matmul_precision(Precision::F16, || run(trainer().precision("32-true"), 1.0))?;
+    for name in ["16-mixed", "16-true", "64-true", "tf32", ""] {
+        let list = "there are `32-true`, `bf16-mixed`, `highest`, `high`, `medium`";
+        let error = message(trainer().precision(name).fit(&Precise, &data()).map(drop));
+        assert_eq!(error, format!("trainer: `precision` is {name:?}; {list}"));
+    }
+    Ok(())
+}
+
+/// Looks at the metrics of some steps, and at those of the step itself.
+#[derive(Clone)]
+struct Look {
+    seen: Arc<Mutex<Vec<(usize, Option<f64>, f64)>>>,
+}
+
+impl Callback for Look {
+    fn reads_metrics(&self, step: usize) -> bool {
+        step == 7
+    }
+
+    fn on_train_batch_end(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        let step = cx.run.step();
+        if [3, 4, 7, 9].contains(&step) {
+            let latest = cx.run.metrics().get("loss");
+            let own = cx.run.step_metrics()?.iter().find(|(name, _)| &**name == "loss").expect("a loss").1;
+            cx.run.log("seen", own);
+            assert_eq!(cx.run.metrics().get("seen"), Some(own));
+            self.seen.lock().expect("no test panics with it").push((step, latest, own));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn hooks_see_the_same_metrics_on_every_device() -> Result<()> {
+    let run = |accelerator| {
+        let (folder, look) = (folder(), Look { seen: Arc::default() });
+        let trainer = quiet(folder.path()).max_epochs(2).log_every_n_steps(4).logger(CsvLogger::new());
+        let result = trainer.callback(look.clone()).accelerator(accelerator).fit(&Curve, &data())?;
+        let csv = std::fs::read(folder.path().join("test/version_0/metrics.csv"))?;
+        let seen = look.seen.lock().expect("no test panics with it").clone();
+        Ok::<_, Error>((seen, csv, result.metrics))
+    };
+    let expected = run(Accelerator::Cpu)?;
+    let [(3, None, _), (4, Some(x), y), (7, Some(z), w), (9, Some(v), _)] = expected.0[..] else {
+        panic!("{expected:?}")
+    };
+    assert!(x == y && z == w && v != z, "{expected:?}");
+    with_fake_devices(1, |_| {
+        assert_eq!(run(GPU)?, expected);
+        Ok(())
+    })
+}
+
+/// Makes a call of the driver fail at a step.
+#[derive(Clone)]
+struct Break {
+    fake: FakeDevices,
+    fault: Fault,
+    at: usize,
+}
+
+impl Callback for Break {
+    fn on_train_batch_start(&mut self, cx: &mut HookCx<'_>) -> Result<()> {
+        if cx.run.step() == self.at {
+            self.fake.fail(0, self.fault, 0);
+        }
+        Ok(())
+    }
+
+    fn on_train_batch_end(&mut self, _: &mut HookCx<'_>) -> Result<()> {
+        self.fake.heal(0);
+        Ok(())
+    }
+}
+
+#[test]
+fn copies_that_fail_beside_a_step_change_nothing_and_a_lost_device_ends_the_run() -> Result<()> {
+    let folder = folder();
+    let trainer = || quiet(folder.path()).max_epochs(2).log_every_n_steps(2);
+    let expected = trainer().accelerator(Accelerator::Cpu).fit(&Curve, &data())?;
+    for at in [0, 1, 4, 7] {
+        for fault in [Fault::Write, Fault::Lock, Fault::Event, Fault::Record, Fault::WaitFor, Fault::Read] {
+            with_fake_devices(1, |fake| {
+                let broken = Break { fake: fake.clone(), fault, at };
+                let result = trainer().callback(broken).accelerator(GPU).fit(&Curve, &data())?;
+                assert_eq!(bytes(&result.model), bytes(&expected.model), "{fault:?} {at}");
+                assert_eq!(result.metrics, expected.metrics, "{fault:?} {at}");
+                Ok::<_, Error>(())
+            })?;
+        }
+        with_fake_devices(1, |fake| {
+            let broken = Break { fake: fake.clone(), fault: Fault::Kernel, at };
+            let error = message(trainer().callback(broken).accelerator(GPU).fit(&Curve, &data()).map(drop));
+            assert!(error.contains("cuda:0 is lost"), "{at}: {error}");
+        });
+    }
+    Ok(())
 }
 
 #[test]

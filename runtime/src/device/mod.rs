@@ -43,7 +43,7 @@ fn find() -> Option<Arc<dyn Accelerator>> {
 }
 
 /// The device that holds an array, if it is one that was opened here.
-fn holder(array: &Array) -> Option<Arc<dyn Accelerator>> {
+pub(crate) fn holder(array: &Array) -> Option<Arc<dyn Accelerator>> {
     #[cfg(any(test, feature = "testing", feature = "cuda"))]
     return cuda::holder(array);
     #[cfg(not(any(test, feature = "testing", feature = "cuda")))]
@@ -67,6 +67,19 @@ pub(crate) trait Accelerator: Send + Sync {
     /// When memory for the copy is not available, or a device fails.
     fn put(self: Arc<Self>, array: &Array) -> Result<Array>;
 
+    /// Starts to copy arrays from the host, beside the programs that were asked for. No program takes the copies before
+    /// [`Upload::before_programs`].
+    ///
+    /// # Errors
+    /// As [`Accelerator::put`].
+    fn put_ahead(self: Arc<Self>, arrays: &[&Array]) -> Result<(Vec<Array>, Box<dyn Upload>)>;
+
+    /// Starts to copy arrays of its memory to the host. They may be dropped, and overwritten by later programs.
+    ///
+    /// # Errors
+    /// When the device fails, or an array is elsewhere.
+    fn fetch(self: Arc<Self>, arrays: &[&Array]) -> Result<Box<dyn Download>>;
+
     /// Compiles kernels. `name` is for dumps, `donated` says which inputs may be overwritten by outputs.
     ///
     /// # Errors
@@ -78,6 +91,30 @@ pub(crate) trait Accelerator: Send + Sync {
     /// # Errors
     /// When the device fails.
     fn synchronize(&self) -> Result<()>;
+}
+
+/// Copies to a device that were asked for.
+pub(crate) trait Upload: Send + Sync {
+    /// Programs that are asked for from now on run when the copies are done. The host does not wait.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn before_programs(&self) -> Result<()>;
+}
+
+/// Copies of arrays to the host that were asked for.
+pub(crate) trait Download: Send + Sync {
+    /// Are they done?
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn is_ready(&self) -> Result<bool>;
+
+    /// The arrays on the host, when the copies are done.
+    ///
+    /// # Errors
+    /// When the device fails, or the host has no memory for them.
+    fn wait(&self) -> Result<Vec<Array>>;
 }
 
 /// Calls `run` with `arrays` on `device`: themselves where they are there, or copies. A copy is the only handle to its

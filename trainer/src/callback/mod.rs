@@ -74,7 +74,8 @@ pub trait Callback: Send {
     }
 
     /// Does it use the metrics of this step? Then they are read, which waits for the step, before
-    /// [`Callback::on_train_batch_end`]. Otherwise [`Run::metrics`] holds those of the last step that was logged.
+    /// [`Callback::on_train_batch_end`]. Otherwise [`Run::metrics`] has those of the last step that was logged, and
+    /// waits for that one if they are still on their way.
     fn reads_metrics(&self, step: usize) -> bool {
         let _ = step;
         false

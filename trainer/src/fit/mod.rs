@@ -4,10 +4,11 @@
 //! compiled functions of a run (start, training step, validation step); the loop calls the training step once per
 //! batch, bound to its state, which is updated in place.
 //!
-//! Per step, the loop adds well under a microsecond to that call: a batch is gathered into memory that is reused,
-//! metrics stay on the device until they are read, hooks without work return at once, and an interrupt is one flag.
+//! Per step, the loop adds well under a microsecond to that call: a batch is gathered into memory that is reused (and
+//! copied to a GPU while the step before it runs), metrics stay on the device until they are read, hooks without work return at once, and an interrupt is one flag.
 //! Everything that costs more happens less often.
 
+mod feed;
 pub mod interrupt;
 mod live_state;
 mod programs;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use fulgurite_jit::{Error, Key, Result, Tensor, Tree, named_leaves, unflatten};
 
+use self::feed::{Loaded, feed};
 use self::interrupt::InterruptGuard;
 use self::live_state::{LiveState, check_changeable};
 use self::programs::Training;
@@ -29,7 +31,7 @@ use crate::checkpoint::{self, Checkpoint, HostState, Reader};
 use crate::config::Config;
 use crate::data::{Batches, DataLoader, DataModule};
 use crate::logger::Logger;
-use crate::metrics::Metrics;
+use crate::metrics::{History, Metrics, Values};
 use crate::module::{LightningModule, StateOf};
 use crate::optim::Optimizer;
 use crate::state::TrainState;
@@ -108,15 +110,12 @@ where
         Some(path) => fit.resume(&Checkpoint::read(path)?)?,
         None => fit.sanity_check()?,
     }
-    fit.start()?;
-    while fit.has_more_to_do() {
-        fit.train_epoch(&mut batches)?;
-        if fit.run.batch < fit.run.batches || !fit.validate_epoch()? {
-            break; // within the epoch: a checkpoint holds the position, and a resumed run continues there
-        }
-        fit.end_epoch()?;
+    let trained = fit.start().and_then(|()| fit.train(&mut batches)).and_then(|()| fit.finish());
+    if trained.is_err() {
+        // What was logged before is not lost. The error that is told is the first.
+        let _ = fit.log_records(true);
     }
-    fit.finish()?;
+    trained?;
     Ok(fit.result())
 }
 
@@ -228,28 +227,44 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         self.config.max_steps.is_some_and(|steps| self.run.step >= steps)
     }
 
+    /// The epochs.
+    fn train(&mut self, batches: &mut Batches<M::Batch>) -> Result<()> {
+        while self.has_more_to_do() {
+            self.train_epoch(batches)?;
+            if self.run.batch < self.run.batches || !self.validate_epoch()? {
+                break; // within the epoch: a checkpoint holds the position, and a resumed run continues there
+            }
+            self.end_epoch()?;
+        }
+        Ok(())
+    }
+
     /// The rest of the epoch, batch by batch.
     fn train_epoch(&mut self, batches: &mut Batches<M::Batch>) -> Result<()> {
         batches.seek(self.run.epoch, self.run.batch);
         self.hooks(|callback, cx| callback.on_train_epoch_start(cx))?;
-        while self.run.batch < self.run.batches && !self.is_at_max_steps() && !self.run.is_over() {
-            let Some(batch) = batches.next() else { break };
-            let (batch, _) = batch?;
+        let steps_left = self.config.max_steps.map_or(usize::MAX, |steps| steps.saturating_sub(self.run.step));
+        let mut batches = feed(batches, steps_left.min(self.run.batches.saturating_sub(self.run.batch)))?;
+        while !self.run.is_over() {
+            let Some(next) = batches.next() else { break };
+            let Loaded { batch, .. } = next?;
             self.hooks(|callback, cx| callback.on_train_batch_start(cx))?;
             // Those of the step before are in the memory that this step's are written to.
             self.run.set_step_metrics(Vec::new());
             let metrics = self.training.call(batch)?;
+            batches.fill();
             self.run.set_step_metrics(metrics);
             self.is_recorded = false;
             self.run.step += 1;
             self.run.batch += 1;
             let step = self.run.step;
-            let is_read = self.run.batch == self.run.batches
+            let is_used = self.callbacks.iter().any(|callback| callback.reads_metrics(step));
+            let is_read = is_used
+                || self.run.batch == self.run.batches
                 || self.is_at_max_steps()
-                || step.is_multiple_of(self.config.log_every_n_steps)
-                || self.callbacks.iter().any(|callback| callback.reads_metrics(step));
+                || step.is_multiple_of(self.config.log_every_n_steps);
             if is_read {
-                self.record_step()?;
+                self.record_step(is_used)?;
             }
             self.hooks(|callback, cx| callback.on_train_batch_end(cx))?;
             self.flush_requests()?;
@@ -306,6 +321,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     /// After the last batch of an epoch and its validation. Checkpoints are written after all hooks have run, with the
     /// start of the next epoch as their position.
     fn end_epoch(&mut self) -> Result<()> {
+        self.log_records(true)?;
         self.run.epoch_over = true;
         self.hooks(|callback, cx| callback.on_train_epoch_end(cx))?;
         self.flush_requests()?;
@@ -330,7 +346,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.record_step()?;
+        self.record_step(true)?;
         self.module.on_fit_end(&self.training.state().model, &mut self.run)?;
         self.hooks(|callback, cx| callback.on_fit_end(cx))?;
         self.flush_requests()?;
@@ -369,7 +385,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
             interrupted: self.run.interrupted,
             folder: self.run.folder_if_made(),
             last_checkpoint: self.last_save.map(|(path, _)| path),
-            metrics: self.run.metrics,
+            metrics: self.run.metrics.latest().clone(),
             stopped: self.run.stop,
             best_checkpoint: self.run.best_checkpoint,
         }
@@ -401,7 +417,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
         }
         (self.run.step, self.run.epoch, self.run.batch) = (host.step, epoch, batch);
         self.run.validations = host.validations;
-        self.run.metrics = Metrics::from_json(&host.metrics).unwrap_or_default();
+        self.run.metrics = History::new(Metrics::from_json(&host.metrics).unwrap_or_default());
         for callback in &mut self.callbacks {
             if let Some(saved) = checkpoint.callback(&callback.name())? {
                 callback.load_state_dict(&saved, checkpoint.path())?;
@@ -429,30 +445,28 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
 
     /// Records the metrics of the last step, if that is not done. Loggers get those of every `log_every_n_steps`-th
     /// step.
-    fn record_step(&mut self) -> Result<()> {
-        if self.is_recorded {
-            return Ok(());
+    fn record_step(&mut self, waits: bool) -> Result<()> {
+        if !self.is_recorded {
+            self.is_recorded = true;
+            self.run.record_step(self.run.step.is_multiple_of(self.config.log_every_n_steps));
         }
-        self.is_recorded = true;
-        let values = self.run.step_metrics()?.to_vec();
-        if self.run.step.is_multiple_of(self.config.log_every_n_steps) {
-            return self.log(values);
-        }
-        self.record(&values);
-        Ok(())
+        self.log_records(waits)
     }
 
     /// Gives values to the loggers, and records them as the latest.
     fn log(&mut self, values: Vec<(Arc<str>, f64)>) -> Result<()> {
-        self.record(&values);
-        let (step, epoch) = (self.run.step, self.run.epoch);
-        self.loggers.iter_mut().try_for_each(|logger| logger.log(step, epoch, &values))
+        self.run.record(Values::Read(values), true);
+        self.log_records(false)
     }
 
-    fn record(&mut self, values: &[(Arc<str>, f64)]) {
-        for (name, value) in values {
-            self.run.metrics.set(name, *value, self.run.epoch, self.run.step);
+    /// Gives to the loggers what was recorded and is on the host; all of it, where `waits` says so.
+    fn log_records(&mut self, waits: bool) -> Result<()> {
+        while let Some((record, values)) = self.run.metrics.pop(waits)? {
+            if record.is_logged {
+                self.loggers.iter_mut().try_for_each(|logger| logger.log(record.step, record.epoch, &values))?;
+            }
         }
+        Ok(())
     }
 
     /// Carries out what the hooks have requested.
@@ -481,13 +495,14 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     }
 
     fn save(&mut self, path: PathBuf) -> Result<()> {
+        self.log_records(true)?;
         let states = self.callbacks.iter().map(|callback| (callback.name(), callback.state_dict()));
         let host = HostState {
             step: self.run.step,
             position: self.run.position(),
             loader: self.data.clone(),
             validations: self.run.validations,
-            metrics: self.run.metrics.to_json(),
+            metrics: self.run.metrics().to_json(),
             callbacks: Vec::new(),
         };
         checkpoint::write_run(&path, named_leaves(&self.training.state()), host, states)?;

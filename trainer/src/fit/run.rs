@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use fulgurite_jit::{Error, Result};
 
 use crate::config::Config;
-use crate::metrics::{self, Metric, Metrics};
+use crate::metrics::{self, History, Metric, Metrics, Record, Values};
 
 /// The position and the metrics of a run. Hooks may request to [`stop`](Run::stop) it or to [`save`](Run::save) a
 /// checkpoint.
@@ -28,7 +28,7 @@ pub struct Run {
     pub(crate) val_batch: usize,
     pub(crate) val_batches: usize,
     pub(crate) validations: usize,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: History,
     /// What the last step has logged, on the device.
     step_metrics: Vec<Metric>,
     /// The same on the host, once it was read.
@@ -71,7 +71,7 @@ impl Run {
             val_batch: 0,
             val_batches: 0,
             validations: 0,
-            metrics: Metrics::default(),
+            metrics: History::default(),
             step_metrics: Vec::new(),
             fetched: None,
             stop: None,
@@ -137,20 +137,33 @@ impl Run {
         Ok(self.fetched.insert(fetched))
     }
 
+    /// Starts to read the metrics of the last training step.
+    pub(crate) fn record_step(&mut self, is_logged: bool) {
+        let values = Values::of(self.step_metrics.clone());
+        self.record(values, is_logged);
+    }
+
+    /// Adds values to the metrics.
+    pub(crate) fn record(&mut self, values: Values, is_logged: bool) {
+        let Run { step, epoch, .. } = *self;
+        self.metrics.push(Record { step, epoch, is_logged, values });
+    }
+
     pub(crate) fn set_step_metrics(&mut self, metrics: Vec<Metric>) {
         (self.step_metrics, self.fetched) = (metrics, None);
     }
 
     /// The latest value of each metric. Those of training steps are read every `log_every_n_steps` and after the last
-    /// step of an epoch; see [`Run::step_metrics`] for the others.
+    /// step of an epoch; see [`Run::step_metrics`] for the others. On a GPU they are on their way for a while, and the
+    /// first call waits for them.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        self.metrics.latest()
     }
 
     /// Logs a number from the host.
     pub fn log(&mut self, name: impl Into<Arc<str>>, value: f64) {
         let name = name.into();
-        self.metrics.set(&name, value, self.epoch, self.step);
+        self.record(Values::Read(vec![(name.clone(), value)]), false);
         self.logged.push((name, value));
     }
 
@@ -219,9 +232,10 @@ impl Run {
     /// # Errors
     /// When no metric has that name, and validation (which may log it) has already run or will not run.
     pub fn monitored(&self, callback: &str, name: &str) -> Result<Option<f64>> {
-        let value = self.metrics.get_of_epoch(name, self.epoch);
-        if self.metrics.get(name).is_none() && (self.validations > 0 || !self.validates) {
-            let known = self.metrics.names();
+        let metrics = self.metrics();
+        let value = metrics.get_of_epoch(name, self.epoch);
+        if metrics.get(name).is_none() && (self.validations > 0 || !self.validates) {
+            let known = metrics.names();
             let known = if known.is_empty() { "nothing was logged".into() } else { format!("logged were: {known}") };
             return Err(Error::new(format!("{callback} monitors the metric `{name}`, which does not exist; {known}")));
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fulgurite_jit::{Result, Tensor};
 
+use super::feed::{Loaded, feed};
 use super::interrupt::InterruptGuard;
 use super::programs::{ValStep, val_step};
 use crate::config::Limit;
@@ -50,14 +51,17 @@ impl<M: LightningModule> Validation<M> {
         let mut mean = WeightedMean::default();
         let limit = self.limit.min(max_batches);
         self.batches.seek(0, 0);
-        for (i, batch) in self.batches.by_ref().take(limit).enumerate() {
+        let mut batches = feed(&mut self.batches, limit)?;
+        for i in 0.. {
+            let Some(next) = batches.next() else { break };
             if interrupt.is_interrupted() {
                 return Ok(Scores::Interrupted);
             }
             on_batch_start(i, limit)?;
-            let (batch, examples) = batch?;
+            let Loaded { batch, examples } = next?;
             let index = Tensor::scalar(i as u32);
             let logged = self.step.call_with((), (model.clone(), batch, step.clone(), key.clone(), index))?;
+            batches.fill();
             if logged.is_empty() {
                 return Ok(Scores::NoMetrics);
             }

@@ -4,8 +4,10 @@
 //! errors as values. Who owns what, and what is still in use, is kept in `gpu`. The driver itself is `driver_api`, and
 //! `fake` one without a GPU.
 //!
-//! A [`Context`] has one stream: copies, launches and frees happen in the order in which they are asked for, whichever
-//! thread asks, and later than the calls return. Reads and [`Context::wait`] wait for all before them.
+//! A [`Context`] has two streams. What is asked for on one of them happens in the order in which it is asked for,
+//! whichever thread asks, and later than the calls return. Launches, copies on the device and frees are on that of the
+//! steps; batches are copied on the other one. Between the two there is no order, besides that of events. Reads and
+//! [`Context::wait`] wait for all before them.
 
 use std::fmt;
 use std::time::Duration;
@@ -35,7 +37,7 @@ pub(crate) trait Driver: Send + Sync {
     fn open(&self, number: u32) -> Result<Box<dyn Context>>;
 }
 
-/// A device, and its stream. Dropping it waits for the stream, and gives back what the driver holds for it.
+/// A device, and its streams. Dropping it waits for them, and gives back what the driver holds for it.
 pub(crate) trait Context: Send + Sync {
     /// What is known of the device.
     fn properties(&self) -> &Properties;
@@ -49,11 +51,71 @@ pub(crate) trait Context: Send + Sync {
     /// The address is that of an allocation of this context, which is not used by what is asked for later.
     unsafe fn free(&self, address: u64) -> Result<()>;
 
-    /// Copies from the host. The bytes may change as soon as this returns.
+    /// So many bytes of locked memory of the host, from which and to which the device copies on its own.
+    fn lock(&self, bytes: usize) -> Result<HostHandle>;
+
+    /// Frees locked memory.
     ///
     /// # Safety
-    /// The destination is inside of an allocation.
-    unsafe fn write(&self, to: u64, from: &[u8]) -> Result<()>;
+    /// It is memory of this context, which no copy uses any more.
+    unsafe fn unlock(&self, memory: HostHandle) -> Result<()>;
+
+    /// Writes to the start of locked memory, at once.
+    ///
+    /// # Safety
+    /// It is as large, and no copy uses it.
+    unsafe fn fill(&self, memory: HostHandle, from: &[u8]);
+
+    /// Reads locked memory from a place on, at once.
+    ///
+    /// # Safety
+    /// The bytes are inside of it, and no copy writes them.
+    unsafe fn take(&self, memory: HostHandle, offset: usize, to: &mut [u8]);
+
+    /// Copies from the start of locked memory.
+    ///
+    /// # Safety
+    /// The destination is inside of an allocation. The source is as large, and is not written before this is done.
+    unsafe fn upload(&self, stream: Stream, to: u64, from: HostHandle, bytes: usize) -> Result<()>;
+
+    /// Copies to a place in locked memory, on the stream of the steps.
+    ///
+    /// # Safety
+    /// The source is inside of an allocation. The destination is as large, and is not used before this is done.
+    unsafe fn download(&self, from: u64, to: HostHandle, offset: usize, bytes: usize) -> Result<()>;
+
+    /// A new event, which counts as over until it is recorded.
+    fn event(&self) -> Result<EventHandle>;
+
+    /// The event is over when all that was asked for on the stream before is done.
+    ///
+    /// # Safety
+    /// It is an event of this context.
+    unsafe fn record(&self, event: EventHandle, stream: Stream) -> Result<()>;
+
+    /// What is asked for on the stream later happens when the event, as it was last recorded, is over.
+    ///
+    /// # Safety
+    /// It is an event of this context.
+    unsafe fn wait_for(&self, stream: Stream, event: EventHandle) -> Result<()>;
+
+    /// Is the event over?
+    ///
+    /// # Safety
+    /// It is an event of this context.
+    unsafe fn is_over(&self, event: EventHandle) -> Result<bool>;
+
+    /// Waits until the event is over.
+    ///
+    /// # Safety
+    /// It is an event of this context.
+    unsafe fn join(&self, event: EventHandle) -> Result<()>;
+
+    /// Gives back an event.
+    ///
+    /// # Safety
+    /// It is an event of this context, and is not used after this.
+    unsafe fn forget(&self, event: EventHandle) -> Result<()>;
 
     /// Copies to the host. Waits until it is done.
     ///
@@ -120,7 +182,7 @@ pub(crate) trait Context: Send + Sync {
     /// The graph is one of this context, and is not used after this.
     unsafe fn destroy(&self, graph: GraphHandle) -> Result<()>;
 
-    /// Waits until all that was asked for is done.
+    /// Waits until all that was asked for is done, on both streams.
     fn wait(&self) -> Result<()>;
 }
 
@@ -159,6 +221,23 @@ impl Properties {
         2.0 * lanes * f64::from(self.multiprocessors) * f64::from(self.clock) * 1e3
     }
 }
+
+/// What happens in the order in which it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// Launches, and all copies that programs wait for.
+    Steps,
+    /// Copies of what later steps take.
+    Copies,
+}
+
+/// Locked memory of the host, as the driver knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostHandle(pub(crate) u64);
+
+/// An event, as the driver knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EventHandle(pub(crate) u64);
 
 /// A function of a loaded module, as the driver knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,14 +19,15 @@ use cudarc::driver::sys::{
 };
 
 use super::driver::{
-    Context, Driver, DriverError, ErrorKind, FunctionHandle, GraphHandle, Loaded, ModuleHandle, NoDriver, Node,
-    Properties, Result,
+    Context, Driver, DriverError, ErrorKind, EventHandle, FunctionHandle, GraphHandle, HostHandle, Loaded,
+    ModuleHandle, NoDriver, Node, Properties, Result, Stream,
 };
 use super::functions::{Code, Functions, Symbol, call, error_text, open, typed};
 
 const SUCCESS: Code = CUresult::CUDA_SUCCESS as Code;
 const OUT_OF_MEMORY: Code = CUresult::CUDA_ERROR_OUT_OF_MEMORY as Code;
 const NO_DEVICE: Code = CUresult::CUDA_ERROR_NO_DEVICE as Code;
+const NOT_READY: Code = CUresult::CUDA_ERROR_NOT_READY as Code;
 
 /// Errors after which a context only repeats them: of the process that ends, of memory and of links that cannot be
 /// corrected, of kernels.
@@ -37,10 +38,6 @@ const LEAST_VERSION: c_int = 11040;
 
 /// Bytes for what the driver says about a module that it does not compile.
 const LOG_BYTES: usize = 4096;
-
-/// Bytes of each staging buffer, and how many there are: so many bytes may be on their way to the device.
-const STAGING_BYTES: usize = 1 << 20;
-const STAGING_BUFFERS: usize = 4;
 
 /// The driver of this machine.
 pub(crate) struct CudaDriver {
@@ -163,41 +160,25 @@ impl Driver for CudaDriver {
     }
 }
 
-/// The primary context of a device, with a stream.
+/// The primary context of a device, with its streams.
 struct CudaContext {
     api: Arc<Api>,
     device: CUdevice,
     context: CUcontext,
-    stream: CUstream,
+    /// The stream of the steps, and that of copies.
+    streams: [CUstream; 2],
     /// Whether allocations are in the order of the stream.
     has_pools: bool,
     properties: Properties,
     /// By handle.
     graphs: Mutex<BTreeMap<u64, CudaGraph>>,
-    staging: Mutex<Staging>,
 }
 
-// SAFETY: handles of the driver may be used by every thread, several at a time; graphs and staging buffers,
-// which may not, are in locks.
+// SAFETY: handles of the driver may be used by every thread, several at a time; graphs, which may not, are in a
+// lock.
 unsafe impl Send for CudaContext {}
 // SAFETY: as above.
 unsafe impl Sync for CudaContext {}
-
-/// Locked memory of the host, from which the device copies on its own. When it has copied from other memory is not
-/// promised.
-#[derive(Default)]
-struct Staging {
-    buffers: Vec<StagingBuffer>,
-    /// The one that is used next.
-    next: usize,
-}
-
-#[derive(Clone, Copy)]
-struct StagingBuffer {
-    start: *mut c_void,
-    /// Recorded behind the last copy from it.
-    copied: CUevent,
-}
 
 struct CudaGraph {
     graph: CUgraph,
@@ -245,16 +226,17 @@ impl CudaContext {
             memory_bits: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
         };
         // From here on `drop` gives the context back.
-        let (api, stream) = (api.clone(), null_mut());
-        let (graphs, staging) = (Mutex::default(), Mutex::default());
-        let mut opened = CudaContext { api, device, context, stream, has_pools, properties, graphs, staging };
-        let mut stream = null_mut();
-        let f = opened.functions()?;
-        // SAFETY: the pointer is written to a live variable.
-        opened.api.check("cuStreamCreate", unsafe {
-            call!(f, cuStreamCreate(&raw mut stream, CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint))
-        })?;
-        opened.stream = stream;
+        let (api, streams, graphs) = (api.clone(), [null_mut(); 2], Mutex::default());
+        let mut opened = CudaContext { api, device, context, streams, has_pools, properties, graphs };
+        for number in 0..2 {
+            let mut stream = null_mut();
+            let f = opened.functions()?;
+            // SAFETY: the pointer is written to a live variable.
+            opened.api.check("cuStreamCreate", unsafe {
+                call!(f, cuStreamCreate(&raw mut stream, CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint))
+            })?;
+            opened.streams[number] = stream;
+        }
         Ok(opened)
     }
 
@@ -270,20 +252,18 @@ impl CudaContext {
         self.graphs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new staging buffer.
-    fn staging_buffer(&self, f: &Functions) -> Result<StagingBuffer> {
-        let (mut start, mut copied) = (null_mut(), null_mut());
-        // SAFETY: the pointer is written to a live variable.
-        let code =
-            unsafe { call!(f, cuEventCreate(&raw mut copied, CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint)) };
-        self.api.check("cuEventCreate", code)?;
-        // SAFETY: as above.
-        let code = unsafe { call!(f, cuMemHostAlloc(&raw mut start, STAGING_BYTES, 0)) };
-        self.api.check("cuMemHostAlloc", code).inspect_err(|_| {
-            // SAFETY: it was created above, and is used by no one. The error that is told is the first.
-            let _ = unsafe { call!(f, cuEventDestroy_v2(copied)) };
-        })?;
-        Ok(StagingBuffer { start, copied })
+    fn stream(&self, stream: Stream) -> CUstream {
+        match stream {
+            Stream::Steps => self.streams[0],
+            Stream::Copies => self.streams[1],
+        }
+    }
+
+    /// Waits for a stream.
+    fn synchronize(&self, stream: Stream) -> Result<()> {
+        let (f, stream) = (self.functions()?, self.stream(stream));
+        // SAFETY: the stream is this context's.
+        self.api.check("cuStreamSynchronize", unsafe { call!(f, cuStreamSynchronize(stream)) })
     }
 
     /// The function of a name.
@@ -437,7 +417,7 @@ impl Context for CudaContext {
         let mut address = 0;
         if self.has_pools {
             // SAFETY: the address is written to a live variable.
-            let code = unsafe { call!(f, cuMemAllocAsync(&raw mut address, bytes, self.stream)) };
+            let code = unsafe { call!(f, cuMemAllocAsync(&raw mut address, bytes, self.stream(Stream::Steps))) };
             self.api.check("cuMemAllocAsync", code)?;
         } else {
             // SAFETY: as above.
@@ -450,53 +430,113 @@ impl Context for CudaContext {
         let f = self.functions()?;
         if self.has_pools {
             // SAFETY: the caller's promise.
-            return self.api.check("cuMemFreeAsync", unsafe { call!(f, cuMemFreeAsync(address, self.stream)) });
+            return self
+                .api
+                .check("cuMemFreeAsync", unsafe { call!(f, cuMemFreeAsync(address, self.stream(Stream::Steps))) });
         }
         self.wait()?;
         // SAFETY: the caller's promise; all that was asked for before is done.
         self.api.check("cuMemFree", unsafe { call!(f, cuMemFree_v2(address)) })
     }
 
-    unsafe fn write(&self, to: u64, from: &[u8]) -> Result<()> {
+    fn lock(&self, bytes: usize) -> Result<HostHandle> {
         let f = self.functions()?;
-        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
-        for (i, part) in from.chunks(STAGING_BYTES).enumerate() {
-            if staging.buffers.len() < STAGING_BUFFERS && staging.next == staging.buffers.len() {
-                let buffer = self.staging_buffer(f)?;
-                staging.buffers.push(buffer);
-            }
-            let StagingBuffer { start, copied } = staging.buffers[staging.next];
-            // SAFETY: the event is this context's. One that was never recorded is complete.
-            self.api.check("cuEventSynchronize", unsafe { call!(f, cuEventSynchronize(copied)) })?;
-            // SAFETY: the buffer has that many bytes. The lock keeps other threads from it, and the last copy is done.
-            unsafe { start.cast::<u8>().copy_from_nonoverlapping(part.as_ptr(), part.len()) };
-            let to = to + (i * STAGING_BYTES) as u64;
-            // SAFETY: the caller's promise; the buffer is not written before the event below.
-            let code = unsafe { call!(f, cuMemcpyHtoDAsync_v2(to, start, part.len(), self.stream)) };
-            self.api.check("cuMemcpyHtoDAsync", code)?;
-            // SAFETY: event and stream are this context's.
-            let recorded = self.api.check("cuEventRecord", unsafe { call!(f, cuEventRecord(copied, self.stream)) });
-            if recorded.is_err() {
-                self.wait()?;
-            }
-            staging.next = (staging.next + 1) % STAGING_BUFFERS;
+        let mut start = null_mut();
+        // SAFETY: the pointer is written to a live variable.
+        self.api.check("cuMemHostAlloc", unsafe { call!(f, cuMemHostAlloc(&raw mut start, bytes, 0)) })?;
+        Ok(HostHandle(start.expose_provenance() as u64))
+    }
+
+    unsafe fn unlock(&self, memory: HostHandle) -> Result<()> {
+        let f = self.functions()?;
+        // SAFETY: the caller's promise.
+        self.api.check("cuMemFreeHost", unsafe { call!(f, cuMemFreeHost(pointer(memory.0))) })
+    }
+
+    unsafe fn fill(&self, memory: HostHandle, from: &[u8]) {
+        // SAFETY: the caller's promise.
+        unsafe { pointer::<u8>(memory.0).copy_from_nonoverlapping(from.as_ptr(), from.len()) }
+    }
+
+    unsafe fn take(&self, memory: HostHandle, offset: usize, to: &mut [u8]) {
+        // SAFETY: the caller's promise.
+        unsafe { pointer::<u8>(memory.0).add(offset).copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) }
+    }
+
+    unsafe fn upload(&self, stream: Stream, to: u64, from: HostHandle, bytes: usize) -> Result<()> {
+        let (f, from) = (self.functions()?, pointer::<c_void>(from.0));
+        // SAFETY: the caller's promise.
+        let code = unsafe { call!(f, cuMemcpyHtoDAsync_v2(to, from, bytes, self.stream(stream))) };
+        self.api.check("cuMemcpyHtoDAsync", code)
+    }
+
+    unsafe fn download(&self, from: u64, to: HostHandle, offset: usize, bytes: usize) -> Result<()> {
+        let (f, to) = (self.functions()?, pointer::<c_void>(to.0 + offset as u64));
+        // SAFETY: the caller's promise.
+        let code = unsafe { call!(f, cuMemcpyDtoHAsync_v2(to, from, bytes, self.stream(Stream::Steps))) };
+        self.api.check("cuMemcpyDtoHAsync", code)
+    }
+
+    fn event(&self) -> Result<EventHandle> {
+        let f = self.functions()?;
+        let mut event = null_mut();
+        // SAFETY: the pointer is written to a live variable.
+        let code = unsafe { call!(f, cuEventCreate(&raw mut event, CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint)) };
+        self.api.check("cuEventCreate", code)?;
+        Ok(EventHandle(event.expose_provenance() as u64))
+    }
+
+    unsafe fn record(&self, event: EventHandle, stream: Stream) -> Result<()> {
+        let f = self.functions()?;
+        // SAFETY: the caller's promise; the stream is this context's.
+        let code = unsafe { call!(f, cuEventRecord(pointer(event.0), self.stream(stream))) };
+        self.api.check("cuEventRecord", code)
+    }
+
+    unsafe fn wait_for(&self, stream: Stream, event: EventHandle) -> Result<()> {
+        let f = self.functions()?;
+        // SAFETY: as above.
+        let code = unsafe { call!(f, cuStreamWaitEvent(self.stream(stream), pointer(event.0), 0)) };
+        self.api.check("cuStreamWaitEvent", code)
+    }
+
+    unsafe fn is_over(&self, event: EventHandle) -> Result<bool> {
+        let f = self.functions()?;
+        // SAFETY: the caller's promise.
+        match unsafe { call!(f, cuEventQuery(pointer(event.0))) } {
+            NOT_READY => Ok(false),
+            code => self.api.check("cuEventQuery", code).map(|()| true),
         }
-        Ok(())
+    }
+
+    unsafe fn join(&self, event: EventHandle) -> Result<()> {
+        let f = self.functions()?;
+        // SAFETY: the caller's promise.
+        self.api.check("cuEventSynchronize", unsafe { call!(f, cuEventSynchronize(pointer(event.0))) })
+    }
+
+    unsafe fn forget(&self, event: EventHandle) -> Result<()> {
+        let f = self.functions()?;
+        // SAFETY: the caller's promise.
+        self.api.check("cuEventDestroy", unsafe { call!(f, cuEventDestroy_v2(pointer(event.0))) })
     }
 
     unsafe fn read(&self, from: u64, to: &mut [u8]) -> Result<()> {
         let f = self.functions()?;
         // SAFETY: the caller's promise; as many bytes are written as there are, before this returns.
-        let code = unsafe { call!(f, cuMemcpyDtoHAsync_v2(to.as_mut_ptr().cast(), from, to.len(), self.stream)) };
+        let code = unsafe {
+            call!(f, cuMemcpyDtoHAsync_v2(to.as_mut_ptr().cast(), from, to.len(), self.stream(Stream::Steps)))
+        };
         let copied = self.api.check("cuMemcpyDtoHAsync", code);
         // After an error too: nothing is written later.
-        self.wait().and(copied)
+        self.synchronize(Stream::Steps).and(copied)
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
         let f = self.functions()?;
         // SAFETY: the caller's promise.
-        self.api.check("cuMemcpyDtoDAsync", unsafe { call!(f, cuMemcpyDtoDAsync_v2(to, from, bytes, self.stream)) })
+        let code = unsafe { call!(f, cuMemcpyDtoDAsync_v2(to, from, bytes, self.stream(Stream::Steps))) };
+        self.api.check("cuMemcpyDtoDAsync", code)
     }
 
     fn compile(&self, text: &str) -> Result<Vec<u8>> {
@@ -597,7 +637,7 @@ impl Context for CudaContext {
         let graphs = self.graphs();
         let graph = graphs.get(&graph.0).ok_or_else(|| no_graph("cuGraphLaunch"))?;
         // SAFETY: the caller's promise; the lock keeps others from changing the graph.
-        self.api.check("cuGraphLaunch", unsafe { call!(f, cuGraphLaunch(graph.exec, self.stream)) })
+        self.api.check("cuGraphLaunch", unsafe { call!(f, cuGraphLaunch(graph.exec, self.stream(Stream::Steps))) })
     }
 
     unsafe fn time(&self, nodes: &[Node<'_>]) -> Result<Vec<Duration>> {
@@ -621,29 +661,21 @@ impl Context for CudaContext {
     }
 
     fn wait(&self) -> Result<()> {
-        let f = self.functions()?;
-        // SAFETY: the stream is this context's.
-        self.api.check("cuStreamSynchronize", unsafe { call!(f, cuStreamSynchronize(self.stream)) })
+        let copies = self.synchronize(Stream::Copies);
+        self.synchronize(Stream::Steps).and(copies)
     }
 }
 
 impl Drop for CudaContext {
     fn drop(&mut self) {
-        let staging = std::mem::take(self.staging.get_mut().unwrap_or_else(PoisonError::into_inner));
         // Nothing can be done about a failure.
-        if let Ok(f) = self.functions()
-            && !self.stream.is_null()
-        {
-            // SAFETY: no one else has the stream.
-            let _ = unsafe { call!(f, cuStreamSynchronize(self.stream)) };
-            for StagingBuffer { start, copied } in staging.buffers {
-                // SAFETY: no copy from it runs any more; it is freed once.
-                let _ = unsafe { call!(f, cuMemFreeHost(start)) };
-                // SAFETY: it is destroyed once.
-                let _ = unsafe { call!(f, cuEventDestroy_v2(copied)) };
+        if let Ok(f) = self.functions() {
+            for stream in self.streams.into_iter().filter(|stream| !stream.is_null()) {
+                // SAFETY: no one else has the stream.
+                let _ = unsafe { call!(f, cuStreamSynchronize(stream)) };
+                // SAFETY: as above; it is destroyed once.
+                let _ = unsafe { call!(f, cuStreamDestroy_v2(stream)) };
             }
-            // SAFETY: as above; it is destroyed once.
-            let _ = unsafe { call!(f, cuStreamDestroy_v2(self.stream)) };
         }
         // SAFETY: it was retained once, and all that was in it has been given back.
         let _ = unsafe { call!(self.api.functions, cuDevicePrimaryCtxRelease_v2(self.device)) };

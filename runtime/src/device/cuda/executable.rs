@@ -6,8 +6,10 @@
 //!
 //! The first run builds the graph: a line of kernel nodes with the addresses of its arrays. A later run launches it
 //! again, which is one call of the driver. Where an array lies elsewhere than in the run before, the nodes that have
-//! its address are updated first.
+//! its address are updated first. Addresses that return have their own graph: batches that are copied ahead lie in two
+//! places in turn.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,10 @@ use super::profile::{spans, table};
 use crate::device::{Executable, updates_in_place};
 use crate::profile::{Mode, Profile, wanted};
 use crate::trace;
+
+/// The graphs that a program has at most, and how many addresses are remembered, to see which of them return.
+const GRAPHS: usize = 4;
+const REMEMBERED: usize = 8;
 
 /// Addresses of inputs or outputs, which are usually few.
 type Addresses = SmallVec<[u64; 32]>;
@@ -47,12 +53,21 @@ pub(crate) struct CudaExecutable {
     barrier: Option<Arc<Allocation>>,
     /// The outputs that are constants.
     constant_outputs: Vec<Option<Array>>,
-    state: Mutex<Option<State>>,
+    graphs: Mutex<Graphs>,
     profile: Mutex<Profile>,
     times: Vec<(&'static str, Duration)>,
 }
 
-/// The graph as it is.
+/// The graphs of a program.
+#[derive(Default)]
+struct Graphs {
+    /// The one that was launched last comes last.
+    ready: Vec<State>,
+    /// The addresses for which there was no graph, the last ones first.
+    seen: VecDeque<Addresses>,
+}
+
+/// A graph as it is.
 struct State {
     graph: Graph,
     /// The addresses that it has: of inputs, outputs, constants, the arena, and the word of barriers.
@@ -128,7 +143,7 @@ impl CudaExecutable {
             constants,
             barrier,
             constant_outputs,
-            state: Mutex::default(),
+            graphs: Mutex::default(),
             profile: Mutex::default(),
             times,
         })
@@ -176,7 +191,7 @@ impl CudaExecutable {
         if self.args.is_empty() {
             return Ok(());
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut graphs = self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
         let arena = self.gpu.arena(self.module.plan.arena)?;
         let constants = self.constants.iter().map(|constant| constant.address());
         let barrier = self.barrier.as_ref().map_or(0, |barrier| barrier.address());
@@ -189,16 +204,12 @@ impl CudaExecutable {
                 return unsafe { self.measure(&mut profile, &bases) };
             }
         }
-        let mut now = match state.take() {
-            None => self.build(bases)?,
-            // After an error the nodes are of two runs: the next one builds a new graph.
-            Some(now) => self.update(now, bases)?,
-        };
+        let mut now = self.graph(&mut graphs, bases)?;
         // SAFETY: the caller's promise about inputs and outputs. Constants belong to this executable and are never
         // written, the word of barriers by its launches alone; the arena has the size that the plan asks for, and no other
         // launch gets it before it is dropped.
         let launched = unsafe { now.graph.launch() };
-        *state = Some(now);
+        graphs.ready.push(now);
         launched
     }
 
@@ -221,7 +232,25 @@ impl CudaExecutable {
         Ok(())
     }
 
-    /// The graph, with these addresses.
+    /// A graph with these addresses, taken out: the one that has them, a new one, or another one with its nodes updated.
+    fn graph(&self, graphs: &mut Graphs, bases: Addresses) -> Result<State> {
+        let Graphs { ready, seen } = graphs;
+        if let Some(i) = ready.iter().rposition(|state| state.bases == bases) {
+            return Ok(ready.remove(i));
+        }
+        let returns = seen.contains(&bases);
+        if !returns {
+            seen.push_front(bases.clone());
+            seen.truncate(REMEMBERED);
+        }
+        if ready.is_empty() || returns && ready.len() < GRAPHS {
+            return self.build(bases);
+        }
+        // After an error its nodes are of two runs, and it is dropped.
+        self.update(ready.remove(0), bases)
+    }
+
+    /// A new graph with these addresses.
     fn build(&self, bases: Addresses) -> Result<State> {
         let args: Vec<Vec<u64>> = self.args.iter().map(|args| addresses(args, &bases)).collect();
         let nodes: Vec<Node<'_>> = args.iter().enumerate().map(|(number, args)| self.node(number, args)).collect();
@@ -233,9 +262,6 @@ impl CudaExecutable {
 
     /// The graph with other addresses.
     fn update(&self, mut state: State, bases: Addresses) -> Result<State> {
-        if state.bases == bases {
-            return Ok(state);
-        }
         let changed = (0..bases.len()).filter(|&i| state.bases[i] != bases[i]);
         let mut numbers: Vec<usize> = changed.flat_map(|i| &self.users[i]).copied().collect();
         numbers.sort_unstable();

@@ -2,9 +2,11 @@
 //!
 //! Comes in: what the runtime asks of a driver. Goes out: the same bytes as from a GPU, counts of the calls, and faults
 //! where a test asks for them. A module is compiled by writing a word before its text, and loaded by parsing that. As on
-//! a GPU, work is queued and done when a user waits, so that memory which is given back too early is noticed.
+//! a GPU, work is queued, so that memory which is given back too early is noticed. Two streams are as far apart as events
+//! allow: what is queued is done when the host waits for it, or what it waits for does, or copies are done as early as
+//! they may, by [`Schedule`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +15,8 @@ use fulgurite_jit::ptx::parse::parse;
 use fulgurite_jit::ptx::simt::{self, Memory, Options};
 
 use super::driver::{
-    Context, Driver, DriverError, ErrorKind, FunctionHandle, GraphHandle, Loaded, ModuleHandle, Node, Properties,
-    Result,
+    Context, Driver, DriverError, ErrorKind, EventHandle, FunctionHandle, GraphHandle, HostHandle, Loaded,
+    ModuleHandle, Node, Properties, Result, Stream,
 };
 
 /// How often each call was made.
@@ -24,10 +26,18 @@ pub struct Counts {
     pub allocations: usize,
     /// Frees of memory.
     pub frees: usize,
-    /// Copies from the host.
+    /// Copies from the host on the stream of the steps.
     pub writes: usize,
-    /// Copies to the host.
+    /// Copies from the host on the stream of copies.
+    pub uploads: usize,
+    /// Bytes of copies from the host, on both streams.
+    pub written_bytes: usize,
+    /// Copies to the host that it waits for.
     pub reads: usize,
+    /// Copies to the host that it does not wait for.
+    pub downloads: usize,
+    /// Times that the host has waited for the device.
+    pub waits: usize,
     /// Copies on the device.
     pub copies: usize,
     /// Modules compiled.
@@ -61,6 +71,14 @@ pub enum Fault {
     Write,
     /// A copy to the host.
     Read,
+    /// Memory of the host is not locked.
+    Lock,
+    /// There is no event.
+    Event,
+    /// An event is not recorded.
+    Record,
+    /// A stream does not wait for an event.
+    WaitFor,
     /// A copy on the device.
     Copy,
     /// The driver does not compile a module.
@@ -79,6 +97,16 @@ pub enum Fault {
     Time,
     /// A kernel fails while it runs, which is noticed by whoever waits, and breaks the context.
     Kernel,
+}
+
+/// When queued work is done, where events leave it open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Schedule {
+    /// As late as possible: when the host waits for it.
+    #[default]
+    Late,
+    /// The stream of copies is as far ahead of the steps as it may be.
+    CopiesFirst,
 }
 
 /// The fake driver.
@@ -119,7 +147,17 @@ struct State {
     memory: Memory,
     /// Bytes of each allocation that the driver knows to be in use.
     live: BTreeMap<u64, usize>,
-    queue: Vec<Work>,
+    steps: Queue,
+    copies: Queue,
+    schedule: Schedule,
+    /// Do streams wait for events? Tests show what happens if they do not.
+    ignores_events: bool,
+    /// Locked memory of the host.
+    host: BTreeMap<u64, Vec<u8>>,
+    /// Events: how much of which stream was queued when they were recorded.
+    events: BTreeMap<u64, Option<Moment>>,
+    /// When memory that the driver knows was allocated, on the stream of the steps.
+    allocated: BTreeMap<u64, usize>,
     modules: BTreeMap<u64, Arc<PtxModule>>,
     graphs: BTreeMap<u64, Vec<QueuedNode>>,
     /// The last handle.
@@ -130,11 +168,24 @@ struct State {
     broken: Option<DriverError>,
 }
 
+/// A stream: what is queued, how much of it ever was, and how much is done.
+#[derive(Default)]
+struct Queue {
+    work: VecDeque<Work>,
+    asked: usize,
+    done: usize,
+}
+
+/// A stream, and how much of it is done then.
+type Moment = (Stream, usize);
+
 enum Work {
-    Write(u64, Vec<u8>),
+    Upload(u64, HostHandle, usize),
+    Download(u64, HostHandle, usize, usize),
     Copy(u64, u64, usize),
     Launch(Vec<QueuedNode>),
     Free(u64),
+    Wait(Moment),
     Fail,
 }
 
@@ -190,7 +241,30 @@ impl FakeDevice {
 
     /// Copies and launches that no one has waited for.
     pub(crate) fn queued(&self) -> usize {
-        self.state().queue.len()
+        let state = self.state();
+        state.steps.work.len() + state.copies.work.len()
+    }
+
+    /// Copies from the host on the stream of copies that were not done.
+    pub(crate) fn queued_uploads(&self) -> usize {
+        let state = self.state();
+        state.copies.work.iter().filter(|work| matches!(work, Work::Upload(..))).count()
+    }
+
+    /// Events and locked memory that were not given back.
+    pub(crate) fn held(&self) -> usize {
+        let state = self.state();
+        state.events.len() + state.host.len()
+    }
+
+    /// When queued work is done.
+    pub(crate) fn schedule(&self, schedule: Schedule) {
+        self.state().schedule = schedule;
+    }
+
+    /// Streams do not wait for each other.
+    pub(crate) fn ignore_events(&self) {
+        self.state().ignores_events = true;
     }
 
     /// Makes a call fail after `after` more of them.
@@ -243,7 +317,7 @@ impl State {
             self.faults.remove(&fault);
         }
         if fault == Fault::Kernel {
-            self.queue.push(Work::Fail);
+            self.push(Stream::Steps, Work::Fail)?;
             return Ok(());
         }
         let error = DriverError { call, message: message.into(), kind };
@@ -253,26 +327,48 @@ impl State {
         Err(error)
     }
 
-    /// Does what is queued. An error breaks the context.
-    fn flush(&mut self, call: &'static str) -> Result<()> {
+    fn queue(&mut self, stream: Stream) -> &mut Queue {
+        match stream {
+            Stream::Steps => &mut self.steps,
+            Stream::Copies => &mut self.copies,
+        }
+    }
+
+    /// Queues work, and does what the schedule wants done.
+    fn push(&mut self, stream: Stream, work: Work) -> Result<()> {
+        let queue = self.queue(stream);
+        queue.work.push_back(work);
+        queue.asked += 1;
+        if self.schedule == Schedule::CopiesFirst {
+            while let Some(work) = self.copies.work.front() {
+                if matches!(work, Work::Wait(moment) if !self.is_over(*moment)) {
+                    break;
+                }
+                self.flush("cuStreamQuery", (Stream::Copies, self.copies.done + 1))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, (stream, count): Moment) -> bool {
+        let queue = if stream == Stream::Steps { &self.steps } else { &self.copies };
+        queue.done >= count
+    }
+
+    /// Does what is queued until a moment, and on the other stream what it waits for. An error breaks the context.
+    fn flush(&mut self, call: &'static str, moment: Moment) -> Result<()> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        for work in std::mem::take(&mut self.queue) {
-            let done = match work {
-                Work::Write(to, bytes) => self.memory.write(to, &bytes),
-                Work::Copy(from, to, bytes) => {
-                    let mut copied = vec![0; bytes];
-                    self.memory.read(from, &mut copied).and_then(|()| self.memory.write(to, &copied))
-                }
-                Work::Launch(nodes) => nodes.iter().try_for_each(|node| self.run(node).map(drop)),
-                Work::Free(address) => {
-                    self.memory.free(address);
-                    Ok(())
-                }
-                Work::Fail => Err(fulgurite_jit::Error::new("an illegal memory access was encountered")),
-            };
-            done.map_err(|error| self.break_with(call, &error))?;
+        let stream = moment.0;
+        while !self.is_over(moment) {
+            let Some(work) = self.queue(stream).work.pop_front() else { break };
+            if let Work::Wait(other) = work {
+                self.flush(call, other)?;
+            } else if let Err(error) = self.execute(work, stream) {
+                return Err(self.break_with(call, &error));
+            }
+            self.queue(stream).done += 1;
         }
         Ok(())
     }
@@ -283,6 +379,48 @@ impl State {
         let error = DriverError { call, message, kind: ErrorKind::Sticky };
         self.broken = Some(error.clone());
         error
+    }
+
+    fn execute(&mut self, work: Work, stream: Stream) -> fulgurite_jit::Result<()> {
+        match work {
+            Work::Upload(to, from, bytes) => {
+                let allocated = self.allocated.range(..=to).next_back().map_or(0, |(_, &count)| count);
+                if stream == Stream::Copies && !self.is_over((Stream::Steps, allocated)) {
+                    return Err(fulgurite_jit::Error::new("memory is written before it is allocated"));
+                }
+                let Some(from) = self.host.get(&from.0) else {
+                    return Err(fulgurite_jit::Error::new("locked memory is freed before it is copied"));
+                };
+                self.memory.write(to, &from[..bytes])
+            }
+            Work::Download(from, to, offset, bytes) => {
+                let mut copied = vec![0; bytes];
+                self.memory.read(from, &mut copied)?;
+                let Some(to) = self.host.get_mut(&to.0) else {
+                    return Err(fulgurite_jit::Error::new("locked memory is freed before it is written"));
+                };
+                to[offset..offset + bytes].copy_from_slice(&copied);
+                Ok(())
+            }
+            Work::Copy(from, to, bytes) => {
+                let mut copied = vec![0; bytes];
+                self.memory.read(from, &mut copied).and_then(|()| self.memory.write(to, &copied))
+            }
+            Work::Launch(nodes) => nodes.iter().try_for_each(|node| self.run(node).map(drop)),
+            Work::Free(address) => {
+                self.memory.free(address);
+                Ok(())
+            }
+            Work::Fail => Err(fulgurite_jit::Error::new("an illegal memory access was encountered")),
+            // Whoever takes it from the queue waits.
+            Work::Wait(_) => Ok(()),
+        }
+    }
+
+    /// Waits for all that is queued on a stream.
+    fn synchronize(&mut self, stream: Stream) -> Result<()> {
+        let count = self.queue(stream).asked;
+        self.flush("cuStreamSynchronize", (stream, count))
     }
 
     /// Runs a node. Its time on the clock of this driver is a microsecond, and a nanosecond for each instruction of a
@@ -323,6 +461,8 @@ impl Context for FakeContext {
         state.counts.allocations += 1;
         let address = state.memory.alloc_unwritten(bytes);
         state.live.insert(address, bytes);
+        let now = state.steps.asked;
+        state.allocated.insert(address, now);
         Ok(address)
     }
 
@@ -332,23 +472,107 @@ impl Context for FakeContext {
             assert!(state.live.remove(&address).is_some(), "{address:#x} is freed, and is no allocation");
         }
         state.counts.frees += 1;
-        state.queue.push(Work::Free(address));
+        state.push(Stream::Steps, Work::Free(address))
+    }
+
+    fn lock(&self, bytes: usize) -> Result<HostHandle> {
+        let mut state = self.0.state();
+        state.begin("cuMemHostAlloc", Fault::Lock)?;
+        let handle = state.new_handle();
+        state.host.insert(handle, vec![0; bytes]);
+        Ok(HostHandle(handle))
+    }
+
+    unsafe fn unlock(&self, memory: HostHandle) -> Result<()> {
+        self.0.state().host.remove(&memory.0).map(drop).ok_or_else(|| stale("cuMemFreeHost"))
+    }
+
+    unsafe fn fill(&self, memory: HostHandle, from: &[u8]) {
+        let mut state = self.0.state();
+        let memory = state.host.get_mut(&memory.0).expect("the memory is locked");
+        memory[..from.len()].copy_from_slice(from);
+    }
+
+    unsafe fn take(&self, memory: HostHandle, offset: usize, to: &mut [u8]) {
+        let state = self.0.state();
+        let memory = state.host.get(&memory.0).expect("the memory is locked");
+        to.copy_from_slice(&memory[offset..offset + to.len()]);
+    }
+
+    unsafe fn upload(&self, stream: Stream, to: u64, from: HostHandle, bytes: usize) -> Result<()> {
+        let mut state = self.0.state();
+        state.begin("cuMemcpyHtoDAsync", Fault::Write)?;
+        match stream {
+            Stream::Steps => state.counts.writes += 1,
+            Stream::Copies => state.counts.uploads += 1,
+        }
+        state.counts.written_bytes += bytes;
+        state.push(stream, Work::Upload(to, from, bytes))
+    }
+
+    unsafe fn download(&self, from: u64, to: HostHandle, offset: usize, bytes: usize) -> Result<()> {
+        let mut state = self.0.state();
+        state.begin("cuMemcpyDtoHAsync", Fault::Read)?;
+        state.counts.downloads += 1;
+        state.push(Stream::Steps, Work::Download(from, to, offset, bytes))
+    }
+
+    fn event(&self) -> Result<EventHandle> {
+        let mut state = self.0.state();
+        state.begin("cuEventCreate", Fault::Event)?;
+        let handle = state.new_handle();
+        state.events.insert(handle, None);
+        Ok(EventHandle(handle))
+    }
+
+    unsafe fn record(&self, event: EventHandle, stream: Stream) -> Result<()> {
+        let mut state = self.0.state();
+        state.begin("cuEventRecord", Fault::Record)?;
+        let now = (stream, state.queue(stream).asked);
+        let event = state.events.get_mut(&event.0).ok_or_else(|| stale("cuEventRecord"))?;
+        *event = Some(now);
         Ok(())
     }
 
-    unsafe fn write(&self, to: u64, from: &[u8]) -> Result<()> {
+    unsafe fn wait_for(&self, stream: Stream, event: EventHandle) -> Result<()> {
         let mut state = self.0.state();
-        state.begin("cuMemcpyHtoDAsync", Fault::Write)?;
-        state.counts.writes += 1;
-        state.queue.push(Work::Write(to, from.to_vec()));
-        Ok(())
+        state.begin("cuStreamWaitEvent", Fault::WaitFor)?;
+        match *state.events.get(&event.0).ok_or_else(|| stale("cuStreamWaitEvent"))? {
+            Some(moment) if !state.ignores_events => state.push(stream, Work::Wait(moment)),
+            _ => Ok(()),
+        }
+    }
+
+    unsafe fn is_over(&self, event: EventHandle) -> Result<bool> {
+        let state = self.0.state();
+        if let Some(error) = &state.broken {
+            return Err(error.clone());
+        }
+        let event = state.events.get(&event.0).ok_or_else(|| stale("cuEventQuery"))?;
+        Ok(event.is_none_or(|moment| state.is_over(moment)))
+    }
+
+    unsafe fn join(&self, event: EventHandle) -> Result<()> {
+        let mut state = self.0.state();
+        match *state.events.get(&event.0).ok_or_else(|| stale("cuEventSynchronize"))? {
+            None => Ok(()),
+            Some(moment) => {
+                state.counts.waits += 1;
+                state.flush("cuEventSynchronize", moment)
+            }
+        }
+    }
+
+    unsafe fn forget(&self, event: EventHandle) -> Result<()> {
+        self.0.state().events.remove(&event.0).map(drop).ok_or_else(|| stale("cuEventDestroy"))
     }
 
     unsafe fn read(&self, from: u64, to: &mut [u8]) -> Result<()> {
         let mut state = self.0.state();
         state.begin("cuMemcpyDtoHAsync", Fault::Read)?;
         state.counts.reads += 1;
-        state.flush("cuStreamSynchronize")?;
+        state.counts.waits += 1;
+        state.synchronize(Stream::Steps)?;
         let invalid = |e| DriverError { call: "cuMemcpyDtoHAsync", message: format!("{e}"), kind: ErrorKind::Refused };
         state.memory.read(from, to).map_err(invalid)
     }
@@ -357,8 +581,7 @@ impl Context for FakeContext {
         let mut state = self.0.state();
         state.begin("cuMemcpyDtoDAsync", Fault::Copy)?;
         state.counts.copies += 1;
-        state.queue.push(Work::Copy(from, to, bytes));
-        Ok(())
+        state.push(Stream::Steps, Work::Copy(from, to, bytes))
     }
 
     fn compile(&self, text: &str) -> Result<Vec<u8>> {
@@ -446,8 +669,7 @@ impl Context for FakeContext {
         state.begin("cuGraphLaunch", Fault::Launch)?;
         let nodes = state.graphs.get(&graph.0).ok_or_else(|| stale("cuGraphLaunch"))?.clone();
         state.counts.launches += 1;
-        state.queue.push(Work::Launch(nodes));
-        Ok(())
+        state.push(Stream::Steps, Work::Launch(nodes))
     }
 
     unsafe fn time(&self, nodes: &[Node<'_>]) -> Result<Vec<Duration>> {
@@ -456,7 +678,7 @@ impl Context for FakeContext {
         state.begin(CALL, Fault::Kernel)?;
         state.begin(CALL, Fault::Time)?;
         let nodes = nodes.iter().map(|node| state.node(CALL, node)).collect::<Result<Vec<_>>>()?;
-        state.flush("cuStreamSynchronize")?;
+        state.synchronize(Stream::Steps)?;
         state.counts.timed += nodes.len();
         let mut run = |node| state.run(node).map_err(|error| state.break_with("cuStreamSynchronize", &error));
         nodes.iter().map(&mut run).collect()
@@ -469,7 +691,10 @@ impl Context for FakeContext {
     }
 
     fn wait(&self) -> Result<()> {
-        self.0.state().flush("cuStreamSynchronize")
+        let mut state = self.0.state();
+        state.counts.waits += 1;
+        state.synchronize(Stream::Copies)?;
+        state.synchronize(Stream::Steps)
     }
 }
 

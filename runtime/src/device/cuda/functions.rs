@@ -131,6 +131,7 @@ functions! {
     cuStreamCreate
     cuStreamDestroy_v2
     cuStreamSynchronize
+    cuStreamWaitEvent
     cuMemAlloc_v2
     cuMemFree_v2
     cuMemAllocAsync
@@ -142,6 +143,7 @@ functions! {
     cuMemFreeHost
     cuEventCreate
     cuEventRecord
+    cuEventQuery
     cuEventSynchronize
     cuEventElapsedTime
     cuEventDestroy_v2

@@ -8,6 +8,8 @@
 //! asked for later happens later. Of several free blocks the one of the lowest address is taken, so that a loop gets
 //! the same addresses in every trip, and its graphs stay as they are. When memory runs out, free blocks go back to the
 //! driver.
+//!
+//! The memory of a batch is written on the other stream, of copies. Events order the two: see `rotation` and `transfer`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, fence};
@@ -19,8 +21,11 @@ use fulgurite_jit::{Error, Result};
 
 use super::cubins::{Cubins, Key};
 use super::driver::{
-    Context, Driver, DriverError, ErrorKind, FunctionHandle, GraphHandle, Loaded, ModuleHandle, Node, Properties,
+    Context, Driver, DriverError, ErrorKind, EventHandle, FunctionHandle, GraphHandle, Loaded, ModuleHandle, Node,
+    Properties, Stream,
 };
+use super::locked::{Locked, LockedPool};
+use super::rotation::Rotation;
 
 /// Allocations are multiples of this many bytes.
 const GRANULE: usize = 256;
@@ -36,6 +41,11 @@ pub(crate) struct Gpu {
     lost: OnceLock<DriverError>,
     free: Mutex<Free>,
     arena: Mutex<Option<Block>>,
+    /// Memory that is written on the stream of copies.
+    ahead: Mutex<Rotation>,
+    locked: LockedPool,
+    /// Events that are not in use.
+    events: Mutex<Vec<EventHandle>>,
 }
 
 /// A range of memory that the driver has given.
@@ -52,6 +62,14 @@ type Free = BTreeMap<usize, BTreeSet<u64>>;
 pub(crate) struct Allocation {
     gpu: Arc<Gpu>,
     block: Block,
+    /// Was it written on the stream of copies?
+    is_ahead: bool,
+}
+
+/// A moment of a stream: that of all that was asked for there before.
+pub(crate) struct Event {
+    gpu: Arc<Gpu>,
+    handle: EventHandle,
 }
 
 /// The memory that a launch works in: one for all programs of a device, since the stream runs one at a time. Held until
@@ -101,7 +119,8 @@ impl Gpu {
         }
         let id = IDS.fetch_add(1, Relaxed);
         let (lost, free, arena) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        Ok(Arc::new(Gpu { number, id, context, cubins, lost, free, arena }))
+        let (ahead, locked, events) = (Mutex::default(), LockedPool::default(), Mutex::default());
+        Ok(Arc::new(Gpu { number, id, context, cubins, lost, free, arena, ahead, locked, events }))
     }
 
     /// Which device it is.
@@ -146,7 +165,121 @@ impl Gpu {
             }
             Err(error) => return Err(self.no_memory(bytes, &what(), &error)),
         };
-        Ok(Arc::new(Allocation { gpu: self.clone(), block }))
+        Ok(Arc::new(Allocation { gpu: self.clone(), block, is_ahead: false }))
+    }
+
+    /// Memory for `what`, to be written on the stream of copies. Says whether copies that are asked for now may do so;
+    /// else they have to [follow](Gpu::follow_steps) the steps.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub(crate) fn allocate_ahead(
+        self: &Arc<Self>,
+        bytes: usize,
+        what: impl Fn() -> String,
+    ) -> Result<(Arc<Allocation>, bool)> {
+        let kept = self.ahead().take(granules(bytes)).map(|address| Block { address, bytes: granules(bytes) });
+        let is_ready = kept.is_some();
+        let block = kept.map_or_else(|| self.block(bytes).map_err(|e| self.no_memory(bytes, &what(), &e)), Ok)?;
+        Ok((Arc::new(Allocation { gpu: self.clone(), block, is_ahead: true }), is_ready))
+    }
+
+    /// Copies that are asked for from now on happen after the steps that were asked for.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub(crate) fn follow_steps(self: &Arc<Self>) -> Result<()> {
+        let event = self.event()?;
+        let mut ahead = self.ahead();
+        // SAFETY: the event is one of this context.
+        let followed = unsafe { self.context.record(event.handle, Stream::Steps) }
+            // SAFETY: as above.
+            .and_then(|()| unsafe { self.context.wait_for(Stream::Copies, event.handle) });
+        self.told(followed)?;
+        ahead.end_rest();
+        Ok(())
+    }
+
+    /// Has memory been dropped since copies have last followed the steps?
+    pub(crate) fn has_resting(&self) -> bool {
+        self.ahead().has_resting()
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Rotation> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An event, which was not recorded.
+    fn event(self: &Arc<Self>) -> Result<Event> {
+        let kept = self.events.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let handle = kept.map_or_else(|| self.call(|context| context.event()), Ok)?;
+        Ok(Event { gpu: self.clone(), handle })
+    }
+
+    /// The moment of the stream of copies that is now.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub(crate) fn copies_so_far(self: &Arc<Self>) -> Result<Event> {
+        let event = self.event()?;
+        // SAFETY: the event is one of this context.
+        self.call(|context| unsafe { context.record(event.handle, Stream::Copies) })?;
+        Ok(event)
+    }
+
+    /// Copies the first bytes of allocations to locked memory, one after the other, in the order of the stream.
+    ///
+    /// # Errors
+    /// When the device does not lock the memory, or fails.
+    pub(crate) fn download(&self, parts: &[(&Allocation, usize)]) -> Result<Locked> {
+        let total = parts.iter().map(|(_, bytes)| bytes).sum();
+        assert!(parts.iter().all(|(from, bytes)| *bytes <= from.block.bytes && std::ptr::eq(&*from.gpu, self)));
+        self.call(|context| {
+            let locked = self.locked.take(context, total)?;
+            let (mut offset, mut asked) = (0, Ok(()));
+            for &(from, bytes) in parts.iter().filter(|(_, bytes)| *bytes > 0) {
+                // SAFETY: the source is inside of its allocation, as asserted, and the destination inside of the locked
+                // memory, which is not read before its event.
+                asked =
+                    asked.and_then(|()| unsafe { context.download(from.block.address, locked.memory, offset, bytes) });
+                offset += bytes;
+            }
+            // Memory that a copy may write still is lost.
+            LockedPool::mark(context, Stream::Steps, locked)?;
+            asked.map(|()| locked).inspect_err(|_| self.locked.keep(locked))
+        })
+    }
+
+    /// Is the last copy of locked memory done?
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn is_copied(&self, locked: Locked) -> Result<bool> {
+        // SAFETY: the event is one of this context.
+        self.call(|context| unsafe { context.is_over(locked.copied) })
+    }
+
+    /// Waits until the last copy of locked memory is done.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn join(&self, locked: Locked) -> Result<()> {
+        // SAFETY: the event is one of this context.
+        self.call(|context| unsafe { context.join(locked.copied) })
+    }
+
+    /// Reads locked memory whose last copy is done.
+    ///
+    /// # Safety
+    /// The bytes are inside of what was copied there.
+    pub(crate) unsafe fn take_locked(&self, locked: Locked, offset: usize, to: &mut [u8]) {
+        // SAFETY: the caller's promise.
+        unsafe { self.context.take(locked.memory, offset, to) }
+    }
+
+    /// Keeps locked memory for other copies.
+    pub(crate) fn keep_locked(&self, locked: Locked) {
+        self.locked.keep(locked);
     }
 
     /// Memory of at least so many bytes for intermediate results, which no other launch uses until it is dropped.
@@ -169,7 +302,7 @@ impl Gpu {
         if let Some(error) = self.lost.get() {
             return Err(error.clone());
         }
-        let bytes = bytes.max(1).checked_next_multiple_of(GRANULE).unwrap_or(usize::MAX / GRANULE * GRANULE);
+        let bytes = granules(bytes);
         {
             let mut free = self.free();
             if let Some(addresses) = free.get_mut(&bytes)
@@ -208,8 +341,13 @@ impl Gpu {
     /// Gives the free blocks back to the driver. Are there any?
     fn release(&self) -> bool {
         let free = std::mem::take(&mut *self.free());
+        let ahead: Vec<u64> = self.ahead().take_all().collect();
+        if !ahead.is_empty() {
+            // Frees are in the order of the steps, copies are not.
+            let _ = self.context.wait().inspect_err(|error| self.note(error));
+        }
         let mut any = false;
-        for address in free.into_values().flatten() {
+        for address in free.into_values().flatten().chain(ahead) {
             any = true;
             // SAFETY: the address is that of an allocation. A block is free when its last handle has been dropped, so
             // nothing that is asked for later uses it. That a block cannot be given back loses no more than the block.
@@ -229,6 +367,11 @@ impl Gpu {
             Err(error) if error.kind == ErrorKind::OutOfMemory && self.release() => call(&*self.context),
             result => result,
         };
+        self.told(result)
+    }
+
+    /// The result of a call of the driver.
+    fn told<R>(&self, result: std::result::Result<R, DriverError>) -> Result<R> {
         result.map_err(|error| {
             self.note(&error);
             self.error(&error)
@@ -310,6 +453,30 @@ impl Drop for Gpu {
             self.keep(block);
         }
         self.release();
+        self.locked.clear(&*self.context);
+        for event in std::mem::take(self.events.get_mut().unwrap_or_else(PoisonError::into_inner)) {
+            // SAFETY: no one else has the handle. Nothing can be done about a failure.
+            let _ = unsafe { self.context.forget(event) };
+        }
+    }
+}
+
+impl Event {
+    /// Steps that are asked for from now on happen after it.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn before_steps(&self) -> Result<()> {
+        // SAFETY: the event is one of this context.
+        let asked = self.gpu.call(|context| unsafe { context.wait_for(Stream::Steps, self.handle) });
+        // SAFETY: as above.
+        asked.or_else(|_| self.gpu.call(|context| unsafe { context.join(self.handle) }))
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        self.gpu.events.lock().unwrap_or_else(PoisonError::into_inner).push(self.handle);
     }
 }
 
@@ -343,9 +510,21 @@ impl Allocation {
     /// # Errors
     /// When the device fails.
     pub(crate) fn write(&self, from: &[u8]) -> Result<()> {
+        self.write_on(Stream::Steps, from)
+    }
+
+    /// Copies from the host, in the order of the stream of copies.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn write_ahead(&self, from: &[u8]) -> Result<()> {
+        self.write_on(Stream::Copies, from)
+    }
+
+    fn write_on(&self, stream: Stream, from: &[u8]) -> Result<()> {
         assert!(from.len() <= self.block.bytes, "the bytes fit the allocation");
         // SAFETY: the destination is inside of this allocation, as asserted.
-        self.gpu.call(|context| unsafe { context.write(self.block.address, from) })
+        self.gpu.call(|context| unsafe { self.gpu.locked.write(context, stream, self.block.address, from) })
     }
 
     /// Copies to the host. Waits for all that was asked for before.
@@ -371,8 +550,17 @@ impl Allocation {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        self.gpu.keep(self.block);
+        let Block { address, bytes } = self.block;
+        match self.is_ahead {
+            true => self.gpu.ahead().rest(address, bytes),
+            false => self.gpu.keep(self.block),
+        }
     }
+}
+
+/// Bytes of a block for so many.
+fn granules(bytes: usize) -> usize {
+    bytes.max(1).checked_next_multiple_of(GRANULE).unwrap_or(usize::MAX / GRANULE * GRANULE)
 }
 
 impl Arena<'_> {

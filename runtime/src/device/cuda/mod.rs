@@ -3,7 +3,8 @@
 //! Comes in: kernels, then arrays. Goes out: a [`CudaExecutable`], arrays in the memory of a GPU. `driver` has the
 //! calls of CUDA as traits, `driver_api` makes them, `functions` are those that are called, and `fake` is a driver
 //! without a GPU, for tests. `gpu` owns what a driver gives, `cubins` keeps what it has compiled, `buffer` makes arrays
-//! of memory, `executable` runs programs, `profile` says what their times mean, `registry` finds and opens devices.
+//! of memory, `transfer` copies them beside the steps, `executable` runs programs, `profile` says what their times mean,
+//! `registry` finds and opens devices.
 
 mod buffer;
 pub(crate) mod cubins;
@@ -16,8 +17,11 @@ pub(crate) mod fake;
 #[cfg(feature = "cuda")]
 mod functions;
 mod gpu;
+mod locked;
 mod profile;
 pub(crate) mod registry;
+mod rotation;
+mod transfer;
 
 use std::sync::Arc;
 
@@ -25,9 +29,10 @@ use fulgurite_jit::array::Device;
 use fulgurite_jit::fuse::Kernels;
 use fulgurite_jit::{Array, Result};
 
-use super::{Accelerator, Executable};
+use super::{Accelerator, Download, Executable, Upload};
 use executable::CudaExecutable;
 use gpu::Gpu;
+use transfer::{CudaDownload, CudaUpload};
 
 impl Accelerator for Gpu {
     fn device(&self) -> Device {
@@ -44,6 +49,15 @@ impl Accelerator for Gpu {
 
     fn put(self: Arc<Self>, array: &Array) -> Result<Array> {
         buffer::upload(&self, array)
+    }
+
+    fn put_ahead(self: Arc<Self>, arrays: &[&Array]) -> Result<(Vec<Array>, Box<dyn Upload>)> {
+        let (copies, upload) = CudaUpload::start(&self, arrays)?;
+        Ok((copies, Box::new(upload)))
+    }
+
+    fn fetch(self: Arc<Self>, arrays: &[&Array]) -> Result<Box<dyn Download>> {
+        Ok(Box::new(CudaDownload::start(&self, arrays)?))
     }
 
     fn compile(self: Arc<Self>, name: &str, kernels: Kernels, donated: &[bool]) -> Result<Box<dyn Executable>> {

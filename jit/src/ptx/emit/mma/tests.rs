@@ -69,7 +69,7 @@ fn whole(precision: Precision, extents: [usize; 4], transposed: [bool; 2], multi
         taps: SmallVec::from_slice(&[Tap::default()]),
         c: BufferId(2),
     };
-    Case { g, target: Target { capability: 80, multiprocessors }, is_aligned: true }
+    Case { g, target: Target { capability: 80, multiprocessors, ..Target::default() }, is_aligned: true }
 }
 
 impl Case {
@@ -130,7 +130,7 @@ impl Case {
         let params = [moved(&mut memory, a, g.a.1), moved(&mut memory, b, g.b.1), memory.alloc_unwritten(result.len())];
         // Blocks go on to other tiles where there are more.
         let grid = part.blocks().clamp(1, 5) as u32;
-        let launch = Launch { entry: &entry, grid, block: THREADS, params: &params };
+        let launch = Launch { entry: &entry, grid, block: THREADS, cooperative: false, params: &params };
         let counts = run_with(&mut memory, &launch, options).unwrap_or_else(|e| panic!("{g}: {e}"));
         memory.read(params[2], &mut result).expect("it was written");
         (result.as_chunks::<4>().0.iter().map(|&x| f32::from_le_bytes(x)).collect(), counts)
@@ -239,7 +239,7 @@ fn what_is_not_finite_stays_in_its_row() {
 fn who_has_tensor_cores() {
     let of = |precision, capability| {
         let case = whole(precision, [1, 64, 64, 64], [false; 2], 132);
-        Mma::of(&case.g, true, Target { capability, multiprocessors: 132 }).is_some()
+        Mma::of(&case.g, true, Target { capability, ..Target::default() }).is_some()
     };
     for precision in PRECISIONS {
         assert_eq!([70, 75, 80, 90, 120].map(|capability| of(precision, capability)), [false, false, true, true, true]);
