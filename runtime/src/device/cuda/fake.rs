@@ -1,8 +1,8 @@
 //! A driver without a GPU, for tests: memory and launches are those of the SIMT interpreter.
 //!
 //! Comes in: what the runtime asks of a driver. Goes out: the same bytes as from a GPU, counts of the calls, and faults
-//! where a test asks for them. A module is compiled by writing a word before its text, and loaded by parsing that. As on
-//! a GPU, work is queued and done when a user waits, so that memory which is given back too early is noticed.
+//! where a test asks for them. A module is compiled by writing words before its text, and loaded by parsing that. As
+//! on a GPU, work is queued and done when a user waits, so that memory which is given back too early is noticed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
