@@ -44,13 +44,13 @@ pub fn with_kept_modules<R>(count: u32, folder: &Path, f: impl FnOnce(&FakeDevic
 
 /// As [`with_fake_devices`], on a machine where programs run on the first of them unless they are asked not to.
 pub fn with_found_devices<R>(count: u32, f: impl FnOnce(&FakeDevices) -> R) -> R {
-    expect_others();
     with(count, |registry| registry, f)
 }
 
 fn with<R>(count: u32, adapt: impl FnOnce(Registry) -> Registry, f: impl FnOnce(&FakeDevices) -> R) -> R {
     let driver = Arc::new(FakeDriver::new(count));
     let registry = Arc::new(adapt(Registry::new(Ok(driver.clone()))));
+    expect_others();
     let devices = FakeDevices { driver, registry };
     devices.on(|| f(&devices))
 }

@@ -1,4 +1,4 @@
-//! `FULGURITE_DUMP` and `FULGURITE_TRACE` for programs on a GPU, whose driver is fake: what a child process prints and
+//! `FULGURITE_DUMP` for programs on a GPU, whose driver is fake, and `FULGURITE_TRACE`: what a child process prints and
 //! writes.
 
 use std::path::{Path, PathBuf};
@@ -27,16 +27,21 @@ fn is_child() -> bool {
     std::env::var_os("FULGURITE_TEST_CHILD").is_some()
 }
 
-/// The child: compiles one program, and calls it often enough for times of kernels.
-fn compile_one() -> Result<()> {
+/// Compiles one program, and calls it often enough for times of kernels.
+fn softmax(device: Device) -> Result<()> {
     let softmax = Jit::with_borrowed("softmax", |x: Tensor, (): ()| {
         let e = x.exp();
         &e / e.sum_keep(-1)
     });
     // Host data: making it compiles nothing.
     let x = Tensor::from_vec(&[4, 33], vec![0.5f32; 4 * 33])?;
+    with_device(device, || (0..20).try_for_each(|_| softmax.call(x.clone()).map(drop)))?
+}
+
+/// The child: the same on a GPU.
+fn compile_one() -> Result<()> {
     with_fake_devices(1, |fake| {
-        with_device(Device::Cuda(0), || (0..20).try_for_each(|_| softmax.call(x.clone()).map(drop)))??;
+        softmax(Device::Cuda(0))?;
         eprintln!("{} measured, {} graphs", fake.counts(0).timed, fake.counts(0).launches);
         Ok(())
     })
@@ -104,6 +109,30 @@ fn times_of_launches() -> Result<()> {
         assert_eq!(json.matches(part).count(), 1, "{part}: {json}");
     }
     std::fs::remove_dir_all(folder).expect("the folder is there");
+    Ok(())
+}
+
+#[test]
+fn the_processor_is_traced_too() -> Result<()> {
+    if is_child() {
+        return softmax(Device::Cpu);
+    }
+    let trace = std::env::temp_dir().join(format!("fulgurite-trace-{}.json", std::process::id()));
+    let text = child("the_processor_is_traced_too", "", Some(&trace));
+    assert!(!text.contains("softmax"), "nothing is printed: {text}");
+    let json = std::fs::read_to_string(&trace).expect("the trace");
+    for part in [
+        "\"name\":\"process_name\",\"pid\":0,\"tid\":0,\"args\":{\"name\":\"cpu\"}}",
+        "\"name\":\"thread_name\",\"pid\":0,\"tid\":0,\"args\":{\"name\":\"softmax\"}}",
+        "{\"ph\":\"X\",\"name\":\"k0 loop [4, 33r]",
+        "\"args\":{\"bytes\":1056,\"operations\":",
+    ] {
+        assert_eq!(json.matches(part).count(), 1, "{part}: {json}");
+    }
+    // A file that cannot be written costs a line, and no program.
+    let text = child("the_processor_is_traced_too", "", Some(&trace.join("no folder")));
+    assert_eq!(text.matches("fulgurite: FULGURITE_TRACE: ").count(), 1, "{text}");
+    std::fs::remove_file(trace).expect("the file is there");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! A driver without a GPU, for tests: memory and launches are those of the SIMT interpreter.
 //!
 //! Comes in: what the runtime asks of a driver. Goes out: the same bytes as from a GPU, counts of the calls, and faults
-//! where a test asks for them. A module is compiled by writing a word before its text, and loaded by parsing that. As on
+//! where a test asks for them. A module is compiled by writing words before its text, and loaded by parsing that. As on
 //! a GPU, work is queued, so that memory which is given back too early is noticed. Two streams are as far apart as events
 //! allow: what is queued is done when the host waits for it, or what it waits for does, or copies are done as early as
 //! they may, by [`Schedule`].
