@@ -1,8 +1,8 @@
 //! Copies between the host and a device, beside the programs that run there.
 //!
 //! Comes in: trees of arrays. Goes out: [`Transfer`] and [`HostCopy`], which give the same trees elsewhere, and
-//! [`PrefetchToDevice`], which keeps the next elements of an iterator on their way. On the processor there is nothing to
-//! copy, and all of it is ready at once.
+//! [`PrefetchToDevice`], which keeps the next elements of an iterator on their way. On the processor there is nothing
+//! to copy, and all of it is ready at once.
 
 use std::collections::VecDeque;
 use std::fmt;

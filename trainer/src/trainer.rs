@@ -122,8 +122,8 @@ impl Trainer {
 
     /// Where the run's programs run: steps, validation, operations of callbacks. [`Accelerator::Auto`], unless set. The
     /// data stays on the host, and each batch is copied while the step before it runs; the state stays on the device,
-    /// and is read where a checkpoint or a callback needs it. Metrics that are [due](Trainer::log_every_n_steps) come to
-    /// the host while later steps run: loggers get them when they are there, at the latest at the end of the epoch.
+    /// and is read where a checkpoint or a callback needs it. Metrics that are [due](Trainer::log_every_n_steps) come
+    /// to the host while later steps run: loggers get them when they are there, at the latest at the end of the epoch.
     ///
     /// ```no_run
     /// # use fulgurite_trainer::{Accelerator, Trainer};

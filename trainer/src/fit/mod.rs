@@ -5,8 +5,8 @@
 //! batch, bound to its state, which is updated in place.
 //!
 //! Per step, the loop adds well under a microsecond to that call: a batch is gathered into memory that is reused (and
-//! copied to a GPU while the step before it runs), metrics stay on the device until they are read, hooks without work return at once, and an interrupt is one flag.
-//! Everything that costs more happens less often.
+//! copied to a GPU while the step before it runs), metrics stay on the device until they are read, hooks without work
+//! return at once, and an interrupt is one flag. Everything that costs more happens less often.
 
 mod feed;
 pub mod interrupt;

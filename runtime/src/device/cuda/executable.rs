@@ -232,7 +232,8 @@ impl CudaExecutable {
         Ok(())
     }
 
-    /// A graph with these addresses, taken out: the one that has them, a new one, or another one with its nodes updated.
+    /// A graph with these addresses, taken out: the one that has them, a new one, or another one whose nodes are
+    /// updated.
     fn graph(&self, graphs: &mut Graphs, bases: Addresses) -> Result<State> {
         let Graphs { ready, seen } = graphs;
         if let Some(i) = ready.iter().rposition(|state| state.bases == bases) {

@@ -9,7 +9,8 @@
 //! the same addresses in every trip, and its graphs stay as they are. When memory runs out, free blocks go back to the
 //! driver.
 //!
-//! The memory of a batch is written on the other stream, of copies. Events order the two: see `rotation` and `transfer`.
+//! The memory of a batch is written on the other stream, that of copies. Events order the two: see `rotation` and
+//! `transfer`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, fence};
