@@ -8,6 +8,9 @@ use fulgurite_jit::{Array, Result, Tensor, Tree};
 use fulgurite_runtime::{HostCopy, copy_to_host_async};
 use serde_json::{Value, json};
 
+/// Values with their names.
+pub(crate) type Named = Vec<(Arc<str>, f64)>;
+
 /// A scalar that a step has logged. The name is structure: each call of the program returns the one it was traced with.
 #[derive(Clone, Debug, Tree)]
 pub(crate) struct Metric {
@@ -127,7 +130,7 @@ impl FromIterator<(Arc<str>, f64)> for Metrics {
 }
 
 /// Reads what a step has logged, which waits for the device.
-pub(crate) fn read(metrics: &[Metric]) -> Result<Vec<(Arc<str>, f64)>> {
+pub(crate) fn read(metrics: &[Metric]) -> Result<Named> {
     let value = |metric: &Metric| {
         let values = metric.value.array().and_then(Array::to_f64_vec);
         let values = values.map_err(|e| e.context(format!("the metric `{}`", metric.name)))?;
@@ -150,7 +153,7 @@ pub(crate) struct Record {
 #[derive(Debug)]
 pub(crate) enum Values {
     /// On the host.
-    Read(Vec<(Arc<str>, f64)>),
+    Read(Named),
     /// On their way there.
     Copied(HostCopy<Vec<Metric>>),
 }
@@ -169,7 +172,7 @@ impl Values {
     }
 
     /// Waits for them.
-    pub(crate) fn get(&self) -> Result<Vec<(Arc<str>, f64)>> {
+    pub(crate) fn get(&self) -> Result<Named> {
         match self {
             Values::Read(values) => Ok(values.clone()),
             Values::Copied(copy) => read(&copy.get()?),
@@ -203,7 +206,7 @@ impl History {
     ///
     /// # Errors
     /// When a metric has no value, or the device fails.
-    pub(crate) fn pop(&mut self, waits: bool) -> Result<Option<(Record, Vec<(Arc<str>, f64)>)>> {
+    pub(crate) fn pop(&mut self, waits: bool) -> Result<Option<(Record, Named)>> {
         let (Some(first), Some(last)) = (self.on_the_way.front(), self.on_the_way.back()) else { return Ok(None) };
         if !first.values.is_ready()? {
             if !waits {
@@ -245,7 +248,7 @@ impl WeightedMean {
         self.batches.push((Values::of(metrics), examples));
     }
 
-    pub(crate) fn finish(self) -> Result<Vec<(Arc<str>, f64)>> {
+    pub(crate) fn finish(self) -> Result<Named> {
         let mut sums: Vec<(Arc<str>, f64, f64)> = Vec::new();
         if let Some((last, _)) = self.batches.last() {
             // It comes after all others: the host waits once.

@@ -31,7 +31,7 @@ use crate::checkpoint::{self, Checkpoint, HostState, Reader};
 use crate::config::Config;
 use crate::data::{Batches, DataLoader, DataModule};
 use crate::logger::Logger;
-use crate::metrics::{History, Metrics, Values};
+use crate::metrics::{History, Metrics, Named, Values};
 use crate::module::{LightningModule, StateOf};
 use crate::optim::Optimizer;
 use crate::state::TrainState;
@@ -454,7 +454,7 @@ impl<'a, M: LightningModule, O: Optimizer> Fit<'a, M, O> {
     }
 
     /// Gives values to the loggers, and records them as the latest.
-    fn log(&mut self, values: Vec<(Arc<str>, f64)>) -> Result<()> {
+    fn log(&mut self, values: Named) -> Result<()> {
         self.run.record(Values::Read(values), true);
         self.log_records(false)
     }

@@ -1,7 +1,5 @@
 //! The validation of a run: the mean of each metric of the validation step over the validation data.
 
-use std::sync::Arc;
-
 use fulgurite_jit::{Result, Tensor};
 
 use super::feed::{Loaded, feed};
@@ -9,7 +7,7 @@ use super::interrupt::InterruptGuard;
 use super::programs::{ValStep, val_step};
 use crate::config::Limit;
 use crate::data::{Batches, DataLoader};
-use crate::metrics::WeightedMean;
+use crate::metrics::{Named, WeightedMean};
 use crate::module::LightningModule;
 use crate::state::TrainState;
 
@@ -23,7 +21,7 @@ pub(crate) struct Validation<M: LightningModule> {
 /// The result of a validation.
 pub(crate) enum Scores {
     /// The mean of each metric, weighted by examples.
-    Mean(Vec<(Arc<str>, f64)>),
+    Mean(Named),
     /// The validation step logs nothing: the module does not define one.
     NoMetrics,
     /// It was interrupted.
