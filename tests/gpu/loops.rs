@@ -30,7 +30,8 @@ fn inputs(graph: &Graph) -> Vec<Array> {
     graph.param_types().iter().map(|ty| numbers.array(ty, (-1.0, 1.0))).collect()
 }
 
-/// The module of a function, which has the bits of the CPU in any order of its blocks, and so many cooperative launches.
+/// The module of a function, which has the bits of the CPU in any order of its blocks, and so many cooperative
+/// launches.
 fn check<A: Tree>(name: &str, cooperative: usize, args: &A, f: impl Fn(A) -> Vec<Tensor>) -> Result<Module> {
     let graph = lower(f, args)?.graph;
     let module = run::lower(&graph, false)?;
@@ -103,8 +104,7 @@ fn carries_lie_in_one_buffer_or_two() -> Result<()> {
             })?;
         }
     }
-    // 64 rows of a product are 16 tiles and more.
-    let args = (Tensor::zeros(&[96, 96]), Tensor::zeros(&[96, 96]), Tensor::zeros(&[10]));
+    let args = (Tensor::zeros(&[64, 64]), Tensor::zeros(&[64, 64]), Tensor::zeros(&[10]));
     check("products", 1, &args, |(h, w, xs)| {
         vec![scan(|h: Tensor, x: Tensor| ((h.matmul(&w) * x).tanh(), ()), h, xs).0]
     })

@@ -161,8 +161,8 @@ impl Builder {
     }
 
     /// Whether a loop is a cooperative launch instead of one launch after the other: where that costs less, as each of
-    /// these becomes a barrier. Without a loop around them, kernels gain nothing: a barrier costs what a launch does, and
-    /// all of them would have the registers of the one that needs most.
+    /// these becomes a barrier. Without a loop around them, kernels gain nothing: a barrier costs what a launch does,
+    /// and all of them would have the registers of the one that needs most.
     fn is_cooperative(&self, body: &Body<'_>, item: &Item<'_>) -> bool {
         let mut memories = HashSet::from([MemoryOf::Barrier]);
         body.memories(item, &mut memories);

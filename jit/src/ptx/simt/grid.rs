@@ -31,6 +31,8 @@ impl Clock {
 pub(super) struct Known {
     phase: u32,
     clock: Clock,
+    /// The least of the clock and the phase.
+    least: u32,
 }
 
 impl Known {
@@ -44,10 +46,16 @@ impl Known {
         self.clock.0.get(block as usize).copied().unwrap_or(0)
     }
 
-    /// The least of these, and the block's own phase.
-    pub(super) fn of_all(&self, block: u32) -> u32 {
-        let others = self.clock.0.iter().enumerate().filter(|(other, _)| *other != block as usize);
-        others.map(|(_, &phase)| phase).min().unwrap_or(0).min(self.phase)
+    /// The first phase of any block, this one too, that does not come before.
+    pub(super) fn of_all(&self) -> u32 {
+        self.least
+    }
+
+    /// Enters a phase of block `number`.
+    fn enter(&mut self, number: u32, phase: u32) {
+        self.phase = phase;
+        let others = self.clock.0.iter().enumerate().filter(|(other, _)| *other != number as usize);
+        self.least = others.map(|(_, &phase)| phase).min().unwrap_or(0).min(phase);
     }
 }
 
@@ -97,7 +105,8 @@ impl Grid {
         let count = self.blocks.len();
         let block = &mut self.blocks[number as usize];
         if !block.accessed {
-            Rc::make_mut(&mut block.known).phase += 1;
+            let known = Rc::make_mut(&mut block.known);
+            known.enter(number, known.phase + 1);
         }
         let mut given = block.known.clock.clone();
         given.0.resize(count, 0);
@@ -125,8 +134,8 @@ impl Grid {
     }
 
     /// A barrier of a block.
-    pub(super) fn barrier(&mut self, block: u32) {
-        let Block { known, taken, accessed, .. } = &mut self.blocks[block as usize];
+    pub(super) fn barrier(&mut self, number: u32) {
+        let Block { known, taken, accessed, .. } = &mut self.blocks[number as usize];
         *accessed = false;
         if taken.0.is_empty() {
             return;
@@ -134,6 +143,6 @@ impl Grid {
         let known = Rc::make_mut(known);
         known.clock.join(&std::mem::take(taken));
         // Blocks that met have one phase.
-        known.phase = known.clock.0.iter().copied().fold(known.phase, u32::max);
+        known.enter(number, known.clock.0.iter().copied().fold(known.phase, u32::max));
     }
 }

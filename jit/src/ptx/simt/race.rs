@@ -68,7 +68,7 @@ impl Now<'_> {
             return true;
         }
         if past.warp == BLOCKS {
-            return self.others.as_ref().is_some_and(|others| past.phase < others.of_all(self.block));
+            return self.others.as_ref().is_some_and(|others| past.phase < others.of_all());
         }
         if past.block != self.block {
             return self.others.as_ref().is_some_and(|others| past.phase < others.of(past.block));

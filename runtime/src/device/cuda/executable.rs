@@ -206,8 +206,8 @@ impl CudaExecutable {
         }
         let mut now = self.graph(&mut graphs, bases)?;
         // SAFETY: the caller's promise about inputs and outputs. Constants belong to this executable and are never
-        // written, the word of barriers by its launches alone; the arena has the size that the plan asks for, and no other
-        // launch gets it before it is dropped.
+        // written, the word of barriers by its launches alone; the arena has the size that the plan asks for, and no
+        // other launch gets it before it is dropped.
         let launched = unsafe { now.graph.launch() };
         graphs.ready.push(now);
         launched
