@@ -11,7 +11,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fulgurite_jit::dump::{Stage, dump, wants};
+use fulgurite_jit::dump::{Stage, dump, times_kernels, wants};
 use fulgurite_jit::fuse::{Kernels, Output};
 use fulgurite_jit::lower::memory::Location;
 use fulgurite_jit::ptx::{MemoryOf, Module, Place, THREADS, Target};
@@ -23,7 +23,7 @@ use super::driver::Node;
 use super::gpu::{Allocation, Gpu, Graph, LoadedModule};
 use super::profile::{spans, table};
 use crate::device::{Executable, updates_in_place};
-use crate::profile::{Mode, Profile, wanted};
+use crate::profile::{Mode, Profile};
 use crate::trace;
 
 /// Addresses of inputs or outputs, which are usually few.
@@ -167,7 +167,7 @@ impl CudaExecutable {
         let constants = self.constants.iter().map(|constant| constant.address());
         let bases: Addresses =
             inputs.iter().chain(outputs).copied().chain(constants).chain([arena.address()]).collect();
-        if wanted() {
+        if times_kernels() {
             let mut profile = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
             if profile.begin_call() == Mode::Kernels {
                 // SAFETY: as below.
