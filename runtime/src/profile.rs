@@ -42,6 +42,7 @@ impl Profile {
     }
 
     /// Takes back the begin of a call that has failed.
+    #[cfg(any(test, feature = "testing", feature = "cuda"))]
     pub(crate) fn forget_call(&mut self) {
         self.calls -= 1;
     }
@@ -58,6 +59,7 @@ impl Profile {
     }
 
     /// The mean time of each kernel, after the last call that measures them.
+    #[cfg(any(test, feature = "testing", feature = "cuda"))]
     pub(crate) fn means(&self) -> Option<Vec<Duration>> {
         let mean = |sum: &Duration| *sum / (CALLS / 2);
         (self.calls == CALLS).then(|| self.kernels.iter().map(mean).collect())
