@@ -1,7 +1,9 @@
-//! `FULGURITE_DUMP`: a comma-separated list of compiler stages whose output is printed to stderr.
+//! `FULGURITE_DUMP`: a comma-separated list of compiler stages whose output is printed to stderr. `FULGURITE_TRACE`: a
+//! file for the times of all kernels, which the runtime writes.
 
 use std::fmt::Display;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, OnceLock};
 
 /// A stage that can be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,20 @@ pub fn wants(stage: Stage) -> bool {
             wanted
         })
         .contains(&stage)
+}
+
+/// The file that `FULGURITE_TRACE` names.
+pub fn trace_file() -> Option<&'static Path> {
+    static FILE: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| std::env::var_os("FULGURITE_TRACE").filter(|path| !path.is_empty()).map(PathBuf::from));
+    FILE.as_deref()
+}
+
+/// Whether the first calls of programs time each kernel: for the stage `time`, or for a trace.
+#[inline]
+pub fn times_kernels() -> bool {
+    static TIMES: LazyLock<bool> = LazyLock::new(|| wants(Stage::Time) || trace_file().is_some());
+    *TIMES
 }
 
 /// Prints the output of a stage, if `FULGURITE_DUMP` names it.

@@ -4,23 +4,15 @@
 //! kernels go into a trace too. Times of compiler passes are not here; what a GPU prints is in `cuda/profile.rs`.
 
 use std::cell::RefCell;
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use fulgurite_jit::array::Device;
 use fulgurite_jit::cpu::Code;
-use fulgurite_jit::dump::{Stage, dump, wants};
+use fulgurite_jit::dump::{Stage, dump};
 use fulgurite_jit::fuse::Kernel;
 
 use crate::device::cpu::pool::BarrierCall;
 use crate::trace::{self, Span};
-
-/// Are programs to be measured?
-#[inline]
-pub(crate) fn wanted() -> bool {
-    static WANTED: LazyLock<bool> = LazyLock::new(|| wants(Stage::Time) || trace::wanted());
-    *WANTED
-}
 
 /// Calls per mode; the first half of them warms up.
 const CALLS: u32 = 8;
@@ -50,6 +42,7 @@ impl Profile {
     }
 
     /// Takes back the begin of a call that has failed.
+    #[cfg(any(test, feature = "testing", feature = "cuda"))]
     pub(crate) fn forget_call(&mut self) {
         self.calls -= 1;
     }
@@ -66,6 +59,7 @@ impl Profile {
     }
 
     /// The mean time of each kernel, after the last call that measures them.
+    #[cfg(any(test, feature = "testing", feature = "cuda"))]
     pub(crate) fn means(&self) -> Option<Vec<Duration>> {
         let mean = |sum: &Duration| *sum / (CALLS / 2);
         (self.calls == CALLS).then(|| self.kernels.iter().map(mean).collect())

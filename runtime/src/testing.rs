@@ -17,8 +17,7 @@ use crate::device::cuda::registry::{Registry, with_registry};
 use crate::device::select::{Opened, expect_others};
 use crate::program::Program;
 
-pub use crate::device::cuda::driver::ErrorKind;
-pub use crate::device::cuda::fake::{Counts, Fault, Schedule};
+pub use crate::device::cuda::fake::{Counts, Failure, Fault, Schedule};
 
 /// Bytes of compiled modules that fake GPUs keep.
 const KEPT_BYTES: u64 = 1 << 20;
@@ -118,9 +117,9 @@ impl FakeDevices {
         self.device(number).fail(fault, after);
     }
 
-    /// Makes the next call of a device fail with an error of a kind; if memory is missing, those after it too.
-    pub fn fail_as(&self, number: usize, fault: Fault, kind: ErrorKind) {
-        self.device(number).fail_as(fault, kind);
+    /// Makes the next call of a device fail in another way than it would; if memory is missing, those after it too.
+    pub fn fail_as(&self, number: usize, fault: Fault, failure: Failure) {
+        self.device(number).fail_as(fault, failure);
     }
 
     /// No call of a device fails any more, unless a kernel has failed.

@@ -4,11 +4,11 @@
 //! again for each program. A device is a process of the trace and a program a thread, whose kernels follow each other;
 //! when they ran is not in it.
 
-use std::path::PathBuf;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fulgurite_jit::array::Device;
+use fulgurite_jit::dump::trace_file;
 
 /// A kernel, or several that are timed together.
 pub(crate) struct Span {
@@ -27,19 +27,11 @@ struct Traced {
     spans: Vec<Span>,
 }
 
-static FILE: LazyLock<Option<PathBuf>> =
-    LazyLock::new(|| std::env::var_os("FULGURITE_TRACE").filter(|path| !path.is_empty()).map(PathBuf::from));
-
 static PROGRAMS: Mutex<Vec<Traced>> = Mutex::new(Vec::new());
-
-/// Is there to be a trace?
-pub(crate) fn wanted() -> bool {
-    FILE.is_some()
-}
 
 /// Adds a program to the trace, if there is to be one.
 pub(crate) fn add(name: &str, device: Device, spans: impl FnOnce() -> Vec<Span>) {
-    let Some(path) = &*FILE else { return };
+    let Some(path) = trace_file() else { return };
     let mut programs = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
     programs.push(Traced { name: name.into(), device, spans: spans() });
     if let Err(error) = std::fs::write(path, text(&programs)) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fulgurite_jit::{Error, Result, Tensor};
-use fulgurite_runtime::testing::{ErrorKind, Fault, with_fake_devices};
+use fulgurite_runtime::testing::{Failure, Fault, with_fake_devices};
 use fulgurite_runtime::{Device, Jit, with_device};
 
 /// What the child of a test prints to standard error.
@@ -178,8 +178,8 @@ fn a_measurement_that_fails_leaves_the_state() -> Result<()> {
     let lost = "cuda:0 is lost, and with it the arrays that were not read";
     for (fault, kind, message) in [
         (Fault::Kernel, None, lost),
-        (Fault::Time, Some(ErrorKind::Sticky), lost),
-        (Fault::Time, Some(ErrorKind::OutOfMemory), "cuda:0: cuLaunchKernel: CUDA_ERROR_OUT_OF_MEMORY"),
+        (Fault::Time, Some(Failure::Lost), lost),
+        (Fault::Time, Some(Failure::OutOfMemory), "cuda:0: cuLaunchKernel: CUDA_ERROR_OUT_OF_MEMORY"),
     ] {
         with_fake_devices(1, |fake| {
             with_device(Device::Cuda(0), || {
@@ -189,7 +189,7 @@ fn a_measurement_that_fails_leaves_the_state() -> Result<()> {
                 let error = counter.call(Tensor::scalar(1.0f32)).map(drop).expect_err("it fails").to_string();
                 assert!(error.contains(message), "{fault:?}: {error}");
                 fake.heal(0);
-                if kind == Some(ErrorKind::OutOfMemory) {
+                if kind == Some(Failure::OutOfMemory) {
                     counter.call(Tensor::scalar(1.0f32))?;
                     assert_eq!(counter.state().item::<f32>()?, 2.0);
                 }

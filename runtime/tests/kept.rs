@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fulgurite_jit::{Error, Result, Tensor};
-use fulgurite_runtime::testing::{ErrorKind, FakeDevices, Fault, with_fake_devices, with_kept_modules};
+use fulgurite_runtime::testing::{Failure, FakeDevices, Fault, with_fake_devices, with_kept_modules};
 use fulgurite_runtime::{Device, Jit, jit, with_device};
 
 /// An empty folder below the temporary one.
@@ -113,7 +113,7 @@ fn errors_of_the_driver_leave_the_state() -> Result<()> {
     let lost = "cuda:0 is lost, and with it the arrays that were not read: cu";
     // A module that has to be compiled, and one that is kept.
     for (is_kept, fault) in [(false, Fault::Compile), (false, Fault::Load), (true, Fault::Load)] {
-        for (kind, message) in [(ErrorKind::OutOfMemory, missing), (ErrorKind::Sticky, lost)] {
+        for (kind, message) in [(Failure::OutOfMemory, missing), (Failure::Lost, lost)] {
             let folder = folder.join(format!("{fault:?} {kind:?} {is_kept}"));
             let call = |fails: bool| {
                 with_kept_modules(1, &folder, |fake| {
@@ -126,7 +126,7 @@ fn errors_of_the_driver_leave_the_state() -> Result<()> {
                         assert_eq!(counter.state().item::<f32>()?, 1.0);
                         fake.heal(0);
                     }
-                    let device = if fails && kind == ErrorKind::Sticky { Device::Cpu } else { GPU };
+                    let device = if fails && kind == Failure::Lost { Device::Cpu } else { GPU };
                     with_device(device, || counter.call(Tensor::scalar(2.0f32)).map(drop))??;
                     assert_eq!(counter.state().item::<f32>()?, 3.0, "{fault:?} {kind:?}");
                     Ok::<_, Error>(())

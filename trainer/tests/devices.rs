@@ -238,10 +238,13 @@ fn precisions_by_the_names_of_lightning_and_torch() -> Result<()> {
     Ok(())
 }
 
+/// A step, its loss if it was there, and the last loss.
+type Seen = (usize, Option<f64>, f64);
+
 /// Looks at the metrics of some steps, and at those of the step itself.
 #[derive(Clone)]
 struct Look {
-    seen: Arc<Mutex<Vec<(usize, Option<f64>, f64)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Callback for Look {

@@ -40,7 +40,7 @@ use range::Pending;
 use symbol::Symbol;
 use table::Table;
 
-use crate::dump::{Stage, dump, wants};
+use crate::dump::{Stage, dump, times_kernels, wants};
 use crate::error::{Error, Result};
 use crate::fuse::Routine;
 use crate::lower::call::Call;
@@ -150,7 +150,7 @@ impl Code {
         }
     }
 
-    /// The driver of one kernel at a time. It is compiled only if times are [dumped](Stage::Time).
+    /// The driver of one kernel at a time. It is compiled only if [times are asked for](times_kernels).
     pub fn kernel_entry(&self) -> Option<KernelEntry> {
         // SAFETY: as above; if it was not compiled, the address is null, which is `None`.
         unsafe { std::mem::transmute::<*const u8, Option<KernelEntry>>(self.kernel_entry) }
@@ -174,7 +174,7 @@ pub fn compile(module: Module) -> Result<Code> {
     let driver = compiler.functions(String::new(), &module, &mut table)?;
     let kernels_done = start.elapsed();
     let entry = compiler.driver(&driver, false)?;
-    let kernel_entry = if wants(Stage::Time) { Some(compiler.driver(&driver, true)?) } else { None };
+    let kernel_entry = if times_kernels() { Some(compiler.driver(&driver, true)?) } else { None };
     let Compiler { module: mut jit, pending, .. } = compiler;
     pending.define(&mut jit)?;
     let entry = jit.get_finalized_function(entry);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use fulgurite_jit::array::{Buffer, Shared};
 use fulgurite_jit::cpu::{self, Code, Isa, Launch, Parallelism, Target};
+use fulgurite_jit::dump::times_kernels;
 use fulgurite_jit::fuse::{Kernels, Output};
 use fulgurite_jit::lower::memory::Location;
 use fulgurite_jit::lower::{Module, lower};
@@ -18,7 +19,7 @@ use super::denormals::Flush;
 use super::policy::ParallelPolicy;
 use super::pool::{BarrierCall, Workers, lease, start_pool, threads};
 use crate::device::{Executable, updates_in_place};
-use crate::profile::{Mode, PhaseTimer, Profile, wanted};
+use crate::profile::{Mode, PhaseTimer, Profile};
 
 /// Buffers of one output that are retained for later calls.
 const MAX_RETAINED: usize = 8;
@@ -139,7 +140,7 @@ impl CpuExecutable {
     unsafe fn launch_in(&self, memory: &Buffer, params: &[*mut u8], results: &[*mut u8]) {
         let _flush = Flush::on();
         let serial = self.code.serial_launch(params, results, memory.start());
-        let mut profile = if wanted() { self.profile.lock().ok() } else { None };
+        let mut profile = if times_kernels() { self.profile.lock().ok() } else { None };
         if let Some(profile) = &mut profile
             && let Some(single) = self.code.kernel_entry()
             && profile.begin_call() == Mode::Kernels

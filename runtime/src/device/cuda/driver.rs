@@ -291,7 +291,7 @@ pub(crate) struct DriverError {
 
 /// What an error means for what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
+pub(crate) enum ErrorKind {
     /// Memory is missing; freeing some may help.
     OutOfMemory,
     /// The call had no effect; others work.

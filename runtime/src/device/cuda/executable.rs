@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fulgurite_jit::dump::{Stage, dump, wants};
+use fulgurite_jit::dump::{Stage, dump, times_kernels, wants};
 use fulgurite_jit::fuse::{Kernels, Output};
 use fulgurite_jit::lower::memory::Location;
 use fulgurite_jit::ptx::{Cooperative, Launch, MemoryOf, Module, Place, THREADS, Target};
@@ -25,7 +25,7 @@ use super::driver::Node;
 use super::gpu::{Allocation, Gpu, Graph, LoadedModule};
 use super::profile::{spans, table};
 use crate::device::{Executable, updates_in_place};
-use crate::profile::{Mode, Profile, wanted};
+use crate::profile::{Mode, Profile};
 use crate::trace;
 
 /// The graphs that a program has at most, and how many addresses are remembered, to see which of them return.
@@ -197,7 +197,7 @@ impl CudaExecutable {
         let barrier = self.barrier.as_ref().map_or(0, |barrier| barrier.address());
         let bases: Addresses =
             inputs.iter().chain(outputs).copied().chain(constants).chain([arena.address(), barrier]).collect();
-        if wanted() {
+        if times_kernels() {
             let mut profile = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
             if profile.begin_call() == Mode::Kernels {
                 // SAFETY: as below.

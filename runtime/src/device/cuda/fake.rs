@@ -108,6 +108,15 @@ pub enum Schedule {
     CopiesFirst,
 }
 
+/// Another way to fail than a call has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// For want of memory, until there is some.
+    OutOfMemory,
+    /// With an error that breaks the context.
+    Lost,
+}
+
 /// The fake driver.
 pub(crate) struct FakeDriver {
     /// Its devices.
@@ -163,7 +172,7 @@ struct State {
     handle: u64,
     counts: Counts,
     /// How many calls of each kind succeed before one fails. Allocations fail from then on.
-    faults: BTreeMap<Fault, (usize, Option<ErrorKind>)>,
+    faults: BTreeMap<Fault, (usize, Option<Failure>)>,
     broken: Option<DriverError>,
 }
 
@@ -271,9 +280,9 @@ impl FakeDevice {
         self.state().faults.insert(fault, (after, None));
     }
 
-    /// Makes the next call fail with an error of a kind.
-    pub(crate) fn fail_as(&self, fault: Fault, kind: ErrorKind) {
-        self.state().faults.insert(fault, (0, Some(kind)));
+    /// Makes the next call fail in another way than it would.
+    pub(crate) fn fail_as(&self, fault: Fault, failure: Failure) {
+        self.state().faults.insert(fault, (0, Some(failure)));
     }
 
     /// No call fails any more, unless the context is broken.
@@ -302,8 +311,8 @@ impl State {
             }
         };
         let (message, kind) = match fault {
-            _ if kind == Some(ErrorKind::Sticky) => ("CUDA_ERROR_LAUNCH_FAILED (unspecified)", ErrorKind::Sticky),
-            _ if kind == Some(ErrorKind::OutOfMemory) => {
+            _ if kind == Some(Failure::Lost) => ("CUDA_ERROR_LAUNCH_FAILED (unspecified)", ErrorKind::Sticky),
+            _ if kind == Some(Failure::OutOfMemory) => {
                 ("CUDA_ERROR_OUT_OF_MEMORY (out of memory)", ErrorKind::OutOfMemory)
             }
             Fault::Allocate => ("CUDA_ERROR_OUT_OF_MEMORY (out of memory)", ErrorKind::OutOfMemory),
