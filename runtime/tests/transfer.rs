@@ -80,7 +80,7 @@ fn batches_that_are_copied_ahead_give_the_bits_of_the_cpu() -> Result<()> {
         for size in 0..4 {
             assert_eq!(on_gpu(schedule, |_| ahead(12, size, |_| Ok(())))?, expected, "{schedule:?} {size}");
             // Where the host waits now and then.
-            let waits = |i: usize| if i % 3 == 0 { synchronize(GPU) } else { Ok(()) };
+            let waits = |i: usize| if i.is_multiple_of(3) { synchronize(GPU) } else { Ok(()) };
             assert_eq!(on_gpu(schedule, |_| ahead(12, size, waits))?, expected, "{schedule:?} {size}");
         }
     }

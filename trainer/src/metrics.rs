@@ -127,7 +127,7 @@ impl FromIterator<(Arc<str>, f64)> for Metrics {
 }
 
 /// Reads what a step has logged, which waits for the device.
-pub(crate) fn read(metrics: &[Metric]) -> Result<Vec<(Arc<str>, f64)>> {
+pub(crate) fn read(metrics: &[Metric]) -> Result<Named> {
     let value = |metric: &Metric| {
         let values = metric.value.array().and_then(Array::to_f64_vec);
         let values = values.map_err(|e| e.context(format!("the metric `{}`", metric.name)))?;
@@ -135,6 +135,9 @@ pub(crate) fn read(metrics: &[Metric]) -> Result<Vec<(Arc<str>, f64)>> {
     };
     metrics.iter().map(value).collect()
 }
+
+/// Names and values.
+pub(crate) type Named = Vec<(Arc<str>, f64)>;
 
 /// What was logged after a step.
 #[derive(Debug)]
@@ -146,11 +149,11 @@ pub(crate) struct Record {
     pub(crate) values: Values,
 }
 
-/// Names and values.
+/// Names and values, here or on their way.
 #[derive(Debug)]
 pub(crate) enum Values {
     /// On the host.
-    Read(Vec<(Arc<str>, f64)>),
+    Read(Named),
     /// On their way there.
     Copied(HostCopy<Vec<Metric>>),
 }
@@ -169,7 +172,7 @@ impl Values {
     }
 
     /// Waits for them.
-    pub(crate) fn get(&self) -> Result<Vec<(Arc<str>, f64)>> {
+    pub(crate) fn get(&self) -> Result<Named> {
         match self {
             Values::Read(values) => Ok(values.clone()),
             Values::Copied(copy) => read(&copy.get()?),
@@ -203,7 +206,7 @@ impl History {
     ///
     /// # Errors
     /// When a metric has no value, or the device fails.
-    pub(crate) fn pop(&mut self, waits: bool) -> Result<Option<(Record, Vec<(Arc<str>, f64)>)>> {
+    pub(crate) fn pop(&mut self, waits: bool) -> Result<Option<(Record, Named)>> {
         let (Some(first), Some(last)) = (self.on_the_way.front(), self.on_the_way.back()) else { return Ok(None) };
         if !first.values.is_ready()? {
             if !waits {
@@ -245,7 +248,7 @@ impl WeightedMean {
         self.batches.push((Values::of(metrics), examples));
     }
 
-    pub(crate) fn finish(self) -> Result<Vec<(Arc<str>, f64)>> {
+    pub(crate) fn finish(self) -> Result<Named> {
         let mut sums: Vec<(Arc<str>, f64, f64)> = Vec::new();
         if let Some((last, _)) = self.batches.last() {
             // It comes after all others: the host waits once.

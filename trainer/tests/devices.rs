@@ -236,10 +236,13 @@ fn precisions_by_the_names_of_lightning_and_torch() -> Result<()> {
     Ok(())
 }
 
+/// The step, the latest loss, and that of the step.
+type Seen = (usize, Option<f64>, f64);
+
 /// Looks at the metrics of some steps, and at those of the step itself.
 #[derive(Clone)]
 struct Look {
-    seen: Arc<Mutex<Vec<(usize, Option<f64>, f64)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Callback for Look {
