@@ -8,9 +8,6 @@ use fulgurite_jit::{Array, Result, Tensor, Tree};
 use fulgurite_runtime::{HostCopy, copy_to_host_async};
 use serde_json::{Value, json};
 
-/// Values with their names.
-pub(crate) type Named = Vec<(Arc<str>, f64)>;
-
 /// A scalar that a step has logged. The name is structure: each call of the program returns the one it was traced with.
 #[derive(Clone, Debug, Tree)]
 pub(crate) struct Metric {
@@ -139,6 +136,9 @@ pub(crate) fn read(metrics: &[Metric]) -> Result<Named> {
     metrics.iter().map(value).collect()
 }
 
+/// Names and values.
+pub(crate) type Named = Vec<(Arc<str>, f64)>;
+
 /// What was logged after a step.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -149,7 +149,7 @@ pub(crate) struct Record {
     pub(crate) values: Values,
 }
 
-/// Names and values.
+/// Names and values, here or on their way.
 #[derive(Debug)]
 pub(crate) enum Values {
     /// On the host.

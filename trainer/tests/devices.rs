@@ -238,7 +238,7 @@ fn precisions_by_the_names_of_lightning_and_torch() -> Result<()> {
     Ok(())
 }
 
-/// A step, its loss if it was there, and the last loss.
+/// The step, the latest loss, and that of the step.
 type Seen = (usize, Option<f64>, f64);
 
 /// Looks at the metrics of some steps, and at those of the step itself.
