@@ -2,7 +2,8 @@
 //!
 //! In: a product. Out: its code. A block computes a tile of one matrix of the batch; 16 by 16 threads have a part of it
 //! each, every element in one register as one chain of `fma` over the taps and k in ascending order, as on the other
-//! back ends. Slices of A and B are copied to shared memory first; while one is used, the next is loaded to registers.
+//! back ends. Slices of A and B are copied to shared memory first, which holds two of each; while one is used,
+//! the next is loaded to registers.
 
 use super::Grid;
 use super::code::{Code, class, lane_type};
@@ -129,11 +130,13 @@ pub(super) fn emit(code: &mut Code, g: &GemmKernel, finish: &Finish, args: &[Reg
     let tiling = Tiling::of(g);
     let size = g.dtype.size();
     let copies = [0, 1].map(|i| Copies::new(g, tiling, i, finish.is_aligned()));
-    let shared = copies.map(|copies| {
-        let start = code.reserve_shared((tiling.depth * copies.pitch * size) as u32);
+    let [first, second] =
+        [(); 2].map(|()| copies.map(|copies| code.reserve_shared((tiling.depth * copies.pitch * size) as u32)));
+    let shared = first.map(|start| {
         let base = code.mov(Type::U32, Operand::Shared);
         code.binary(BinaryOp::Add, Type::U32, base, start)
     });
+    let other = code.mov(Type::U32, second[0] - first[0]);
     let column = code.binary(BinaryOp::And, Type::B32, grid.thread, SIDE as u32 - 1);
     let row = code.binary(BinaryOp::Shr, Type::U32, grid.thread, SIDE.ilog2());
     code.counted(grid.block, tiles(g) as u32, grid.blocks, |code, tile| {
@@ -150,7 +153,7 @@ pub(super) fn emit(code: &mut Code, g: &GemmKernel, finish: &Finish, args: &[Reg
         let ty = lane_type(LaneType::of(g.dtype));
         let place = [row, column];
         let thread = grid.thread;
-        Product { g, finish, tiling, copies, ty, size, shared, thread, place, first, matrix }.emit(code, args);
+        Product { g, finish, tiling, copies, ty, size, shared, other, thread, place, first, matrix }.emit(code, args);
     });
 }
 
@@ -162,8 +165,9 @@ struct Product<'a> {
     copies: [Copies; 2],
     ty: Type,
     size: usize,
-    /// Where the slices of A, transposed, and B are in shared memory.
+    /// Where the slices of A, transposed, and B are in shared memory, and bytes from there to the next ones, an s32.
     shared: [Reg; 2],
+    other: Reg,
     thread: Reg,
     /// The row and the column of this thread among those of the block.
     place: [Reg; 2],
@@ -222,7 +226,7 @@ impl Product<'_> {
                 load(code, self.ty, &copied, None);
                 code.place(skip);
                 self.terms(code, read, depth, sums);
-                code.push(InstOp::Bar);
+                self.turn(code, read, &copied);
             });
         }
         if rest > 0 {
@@ -231,8 +235,17 @@ impl Product<'_> {
             code.push(InstOp::Bar);
             // Terms beyond k are not added: a zero of B is not a zero of the product if A is infinite.
             self.terms(code, read, rest, sums);
-            code.push(InstOp::Bar);
+            self.turn(code, read, &copied);
         }
+    }
+
+    /// Turns to the other slices in shared memory. The barrier behind the next stores is behind the last reads of what
+    /// the stores after it overwrite, so a slice has one barrier.
+    fn turn(&self, code: &mut Code, read: [Reg; 2], copied: &[Copied]) {
+        for at in self.shared.into_iter().chain(read).chain(copied.iter().map(|copied| copied.to)) {
+            code.binary_to(at, BinaryOp::Add, Type::S32, at, self.other);
+        }
+        code.binary_to(self.other, BinaryOp::Sub, Type::S32, 0, self.other);
     }
 
     /// Adds so many terms of a slice to all elements of this thread. Where most of a tile is outside of the matrix,
