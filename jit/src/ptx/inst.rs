@@ -328,6 +328,8 @@ pub enum InstOp {
     Label(Label),
     /// A comment of one line, without the slashes: printable ASCII, as `ptxas` reads no other. Takes no guard.
     Comment(String),
+    /// `.pragma "nounroll"`: `ptxas` does not unroll the loop that begins at the label before. Takes no guard.
+    NoUnroll,
     /// `mov`.
     Mov { ty: Type, d: Reg, a: Operand },
     /// `mov.b64 d, {a, b}`: two halves of 32 bits, the low one first.

@@ -109,6 +109,7 @@ fn comment(f: &mut Formatter<'_>, text: &str) -> fmt::Result {
 pub(super) fn mnemonic(op: &InstOp) -> String {
     match op {
         InstOp::Label(_) | InstOp::Comment(_) => String::new(),
+        InstOp::NoUnroll => ".pragma".into(),
         InstOp::Mov { ty, .. } => format!("mov.{ty}"),
         InstOp::Pack { .. } | InstOp::Unpack { .. } => "mov.b64".into(),
         InstOp::Unary { op, ty, flush, .. } => format!("{op}{}.{ty}", ftz(*flush, &[*ty])),
@@ -189,6 +190,7 @@ fn operands(f: &mut Formatter<'_>, op: &InstOp, entry: Option<&str>) -> fmt::Res
     let at = |address: &Address| InSquare(*address, entry);
     match op {
         InstOp::Label(_) | InstOp::Comment(_) => Ok(()),
+        InstOp::NoUnroll => f.write_str(" \"nounroll\""),
         InstOp::Mov { ty, d, a } => write!(f, " {d}, {}", As(a, *ty)),
         InstOp::Pack { d, a, b } => write!(f, " {d}, {{{a}, {b}}}"),
         InstOp::Unpack { d, e, a } => write!(f, " {{{d}, {e}}}, {a}"),

@@ -44,9 +44,10 @@ fn variant(op: &InstOp) -> usize {
         InstOp::Mma { .. } => 25,
         InstOp::Ret => 26,
         InstOp::CvtPair { .. } => 27,
+        InstOp::NoUnroll => 28,
     }
 }
-const VARIANTS: usize = 28;
+const VARIANTS: usize = 29;
 
 /// Every instruction that has a name, and more for operands, addresses, guards, labels and comments.
 fn instructions() -> Vec<Inst> {

@@ -26,7 +26,7 @@ pub(super) enum TokenKind<'a> {
 }
 
 /// The characters that stand on their own.
-const MARKS: &str = ",;:[](){}<>@!+-";
+const MARKS: &str = ",;:[](){}<>@!+-\"";
 
 /// The error of a line.
 pub(super) fn line_error(line: usize, why: impl std::fmt::Display) -> Error {

@@ -82,7 +82,7 @@ pub(in crate::ptx) fn instructions() -> Vec<InstOp> {
         all.push(InstOp::Vote { mode, d, p: register(Pred), negate: false, mask });
     }
     all.extend([InstOp::Bar, InstOp::BarWarp { mask }, InstOp::MembarGl, InstOp::Ret]);
-    all.push(InstOp::Bra { target: Label(0) });
+    all.extend([InstOp::Bra { target: Label(0) }, InstOp::NoUnroll]);
     all
 }
 

@@ -154,6 +154,7 @@ fn body(cursor: &mut Cursor<'_>, scope: &mut Scope<'_>) -> Result<Vec<Inst>> {
             continue;
         }
         let op = match mnemonics::BY_NAME.get(word) {
+            Some(InstOp::NoUnroll) if guard.is_some() => return Err(cursor.expected_before("an instruction")),
             Some(op) => scope.operands(cursor, op)?,
             None => return Err(cursor.expected_before("an instruction")),
         };

@@ -28,6 +28,12 @@ impl Scope<'_> {
         Ok(match op {
             // They have no name of an instruction.
             InstOp::Label(_) | InstOp::Comment(_) => op.clone(),
+            InstOp::NoUnroll => {
+                next.cursor.expect('"')?;
+                next.cursor.expect_word("nounroll")?;
+                next.cursor.expect('"')?;
+                InstOp::NoUnroll
+            }
             InstOp::Mov { ty: Type::B64, .. } if next.cursor.at_mark('{') => {
                 let [d, e] = next.registers(Type::B32)?;
                 InstOp::Unpack { d, e, a: next.register(Type::B64)? }

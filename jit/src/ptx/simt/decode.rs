@@ -107,7 +107,7 @@ pub(super) fn decode(entry: &Entry) -> Result<Code> {
                     return Err(error(entry, at, "the label is there twice"));
                 }
             }
-            InstOp::Comment(_) => {}
+            InstOp::Comment(_) | InstOp::NoUnroll => {}
             _ => count += 1,
         }
     }
@@ -238,7 +238,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn step(&mut self, inst: &Inst, at: usize) -> Decoded<Option<Step>> {
-        if matches!(inst.op, InstOp::Label(_) | InstOp::Comment(_)) {
+        if matches!(inst.op, InstOp::Label(_) | InstOp::Comment(_) | InstOp::NoUnroll) {
             return if inst.guard.is_none() { Ok(None) } else { Err("it takes no guard".to_owned()) };
         }
         let guard = match inst.guard {
@@ -251,7 +251,7 @@ impl<'a> Decoder<'a> {
     fn op(&mut self, op: &InstOp) -> Decoded<Option<Op>> {
         let none = || "PTX has no such instruction".to_owned();
         Ok(Some(match *op {
-            InstOp::Label(_) | InstOp::Comment(_) => return Ok(None),
+            InstOp::Label(_) | InstOp::Comment(_) | InstOp::NoUnroll => return Ok(None),
             InstOp::Mov { ty: Type::Pred, d, a } => {
                 let d = self.predicate(d)?;
                 match a {

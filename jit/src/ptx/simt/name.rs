@@ -17,6 +17,7 @@ pub(super) fn instruction(op: &InstOp) -> String {
     match op {
         InstOp::Label(label) => format!("L{}", label.0),
         InstOp::Comment(_) => "comment".to_owned(),
+        InstOp::NoUnroll => "pragma".to_owned(),
         InstOp::Mov { ty, .. } => format!("mov.{}", suffix(*ty)),
         InstOp::Pack { .. } | InstOp::Unpack { .. } => "mov.b64".to_owned(),
         InstOp::Unary { op, ty, .. } => format!("{}.{}", lower(op), suffix(*ty)),

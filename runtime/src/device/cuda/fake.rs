@@ -715,7 +715,9 @@ mod tests {
         let context = FakeDriver::new(1).open(0)?;
         let text =
             ".version 7.0\n.target sm_70\n.address_size 64\n\n.visible .entry k()\n.maxntid 256, 1, 1\n{\n  ret;\n}\n";
-        let function = context.load(&context.compile(text)?, &["k"])?.functions[0];
+        let image = context.compile(text)?;
+        // SAFETY: the driver has made it.
+        let function = unsafe { context.load(&image, &["k"])? }.functions[0];
         // SAFETY: the module stays loaded, and the function has no arguments.
         let resident = 4 * unsafe { context.resident(function, 256)? };
         for (grid, cooperative, fits) in [(resident, true, true), (resident + 1, true, false), (1000, false, true)] {

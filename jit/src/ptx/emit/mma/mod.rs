@@ -259,6 +259,7 @@ impl Tile<'_> {
         let read = code.mov(Type::U32, 0);
         let write = code.mov(Type::U32, (ahead * self.mma.stage_bytes()) as u32);
         code.counted(0, slices as u32, 1, |code, slice| {
+            code.push(InstOp::NoUnroll);
             code.push(InstOp::CpAsyncWait { groups: ahead as u32 - 1 });
             code.push(InstOp::Bar);
             self.if_there_are(code, slice, ahead, |code| begin(code, copies, write));
@@ -294,6 +295,8 @@ impl Tile<'_> {
             store(code, copies, read);
         }
         code.counted(0, slices as u32, 1, |code, slice| {
+            // Loops of few slices would be unrolled, and take all registers.
+            code.push(InstOp::NoUnroll);
             code.push(InstOp::Bar);
             self.if_there_are(code, slice, 1, |code| load(code, copies));
             self.add(code, fragments, read, sums);
