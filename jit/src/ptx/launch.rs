@@ -45,8 +45,8 @@ pub(super) fn launches(body: &Body<'_>, target: Target) -> Result<(Vec<Launch>, 
 struct Builder {
     target: Target,
     entries: Vec<Entry>,
-    /// The entries of loop kernels, by how rows are spread over threads; kernels that differ in their buffers alone share
-    /// one.
+    /// The entries of loop kernels, by how rows are spread over threads; kernels that differ in their buffers alone
+    /// share one.
     known: HashMap<(LoopKernel, Spread), usize>,
 }
 
