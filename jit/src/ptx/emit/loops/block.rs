@@ -1,12 +1,13 @@
 //! A block for a row.
 //!
-//! All threads compute what is reduced. A reduction whose order is free (of integers, and minima and maxima) has an accumulator in each
-//! thread. For the others, elements go through shared memory to the threads that have the accumulators: while these
-//! add one portion of a row, the others load the next one.
+//! All threads compute what is reduced. A reduction whose order is free (of integers, and minima and maxima) has an
+//! accumulator in each thread. For the others, elements go through shared memory to the threads that have the
+//! accumulators: while these add one portion of a row, the others load the next one.
 
 use super::super::code::{Code, lane_type};
 use super::element::{load_word, store_word};
-use super::row::{Emitter, Member};
+use super::member::{Member, Portion, Shared};
+use super::row::Emitter;
 use super::spread::EXCHANGE;
 use super::{Grid, RowKernel, THREADS};
 use crate::fuse::PARTIALS;
@@ -17,36 +18,6 @@ use crate::ptx::inst::{Address, BinaryOp, Cmp, InstOp, Operand, Reg, Space, Tern
 
 /// Elements that a thread with an accumulator loads before it adds the first.
 const LOADED: usize = 8;
-
-/// The memory of a block, and this thread in it.
-#[derive(Clone, Copy)]
-pub(super) struct Shared {
-    /// The number of this thread.
-    pub(super) thread: Reg,
-    pub(super) is_first: Reg,
-    /// Whether it has accumulators.
-    adds: Reg,
-    /// The address of shared memory.
-    pub(super) base: Reg,
-    /// Where elements begin that are kept for later sweeps.
-    pub(super) kept: u32,
-    /// The elements that are exchanged at a time.
-    elements: usize,
-    /// The address of the buffer in which they are exchanged now: one of two in turn.
-    buffer: Reg,
-    /// The exclusive or of both addresses.
-    other: Reg,
-    /// Where the results of reductions are.
-    results: u32,
-}
-
-/// The portion of a row that threads compute now, and hand over.
-pub(super) struct Portion {
-    /// The loop over its elements.
-    dim: usize,
-    /// For each accumulator, the address at which the element at position 0 would be.
-    starts: Vec<(usize, Reg)>,
-}
 
 impl RowKernel {
     pub(super) fn by_blocks(&self, code: &mut Code, args: &[Reg], grid: &Grid, elements: usize) {

@@ -16,6 +16,7 @@
 
 mod block;
 mod element;
+mod member;
 mod row;
 mod spread;
 mod tile;
@@ -26,7 +27,8 @@ use crate::fuse::{LoopKernel, PARTIALS};
 use crate::lower::loops::{Kept, Loops, apart, schedule_row};
 use crate::ptx::inst::{BinaryOp, Cmp, Operand, Reg, Special, Type};
 use crate::types::product;
-use row::{Emitter, Member};
+use member::Member;
+use row::Emitter;
 pub(in crate::ptx) use spread::Spread;
 use spread::{Outer, Owners, Team, Tiles};
 

@@ -4,10 +4,9 @@ use hashbrown::HashMap;
 use smallvec::smallvec;
 
 use super::super::code::{Code, lane_type};
-use super::block::{Portion, Shared};
 use super::element::{Value, accumulate, apply, load, shuffle, store};
+use super::member::{Member, Portion, Shared, Tiled};
 use super::spread::{Owners, is_whole};
-use super::tile::Tiled;
 use super::{Given, RowKernel, THREADS};
 use crate::fuse::{Affine, PARTIALS};
 use crate::lower::lane::{LaneId, LaneInst, LaneOp, from_op};
@@ -18,17 +17,6 @@ use crate::types::{DType, product};
 /// How many iterations of a sweep load their elements before the first is used, and the most instructions of one for
 /// that, as the values of all are in registers. Loads take long, and a thread waits for all of them together.
 const UNROLLED: &[(usize, usize)] = &[(8, 8), (4, 40)];
-
-/// This thread among those of its row.
-#[derive(Clone, Copy)]
-pub(super) enum Member {
-    /// It is the only one.
-    Alone,
-    /// It has accumulator `lane`; `mask` has the bits of this half of its warp.
-    HalfWarp { lane: Reg, mask: Reg, is_first: Reg },
-    /// It is one of a block.
-    Block(Shared),
-}
 
 pub(super) struct Emitter<'a> {
     pub(super) row: &'a RowKernel,
@@ -274,7 +262,7 @@ impl Emitter<'_> {
             }
             values[i] = match inst.op {
                 LaneOp::Input(n) => match self.tiled.get(&(n as usize)) {
-                    Some(tiled) => self.tile_value(code, *tiled),
+                    Some(tiled) => self.tiled_input(code, *tiled),
                     None => self.input(code, &block.inputs[n as usize]),
                 },
                 LaneOp::Gather(n, offset) => {

@@ -17,8 +17,9 @@ const MIN_ROWS: usize = 1 << 12;
 /// A row has a block if its last reduced loop has this many iterations: fewer leave threads idle between two barriers.
 const LONG_ROW: usize = 512;
 
-/// And if there are at most so many rows: more of them fill every multiprocessor with 16 threads for each.
-const MANY_ROWS: usize = 1 << 12;
+/// And if there are at most so many rows: more of them, with 16 threads each, keep every multiprocessor busy without
+/// barriers.
+const MANY_ROWS: usize = 1 << 11;
 
 /// Bytes of shared memory that a block has on every GPU.
 const SHARED: usize = 48 << 10;

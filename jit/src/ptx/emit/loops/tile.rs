@@ -6,7 +6,8 @@
 
 use super::super::code::Code;
 use super::element::{Value, load, load_word, memory_type, store_word};
-use super::row::{Emitter, Member};
+use super::member::{Member, Tiled};
+use super::row::Emitter;
 use super::spread::TILE;
 use super::{Grid, RowKernel, THREADS};
 use crate::lower::loops::{Input, Stmt};
@@ -15,18 +16,6 @@ use crate::types::DType;
 
 /// The lines of a tile that a block reads at a time.
 const LINES: usize = THREADS as usize / TILE;
-
-/// Where the elements of an input are, for a thread.
-#[derive(Clone, Copy)]
-pub(super) struct Tiled {
-    dtype: DType,
-    /// The loop that it is contiguous along.
-    dim: usize,
-    /// The address of the element at its position 0.
-    start: Reg,
-    /// Bytes from one to the next.
-    step: u32,
-}
 
 impl RowKernel {
     pub(super) fn by_tiles(&self, code: &mut Code, args: &[Reg], grid: &Grid, count: usize) {
@@ -151,7 +140,7 @@ impl Emitter<'_> {
     }
 
     /// An input of this row, from a tile.
-    pub(super) fn tile_value(&self, code: &mut Code, tiled: Tiled) -> Value {
+    pub(super) fn tiled_input(&self, code: &mut Code, tiled: Tiled) -> Value {
         let position = self.vars[tiled.dim].expect("it is a loop over rows");
         let at = code.ternary(TernaryOp::Mad, Type::U32, position, tiled.step, tiled.start);
         load(code, Space::Shared, tiled.dtype, Address::Reg(at, 0), 1)
