@@ -47,16 +47,18 @@ fn check<A: Tree>(name: &str, cooperative: usize, args: &A, f: impl Fn(A) -> Vec
 }
 
 /// A loop with a kernel of rows in each trip.
-fn rows(trips: usize) -> Result<Graph> {
-    let step = |h: Tensor, x: Tensor| (h * x + 0.5, ());
-    let args = (Tensor::zeros(&[ROWS]), Tensor::zeros(&[trips]));
-    Ok(lower(|(h, xs)| vec![scan(step, h, xs).0], &args)?.graph)
+fn rows((h, xs): (Tensor, Tensor)) -> Vec<Tensor> {
+    vec![scan(|h: Tensor, x: Tensor| (h * x + 0.5, ()), h, xs).0]
+}
+
+fn rows_of(trips: usize) -> Result<Graph> {
+    Ok(lower(rows, &(Tensor::zeros(&[ROWS]), Tensor::zeros(&[trips])))?.graph)
 }
 
 #[test]
 fn a_loop_is_one_launch_however_long() -> Result<()> {
     let text = |trips: usize| -> Result<String> {
-        let module = run::lower(&rows(trips)?, false)?;
+        let module = run::lower(&rows_of(trips)?, false)?;
         assert_eq!((module.launches.len(), module.launches[0].cooperative), (1, true), "{trips} trips");
         Ok(module.ptx.to_string().replace(&trips.to_string(), "TRIPS"))
     };
@@ -68,7 +70,7 @@ fn a_loop_is_one_launch_however_long() -> Result<()> {
 fn few_launches_are_launches() -> Result<()> {
     let (auto, never) = (Cooperative::Auto, Cooperative::Never);
     for (trips, cooperative, launches) in [(1, auto, 1), (3, auto, 3), (40, auto, 1), (40, never, 40)] {
-        let graph = rows(trips)?;
+        let graph = rows_of(trips)?;
         let module = lowered(&graph, false, cooperative)?;
         assert_eq!(module.launches.len(), launches, "{trips} trips");
         let inputs = inputs(&graph);
@@ -78,8 +80,7 @@ fn few_launches_are_launches() -> Result<()> {
         // One is before each trip.
         assert_eq!(executed.grid_barriers, if launches < trips { trips as u64 } else { 0 });
     }
-    let graph = rows(100_000)?;
-    let error = lowered(&graph, false, never).expect_err("too many").to_string();
+    let error = lowered(&rows_of(100_000)?, false, never).expect_err("too many").to_string();
     assert!(error.contains("100000 launches are more than the 65536 of a run"), "{error}");
     Ok(())
 }

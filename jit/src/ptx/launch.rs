@@ -247,7 +247,7 @@ fn spread(segments: &[Segment], is_aligned: bool, most: usize) -> Segments {
         firsts.push((blocks, extent));
         blocks += kernel.spread.blocks(extent).clamp(1, most) as u32;
     }
-    Segments { kernel, firsts, blocks, buffers: segments[0].buffers.len() }
+    Segments { kernel: Box::new(kernel), firsts, blocks, buffers: segments[0].buffers.len() }
 }
 
 /// How many of the first items are run by one block.

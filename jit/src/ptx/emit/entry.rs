@@ -24,7 +24,7 @@ pub(in crate::ptx) fn kernel_entry(name: String, part: &Part<'_>, args: usize) -
 /// Segments of a loop kernel, which blocks share.
 pub(in crate::ptx) struct Segments {
     /// The kernel, with the extents of the largest segment.
-    pub(in crate::ptx) kernel: RowKernel,
+    pub(in crate::ptx) kernel: Box<RowKernel>,
     /// For each its first block and, of a flat kernel, its extent.
     pub(in crate::ptx) firsts: Vec<(u32, Option<usize>)>,
     /// The number of all blocks.

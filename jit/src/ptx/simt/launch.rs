@@ -220,7 +220,7 @@ impl Resident {
 
     fn run(&mut self, ctx: &mut Context<'_>, most: u64, mut random: Option<&mut Random>) -> Run<()> {
         loop {
-            self.run_to_barrier(ctx, most, random.as_deref_mut())?;
+            self.run_warps(ctx, most, random.as_deref_mut())?;
             if self.warps.iter().any(|warp| warp.yields) {
                 self.warps.iter_mut().for_each(|warp| warp.yields = false);
                 return Ok(());
@@ -241,7 +241,7 @@ impl Resident {
     }
 
     /// Runs each warp until it waits, ends or yields.
-    fn run_to_barrier(&mut self, ctx: &mut Context<'_>, most: u64, random: Option<&mut Random>) -> Run<()> {
+    fn run_warps(&mut self, ctx: &mut Context<'_>, most: u64, random: Option<&mut Random>) -> Run<()> {
         let runs = |warp: &Warp| warp.active != 0 && !warp.yields;
         let mut running: Vec<usize> = (0..self.warps.len()).filter(|&i| runs(&self.warps[i])).collect();
         let mut step = |warp: &mut Warp| {
