@@ -67,7 +67,7 @@ impl Side {
         let along_terms = strides[2] == 1 || strides[1] != 1;
         let axis = if along_terms { 2 } else { 1 };
         let steps = |a: usize| a == axis || extents[a] == 1 || strides[a] % 4 == 0;
-        let is_whole = strides[axis] == 1 && extents[axis] % 4 == 0;
+        let is_whole = strides[axis] == 1 && extents[axis].is_multiple_of(4);
         Side { along_terms, is_wide: is_whole && (0..3).all(steps) && offsets.all(|offset| offset % 4 == 0) }
     }
 }
@@ -309,7 +309,7 @@ impl Tile<'_> {
     /// The number of terms from the slice on that is copied next; `None` if all slices are whole.
     fn left(&self, code: &mut Code) -> Option<Reg> {
         let k = self.g.extents[3];
-        (k % self.mma.depth() != 0).then(|| code.mov(Type::U32, k as u32))
+        (!k.is_multiple_of(self.mma.depth())).then(|| code.mov(Type::U32, k as u32))
     }
 
     /// Moves on to the next slice.
