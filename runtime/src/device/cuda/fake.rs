@@ -1,9 +1,9 @@
 //! A driver without a GPU, for tests: memory and launches are those of the SIMT interpreter.
 //!
 //! Comes in: what the runtime asks of a driver. Goes out: the same bytes as from a GPU, counts of the calls, and faults
-//! where a test asks for them. A module is compiled by writing words before its text, and loaded by parsing that. As on
-//! a GPU, work is queued, so that memory which is given back too early is noticed. Two streams are as far apart as events
-//! allow, by [`Schedule`]: all work is done as late as the host allows, or copies as early as events do.
+//! where a test asks for them. A module is compiled by writing words before its text, and loaded by parsing that. As
+//! on a GPU, work is queued, so that memory which is given back too early is noticed. Two streams are as far apart as
+//! events allow, by [`Schedule`]: all work is done as late as the host allows, or copies as early as events do.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -3,8 +3,8 @@
 //! Comes in: kernels, then arrays. Goes out: a [`CudaExecutable`], arrays in the memory of a GPU. `driver` has the
 //! calls of CUDA as traits, `driver_api` makes them, `functions` are those that are called, and `fake` is a driver
 //! without a GPU, for tests. `gpu` owns what a driver gives, `cubins` keeps what it has compiled, `buffer` makes arrays
-//! of memory, `transfer` copies them beside the steps, `executable` runs programs, `profile` says what their times mean,
-//! `registry` finds and opens devices.
+//! of memory, `transfer` copies them beside the steps, `executable` runs programs, `profile` says what their times
+//! mean, `registry` finds and opens devices.
 
 mod buffer;
 pub(crate) mod cubins;
