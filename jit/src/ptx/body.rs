@@ -5,6 +5,7 @@
 
 use hashbrown::{HashMap, HashSet};
 
+use super::beside::Beside;
 use super::emit::{Finish, Mma, Part, RowKernel};
 use super::epilogue::next_follower;
 use super::place::{MemoryOf, Place, Target};
@@ -37,6 +38,8 @@ pub(super) struct Item<'k> {
     pub(super) kind: Kind<'k>,
     /// Blocks of a launch of it alone.
     pub(super) blocks: u32,
+    /// The number of its group: kernels of one group may run side by side.
+    pub(super) group: usize,
 }
 
 pub(super) enum Kind<'k> {
@@ -76,7 +79,8 @@ impl<'k> Body<'k> {
     ) -> Result<Self> {
         let mut items = Vec::new();
         let mut workspaces = vec![0; kernels.kernels.len()];
-        let mut phases = Vec::new();
+        let mut phases: Vec<Phase> = Vec::new();
+        let mut beside = Beside::new(kernels, donated, target.multiprocessors);
         let mut followed = false;
         for (k, kernel) in kernels.kernels.iter().enumerate() {
             if std::mem::take(&mut followed) {
@@ -84,8 +88,9 @@ impl<'k> Body<'k> {
             }
             let follower = next_follower(kernels, donated, k);
             followed = follower.is_some();
+            let emitted = k..k + 1 + usize::from(followed);
             // What runs as one is simultaneous.
-            phases.push(Phase { parallel: followed, ..Phase::serial(k..k + 1 + usize::from(followed)) });
+            phases.push(Phase { parallel: followed, ..Phase::serial(emitted.clone()) });
             let kind = match kernel {
                 Kernel::Gemm(g) => {
                     let is_stored = !matches!(kernels.buffers[g.c.index()].source, Source::Passed);
@@ -97,14 +102,27 @@ impl<'k> Body<'k> {
                 Kernel::Region(region) => Kind::region(region, is_aligned, target, constants),
             };
             let kind = kind.map_err(|e| e.context(format_args!("kernel k{k}")))?;
-            let Some((kind, blocks)) = kind else { continue };
+            let Some((kind, blocks)) = kind else {
+                beside.end();
+                continue;
+            };
             check_index(&[blocks]).map_err(|e| e.context(format_args!("kernel k{k}")))?;
             workspaces[k] = match &kind {
                 Kind::Single(part, _) => part.workspace(blocks),
                 Kind::Segments(..) => 0,
                 Kind::Region(_, _, carry) => carry.workspace,
             };
-            items.push(Item { kernel: k, kind, blocks: blocks as u32 });
+            match kind {
+                Kind::Single(..) if beside.add(emitted, blocks) => {
+                    let more = phases.pop().expect("it has just been added");
+                    let phase = phases.last_mut().expect("that of the kernels before");
+                    phase.parallel = true;
+                    phase.groups.extend(more.groups);
+                }
+                Kind::Single(..) => {}
+                Kind::Segments(..) | Kind::Region(..) => beside.end(),
+            }
+            items.push(Item { kernel: k, kind, blocks: blocks as u32, group: beside.number });
         }
         let plan = plan(kernels, donated, &phases, &workspaces);
         let mut numbers = HashMap::new();

@@ -52,7 +52,7 @@ fn follower(kernels: &Kernels, donated: &[bool], k: usize, f: usize) -> Option<L
     }
     // What the product reads is not updated in place by what runs at the same time.
     let mut operands = [g.a.0, g.b.0].into_iter();
-    if operands.any(|b| kernel.reads().contains(&b) && may_update(kernels, donated, kernel, b)) {
+    if operands.any(|b| kernel.reads().contains(&b) && may_update(kernels, donated, &kernel.writes(), b)) {
         return None;
     }
     let mut index = None;
@@ -88,12 +88,12 @@ fn is_output(kernels: &Kernels, buffer: BufferId) -> bool {
     kernels.outputs.iter().any(|output| matches!(output, Output::Computed(b, _) if *b == buffer))
 }
 
-/// Whether a kernel that reads `buffer` may update it in place: a donated input of the size of a result that it writes.
-fn may_update(kernels: &Kernels, donated: &[bool], kernel: &LoopKernel, buffer: BufferId) -> bool {
+/// Whether a kernel that writes these may update `buffer` in place: a donated input of the size of a result among them.
+pub(super) fn may_update(kernels: &Kernels, donated: &[bool], writes: &[BufferId], buffer: BufferId) -> bool {
     let buffer = &kernels.buffers[buffer.index()];
     let is_like = |b: &BufferId| kernels.buffers[b.index()].ty.bytes() == buffer.ty.bytes();
     matches!(buffer.source, Source::Param(i) if donated[i])
-        && kernel.writes().iter().any(|&b| is_like(&b) && is_output(kernels, b))
+        && writes.iter().any(|&b| is_like(&b) && is_output(kernels, b))
 }
 
 /// An order of kernels under construction.
@@ -135,7 +135,8 @@ impl<'k> Order<'k> {
     fn read_updated(&self, k: usize) -> impl Iterator<Item = usize> {
         let updated = match &self.kernels.kernels[k] {
             Kernel::Loop(kernel) => {
-                let may_update = |b: &BufferId| may_update(self.kernels, self.donated, kernel, *b);
+                let writes = kernel.writes();
+                let may_update = |b: &BufferId| may_update(self.kernels, self.donated, &writes, *b);
                 kernel.reads().into_iter().filter(may_update).collect()
             }
             Kernel::Gemm(_) | Kernel::Routine(_) | Kernel::Region(_) => vec![],

@@ -1,16 +1,16 @@
 //! Launches: which kernels run together.
 //!
 //! In: a body. Out: the launches of a run, and their entries. A kernel with work for several multiprocessors is a
-//! launch. Small kernels that follow each other are one launch of one block, which runs them in their order; so is a
-//! loop of such kernels, with its trips inside. A loop with larger kernels is one cooperative launch, or is unrolled
-//! into launches where these are few.
+//! launch; of several that have less and need nothing of each other, each has blocks of one launch. Small kernels that
+//! follow each other are one launch of one block, which runs them in their order; so is a loop of such kernels, with its
+//! trips inside. A loop with larger kernels is one cooperative launch, or is unrolled into launches where these are few.
 
 use hashbrown::{HashMap, HashSet};
 
 use super::body::{Body, Item, Kind, Segment};
 use super::emit::{
-    Part, Pointed, Pointers, RowKernel, Segments, Step, Trips, block_entry, cooperative_entry, kernel_entry,
-    segments_entry,
+    Part, Pointed, Pointers, RowKernel, Segments, Step, Trips, beside_entry, block_entry, cooperative_entry,
+    kernel_entry, segments_entry,
 };
 use super::inst::Entry;
 use super::place::{Cooperative, Launch, MemoryOf, Place, THREADS, Target};
@@ -74,7 +74,8 @@ impl Builder {
         for group in groups(body, self.always()) {
             match group {
                 Group::Small(items) => launches.push(self.block(body, items)?),
-                Group::Large(item) => self.item(body, item, &mut launches)?,
+                Group::Large([item]) => self.item(body, item, &mut launches)?,
+                Group::Large(items) => launches.push(self.beside(body, items)?),
             }
             check_count(launches.len())?;
         }
@@ -120,6 +121,21 @@ impl Builder {
             }
         }
         Ok(())
+    }
+
+    /// A launch of kernels side by side.
+    fn beside(&mut self, body: &Body<'_>, items: &[Item<'_>]) -> Result<Launch> {
+        let (mut parts, mut args) = (Vec::new(), Vec::new());
+        for item in items {
+            let Kind::Single(part, buffers) = &item.kind else { unreachable!("others have a group each") };
+            let of_part = body.args(item, part, buffers);
+            parts.push((part, item.blocks.max(1), of_part.len() as u32));
+            args.extend(of_part);
+        }
+        check_params(args.len())?;
+        let grid = parts.iter().map(|(_, blocks, _)| blocks).sum();
+        let entry = self.add(|name| beside_entry(name, &parts));
+        Ok(Launch { kernel: items[0].kernel, entry, grid, cooperative: false, args })
     }
 
     /// Whether every loop is a cooperative launch.
@@ -192,7 +208,8 @@ impl Builder {
 enum Group<'b, 'k> {
     /// Small ones, which one block runs.
     Small(&'b [Item<'k>]),
-    Large(&'b Item<'k>),
+    /// One, or several side by side.
+    Large(&'b [Item<'k>]),
 }
 
 /// The items of a body, in their order. With `always`, loops are large.
@@ -201,13 +218,14 @@ fn groups<'b, 'k>(body: &'b Body<'k>, always: bool) -> impl Iterator<Item = Grou
     std::iter::from_fn(move || {
         let first = items.first()?;
         let small = small_items(body, items, always);
-        if small > 1 || (small == 1 && matches!(first.kind, Kind::Region(..))) {
-            let group;
-            (group, items) = items.split_at(small);
-            return Some(Group::Small(group));
-        }
-        items = &items[1..];
-        Some(Group::Large(first))
+        let is_small = small > 1 || (small == 1 && matches!(first.kind, Kind::Region(..)));
+        let count = match is_small {
+            true => small,
+            false => items.iter().take_while(|item| item.group == first.group).count(),
+        };
+        let group;
+        (group, items) = items.split_at(count);
+        Some(if is_small { Group::Small(group) } else { Group::Large(group) })
     })
 }
 
@@ -220,7 +238,8 @@ fn launches_of(item: &Item<'_>, always: bool) -> usize {
             let Control::Scan { length, .. } = region.control;
             let of = |group| match group {
                 Group::Small(_) => 1,
-                Group::Large(item) => launches_of(item, always),
+                Group::Large([item]) => launches_of(item, always),
+                Group::Large(_) => 1,
             };
             groups(body, always).map(of).fold(0, usize::saturating_add).saturating_mul(length)
         }
@@ -369,15 +388,14 @@ impl Steps {
         }
         let mut steps = Vec::new();
         for group in groups(body, self.always) {
-            steps.push(match group {
+            match group {
                 Group::Small(items) => {
                     let most = self.most.take();
-                    let first = self.all(body, items, resolve);
+                    steps.push(Step::First(self.all(body, items, resolve)));
                     self.most = most;
-                    Step::First(first)
                 }
-                Group::Large(item) => self.step(body, item, resolve),
-            });
+                Group::Large(items) => steps.extend(items.iter().map(|item| self.step(body, item, resolve))),
+            }
         }
         steps
     }

@@ -8,6 +8,7 @@
 //! of them run together, `module` is the program, in the words of `place`; `print` writes it as text, and `parse` reads
 //! that text. `simt` runs it on a processor, for tests.
 
+mod beside;
 mod body;
 mod emit;
 mod epilogue;

@@ -69,8 +69,13 @@ impl Code {
 
     /// Begins another part, which all threads of the block enter together. It reuses the shared memory.
     pub(super) fn next_part(&mut self) {
-        (self.shared, self.local) = (0, 0);
+        self.other_part();
         self.push(InstOp::Bar);
+    }
+
+    /// Begins another part, which blocks run that have run none before.
+    pub(super) fn other_part(&mut self) {
+        (self.shared, self.local) = (0, 0);
     }
 
     pub(super) fn push(&mut self, op: InstOp) {

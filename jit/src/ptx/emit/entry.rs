@@ -21,6 +21,29 @@ pub(in crate::ptx) fn kernel_entry(name: String, part: &Part<'_>, args: usize) -
     code.finish(name, args.len(), THREADS)
 }
 
+/// The entry of kernels side by side, each with its number of blocks and of buffers. The parameters are the buffers of
+/// each in turn.
+pub(in crate::ptx) fn beside_entry(name: String, parts: &[(&Part<'_>, u32, u32)]) -> Entry {
+    let mut code = Code::default();
+    let grid = Grid::of_launch(&mut code);
+    let end = code.label();
+    let (mut first, mut params) = (0, 0);
+    for &(part, blocks, buffers) in parts {
+        let next = code.label();
+        let is_later = code.setp(Cmp::Ge, Type::U32, grid.block, first + blocks);
+        code.branch_if(is_later, true, next);
+        let block = code.binary(BinaryOp::Sub, Type::U32, grid.block, first);
+        let args: Vec<Reg> = (params..params + buffers).map(|n| code.pointer(n)).collect();
+        code.other_part();
+        part.emit(&mut code, &args, &Grid { block, blocks: Operand::Imm(blocks.into()), ..grid });
+        code.push(InstOp::Bra { target: end });
+        code.place(next);
+        (first, params) = (first + blocks, params + buffers);
+    }
+    code.place(end);
+    code.finish(name, params as usize, THREADS)
+}
+
 /// Segments of a loop kernel, which blocks share.
 pub(in crate::ptx) struct Segments {
     /// The kernel, with the extents of the largest segment.
