@@ -2,9 +2,9 @@
 //! the CPU; and assembled by `ptxas`, where there is one (`FULGURITE_PTXAS`). `FULGURITE_GPU_TESTS=device` runs the
 //! same programs on the GPU of this machine (`benches/gpu.sh tests`).
 
-mod beside;
 #[path = "../common/mod.rs"]
 mod common;
+mod concurrent;
 mod counts;
 mod golden;
 mod loops;

@@ -5,7 +5,7 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::beside::Beside;
+use super::concurrent::Concurrent;
 use super::emit::{Finish, Mma, Part, RowKernel};
 use super::epilogue::next_follower;
 use super::place::{MemoryOf, Place, Target};
@@ -38,7 +38,7 @@ pub(super) struct Item<'k> {
     pub(super) kind: Kind<'k>,
     /// Blocks of a launch of it alone.
     pub(super) blocks: u32,
-    /// The number of its group: kernels of one group may run side by side.
+    /// The number of its group: kernels of one group may run concurrently.
     pub(super) group: usize,
 }
 
@@ -80,7 +80,7 @@ impl<'k> Body<'k> {
         let mut items = Vec::new();
         let mut workspaces = vec![0; kernels.kernels.len()];
         let mut phases: Vec<Phase> = Vec::new();
-        let mut beside = Beside::new(kernels, donated, target.multiprocessors);
+        let mut concurrent = Concurrent::new(kernels, donated, target.multiprocessors);
         let mut followed = false;
         for (k, kernel) in kernels.kernels.iter().enumerate() {
             if std::mem::take(&mut followed) {
@@ -103,7 +103,7 @@ impl<'k> Body<'k> {
             };
             let kind = kind.map_err(|e| e.context(format_args!("kernel k{k}")))?;
             let Some((kind, blocks)) = kind else {
-                beside.end();
+                concurrent.end();
                 continue;
             };
             check_index(&[blocks]).map_err(|e| e.context(format_args!("kernel k{k}")))?;
@@ -113,16 +113,16 @@ impl<'k> Body<'k> {
                 Kind::Region(_, _, carry) => carry.workspace,
             };
             match kind {
-                Kind::Single(..) if beside.add(emitted, blocks) => {
+                Kind::Single(..) if concurrent.add(emitted, blocks) => {
                     let more = phases.pop().expect("it has just been added");
                     let phase = phases.last_mut().expect("that of the kernels before");
                     phase.parallel = true;
                     phase.groups.extend(more.groups);
                 }
                 Kind::Single(..) => {}
-                Kind::Segments(..) | Kind::Region(..) => beside.end(),
+                Kind::Segments(..) | Kind::Region(..) => concurrent.end(),
             }
-            items.push(Item { kernel: k, kind, blocks: blocks as u32, group: beside.number });
+            items.push(Item { kernel: k, kind, blocks: blocks as u32, group: concurrent.number });
         }
         let plan = plan(kernels, donated, &phases, &workspaces);
         let mut numbers = HashMap::new();

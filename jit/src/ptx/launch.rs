@@ -2,14 +2,15 @@
 //!
 //! In: a body. Out: the launches of a run, and their entries. A kernel with work for several multiprocessors is a
 //! launch; of several that have less and need nothing of each other, each has blocks of one launch. Small kernels that
-//! follow each other are one launch of one block, which runs them in their order; so is a loop of such kernels, with its
-//! trips inside. A loop with larger kernels is one cooperative launch, or is unrolled into launches where these are few.
+//! follow each other are one launch of one block, which runs them in their order; so is a loop of such kernels, with
+//! its trips inside. A loop with larger kernels is one cooperative launch, or is unrolled into launches where these are
+//! few.
 
 use hashbrown::{HashMap, HashSet};
 
 use super::body::{Body, Item, Kind, Segment};
 use super::emit::{
-    Part, Pointed, Pointers, RowKernel, Segments, Step, Trips, beside_entry, block_entry, cooperative_entry,
+    Part, Pointed, Pointers, RowKernel, Segments, Step, Trips, block_entry, concurrent_entry, cooperative_entry,
     kernel_entry, segments_entry,
 };
 use super::inst::Entry;
@@ -75,7 +76,7 @@ impl Builder {
             match group {
                 Group::Small(items) => launches.push(self.block(body, items)?),
                 Group::Large([item]) => self.item(body, item, &mut launches)?,
-                Group::Large(items) => launches.push(self.beside(body, items)?),
+                Group::Large(items) => launches.push(self.concurrent(body, items)?),
             }
             check_count(launches.len())?;
         }
@@ -123,8 +124,8 @@ impl Builder {
         Ok(())
     }
 
-    /// A launch of kernels side by side.
-    fn beside(&mut self, body: &Body<'_>, items: &[Item<'_>]) -> Result<Launch> {
+    /// A launch of concurrent kernels.
+    fn concurrent(&mut self, body: &Body<'_>, items: &[Item<'_>]) -> Result<Launch> {
         let (mut parts, mut args) = (Vec::new(), Vec::new());
         for item in items {
             let Kind::Single(part, buffers) = &item.kind else { unreachable!("others have a group each") };
@@ -134,7 +135,7 @@ impl Builder {
         }
         check_params(args.len())?;
         let grid = parts.iter().map(|(_, blocks, _)| blocks).sum();
-        let entry = self.add(|name| beside_entry(name, &parts));
+        let entry = self.add(|name| concurrent_entry(name, &parts));
         Ok(Launch { kernel: items[0].kernel, entry, grid, cooperative: false, args })
     }
 
@@ -208,7 +209,7 @@ impl Builder {
 enum Group<'b, 'k> {
     /// Small ones, which one block runs.
     Small(&'b [Item<'k>]),
-    /// One, or several side by side.
+    /// One, or several that are concurrent.
     Large(&'b [Item<'k>]),
 }
 

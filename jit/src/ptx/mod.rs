@@ -8,8 +8,8 @@
 //! of them run together, `module` is the program, in the words of `place`; `print` writes it as text, and `parse` reads
 //! that text. `simt` runs it on a processor, for tests.
 
-mod beside;
 mod body;
+mod concurrent;
 mod emit;
 mod epilogue;
 pub mod inst;

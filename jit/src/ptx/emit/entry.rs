@@ -21,9 +21,9 @@ pub(in crate::ptx) fn kernel_entry(name: String, part: &Part<'_>, args: usize) -
     code.finish(name, args.len(), THREADS)
 }
 
-/// The entry of kernels side by side, each with its number of blocks and of buffers. The parameters are the buffers of
+/// The entry of concurrent kernels, each with its number of blocks and of buffers. The parameters are the buffers of
 /// each in turn.
-pub(in crate::ptx) fn beside_entry(name: String, parts: &[(&Part<'_>, u32, u32)]) -> Entry {
+pub(in crate::ptx) fn concurrent_entry(name: String, parts: &[(&Part<'_>, u32, u32)]) -> Entry {
     let mut code = Code::default();
     let grid = Grid::of_launch(&mut code);
     let end = code.label();

@@ -20,7 +20,7 @@ mod taps;
 mod trig;
 
 pub(super) use entry::{
-    Pointed, Pointers, Segments, Step, Trips, beside_entry, block_entry, cooperative_entry, kernel_entry,
+    Pointed, Pointers, Segments, Step, Trips, block_entry, concurrent_entry, cooperative_entry, kernel_entry,
     segments_entry,
 };
 pub(super) use finish::Finish;

@@ -1,4 +1,4 @@
-//! Kernels side by side in one launch: which they are, and that they have the bits of the CPU in any order of blocks.
+//! Concurrent kernels: which are one launch, and that they have the bits of the CPU in any order of blocks.
 
 use fulgurite::compiler::ptx::Module;
 use fulgurite::compiler::ptx::simt::Options;

@@ -1,4 +1,4 @@
-//! Kernels side by side: which of those that follow each other are one launch, each on blocks that no other has.
+//! Concurrent kernels: which of those that follow each other are one launch, each on blocks that no other has.
 //!
 //! In: kernels in their order, with the blocks of each. Out: groups. The kernels of a group need nothing of each other,
 //! and none of them fills the device. They are simultaneous for the memory plan, so that they share no memory either.
@@ -14,12 +14,12 @@ const MAX_MEMBERS: usize = 16;
 /// The most buffers of a group, which are the parameters of its entry.
 const MAX_BUFFERS: usize = 256;
 
-/// The most blocks of a group, for each multiprocessor: more would wait for each other, with the registers of the kernel
-/// that needs most.
+/// The most blocks of a group, for each multiprocessor: more would wait for each other, with the registers of the
+/// kernel that needs most.
 const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 
 /// A group under construction.
-pub(super) struct Beside<'k> {
+pub(super) struct Concurrent<'k> {
     kernels: &'k Kernels,
     donated: &'k [bool],
     multiprocessors: usize,
@@ -31,10 +31,10 @@ pub(super) struct Beside<'k> {
     writes: Vec<BufferId>,
 }
 
-impl<'k> Beside<'k> {
+impl<'k> Concurrent<'k> {
     pub(super) fn new(kernels: &'k Kernels, donated: &'k [bool], multiprocessors: u32) -> Self {
         let (multiprocessors, reads, writes) = (multiprocessors as usize, vec![], vec![]);
-        Beside { kernels, donated, multiprocessors, number: 0, members: 0, blocks: 0, reads, writes }
+        Concurrent { kernels, donated, multiprocessors, number: 0, members: 0, blocks: 0, reads, writes }
     }
 
     /// Ends the group.
