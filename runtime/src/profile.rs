@@ -59,7 +59,6 @@ impl Profile {
     }
 
     /// The mean time of each kernel, after the last call that measures them.
-    #[cfg(any(test, feature = "testing", feature = "cuda"))]
     pub(crate) fn means(&self) -> Option<Vec<Duration>> {
         let mean = |sum: &Duration| *sum / (CALLS / 2);
         (self.calls == CALLS).then(|| self.kernels.iter().map(mean).collect())
@@ -72,22 +71,22 @@ impl Profile {
         }
     }
 
+    /// Adds the kernels to a trace, after the last call that measures them.
+    pub(crate) fn trace(&self, name: &str, code: &Code) {
+        let Some(means) = self.means() else { return };
+        let kernels = &code.module().kernels;
+        let span = |(k, (kernel, time)): (usize, (&Kernel, Duration))| {
+            let details = vec![("bytes", kernels.bytes_moved(k) as f64), ("operations", kernels.operations(k) as f64)];
+            Span { name: format!("k{k} {}", title(kernel)), time, details }
+        };
+        trace::add(name, Device::Cpu, || kernels.kernels.iter().zip(means).enumerate().map(span).collect());
+    }
+
     /// Prints everything once, after the last call.
     pub(crate) fn print(&self, name: &str, code: &Code) {
         if self.calls != 2 * CALLS {
             return;
         }
-        trace::add(name, Device::Cpu, || {
-            let kernels = code.module().kernels.kernels.iter().zip(&self.kernels).enumerate();
-            let span = |(k, (kernel, &sum)): (usize, (&Kernel, &Duration))| {
-                let details = vec![
-                    ("bytes", code.module().kernels.bytes_moved(k) as f64),
-                    ("operations", code.module().kernels.operations(k) as f64),
-                ];
-                Span { name: format!("k{k} {}", title(kernel)), time: sum / (CALLS / 2), details }
-            };
-            kernels.map(span).collect()
-        });
         let micros = |d: Duration| d.as_secs_f64() * 1e6 / f64::from(CALLS / 2);
         let mut lines = String::new();
         for (k, (kernel, &sum)) in code.module().kernels.kernels.iter().zip(&self.kernels).enumerate() {

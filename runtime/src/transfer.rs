@@ -32,10 +32,14 @@ use crate::device::{Download, Upload, holder};
 /// # Errors
 /// When the device cannot be opened, does not have the memory, or fails; when a leaf has no data.
 pub fn device_put<T: Tree>(tree: &T) -> Result<Transfer<T>> {
-    let device = current()?;
+    put_on(&current()?, tree)
+}
+
+/// [`device_put`], to this device.
+fn put_on<T: Tree>(device: &Opened, tree: &T) -> Result<Transfer<T>> {
     let arrays = arrays(tree)?;
     let from_host = |x: &&Array| x.device() == Device::Cpu;
-    let (copies, upload) = match &device {
+    let (copies, upload) = match device {
         Opened::Other(other) if arrays.iter().any(|x| from_host(&x)) => {
             let sources: Vec<&Array> = arrays.iter().filter(from_host).collect();
             let (copies, upload) = other.clone().put_ahead(&sources)?;
@@ -133,10 +137,10 @@ impl<T: Tree> HostCopy<T> {
     }
 }
 
-/// The elements of an iterator on the device of [`with_device`](crate::with_device). On a GPU the next `size` are on
-/// their way there while programs run; on the processor each is taken when it is asked for. 2 is enough for a loop of
-/// steps: one that is used and one that is copied. An element that cannot be copied ahead is given as it is, and copied
-/// by the program that takes it. flax: `flax.jax_utils.prefetch_to_device`.
+/// The elements of an iterator on the device of [`with_device`](crate::with_device) at this call. On a GPU the next
+/// `size` are on their way there while programs run; on the processor each is taken when it is asked for. 2 is enough
+/// for a loop of steps: one that is used and one that is copied. An element that cannot be copied ahead is given as it
+/// is, and copied by the program that takes it. flax: `flax.jax_utils.prefetch_to_device`.
 ///
 /// ```
 /// use fulgurite_jit::Tensor;
@@ -156,13 +160,15 @@ pub fn prefetch_to_device<T: Tree, I: IntoIterator<Item = Result<T>>>(
     iterator: I,
     size: usize,
 ) -> Result<PrefetchToDevice<T, I::IntoIter>> {
-    let size = if matches!(current()?, Opened::Cpu) { 0 } else { size };
-    Ok(PrefetchToDevice { elements: iterator.into_iter().fuse(), ahead: VecDeque::new(), size })
+    let device = current()?;
+    let size = if matches!(device, Opened::Cpu) { 0 } else { size };
+    Ok(PrefetchToDevice { elements: iterator.into_iter().fuse(), device, ahead: VecDeque::new(), size })
 }
 
 /// An iterator whose elements are on their way to a device: [`prefetch_to_device`].
 pub struct PrefetchToDevice<T, I> {
     elements: Fuse<I>,
+    device: Opened,
     ahead: VecDeque<Result<Transfer<T>>>,
     /// How many are on their way.
     size: usize,
@@ -175,7 +181,7 @@ impl<T: Tree, I: Iterator<Item = Result<T>>> PrefetchToDevice<T, I> {
         // What follows an error is not looked at before the error is.
         while self.ahead.len() < self.size && !matches!(self.ahead.back(), Some(Err(_))) {
             let Some(element) = self.elements.next() else { break };
-            self.ahead.push_back(element.map(|tree| match device_put(&tree) {
+            self.ahead.push_back(element.map(|tree| match put_on(&self.device, &tree) {
                 Ok(transfer) => transfer,
                 Err(_) => Transfer { tree, upload: None },
             }));

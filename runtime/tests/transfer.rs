@@ -385,6 +385,45 @@ fn several_threads_feed_one_device() -> Result<()> {
 }
 
 #[test]
+fn elements_go_to_the_device_of_the_beginning() -> Result<()> {
+    with_fake_devices(2, |_| {
+        let mut batches = with_device(Device::Cuda(1), || prefetch_to_device(batches(6), 2))??;
+        for i in 0..6 {
+            let mut next = || batches.next().expect("there are six");
+            let (x, _) = if i % 2 == 0 { with_device(GPU, next)?? } else { next()? };
+            assert_eq!(x.array()?.device(), Device::Cuda(1), "element {i}");
+            assert_eq!(x.to_vec::<f32>()?, batch(i).0.to_vec::<f32>()?);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn locked_memory_of_a_long_copy_is_given_back() -> Result<()> {
+    for schedule in SCHEDULES {
+        on_gpu(schedule, |fake| {
+            let long = Tensor::from_vec(&[1_500_000], vec![0.5f32; 1_500_000])?;
+            let there = device_put(&long)?.get()?;
+            let before = fake.held(0);
+            for _ in 0..3 {
+                let copy = copy_to_host_async(&there);
+                assert_eq!(fake.held(0), before + 2, "the memory and its event");
+                assert_eq!(copy.get()?.array()?, long.array()?);
+                drop(copy);
+                assert_eq!(fake.held(0), before);
+            }
+            // One that no one has waited for is used again.
+            for _ in 0..3 {
+                drop(copy_to_host_async(&there));
+                assert_eq!(fake.held(0), before + 2);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
 fn everything_is_given_back() -> Result<()> {
     for schedule in SCHEDULES {
         with_fake_devices(1, |fake| {

@@ -9,7 +9,7 @@ use fulgurite::compiler::ptx::{Module, Target};
 use fulgurite::compiler::trace::trace;
 use fulgurite::prelude::*;
 use fulgurite::trainer::loss::cross_entropy;
-use fulgurite::{IndexMode, Precision, TensorType, scan, softmax, sort, where_, with_matmul_precision};
+use fulgurite::{IndexMode, Precision, Scan, TensorType, scan, softmax, sort, where_, with_matmul_precision};
 
 use super::{common, run};
 
@@ -51,6 +51,29 @@ pub(crate) const PROGRAMS: &[Program] = &[
         name: "broadcast",
         inputs: &[(DType::F32, &[64, 64]), (DType::F32, &[64]), (DType::F32, &[64, 1])],
         f: |x| vec![&x[0] * &x[1] + &x[2]],
+    },
+    // The result of the product is in registers alone.
+    Program {
+        name: "product_epilogue",
+        inputs: &[(DType::F32, &[48, 32]), (DType::F32, &[32, 48]), (DType::F32, &[48]), (DType::F32, &[48, 48])],
+        f: |x| vec![(x[0].matmul(&x[1]) + &x[2]).tanh() + &x[3]],
+    },
+    Program {
+        name: "concurrent",
+        inputs: &[(DType::F32, &[6000]), (DType::F32, &[2000, 10])],
+        f: |x| vec![x[0].sqrt(), x[1].sum_axes(1)],
+    },
+    Program {
+        name: "cooperative_product",
+        inputs: &[(DType::F32, &[80, 80]), (DType::F32, &[80, 80])],
+        f: |x| {
+            let w = x[1].clone();
+            vec![
+                Scan { length: Some(20), ..Scan::default() }
+                    .run(|h: Tensor, _: ()| (h.matmul(&w).tanh(), ()), x[0].clone(), ())
+                    .0,
+            ]
+        },
     },
     Program {
         name: "transposed_read",

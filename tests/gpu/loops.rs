@@ -43,6 +43,17 @@ fn check<A: Tree>(name: &str, cooperative: usize, args: &A, f: impl Fn(A) -> Vec
         let options = Options { order: seed, interleave: seed, ..Options::default() };
         run::compare(&graph, &inputs, &options).unwrap_or_else(|fault| panic!("{name}, order {seed:?}: {fault}"));
     }
+    // A device has room for fewer blocks than a launch has at most.
+    for blocks in 1..=if cooperative > 0 { 3 } else { 0 } {
+        let lower = |graph: &Graph, donated: bool| {
+            let mut module = run::lower(graph, donated)?;
+            let resident = module.launches.iter_mut().filter(|launch| launch.cooperative);
+            resident.for_each(|launch| launch.grid = launch.grid.min(blocks));
+            Ok(module)
+        };
+        run::compare_as(&graph, &inputs, &Options::default(), lower)
+            .unwrap_or_else(|fault| panic!("{name}, on {blocks} blocks: {fault}"));
+    }
     Ok(module)
 }
 

@@ -221,49 +221,71 @@ impl History {
         Ok(self.on_the_way.pop_front().map(|record| (record, values)))
     }
 
-    /// The latest value of each metric. Of records that cannot be read there is none; who takes them gets the error.
+    /// The latest value of each metric. While a record on the way cannot be read, those that were taken before; who
+    /// takes it gets the error.
     pub(crate) fn latest(&self) -> &Metrics {
         if self.on_the_way.is_empty() {
             return &self.metrics;
         }
-        self.seen.get_or_init(|| {
-            let mut metrics = self.metrics.clone();
-            for Record { step, epoch, values, .. } in &self.on_the_way {
-                metrics.set_all(&values.get().unwrap_or_default(), *epoch, *step);
-            }
-            metrics
-        })
+        if let Some(seen) = self.seen.get() {
+            return seen;
+        }
+        let mut metrics = self.metrics.clone();
+        for Record { step, epoch, values, .. } in &self.on_the_way {
+            let Ok(values) = values.get() else { return &self.metrics };
+            metrics.set_all(&values, *epoch, *step);
+        }
+        self.seen.get_or_init(|| metrics)
     }
 }
+
+/// Batches whose metrics may be on their way: the next one waits for the first of them. So many steps keep a device
+/// busy, and bound the memory of the copies.
+const ON_THE_WAY: usize = 64;
 
 /// The mean of each metric over batches, weighted by their examples.
 #[derive(Debug, Default)]
 pub(crate) struct WeightedMean {
-    // On their way until the end, so that the loop over the batches does not wait.
-    batches: Vec<(Values, usize)>,
+    /// On their way, so that the loop over the batches does not wait.
+    batches: VecDeque<(Values, usize)>,
+    /// Of the batches before: the names, the weighted sums, and the weights.
+    sums: Vec<(Arc<str>, f64, f64)>,
 }
 
 impl WeightedMean {
-    pub(crate) fn add(&mut self, metrics: Vec<Metric>, examples: usize) {
-        self.batches.push((Values::of(metrics), examples));
+    /// Adds a batch, and takes those that are there.
+    pub(crate) fn add(&mut self, metrics: Vec<Metric>, examples: usize) -> Result<()> {
+        self.batches.push_back((Values::of(metrics), examples));
+        while let Some((values, examples)) = self.batches.front() {
+            if self.batches.len() <= ON_THE_WAY && !values.is_ready()? {
+                break;
+            }
+            let (values, examples) = (values.get()?, *examples);
+            self.take(values, examples);
+            self.batches.pop_front();
+        }
+        Ok(())
     }
 
-    pub(crate) fn finish(self) -> Result<Named> {
-        let mut sums: Vec<(Arc<str>, f64, f64)> = Vec::new();
-        if let Some((last, _)) = self.batches.last() {
+    fn take(&mut self, values: Named, examples: usize) {
+        let weight = examples as f64;
+        for (name, value) in values {
+            match self.sums.iter_mut().find(|(known, ..)| *known == name) {
+                Some((_, sum, weights)) => (*sum, *weights) = (*sum + weight * value, *weights + weight),
+                None => self.sums.push((name, weight * value, weight)),
+            }
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Named> {
+        if let Some((last, _)) = self.batches.back() {
             // It comes after all others: the host waits once.
             last.get()?;
         }
-        for (metrics, examples) in &self.batches {
-            let weight = *examples as f64;
-            for (name, value) in metrics.get()? {
-                match sums.iter_mut().find(|(known, ..)| *known == name) {
-                    Some((_, sum, weights)) => (*sum, *weights) = (*sum + weight * value, *weights + weight),
-                    None => sums.push((name, weight * value, weight)),
-                }
-            }
+        for (values, examples) in std::mem::take(&mut self.batches) {
+            self.take(values.get()?, examples);
         }
-        Ok(sums.into_iter().map(|(name, sum, weights)| (name, sum / weights)).collect())
+        Ok(self.sums.into_iter().map(|(name, sum, weights)| (name, sum / weights)).collect())
     }
 }
 

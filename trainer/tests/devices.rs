@@ -6,16 +6,17 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use common::{Curve, bytes, data, folder, message, quiet};
+use common::{Curve, bytes, data, folder, message, points, quiet};
 use fulgurite_jit::{Error, Key, Precision, Result, Tensor, matmul_precision, with_matmul_precision};
 use fulgurite_runtime::testing::{
     Counts, FakeDevices, Fault, Schedule, with_fake_devices, with_found_devices, without_driver,
 };
 use fulgurite_runtime::{Device, with_device};
+use fulgurite_trainer::data::BatchBuffers;
 use fulgurite_trainer::nn::Mlp;
 use fulgurite_trainer::{
-    Accelerator, Callback, CsvLogger, EarlyStopping, FitResult, HookCx, LightningModule, ModelCheckpoint, Optimizer,
-    StepCx, Trainer,
+    Accelerator, Callback, CsvLogger, DataLoader, Dataset, EarlyStopping, FitResult, HookCx, LightningModule,
+    ModelCheckpoint, Optimizer, StepCx, Trainer,
 };
 
 const GPU: Accelerator = Accelerator::Cuda(0);
@@ -351,6 +352,54 @@ fn which_device_it_is() -> Result<()> {
             assert_eq!(on(trainer().accelerator(Device::Cuda(0)))?, Device::Cuda(0));
             Ok(())
         })?
+    })
+}
+
+#[test]
+fn a_long_validation_has_bounded_memory_of_the_host() -> Result<()> {
+    let (folder, model) = (folder(), Mlp::new(2, 1, 8, 2, fulgurite_jit::gelu, Key::new(0)));
+    let data = (data().0, DataLoader::new(points(300)));
+    let scores = |on| quiet(folder.path()).accelerator(on).validate(&Curve, &model, &data);
+    let expected = scores(Accelerator::Cpu)?;
+    for schedule in [Schedule::Late, Schedule::CopiesFirst] {
+        with_fake_devices(1, |fake| {
+            fake.schedule(0, schedule);
+            assert_eq!(scores(GPU)?, expected);
+            // 64 of 300 batches are on their way at most, each with memory and events for two arrays and a metric.
+            assert!(fake.held(0) < 1000, "{}", fake.held(0));
+            Ok::<_, Error>(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Gathers with an op on tensors, and says where it ran.
+#[derive(Clone)]
+struct Ops(FakeDevices);
+
+impl Dataset for Ops {
+    type Batch = Tensor;
+
+    fn len(&self) -> usize {
+        4
+    }
+
+    fn gather(&self, indices: &[u32], _: &mut BatchBuffers) -> Result<Tensor> {
+        self.0.on(|| {
+            let gathered = Tensor::from_vec(&[indices.len()], indices.to_vec())? + 1u32;
+            assert_eq!(gathered.array()?.device(), Device::Cpu);
+            Ok(gathered)
+        })
+    }
+}
+
+#[test]
+fn ops_of_a_dataset_run_on_the_processor_on_the_thread_of_prefetch() -> Result<()> {
+    with_found_devices(1, |fake| {
+        let batches = DataLoader::new(Ops(fake.clone())).batch_size(2).prefetch(1).iter()?;
+        let numbers = batches.map(|batch| batch?.0.to_vec::<u32>()).collect::<Result<Vec<_>>>()?;
+        assert_eq!(numbers, [[1, 2], [3, 4]]);
+        Ok(())
     })
 }
 

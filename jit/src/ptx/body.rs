@@ -20,7 +20,7 @@ use crate::lower::region::second_buffers;
 use crate::types::product;
 
 /// The largest number of rows, blocks and elements along an axis: indices are 32-bit integers.
-const MAX_INDEX: usize = i32::MAX as usize;
+pub(super) const MAX_INDEX: usize = i32::MAX as usize;
 
 /// Kernels, and memory that is bound later.
 pub(super) struct Body<'k> {

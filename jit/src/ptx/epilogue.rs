@@ -6,8 +6,14 @@
 //! the product's result. Its iterations are independent, so blocks of the product may run them in any order; A and B
 //! live as long as what it writes, so nothing of them is overwritten.
 
+use super::body::MAX_INDEX;
+use super::emit::RowKernel;
 use crate::fuse::{Affine, BufferId, Control, Kernel, Kernels, LoopKernel, Output, Source};
 use crate::types::product;
+
+/// The most instructions for an element. They are written out for each of up to 64 elements of a thread, and the driver
+/// takes long to compile large entries.
+const MAX_INSTRUCTIONS: usize = 192;
 
 /// Moves kernels behind the products whose elements they take, in the bodies of loops too. `donated` marks the inputs
 /// that may be overwritten.
@@ -73,15 +79,17 @@ fn follower(kernels: &Kernels, donated: &[bool], k: usize, f: usize) -> Option<L
         }
         stride *= kernel.dims[d].extent;
     }
+    // Its rows would be counted by 32-bit integers, if it were alone.
+    let is_counted = elements <= MAX_INDEX;
     let overwrites = kernel.stores.iter().any(|store| [g.a.0, g.b.0, g.c].contains(&store.buffer));
-    if index?.offset != 0 || stride != elements || elements == 0 || overwrites {
+    if index?.offset != 0 || stride != elements || elements == 0 || !is_counted || overwrites {
         return None;
     }
     let mut kernel = kernel.clone();
     kernel.values.iter_mut().filter_map(|value| value.op.affine_mut()).for_each(|index| *index = in_order(index));
     kernel.stores.iter_mut().for_each(|store| store.index = in_order(&store.index));
     kernel.dims = dims.iter().map(|&d| kernel.dims[d]).collect();
-    Some(kernel)
+    (RowKernel::new(kernel.canonical(false).0, false).instructions() <= MAX_INSTRUCTIONS).then_some(kernel)
 }
 
 fn is_output(kernels: &Kernels, buffer: BufferId) -> bool {
@@ -145,8 +153,7 @@ impl<'k> Order<'k> {
     }
 
     /// Joins product `g` and kernel `f` to one unit, if none of the kernels between is in the way: the product moves
-    /// down behind those that `f` waits for, and `f` moves up to it. An update in place stays
-    /// one.
+    /// down behind those that `f` waits for, and `f` moves up to it. An update in place stays one.
     fn join(&mut self, g: usize, f: usize) -> bool {
         let (from, to) = (self.at[g], self.at[f]);
         if from >= to || self.units[from].len() > 1 || self.units[to].len() > 1 {
@@ -154,7 +161,11 @@ impl<'k> Order<'k> {
         }
         let before = self.depend_on(f).chain(self.read_updated(f)).map(|k| self.at[k]);
         let place = before.filter(|&at| at < to).max().unwrap_or(from).max(from);
-        if self.depend_on(g).any(|k| (from + 1..=place).contains(&self.at[k])) {
+        let passed = from + 1..=place;
+        // What the product reads is not updated before it.
+        let updates = |k: usize| self.read_updated(k).any(|reader| reader == g);
+        let is_updated = self.units[passed.clone()].iter().flatten().any(|&k| updates(k));
+        if is_updated || self.depend_on(g).any(|k| passed.contains(&self.at[k])) {
             return false;
         }
         self.units.remove(to);

@@ -98,9 +98,8 @@ impl Builder {
                 launches.push(Launch { kernel: item.kernel, entry, grid, cooperative: false, args });
             }
             Kind::Segments(segments, is_aligned) => {
-                let per_launch = MAX_PARAMS / segments[0].buffers.len().max(1);
                 check_params(segments[0].buffers.len())?;
-                for segments in segments.chunks(per_launch.max(1)) {
+                for segments in segments.chunks(per_launch(segments)) {
                     launches.push(self.segments(body, item.kernel, segments, *is_aligned));
                 }
             }
@@ -184,9 +183,9 @@ impl Builder {
         let mut memories = HashSet::from([MemoryOf::Barrier]);
         body.memories(item, &mut memories);
         let fits = memories.len() <= MAX_PARAMS && kernels(item) <= MAX_COOPERATIVE_ITEMS;
-        let launches = launches_of(item, self.always());
+        let [launches, barriers] = [true, false].map(|concurrent| launches_of(item, self.always(), concurrent));
         let unrolled = launches.saturating_mul(LAUNCH + NODE);
-        let cooperative = launches.saturating_mul(BARRIER).saturating_add(LAUNCH + NODE);
+        let cooperative = barriers.saturating_mul(BARRIER).saturating_add(LAUNCH + NODE);
         let is_profitable = cooperative < unrolled || launches > MAX_LAUNCHES;
         fits && match self.target.cooperative {
             Cooperative::Never => false,
@@ -230,21 +229,32 @@ fn groups<'b, 'k>(body: &'b Body<'k>, always: bool) -> impl Iterator<Item = Grou
     })
 }
 
-/// How many launches a large item is, without cooperative ones.
-fn launches_of(item: &Item<'_>, always: bool) -> usize {
+/// How many launches a large item is, without cooperative ones; or if each of its concurrent kernels is one.
+fn launches_of(item: &Item<'_>, always: bool, concurrent: bool) -> usize {
     match &item.kind {
         Kind::Single(..) => 1,
-        Kind::Segments(segments, _) => segments.len().div_ceil((MAX_PARAMS / segments[0].buffers.len().max(1)).max(1)),
+        Kind::Segments(segments, _) => segments.len().div_ceil(per_launch(segments)),
         Kind::Region(region, body, _) => {
             let Control::Scan { length, .. } = region.control;
             let of = |group| match group {
                 Group::Small(_) => 1,
-                Group::Large([item]) => launches_of(item, always),
-                Group::Large(_) => 1,
+                Group::Large([item]) => launches_of(item, always, concurrent),
+                Group::Large(items) => {
+                    if concurrent {
+                        1
+                    } else {
+                        items.len()
+                    }
+                }
             };
             groups(body, always).map(of).fold(0, usize::saturating_add).saturating_mul(length)
         }
     }
+}
+
+/// The most segments of a launch.
+fn per_launch(segments: &[Segment]) -> usize {
+    (MAX_PARAMS / segments[0].buffers.len().max(1)).max(1)
 }
 
 /// How many kernels an item is.

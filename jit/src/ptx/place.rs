@@ -20,7 +20,7 @@ pub enum Cooperative {
     Never,
     /// Those for which it is profitable.
     Auto,
-    /// All, of small kernels too: for tests.
+    /// All, of small kernels too: slower, with the same results. For tests.
     Always,
 }
 

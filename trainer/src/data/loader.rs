@@ -53,7 +53,8 @@ impl<B: Tree + Clone + Send + 'static> DataLoader<B> {
     /// Gathers up to `n` batches ahead, on a thread of the loader. The batches, their order and the exactness of a
     /// resumed run do not depend on it; an error or a panic of the dataset is the error of the batch. 0, unless set:
     /// the batch is gathered on the thread that asks for it, which is faster where that takes only a few microseconds,
-    /// as with arrays in memory. Use it for datasets that read or decode files.
+    /// as with arrays in memory. Use it for datasets that read or decode files. There, ops on tensors run on the
+    /// processor.
     pub fn prefetch(self, n: usize) -> Self {
         DataLoader { prefetch: n, ..self }
     }

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use fulgurite_jit::{Error, Result, Tree};
+use fulgurite_runtime::{Device, with_device};
 
 use super::gather::Gather;
 
@@ -115,7 +116,8 @@ fn run<B: Tree + Clone + Send + 'static>(
             }
             continue;
         };
-        let gathered = catch_unwind(AssertUnwindSafe(|| gather.batch(epoch, batch)));
+        // Ops of the dataset run on the processor, also beside a run on a GPU: `with_device` holds for its thread.
+        let gathered = catch_unwind(AssertUnwindSafe(|| with_device(Device::Cpu, || gather.batch(epoch, batch))?));
         let reply = gathered.unwrap_or_else(|payload| {
             let message = message(payload.as_ref());
             Err(Error::new(format!("batch {batch} of epoch {epoch}: the dataset has panicked: {message}")))

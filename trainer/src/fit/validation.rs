@@ -63,7 +63,7 @@ impl<M: LightningModule> Validation<M> {
             if logged.is_empty() {
                 return Ok(Scores::NoMetrics);
             }
-            mean.add(logged, examples);
+            mean.add(logged, examples)?;
         }
         mean.finish().map(Scores::Mean)
     }

@@ -151,7 +151,8 @@ impl CpuExecutable {
                 unsafe { single(&serial, k) }
                 start.elapsed()
             });
-            return profile.kernels(&times.collect::<Vec<_>>());
+            profile.kernels(&times.collect::<Vec<_>>());
+            return profile.trace(&self.name, &self.code);
         }
         if !self.code.is_parallel() && profile.is_none() {
             // SAFETY: the caller's promise.

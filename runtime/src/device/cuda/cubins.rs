@@ -6,10 +6,11 @@
 //!
 //! A file has the name of its [`Key`]. It appears whole or not at all, by a rename, and says how long it is and what
 //! its bytes hash to, so that what is damaged is not used. `FULGURITE_CACHE_DIR` names the folder, by default that of
-//! the platform for such files, and `FULGURITE_CACHE=0` turns it off.
+//! the platform for such files, and `FULGURITE_CACHE=0` turns it off. It is made for the user alone; one that others
+//! own or may write is not used, as the driver takes its files for machine code.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -66,6 +67,9 @@ impl Cubins {
 
     /// The module that has been kept.
     pub(crate) fn find(&self, key: Key) -> Option<Vec<u8>> {
+        if !is_own(&self.folder) {
+            return None;
+        }
         let path = self.path(key);
         let mut bytes = fs::read(&path).ok()?;
         if bytes.len() < HEAD || bytes[..HEAD] != head(key, &bytes[HEAD..]) {
@@ -79,7 +83,7 @@ impl Cubins {
     /// Keeps a module, and removes those that were not used for longest where there are too many.
     pub(crate) fn keep(&self, key: Key, module: &[u8]) {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        if (HEAD + module.len()) as u64 > self.bound || fs::create_dir_all(&self.folder).is_err() {
+        if (HEAD + module.len()) as u64 > self.bound || make(&self.folder).is_err() || !is_own(&self.folder) {
             return;
         }
         let number = NUMBER.fetch_add(1, Relaxed);
@@ -126,6 +130,30 @@ impl Cubins {
             bytes -= size;
         }
     }
+}
+
+/// Makes a folder, and those above it, for the user alone.
+fn make(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
+}
+
+/// Is there such a folder, of the user, which no one else may write?
+#[cfg(unix)]
+fn is_own(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(data) = fs::metadata(folder) else { return false };
+    // The user of this process, where the system tells it so.
+    let user = fs::metadata("/proc/self").ok().map(|process| process.uid());
+    data.mode() & 0o022 == 0 && user.is_none_or(|user| user == data.uid())
+}
+
+/// Elsewhere, the folders of users are closed to others.
+#[cfg(not(unix))]
+fn is_own(folder: &Path) -> bool {
+    folder.is_dir()
 }
 
 /// What follows the key in the name of a file, if it is one of this folder's.
@@ -275,6 +303,26 @@ mod tests {
         cubins.keep(Key(1), b"module");
         assert_eq!(cubins.find(Key(1)), None);
         fs::remove_file(file)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_others_may_write_is_not_used() -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let above = empty("open");
+        let cubins = Cubins::new(above.join("cubins"), 1000);
+        let set = |mode| fs::set_permissions(&cubins.folder, fs::Permissions::from_mode(mode));
+        cubins.keep(Key(1), b"module");
+        for folder in [&above, &cubins.folder] {
+            assert_eq!(fs::metadata(folder)?.permissions().mode() & 0o777, 0o700);
+        }
+        for (mode, is_used) in [(0o777, false), (0o770, false), (0o722, false), (0o755, true), (0o700, true)] {
+            set(mode)?;
+            assert_eq!(cubins.find(Key(1)).is_some(), is_used, "{mode:o}");
+            cubins.keep(Key(2), b"other");
+            assert_eq!(cubins.path(Key(2)).exists(), is_used, "{mode:o}");
+        }
+        fs::remove_dir_all(above)
     }
 
     #[test]

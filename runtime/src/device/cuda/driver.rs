@@ -170,7 +170,8 @@ pub(crate) trait Context: Send + Sync {
     /// the stream until the launch is done.
     unsafe fn launch(&self, graph: GraphHandle) -> Result<()>;
 
-    /// Launches nodes one after another, without a graph, and measures the time of each on the device. Waits.
+    /// Launches nodes one after another, without a graph, and measures the time of each on the device. Waits. An error
+    /// after the first launch breaks the context.
     ///
     /// # Safety
     /// As [`Context::build`] and [`Context::launch`].

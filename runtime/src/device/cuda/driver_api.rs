@@ -211,6 +211,11 @@ impl CudaContext {
         let multiprocessors = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let cooperative = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? != 0;
         let has_pools = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)? != 0;
+        // Where a driver does not tell them, times are not compared with them.
+        let peak = |number| attribute(number).unwrap_or(0);
+        let clock = peak(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE);
+        let memory_clock = peak(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE);
+        let memory_bits = peak(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH);
         let mut context = null_mut();
         // SAFETY: the pointer is written to a live variable.
         api.check("cuDevicePrimaryCtxRetain", unsafe { call!(f, cuDevicePrimaryCtxRetain(&raw mut context, device)) })?;
@@ -221,9 +226,9 @@ impl CudaContext {
             cooperative,
             memory,
             driver: api.version,
-            clock: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
-            memory_clock: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?,
-            memory_bits: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
+            clock,
+            memory_clock,
+            memory_bits,
         };
         // From here on `drop` gives the context back.
         let (api, streams, graphs) = (api.clone(), [null_mut(); 2], Mutex::default());
@@ -332,24 +337,31 @@ impl CudaContext {
     /// # Safety
     /// As [`Context::time`].
     unsafe fn time_with(&self, f: &Functions, nodes: &[Node<'_>], events: &mut Vec<CUevent>) -> Result<Vec<Duration>> {
-        let mut record = || {
+        // Events are what may run out, so they come first.
+        for _ in 0..=nodes.len() {
             let mut event = null_mut();
             // SAFETY: the pointer is written to a live variable.
             self.api.check("cuEventCreate", unsafe { call!(f, cuEventCreate(&raw mut event, 0)) })?;
             events.push(event);
-            // SAFETY: event and stream are this context's.
-            self.api.check("cuEventRecord", unsafe { call!(f, cuEventRecord(event, self.stream)) })
-        };
-        for node in nodes {
-            record()?;
+        }
+        let stream = self.stream(Stream::Steps);
+        // SAFETY: events and stream are this context's.
+        let record = |event| self.api.check("cuEventRecord", unsafe { call!(f, cuEventRecord(event, stream)) });
+        record(events[0])?;
+        for (n, node) in nodes.iter().enumerate() {
             let (mut args, function) = (arguments(node), pointer(node.function.0));
             let (grid, block, args) = (node.grid, node.block, args.as_mut_ptr());
             // SAFETY: the caller's promise; the arguments live until this returns, and are copied.
             let code = unsafe {
-                call!(f, cuLaunchKernel(function, grid, 1, 1, block, 1, 1, 0, self.stream, args, null_mut()))
+                if node.cooperative {
+                    call!(f, cuLaunchCooperativeKernel(function, grid, 1, 1, block, 1, 1, 0, stream, args))
+                } else {
+                    call!(f, cuLaunchKernel(function, grid, 1, 1, block, 1, 1, 0, stream, args, null_mut()))
+                }
             };
-            self.api.check("cuLaunchKernel", code)?;
-            record()?;
+            let launched = self.api.check("cuLaunchKernel", code).and_then(|()| record(events[n + 1]));
+            // After the first launch, memory is that of no step.
+            launched.map_err(|error| if n == 0 { error } else { DriverError { kind: ErrorKind::Sticky, ..error } })?;
         }
         self.wait()?;
         let time = |pair: &[CUevent]| {
@@ -359,7 +371,7 @@ impl CudaContext {
             self.api.check("cuEventElapsedTime", code)?;
             Ok(Duration::try_from_secs_f64(f64::from(milliseconds) / 1e3).unwrap_or_default())
         };
-        events.chunks_exact(2).map(time).collect()
+        events.windows(2).map(time).collect()
     }
 
     fn destroy_graph(&self, f: &Functions, graph: &CudaGraph) -> Result<()> {

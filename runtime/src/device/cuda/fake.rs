@@ -233,6 +233,16 @@ impl FakeDevice {
         FakeDevice { properties, state: Mutex::default() }
     }
 
+    /// Whether the blocks that wait for each other can all be resident.
+    fn have_room(&self, call: &'static str, nodes: &[QueuedNode]) -> Result<()> {
+        let most = RESIDENT * self.properties.multiprocessors;
+        if nodes.iter().all(|node| !node.cooperative || node.grid <= most) {
+            return Ok(());
+        }
+        let message = "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE (too many blocks in cooperative launch)".into();
+        Err(DriverError { call, message, kind: ErrorKind::Refused })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -644,12 +654,7 @@ impl Context for FakeContext {
         let mut state = self.0.state();
         state.begin("cuGraphInstantiate", Fault::Build)?;
         let nodes = nodes.iter().map(|node| state.node("cuGraphAddKernelNode", node)).collect::<Result<Vec<_>>>()?;
-        let most = RESIDENT * self.0.properties.multiprocessors;
-        if nodes.iter().any(|node| node.cooperative && node.grid > most) {
-            let (call, kind) = ("cuGraphInstantiate", ErrorKind::Refused);
-            let message = "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE (too many blocks in cooperative launch)".into();
-            return Err(DriverError { call, message, kind });
-        }
+        self.0.have_room("cuGraphInstantiate", &nodes)?;
         state.counts.builds += 1;
         state.counts.nodes += nodes.len();
         let handle = state.new_handle();
@@ -686,6 +691,7 @@ impl Context for FakeContext {
         state.begin(CALL, Fault::Kernel)?;
         state.begin(CALL, Fault::Time)?;
         let nodes = nodes.iter().map(|node| state.node(CALL, node)).collect::<Result<Vec<_>>>()?;
+        self.0.have_room(CALL, &nodes)?;
         state.synchronize(Stream::Steps)?;
         state.counts.timed += nodes.len();
         let mut run = |node| state.run(node).map_err(|error| state.break_with("cuStreamSynchronize", &error));

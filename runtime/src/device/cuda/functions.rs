@@ -58,7 +58,7 @@ macro_rules! declarations {
     )*};
 }
 
-declarations! { (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F G H) (A B C D E F G H I J K) }
+declarations! { (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F G H) (A B C D E F G H I J) (A B C D E F G H I J K) }
 
 /// A function of the library, with the parameters that cudarc's function of the same name has.
 ///
@@ -156,6 +156,7 @@ functions! {
     cuModuleUnload
     cuOccupancyMaxActiveBlocksPerMultiprocessor
     cuLaunchKernel
+    cuLaunchCooperativeKernel
     cuGraphCreate
     cuGraphDestroy
     cuGraphAddKernelNode

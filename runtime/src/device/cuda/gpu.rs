@@ -247,7 +247,7 @@ impl Gpu {
             }
             // Memory that a copy may write still is lost.
             LockedPool::mark(context, Stream::Steps, locked)?;
-            asked.map(|()| locked).inspect_err(|_| self.locked.keep(locked))
+            asked.map(|()| locked).inspect_err(|_| self.locked.keep(context, locked))
         })
     }
 
@@ -280,7 +280,7 @@ impl Gpu {
 
     /// Keeps locked memory for other copies.
     pub(crate) fn keep_locked(&self, locked: Locked) {
-        self.locked.keep(locked);
+        self.locked.keep(&*self.context, locked);
     }
 
     /// Memory of at least so many bytes for intermediate results, which no other launch uses until it is dropped.

@@ -2,10 +2,11 @@
 //! not promised.
 //!
 //! Comes in: bytes. Goes out: copies to the device that were asked for, and memory for copies to the host. It is kept
-//! and used again once the event behind its last copy is over.
+//! and used again once the event behind its last copy is over; what is larger than all that copies to the device use is
+//! freed then. The pool is not locked while the host waits.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::driver::{Context, EventHandle, HostHandle, Result, Stream};
 
@@ -27,9 +28,12 @@ pub(crate) struct Locked {
     pub(super) copied: EventHandle,
 }
 
-/// Locked memory that is kept, by size, the longest unused first.
+/// Locked memory by size, the longest unused first.
+type Kept = BTreeMap<usize, VecDeque<Locked>>;
+
+/// Locked memory that is kept.
 #[derive(Default)]
-pub(super) struct LockedPool(Mutex<BTreeMap<usize, VecDeque<Locked>>>);
+pub(super) struct LockedPool(Mutex<Kept>);
 
 impl LockedPool {
     /// Copies from the host on a stream. The bytes may change as soon as this returns.
@@ -45,7 +49,7 @@ impl LockedPool {
             let asked = unsafe { context.upload(stream, to + (i * PART) as u64, locked.memory, part.len()) };
             // Memory that a copy may use still is lost.
             LockedPool::mark(context, stream, locked)?;
-            self.keep(locked);
+            self.keep(context, locked);
             asked?;
         }
         Ok(())
@@ -53,22 +57,29 @@ impl LockedPool {
 
     /// Locked memory of at least so many bytes, which no copy uses.
     pub(super) fn take(&self, context: &dyn Context, bytes: usize) -> Result<Locked> {
-        let bytes = bytes.next_power_of_two().max(LEAST);
-        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = pool.entry(bytes).or_default();
-        if let Some(&first) = kept.front() {
+        let bytes = match bytes > PART {
+            true => bytes.next_multiple_of(PART),
+            false => bytes.next_power_of_two().max(LEAST),
+        };
+        let (first, is_full) = {
+            let mut pool = self.pool();
+            let kept = pool.entry(bytes).or_default();
             let is_full = kept.len() * bytes >= IN_USE;
-            if is_full {
+            (kept.pop_front(), is_full)
+        };
+        if let Some(first) = first {
+            let is_free = match is_full {
                 // SAFETY: its event is one of this context.
-                unsafe { context.join(first.copied)? };
-            }
-            // SAFETY: as above.
-            if is_full || unsafe { context.is_over(first.copied)? } {
-                kept.pop_front();
+                true => unsafe { context.join(first.copied) }.map(|()| true),
+                // SAFETY: as above.
+                false => unsafe { context.is_over(first.copied) },
+            };
+            if matches!(is_free, Ok(true)) {
                 return Ok(first);
             }
+            self.pool().entry(bytes).or_default().push_front(first);
+            is_free?;
         }
-        drop(pool);
         let copied = context.event()?;
         let memory = context.lock(bytes).inspect_err(|_| {
             // SAFETY: it was made above. The error that is told is the first.
@@ -83,20 +94,37 @@ impl LockedPool {
         unsafe { context.record(locked.copied, stream) }.or_else(|_| context.wait())
     }
 
-    /// Keeps memory whose event is [recorded](LockedPool::mark) behind its last copy.
-    pub(super) fn keep(&self, locked: Locked) {
-        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.entry(locked.bytes).or_default().push_back(locked);
+    /// Keeps memory whose event is [recorded](LockedPool::mark) behind its last copy, or frees it.
+    pub(super) fn keep(&self, context: &dyn Context, locked: Locked) {
+        // SAFETY: its event is one of this context.
+        if locked.bytes > IN_USE && matches!(unsafe { context.is_over(locked.copied) }, Ok(true)) {
+            // SAFETY: its last copy is done, and the caller has the only handle.
+            return unsafe { free(context, locked) };
+        }
+        self.pool().entry(locked.bytes).or_default().push_back(locked);
     }
 
     /// Frees what is kept. No copy uses it any more.
     pub(super) fn clear(&mut self, context: &dyn Context) {
         let pool = std::mem::take(self.0.get_mut().unwrap_or_else(PoisonError::into_inner));
-        for Locked { memory, copied, .. } in pool.into_values().flatten() {
-            // SAFETY: the pool had the only handle. Nothing can be done about a failure.
-            let _ = unsafe { context.unlock(memory) };
-            // SAFETY: as above.
-            let _ = unsafe { context.forget(copied) };
+        for locked in pool.into_values().flatten() {
+            // SAFETY: the pool had the only handle.
+            unsafe { free(context, locked) };
         }
     }
+
+    fn pool(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Frees locked memory.
+///
+/// # Safety
+/// It is memory of this context, which no copy uses any more, and is not used after this.
+unsafe fn free(context: &dyn Context, Locked { memory, copied, .. }: Locked) {
+    // SAFETY: the caller's promise. Nothing can be done about a failure.
+    let _ = unsafe { context.unlock(memory) };
+    // SAFETY: as above.
+    let _ = unsafe { context.forget(copied) };
 }

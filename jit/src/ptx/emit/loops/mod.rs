@@ -24,13 +24,17 @@ mod tile;
 use super::code::Code;
 use super::{Grid, THREADS};
 use crate::fuse::{LoopKernel, PARTIALS};
-use crate::lower::loops::{Kept, Loops, apart, schedule_row};
+use crate::lower::lane::LaneOp;
+use crate::lower::loops::{Block, Kept, Loops, Stmt, apart, schedule_row};
 use crate::ptx::inst::{BinaryOp, Cmp, Operand, Reg, Special, Type};
 use crate::types::product;
 use member::Member;
 use row::Emitter;
 pub(in crate::ptx) use spread::Spread;
 use spread::{Outer, Owners, Team, Tiles};
+
+/// About how many instructions the slow path of a function has.
+const SLOW_PATH: usize = 100;
 
 /// Bytes of local memory in which a thread keeps elements of a row for later sweeps.
 const KEPT_BY_THREAD: usize = 2048;
@@ -104,6 +108,24 @@ impl RowKernel {
 
     pub(in crate::ptx) fn kernel(&self) -> &LoopKernel {
         &self.kernel
+    }
+
+    /// About how many instructions an iteration has.
+    pub(in crate::ptx) fn instructions(&self) -> usize {
+        fn of(stmts: &[Stmt]) -> usize {
+            let of_block = |block: &Block| {
+                let live = block.program.live(&block.roots());
+                let insts = block.program.insts.iter().zip(live).filter(|(_, live)| *live);
+                insts.map(|(inst, _)| if matches!(inst.op, LaneOp::Rare(..)) { SLOW_PATH } else { 1 }).sum()
+            };
+            let of_stmt = |stmt: &Stmt| match stmt {
+                Stmt::For { body, .. } | Stmt::Collapsed { body, .. } => of(body),
+                Stmt::Block(block) => of_block(block),
+                Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => 0,
+            };
+            stmts.iter().map(of_stmt).sum()
+        }
+        of(&self.loops.body)
     }
 
     /// The most rows that [`RowKernel::emit_given`] takes at a time.
