@@ -6,8 +6,8 @@
 //! the product's result. Its iterations are independent, so blocks of the product may run them in any order; A and B
 //! live as long as what it writes, so nothing of them is overwritten.
 
-use super::body::MAX_INDEX;
 use super::emit::RowKernel;
+use super::place::MAX_INDEX;
 use crate::fuse::{Affine, BufferId, Control, Kernel, Kernels, LoopKernel, Output, Source};
 use crate::types::product;
 
