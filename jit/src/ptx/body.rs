@@ -7,7 +7,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::emit::{Finish, Mma, Part, RowKernel};
 use super::epilogue::next_follower;
-use super::place::{MemoryOf, Place, Target};
+use super::place::{MAX_INDEX, MemoryOf, Place, Target};
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::fuse::{
@@ -17,9 +17,6 @@ use crate::lower::memory::{Location, Plan, plan};
 use crate::lower::parallel::Phase;
 use crate::lower::region::second_buffers;
 use crate::types::product;
-
-/// The largest number of rows, blocks and elements along an axis: indices are 32-bit integers.
-const MAX_INDEX: usize = i32::MAX as usize;
 
 /// Kernels, and memory that is bound later.
 pub(super) struct Body<'k> {

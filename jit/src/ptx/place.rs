@@ -45,6 +45,9 @@ impl Default for Target {
     }
 }
 
+/// The largest number of rows, blocks and elements along an axis: indices are 32-bit integers.
+pub(super) const MAX_INDEX: usize = i32::MAX as usize;
+
 /// Threads of a block.
 pub const THREADS: u32 = 256;
 

@@ -7,8 +7,9 @@ use smallvec::SmallVec;
 
 use super::code::{Code, lane_type};
 use super::loops::{Given, RowKernel};
-use crate::fuse::{BufferId, GemmKernel, LoopKernel};
+use crate::fuse::{BufferId, GemmKernel};
 use crate::lower::lane::LaneType;
+use crate::ptx::epilogue;
 use crate::ptx::inst::{Address, BinaryOp, Cache, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
 
 /// What becomes of the elements of a product.
@@ -40,16 +41,16 @@ impl Finish {
     pub(in crate::ptx) fn new(
         g: &GemmKernel,
         is_stored: bool,
-        follower: Option<&LoopKernel>,
+        follower: Option<&epilogue::Follower>,
         is_aligned: bool,
     ) -> (Self, Vec<BufferId>) {
         let mut buffers = if is_stored { vec![g.c] } else { vec![] };
-        let follower = follower.map(|kernel| {
+        let follower = follower.map(|&epilogue::Follower { ref kernel, along }| {
             let (kernel, mut others) = kernel.canonical(false);
             let given = others.iter().position(|&b| b == g.c).expect("it reads the result");
             others.remove(given);
             buffers.extend(&others);
-            let row = RowKernel::new(kernel, is_aligned);
+            let row = RowKernel::along(kernel, along, is_aligned);
             let together = if is_aligned { row.most_together() } else { 1 };
             Follower { row, given, others: others.len(), together }
         });
