@@ -33,7 +33,7 @@ type Args = (Vec<Tensor>, (Tensor, Tensor), Tensor, Tensor);
 /// Adds a value to those that there are.
 fn add(numbers: &mut Numbers, pool: &mut Vec<Tensor>, (w, b): &(Tensor, Tensor), i: &Tensor) {
     let [x, y] = [(); 2].map(|()| pool[below(numbers, pool.len())].clone());
-    let turned = |x: Tensor| x.transpose(&[1, 0]).reshape(&y.shape());
+    let turned = |x: Tensor| x.transpose(&[1, 0]).reshape(y.shape());
     let new = match below(numbers, 17) {
         0 => (x.matmul(w) + b).tanh(),
         1 => relu(&(x.matmul(w) + b)) + &y,
@@ -196,6 +196,13 @@ fn products_are_rounded_where_the_processor_rounds_them() -> Result<()> {
         let sum = product.sum_keep(-1);
         vec![product + &x * sum]
     })?;
+    // Segments of one kernel.
+    for extents in [[1, 1, 1], [1, 5000, 3]] {
+        let args = (Tensor::zeros(&[]), extents.map(|n| Tensor::zeros(&[n])).to_vec());
+        check(&format!("segments of {extents:?}"), &args, |(s, xs): (Tensor, Vec<Tensor>)| {
+            xs.iter().map(|x| &s * &s + x).collect()
+        })?;
+    }
     for [m, n] in [[2, 16], [40, 3], [50, 1]] {
         let args = (Tensor::zeros(&[m, n]), Tensor::full(&[300], 0.0, DType::I32), Tensor::zeros(&[300, n]));
         check(&format!("updates of {m} by {n}"), &args, |(x, i, y)| {
