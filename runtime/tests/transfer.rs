@@ -446,3 +446,44 @@ fn everything_is_given_back() -> Result<()> {
     }
     Ok(())
 }
+
+/// Steps that own their batches write results over them, and copies go to memory that earlier results had. Some
+/// batches are held, some iterators are dropped with a batch on its way.
+#[test]
+fn batches_are_given_away_held_and_dropped() -> Result<()> {
+    let run = || -> Result<Vec<f32>> {
+        let step = jit(|(state, (x, y)): (Tensor, Batch)| (&state * 0.5 + (&x * &y).sum_axes(0), x * 2.0, y + 1.0));
+        let mut state = numbers(&[COLUMNS], 3);
+        let (mut held, mut results) = (Vec::new(), Vec::new());
+        for round in 0..4 {
+            let mut batches = prefetch_to_device(batches(9), 1 + round % 2)?;
+            for i in 0..6 {
+                let batch = batches.next().expect("there are nine")?;
+                if i % 3 == 1 {
+                    held.push(batch.clone());
+                }
+                let (next, x, y) = step.call((state, batch))?;
+                state = next;
+                if i % 2 == round % 2 {
+                    results.push((copy_to_host_async(&x), y));
+                }
+                batches.fill();
+            }
+        }
+        let mut all = state.to_vec::<f32>()?;
+        for (x, y) in results {
+            all.extend(x.get()?.to_vec::<f32>()?);
+            all.extend(y.to_vec::<f32>()?);
+        }
+        for (x, y) in held {
+            all.extend(x.to_vec::<f32>()?);
+            all.extend(y.to_vec::<f32>()?);
+        }
+        Ok(all)
+    };
+    let expected = with_device(Device::Cpu, run)??;
+    for schedule in SCHEDULES {
+        assert_eq!(on_gpu(schedule, |_| run())?, expected, "{schedule:?}");
+    }
+    Ok(())
+}

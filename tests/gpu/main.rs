@@ -2,6 +2,7 @@
 //! the CPU; and assembled by `ptxas`, where there is one (`FULGURITE_PTXAS`). `FULGURITE_GPU_TESTS=device` runs the
 //! same programs on the GPU of this machine (`benches/gpu.sh tests`).
 
+mod attack;
 #[path = "../common/mod.rs"]
 mod common;
 mod concurrent;

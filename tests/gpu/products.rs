@@ -7,6 +7,7 @@ use fulgurite::compiler::fuse::{Buffer, BufferId, GemmKernel, Kernel, Kernels, O
 use fulgurite::compiler::ptx::inst::Entry;
 use fulgurite::compiler::ptx::simt::{Counts, Options};
 use fulgurite::compiler::ptx::{Module, Target};
+use fulgurite::compiler::trace::trace;
 use fulgurite::prelude::*;
 use fulgurite::{Array, Precision, TensorType, lower, scan};
 use fulgurite_benches::WORKLOADS;
@@ -235,5 +236,31 @@ fn equal_kernels_share_an_entry() -> Result<()> {
         let distinct: HashSet<Entry> = module.ptx.entries.iter().map(code).collect();
         assert_eq!(distinct.len(), entries, "{}", workload.name);
     }
+    Ok(())
+}
+
+/// A product does not move behind a kernel that updates its operand, which is in place then.
+#[test]
+fn updates_of_operands_stay_in_place() -> Result<()> {
+    let args = zeros(DType::F32, &[&[96, 64], &[40, 96]]);
+    let step = |x: Args| {
+        let product = x[1].matmul(&x[0]);
+        let next = &x[0] * 0.9 + 0.5;
+        let sums = next.sum_axes(0);
+        vec![next, (product + sums).tanh()]
+    };
+    let module = run::lower(&lower(step, &args)?.graph, true)?;
+    assert_eq!(module.plan.aliases[0], Some(0), "{}", module.kernels);
+    check("an update and a product", &args, step)
+}
+
+/// More elements than kernels count are no loop of a product either.
+#[test]
+fn elements_are_counted() -> Result<()> {
+    let ty = |shape: &[usize]| TensorType::new(DType::F32, shape);
+    let many = 1 << 16;
+    let traced = trace(&[ty(&[many, 2]), ty(&[2, many])], |x| vec![(x[0].matmul(&x[1]) + 1.0).tanh()])?;
+    let error = run::lower(&traced.graph, false).map(drop).expect_err("too many").to_string();
+    assert!(error.contains("4294967296 is more than the 2147483647 that a GPU kernel counts"), "{error}");
     Ok(())
 }

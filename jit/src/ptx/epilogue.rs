@@ -6,9 +6,9 @@
 //! the product's result. Its iterations are independent, so blocks of the product may run them in any order; A and B
 //! live as long as what it writes, so nothing of them is overwritten.
 
-use super::emit::RowKernel;
+use super::emit::{Follower, RowKernel};
 use super::place::MAX_INDEX;
-use crate::fuse::{Affine, BufferId, Control, Kernel, Kernels, LoopKernel, Output, Source};
+use crate::fuse::{Affine, BufferId, Control, Kernel, Kernels, Output, Source};
 use crate::types::product;
 
 /// The most instructions for an element. They are written out for each of up to 64 elements of a thread, and the driver
@@ -46,12 +46,12 @@ pub(super) fn pair(kernels: &mut Kernels, donated: &[bool]) {
 }
 
 /// The kernel that takes the elements of kernel `k`, if the next one does: its loops step through them in their order.
-pub(super) fn next_follower(kernels: &Kernels, donated: &[bool], k: usize) -> Option<LoopKernel> {
+pub(super) fn next_follower(kernels: &Kernels, donated: &[bool], k: usize) -> Option<Follower> {
     follower(kernels, donated, k, k + 1)
 }
 
-/// Kernel `f` with its loops in the order of the elements of product `k`, if it takes them.
-fn follower(kernels: &Kernels, donated: &[bool], k: usize, f: usize) -> Option<LoopKernel> {
+/// Kernel `f`, if it takes the elements of product `k`.
+fn follower(kernels: &Kernels, donated: &[bool], k: usize, f: usize) -> Option<Follower> {
     let (Kernel::Gemm(g), Kernel::Loop(kernel)) = (&kernels.kernels[k], kernels.kernels.get(f)?) else { return None };
     if kernel.reduces() || kernel.serial || !kernel.segments.is_empty() {
         return None;
@@ -79,17 +79,17 @@ fn follower(kernels: &Kernels, donated: &[bool], k: usize, f: usize) -> Option<L
         }
         stride *= kernel.dims[d].extent;
     }
-    // Its rows would be counted by 32-bit integers, if it were alone.
-    let is_counted = elements <= MAX_INDEX;
     let overwrites = kernel.stores.iter().any(|store| [g.a.0, g.b.0, g.c].contains(&store.buffer));
-    if index?.offset != 0 || stride != elements || elements == 0 || !is_counted || overwrites {
+    if index?.offset != 0 || stride != elements || !(1..=MAX_INDEX).contains(&elements) || overwrites {
         return None;
     }
     let mut kernel = kernel.clone();
     kernel.values.iter_mut().filter_map(|value| value.op.affine_mut()).for_each(|index| *index = in_order(index));
     kernel.stores.iter_mut().for_each(|store| store.index = in_order(&store.index));
+    let along = dims.iter().position(|&d| d + 1 == kernel.dims.len());
     kernel.dims = dims.iter().map(|&d| kernel.dims[d]).collect();
-    (RowKernel::new(kernel.canonical(false).0, false).instructions() <= MAX_INSTRUCTIONS).then_some(kernel)
+    let row = RowKernel::along(kernel.canonical(false).0, along, false);
+    (row.instructions() <= MAX_INSTRUCTIONS).then_some(Follower { kernel, along })
 }
 
 fn is_output(kernels: &Kernels, buffer: BufferId) -> bool {
@@ -161,11 +161,8 @@ impl<'k> Order<'k> {
         }
         let before = self.depend_on(f).chain(self.read_updated(f)).map(|k| self.at[k]);
         let place = before.filter(|&at| at < to).max().unwrap_or(from).max(from);
-        let passed = from + 1..=place;
-        // What the product reads is not updated before it.
-        let updates = |k: usize| self.read_updated(k).any(|reader| reader == g);
-        let is_updated = self.units[passed.clone()].iter().flatten().any(|&k| updates(k));
-        if is_updated || self.depend_on(g).any(|k| passed.contains(&self.at[k])) {
+        let mut between = self.units[from + 1..=place].iter().flatten();
+        if between.any(|&k| self.depend_on(k).chain(self.read_updated(k)).any(|other| other == g)) {
             return false;
         }
         self.units.remove(to);

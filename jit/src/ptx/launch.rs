@@ -268,8 +268,13 @@ fn kernels(item: &Item<'_>) -> usize {
 /// Segments over blocks.
 fn spread(segments: &[Segment], is_aligned: bool, most: usize) -> Segments {
     let largest = segments.iter().max_by_key(|s| s.kernel.dims.iter().map(|d| d.extent).max());
-    let kernel = RowKernel::new(largest.expect("there are segments").kernel.clone(), is_aligned);
-    let is_flat = kernel.kernel().is_flat();
+    let mut kernel = largest.expect("there are segments").kernel.clone();
+    let is_flat = kernel.is_flat();
+    if is_flat {
+        // As on the processor, what is computed once for a loop does not depend on its extent.
+        kernel.dims[0].extent = kernel.dims[0].extent.max(2);
+    }
+    let kernel = RowKernel::new(kernel, is_aligned);
     let mut blocks = 0;
     let mut firsts = Vec::new();
     for segment in segments {

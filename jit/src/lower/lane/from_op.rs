@@ -114,7 +114,7 @@ fn binary(p: &mut LaneProgram, op: BinaryOp, dtype: DType, x: LaneId, y: LaneId)
     let unsigned = dtype.is_unsigned_int();
     let pick = |signed: B, other: B| if unsigned { other } else { signed };
     match op {
-        BinaryOp::Add if dtype.is_float() => contracted(p, x, y),
+        BinaryOp::Add if dtype.is_float() => add(p, [x, y], [false; 2]),
         BinaryOp::Add => p.add(x, y),
         BinaryOp::Sub => p.sub(x, y),
         BinaryOp::Mul => p.mul(x, y),
@@ -146,13 +146,14 @@ fn binary(p: &mut LaneProgram, op: BinaryOp, dtype: DType, x: LaneId, y: LaneId)
     }
 }
 
-/// `x + y`, contracted to `fma(a, b, c)` if one operand is a product: one rounding less, as LLVM contracts for XLA.
-fn contracted(p: &mut LaneProgram, x: LaneId, y: LaneId) -> LaneId {
-    let product = |v: LaneId| match p.insts[v.index()].op {
-        LaneOp::Binary(B::Mul, a, b) => Some((a, b)),
+/// `x + y` of floats, contracted to `fma(a, b, c)` if one operand is a product, unless it is `rounded`: one rounding
+/// less, as LLVM contracts for XLA.
+pub fn add(p: &mut LaneProgram, [x, y]: [LaneId; 2], rounded: [bool; 2]) -> LaneId {
+    let product = |v: LaneId, rounded: bool| match p.insts[v.index()].op {
+        LaneOp::Binary(B::Mul, a, b) if !rounded => Some((a, b)),
         _ => None,
     };
-    match (product(x), product(y)) {
+    match (product(x, rounded[0]), product(y, rounded[1])) {
         (Some((a, b)), _) => p.fma(a, b, y),
         (None, Some((a, b))) => p.fma(a, b, x),
         (None, None) => p.add(x, y),

@@ -8,6 +8,7 @@ use super::apart::apart;
 use super::pack::pack;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, RowId, Stmt};
 use crate::fuse::{Affine, BufferId, Index, KernelOp, LoopKernel, Order, Slot};
+use crate::graph::{BinaryOp, Op};
 use crate::lower::lane::{LaneId, LaneOp, LaneProgram, LaneType, from_op, storage};
 use crate::lower::machine::Machine;
 use crate::types::{DType, product};
@@ -33,9 +34,19 @@ pub fn schedule(kernel: &LoopKernel, machine: &Machine) -> Loops {
 /// The loops of one row of a kernel, for a machine with a thread for each row, or with [`PARTIALS`] threads for
 /// each row of a kernel whose reductions are interleaved, or more: these are then the lanes of the vector loop. The
 /// loops over the rows are not part of it. Iterations that run in order are one row, but for those that are [`apart`].
-pub fn schedule_row(kernel: &LoopKernel, kept: Kept) -> Loops {
+///
+/// Products are rounded where the processor rounds them: those that it computes in another block than the sum which
+/// takes them. `along` is the last loop of a kernel without reductions, around which it has its other blocks.
+pub fn schedule_row(kernel: &LoopKernel, along: Option<usize>, kept: Kept) -> Loops {
     let nest = LoopNest::of_row(kernel, kept);
-    Scheduler::new(kernel, nest, 0).run()
+    let mut scheduler = Scheduler::new(kernel, nest, 0);
+    if kernel.order.is_none() {
+        let along: Vec<usize> = along.into_iter().collect();
+        scheduler.invariant = invariant(kernel, &along).0;
+        // All is one block.
+        scheduler.varying.fill(false);
+    }
+    scheduler.run()
 }
 
 /// The order of the loops.
@@ -157,10 +168,14 @@ struct Scheduler<'a> {
     nest: LoopNest,
     /// Whether a value varies inside a sweep.
     varying: Vec<bool>,
+    /// Whether the processor computes a value outside of its sweeps.
+    invariant: Vec<bool>,
     /// The first sweep that can compute a varying value; the number of sweeps before a loop-invariant one.
     ready: Vec<usize>,
     /// Values spilled for later sweeps: the sweep that computes them, and their index in scratch memory.
     spilled: HashMap<Slot, (usize, Affine)>,
+    /// Those that the processor spills, for which there may be no space here: the sweep that computes them there.
+    expensive: HashMap<Slot, usize>,
     rows: HashMap<Slot, RowId>,
     row_count: RowId,
     /// The index in scratch memory of each loop-invariant value of interchanged rows, an array with one element per
@@ -171,30 +186,26 @@ struct Scheduler<'a> {
 
 impl<'a> Scheduler<'a> {
     fn new(kernel: &'a LoopKernel, nest: LoopNest, l1: usize) -> Self {
-        let changes = |index: &Affine| nest.inner.iter().any(|&d| index.strides[d] != 0 && kernel.dims[d].extent != 1);
-        let mut varying: Vec<bool> = Vec::new();
-        let mut ready: Vec<usize> = Vec::new();
-        for value in &kernel.values {
-            let last = value.operands.iter().map(|&x| ready[x as usize]).max().unwrap_or(0);
-            let (is_varying, at) = match &value.op {
-                KernelOp::Load(_, Index { base: index, .. }) | KernelOp::Iota(index) => {
-                    // An element that an earlier iteration may have stored is loaded in each.
-                    let stored = |b: BufferId| kernel.serial && kernel.stores.iter().any(|s| s.buffer == b);
-                    let again = matches!(value.op, KernelOp::Load(buffer, _) if stored(buffer));
-                    (again || changes(index) || value.operands.iter().any(|&x| varying[x as usize]), last)
-                }
-                KernelOp::Literal(_) => (false, 0),
-                KernelOp::Apply(..) => (value.operands.iter().any(|&x| varying[x as usize]), last),
-                KernelOp::Reduce(_) => (false, last + 1),
-            };
-            varying.push(is_varying);
-            ready.push(at);
-        }
+        let (invariant, ready) = invariant(kernel, &nest.inner);
+        let varying = invariant.iter().map(|invariant| !invariant).collect();
         let args = kernel.buffers();
         let parallel = nest.parallel(kernel);
         let loops = Loops { args, scratch: 0, accumulators: vec![], body: vec![], lane_bytes: 4, parallel };
-        let (spilled, rows, per_row) = Default::default();
-        Scheduler { kernel, l1, nest, varying, ready, spilled, rows, row_count: 0, per_row, loops }
+        let (spilled, expensive, rows, per_row) = Default::default();
+        Scheduler {
+            kernel,
+            l1,
+            nest,
+            varying,
+            invariant,
+            ready,
+            spilled,
+            expensive,
+            rows,
+            row_count: 0,
+            per_row,
+            loops,
+        }
     }
 
     fn run(mut self) -> Loops {
@@ -313,6 +324,9 @@ impl<'a> Scheduler<'a> {
                     continue;
                 }
                 let at = *first.entry(v).or_insert(sweep);
+                if at < sweep && cost[v as usize] >= EXPENSIVE && along.is_some() {
+                    self.expensive.insert(v, at);
+                }
                 let fits = || self.nest.row.is_none_or(|kept| self.loops.scratch + self.row_bytes(v) <= kept.bytes);
                 let is_load = matches!(self.kernel.values[v as usize].op, KernelOp::Load(..));
                 let is_kept =
@@ -561,6 +575,14 @@ impl<'a> Scheduler<'a> {
         offset.expect("an index with computed values")
     }
 
+    /// Whether the processor computes operand `x` of `v` in a block before that of `v`.
+    fn is_rounded(&self, v: Slot, x: Slot, sweep: Option<usize>) -> bool {
+        let [own, of_x] = [v, x].map(|v| self.expensive.get(&v).copied());
+        let is_outside = self.invariant[x as usize]
+            && (!self.invariant[v as usize] || self.ready[v as usize] > self.ready[x as usize]);
+        is_outside || of_x.is_some_and(|of_x| own.or(sweep).is_some_and(|sweep| of_x < sweep))
+    }
+
     /// The value `v` in a block.
     fn lane(&mut self, block: &mut BlockBuilder, v: Slot) -> LaneId {
         if let Some(&x) = block.done.get(&v) {
@@ -598,9 +620,17 @@ impl<'a> Scheduler<'a> {
                 }
                 KernelOp::Iota(index) => block.input(Input::Iota(index.clone()), ty),
                 KernelOp::Literal(literal) => from_op::literal(&mut block.program, *literal),
-                KernelOp::Apply(..) => {
+                KernelOp::Apply(op, _) => {
                     let args: Vec<LaneId> = value.operands.iter().map(|&x| self.lane(block, x)).collect();
-                    self.apply(&mut block.program, value, &args)
+                    match (op, &args[..], &value.operands[..]) {
+                        (Op::Binary(BinaryOp::Add), &[x, y], &[of_x, of_y])
+                            if matches!(value.dtype, DType::F32 | DType::F64) =>
+                        {
+                            let rounded = [of_x, of_y].map(|x| self.is_rounded(v, x, block.sweep));
+                            from_op::add(&mut block.program, [x, y], rounded)
+                        }
+                        _ => self.apply(&mut block.program, value, &args),
+                    }
                 }
                 KernelOp::Reduce(_) => {
                     unreachable!("the result of a reduction is loop-invariant by the time it is used")
@@ -610,6 +640,31 @@ impl<'a> Scheduler<'a> {
         block.done.insert(v, lane);
         lane
     }
+}
+
+/// For each value whether it is the same in all iterations of the `inner` loops, and how many sweeps are before it.
+fn invariant(kernel: &LoopKernel, inner: &[usize]) -> (Vec<bool>, Vec<usize>) {
+    let changes = |index: &Affine| inner.iter().any(|&d| index.strides[d] != 0 && kernel.dims[d].extent != 1);
+    let mut invariant: Vec<bool> = Vec::new();
+    let mut ready: Vec<usize> = Vec::new();
+    for value in &kernel.values {
+        let last = value.operands.iter().map(|&x| ready[x as usize]).max().unwrap_or(0);
+        let all = value.operands.iter().all(|&x| invariant[x as usize]);
+        let (is_invariant, at) = match &value.op {
+            KernelOp::Load(_, Index { base: index, .. }) | KernelOp::Iota(index) => {
+                // An element that an earlier iteration may have stored is loaded in each.
+                let stored = |b: BufferId| kernel.serial && kernel.stores.iter().any(|s| s.buffer == b);
+                let again = matches!(value.op, KernelOp::Load(buffer, _) if stored(buffer));
+                (!again && !changes(index) && all, last)
+            }
+            KernelOp::Literal(_) => (true, 0),
+            KernelOp::Apply(..) => (all, last),
+            KernelOp::Reduce(_) => (true, last + 1),
+        };
+        invariant.push(is_invariant);
+        ready.push(at);
+    }
+    (invariant, ready)
 }
 
 /// A block under construction.

@@ -20,12 +20,20 @@ pub(in crate::ptx) struct Finish {
     columns: usize,
     is_stored: bool,
     is_aligned: bool,
-    follower: Option<Follower>,
+    follower: Option<Emitted>,
 }
 
-/// The kernel that takes the elements.
+/// A kernel that takes the elements of a product.
+pub(in crate::ptx) struct Follower {
+    /// The kernel, with its loops in the order of the elements.
+    pub(in crate::ptx) kernel: LoopKernel,
+    /// The loop that was its last one, if it has more than one iteration.
+    pub(in crate::ptx) along: Option<usize>,
+}
+
+/// The same, as it is emitted.
 #[derive(Clone)]
-struct Follower {
+struct Emitted {
     row: RowKernel,
     /// The argument that stands for the product's result, and the number of arguments beside it.
     given: usize,
@@ -40,18 +48,18 @@ impl Finish {
     pub(in crate::ptx) fn new(
         g: &GemmKernel,
         is_stored: bool,
-        follower: Option<&LoopKernel>,
+        follower: Option<&Follower>,
         is_aligned: bool,
     ) -> (Self, Vec<BufferId>) {
         let mut buffers = if is_stored { vec![g.c] } else { vec![] };
-        let follower = follower.map(|kernel| {
+        let follower = follower.map(|&Follower { ref kernel, along }| {
             let (kernel, mut others) = kernel.canonical(false);
             let given = others.iter().position(|&b| b == g.c).expect("it reads the result");
             others.remove(given);
             buffers.extend(&others);
-            let row = RowKernel::new(kernel, is_aligned);
+            let row = RowKernel::along(kernel, along, is_aligned);
             let together = if is_aligned { row.most_together() } else { 1 };
-            Follower { row, given, others: others.len(), together }
+            Emitted { row, given, others: others.len(), together }
         });
         let (ty, size) = (lane_type(LaneType::of(g.dtype)), g.dtype.size());
         (Finish { ty, size, columns: g.extents[2], is_stored, is_aligned, follower }, buffers)

@@ -23,7 +23,7 @@ pub(super) use entry::{
     Pointed, Pointers, Segments, Step, Trips, block_entry, concurrent_entry, cooperative_entry, kernel_entry,
     segments_entry,
 };
-pub(super) use finish::Finish;
+pub(super) use finish::{Finish, Follower};
 pub(super) use loops::RowKernel;
 pub(super) use mma::Mma;
 

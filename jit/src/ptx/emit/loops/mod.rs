@@ -66,12 +66,18 @@ pub(super) type Coordinate<'c> = dyn FnMut(&mut Code, usize, usize) -> Reg + 'c;
 impl RowKernel {
     /// The kernel. `is_aligned` says that every buffer begins at [`spread::ACCESS_BYTES`].
     pub(in crate::ptx) fn new(kernel: LoopKernel, is_aligned: bool) -> Self {
+        let along = kernel.dims.len().checked_sub(1);
+        RowKernel::along(kernel, along, is_aligned)
+    }
+
+    /// The same of a kernel whose loops had another order: the last one was `along`, if it has more than one iteration.
+    pub(in crate::ptx) fn along(kernel: LoopKernel, along: Option<usize>, is_aligned: bool) -> Self {
         let exchanged = spread::exchanged(&kernel);
         let kept = match exchanged {
             Some(_) => Kept { bytes: spread::KEPT, loads: true },
             None => Kept { bytes: PARTIALS * KEPT_BY_THREAD, loads: false },
         };
-        let loops = schedule_row(&kernel, kept);
+        let loops = schedule_row(&kernel, along, kept);
         let apart = apart(&kernel);
         let rows = (0..kernel.dims.len()).filter(|d| !kernel.dims[*d].reduced && (!kernel.serial || apart.contains(d)));
         let indices = spread::indices(&loops.body);
