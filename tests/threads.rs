@@ -1,12 +1,15 @@
 //! The same bits on any number of threads and with any vectors, for whole training steps.
 
 use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
-use fulgurite::compiler::fuse::Kernel;
+use fulgurite::compiler::fuse::{Kernel, fuse};
 use fulgurite::compiler::interp::interpret;
+use fulgurite::compiler::lower::lower as lower_kernels;
+use fulgurite::compiler::lower::machine::Machine;
+use fulgurite::compiler::opt::optimise;
 use fulgurite::compiler::{Array, TensorType};
 use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
-use fulgurite::{Lowered, lower};
+use fulgurite::{Lowered, lower, scan};
 use fulgurite_benches::WORKLOADS;
 
 /// An array of `ty`: small numbers, among them what a label or a key may be.
@@ -160,5 +163,38 @@ fn kernels_of_several_segments_are_right() -> Result<()> {
         }
     }
     assert!(joined > 20, "{joined} kernels of several segments");
+    Ok(())
+}
+
+/// A loop whose body is for one thread, in a phase of all threads: one of them runs it.
+#[test]
+fn a_loop_of_one_thread_runs_once() -> Result<()> {
+    type Args = (Tensor, Tensor, Tensor, Tensor, Tensor);
+    let step = |(a, b, c, w, x): Args| {
+        // The second product lies where the first one lay.
+        let body = |(a, b, c): (Tensor, Tensor, Tensor), x: Tensor| {
+            let sum = (b.matmul(&w) * 0.25).tanh() + a;
+            let product = sum.matmul(&w.t()) * &sum;
+            ((sum, c + x, product.clone()), product)
+        };
+        let ((h, _, last), all) = scan(body, (a.clone(), b, c), x);
+        let update = a.t().matmul(&h) * 0.01;
+        (h, last, all, &w - update)
+    };
+    let row = || Tensor::zeros(&[1, 600]);
+    let zeros = (row(), row(), row(), Tensor::zeros(&[600, 600]), Tensor::zeros(&[1, 1, 600]));
+    let Lowered { graph, .. } = lower(step, &zeros)?;
+    let inputs: Vec<Array> =
+        graph.param_types().iter().enumerate().map(|(i, ty)| sample(ty, i)).collect::<Result<_>>()?;
+    let target = |threads| Target { isa: Isa::detect(), threads, parallelism: Parallelism::Auto };
+    let module = lower_kernels(fuse(&optimise(&graph)?), &[false; 5], Machine::from(target(3)))?;
+    assert!(module.phases[0].parallel);
+    let ranges: Vec<&[usize]> = module.ranges.iter().map(|words| &words[..2]).collect();
+    assert_eq!(ranges.iter().filter(|range| range[0] < range[1]).count(), 1, "{ranges:?}");
+    let program = |threads| Program::compile_for("one thread", &graph, &[false; 5], target(threads));
+    let alone = program(1)?.run(inputs.clone())?;
+    for threads in [2, 3] {
+        assert!(program(threads)?.run(inputs.clone())? == alone, "{threads} threads");
+    }
     Ok(())
 }

@@ -2,7 +2,6 @@
 //! the CPU; and assembled by `ptxas`, where there is one (`FULGURITE_PTXAS`). `FULGURITE_GPU_TESTS=device` runs the
 //! same programs on the GPU of this machine (`benches/gpu.sh tests`).
 
-mod attack;
 #[path = "../common/mod.rs"]
 mod common;
 mod concurrent;
@@ -16,6 +15,7 @@ mod races;
 mod rows;
 mod run;
 mod shapes;
+mod steps;
 mod workloads;
 mod zluda;
 

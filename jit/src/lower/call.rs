@@ -57,12 +57,15 @@ impl Call {
             Call::Routine { routine, .. } => cost.product + routine.operations() as f64 * cost.scalar,
             Call::Region(region) => region.module.nanoseconds * region.control.trips() as f64,
         };
-        Work { nanoseconds, chunks: self.chunks(loops), collective: self.is_collective() }
+        Work { nanoseconds, chunks: self.chunks(loops), collective: self.collective().is_some() }
     }
 
-    /// Whether all threads run it together: a region that has parallel phases.
-    pub(crate) fn is_collective(&self) -> bool {
-        matches!(self, Call::Region(region) if region.module.is_parallel())
+    /// The region, if all threads run it together: one that has parallel phases. Any other runs on one thread.
+    pub(crate) fn collective(&self) -> Option<&Region> {
+        match self {
+            Call::Region(region) if region.module.is_parallel() => Some(region),
+            Call::Region(_) | Call::Loop { .. } | Call::Gemm { .. } | Call::Routine { .. } => None,
+        }
     }
 
     /// Bytes of memory that it uses besides its buffers, common to all threads.
@@ -132,7 +135,7 @@ pub(crate) fn work_ranges(
         if phase.parallel {
             let all: Vec<Work> = phase.groups.iter().map(|group| group.work(work)).collect();
             for (group, parts) in phase.groups.iter().zip(partition(&all, threads).parts) {
-                if let Call::Region(region) = &calls[group.kernels.start] {
+                if let Some(region) = calls[group.kernels.start].collective() {
                     let Module { ranges, serial_ranges, .. } = &region.module;
                     for (thread, words) in words.iter_mut().enumerate() {
                         words.extend(if threads == 1 { serial_ranges } else { &ranges[thread] });
@@ -157,10 +160,7 @@ pub(crate) fn work_ranges(
 
 /// The number of words of a group of a parallel phase in each thread's work ranges.
 pub(crate) fn group_words(group: &Group, calls: &[Call]) -> usize {
-    match &calls[group.kernels.start] {
-        Call::Region(region) => region.module.serial_ranges.len(),
-        Call::Loop { .. } | Call::Gemm { .. } | Call::Routine { .. } => 2,
-    }
+    calls[group.kernels.start].collective().map_or(2, |region| region.module.serial_ranges.len())
 }
 
 /// The plan of a matrix product. A product that is tiled along its rows becomes a batch, since a batch divides into

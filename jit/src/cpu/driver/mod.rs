@@ -168,7 +168,7 @@ impl Compiler {
                         let runs = cx.range_word(*word);
                         cx.only_if(runs, |cx| kernels.clone().for_each(|k| cx.kernel(k, None)));
                     }
-                    Item::Parallel(group, word) if driver.regions.contains_key(&group.kernels.start) => {
+                    Item::Parallel(group, word) if driver.is_collective(group.kernels.start) => {
                         cx.kernel(group.kernels.start, Some(*word));
                     }
                     Item::Parallel(group, word) => {
@@ -176,8 +176,13 @@ impl Compiler {
                         match group.tiles {
                             Some(tiles) => cx.tiled_group(group.kernels.clone(), tiles, range),
                             None => {
+                                let k = group.kernels.start;
                                 let nonempty = cx.builder.ins().icmp(IntCC::UnsignedLessThan, range.0, range.1);
-                                cx.only_if(nonempty, |cx| cx.call(group.kernels.start, Some(range)));
+                                cx.only_if(nonempty, |cx| match driver.regions.contains_key(&k) {
+                                    // One thread has all of it.
+                                    true => cx.kernel(k, None),
+                                    false => cx.call(k, Some(range)),
+                                });
                             }
                         }
                     }
@@ -232,9 +237,14 @@ pub(super) struct Driver<'a> {
 }
 
 impl Driver<'_> {
+    /// Whether all threads run kernel `k` together.
+    fn is_collective(&self, k: usize) -> bool {
+        self.module.calls[k].collective().is_some()
+    }
+
     /// Where the work ranges of the body of kernel `k` begin, if it is a region that all threads run.
     fn region_word(&self, k: usize) -> Option<usize> {
-        self.regions.get(&k)?;
+        self.module.calls[k].collective()?;
         let Module { calls, phases, .. } = self.module;
         let items = items(calls.len(), phases, false, usize::MAX, &|group| group_words(group, calls));
         items.iter().find_map(|item| match item {
