@@ -4,7 +4,9 @@
 use fulgurite_jit::testing::{Config, program};
 use fulgurite_jit::{Array, DType, Error, Result, Tensor, TensorType, scan};
 use fulgurite_runtime::testing::{Counts, FakeDevices, Fault, compile, put, with_fake_devices, without_driver};
-use fulgurite_runtime::{Bound, Device, Jit, Program, jit, synchronize, with_device};
+use fulgurite_runtime::{
+    Bound, Device, Jit, Program, copy_to_host_async, jit, prefetch_to_device, synchronize, with_device,
+};
 
 const GPU: Device = Device::Cuda(0);
 
@@ -689,6 +691,44 @@ fn random_programs_with_donated_inputs_have_the_bits_of_the_cpu() -> Result<()> 
     Ok(())
 }
 
+/// Batches that are copied while steps run, and losses that come back while later steps do, have the values that a wait
+/// for each gives.
+fn copies_beside_steps(losses: &[f32]) -> Result<()> {
+    let (step, mut state, mut copies) = (step(), start(), Vec::new());
+    let mut batches = prefetch_to_device((0..losses.len()).map(|i| Ok(batch(i))), 2)?;
+    while let Some(batch) = batches.next() {
+        let (next, loss) = step.call_with(state, batch?)?;
+        state = next;
+        copies.push(copy_to_host_async(&loss));
+        batches.fill();
+    }
+    let values = copies.iter().map(|copy| copy.get()?.item()).collect::<Result<Vec<f32>>>()?;
+    assert_eq!(values, losses);
+    Ok(())
+}
+
+/// A loop of large kernels has the values of the processor, however often it runs.
+fn large_loops() -> Result<()> {
+    let args = || (numbers(&[5000], 1), numbers(&[30], 2));
+    let expected = with_device(Device::Cpu, || large_loop().call(args()))??;
+    let looped = large_loop();
+    for _ in 0..3 {
+        let (h, sums) = looped.call(args())?;
+        assert_eq!(h.to_vec::<f32>()?, expected.0.to_vec::<f32>()?);
+        assert_eq!(sums.to_vec::<f32>()?, expected.1.to_vec::<f32>()?);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_runs_beside_steps() -> Result<()> {
+    let (losses, _) = on_cpu(10)?;
+    on_gpu(|_| {
+        copies_beside_steps(&losses)?;
+        large_loops()
+    })
+}
+
 /// The same as with the fake driver, on the GPU of this machine; without one, there is a clear error.
 #[test]
 #[cfg(feature = "cuda")]
@@ -728,6 +768,8 @@ fn the_driver_of_this_machine() -> Result<()> {
         let error = message(large.call(Tensor::scalar(1.0f32)).map(drop));
         assert!(error.contains("no memory for result "), "{error}");
         assert!(error.contains("f32[32768,32768], 4294967296 bytes on cuda:0"), "{error}");
+        copies_beside_steps(&losses)?;
+        large_loops()?;
         // What was allocated before is given back.
         assert_eq!(jit(|x: Tensor| x + 1.0).call(vector(&vec![1.0; 5_000]))?.to_vec::<f32>()?, [2.0; 5_000]);
         synchronize(GPU)
