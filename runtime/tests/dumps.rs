@@ -98,18 +98,25 @@ fn times_of_launches() -> Result<()> {
     assert_eq!(numbers(lines[1])[..4], numbers(lines[0])[..4]);
 
     let json = std::fs::read_to_string(&trace).expect("the trace");
-    for part in [
-        "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n",
-        "\"name\":\"process_name\",\"pid\":1,\"tid\":0,\"args\":{\"name\":\"cuda:0\"}}",
-        "\"name\":\"thread_name\",\"pid\":1,\"tid\":0,\"args\":{\"name\":\"softmax\"}}",
-        "{\"ph\":\"X\",\"name\":\"k0 loop [4, 33r]",
-        "\"ts\":0.000,\"dur\":",
-        "\"args\":{\"bytes\":1056,\"operations\":",
-    ] {
-        assert_eq!(json.matches(part).count(), 1, "{part}: {json}");
-    }
+    each_is_there_once(
+        &json,
+        &[
+            "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n",
+            "\"name\":\"process_name\",\"pid\":1,\"tid\":0,\"args\":{\"name\":\"cuda:0\"}}",
+            "\"name\":\"thread_name\",\"pid\":1,\"tid\":0,\"args\":{\"name\":\"softmax\"}}",
+            "{\"ph\":\"X\",\"name\":\"k0 loop [4, 33r]",
+            "\"ts\":0.000,\"dur\":",
+            "\"args\":{\"bytes\":1056,\"operations\":",
+        ],
+    );
     std::fs::remove_dir_all(folder).expect("the folder is there");
     Ok(())
+}
+
+fn each_is_there_once(json: &str, parts: &[&str]) {
+    for part in parts {
+        assert_eq!(json.matches(part).count(), 1, "{part}: {json}");
+    }
 }
 
 #[test]
@@ -122,14 +129,15 @@ fn the_processor_is_traced_too() -> Result<()> {
     let text = child("the_processor_is_traced_too", "", Some(&trace));
     assert!(!text.contains("softmax"), "nothing is printed: {text}");
     let json = std::fs::read_to_string(&trace).expect("the trace");
-    for part in [
-        "\"name\":\"process_name\",\"pid\":0,\"tid\":0,\"args\":{\"name\":\"cpu\"}}",
-        "\"name\":\"thread_name\",\"pid\":0,\"tid\":0,\"args\":{\"name\":\"softmax\"}}",
-        "{\"ph\":\"X\",\"name\":\"k0 loop [4, 33r]",
-        "\"args\":{\"bytes\":1056,\"operations\":",
-    ] {
-        assert_eq!(json.matches(part).count(), 1, "{part}: {json}");
-    }
+    each_is_there_once(
+        &json,
+        &[
+            "\"name\":\"process_name\",\"pid\":0,\"tid\":0,\"args\":{\"name\":\"cpu\"}}",
+            "\"name\":\"thread_name\",\"pid\":0,\"tid\":0,\"args\":{\"name\":\"softmax\"}}",
+            "{\"ph\":\"X\",\"name\":\"k0 loop [4, 33r]",
+            "\"args\":{\"bytes\":1056,\"operations\":",
+        ],
+    );
     // A file that cannot be written costs a line, and no program.
     let text = child("the_processor_is_traced_too", "", Some(&trace.join("no folder")));
     assert_eq!(text.matches("fulgurite: FULGURITE_TRACE: ").count(), 1, "{text}");

@@ -1,6 +1,7 @@
 //! The table of what the interpreter counts, and a model of time that starts from it.
 
 use fulgurite::compiler::ptx::simt::Counts;
+use fulgurite::compiler::ptx::{BARRIER, LAUNCH};
 
 use super::run::Executed;
 
@@ -11,12 +12,6 @@ a step on an H100, which is not measured\n";
 
 /// The bandwidth of the memory of an H100 (SXM5), in bytes per second.
 const BANDWIDTH: f64 = 3.35e12;
-
-/// What a kernel of a graph adds to its step at least, in seconds.
-const LAUNCH: f64 = 1.3e-6;
-
-/// What a barrier of a grid adds to its launch at least, in seconds: an estimate, which is not measured.
-const GRID_BARRIER: f64 = 1.6e-6;
 
 /// Instructions of warps that an H100 issues in a second: four in a cycle on each of 132 multiprocessors, at 1.755 GHz.
 const INSTRUCTIONS: f64 = 132.0 * 4.0 * 1.755e9;
@@ -29,7 +24,7 @@ const INSTRUCTIONS: f64 = 132.0 * 4.0 * 1.755e9;
 pub(crate) fn least_time(launches: usize, executed: &Executed) -> f64 {
     let Executed { counts, grid_barriers } = executed;
     let bytes = 32 * (counts.load_sectors + counts.store_sectors);
-    let waits = launches as f64 * LAUNCH + *grid_barriers as f64 * GRID_BARRIER;
+    let waits = (launches as u64 * LAUNCH as u64 + grid_barriers * BARRIER as u64) as f64 * 1e-9;
     let bounds = [bytes as f64 / BANDWIDTH, waits, counts.instructions as f64 / INSTRUCTIONS];
     bounds.into_iter().fold(0.0, f64::max)
 }

@@ -14,7 +14,7 @@ use super::emit::{
     kernel_entry, segments_entry,
 };
 use super::inst::Entry;
-use super::place::{Cooperative, Launch, MemoryOf, Place, THREADS, Target};
+use super::place::{BARRIER, Cooperative, LAUNCH, Launch, MemoryOf, Place, THREADS, Target};
 use crate::error::{Error, Result};
 use crate::fuse::{Control, RegionKernel, Routine};
 use crate::types::product;
@@ -40,16 +40,9 @@ const MAX_ITEMS: usize = 64;
 /// The most kernels of a cooperative launch.
 const MAX_COOPERATIVE_ITEMS: usize = 256;
 
-/// Nanoseconds that a launch adds to a run, once the graph of the run is launched.
-const LAUNCH: usize = 1300;
-
 /// Nanoseconds that a launch costs the host: its node is built once, and changed in a run with other arrays. An
 /// estimate, of which nothing is measured.
 const NODE: usize = 500;
-
-/// Nanoseconds of a barrier of the grid: an atomic of each block, and the way of its last one to all. An estimate, of
-/// which nothing is measured.
-const BARRIER: usize = 1600;
 
 /// Products and routines of at most so many operations are small.
 const SMALL_OPERATIONS: usize = 1 << 19;

@@ -25,4 +25,4 @@ pub mod simt;
 mod text_tests;
 
 pub use module::Module;
-pub use place::{Cooperative, Launch, MemoryOf, Place, THREADS, Target, VERSION};
+pub use place::{BARRIER, Cooperative, LAUNCH, Launch, MemoryOf, Place, THREADS, Target, VERSION};

@@ -51,6 +51,13 @@ pub(super) const MAX_INDEX: usize = i32::MAX as usize;
 /// Threads of a block.
 pub const THREADS: u32 = 256;
 
+/// Nanoseconds that a launch adds to a run, once the graph of the run is launched.
+pub const LAUNCH: usize = 1300;
+
+/// Nanoseconds of a barrier of the grid: an atomic of each block, and the way of its last one to all. An estimate, of
+/// which nothing is measured.
+pub const BARRIER: usize = 1600;
+
 /// A launch of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {

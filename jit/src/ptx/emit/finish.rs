@@ -9,14 +9,15 @@ use super::code::{Code, lane_type};
 use super::loops::{Given, RowKernel};
 use crate::fuse::{BufferId, GemmKernel, LoopKernel};
 use crate::lower::lane::LaneType;
-use crate::ptx::inst::{Address, BinaryOp, Cache, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
+use crate::ptx::inst::{Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
 
 /// What becomes of the elements of a product.
 #[derive(Clone)]
 pub(in crate::ptx) struct Finish {
     ty: Type,
     size: usize,
-    /// Columns of the product.
+    /// Rows and columns of a matrix of the product.
+    rows: usize,
     columns: usize,
     is_stored: bool,
     is_aligned: bool,
@@ -62,7 +63,7 @@ impl Finish {
             Emitted { row, given, others: others.len(), together }
         });
         let (ty, size) = (lane_type(LaneType::of(g.dtype)), g.dtype.size());
-        (Finish { ty, size, columns: g.extents[2], is_stored, is_aligned, follower }, buffers)
+        (Finish { ty, size, rows: g.extents[1], columns: g.extents[2], is_stored, is_aligned, follower }, buffers)
     }
 
     /// Whether every buffer of the product begins at 16 bytes.
@@ -70,10 +71,39 @@ impl Finish {
         self.is_aligned
     }
 
+    /// The code for the part of a matrix that a thread has: `lines` are its rows, `columns` where the groups of
+    /// `together` adjacent elements of each begin, all counted from the first row and column of `place`.
+    pub(super) fn emit_part(
+        &self,
+        code: &mut Code,
+        args: &[Reg],
+        (matrix, [row, column]): (Reg, [Reg; 2]),
+        together: usize,
+        columns: impl Iterator<Item = u32>,
+        lines: impl Iterator<Item = (u32, impl AsRef<[Reg]>)>,
+    ) {
+        let [rows, all] = [self.rows, self.columns].map(|extent| extent as u32);
+        let columns: Vec<[Reg; 2]> = columns
+            .map(|nth| {
+                let at = code.binary(BinaryOp::Add, Type::U32, column, nth);
+                [at, code.setp(Cmp::Lt, Type::U32, at, all)]
+            })
+            .collect();
+        for (nth, values) in lines {
+            let at = code.binary(BinaryOp::Add, Type::U32, row, nth);
+            let in_rows = code.setp(Cmp::Lt, Type::U32, at, rows);
+            let at = code.ternary(TernaryOp::Mad, Type::U32, matrix, rows, at);
+            for (values, &[column, in_columns]) in values.as_ref().chunks(together).zip(&columns) {
+                let inside = code.binary(BinaryOp::And, Type::Pred, in_rows, in_columns);
+                self.emit(code, args, [at, column], values, inside);
+            }
+        }
+    }
+
     /// The code for `values`, 1, 2 or 4 elements of at most 16 bytes, in adjacent columns of a row, where `inside`
     /// holds. `place` is the row among those of all matrices of the batch, and the first column, both u32. The column
     /// and the number of columns are multiples of the number of values. `args` are the addresses of the buffers.
-    pub(super) fn emit(&self, code: &mut Code, args: &[Reg], place: [Reg; 2], values: &[Reg], inside: Reg) {
+    fn emit(&self, code: &mut Code, args: &[Reg], place: [Reg; 2], values: &[Reg], inside: Reg) {
         let Some(follower) = &self.follower else { return self.store(code, args[0], place, values, inside) };
         let skip = code.label();
         code.branch_if(inside, false, skip);

@@ -9,6 +9,7 @@ use super::Grid;
 use super::code::{Code, class, lane_type};
 use super::finish::Finish;
 use super::taps::each_tap;
+use super::tiles::{Tile, each_tile, tiles};
 use crate::fuse::{GemmKernel, Tap};
 use crate::lower::lane::LaneType;
 use crate::ptx::inst::{Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
@@ -41,10 +42,7 @@ impl Tiling {
         let [batch, m, n, k] = g.extents;
         let mut part = [m, n].map(|extent| extent.div_ceil(SIDE).next_power_of_two().min(4));
         // Smaller parts, where larger ones leave most multiprocessors without a tile.
-        let tiles = |part: [usize; 2]| {
-            batch.saturating_mul(m.div_ceil(part[0] * SIDE)).saturating_mul(n.div_ceil(part[1] * SIDE))
-        };
-        while part[0] * part[1] > 1 && tiles(part) < FEW_TILES {
+        while part[0] * part[1] > 1 && tiles(part.map(|part| part * SIDE), g) < FEW_TILES {
             let larger = usize::from(part[1] > part[0]);
             part[larger] /= 2;
         }
@@ -64,12 +62,6 @@ impl Tiling {
     /// Rows and columns of a tile.
     fn tile(self) -> [usize; 2] {
         self.part.map(|part| part * SIDE)
-    }
-
-    /// The number of tiles down and across a matrix.
-    fn tiles(self, g: &GemmKernel) -> [usize; 2] {
-        let [_, m, n, _] = g.extents;
-        [m.div_ceil(self.tile()[0]), n.div_ceil(self.tile()[1])]
     }
 
     /// Adjacent rows or columns of a thread: as many as an access has. Those of the next thread follow, so that a warp
@@ -119,9 +111,9 @@ impl Copies {
     }
 }
 
-/// The number of tiles of a product: the most blocks that have something to do.
-pub(super) fn tiles(g: &GemmKernel) -> usize {
-    Tiling::of(g).tiles(g).into_iter().fold(g.extents[0], usize::saturating_mul)
+/// The most blocks that have something to do.
+pub(super) fn blocks(g: &GemmKernel) -> usize {
+    tiles(Tiling::of(g).tile(), g)
 }
 
 /// The code of a product for these blocks; `args` are the addresses of A, of B and of what `finish` accesses.
@@ -139,17 +131,7 @@ pub(super) fn emit(code: &mut Code, g: &GemmKernel, finish: &Finish, args: &[Reg
     let other = code.mov(Type::U32, second[0] - first[0]);
     let column = code.binary(BinaryOp::And, Type::B32, grid.thread, SIDE as u32 - 1);
     let row = code.binary(BinaryOp::Shr, Type::U32, grid.thread, SIDE.ilog2());
-    code.counted(grid.block, tiles(g) as u32, grid.blocks, |code, tile| {
-        let [down, across] = tiling.tiles(g).map(|count| count as u32);
-        let tile_column = code.binary(BinaryOp::Rem, Type::U32, tile, across);
-        let tile = code.binary(BinaryOp::Div, Type::U32, tile, across);
-        let tile_row = code.binary(BinaryOp::Rem, Type::U32, tile, down);
-        let matrix = code.binary(BinaryOp::Div, Type::U32, tile, down);
-        let [rows, columns] = tiling.tile().map(|tile| tile as u32);
-        let first = [
-            code.binary(BinaryOp::Mul, Type::U32, tile_row, rows),
-            code.binary(BinaryOp::Mul, Type::U32, tile_column, columns),
-        ];
+    each_tile(code, grid, tiling.tile(), g, |code, Tile { first, matrix }| {
         let ty = lane_type(LaneType::of(g.dtype));
         let place = [row, column];
         let thread = grid.thread;
@@ -338,7 +320,7 @@ impl Product<'_> {
 
     /// Hands on the elements of this thread.
     fn finish(&self, code: &mut Code, args: &[Reg], sums: &[Reg]) {
-        let ([_, m, n, _], part_n) = (self.g.extents, self.tiling.part[1]);
+        let (n, part_n) = (self.g.extents[2], self.tiling.part[1]);
         let [row, column] = [0, 1].map(|i| {
             let adjacent = self.tiling.adjacent(i, self.size) as u32;
             code.ternary(TernaryOp::Mad, Type::U32, self.place[i], adjacent, self.first[i])
@@ -346,22 +328,10 @@ impl Product<'_> {
         // Columns that are finished together: all of them are in the matrix, or none.
         let together = self.tiling.adjacent(1, self.size);
         let together = if n % together == 0 { together } else { 1 };
-        let columns: Vec<[Reg; 2]> = (0..part_n)
-            .step_by(together)
-            .map(|j| {
-                let j = code.binary(BinaryOp::Add, Type::U32, column, self.tiling.nth(1, self.size, j) as u32);
-                [j, code.setp(Cmp::Lt, Type::U32, j, n as u32)]
-            })
-            .collect();
-        for (i, sums) in sums.chunks(part_n).enumerate() {
-            let this = code.binary(BinaryOp::Add, Type::U32, row, self.tiling.nth(0, self.size, i) as u32);
-            let in_rows = code.setp(Cmp::Lt, Type::U32, this, m as u32);
-            let this = code.ternary(TernaryOp::Mad, Type::U32, self.matrix, m as u32, this);
-            for (sums, &[column, in_columns]) in sums.chunks(together).zip(&columns) {
-                let inside = code.binary(BinaryOp::And, Type::Pred, in_rows, in_columns);
-                self.finish.emit(code, args, [this, column], sums, inside);
-            }
-        }
+        let nth = |i: usize, n: usize| self.tiling.nth(i, self.size, n) as u32;
+        let columns = (0..part_n).step_by(together).map(|j| nth(1, j));
+        let lines = sums.chunks(part_n).enumerate().map(|(i, sums)| (nth(0, i), sums));
+        self.finish.emit_part(code, args, (self.matrix, [row, column]), together, columns, lines);
     }
 }
 

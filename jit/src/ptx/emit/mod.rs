@@ -15,6 +15,7 @@ mod mma;
 mod rare;
 mod routine;
 mod taps;
+mod tiles;
 // Coefficients are written as their sources have them.
 #[allow(clippy::excessive_precision, clippy::approx_constant)]
 mod trig;
@@ -94,7 +95,7 @@ impl Part<'_> {
     pub(super) fn blocks(&self) -> usize {
         match self {
             Part::Rows(row) => row.spread.blocks(None),
-            Part::Gemm(g, _) => gemm::tiles(g),
+            Part::Gemm(g, _) => gemm::blocks(g),
             Part::Mma(g, mma, _) => mma.blocks(g),
             Part::Routine(routine) => routine::blocks(routine),
         }

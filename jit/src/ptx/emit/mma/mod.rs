@@ -17,6 +17,7 @@ use super::Grid;
 use super::code::Code;
 use super::finish::Finish;
 use super::taps::each_tap;
+use super::tiles::{self, each_tile, tiles};
 use crate::fuse::GemmKernel;
 use crate::graph::Precision;
 use crate::ptx::inst::{BinaryOp, Cmp, InstOp, MmaShape, Operand, Reg, Rounding, TernaryOp, Type};
@@ -158,18 +159,6 @@ impl Mma {
     }
 }
 
-/// How many tiles a product has.
-fn tiles(tile: [usize; 2], g: &GemmKernel) -> usize {
-    let [down, across] = grid_of(tile, g);
-    g.extents[0].saturating_mul(down).saturating_mul(across)
-}
-
-/// The number of tiles down and across a matrix.
-fn grid_of(tile: [usize; 2], g: &GemmKernel) -> [usize; 2] {
-    let [_, m, n, _] = g.extents;
-    [m.div_ceil(tile[0]), n.div_ceil(tile[1])]
-}
-
 /// The code of a product for these blocks; `args` are the addresses of A, of B and of what `finish` accesses.
 pub(super) fn emit(code: &mut Code, g: &GemmKernel, mma: &Mma, finish: &Finish, args: &[Reg], grid: &Grid) {
     code.take_registers();
@@ -183,17 +172,7 @@ pub(super) fn emit(code: &mut Code, g: &GemmKernel, mma: &Mma, finish: &Finish, 
     let [rows, columns] = [0, 1].map(|i| (mma.tile[i] / WARPS[i]) as u32);
     let part =
         [code.binary(BinaryOp::Mul, Type::U32, down, rows), code.binary(BinaryOp::Mul, Type::U32, across, columns)];
-    code.counted(grid.block, mma.blocks(g) as u32, grid.blocks, |code, tile| {
-        let [down, across] = grid_of(mma.tile, g).map(|count| count as u32);
-        let tile_column = code.binary(BinaryOp::Rem, Type::U32, tile, across);
-        let tile = code.binary(BinaryOp::Div, Type::U32, tile, across);
-        let tile_row = code.binary(BinaryOp::Rem, Type::U32, tile, down);
-        let matrix = code.binary(BinaryOp::Div, Type::U32, tile, down);
-        let [rows, columns] = mma.tile.map(|tile| tile as u32);
-        let first = [
-            code.binary(BinaryOp::Mul, Type::U32, tile_row, rows),
-            code.binary(BinaryOp::Mul, Type::U32, tile_column, columns),
-        ];
+    each_tile(code, grid, mma.tile, g, |code, tiles::Tile { first, matrix }| {
         Tile { g, mma, finish, shared, thread: grid.thread, lane, part, first, matrix }.emit(code, args);
     });
 }
@@ -356,8 +335,7 @@ impl Tile<'_> {
 
     /// Hands on the elements of this thread: of each instruction, two adjacent ones of two rows.
     fn finish(&self, code: &mut Code, args: &[Reg], sums: &[[Reg; 4]]) {
-        let [_, m, n, _] = self.g.extents;
-        let across = self.mma.fragments()[1];
+        let (n, across) = (self.g.extents[2], self.mma.fragments()[1]);
         let in_row = code.binary(BinaryOp::And, Type::B32, self.lane, 3);
         let places =
             [code.binary(BinaryOp::Shr, Type::U32, self.lane, 2), code.binary(BinaryOp::Shl, Type::B32, in_row, 1)];
@@ -367,25 +345,15 @@ impl Tile<'_> {
         });
         // Columns that are finished together: both are in the matrix, or none.
         let together = if n % 2 == 0 { 2 } else { 1 };
-        let columns: Vec<[Reg; 2]> = (0..across * 2)
-            .step_by(together)
-            .map(|e| {
-                let e = code.binary(BinaryOp::Add, Type::U32, column, (e / 2 * SHAPE[1] + e % 2) as u32);
-                [e, code.setp(Cmp::Lt, Type::U32, e, n as u32)]
-            })
-            .collect();
-        for (i, sums) in sums.chunks(across).enumerate() {
-            for half in 0..2 {
-                let this = code.binary(BinaryOp::Add, Type::U32, row, (i * SHAPE[0] + half * SHAPE[0] / 2) as u32);
-                let in_rows = code.setp(Cmp::Lt, Type::U32, this, m as u32);
-                let this = code.ternary(TernaryOp::Mad, Type::U32, self.matrix, m as u32, this);
-                let line: Vec<Reg> = sums.iter().flat_map(|sums| [sums[2 * half], sums[2 * half + 1]]).collect();
-                for (sums, &[column, in_columns]) in line.chunks(together).zip(&columns) {
-                    let inside = code.binary(BinaryOp::And, Type::Pred, in_rows, in_columns);
-                    self.finish.emit(code, args, [this, column], sums, inside);
-                }
-            }
-        }
+        let columns = (0..across * 2).step_by(together).map(|e| (e / 2 * SHAPE[1] + e % 2) as u32);
+        let line = |sums: &[[Reg; 4]], half: usize| -> Vec<Reg> {
+            sums.iter().flat_map(|sums| [sums[2 * half], sums[2 * half + 1]]).collect()
+        };
+        let lines = sums
+            .chunks(across)
+            .enumerate()
+            .flat_map(|(i, sums)| [0, 1].map(|half| ((i * SHAPE[0] + half * SHAPE[0] / 2) as u32, line(sums, half))));
+        self.finish.emit_part(code, args, (self.matrix, [row, column]), together, columns, lines);
     }
 }
 
