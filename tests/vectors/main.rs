@@ -13,6 +13,7 @@ mod models;
 mod not_yet;
 mod op;
 mod ops;
+mod order;
 mod steps;
 
 use std::collections::{BTreeMap, HashSet};
