@@ -10,6 +10,7 @@ mod indexing;
 mod large;
 mod linalg;
 mod long;
+mod numpy;
 mod ownership;
 mod rounding;
 mod scan;

@@ -139,8 +139,11 @@ impl Plan {
     #[track_caller]
     pub(super) fn gather(&self) -> (Tensor, GatherDims, Shape) {
         let columns: Vec<Tensor> = self.indices.iter().map(|(_, index)| index.expand_dims(-1)).collect();
-        let dims = self.dims(self.batch.len());
-        (Tensor::concat(&columns.iter().collect::<Vec<_>>(), -1), dims, self.window())
+        let vectors = match &columns[..] {
+            [only] => only.clone(),
+            several => Tensor::concat(&several.iter().collect::<Vec<_>>(), -1),
+        };
+        (vectors, self.dims(self.batch.len()), self.window())
     }
 
     /// The index vectors of all places, one after the other, and the axes of a gather of one of them.

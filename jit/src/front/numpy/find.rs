@@ -280,3 +280,37 @@ fn precedes(x: &Tensor, y: &Tensor) -> Tensor {
     let less = x.less(y);
     if x.dtype().is_float() { less.or(is_nan(y).and(x.equal(x))) } else { less }
 }
+
+/// The first `size` distinct elements of either tensor, ascending; `fill_value` where there are fewer, or the first:
+/// `jax.numpy.union1d`.
+#[track_caller]
+pub fn union1d(x: &Tensor, y: &Tensor, size: usize, fill_value: Option<f64>) -> Tensor {
+    Tensor::concatenate(&[&x.ravel(), &y.ravel()], 0).unique(size, fill_value)
+}
+
+/// The first `size` distinct elements of `x` that `y` has too, ascending; `fill_value` where there are fewer:
+/// `jax.numpy.intersect1d`.
+#[track_caller]
+pub fn intersect1d(x: &Tensor, y: &Tensor, size: usize, fill_value: f64) -> Tensor {
+    distinct(x, size, fill_value, |x| x.isin(y))
+}
+
+/// The first `size` distinct elements of `x` that `y` does not have, ascending; `fill_value` where there are fewer:
+/// `jax.numpy.setdiff1d`.
+#[track_caller]
+pub fn setdiff1d(x: &Tensor, y: &Tensor, size: usize, fill_value: f64) -> Tensor {
+    distinct(x, size, fill_value, |x| x.isin(y).logical_not())
+}
+
+/// The distinct elements of `x` of which `keeps` is true.
+#[track_caller]
+fn distinct(x: &Tensor, size: usize, fill_value: f64, keeps: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    let n = x.size();
+    let unique = x.unique_all(n, Some(fill_value));
+    let kept = keeps(&unique.values).and(unique.counts.greater(0));
+    let at = kept.flat_nonzero(size);
+    if n == 0 {
+        return Tensor::full(&[size], fill_value, x.dtype());
+    }
+    at.less(0).select(Tensor::literal(fill_value, x.dtype()), unique.values.i(at.maximum(0)))
+}

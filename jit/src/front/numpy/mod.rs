@@ -15,7 +15,7 @@ mod rearrange;
 mod segments;
 
 pub use bands::{eye, tri, tril_indices, triu_indices};
-pub use find::{Side, Unique, select_first, select_n};
+pub use find::{Side, Unique, intersect1d, select_first, select_n, setdiff1d, union1d};
 pub use grids::{Indexing, OutOfRange, ix_, meshgrid, ravel_multi_index, unravel_index};
 pub use interpolate::{Beyond, Border, Interp, Order, interp, map_coordinates};
 pub use order::{Quantile, lexsort};
