@@ -4,6 +4,7 @@
 //! example, and `vmap` a batch of them. [`BatchNorm`] takes a batch. Activations are plain functions of the compiler
 //! crate (`relu`, `gelu`, `silu`, …).
 
+mod attention;
 mod batch_norm;
 mod dropout;
 mod embedding;
@@ -12,6 +13,7 @@ mod mlp;
 mod norm;
 mod rnn;
 
+pub use attention::MultiheadAttention;
 pub use batch_norm::BatchNorm;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
