@@ -8,6 +8,7 @@
 mod case;
 mod compare;
 mod edge;
+mod fourier;
 mod indexing;
 mod models;
 mod not_yet;

@@ -147,7 +147,6 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
         ],
     ),
     ("no resizing of images", &["image_resize"]),
-    ("no Fourier transforms", &["fft"]),
     (
         "no linear algebra",
         &[

@@ -60,6 +60,8 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
             record(op, &refs(&aligned(operands, axis, extent)), axis)
         }
 
+        // Axes before the last are a batch.
+        Op::Fft { .. } => record(node.op.clone(), &refs(&aligned(operands, 0, extent)), 0),
         // Axes before the matrices are a batch.
         Op::Cholesky => record(Op::Cholesky, &[&operands[0].at(0, extent)], 0),
         Op::TriangularSolve(how) => smallvec![linalg::batched_solve(*how, operands[0], operands[1], extent)],

@@ -53,6 +53,15 @@ fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
     {
         return sort(operands, axis, keys, node);
     }
+    if let Op::Fft { .. } = node.op
+        && has_tangent
+    {
+        // Linear in both parts.
+        let [x, dx] = [|dual: &&Dual| dual.x.clone(), |dual: &&Dual| dual.tangent()]
+            .map(|of| operands.iter().map(of).collect::<SmallVec<[Tensor; 2]>>());
+        let [xs, dxs] = [x, dx].map(|x| reapply(node, &x.iter().collect::<Vec<_>>()));
+        return xs.into_iter().zip(dxs).map(|(x, dx)| Dual { x, dx: Some(dx) }).collect();
+    }
     if let Op::Scan { body, num_consts, num_carry, length, reverse } = &node.op
         && has_tangent
     {
@@ -156,7 +165,7 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry
         | Op::StopGradient
         | Op::Result(_) => None,
-        Op::Sort { .. } | Op::Scan { .. } => unreachable!("{} is handled before", node.op.name()),
+        Op::Sort { .. } | Op::Fft { .. } | Op::Scan { .. } => unreachable!("{} is handled before", node.op.name()),
 
         // Linear: the op applies to the tangent.
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {

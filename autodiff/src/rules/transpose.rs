@@ -33,6 +33,14 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[O
             let back = Scan { length: Some(*length), reverse: !reverse };
             scan(node, body, operands, [*num_consts, *num_carry], back, cts)
         }
+        (Op::Fft { inverse }, _) => {
+            // The matrix of the transform is symmetric: that of both parts is transposed by the other sign.
+            let zeros = || Tensor::full(&node.ty.shape, 0.0, node.ty.dtype);
+            let [re, im] = [0, 1].map(|i| cts[i].clone().unwrap_or_else(zeros));
+            let back = apply_all(Op::Fft { inverse: !inverse }, &[&re, &im], node.location_or_caller());
+            let of = |(x, ct): (&TransposeOperand<'_>, Tensor)| x.cotangent_if_linear(|| ct);
+            Ok(operands.iter().zip(back).map(of).collect())
+        }
         (_, [Some(ct)]) => transpose_one(node, operands, ct),
         (_, [None] | [] | [_, _, ..]) => Ok(smallvec![None; operands.len()]),
     }
@@ -275,6 +283,7 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         | Op::StopGradient
         | Op::Threefry
         | Op::Sort { .. }
+        | Op::Fft { .. }
         | Op::Scan { .. }
         | Op::Cholesky
         | Op::Result(_)

@@ -11,6 +11,7 @@
 mod buffer;
 mod build;
 mod canonicalise;
+mod fourier;
 mod index;
 mod kernel;
 mod materialise;

@@ -218,6 +218,12 @@ pub enum Op {
     Cholesky,
     /// The X with A X = B or X A = B, of the matrices along the last two axes, A being triangular.
     TriangularSolve(Triangular),
+    /// The discrete Fourier transform along the last axis: of the real and the imaginary parts, two results of their
+    /// shape. `y[k] = Σ_j x[j] e^{-2πi jk/n}`; the inverse has the other sign, and neither is scaled.
+    Fft {
+        /// Whether the sign of the exponent is positive.
+        inverse: bool,
+    },
     /// A result, by number, of the operand: an op with several results.
     Result(u32),
 }
@@ -332,6 +338,7 @@ headers! {
             transpose_a,
             unit_diagonal
         ];
+        "fft" Fft { inverse }: 2 Contraction [inverse];
         "result" Result(index): 1 Projection [index];
     }
     families {
@@ -348,7 +355,7 @@ impl Op {
     /// nothing else uses it.
     pub fn results(&self, operands: usize) -> usize {
         match self {
-            Op::Threefry => 2,
+            Op::Threefry | Op::Fft { .. } => 2,
             Op::Sort { .. } => operands,
             Op::Scan { body, .. } => body.outputs.len(),
             _ => 1,

@@ -29,6 +29,7 @@ pub(crate) fn kinds() -> Vec<Op> {
         Op::Sort { axis: 0, keys: 1 },
         Op::Cholesky,
         Op::TriangularSolve(Triangular::default()),
+        Op::Fft { inverse: false },
         Op::Result(0),
         Op::Reshape(smallvec![6]),
         Op::Transpose(smallvec![1, 0]),
@@ -325,6 +326,14 @@ fn of(op: &Op) -> Vec<Sample> {
                 dot(&[], &[(0, 1), (2, 0)], t(F32, &[2, 3, 4]), t(F32, &[4, 2, 5])),
                 one(Op::Dot(matrices, Some(Precision::Bf16)), vec![t(F32, &[9, 5]), t(F32, &[5, 8])]),
             ]
+        }
+        Op::Fft { .. } => {
+            let fft = |inverse, ty: TensorType| one(Op::Fft { inverse }, vec![ty.clone(), ty]);
+            let mut all = vec![fft(true, t(F32, &[2, 12])), fft(true, t(F64, &[3, 67])), fft(false, t(F32, &[2, 0]))];
+            // Each radix, several passes, a factor that is a product, a convolution.
+            all.extend([1, 2, 3, 4, 5, 7, 8, 11, 13, 16, 32, 17, 34, 64, 67].map(|n| fft(false, t(F32, &[2, n]))));
+            all.extend([1, 6, 48, 128].map(|n| fft(false, t(F64, &[2, 3, n]))));
+            all
         }
         Op::Gather { .. } => {
             let gather = |dims: GatherDims, sizes: &[usize], x: TensorType, indices: &[usize]| Sample {

@@ -148,8 +148,19 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
         Op::Pad { .. } | Op::Concat(_) => Some(0.0),
         Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => Some(0.0),
         Op::Cholesky | Op::TriangularSolve(_) => matrices(op, x, result),
+        Op::Fft { .. } => Some(fourier(x, result)),
         Op::Scan { .. } => None,
     }
+}
+
+/// The bound of a Fourier transform of exact numbers: that of a sum of as many products.
+fn fourier(x: &[Array], result: &Array) -> f64 {
+    let n = 2.0 * last_extent(result);
+    if n <= 2.0 { 0.0 } else { n * n * rounding_of(result) * largest(&x[0]).max(largest(&x[1])) }
+}
+
+fn last_extent(x: &Array) -> f64 {
+    x.ty().shape.last().copied().unwrap_or(1) as f64
 }
 
 /// The bound of a Cholesky factor or a solution, of exact matrices with a large diagonal: substitution and the factor
@@ -229,6 +240,7 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
             let (mx, my, k) = (largest(&x[0]), largest(&x[1]), contracted(op, x));
             k * (e[0] * my + e[1] * mx + e[0] * e[1]) + k * k * rounding_of(&x[0]) * mx * my
         }
+        Op::Fft { .. } => 2.0 * last_extent(result) * worst + fourier(x, result),
         // No element moves by more than the values do; which goes with which of another operand may change.
         Op::Sort { .. } if x.len() == 1 => worst,
         Op::Sort { keys, .. } if e[..*keys].iter().all(|&e| e == 0.0) => worst,

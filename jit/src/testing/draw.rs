@@ -46,6 +46,7 @@ fn weight(kind: &Op) -> usize {
         Op::Reduce(..) => 12,
         Op::Gather { .. } | Op::Scatter { .. } | Op::Sort { .. } => 6,
         Op::DynamicSlice { .. } | Op::DynamicUpdateSlice | Op::Cholesky | Op::TriangularSolve(_) => 4,
+        Op::Fft { .. } => 2,
         Op::Scan { .. } => 8,
     }
 }
@@ -223,6 +224,12 @@ impl Maker {
             Op::Sort { .. } => self.sort(x),
             Op::Cholesky => self.cholesky(x),
             Op::TriangularSolve(_) => self.triangular_solve(x),
+            Op::Fft { .. } => {
+                let y = self.like(&ty)?;
+                let (inverse, part) = (self.random.one_in(2), self.random.below(2) as u32);
+                let first = self.push(Op::Fft { inverse }, &[x, y])?;
+                self.push(Op::Result(part), &[first])
+            }
             Op::Scan { .. } => self.scan(x),
         }
     }

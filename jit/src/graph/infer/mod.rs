@@ -103,6 +103,12 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
         }
         Op::Cholesky => matrices::cholesky(operands[0]),
         Op::TriangularSolve(how) => matrices::triangular_solve(*how, operands[0], operands[1]),
+        Op::Fft { .. } => {
+            let x = operands[0];
+            check(matches!(x.dtype, DType::F32 | DType::F64), || format!("takes f32 or f64, not {x}"))?;
+            check(x.rank() > 0, || format!("{x} has no axis"))?;
+            Ok(same(x, operands[1])?.0.clone())
+        }
         Op::Result(_) => Err("a result of an op takes its type from the op".into()),
         Op::Threefry => {
             for x in operands {
