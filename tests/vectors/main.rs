@@ -14,6 +14,7 @@ mod models;
 mod not_yet;
 mod op;
 mod ops;
+mod order;
 mod steps;
 
 use std::collections::{BTreeMap, HashSet};

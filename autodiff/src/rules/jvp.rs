@@ -13,7 +13,7 @@ use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
 
 use fulgurite_jit::control::{body_types, record_scan};
 use fulgurite_jit::graph::infer::scan_types;
-use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, UnaryOp};
+use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, ScatterOp, UnaryOp};
 use fulgurite_jit::trace::{apply_all, poison, reapply, trace};
 use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Scan, Tensor};
@@ -21,6 +21,7 @@ use smallvec::SmallVec;
 
 use crate::flat::{add, live};
 use crate::rules::linalg;
+use crate::rules::scatter::Scatter;
 
 /// A tensor and its tangent.
 #[derive(Clone, Debug)]
@@ -184,6 +185,11 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
             let mut xs: SmallVec<[&Tensor; 4]> = operands.iter().map(|operand| &operand.x).collect();
             xs[0] = operands[0].dx.as_ref()?;
             Some(linear(node, &xs))
+        }
+        Op::Scatter { dims, combine: combine @ (ScatterOp::Mul | ScatterOp::Min | ScatterOp::Max) } => {
+            let [x, indices, updates] = [0, 1, 2].map(|i| &operands[i].x);
+            let scatter = Scatter { dims, x, indices, updates };
+            scatter.tangent(*combine, operands[0].dx.as_ref(), operands[2].dx.as_ref(), z)
         }
         Op::Scatter { .. } | Op::DynamicUpdateSlice => {
             // The elements, and the updates: the last operand of the one, the second of the other.

@@ -7,6 +7,7 @@ pub(crate) mod batch;
 mod indexing;
 pub(crate) mod jvp;
 mod linalg;
+mod scatter;
 pub(crate) mod transpose;
 
 use fulgurite_jit::types::Axes;

@@ -10,10 +10,10 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use fulgurite_jit::control::{body_types, record_scan};
-use fulgurite_jit::graph::{BinaryOp, DotAxes, Env, Graph, Node, Op, Precision, ReduceOp, UnaryOp, ValueId};
+use fulgurite_jit::graph::{BinaryOp, DotAxes, Env, Graph, Node, Op, Precision, ReduceOp, ScatterOp, UnaryOp, ValueId};
 use fulgurite_jit::trace::{apply_all, trace};
 use fulgurite_jit::types::Axes;
-use fulgurite_jit::{DType, Error, Result, Scan, Shape, Tensor, TensorType};
+use fulgurite_jit::{DType, Error, IndexMode, Result, Scan, Shape, Tensor, TensorType};
 use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{add, linear_part, live, replay, residuals};
@@ -243,7 +243,10 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
             [..] => nonlinear(node, operands),
         },
         Op::Scatter { dims, combine } => match operands {
-            [x, Constant(indices), updates] => {
+            [Linear(_), Constant(indices), Constant(updates)] if *combine == ScatterOp::Mul => {
+                Ok(smallvec![Some(ct.scatter_mul(indices, updates, (**dims).clone(), IndexMode::Fill)), None, None])
+            }
+            [x, Constant(indices), updates] if matches!(combine, ScatterOp::Add | ScatterOp::Set) => {
                 let [x, updates] = indexing::scatter(dims, *combine, [x, updates], indices, ct);
                 Ok(smallvec![x, None, updates])
             }

@@ -248,6 +248,7 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
             let (n, most) = (windows(&x[1]) + 1.0, largest(&x[0]).max(largest(&x[2])));
             n * worst + n * n * rounding_of(&x[0]) * (most + worst)
         }
+        Op::Scatter { combine: ScatterOp::Mul, .. } => return None,
         Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => worst,
         Op::Result(_) => worst,
         Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Compare(_) | Op::Select => return None,
