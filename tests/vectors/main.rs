@@ -9,6 +9,7 @@ mod case;
 mod compare;
 mod edge;
 mod indexing;
+mod linalg;
 mod models;
 mod not_yet;
 mod op;

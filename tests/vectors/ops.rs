@@ -14,7 +14,7 @@ use crate::{edge, indexing, models, steps};
 
 /// The op called `name`.
 pub(crate) fn find(name: &str) -> Option<Op> {
-    let tables = [OPS, edge::OPS, indexing::OPS, models::OPS, steps::OPS];
+    let tables = [OPS, edge::OPS, indexing::OPS, crate::linalg::OPS, models::OPS, steps::OPS];
     tables.into_iter().flatten().find(|(op, _)| *op == name).map(|&(_, op)| op)
 }
 

@@ -14,6 +14,7 @@ mod canonicalise;
 mod index;
 mod kernel;
 mod materialise;
+mod matrices;
 mod merge;
 mod normalise;
 mod reductions;
@@ -25,6 +26,7 @@ pub use kernel::{
     Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output,
     PARTIALS, RegionKernel, Segment, Slot, Source, Store, Tap,
 };
+pub use matrices::{MatrixOp, MatrixRoutine, MatrixWork};
 pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};
 
 use crate::graph::Graph;
