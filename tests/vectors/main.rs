@@ -10,6 +10,7 @@ mod compare;
 mod edge;
 mod fourier;
 mod indexing;
+mod linalg;
 mod models;
 mod not_yet;
 mod op;

@@ -20,8 +20,8 @@ use fulgurite_jit::{DType, Scan, Tensor};
 use smallvec::SmallVec;
 
 use crate::flat::{add, live};
-use crate::rules::linalg;
 use crate::rules::scatter::Scatter;
+use crate::rules::{factors, linalg};
 
 /// A tensor and its tangent.
 #[derive(Clone, Debug)]
@@ -70,6 +70,10 @@ fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
         return scan(node, body, operands, [*num_consts, *num_carry], trips);
     }
     let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
+    if let (Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. }, [Dual { dx: Some(da), .. }]) = (&node.op, operands) {
+        let tangents = factors::tangents(node, &operands[0].x, &xs, da);
+        return xs.into_iter().zip(tangents).map(|(x, dx)| Dual { x, dx }).collect();
+    }
     let dual = |x: Tensor| {
         let dx = if has_tangent { tangent(node, operands, &x) } else { None };
         Dual { x, dx }
@@ -166,7 +170,9 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry
         | Op::StopGradient
         | Op::Result(_) => None,
-        Op::Sort { .. } | Op::Fft { .. } | Op::Scan { .. } => unreachable!("{} is handled before", node.op.name()),
+        Op::Sort { .. } | Op::Fft { .. } | Op::Scan { .. } | Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => {
+            unreachable!("{} is handled before", node.op.name())
+        }
 
         // Linear: the op applies to the tangent.
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {
@@ -203,6 +209,10 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         Op::TriangularSolve(how) => {
             let (a, b) = (operands[0], operands[1]);
             linalg::tangent_of_solution(*how, &a.x, z, a.dx.as_ref(), b.dx.as_ref())
+        }
+        Op::Solve { transpose_a } => {
+            let (a, b) = (operands[0], operands[1]);
+            factors::tangent_of_solution(*transpose_a, &a.x, z, a.dx.as_ref(), b.dx.as_ref())
         }
         Op::Convert(dtype) => dtype.is_float().then_some(operands[0].dx.as_ref()?.convert(*dtype)),
 

@@ -18,7 +18,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{add, linear_part, live, replay, residuals};
 use crate::rules::jvp::inverse;
-use crate::rules::{Cotangents, TransposeOperand, indexing, linalg};
+use crate::rules::{Cotangents, TransposeOperand, factors, indexing, linalg};
 
 use TransposeOperand::{Constant, Linear};
 
@@ -256,6 +256,10 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
             [Constant(a), Linear(_)] => Ok(smallvec![None, Some(linalg::cotangent_of_right_hand_side(*how, a, ct))]),
             [..] => nonlinear(node, operands),
         },
+        Op::Solve { transpose_a } => match operands {
+            [Constant(a), Linear(_)] => Ok(smallvec![None, Some(factors::solve(!transpose_a, a, ct))]),
+            [..] => nonlinear(node, operands),
+        },
         Op::DynamicSlice { .. } => match (&operands[0], indexing::constants(&operands[1..])) {
             (Linear(x), Some(starts)) => {
                 let zeros = Tensor::full(&x.shape, 0.0, x.dtype);
@@ -289,6 +293,10 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         | Op::Fft { .. }
         | Op::Scan { .. }
         | Op::Cholesky
+        | Op::Lu
+        | Op::Qr { .. }
+        | Op::Eigh
+        | Op::Svd { .. }
         | Op::Result(_)
         | Op::Reduce(..)
         | Op::ArgReduce(..) => nonlinear(node, operands),

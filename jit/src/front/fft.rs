@@ -286,9 +286,7 @@ impl Tensor {
     #[track_caller]
     fn shifted(&self, op: &str, axes: impl IntoAxes, by: impl Fn(usize) -> usize) -> Self {
         match axes.into_axes(self.rank()) {
-            Ok(axes) => {
-                axes.iter().fold(self.clone(), |x, &axis| x.roll(by(x.shape()[axis]) as isize, axis as isize))
-            }
+            Ok(axes) => axes.iter().fold(self.clone(), |x, &axis| x.roll(by(x.shape()[axis]) as isize, axis as isize)),
             Err(why) => reject(&[self], Error::op(op, why, Location::caller())),
         }
     }

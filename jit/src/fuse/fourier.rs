@@ -118,10 +118,7 @@ impl Emit<'_> {
                     let factors = factors.map(|factors| {
                         let factors = self.slice(factors, 0, k..k + 1);
                         let factors = self.reshape(factors, &[rest]);
-                        self.push(
-                            Op::Broadcast { shape: smallvec![lines, rest, done], dims: smallvec![1] },
-                            &[factors],
-                        )
+                        self.push(Op::Broadcast { shape: smallvec![lines, rest, done], dims: smallvec![1] }, &[factors])
                     });
                     self.turned(sum, factors)
                 }
@@ -185,8 +182,7 @@ impl Emit<'_> {
     fn sums_of_odd(&mut self, parts: &[Pair]) -> Vec<Pair> {
         let n = parts.len();
         let mirrored = |j: usize| (parts[j], parts[n - j]);
-        let sums: Vec<Pair> =
-            (1..=n / 2).map(mirrored).map(|(x, y)| [0, 1].map(|of| self.add(x[of], y[of]))).collect();
+        let sums: Vec<Pair> = (1..=n / 2).map(mirrored).map(|(x, y)| [0, 1].map(|of| self.add(x[of], y[of]))).collect();
         let differences: Vec<Pair> =
             (1..=n / 2).map(mirrored).map(|(x, y)| [0, 1].map(|of| self.sub(x[of], y[of]))).collect();
         let mut all = vec![parts[0]; n];
@@ -219,10 +215,8 @@ impl Emit<'_> {
             .map(|values: Vec<f64>| self.constant(dtype, &[1, radix, radix], &values));
         let x = x.map(|x| self.reshape(x, &[lines, radix, rest * done]));
         let mut product = |matrix: ValueId, x: ValueId| {
-            let matrix = self.push(
-                Op::Broadcast { shape: smallvec![lines, radix, radix], dims: smallvec![0, 1, 2] },
-                &[matrix],
-            );
+            let matrix =
+                self.push(Op::Broadcast { shape: smallvec![lines, radix, radix], dims: smallvec![0, 1, 2] }, &[matrix]);
             let axes = DotAxes { batch: smallvec![(0, 0)], contract: smallvec![(2, 1)] };
             self.push(Op::Dot(axes, None), &[matrix, x])
         };
@@ -243,12 +237,11 @@ impl Emit<'_> {
         // j² is taken modulo 2 n, where the turn begins again.
         let square = |j: usize| ((j as u128 * j as u128) % (2 * n) as u128) as usize;
         let chirp: Vec<(f64, f64)> = (0..n).map(|j| turn(square(j), 2 * n)).collect();
-        let factors = [chirp.iter().map(|f| f.0).collect(), chirp.iter().map(|f| f.1).collect()].map(
-            |values: Vec<f64>| {
+        let factors =
+            [chirp.iter().map(|f| f.0).collect(), chirp.iter().map(|f| f.1).collect()].map(|values: Vec<f64>| {
                 let factors = self.constant(dtype, &[n], &values);
                 self.push(Op::Broadcast { shape: smallvec![lines, n], dims: smallvec![1] }, &[factors])
-            },
-        );
+            });
         // The other factor of the convolution, transformed, with the scale of the inverse transform.
         let (mut re, mut im) = (vec![0.0; length], vec![0.0; length]);
         for (j, &(cos, sin)) in chirp.iter().enumerate() {

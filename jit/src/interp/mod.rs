@@ -6,6 +6,7 @@
 //! accumulate in f64. For integers, bools, data movement and random bits the results are bit-identical to those of
 //! compiled code. For floats they are *not*: compiled code accumulates in f32, in another order.
 
+mod factors;
 pub(crate) mod fourier;
 mod index;
 mod matrices;
@@ -104,6 +105,7 @@ fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVe
         }
         Op::Sort { axis, keys } => sort::sort(&types[0].shape, *axis, *keys, types, &x),
         Op::Fft { inverse } => fourier::fft(&types[0], *inverse, &x).into(),
+        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => factors::decompose(op, operands[0].ty(), types, &x[0]),
         Op::Scan { .. } => scan(op, types, x)?,
         _ => unreachable!("{} has one result", op.name()),
     };
@@ -150,6 +152,8 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         }
         Op::Cholesky => matrices::cholesky(ty, &x[0]),
         Op::TriangularSolve(how) => matrices::triangular_solve(ty, *how, &x),
+        Op::Solve { transpose_a } => factors::solve(ty, *transpose_a, &x),
+        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => unreachable!("{} has several results", op.name()),
         Op::Param(_) | Op::Result(_) | Op::Threefry | Op::Fft { .. } | Op::Scan { .. } => {
             unreachable!("{} is handled before", op.name())
         }

@@ -47,6 +47,7 @@ fn weight(kind: &Op) -> usize {
         Op::Gather { .. } | Op::Scatter { .. } | Op::Sort { .. } => 6,
         Op::DynamicSlice { .. } | Op::DynamicUpdateSlice | Op::Cholesky | Op::TriangularSolve(_) => 4,
         Op::Fft { .. } => 2,
+        Op::Lu | Op::Solve { .. } | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => 2,
         Op::Scan { .. } => 8,
     }
 }
@@ -230,6 +231,8 @@ impl Maker {
                 let first = self.push(Op::Fft { inverse }, &[x, y])?;
                 self.push(Op::Result(part), &[first])
             }
+            Op::Solve { .. } => self.solve(x),
+            Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => self.decomposition(kind, x),
             Op::Scan { .. } => self.scan(x),
         }
     }
