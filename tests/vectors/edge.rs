@@ -94,28 +94,6 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     // ---- norms and products
     ("vecmat", Binary(Tensor::matmul)),
     ("global_norm", Many(|_, x| vec![optim::global_norm(&(x[0].clone(), x[1].clone()))])),
-    ("vector_norm", One(vector_norm)),
-    (
-        "safe_norm",
-        One(|p, x| {
-            let small = x[0].norm().less_equal(p.float("min_norm"));
-            small.select(p.float("min_norm"), small.select(1.0, &x[0]).norm())
-        }),
-    ),
-    (
-        "kron",
-        Binary(|x, y| {
-            let shape: Vec<usize> = x.shape().iter().zip(y.shape()).map(|(x, y)| x * y).collect();
-            einsum("ij,kl->ikjl", &[x, y]).reshape(&shape)
-        }),
-    ),
-    (
-        "trace",
-        One(|p, x| {
-            let index = |axis| Tensor::iota(DType::I32, x[0].shape(), axis);
-            (index(0) + p.int("offset") as i32).equal(index(1)).select(&x[0], 0.0).sum()
-        }),
-    ),
     // ---- special functions
     ("logit", Unary(|x| (x / (1.0 - x)).log())),
     ("log1mexp", Unary(|x| x.less(2f64.ln()).select((-(-x).expm1()).log(), (-(-x).exp()).log1p()))),
@@ -426,22 +404,6 @@ fn activation(name: &str) -> fn(&Tensor) -> Tensor {
 fn of_dtype(params: &Params, dtype: DType, x: Tensor) -> Tensor {
     assert_eq!(params.dtype("dtype"), dtype, "no other type");
     x
-}
-
-/// `jnp.linalg.norm` of vectors along an axis.
-fn vector_norm(params: &Params, x: &[Tensor]) -> Tensor {
-    let (x, axis) = (&x[0], params.int("axis"));
-    let norm = match params.json("ord") {
-        Value::Null => x.square().sum_keep(axis).sqrt(),
-        Value::Number(p) => {
-            let p = p.as_f64().expect("a number");
-            x.abs().pow(p).sum_keep(axis).pow(1.0 / p)
-        }
-        // The maximum's initial value is 0, with which zeros share its derivative.
-        _ if params.text("ord") == "inf" => x.abs().max_keep(axis).maximum(0.0),
-        other => panic!("no norm {other}"),
-    };
-    if params.flag("keepdims") { norm } else { norm.squeeze(axis) }
 }
 
 /// `jax.nn.dot_product_attention`: f32\[batch, time, heads, size\], with as many or fewer heads of keys and values.

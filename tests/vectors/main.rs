@@ -8,7 +8,9 @@
 mod case;
 mod compare;
 mod edge;
+mod fourier;
 mod indexing;
+mod linalg;
 mod models;
 mod not_yet;
 mod op;

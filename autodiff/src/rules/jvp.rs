@@ -20,8 +20,8 @@ use fulgurite_jit::{DType, Scan, Tensor};
 use smallvec::SmallVec;
 
 use crate::flat::{add, live};
-use crate::rules::linalg;
 use crate::rules::scatter::Scatter;
+use crate::rules::{factors, linalg};
 
 /// A tensor and its tangent.
 #[derive(Clone, Debug)]
@@ -54,6 +54,15 @@ fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
     {
         return sort(operands, axis, keys, node);
     }
+    if let Op::Fft { .. } = node.op
+        && has_tangent
+    {
+        // Linear in both parts.
+        let [x, dx] = [|dual: &&Dual| dual.x.clone(), |dual: &&Dual| dual.tangent()]
+            .map(|of| operands.iter().map(of).collect::<SmallVec<[Tensor; 2]>>());
+        let [xs, dxs] = [x, dx].map(|x| reapply(node, &x.iter().collect::<Vec<_>>()));
+        return xs.into_iter().zip(dxs).map(|(x, dx)| Dual { x, dx: Some(dx) }).collect();
+    }
     if let Op::Scan { body, num_consts, num_carry, length, reverse } = &node.op
         && has_tangent
     {
@@ -61,6 +70,10 @@ fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
         return scan(node, body, operands, [*num_consts, *num_carry], trips);
     }
     let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
+    if let (Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. }, [Dual { dx: Some(da), .. }]) = (&node.op, operands) {
+        let tangents = factors::tangents(node, &operands[0].x, &xs, da);
+        return xs.into_iter().zip(tangents).map(|(x, dx)| Dual { x, dx }).collect();
+    }
     let dual = |x: Tensor| {
         let dx = if has_tangent { tangent(node, operands, &x) } else { None };
         Dual { x, dx }
@@ -157,7 +170,9 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry
         | Op::StopGradient
         | Op::Result(_) => None,
-        Op::Sort { .. } | Op::Scan { .. } => unreachable!("{} is handled before", node.op.name()),
+        Op::Sort { .. } | Op::Fft { .. } | Op::Scan { .. } | Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => {
+            unreachable!("{} is handled before", node.op.name())
+        }
 
         // Linear: the op applies to the tangent.
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {
@@ -194,6 +209,10 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         Op::TriangularSolve(how) => {
             let (a, b) = (operands[0], operands[1]);
             linalg::tangent_of_solution(*how, &a.x, z, a.dx.as_ref(), b.dx.as_ref())
+        }
+        Op::Solve { transpose_a } => {
+            let (a, b) = (operands[0], operands[1]);
+            factors::tangent_of_solution(*transpose_a, &a.x, z, a.dx.as_ref(), b.dx.as_ref())
         }
         Op::Convert(dtype) => dtype.is_float().then_some(operands[0].dx.as_ref()?.convert(*dtype)),
 

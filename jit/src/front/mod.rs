@@ -11,6 +11,7 @@ mod creation;
 mod data;
 mod einsum;
 mod elementwise;
+pub mod fft;
 mod indexing;
 pub mod linalg;
 mod nn;

@@ -11,9 +11,11 @@
 mod buffer;
 mod build;
 mod canonicalise;
+mod fourier;
 mod index;
 mod kernel;
 mod materialise;
+mod matrices;
 mod merge;
 mod normalise;
 mod reductions;
@@ -25,6 +27,7 @@ pub use kernel::{
     Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output,
     PARTIALS, RegionKernel, Segment, Slot, Source, Store, Tap,
 };
+pub use matrices::{MatrixOp, MatrixRoutine, MatrixWork};
 pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};
 
 use crate::graph::Graph;
