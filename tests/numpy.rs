@@ -5,9 +5,9 @@
 
 use fulgurite::prelude::*;
 use fulgurite::{
-    Bins, Border, Ellipsis, IndexMode, Masked, NewAxis, Order, PadMode, Quantile, Side, Step, column_stack, cross, delete,
-    dstack, ediff1d, eye, histogram, hstack, inner, insert, lexsort, map_coordinates, polyval, select_first, trapezoid,
-    tri, tril_indices, vstack, lower,
+    Bins, Border, Ellipsis, IndexMode, Masked, NewAxis, Order, PadMode, Quantile, Side, Step, column_stack, cross,
+    delete, dstack, ediff1d, eye, histogram, hstack, inner, insert, lexsort, lower, map_coordinates, polyval,
+    select_first, trapezoid, tri, tril_indices, vstack,
 };
 
 use crate::indexing::check;
@@ -146,7 +146,8 @@ fn expressions_and_functions_have_the_answers_of_numpy() -> Result<()> {
     for (result, (what, shape, want)) in results.iter().zip(rows::ANSWERS) {
         assert_eq!(result.shape(), *shape, "{what}");
         let got = result.array()?.to_f64_vec()?;
-        let same = |(got, want): (&f64, &f64)| got == want || got.is_nan() && want.is_nan() || (got - want).abs() < 1e-6;
+        let same =
+            |(got, want): (&f64, &f64)| got == want || got.is_nan() && want.is_nan() || (got - want).abs() < 1e-6;
         assert!(got.iter().zip(*want).all(same), "{what}: {got:?}, not {want:?}");
     }
     Ok(())

@@ -42,9 +42,9 @@ pub use front::{
     Beyond, Bins, Border, Ellipsis, Index, Indexing, Interp, IntoIndex, Masked, NewAxis, Order, OutOfRange, PadMode,
     Part, Quantile, Side, Step, Unique, append, atleast_1d, atleast_2d, atleast_3d, bincount, block, column_stack,
     corrcoef, cov, cross, delete, dstack, ediff1d, eye, histogram, histogram_bin_edges, hstack, inner, insert, interp,
-    ix_, lexsort, map_coordinates, meshgrid, outer, polyval, ravel_multi_index, segment_max, segment_min, segment_prod,
-    segment_sum, intersect1d, select_first, select_n, setdiff1d, union1d, tensordot, tensordot_axes, trapezoid, tri, tril_indices, triu_indices,
-    unravel_index, vdot, vstack,
+    intersect1d, ix_, lexsort, map_coordinates, meshgrid, outer, polyval, ravel_multi_index, segment_max, segment_min,
+    segment_prod, segment_sum, select_first, select_n, setdiff1d, tensordot, trapezoid, tri, tril_indices,
+    triu_indices, union1d, unravel_index, vdot, vstack,
 };
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;

@@ -1,10 +1,7 @@
 //! Ops of the vectors about order, and reductions and functions of vectors beside it. JAX's definitions are in
 //! `jax-edge/generate.py`.
 
-use fulgurite::{
-    Bins, Key, Quantile, Tensor, corrcoef, cov, cross, grad, histogram, lexsort, outer, polyval, tensordot,
-    tensordot_axes, trapezoid, vdot,
-};
+use fulgurite::{Bins, Key, Quantile, Tensor, grad, histogram, lexsort, polyval, trapezoid};
 
 use crate::case::Params;
 use crate::op::Op::{self, Binary, Many, One, Unary};
@@ -72,24 +69,6 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ("diff", One(|p, x| x[0].diff(p.int("n") as usize, p.int("axis")))),
     ("trapezoid", One(|p, x| trapezoid(&x[0], Some(&x[1]), p.int("axis")))),
     ("polyval", Binary(polyval)),
-    ("cross", Binary(|x, y| cross(x, y, -1))),
-    ("outer", Binary(outer)),
-    ("vdot", Binary(vdot)),
-    (
-        "tensordot",
-        One(|p, x| match p.json("axes").as_array() {
-            None => tensordot(&x[0], &x[1], p.int("axes") as usize),
-            Some(lists) => {
-                let axes = |i: usize| -> Vec<isize> {
-                    let list = lists[i].as_array().expect("a list").iter();
-                    list.map(|axis| axis.as_i64().expect("an axis") as isize).collect()
-                };
-                tensordot_axes(&x[0], &x[1], &axes(0), &axes(1))
-            }
-        }),
-    ),
-    ("cov", Unary(cov)),
-    ("corrcoef", Unary(corrcoef)),
 ];
 
 fn shares(p: &Params, like: &Tensor) -> Tensor {

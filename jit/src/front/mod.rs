@@ -33,16 +33,17 @@ pub use control::{Scan, scan};
 pub use einsum::einsum;
 pub use elementwise::{select, where_};
 pub use indexing::{At, Ellipsis, Index, IndexMode, IntoIndex, Masked, NewAxis, Part, Step};
+pub use linalg::{corrcoef, cov, cross, inner, outer, tensordot, vdot};
 pub use nn::{
     elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, one_hot_as, relu, relu6,
     silu, soft_sign, softmax,
 };
 pub use numpy::{
     Beyond, Bins, Border, Indexing, Interp, Order, OutOfRange, PadMode, Quantile, Side, Unique, append, atleast_1d,
-    atleast_2d, atleast_3d, bincount, block, column_stack, corrcoef, cov, cross, delete, dstack, ediff1d, eye,
-    histogram, histogram_bin_edges, hstack, inner, insert, interp, ix_, lexsort, map_coordinates, meshgrid, outer,
-    polyval, ravel_multi_index, segment_max, segment_min, segment_prod, segment_sum, intersect1d, select_first, select_n, setdiff1d, union1d, tensordot,
-    tensordot_axes, trapezoid, tri, tril_indices, triu_indices, unravel_index, vdot, vstack,
+    atleast_2d, atleast_3d, bincount, block, column_stack, delete, dstack, ediff1d, eye, histogram,
+    histogram_bin_edges, hstack, insert, interp, intersect1d, ix_, lexsort, map_coordinates, meshgrid, polyval,
+    ravel_multi_index, segment_max, segment_min, segment_prod, segment_sum, select_first, select_n, setdiff1d,
+    trapezoid, tri, tril_indices, triu_indices, union1d, unravel_index, vstack,
 };
 pub use operand::{IntoAxes, Operand};
 pub use output::Output;
