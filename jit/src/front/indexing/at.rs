@@ -218,7 +218,10 @@ impl At<'_> {
         }) {
             return Err(bad.clone());
         }
-        Plan::new(self.x, &self.parts).map_err(|why| self.reject(why))
+        match Plan::new(self.x, &self.parts) {
+            Ok(plan) => Ok(plan),
+            Err(why) => Err(self.reject(why)),
+        }
     }
 
     #[track_caller]

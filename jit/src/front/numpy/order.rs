@@ -68,9 +68,10 @@ impl Tensor {
     /// The axes in one, which is the last, after the others.
     #[track_caller]
     fn joined(&self, op: &str, axes: impl IntoAxes) -> Result<Tensor, Tensor> {
-        let axes = axes
-            .into_axes(self.rank())
-            .map_err(|why| self.reject(op, format!("{} {why}", self.ty()), Location::caller()))?;
+        let axes = match axes.into_axes(self.rank()) {
+            Ok(axes) => axes,
+            Err(why) => return Err(self.reject(op, format!("{} {why}", self.ty()), Location::caller())),
+        };
         if let Some(error) = self.error() {
             return Err(Tensor::failed(self.ty().clone(), error.clone()));
         }

@@ -103,10 +103,12 @@ fn padded(x: &Tensor, axis: usize, [before, after]: [usize; 2], mode: PadMode) -
             Tensor::concat(&parts.iter().collect::<Vec<_>>(), along)
         }
         PadMode::Reflect { odd } => {
-            mirrored(&mirrored(x, axis, before, [true, n > 1, odd]), axis, after, [false, n > 1, odd])
+            let low = mirrored(x, axis, n, before, [true, n > 1, odd]);
+            mirrored(&low, axis, n, after, [false, n > 1, odd])
         }
         PadMode::Symmetric { odd } => {
-            mirrored(&mirrored(x, axis, before, [true, false, odd]), axis, after, [false, false, odd])
+            let low = mirrored(x, axis, n, before, [true, false, odd]);
+            mirrored(&low, axis, n, after, [false, false, odd])
         }
         PadMode::LinearRamp(end) => {
             let float = if x.dtype().is_float() { x.dtype() } else { DType::F32 };
@@ -126,11 +128,10 @@ fn padded(x: &Tensor, axis: usize, [before, after]: [usize; 2], mode: PadMode) -
     }
 }
 
-/// One side padded by mirroring what is there, as often as needed.
+/// One side padded by mirroring what is there, up to `n` elements at a time, as often as needed.
 #[track_caller]
-fn mirrored(x: &Tensor, axis: usize, width: usize, [before, skips_edge, odd]: [bool; 3]) -> Tensor {
+fn mirrored(x: &Tensor, axis: usize, n: usize, width: usize, [before, skips_edge, odd]: [bool; 3]) -> Tensor {
     let along = axis as isize;
-    let n = x.shape()[axis];
     let offset = usize::from(skips_edge);
     let end = |x: &Tensor, first: bool| {
         let extent = x.shape()[axis];

@@ -58,7 +58,8 @@ pub fn segment_min(data: &Tensor, segment_ids: &Tensor, num_segments: usize) -> 
 #[track_caller]
 fn segments(combine: ScatterOp, data: &Tensor, ids: &Tensor, count: usize) -> Tensor {
     let n = ids.rank();
-    let cannot = |why: String| reject(&[data, ids], Error::op("segment", why, Location::caller()));
+    let location = Location::caller();
+    let cannot = |why: String| reject(&[data, ids], Error::op("segment", why, location));
     let Some(indices) = ids.as_indices() else {
         return cannot(format!("takes segment numbers of integers, not {}", ids.ty()));
     };
