@@ -32,7 +32,6 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
             "edge_indexing/dynamic_slice_index_u8",
             "edge_sort/sort_i64",
             "edge_sort/sort_u64",
-            "edge_conv/i8_to_i32",
         ],
     ),
     (
