@@ -17,7 +17,7 @@ pub use fulgurite_autodiff::{
 };
 pub use fulgurite_jit::{
     Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Precision, Result, Scan, Static, StaticValue,
-    Tensor, TensorType, Tree, Visitor, einsum, elu, fft, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
+    Tensor, TensorType, Tree, Visitor, conv, einsum, elu, fft, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
     log_sigmoid, log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select,
     silu, soft_sign, softmax, sort, where_, with_matmul_precision,
 };

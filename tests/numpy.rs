@@ -1,7 +1,7 @@
 //! NumPy's index expressions, and functions of `jax.numpy`: the answers of NumPy 2.3 and JAX 0.10.2.
 //!
-//! All of them are one program, of `x`, the numbers 0 to 59 as i32[3,4,5], the indices `i`, `j` and `k`, floats with NaN
-//! `f`, and the constant masks `m` and `mm`.
+//! All of them are one program, of `x`, the numbers 0 to 59 as i32[3,4,5], the indices `i`, `j` and `k`, floats `f`
+//! with NaN, and the constant masks `m` and `mm`.
 
 use fulgurite::prelude::*;
 use fulgurite::{

@@ -98,19 +98,6 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "no convolutions",
-        &[
-            "conv",
-            "conv_general_dilated",
-            "conv_transpose",
-            "conv_grad_of_grad",
-            "conv_hvp_x",
-            "convolve",
-            "eqx_conv",
-            "eqx_conv_transpose",
-        ],
-    ),
-    (
         "no windows",
         &[
             "max_pool",

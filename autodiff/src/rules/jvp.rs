@@ -229,6 +229,13 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
             let right = y.dx.as_ref().map(|dy| x.x.dot_general_in(dy, axes.clone(), *precision));
             add(left, right)
         }
+        // As a product: bilinear.
+        Op::Conv(..) => {
+            let (x, w) = (&operands[0], &operands[1]);
+            let left = x.dx.as_ref().map(|dx| linear(node, &[dx, &w.x]));
+            let right = w.dx.as_ref().map(|dw| linear(node, &[&x.x, dw]));
+            add(left, right)
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{add, linear_part, live, replay, residuals};
 use crate::rules::jvp::inverse;
-use crate::rules::{Cotangents, TransposeOperand, factors, indexing, linalg};
+use crate::rules::{Cotangents, TransposeOperand, conv, factors, indexing, linalg};
 
 use TransposeOperand::{Constant, Linear};
 
@@ -238,6 +238,18 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
             [Constant(x), Linear(y)] => Ok(smallvec![None, Some(dot(axes, *precision, 1, y, x, ct))]),
             [..] => nonlinear(node, operands),
         },
+        Op::Conv(dims, precision) => {
+            let location = node.location_or_caller();
+            match operands {
+                [Linear(x), Constant(w)] => {
+                    Ok(smallvec![Some(conv::cotangent_of_left(dims, *precision, x, w, ct, location)), None])
+                }
+                [Constant(x), Linear(w)] => {
+                    Ok(smallvec![None, Some(conv::cotangent_of_right(dims, *precision, x, w, ct, location))])
+                }
+                [..] => nonlinear(node, operands),
+            }
+        }
         Op::Gather { dims, sizes } => match operands {
             [Linear(x), Constant(indices)] => Ok(smallvec![Some(indexing::gather(dims, sizes, x, indices, ct)), None]),
             [..] => nonlinear(node, operands),

@@ -11,6 +11,7 @@
 mod buffer;
 mod build;
 mod canonicalise;
+mod convolution;
 mod fourier;
 mod index;
 mod kernel;
@@ -24,8 +25,8 @@ mod segments;
 
 pub use index::{Affine, Index};
 pub use kernel::{
-    Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output,
-    PARTIALS, RegionKernel, Segment, Slot, Source, Store, Tap,
+    Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, Level, Levels, LoopKernel,
+    Order, Output, PARTIALS, RegionKernel, Segment, Slot, Source, Store, Tap,
 };
 pub use matrices::{MatrixOp, MatrixRoutine, MatrixWork};
 pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};

@@ -41,6 +41,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
                 _ => emit.graph.push(Node { operands, ..node.clone() }),
             },
             Op::Dot(axes, precision) => emit.dot(axes, *precision, operands[0], operands[1]),
+            Op::Conv(dims, precision) => emit.conv(dims, *precision, operands[0], operands[1]),
             Op::Reduce(op, axes) => emit.reduce(*op, axes, operands[0]),
             _ => emit.graph.push(Node { operands, ..node.clone() }),
         };

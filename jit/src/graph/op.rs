@@ -11,6 +11,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Graph;
+use super::conv::ConvDims;
 use super::dims::{GatherDims, ScatterOp};
 use super::family::{ArgOp, BinaryOp, CompareOp, ReduceOp, UnaryOp};
 use super::literal::{Constant, Literal};
@@ -162,6 +163,8 @@ pub enum Op {
     ArgReduce(ArgOp, usize),
     /// A contraction of two float operands, in a precision: that of their type where there is none.
     Dot(DotAxes, Option<Precision>),
+    /// A convolution of two operands of one type of numbers, in a precision: that of their type where there is none.
+    Conv(Box<ConvDims>, Option<Precision>),
     /// Windows of the first operand, at the places that the second names. A window that does not fit at its place is
     /// moved to where it fits.
     Gather {
@@ -348,6 +351,7 @@ headers! {
         "concatenate" Concat(axis): _ Assembly [axis];
         "rev" Rev(axes): 1 Movement [axes];
         "dot_general" Dot(DotAxes { batch, contract }, precision): 2 Contraction [batch, contract, precision];
+        "conv" Conv(dims, precision): 2 Contraction [dims, precision];
         "gather" Gather { dims, sizes }: 2 Indexing [dims, sizes];
         "scatter" Scatter { dims, combine }: 3 Indexing [combine, dims];
         "dynamic_slice" DynamicSlice { sizes }: _ Indexing [sizes];

@@ -1,6 +1,8 @@
 //! Samples of every op, from which the conformance tests draw: interpreter against compiled code, tangents against
 //! finite differences, transposes against tangents, batching against a loop, text against its parse.
 
+mod conv;
+
 use std::sync::Arc;
 
 use smallvec::smallvec;
@@ -44,6 +46,7 @@ pub(crate) fn kinds() -> Vec<Op> {
         Op::Concat(0),
         Op::Rev(smallvec![0]),
         Op::Dot(DotAxes::default(), None),
+        Op::Conv(Box::default(), None),
         Op::Gather { dims: Box::default(), sizes: smallvec![] },
         Op::DynamicSlice { sizes: smallvec![] },
         Op::DynamicUpdateSlice,
@@ -412,6 +415,7 @@ fn of(op: &Op) -> Vec<Sample> {
             all.extend([1, 6, 48, 128].map(|n| fft(false, t(F64, &[2, 3, n]))));
             all
         }
+        Op::Conv(..) => conv::samples(),
         Op::Gather { .. } => {
             let gather = |dims: GatherDims, sizes: &[usize], x: TensorType, indices: &[usize]| Sample {
                 op: Op::Gather { dims: dims.into(), sizes: sizes.into() },

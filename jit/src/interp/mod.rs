@@ -6,6 +6,7 @@
 //! accumulate in f64. For integers, bools, data movement and random bits the results are bit-identical to those of
 //! compiled code. For floats they are *not*: compiled code accumulates in f32, in another order.
 
+mod conv;
 mod factors;
 pub(crate) mod fourier;
 mod index;
@@ -195,6 +196,7 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::Reduce(op, axes) => reduce(ty, &x[0], from(0), *op, axes),
         Op::ArgReduce(op, axis) => arg_reduce(ty, &x[0], from(0), *op, *axis),
         Op::Dot(axes, _) => dot(ty, &x, [from(0), from(1)], axes),
+        Op::Conv(dims, _) => conv::conv(ty, &x, [from(0), from(1)], dims),
         Op::Gather { dims, sizes } => index::gather(ty, &x, operands, dims, sizes),
         Op::Scatter { dims, combine } => index::scatter(ty, &x, operands, dims, *combine),
         Op::DynamicSlice { .. } => index::dynamic_slice(ty, &x, operands),

@@ -131,7 +131,8 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
             let few = ratio(&x[0], result) <= 4.0 && multiples(&x[0], 4.0) && largest(&x[0]) <= 16.0;
             few.then_some(0.0)
         }
-        Op::Dot(..) => {
+        Op::Conv(..) if !operands_float => Some(0.0),
+        Op::Dot(..) | Op::Conv(..) => {
             let (mx, my, k) = (largest(&x[0]), largest(&x[1]), contracted(op, x));
             let exact = multiples(&x[0], 16.0) && multiples(&x[1], 16.0) && k * mx * my * 256.0 < 2f64.powi(24);
             Some(if exact { 0.0 } else { k * k * rounding_of(&x[0]) * mx * my })
@@ -264,7 +265,7 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
             let n = ratio(&x[0], result);
             n * worst + n * n * rounding_of(&x[0]) * largest(&x[0])
         }
-        Op::Dot(..) => {
+        Op::Dot(..) | Op::Conv(..) => {
             let (mx, my, k) = (largest(&x[0]), largest(&x[1]), contracted(op, x));
             k * (e[0] * my + e[1] * mx + e[0] * e[1]) + k * k * rounding_of(&x[0]) * mx * my
         }
@@ -336,8 +337,11 @@ fn ratio(x: &Array, result: &Array) -> f64 {
 
 /// Over how many elements a contraction sums.
 fn contracted(op: &Op, x: &[Array]) -> f64 {
-    let Op::Dot(axes, _) = op else { return 1.0 };
-    axes.contract.iter().map(|&(a, _)| x[0].ty().shape[a] as f64).product()
+    match op {
+        Op::Dot(axes, _) => axes.contract.iter().map(|&(a, _)| x[0].ty().shape[a] as f64).product(),
+        Op::Conv(dims, _) => dims.terms(x[1].ty()) as f64,
+        _ => 1.0,
+    }
 }
 
 /// The bound in a program whose floats are all exact, in any order of evaluation: 0, or `None` where one is not.

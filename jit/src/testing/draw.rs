@@ -42,6 +42,7 @@ fn weight(kind: &Op) -> usize {
         Op::Binary(_) => 24,
         Op::Compare(_) | Op::Convert(_) | Op::Bitcast(_) | Op::ArgReduce(..) => 4,
         Op::Select | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Concat(_) | Op::Dot(..) => 8,
+        Op::Conv(..) => 6,
         Op::Slice { .. } | Op::Pad { .. } | Op::Rev(_) => 6,
         Op::Reduce(..) => 12,
         Op::Gather { .. } | Op::Scatter { .. } | Op::Sort { .. } => 6,
@@ -218,6 +219,7 @@ impl Maker {
                 self.push(Op::ArgReduce(op, axis), &[x])
             }
             Op::Dot(..) => self.dot(x),
+            Op::Conv(..) => self.conv(x),
             Op::Gather { .. } => self.gather(x),
             Op::Scatter { .. } => self.scatter(x),
             Op::DynamicSlice { .. } => self.dynamic_slice(x),

@@ -1,4 +1,5 @@
-//! Reductions that leave out NaN. Definitions are those of `jax.numpy`; integers have no NaN and are reduced as they are.
+//! Reductions that leave out NaN. Definitions are those of `jax.numpy`; integers have no NaN, and are reduced as
+//! they are.
 
 use crate::front::numpy::find::is_nan;
 use crate::front::operand::IntoAxes;

@@ -107,8 +107,8 @@ pub(super) fn extreme(dtype: DType, largest: bool) -> Tensor {
     }
 }
 
-/// How often each of the numbers `0, 1, …, length - 1` occurs among integers, i32, or the sums of the weights of those
-/// elements: `jax.numpy.bincount`. A negative number counts as 0, one that is too large not at all.
+/// How often each of the numbers `0, 1, …, length - 1` occurs among integers, i32, or the sums of the weights of
+/// those: `jax.numpy.bincount`. A negative number counts as 0, one that is too large not at all.
 ///
 /// # Errors
 /// The result stands for an error if the weights are not of the shape of the numbers, or those are not integers.

@@ -2,6 +2,7 @@
 //! it. An error is the reason only; the caller adds the op's name and the user's line.
 
 mod control;
+mod conv;
 mod indexing;
 mod matrices;
 
@@ -217,6 +218,7 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
             Ok(TensorType::new(DType::I32, &shape))
         }
         Op::Dot(axes, _) => dot(axes, operands[0], operands[1]),
+        Op::Conv(dims, _) => dims.infer(operands[0], operands[1]),
         Op::Gather { dims, sizes } => dims.gather(operands[0], operands[1], sizes),
         Op::Scatter { dims, combine } => dims.scatter(*combine, operands[0], operands[1], operands[2]),
         Op::DynamicSlice { sizes } => indexing::dynamic_slice(operands, sizes),

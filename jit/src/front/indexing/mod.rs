@@ -1,8 +1,8 @@
 //! Indexing by values: gathers, scatters, and slices that begin where a tensor says.
 //!
 //! `gather` and the scatters are the general form; `take`, `take_along_axis` and the dynamic slices are functions of
-//! them, with the names and the conventions of JAX. NumPy's index expressions are in `indexing/`: `part` is what they
-//! consist of, `plan` what they mean for a tensor, `at` reads and writes by them. An index that is out of range never reads or
+//! them, with the names and the conventions of JAX. NumPy's index expressions are beside: `part` is what they consist
+//! of, `plan` what they mean for a tensor, `at` reads and writes by them. An index that is out of range never reads or
 //! writes beside an array: [`IndexMode`] says what it does.
 
 mod at;
@@ -14,10 +14,10 @@ use std::panic::Location;
 pub use at::At;
 pub use part::{Ellipsis, Index, IntoIndex, Masked, NewAxis, Part, Step};
 
-use super::operand::{Arg, Operand, broadcast_shape, reject, resolve};
-use super::tensor::Tensor;
-use super::trace::apply;
 use crate::error::Error;
+use crate::front::operand::{Arg, Operand, broadcast_shape, reject, resolve};
+use crate::front::tensor::Tensor;
+use crate::front::trace::apply;
 use crate::graph::{GatherDims, Op, ScatterOp};
 use crate::types::{Axes, DType, Shape};
 
