@@ -94,7 +94,8 @@ pub(crate) const OPS: &[(&str, Op)] = &[
                     (0..n).map(|i| (i - n, i)).collect()
                 }
                 lists => {
-                    let list = |i: usize| lists[i].as_array().expect("a list").iter().map(|x| x.as_i64().expect("an axis"));
+                    let list =
+                        |i: usize| lists[i].as_array().expect("a list").iter().map(|x| x.as_i64().expect("an axis"));
                     list(0).zip(list(1)).map(|(a, b)| (a as isize, b as isize)).collect()
                 }
             };

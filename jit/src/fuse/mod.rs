@@ -11,6 +11,7 @@
 mod buffer;
 mod build;
 mod canonicalise;
+mod equations;
 mod index;
 mod kernel;
 mod materialise;

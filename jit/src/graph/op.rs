@@ -218,9 +218,10 @@ pub enum Op {
     Cholesky,
     /// The X with A X = B or X A = B, of the matrices along the last two axes, A being triangular.
     TriangularSolve(Triangular),
-    /// The factors of the matrices A along the last two axes, with rows exchanged: `A[p] = L U`. Three results: L, which
-    /// has ones on the diagonal, below the diagonal and U on and above it; for each step the row that is exchanged with
-    /// its own, i32; and the order p of the rows, i32. The first of the largest elements becomes the pivot.
+    /// The factors of the matrices A along the last two axes, with rows exchanged: `A[p] = L U`. Three results: L,
+    /// which has ones on the diagonal, below the diagonal and U on and above it; for each step the row that is
+    /// exchanged with its own, i32; and the order p of the rows, i32. The first of the largest elements becomes the
+    /// pivot.
     Lu,
     /// The X with A X = B, or Aᵀ X = B, of the matrices along the last two axes, by the factors of [`Op::Lu`].
     Solve {

@@ -59,8 +59,8 @@ pub(crate) fn kinds() -> Vec<Op> {
 
 impl Sample {
     /// Operand number `i` of the sample, where `x` is drawn from the range: matrices that are decomposed or divided by
-    /// get a large diagonal, so that they are positive definite and well conditioned, and one of distinct elements where
-    /// their eigenvalues are asked for. `x` may have a further axis, of a batch.
+    /// get a large diagonal, so that they are positive definite and well conditioned, and one of distinct elements
+    /// where their eigenvalues are asked for. `x` may have a further axis, of a batch.
     ///
     /// # Panics
     /// If `x` is not of the type of the operand.
@@ -68,7 +68,13 @@ impl Sample {
         let is_distinct = matches!(self.op, Op::Eigh | Op::Svd { .. });
         let is_dominant = matches!(
             self.op,
-            Op::Cholesky | Op::TriangularSolve(_) | Op::Lu | Op::Solve { .. } | Op::Qr { .. } | Op::Eigh | Op::Svd { .. }
+            Op::Cholesky
+                | Op::TriangularSolve(_)
+                | Op::Lu
+                | Op::Solve { .. }
+                | Op::Qr { .. }
+                | Op::Eigh
+                | Op::Svd { .. }
         );
         if !is_dominant || i > 0 {
             return x;

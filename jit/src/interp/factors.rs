@@ -164,7 +164,8 @@ fn sweep(n: usize, mut rotates: impl FnMut([usize; 2]) -> bool) {
 
 /// The columns of `v`, each with the largest element positive.
 fn signs(v: &Rows, n: usize) -> Vec<f64> {
-    let largest = |j: usize| v.iter().map(|row| row[j]).fold(0.0, |most: f64, x| if x.abs() > most.abs() { x } else { most });
+    let largest =
+        |j: usize| v.iter().map(|row| row[j]).fold(0.0, |most: f64, x| if x.abs() > most.abs() { x } else { most });
     (0..n).map(|j| if largest(j) < 0.0 { -1.0 } else { 1.0 }).collect()
 }
 

@@ -103,9 +103,7 @@ fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVe
             [0, 1].map(|word| words.iter().map(|words| words[word]).collect()).into()
         }
         Op::Sort { axis, keys } => sort::sort(&types[0].shape, *axis, *keys, types, &x),
-        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => {
-            factors::decompose(op, operands[0].ty(), types, &x[0])
-        }
+        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => factors::decompose(op, operands[0].ty(), types, &x[0]),
         Op::Scan { .. } => scan(op, types, x)?,
         _ => unreachable!("{} has one result", op.name()),
     };

@@ -177,9 +177,9 @@ pub fn eigvalsh(a: &Tensor) -> Tensor {
 
 /// The singular value decomposition, `A = U diag(s) Vᵀ`, with s descending: `jax.numpy.linalg.svd`.
 ///
-/// `a` has shape `[…, m, n]`; with `k = min(m, n)`, U has `[…, m, k]`, s `[…, k]` and Vᵀ `[…, k, n]`, or `[…, m, m]` and
-/// `[…, n, n]` with `full_matrices`. Of the elements of a singular vector (of the shorter of U's and V's) the largest is
-/// positive. Vectors of equal singular values have no derivative: it is infinite or NaN, as in JAX.
+/// `a` has shape `[…, m, n]`; with `k = min(m, n)`, U has `[…, m, k]`, s `[…, k]` and Vᵀ `[…, k, n]`, or `[…, m, m]`
+/// and `[…, n, n]` with `full_matrices`. Of the elements of a singular vector (of the shorter of U's and V's) the
+/// largest is positive. Vectors of equal singular values have no derivative: it is infinite or NaN, as in JAX.
 ///
 /// ```
 /// use fulgurite_jit::Tensor;
@@ -231,5 +231,9 @@ pub fn cho_factor(a: &Tensor, lower: bool) -> (Tensor, bool) {
         Err(error) => return (error, lower),
     };
     let location = Location::caller();
-    if lower { (apply(Op::Cholesky, &[&a], location), true) } else { (apply(Op::Cholesky, &[&a.t()], location).t(), false) }
+    if lower {
+        (apply(Op::Cholesky, &[&a], location), true)
+    } else {
+        (apply(Op::Cholesky, &[&a.t()], location).t(), false)
+    }
 }

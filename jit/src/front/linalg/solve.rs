@@ -2,7 +2,9 @@
 
 use std::panic::Location;
 
-use super::{Triangular, cholesky, diagonals, identity, lu, lu_pivots_to_permutation, one_batch, square, triangular_solve};
+use super::{
+    Triangular, cholesky, diagonals, identity, lu, lu_pivots_to_permutation, one_batch, square, triangular_solve,
+};
 use crate::error::Error;
 use crate::front::control::Scan;
 use crate::front::operand::reject;
@@ -14,8 +16,8 @@ use crate::types::DType;
 /// The X with A X = B: `jax.numpy.linalg.solve`.
 ///
 /// `a` has shape `[…, n, n]`; `b` has `[n]`, one right-hand side for all matrices, or `[…, n, m]`. Batches broadcast;
-/// where all share A, it is factorised once. A derivative is a solution with the same factors. A matrix that is singular
-/// gives infinities and NaN.
+/// where all share A, it is factorised once. A derivative is a solution with the same factors. A matrix that is
+/// singular gives infinities and NaN.
 ///
 /// ```
 /// use fulgurite_jit::Tensor;
@@ -51,7 +53,9 @@ fn solve_all(a: &Tensor, b: &Tensor) -> Tensor {
     let (a, b) = a.promoted(b);
     let rows_first = b.move_axis(last, 0);
     let merged = rows_first.reshape(&[n, b.elements() / n.max(1)]);
-    apply(Op::Solve { transpose_a: false }, &[&a, &merged], Location::caller()).reshape(rows_first.shape()).move_axis(0, last)
+    apply(Op::Solve { transpose_a: false }, &[&a, &merged], Location::caller())
+        .reshape(rows_first.shape())
+        .move_axis(0, last)
 }
 
 #[track_caller]
@@ -225,12 +229,8 @@ pub fn lu_solve((lu, pivots): (&Tensor, &Tensor), b: &Tensor, trans: Transpose) 
     };
     let order = lu_pivots_to_permutation(pivots, n);
     let order = order.broadcast_to(&lu.shape()[..lu.rank() - 1]);
-    let how = |lower: bool| Triangular {
-        left_side: true,
-        lower,
-        transpose_a: trans == Transpose::Yes,
-        unit_diagonal: lower,
-    };
+    let how =
+        |lower: bool| Triangular { left_side: true, lower, transpose_a: trans == Transpose::Yes, unit_diagonal: lower };
     let rows = columns.rank() as isize - 2;
     let x = if trans == Transpose::Yes {
         let x = triangular_solve(&lu, &triangular_solve(&lu, &columns, how(false)), how(true));
@@ -258,8 +258,8 @@ pub fn cho_solve((factor, lower): (&Tensor, bool), b: &Tensor) -> Tensor {
 /// The X with A X = B for tridiagonal matrices A: `jax.lax.linalg.tridiagonal_solve`, with partial pivoting as LAPACK's
 /// `gtsv` has it.
 ///
-/// `dl`, `d` and `du` are the diagonals below, on and above the main one, of `[…, n]` each; the first of `dl` and the last
-/// of `du` are not part of A. `b` has `[…, n, m]`.
+/// `dl`, `d` and `du` are the diagonals below, on and above the main one, of `[…, n]` each; the first of `dl` and the
+/// last of `du` are not part of A. `b` has `[…, n, m]`.
 ///
 /// # Errors
 /// The result stands for an error if shapes or element types differ.
@@ -277,13 +277,15 @@ pub fn tridiagonal_solve(dl: &Tensor, d: &Tensor, du: &Tensor, b: &Tensor) -> Te
         return b.clone();
     }
     // Diagonals have an axis for the columns of b, so that all broadcast. The rows are the first axis.
-    let rows = |x: &Tensor| if x.rank() == b.rank() { x.move_axis(axis, 0) } else { x.expand_dims(-1).move_axis(axis, 0) };
+    let rows =
+        |x: &Tensor| if x.rank() == b.rank() { x.move_axis(axis, 0) } else { x.expand_dims(-1).move_axis(axis, 0) };
     let place = Tensor::arange(DType::I32, n).reshape(&[&[n][..], &vec![1; axis + 1]].concat());
     let above = place.equal(n as i32 - 1).select(0.0, rows(du));
     let (below, diagonal, right) = (rows(dl), rows(d), rows(b));
     let head = |x: &Tensor| x.index_in_dim(0, 0);
     let tail = |x: &Tensor| x.slice_in_dim(0, 1..n);
-    // Elimination: the pending row has elements at i and i + 1. Of it and the next the larger element becomes the pivot.
+    // Elimination: the pending row has elements at i and i + 1. Of it and the next the larger element becomes the
+    // pivot.
     type Row = (Tensor, Tensor, Tensor);
     let eliminate = |(x, y, b): Row, (next_x, next_y, next_z, next_b): (Tensor, Tensor, Tensor, Tensor)| {
         let stays = x.abs().greater_equal(next_x.abs());

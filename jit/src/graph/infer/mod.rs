@@ -104,7 +104,9 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
         }
         Op::Cholesky => matrices::cholesky(operands[0]),
         Op::TriangularSolve(how) => matrices::triangular_solve(*how, operands[0], operands[1]),
-        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => Ok(matrices::decomposition(op, operands[0])?.swap_remove(0)),
+        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => {
+            Ok(matrices::decomposition(op, operands[0])?.swap_remove(0))
+        }
         Op::Solve { .. } => matrices::solve(operands[0], operands[1]),
         Op::Result(_) => Err("a result of an op takes its type from the op".into()),
         Op::Threefry => {

@@ -9,7 +9,9 @@ use super::{Grid, THREADS};
 use crate::fuse::{MatrixRoutine, MatrixWork};
 use crate::lower::lane::LaneType;
 use crate::lower::matrices::{Backend, run};
-use crate::ptx::inst::{Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type, UnaryOp};
+use crate::ptx::inst::{
+    Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type, UnaryOp,
+};
 use crate::types::DType;
 
 /// The most blocks: each has a workspace.
@@ -439,9 +441,8 @@ impl Backend for Gpu<'_> {
         mut f: impl FnMut(&mut Self, Operand, [Reg; N]) -> [Reg; N],
     ) -> [Reg; N] {
         let start = x.map(|x| (self.ty, x));
-        let state = self.carried([from, to], &start, |gpu, i, state| {
-            f(gpu, i.into(), std::array::from_fn(|n| state[n])).to_vec()
-        });
+        let state = self
+            .carried([from, to], &start, |gpu, i, state| f(gpu, i.into(), std::array::from_fn(|n| state[n])).to_vec());
         std::array::from_fn(|n| state[n])
     }
     fn fold_pick(
