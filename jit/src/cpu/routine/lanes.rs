@@ -367,6 +367,12 @@ impl<T: Float, const W: usize> Backend for Lanes<T, W> {
         }
     }
     #[inline(always)]
+    fn rows(&mut self, rows: [usize; 2], columns: [usize; 2], mut f: impl FnMut(&mut Self, usize, [usize; 2])) {
+        if columns[0] < columns[1] {
+            self.in_order(rows[0], rows[1], |b, i| f(b, i, columns));
+        }
+    }
+    #[inline(always)]
     fn span(&mut self, [from, to]: [usize; 2], mut f: impl FnMut(&mut Self, usize)) {
         for j in from..to {
             f(self, j);

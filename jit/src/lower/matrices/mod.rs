@@ -128,6 +128,13 @@ pub trait Backend: Sized {
     );
     /// Work on columns that do not depend on each other: `f` has loops of [`Backend::span`] inside. Then a barrier.
     fn columns(&mut self, from: Self::Index, to: Self::Index, f: impl FnMut(&mut Self, Self::Span));
+    /// For each row, and its columns as in [`Backend::columns`]; none depends on another. Then a barrier.
+    fn rows(
+        &mut self,
+        rows: [Self::Index; 2],
+        columns: [Self::Index; 2],
+        f: impl FnMut(&mut Self, Self::Index, Self::Span),
+    );
     /// For each of these columns.
     fn span(&mut self, columns: Self::Span, f: impl FnMut(&mut Self, Self::Index));
     /// What no other thread does; without a barrier.
