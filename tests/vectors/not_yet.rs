@@ -98,43 +98,6 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "no order statistics and no permutation of arrays",
-        &["median", "quantile", "unique", "permutation_axis", "jacobian_of_sort_and_gather"],
-    ),
-    (
-        "no scatters that multiply or take an extreme",
-        &[
-            "edge_indexing/scatter_mul_duplicates_drop",
-            "edge_indexing/scatter_mul_unique",
-            "edge_indexing/scatter_max_tied",
-            "edge_indexing/scatter_max_duplicates_drop",
-            "edge_indexing/at_multiply",
-            "edge_indexing/at_max",
-            "edge_indexing/segment_max",
-            "at_apply",
-        ],
-    ),
-    (
-        "no functions of gathers",
-        &["repeat_each", "searchsorted", "nonzero", "vjp_of_integer_input", "interp", "map_coordinates"],
-    ),
-    ("no updates of slices", &["at_slices_update"]),
-    ("no diagonals and bands", &["diagonal", "jnp_triu"]),
-    ("no padding by copies", &["jnp_pad"]),
-    (
-        "no convolutions",
-        &[
-            "conv",
-            "conv_general_dilated",
-            "conv_transpose",
-            "conv_grad_of_grad",
-            "conv_hvp_x",
-            "convolve",
-            "eqx_conv",
-            "eqx_conv_transpose",
-        ],
-    ),
-    (
         "no windows",
         &[
             "max_pool",
@@ -147,7 +110,6 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
         ],
     ),
     ("no resizing of images", &["image_resize"]),
-    ("no Fourier transforms", &["fft"]),
     (
         "no control flow",
         &[

@@ -11,7 +11,9 @@
 mod buffer;
 mod build;
 mod canonicalise;
+mod convolution;
 mod equations;
+mod fourier;
 mod index;
 mod kernel;
 mod materialise;
@@ -24,8 +26,8 @@ mod segments;
 
 pub use index::{Affine, Index};
 pub use kernel::{
-    Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output,
-    PARTIALS, RegionKernel, Segment, Slot, Source, Store, Tap,
+    Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, Level, Levels, LoopKernel,
+    Order, Output, PARTIALS, RegionKernel, Segment, Slot, Source, Store, Tap,
 };
 pub use matrices::{MatrixOp, MatrixRoutine, MatrixWork};
 pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};

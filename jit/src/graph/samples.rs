@@ -1,6 +1,8 @@
 //! Samples of every op, from which the conformance tests draw: interpreter against compiled code, tangents against
 //! finite differences, transposes against tangents, batching against a loop, text against its parse.
 
+mod conv;
+
 use std::sync::Arc;
 
 use smallvec::smallvec;
@@ -29,6 +31,7 @@ pub(crate) fn kinds() -> Vec<Op> {
         Op::Sort { axis: 0, keys: 1 },
         Op::Cholesky,
         Op::TriangularSolve(Triangular::default()),
+        Op::Fft { inverse: false },
         Op::Lu,
         Op::Solve { transpose_a: false },
         Op::Qr { full_matrices: false },
@@ -43,6 +46,7 @@ pub(crate) fn kinds() -> Vec<Op> {
         Op::Concat(0),
         Op::Rev(smallvec![0]),
         Op::Dot(DotAxes::default(), None),
+        Op::Conv(Box::default(), None),
         Op::Gather { dims: Box::default(), sizes: smallvec![] },
         Op::DynamicSlice { sizes: smallvec![] },
         Op::DynamicUpdateSlice,
@@ -403,6 +407,15 @@ fn of(op: &Op) -> Vec<Sample> {
                 one(Op::Dot(matrices, Some(Precision::Bf16)), vec![t(F32, &[9, 5]), t(F32, &[5, 8])]),
             ]
         }
+        Op::Fft { .. } => {
+            let fft = |inverse, ty: TensorType| one(Op::Fft { inverse }, vec![ty.clone(), ty]);
+            let mut all = vec![fft(true, t(F32, &[2, 12])), fft(true, t(F64, &[3, 67])), fft(false, t(F32, &[2, 0]))];
+            // Each radix, several passes, a factor that is a product, a convolution.
+            all.extend([1, 2, 3, 4, 5, 7, 8, 11, 13, 16, 32, 17, 34, 64, 67].map(|n| fft(false, t(F32, &[2, n]))));
+            all.extend([1, 6, 48, 128].map(|n| fft(false, t(F64, &[2, 3, n]))));
+            all
+        }
+        Op::Conv(..) => conv::samples(),
         Op::Gather { .. } => {
             let gather = |dims: GatherDims, sizes: &[usize], x: TensorType, indices: &[usize]| Sample {
                 op: Op::Gather { dims: dims.into(), sizes: sizes.into() },

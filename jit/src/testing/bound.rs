@@ -131,7 +131,8 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
             let few = ratio(&x[0], result) <= 4.0 && multiples(&x[0], 4.0) && largest(&x[0]) <= 16.0;
             few.then_some(0.0)
         }
-        Op::Dot(..) => {
+        Op::Conv(..) if !operands_float => Some(0.0),
+        Op::Dot(..) | Op::Conv(..) => {
             let (mx, my, k) = (largest(&x[0]), largest(&x[1]), contracted(op, x));
             let exact = multiples(&x[0], 16.0) && multiples(&x[1], 16.0) && k * mx * my * 256.0 < 2f64.powi(24);
             Some(if exact { 0.0 } else { k * k * rounding_of(&x[0]) * mx * my })
@@ -147,10 +148,21 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => Some(0.0),
         Op::Pad { .. } | Op::Concat(_) => Some(0.0),
         Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => Some(0.0),
+        Op::Fft { .. } => Some(fourier(x, result)),
         Op::Cholesky | Op::TriangularSolve(_) | Op::Lu | Op::Solve { .. } => matrices(op, x, result),
         Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => decompositions(op, x),
         Op::Scan { .. } => None,
     }
+}
+
+/// The bound of a Fourier transform of exact numbers: that of a sum of as many products.
+fn fourier(x: &[Array], result: &Array) -> f64 {
+    let n = 2.0 * last_extent(result);
+    if n <= 2.0 { 0.0 } else { n * n * rounding_of(result) * largest(&x[0]).max(largest(&x[1])) }
+}
+
+fn last_extent(x: &Array) -> f64 {
+    x.ty().shape.last().copied().unwrap_or(1) as f64
 }
 
 /// The bound of a Cholesky factor or a solution, of exact matrices with a large diagonal: substitution and the factor
@@ -253,10 +265,11 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
             let n = ratio(&x[0], result);
             n * worst + n * n * rounding_of(&x[0]) * largest(&x[0])
         }
-        Op::Dot(..) => {
+        Op::Dot(..) | Op::Conv(..) => {
             let (mx, my, k) = (largest(&x[0]), largest(&x[1]), contracted(op, x));
             k * (e[0] * my + e[1] * mx + e[0] * e[1]) + k * k * rounding_of(&x[0]) * mx * my
         }
+        Op::Fft { .. } => 2.0 * last_extent(result) * worst + fourier(x, result),
         // No element moves by more than the values do; which goes with which of another operand may change.
         Op::Sort { .. } if x.len() == 1 => worst,
         Op::Sort { keys, .. } if e[..*keys].iter().all(|&e| e == 0.0) => worst,
@@ -264,6 +277,7 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
             let (n, most) = (windows(&x[1]) + 1.0, largest(&x[0]).max(largest(&x[2])));
             n * worst + n * n * rounding_of(&x[0]) * (most + worst)
         }
+        Op::Scatter { combine: ScatterOp::Mul, .. } => return None,
         Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => worst,
         Op::Result(_) => worst,
         Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Compare(_) | Op::Select => return None,
@@ -323,8 +337,11 @@ fn ratio(x: &Array, result: &Array) -> f64 {
 
 /// Over how many elements a contraction sums.
 fn contracted(op: &Op, x: &[Array]) -> f64 {
-    let Op::Dot(axes, _) = op else { return 1.0 };
-    axes.contract.iter().map(|&(a, _)| x[0].ty().shape[a] as f64).product()
+    match op {
+        Op::Dot(axes, _) => axes.contract.iter().map(|&(a, _)| x[0].ty().shape[a] as f64).product(),
+        Op::Conv(dims, _) => dims.terms(x[1].ty()) as f64,
+        _ => 1.0,
+    }
 }
 
 /// The bound in a program whose floats are all exact, in any order of evaluation: 0, or `None` where one is not.
