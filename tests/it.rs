@@ -5,6 +5,7 @@ mod calls;
 mod common;
 mod devices;
 mod draws;
+mod factors;
 mod filetests;
 mod indexing;
 mod large;

@@ -7,10 +7,11 @@ use fulgurite::{Array, TensorType, hessian};
 
 use crate::indexing::check;
 
-const LOWER: Triangular = Triangular { left_side: true, lower: true, transpose_a: false, unit_diagonal: false };
+pub(crate) const LOWER: Triangular =
+    Triangular { left_side: true, lower: true, transpose_a: false, unit_diagonal: false };
 
 /// An array whose element at an index is `f` of it.
-fn tabulate(dtype: DType, shape: &[usize], f: impl Fn(&[usize]) -> f64) -> Tensor {
+pub(crate) fn tabulate(dtype: DType, shape: &[usize], f: impl Fn(&[usize]) -> f64) -> Tensor {
     let ty = TensorType::new(dtype, shape);
     let index = |mut k: usize| {
         let mut at = vec![0; shape.len()];
@@ -24,23 +25,23 @@ fn tabulate(dtype: DType, shape: &[usize], f: impl Fn(&[usize]) -> f64) -> Tenso
 }
 
 /// Numbers without a pattern, in -1..1.
-fn mixed(at: &[usize]) -> f64 {
+pub(crate) fn mixed(at: &[usize]) -> f64 {
     let seed = at.iter().fold(17u64, |seed, &i| (seed ^ i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
     (seed >> 11) as f64 / (1u64 << 52) as f64 - 1.0
 }
 
 /// Symmetric, with a large diagonal.
-fn definite(at: &[usize]) -> f64 {
+pub(crate) fn definite(at: &[usize]) -> f64 {
     let [batch @ .., i, j] = at else { panic!("a matrix") };
     let off_diagonal = mixed(&[batch, &[*i.min(j), *i.max(j)][..]].concat());
     off_diagonal + if i == j { 100.0 } else { 0.0 }
 }
 
-fn numbers(x: &Tensor) -> Result<Vec<f64>> {
+pub(crate) fn numbers(x: &Tensor) -> Result<Vec<f64>> {
     Ok(x.array()?.to_f64_vec().unwrap())
 }
 
-const ORDERS: [usize; 8] = [0, 1, 2, 4, 5, 16, 33, 100];
+pub(crate) const ORDERS: [usize; 8] = [0, 1, 2, 4, 5, 16, 33, 100];
 
 #[test]
 fn factors_of_closed_form_are_exact() -> Result<()> {
@@ -181,7 +182,7 @@ fn log_det(a: &Tensor) -> Tensor {
     index(0).equal(index(1)).select(cholesky(a), 1.0).log().sum() * 2.0
 }
 
-fn assert_close(got: &[f64], want: &[f64], tolerance: f64) {
+pub(crate) fn assert_close(got: &[f64], want: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len());
     for (got, want) in got.iter().zip(want) {
         assert!((got - want).abs() <= tolerance * want.abs().max(1.0), "{got}, not {want}");

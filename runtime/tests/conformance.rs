@@ -78,7 +78,9 @@ fn compiled_ops_agree_with_the_interpreter() {
         let operand = |(i, ty): (usize, &TensorType)| sample.conditioned(i, numbers.array(ty, sample.range), None);
         let inputs: Vec<Array> = (0..).zip(&sample.operands).map(operand).collect();
         let exact = sample.operands.iter().all(|ty| !ty.dtype.is_float());
-        let (rtol, atol) = if exact { (0.0, 0.0) } else { (2e-6, 2e-7) };
+        // Errors of factors are relative to the largest element.
+        let is_factor = matches!(sample.op, Op::Qr { .. } | Op::Eigh | Op::Svd { .. });
+        let (rtol, atol) = if exact { (0.0, 0.0) } else { (2e-6, if is_factor { 2e-5 } else { 2e-7 }) };
         check(sample.op.name(), &graph, &inputs, rtol, atol);
     }
 }

@@ -1,16 +1,17 @@
 //! Rules of decompositions: tangents of LU, QR, eigenvalue and singular value factors, and of solutions.
 //!
-//! Comes in: a matrix, its factors, and a tangent. Goes out: the tangents of the factors. Where JAX has rules, these are
-//! its formulas. Eigenvectors of equal eigenvalues, and singular vectors of equal singular values, have no derivative:
-//! it is NaN or infinite, as in JAX; those of the values are right. All products have all bits, as they are parts of
-//! solutions.
+//! Comes in: a matrix, its factors, and a tangent. Goes out: the tangents of the factors. Where JAX has rules, these
+//! are its formulas. Eigenvectors of equal eigenvalues, and singular vectors of equal singular values, have no
+//! derivative: it is NaN or infinite, as in JAX; those of the values are right. All products have all bits, as they are
+//! parts of solutions.
 
 use std::panic::Location;
 
-use fulgurite_jit::graph::{Node, Op};
+use fulgurite_jit::graph::{GatherDims, Node, Op};
 use fulgurite_jit::linalg::Triangular;
 use fulgurite_jit::trace::{apply, poison};
-use fulgurite_jit::{Error, Tensor};
+use fulgurite_jit::types::Axes;
+use fulgurite_jit::{Error, IndexMode, Tensor};
 use smallvec::{SmallVec, smallvec};
 
 use super::linalg::{self, positions, product};
@@ -64,13 +65,12 @@ pub(super) fn tangents(node: &Node, a: &Tensor, results: &[Tensor], da: &Tensor)
 /// Columns behind those that the matrix determines have no derivative.
 fn is_unique(node: &Node, a: &Tensor, name: &str) -> Result<(), Error> {
     let (m, n) = extents(a);
-    match node.op {
-        Op::Qr { full_matrices: true } | Op::Svd { full_matrices: true } if m > n && n > 0 => {
-            let why = format!("with full_matrices has no derivative for {}: {name} has columns of any choice", a.ty());
-            Err(Error::op(node.op.name(), why, node.location_or_caller()))
-        }
-        _ => Ok(()),
+    let is_full = matches!(node.op, Op::Qr { full_matrices: true } | Op::Svd { full_matrices: true });
+    if !is_full || m <= n || n == 0 {
+        return Ok(());
     }
+    let why = format!("with full_matrices has no derivative for {}: {name} has columns of any choice", a.ty());
+    Err(Error::op(node.op.name(), why, node.location_or_caller()))
 }
 
 /// The extents of the last two axes.
@@ -121,11 +121,18 @@ fn of_lu(lu: &Tensor, permutation: &Tensor, da: &Tensor) -> Tensor {
 
 /// The rows in another order: row i is row `order[i]`.
 fn permuted(x: &Tensor, order: &Tensor) -> Tensor {
-    let m = extents(x).0;
-    // A product with a matrix of zeros and ones would spoil what is infinite.
-    let index = order.expand_dims(-1).broadcast_to(x.shape());
-    debug_assert_eq!(index.shape()[x.rank() - 2], m);
-    x.take_along_axis(&index, x.rank() as isize - 2)
+    let batch = x.rank() - 2;
+    let leading: Axes = (0..batch).collect();
+    let dims = GatherDims {
+        offset_dims: smallvec![batch + 1],
+        collapsed_slice_dims: smallvec![batch],
+        start_index_map: smallvec![batch],
+        operand_batching_dims: leading.clone(),
+        start_indices_batching_dims: leading,
+    };
+    let mut sizes = vec![1; x.rank()];
+    sizes[batch + 1] = x.shape()[batch + 1];
+    x.gather(&order.expand_dims(-1), dims, &sizes, IndexMode::PromiseInBounds)
 }
 
 /// With X = dA R⁻¹ and D = stril(Qᵀ X): dQ = Q (D - Dᵀ - Qᵀ X) + X and dR = (Qᵀ X - D + Dᵀ) R: Walter, Lehmann,
@@ -178,8 +185,8 @@ fn diagonal(x: &Tensor) -> Tensor {
 }
 
 /// With P = Uᵀ dA V: ds = diag P, dU = U (F ∘ (P S + S Pᵀ)) + (1 - U Uᵀ) dA V S⁻¹ and dV = V (F ∘ (S P + Pᵀ S)), with
-/// F = 1 / (sⱼ² - sᵢ²) off the diagonal: Giles (2008), 3.2; Townsend, "Differentiating the singular value decomposition"
-/// (2016).
+/// F = 1 / (sⱼ² - sᵢ²) off the diagonal: Giles (2008), 3.2; Townsend, "Differentiating the singular value
+/// decomposition" (2016).
 fn of_svd(a: &Tensor, u: &Tensor, s: &Tensor, vt: &Tensor, da: &Tensor) -> [Tensor; 3] {
     let (m, n) = extents(a);
     let (v, ut) = (vt.t(), u.t());

@@ -32,8 +32,8 @@ pub(super) fn positions(x: &Tensor) -> (Tensor, Tensor) {
 }
 
 /// From L Lᵀ = A: dL = L Φ(L⁻¹ dA L⁻ᵀ), where Φ is the lower triangle with half of the diagonal: Murray,
-/// "Differentiation of the Cholesky decomposition", arXiv 1602.07527 (2016), equation 8. dA is symmetric, as A is; what
-/// it is worth where it is not, is JAX's.
+/// "Differentiation of the Cholesky decomposition", arXiv 1602.07527 (2016), equation 8. dA is symmetric, as A is;
+/// where it is not, this is what JAX has.
 pub(super) fn tangent_of_cholesky(l: &Tensor, da: &Tensor) -> Tensor {
     let (row, column) = positions(da);
     let right = Triangular { lower: true, transpose_a: true, ..Triangular::default() };

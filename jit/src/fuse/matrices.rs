@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::graph::Op;
+use crate::graph::{Op, Triangular};
 use crate::types::{DType, TensorType, product};
 
 /// An op on each matrix of a batch.
@@ -29,6 +29,10 @@ pub struct MatrixRoutine {
 pub enum MatrixOp {
     /// See [`Op::Lu`].
     Lu,
+    /// See [`Op::Cholesky`]; of small matrices.
+    Cholesky,
+    /// See [`Op::TriangularSolve`]; of small matrices.
+    TriangularSolve(Triangular),
     /// See [`Op::Solve`].
     Solve {
         /// The equations have the transpose.
@@ -60,10 +64,15 @@ pub struct MatrixWork {
 /// Matrices with at most so many rows and columns are small.
 const SMALL: usize = 8;
 
+/// From how many small matrices on they are worked on together.
+const FEW: usize = 8;
+
 impl MatrixRoutine {
     /// The routine of `op` on operands of these types; `None` if it is another kind of op.
     pub(super) fn new(op: &Op, operands: &[&TensorType]) -> Option<MatrixRoutine> {
         let what = match *op {
+            Op::Cholesky => MatrixOp::Cholesky,
+            Op::TriangularSolve(how) => MatrixOp::TriangularSolve(how),
             Op::Lu => MatrixOp::Lu,
             Op::Solve { transpose_a } => MatrixOp::Solve { transpose_a },
             Op::Qr { full_matrices } => MatrixOp::Qr { full_matrices },
@@ -73,7 +82,11 @@ impl MatrixRoutine {
         };
         let shape = &operands[0].shape;
         let last = shape.len() - 2;
-        let unknowns = if let MatrixOp::Solve { .. } = what { operands[1].shape[last + 1] } else { 0 };
+        let unknowns = match what {
+            MatrixOp::Solve { .. } => operands[1].shape[last + 1],
+            MatrixOp::TriangularSolve(how) => operands[1].shape[last + usize::from(how.left_side)],
+            _ => 0,
+        };
         Some(MatrixRoutine {
             what,
             batch: product(shape[..last].iter().copied()),
@@ -90,8 +103,11 @@ impl MatrixRoutine {
         let k = m.min(n);
         let full = |full_matrices: bool| if full_matrices { m } else { k };
         match self.what {
+            MatrixOp::Cholesky => (vec![m * n], vec![m * n]),
             MatrixOp::Lu => (vec![m * n], vec![m * n, k, m]),
-            MatrixOp::Solve { .. } => (vec![m * n, m * self.unknowns], vec![m * self.unknowns]),
+            MatrixOp::Solve { .. } | MatrixOp::TriangularSolve(_) => {
+                (vec![m * n, m * self.unknowns], vec![m * self.unknowns])
+            }
             MatrixOp::Qr { full_matrices } => (vec![m * n], vec![m * full(full_matrices), full(full_matrices) * n]),
             MatrixOp::Eigh => (vec![m * n], vec![n, n * n]),
             MatrixOp::Svd { full_matrices } => (vec![m * n], vec![m * full(full_matrices), k, k * n]),
@@ -115,6 +131,8 @@ impl MatrixRoutine {
         let (m, n) = (self.rows, self.columns);
         let line = 2 * m.max(n) + 2;
         match self.what {
+            MatrixOp::Cholesky => MatrixWork { reals: m * n + 1, picks: 0 },
+            MatrixOp::TriangularSolve(_) => MatrixWork { reals: m * self.unknowns, picks: 0 },
             MatrixOp::Lu => MatrixWork { reals: m * n, picks: m },
             MatrixOp::Solve { .. } => MatrixWork { reals: m * (n + self.unknowns), picks: m },
             MatrixOp::Qr { full_matrices } => {
@@ -129,9 +147,14 @@ impl MatrixRoutine {
         }
     }
 
+    /// Whether a solution with such matrices is done in steps, not by one routine: where they are not small.
+    pub(super) fn has_steps(matrices: &TensorType) -> bool {
+        matrices.shape.last().is_some_and(|&order| order > SMALL)
+    }
+
     /// Whether several matrices are worked on together, each in a lane of vectors or in a thread.
     pub fn is_small(&self) -> bool {
-        self.rows <= SMALL && self.columns <= SMALL && self.batch > 1
+        self.rows.max(self.columns) <= SMALL && self.batch >= FEW
     }
 
     /// How many matrices a task on the CPU has.
@@ -157,7 +180,8 @@ impl MatrixRoutine {
         let (m, n) = (self.rows, self.columns);
         let k = m.min(n);
         let of_one = match self.what {
-            MatrixOp::Lu => product([m, n, k + 4]),
+            MatrixOp::Cholesky | MatrixOp::Lu => product([m, n, k + 4]),
+            MatrixOp::TriangularSolve(_) => product([m, self.unknowns, m + 4]),
             MatrixOp::Solve { .. } => product([m, m / 3 + self.unknowns, m + 4]),
             MatrixOp::Qr { .. } => product([4, m, n, k + 4]),
             MatrixOp::Eigh => product([40, n, n, n + 4]),
@@ -172,7 +196,15 @@ impl fmt::Display for MatrixRoutine {
         let MatrixRoutine { what, batch, rows, columns, unknowns, dtype } = self;
         let full = |full_matrices: &bool| if *full_matrices { " full" } else { "" };
         match what {
+            MatrixOp::Cholesky => write!(f, "cholesky")?,
             MatrixOp::Lu => write!(f, "lu")?,
+            MatrixOp::TriangularSolve(how) => {
+                let pick = |condition: bool, names: [&'static str; 2]| names[usize::from(!condition)];
+                let side = pick(how.left_side, ["left", "right"]);
+                let triangle = pick(how.lower, ["lower", "upper"]);
+                let transposed = pick(how.transpose_a, [" transposed", ""]);
+                write!(f, "triangular_solve {side} {triangle}{transposed}{}", pick(how.unit_diagonal, [" unit", ""]))?;
+            }
             MatrixOp::Solve { transpose_a } => {
                 write!(f, "solve{}", if *transpose_a { " transposed" } else { "" })?;
             }

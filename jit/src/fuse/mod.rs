@@ -12,6 +12,7 @@ mod buffer;
 mod build;
 mod canonicalise;
 mod convolution;
+mod equations;
 mod fourier;
 mod index;
 mod kernel;

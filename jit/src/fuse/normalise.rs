@@ -1,18 +1,21 @@
 //! Brings a graph into the form that kernels are built from. Contractions become batched matrix products
 //! (`canonicalise`), Fourier transforms passes of sums (`fourier`), long reductions several short ones (`reductions`),
-//! and values without elements are constants.
+//! solutions of equations factors and substitutions (`equations`), and values without elements are constants.
 //!
 //! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with.
 
 use hashbrown::HashMap;
 use smallvec::smallvec;
 
+use super::matrices::MatrixRoutine;
 use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId};
 use crate::types::{Axes, DType, TensorType};
 
 /// The normalised graph.
 pub(super) fn normalise(graph: &Graph) -> Graph {
     let mut result = Graph::new();
+    // Matrices that are factorised once, whatever is solved with them.
+    let mut factors = HashMap::new();
     let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
     // The results of ops of several that are values of their own now.
     let mut several: HashMap<ValueId, [ValueId; 2]> = HashMap::new();
@@ -40,6 +43,9 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
                 }
                 _ => emit.graph.push(Node { operands, ..node.clone() }),
             },
+            Op::Solve { transpose_a } if MatrixRoutine::has_steps(graph.ty(node.operands[0])) => {
+                emit.solve(&mut factors, *transpose_a, operands[0], operands[1])
+            }
             Op::Dot(axes, precision) => emit.dot(axes, *precision, operands[0], operands[1]),
             Op::Conv(dims, precision) => emit.conv(dims, *precision, operands[0], operands[1]),
             Op::Reduce(op, axes) => emit.reduce(*op, axes, operands[0]),

@@ -89,6 +89,13 @@ impl Routine {
 
     /// The routine that computes `op`, whose class is that of routines, from operands of these types.
     pub(super) fn new(op: &Op, operands: &[&TensorType]) -> Routine {
+        match MatrixRoutine::new(op, operands) {
+            // Larger ones of these are worked on in tiles.
+            Some(routine) if !matches!(op, Op::Cholesky | Op::TriangularSolve(_)) || routine.is_small() => {
+                return Routine::Matrices(routine);
+            }
+            _ => {}
+        }
         let shape = &operands[0].shape;
         let count = |extents: &[usize]| product(extents.iter().copied());
         match op {
@@ -108,10 +115,7 @@ impl Routine {
                 let columns = operands[1].shape[shape.len() - if how.left_side { 1 } else { 2 }];
                 Routine::TriangularSolve { how: *how, batch, order, columns, dtype: operands[0].dtype }
             }
-            op => match MatrixRoutine::new(op, operands) {
-                Some(routine) => Routine::Matrices(routine),
-                None => unreachable!("{} is no routine", op.name()),
-            },
+            op => unreachable!("{} is no routine", op.name()),
         }
     }
 

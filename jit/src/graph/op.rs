@@ -227,9 +227,10 @@ pub enum Op {
         /// Whether the sign of the exponent is positive.
         inverse: bool,
     },
-    /// The factors of the matrices A along the last two axes, with rows exchanged: `A[p] = L U`. Three results: L, which
-    /// has ones on the diagonal, below the diagonal and U on and above it; for each step the row that is exchanged with
-    /// its own, i32; and the order p of the rows, i32. The first of the largest elements becomes the pivot.
+    /// The factors of the matrices A along the last two axes, with rows exchanged: `A[p] = L U`. Three results: L,
+    /// which has ones on the diagonal, below the diagonal and U on and above it; for each step the row that is
+    /// exchanged with its own, i32; and the order p of the rows, i32. The first of the largest elements becomes the
+    /// pivot.
     Lu,
     /// The X with A X = B, or Aᵀ X = B, of the matrices along the last two axes, by the factors of [`Op::Lu`].
     Solve {

@@ -63,8 +63,8 @@ pub(crate) fn kinds() -> Vec<Op> {
 
 impl Sample {
     /// Operand number `i` of the sample, where `x` is drawn from the range: matrices that are decomposed or divided by
-    /// get a large diagonal, so that they are positive definite and well conditioned, and one of distinct elements where
-    /// their eigenvalues are asked for. `x` may have a further axis, of a batch.
+    /// get a large diagonal, so that they are positive definite and well conditioned, and one of distinct elements
+    /// where their eigenvalues are asked for. `x` may have a further axis, of a batch.
     ///
     /// # Panics
     /// If `x` is not of the type of the operand.
@@ -212,7 +212,7 @@ fn of(op: &Op) -> Vec<Sample> {
             one(Op::Sort { axis: 0, keys: 1 }, vec![t(F64, &[6])]),
         ],
         Op::Cholesky => {
-            [t(F32, &[5, 5]), t(F64, &[2, 3, 3]), t(F32, &[3, 13, 13]), t(F64, &[1, 1]), t(F32, &[2, 0, 0])]
+            [t(F32, &[5, 5]), t(F64, &[9, 3, 3]), t(F32, &[3, 13, 13]), t(F64, &[1, 1]), t(F32, &[2, 0, 0])]
                 .map(|a| one(Op::Cholesky, vec![a]))
                 .to_vec()
         }
@@ -225,6 +225,8 @@ fn of(op: &Op) -> Vec<Sample> {
             let mut all = vec![
                 solve(1, t(F64, &[2, 6, 6]), t(F64, &[2, 6, 19])),
                 solve(6, t(F32, &[2, 3, 3]), t(F32, &[2, 9, 3])),
+                solve(2, t(F32, &[9, 3, 3]), t(F32, &[9, 2, 3])),
+                solve(5, t(F64, &[8, 2, 2]), t(F64, &[8, 2, 1])),
                 solve(3, t(F32, &[1, 1]), t(F32, &[1, 1])),
                 solve(3, t(F32, &[2, 2]), t(F32, &[2, 0])),
                 solve(0, t(F32, &[0, 0]), t(F32, &[2, 0])),
@@ -237,7 +239,7 @@ fn of(op: &Op) -> Vec<Sample> {
         }
         Op::Lu => [t(F64, &[4, 4]), t(F32, &[5, 3]), t(F64, &[2, 3, 6]), t(F32, &[19, 3, 3]), t(F32, &[0, 3, 3])]
             .into_iter()
-            .chain([t(F32, &[1, 1]), t(F64, &[3, 0]), t(F32, &[17, 17])])
+            .chain([t(F32, &[1, 1]), t(F64, &[3, 0]), t(F32, &[17, 17]), t(F64, &[18, 20])])
             .map(|a| Sample { op: Op::Lu, operands: vec![a], range: (-0.5, 0.5) })
             .collect(),
         Op::Solve { .. } => {

@@ -1,7 +1,7 @@
 //! The operations of routines on matrices, on this processor: values are arrays of `W` elements, one of each matrix, of
 //! which the compiler makes vectors; with one matrix, it makes them of the loops.
 
-use std::ops::{Add, Div, Mul, Sub};
+use std::ops::{Add, Div, Mul, Range, Sub};
 
 use crate::fuse::MatrixRoutine;
 use crate::lower::matrices::{Backend, run};
@@ -54,17 +54,60 @@ struct Lanes<T, const W: usize> {
     scratch: *mut [T; W],
 }
 
-/// Computes the matrices of a range of tasks.
+/// Computes the matrices of a range of tasks, with the vectors that the processor has. Nothing is contracted: they do
+/// not change the bits.
 ///
 /// # Safety
 /// The buffers, operands and then results, have all matrices; `scratch` has [`MatrixRoutine::scratch_bytes`] and is
-/// aligned to 64 bytes; W is [`MatrixRoutine::lanes`].
-#[inline(always)]
-pub(super) unsafe fn matrices<T: Float, const W: usize>(
+/// aligned to 64 bytes.
+pub(super) unsafe fn run_matrices(
     routine: &MatrixRoutine,
     buffers: *const *mut u8,
     scratch: *mut u8,
-    tasks: std::ops::Range<usize>,
+    tasks: Range<usize>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            return with_avx2(routine, buffers, scratch, tasks);
+        }
+        of_type(routine, buffers, scratch, tasks);
+    }
+}
+
+/// # Safety
+/// As [`run_matrices`], on a processor with AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn with_avx2(routine: &MatrixRoutine, buffers: *const *mut u8, scratch: *mut u8, tasks: Range<usize>) {
+    // SAFETY: the caller's promise.
+    unsafe { of_type(routine, buffers, scratch, tasks) }
+}
+
+/// # Safety
+/// As [`run_matrices`].
+#[inline(always)]
+unsafe fn of_type(routine: &MatrixRoutine, buffers: *const *mut u8, scratch: *mut u8, tasks: Range<usize>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (routine.dtype.size(), routine.lanes()) {
+            (4, 1) => matrices::<f32, 1>(routine, buffers, scratch, tasks),
+            (4, _) => matrices::<f32, 16>(routine, buffers, scratch, tasks),
+            (_, 1) => matrices::<f64, 1>(routine, buffers, scratch, tasks),
+            (_, _) => matrices::<f64, 8>(routine, buffers, scratch, tasks),
+        }
+    }
+}
+
+/// # Safety
+/// As [`run_matrices`]; W is [`MatrixRoutine::lanes`].
+#[inline(always)]
+unsafe fn matrices<T: Float, const W: usize>(
+    routine: &MatrixRoutine,
+    buffers: *const *mut u8,
+    scratch: *mut u8,
+    tasks: Range<usize>,
 ) {
     let (operands, results) = routine.extents();
     let list = |extents: &[usize], offset: usize| {
@@ -321,6 +364,12 @@ impl<T: Float, const W: usize> Backend for Lanes<T, W> {
     fn columns(&mut self, from: usize, to: usize, mut f: impl FnMut(&mut Self, [usize; 2])) {
         if from < to {
             f(self, [from, to]);
+        }
+    }
+    #[inline(always)]
+    fn rows(&mut self, rows: [usize; 2], columns: [usize; 2], mut f: impl FnMut(&mut Self, usize, [usize; 2])) {
+        if columns[0] < columns[1] {
+            self.in_order(rows[0], rows[1], |b, i| f(b, i, columns));
         }
     }
     #[inline(always)]

@@ -177,9 +177,9 @@ pub fn eigvalsh(a: &Tensor) -> Tensor {
 
 /// The singular value decomposition, `A = U diag(s) Vᵀ`, with s descending: `jax.numpy.linalg.svd`.
 ///
-/// `a` has shape `[…, m, n]`; with `k = min(m, n)`, U has `[…, m, k]`, s `[…, k]` and Vᵀ `[…, k, n]`, or `[…, m, m]` and
-/// `[…, n, n]` with `full_matrices`. Of the elements of a singular vector (of the shorter of U's and V's) the largest is
-/// positive. Vectors of equal singular values have no derivative: it is infinite or NaN, as in JAX.
+/// `a` has shape `[…, m, n]`; with `k = min(m, n)`, U has `[…, m, k]`, s `[…, k]` and Vᵀ `[…, k, n]`, or `[…, m, m]`
+/// and `[…, n, n]` with `full_matrices`. Of the elements of a singular vector (of the shorter of U's and V's) the
+/// largest is positive. Vectors of equal singular values have no derivative: it is infinite or NaN, as in JAX.
 ///
 /// ```
 /// use fulgurite_jit::Tensor;

@@ -40,8 +40,8 @@ pub fn matrix_power(a: &Tensor, n: i32) -> Tensor {
 }
 
 /// The coefficients of the diagonal Padé approximant of the exponential, and the norm up to which it has all bits:
-/// Higham, "The scaling and squaring method for the matrix exponential revisited", SIAM J. Matrix Anal. Appl. 26 (2005),
-/// table 2.3 and (2.10); the bound for f32 is that for a unit roundoff of 2⁻²⁴.
+/// Higham, "The scaling and squaring method for the matrix exponential revisited", SIAM J. Matrix Anal. Appl. 26
+/// (2005), table 2.3 and (2.10); the bound for f32 is that for a unit roundoff of 2⁻²⁴.
 fn pade(dtype: DType) -> (&'static [f64], f64) {
     match dtype {
         DType::F64 => (

@@ -63,8 +63,8 @@ pub fn lstsq(a: &Tensor, b: &Tensor, rcond: Option<f64>) -> LeastSquares {
 /// The pseudo-inverses of Moore and Penrose: `jax.numpy.linalg.pinv`.
 ///
 /// `a` has shape `[…, m, n]`, the result `[…, n, m]`. Singular values up to `rtol` times the largest are taken for 0;
-/// without it, `10 max(m, n)` roundings. The derivative is that at matrices of this rank; where the rank is less than it
-/// could be by 2 or more, it is not accurate.
+/// without it, `10 max(m, n)` roundings. The derivative is that at matrices of this rank; where the rank is less than
+/// it could be by 2 or more, it is not accurate.
 ///
 /// # Errors
 /// The result stands for an error if `a` has no two axes.

@@ -1,8 +1,8 @@
 //! Linear algebra on the matrices along the last two axes, with the names and definitions of `jax.numpy.linalg`,
 //! `jax.scipy.linalg` and `jax.lax.linalg`.
 //!
-//! Axes before the last two are a batch. Matrices are of f32 or f64; integers and bools become f32. No function fails at
-//! run time: what is singular, or not finite, gives infinities and NaN, without an error.
+//! Axes before the last two are a batch. Matrices are of f32 or f64; integers and bools become f32. No function fails
+//! at run time: what is singular, or not finite, gives infinities and NaN, without an error.
 //!
 //! `triangular`, `factors` and `solve` are the ops and what is next to them; `least_squares`, `functions`, `norms`,
 //! `products` and `special` are composed of those.

@@ -4,8 +4,8 @@ use super::{matrices, svdvals};
 use crate::front::operand::IntoAxes;
 use crate::front::tensor::Tensor;
 
-/// The norm of vectors along `axes`, which are removed: `jax.numpy.linalg.vector_norm`, and `jax.numpy.linalg.norm` along
-/// one axis.
+/// The norm of vectors along `axes`, which are removed: `jax.numpy.linalg.vector_norm`, and `jax.numpy.linalg.norm`
+/// along one axis.
 ///
 /// `ord` is a number: 2 for the root of the sum of squares, 1 for the sum of magnitudes, ∞ and -∞ for the largest and
 /// the smallest one, 0 for the number of elements that are not 0, or another power. The derivative of the first at 0 is

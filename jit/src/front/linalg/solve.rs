@@ -16,8 +16,8 @@ use crate::types::DType;
 /// The X with A X = B: `jax.numpy.linalg.solve`.
 ///
 /// `a` has shape `[…, n, n]`; `b` has `[n]`, one right-hand side for all matrices, or `[…, n, m]`. Batches broadcast;
-/// where all share A, it is factorised once. A derivative is a solution with the same factors. A matrix that is singular
-/// gives infinities and NaN.
+/// where all share A, it is factorised once. A derivative is a solution with the same factors. A matrix that is
+/// singular gives infinities and NaN.
 ///
 /// ```
 /// use fulgurite_jit::Tensor;
@@ -258,8 +258,8 @@ pub fn cho_solve((factor, lower): (&Tensor, bool), b: &Tensor) -> Tensor {
 /// The X with A X = B for tridiagonal matrices A: `jax.lax.linalg.tridiagonal_solve`, with partial pivoting as LAPACK's
 /// `gtsv` has it.
 ///
-/// `dl`, `d` and `du` are the diagonals below, on and above the main one, of `[…, n]` each; the first of `dl` and the last
-/// of `du` are not part of A. `b` has `[…, n, m]`.
+/// `dl`, `d` and `du` are the diagonals below, on and above the main one, of `[…, n]` each; the first of `dl` and the
+/// last of `du` are not part of A. `b` has `[…, n, m]`.
 ///
 /// # Errors
 /// The result stands for an error if shapes or element types differ.
@@ -284,7 +284,8 @@ pub fn tridiagonal_solve(dl: &Tensor, d: &Tensor, du: &Tensor, b: &Tensor) -> Te
     let (below, diagonal, right) = (rows(dl), rows(d), rows(b));
     let head = |x: &Tensor| x.index_in_dim(0, 0);
     let tail = |x: &Tensor| x.slice_in_dim(0, 1..n);
-    // Elimination: the pending row has elements at i and i + 1. Of it and the next the larger element becomes the pivot.
+    // Elimination: the pending row has elements at i and i + 1. Of it and the next the larger element becomes the
+    // pivot.
     type Row = (Tensor, Tensor, Tensor);
     let eliminate = |(x, y, b): Row, (next_x, next_y, next_z, next_b): (Tensor, Tensor, Tensor, Tensor)| {
         let stays = x.abs().greater_equal(next_x.abs());

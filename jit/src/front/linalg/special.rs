@@ -40,8 +40,8 @@ pub fn trace(x: &Tensor, offset: isize) -> Tensor {
     if diagonal.rank() == 0 { diagonal } else { diagonal.sum_axes(-1) }
 }
 
-/// Matrices along the diagonal of one, with zeros elsewhere: `jax.scipy.linalg.block_diag`. Vectors are rows, and scalars
-/// are matrices of one element.
+/// Matrices along the diagonal of one, with zeros elsewhere: `jax.scipy.linalg.block_diag`. Vectors are rows, and
+/// scalars are matrices of one element.
 ///
 /// # Errors
 /// The result stands for an error if there is no operand, or one has more than two axes.
@@ -79,8 +79,8 @@ pub fn block_diag(blocks: &[&Tensor]) -> Tensor {
     Tensor::concat(&rows.iter().collect::<Vec<_>>(), 0)
 }
 
-/// The matrices whose element (i, j) is `c[i - j]`, or `r[j - i]` above the diagonal: `jax.scipy.linalg.toeplitz`. `c` has
-/// `[…, m]` and `r` has `[…, n]`, whose first element is not read.
+/// The matrices whose element (i, j) is `c[i - j]`, or `r[j - i]` above the diagonal: `jax.scipy.linalg.toeplitz`. `c`
+/// has `[…, m]` and `r` has `[…, n]`, whose first element is not read.
 ///
 /// # Errors
 /// The result stands for an error if an operand has no axis.

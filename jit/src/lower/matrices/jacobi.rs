@@ -6,7 +6,8 @@
 //! columns are the singular values, and QR factors of W have U, also where singular values are 0. It is as accurate as
 //! LAPACK's drivers or more; the pairs of a round are independent of each other.
 //!
-//! A symmetric A is made positive definite first, by a multiple of the identity; its eigenvalues are Rayleigh quotients.
+//! A symmetric A is made positive definite first, by a multiple of the identity; its eigenvalues are Rayleigh
+//! quotients.
 
 use super::{Backend, Limits, Scale, qr, scale};
 
@@ -51,8 +52,8 @@ fn sums<B: Backend>(b: &mut B, (w, m): Columns<B::Array>, p: B::Index, q: B::Ind
     })
 }
 
-/// Rotates `n` columns until they are orthogonal, and those of `v` with them; the largest becomes the first, or the last
-/// one. `flags` has memory for n elements.
+/// Rotates `n` columns until they are orthogonal, and those of `v` with them; the largest becomes the first, or the
+/// last one. `flags` has memory for n elements.
 #[inline(always)]
 fn orthogonalise<B: Backend>(
     b: &mut B,

@@ -5,6 +5,9 @@
 
 use super::Backend;
 
+/// The columns of a panel.
+const PANEL: usize = 16;
+
 /// Packed factors, and the order of their rows.
 struct Factors<A, P> {
     a: A,
@@ -52,61 +55,89 @@ fn eliminate<B: Backend>(b: &mut B, [m, n]: [usize; 2], writes_pivots: bool) -> 
             b.store(a, e, x);
         },
     );
-    b.in_order(zero, steps, |b, k| {
-        let diagonal = b.at(k, n, k);
-        let next = b.plus(k, one);
-        // The first of the largest elements on and below the diagonal.
-        let x = b.load(a, diagonal);
-        let (size, here) = (b.abs(x), b.pick(k));
-        let (_, pivot) = b.fold_pick(next, rows, (size, here), |b, i, (most, pivot)| {
-            let e = b.at(i, n, k);
-            let x = b.load(a, e);
-            let (size, row) = (b.abs(x), b.pick(i));
-            let is_more = b.less(most, size);
-            (b.select(is_more, size, most), b.select_pick(is_more, row, pivot))
-        });
-        b.sync();
-        b.once(|b| {
-            if writes_pivots {
-                b.write_pick(1, k, pivot);
-            }
-            let (x, y) = (b.load_pick(order, k), b.load_pick_at(order, pivot));
-            b.store_pick(order, k, y);
-            b.store_pick_at(order, pivot, x);
-        });
-        b.each(zero, columns, |b, j| {
-            let e = b.at(k, n, j);
-            let (x, y) = (b.load(a, e), b.load_at(a, pivot, n, j));
-            b.store(a, e, y);
-            b.store_at(a, pivot, n, j, x);
-        });
-        // A column of zeros stays: the factor is singular.
-        let pivot = b.load(a, diagonal);
-        let none = b.real(0.0);
-        let is_zero = b.equal(pivot, none);
-        b.each(next, rows, |b, i| {
-            let e = b.at(i, n, k);
-            let x = b.load(a, e);
-            let quotient = b.div(x, pivot);
-            let x = b.select(is_zero, x, quotient);
-            b.store(a, e, x);
-        });
-        b.grid(
-            [next, rows],
-            [next, columns],
-            |b, i| {
+    // A panel of columns is factorised, then its products are subtracted from what is behind it: the order of the
+    // products of an element stays.
+    let panels = b.index(m.min(n).div_ceil(PANEL));
+    b.in_order(zero, panels, |b, panel| {
+        let start = b.at(panel, PANEL, zero);
+        let width = b.index(PANEL);
+        let end = b.plus(start, width);
+        let [end, _] = b.ordered(end, steps);
+        b.in_order(start, end, |b, k| {
+            let diagonal = b.at(k, n, k);
+            let next = b.plus(k, one);
+            // The first of the largest elements on and below the diagonal.
+            let x = b.load(a, diagonal);
+            let (size, here) = (b.abs(x), b.pick(k));
+            let (_, pivot) = b.fold_pick(next, rows, (size, here), |b, i, (most, pivot)| {
                 let e = b.at(i, n, k);
-                b.load(a, e)
-            },
-            |b, i, j, by| {
+                let x = b.load(a, e);
+                let (size, row) = (b.abs(x), b.pick(i));
+                let is_more = b.less(most, size);
+                (b.select(is_more, size, most), b.select_pick(is_more, row, pivot))
+            });
+            b.sync();
+            b.once(|b| {
+                if writes_pivots {
+                    b.write_pick(1, k, pivot);
+                }
+                let (x, y) = (b.load_pick(order, k), b.load_pick_at(order, pivot));
+                b.store_pick(order, k, y);
+                b.store_pick_at(order, pivot, x);
+            });
+            b.each(zero, columns, |b, j| {
+                let e = b.at(k, n, j);
+                let (x, y) = (b.load(a, e), b.load_at(a, pivot, n, j));
+                b.store(a, e, y);
+                b.store_at(a, pivot, n, j, x);
+            });
+            // A column of zeros stays: the factor is singular.
+            let pivot = b.load(a, diagonal);
+            let none = b.real(0.0);
+            let is_zero = b.equal(pivot, none);
+            b.each(next, rows, |b, i| {
+                let e = b.at(i, n, k);
+                let x = b.load(a, e);
+                let quotient = b.div(x, pivot);
+                let x = b.select(is_zero, x, quotient);
+                b.store(a, e, x);
+            });
+            b.grid(
+                [next, rows],
+                [next, end],
+                |b, i| {
+                    let e = b.at(i, n, k);
+                    b.load(a, e)
+                },
+                |b, i, j, by| {
+                    let (above, e) = (b.at(k, n, j), b.at(i, n, j));
+                    let u = b.load(a, above);
+                    let product = b.mul(by, u);
+                    let x = b.load(a, e);
+                    let x = b.sub(x, product);
+                    b.store(a, e, x);
+                },
+            );
+        });
+        // The product of elements (i, k) and (k, j) is subtracted from (i, j).
+        let subtract = |b: &mut B, i: B::Index, k: B::Index, span: B::Span| {
+            let e = b.at(i, n, k);
+            let by = b.load(a, e);
+            b.span(span, |b, j| {
                 let (above, e) = (b.at(k, n, j), b.at(i, n, j));
                 let u = b.load(a, above);
                 let product = b.mul(by, u);
                 let x = b.load(a, e);
                 let x = b.sub(x, product);
                 b.store(a, e, x);
-            },
-        );
+            });
+        };
+        b.columns(end, columns, |b, span| {
+            b.in_order(start, end, |b, i| b.in_order(start, i, |b, k| subtract(b, i, k, span)));
+        });
+        b.rows([end, rows], [end, columns], |b, i, span| {
+            b.in_order(start, end, |b, k| subtract(b, i, k, span));
+        });
     });
     Factors { a, order }
 }

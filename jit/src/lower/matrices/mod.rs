@@ -1,9 +1,9 @@
 //! How routines on matrices are computed, once for all back ends.
 //!
-//! In: a [`MatrixRoutine`] and a [`Backend`], which has its operations. Out: what the back end makes of these: the CPU's
-//! runs them, on one matrix or on one in each lane of vectors; the GPU's emits code, in which a block has one matrix or
-//! each thread has one. So all back ends compute the same bits: each element is the same chain of operations, none of
-//! which is contracted. The interpreter has other algorithms, and takes no part in this.
+//! In: a [`MatrixRoutine`] and a [`Backend`], which has its operations. Out: what the back end makes of these: the
+//! CPU's runs them, on one matrix or on one in each lane of vectors; the GPU's emits code, in which a block has one
+//! matrix or each thread has one. So all back ends compute the same bits: each element is the same chain of operations,
+//! none of which is contracted. The interpreter has other algorithms, and takes no part in this.
 //!
 //! Where memory is shared by threads, a value that is read by all is written before a barrier: [`Backend::each`],
 //! [`Backend::grid`] and [`Backend::columns`] end with one, and [`Backend::sync`] is one.
@@ -11,12 +11,13 @@
 mod jacobi;
 mod lu;
 mod qr;
+mod triangular;
 
 use crate::fuse::{MatrixOp, MatrixRoutine};
 
 /// The operations of a back end.
 ///
-/// An `Index` is the same for all matrices that are worked on together, a `Pick` is an index that each has of its own,
+/// An `Index` is the same for all matrices that are worked on together, a `Pick` is an index of each,
 /// and a `Real` and a `Bool` are values of each.
 pub trait Backend: Sized {
     /// An index, the same for all matrices.
@@ -25,7 +26,7 @@ pub trait Backend: Sized {
     type Pick: Copy;
     /// An element of each matrix.
     type Real: Copy;
-    /// A truth value of each matrix.
+    /// A bool of each matrix.
     type Bool: Copy;
     /// Working memory for elements.
     type Array: Copy;
@@ -127,6 +128,13 @@ pub trait Backend: Sized {
     );
     /// Work on columns that do not depend on each other: `f` has loops of [`Backend::span`] inside. Then a barrier.
     fn columns(&mut self, from: Self::Index, to: Self::Index, f: impl FnMut(&mut Self, Self::Span));
+    /// For each row, and its columns as in [`Backend::columns`]; none depends on another. Then a barrier.
+    fn rows(
+        &mut self,
+        rows: [Self::Index; 2],
+        columns: [Self::Index; 2],
+        f: impl FnMut(&mut Self, Self::Index, Self::Span),
+    );
     /// For each of these columns.
     fn span(&mut self, columns: Self::Span, f: impl FnMut(&mut Self, Self::Index));
     /// What no other thread does; without a barrier.
@@ -162,6 +170,8 @@ pub(crate) fn run<B: Backend>(b: &mut B, routine: &MatrixRoutine) {
     let [m, n] = [routine.rows, routine.columns];
     let limits = Limits::of(routine);
     match routine.what {
+        MatrixOp::Cholesky => triangular::cholesky(b, n),
+        MatrixOp::TriangularSolve(how) => triangular::solve(b, how, [n, routine.unknowns]),
         MatrixOp::Lu => lu::factorise(b, [m, n]),
         MatrixOp::Solve { transpose_a } => lu::solve(b, [m, routine.unknowns], transpose_a),
         MatrixOp::Qr { full_matrices } => qr::factorise(b, [m, n], full_matrices, limits),

@@ -400,6 +400,17 @@ impl Backend for Gpu<'_> {
     fn columns(&mut self, from: Operand, to: Operand, mut f: impl FnMut(&mut Self, Reg)) {
         self.divided(from, to, |gpu, j| f(gpu, j));
     }
+    fn rows(&mut self, rows: [Operand; 2], columns: [Operand; 2], mut f: impl FnMut(&mut Self, Operand, Reg)) {
+        self.grid(
+            rows,
+            columns,
+            |_, _| (),
+            |gpu, i, j, ()| {
+                let column = gpu.register(j);
+                f(gpu, i, column);
+            },
+        );
+    }
     fn span(&mut self, column: Reg, mut f: impl FnMut(&mut Self, Operand)) {
         f(self, column.into());
     }
