@@ -8,6 +8,7 @@
 
 pub mod control;
 mod creation;
+mod cumulative;
 mod data;
 mod einsum;
 mod elementwise;
@@ -26,8 +27,10 @@ mod statics;
 pub mod tensor;
 pub mod trace;
 pub mod tree;
+mod windows;
 
 pub use control::{Scan, scan};
+pub use cumulative::{associative_scan, trapezoid};
 pub use einsum::einsum;
 pub use elementwise::{select, where_};
 pub use indexing::{At, IndexMode};
@@ -43,3 +46,7 @@ pub use sorting::sort;
 pub use statics::{Bits, StaticValue};
 pub use tensor::Tensor;
 pub use tree::{Name, Static, Structure, Tree, Visitor, leaves, named_leaves, unflatten};
+pub use windows::{
+    Pick, Windows, avg_pool, reduce_window, reduce_window_max, reduce_window_min, reduce_window_prod,
+    reduce_window_sum, select_and_gather_add, select_and_scatter_add,
+};
