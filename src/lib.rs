@@ -13,11 +13,13 @@ pub use fulgurite_runtime as runtime;
 pub use fulgurite_trainer as trainer;
 
 pub use fulgurite_autodiff::{
-    grad, hessian, jacfwd, jacrev, jvp, linearize, value_and_grad, value_and_grad_aux, vjp, vmap, vmap_out,
+    grad, hessian, jacfwd, jacrev, jvp, linear_transpose, linearize, value_and_grad, value_and_grad_aux, vjp, vmap, vmap_out,
 };
 pub use fulgurite_jit::{
     Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Precision, Result, Scan, Static, StaticValue,
-    Tensor, TensorType, Tree, Visitor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
+    Pick, ResizeMethod, Tensor, TensorType, Tree, Visitor, Windows, associative_scan, avg_pool, einsum, image_resize,
+    reduce_window, reduce_window_max, reduce_window_min, reduce_window_prod, reduce_window_sum, scale_and_translate,
+    select_and_gather_add, select_and_scatter_add, trapezoid, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
     log_sigmoid, log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select,
     silu, soft_sign, softmax, sort, where_, with_matmul_precision,
 };

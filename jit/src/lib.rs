@@ -33,8 +33,8 @@ extern crate self as fulgurite_jit;
 pub use array::{Array, Element};
 pub use error::{Error, Result};
 pub use front::{
-    At, Bits, IndexMode, IntoAxes, Pick, Windows, Key, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor, Tree,
-    Visitor, associative_scan, avg_pool, control, einsum, reduce_window,
+    At, Bits, IndexMode, IntoAxes, Pick, ResizeMethod, Windows, Key, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor, Tree,
+    Visitor, associative_scan, avg_pool, control, image_resize, scale_and_translate, einsum, reduce_window,
     reduce_window_max, reduce_window_min, reduce_window_prod, reduce_window_sum, select_and_gather_add,
     select_and_scatter_add, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax,
     matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu, relu6, scan, select, silu,

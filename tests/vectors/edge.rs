@@ -150,16 +150,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ("argmax_of", One(|p, x| x[0].argmax(p.int("axis")))),
     ("prod", One(|p, x| x[0].prod_axes(p.int("axis")))),
     ("prod_hessian", Unary(|x| hessian(|x: &Tensor| x.prod())(x))),
-    (
-        "diff",
-        One(|p, x| {
-            (0..p.int("n")).fold(x[0].clone(), |x, _| {
-                let axis = p.int("axis").rem_euclid(x.rank() as isize);
-                let n = x.shape()[axis as usize];
-                x.slice_in_dim(axis, 1..n) - x.slice_in_dim(axis, 0..n - 1)
-            })
-        }),
-    ),
+    ("diff", One(|p, x| x[0].diff(p.int("n") as usize, p.int("axis")))),
     // ---- norms and products
     ("vecmat", Binary(Tensor::matmul)),
     ("global_norm", Many(|_, x| vec![optim::global_norm(&(x[0].clone(), x[1].clone()))])),

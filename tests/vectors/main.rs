@@ -14,6 +14,7 @@ mod not_yet;
 mod op;
 mod ops;
 mod steps;
+mod windows;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write;

@@ -5,6 +5,11 @@
 
 mod linear;
 mod mlp;
+mod pool;
 
 pub use linear::Linear;
 pub use mlp::{Activation, Mlp};
+pub use pool::{
+    AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d,
+    AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d,
+};
