@@ -19,7 +19,7 @@ pub use fulgurite_jit::{
     Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Precision, Result, Scan, Static, StaticValue,
     Pick, ResizeMethod, Tensor, TensorType, Tree, Visitor, Windows, associative_scan, avg_pool, einsum, image_resize,
     reduce_window, reduce_window_max, reduce_window_min, reduce_window_prod, reduce_window_sum, scale_and_translate,
-    select_and_gather_add, select_and_scatter_add, trapezoid, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
+    select_and_gather_add, select_and_scatter_add, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
     log_sigmoid, log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select,
     silu, soft_sign, softmax, sort, where_, with_matmul_precision,
 };

@@ -38,7 +38,7 @@ pub use front::{
     reduce_window_max, reduce_window_min, reduce_window_prod, reduce_window_sum, select_and_gather_add,
     select_and_scatter_add, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax,
     matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu, relu6, scan, select, silu,
-    soft_sign, softmax, sort, trace, trapezoid, tree, unflatten, where_, with_matmul_precision,
+    soft_sign, softmax, sort, trace, tree, unflatten, where_, with_matmul_precision,
 };
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;

@@ -6,7 +6,7 @@ use fulgurite::compiler::graph::CumulativeOp;
 use fulgurite::trainer::nn;
 use fulgurite::{
     DType, ResizeMethod, Tensor, Windows, associative_scan, avg_pool, grad, image_resize, linearize, reduce_window_max,
-    reduce_window_min, reduce_window_prod, reduce_window_sum, scale_and_translate, trapezoid,
+    reduce_window_min, reduce_window_prod, reduce_window_sum, scale_and_translate,
 };
 
 use crate::case::Params;
@@ -29,7 +29,6 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ("nancumsum", One(|p, x| x[0].nancumsum(p.int("axis")))),
     ("nancumprod", One(|p, x| x[0].nancumprod(p.int("axis")))),
     ("cumulative_sum", One(|p, x| x[0].cumulative_sum(p.int("axis"), p.flag("include_initial")))),
-    ("trapezoid", One(|p, x| trapezoid(&x[0], &x[1], p.int("axis")))),
     (
         "cumsum_second_derivative",
         Unary(|x| {

@@ -31,7 +31,7 @@ pub mod tree;
 mod windows;
 
 pub use control::{Scan, scan};
-pub use cumulative::{associative_scan, trapezoid};
+pub use cumulative::associative_scan;
 pub use einsum::einsum;
 pub use elementwise::{select, where_};
 pub use indexing::{At, IndexMode};

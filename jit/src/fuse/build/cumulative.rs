@@ -24,10 +24,6 @@ impl KernelBuilder<'_> {
             }
             let mut extents: Shape = std::iter::once(positions as usize).collect();
             extents.extend(others.iter().map(|&other| shape[other]));
-            if others.is_empty() {
-                // The lanes of a vector run along the last loop, which must not be the one in order.
-                extents.push(1);
-            }
             let mut body = self.body(&extents, &[]);
             let dims = extents.len();
             // The coordinates of the element at position `first + i0`, counted in the direction of the total.

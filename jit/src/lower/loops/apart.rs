@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use crate::fuse::{Affine, KernelOp, LoopKernel, Slot};
+use crate::fuse::{Affine, KernelOp, KernelValue, LoopKernel, Slot};
 use crate::types::gcd;
 
 /// The loops of which different positions touch different elements of the arrays that the kernel stores to. Their
@@ -28,6 +28,20 @@ pub fn apart(kernel: &LoopKernel) -> SmallVec<[usize; 4]> {
         first.is_some() && columns.all(|column| column == first)
     };
     (0..kernel.dims.len()).filter(is_apart).collect()
+}
+
+/// Whether the iterations of a loop of a kernel that runs in order may be lanes of a vector: they store different
+/// elements, as those of one window do, and none loads what another stores.
+pub fn may_be_lanes(kernel: &LoopKernel, d: usize) -> bool {
+    let same_place = |value: &KernelValue| match &value.op {
+        KernelOp::Load(buffer, index) => kernel.stores.iter().filter(|store| store.buffer == *buffer).all(|store| {
+            let by = value.operands.iter().copied().zip(index.by.iter().copied());
+            index.base == store.index && by.eq(store.by.iter().copied())
+        }),
+        _ => true,
+    };
+    let differ = kernel.stores.iter().all(|store| store.index.strides[d] != 0);
+    differ && (kernel.values.iter().all(same_place) || apart(kernel).contains(&d))
 }
 
 /// How a place tells the position `i` of a loop: with the result `[s, m, r]`, as `⌊(place mod m) / s⌋ - r`, where 0 for
