@@ -48,9 +48,8 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     (
         "scan_max_by_value",
         Many(|_, x| {
-            let larger = |p: &(Tensor, Tensor), q: &(Tensor, Tensor)| {
-                (p.0.maximum(&q.0), q.0.greater(&p.0).select(&q.1, &p.1))
-            };
+            let larger =
+                |p: &(Tensor, Tensor), q: &(Tensor, Tensor)| (p.0.maximum(&q.0), q.0.greater(&p.0).select(&q.1, &p.1));
             let (values, indices) = associative_scan(larger, &(x[0].clone(), x[1].clone()), false, 0);
             vec![values, indices]
         }),
@@ -141,7 +140,8 @@ fn reduced(kind: &str, x: &Tensor, windows: &Windows) -> Tensor {
 fn pairs(p: &Params, name: &str) -> Vec<(isize, isize)> {
     let list = p.json(name).as_array().expect("a list");
     let number = |x: &serde_json::Value| x.as_i64().expect("an integer") as isize;
-    let pair = |x: &serde_json::Value| if x.is_array() { (number(&x[0]), number(&x[1])) } else { (number(x), number(x)) };
+    let pair =
+        |x: &serde_json::Value| if x.is_array() { (number(&x[0]), number(&x[1])) } else { (number(x), number(x)) };
     list.iter().map(pair).collect()
 }
 

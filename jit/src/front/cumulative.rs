@@ -57,9 +57,8 @@ pub fn associative_scan<T: Tree>(f: impl Fn(&T, &T) -> T, elems: &T, reverse: bo
         let fits = z.len() == x.len() && z.iter().zip(x).all(|(z, x)| z.ty() == x.ty() || z.error().is_some());
         if fits { Ok(z) } else { Err("the function must give tensors of the types that it takes".to_string()) }
     };
-    let turned = |xs: &[Tensor]| -> Vec<Tensor> {
-        xs.iter().map(|x| if reverse { x.flip(axis) } else { x.clone() }).collect()
-    };
+    let turned =
+        |xs: &[Tensor]| -> Vec<Tensor> { xs.iter().map(|x| if reverse { x.flip(axis) } else { x.clone() }).collect() };
     match totals(&combine, &turned(&xs), count, axis) {
         Ok(totals) => unflatten(elems, turned(&totals)),
         Err(why) => fail(why),
@@ -145,7 +144,7 @@ impl Tensor {
 
     /// With NaN replaced by `value`.
     #[track_caller]
-    fn without_nan(&self, value: f64) -> Self {
+    fn nan_replaced(&self, value: f64) -> Self {
         if self.dtype().is_float() { self.not_equal(self).select(value, self) } else { self.clone() }
     }
 
@@ -191,13 +190,13 @@ impl Tensor {
     /// As [`Tensor::cumsum`], with 0 for NaN: `jax.numpy.nancumsum`.
     #[track_caller]
     pub fn nancumsum(&self, axis: isize) -> Self {
-        self.without_nan(0.0).cumsum(axis)
+        self.nan_replaced(0.0).cumsum(axis)
     }
 
     /// As [`Tensor::cumprod`], with 1 for NaN: `jax.numpy.nancumprod`.
     #[track_caller]
     pub fn nancumprod(&self, axis: isize) -> Self {
-        self.without_nan(1.0).cumprod(axis)
+        self.nan_replaced(1.0).cumprod(axis)
     }
 
     /// As [`Tensor::cumsum`], and with a 0 before the first sum if `include_initial`: `jax.numpy.cumulative_sum`.

@@ -90,7 +90,8 @@ impl Resampling<'_> {
         let (m, n, dtype) = (self.m, self.n, self.scale.dtype());
         // Keys' kernel of PyTorch is the one without antialiasing; there edges repeat.
         let repeats = self.method == ResizeMethod::CubicPytorch && !self.antialias;
-        let method = if repeats || self.method != ResizeMethod::CubicPytorch { self.method } else { ResizeMethod::Cubic };
+        let method =
+            if repeats || self.method != ResizeMethod::CubicPytorch { self.method } else { ResizeMethod::Cubic };
         let inverse = self.scale.recip();
         let shift = self.translation * &inverse;
         let sample = (Tensor::arange(dtype, n) + 0.5) * &inverse - &shift - 0.5;

@@ -4,7 +4,13 @@ use super::{Inferred, check, check_axes, check_counter};
 use crate::types::{DType, TensorType};
 
 /// The operand as the windows of an array that has `from` elements along the axis, and `windows` of them.
-fn check_fits(x: &TensorType, [stride, step]: [usize; 2], from: usize, windows: usize, size: usize) -> Result<(), String> {
+fn check_fits(
+    x: &TensorType,
+    [stride, step]: [usize; 2],
+    from: usize,
+    windows: usize,
+    size: usize,
+) -> Result<(), String> {
     check(stride > 0, || "needs a stride of at least 1".into())?;
     check_counter(from, DType::I32)?;
     if windows == 0 || size == 0 {

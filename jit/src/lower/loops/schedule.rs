@@ -4,7 +4,7 @@
 
 use hashbrown::HashMap;
 
-use super::apart::apart;
+use super::apart::{apart, may_be_lanes};
 use super::pack::pack;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, RowId, Stmt};
 use crate::fuse::{Affine, BufferId, Index, KernelOp, LoopKernel, Order, Slot};
