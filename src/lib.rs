@@ -13,7 +13,8 @@ pub use fulgurite_runtime as runtime;
 pub use fulgurite_trainer as trainer;
 
 pub use fulgurite_autodiff::{
-    grad, hessian, jacfwd, jacrev, jvp, linearize, value_and_grad, value_and_grad_aux, vjp, vmap, vmap_out,
+    grad, hessian, jacfwd, jacrev, jvp, linear_transpose, linearize, value_and_grad, value_and_grad_aux, vjp, vmap,
+    vmap_out,
 };
 pub use fulgurite_jit::{
     Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Precision, Result, Scan, Static, StaticValue,
@@ -28,6 +29,11 @@ pub use fulgurite_jit::{
     intersect1d, ix_, lexsort, map_coordinates, meshgrid, outer, polyval, ravel_multi_index, segment_max, segment_min,
     segment_prod, segment_sum, select_first, select_n, setdiff1d, tensordot, trapezoid, tri, tril_indices,
     triu_indices, union1d, unravel_index, vdot, vstack,
+};
+pub use fulgurite_jit::{
+    Pick, ResizeMethod, Windows, associative_scan, avg_pool, image_resize, reduce_window, reduce_window_max,
+    reduce_window_min, reduce_window_prod, reduce_window_sum, scale_and_translate, select_and_gather_add,
+    select_and_scatter_add,
 };
 pub use fulgurite_runtime::{
     Bound, Device, Jit, Lowered, copy_to_host_async, device_put, jit, lower, prefetch_to_device, synchronize,

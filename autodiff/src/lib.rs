@@ -30,6 +30,6 @@ mod partial;
 mod rules;
 
 pub use api::{
-    InAxes, TreeDef, grad, hessian, jacfwd, jacrev, jvp, linearize, value_and_grad, value_and_grad_aux, vjp, vmap,
-    vmap_out,
+    InAxes, TreeDef, grad, hessian, jacfwd, jacrev, jvp, linear_transpose, linearize, value_and_grad,
+    value_and_grad_aux, vjp, vmap, vmap_out,
 };

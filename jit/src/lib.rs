@@ -46,6 +46,11 @@ pub use front::{
     segment_prod, segment_sum, select_first, select_n, setdiff1d, tensordot, trapezoid, tri, tril_indices,
     triu_indices, union1d, unravel_index, vdot, vstack,
 };
+pub use front::{
+    Pick, ResizeMethod, Windows, associative_scan, avg_pool, image_resize, reduce_window, reduce_window_max,
+    reduce_window_min, reduce_window_prod, reduce_window_sum, scale_and_translate, select_and_gather_add,
+    select_and_scatter_add,
+};
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;
 pub use types::scalar::Scalar;

@@ -18,6 +18,7 @@ mod op;
 mod ops;
 mod order;
 mod steps;
+mod windows;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write;

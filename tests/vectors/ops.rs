@@ -23,6 +23,7 @@ pub(crate) fn find(name: &str) -> Option<Op> {
         crate::models::OPS,
         crate::order::OPS,
         crate::steps::OPS,
+        crate::windows::OPS,
     ];
     tables.into_iter().flatten().find(|(op, _)| *op == name).map(|&(_, op)| op)
 }

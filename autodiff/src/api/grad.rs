@@ -227,13 +227,13 @@ impl LinearMap {
 }
 
 /// The tensors, with zeros of these types for `None`.
-fn or_zeros(tensors: Vec<Option<Tensor>>, types: &[TensorType]) -> Vec<Tensor> {
+pub(super) fn or_zeros(tensors: Vec<Option<Tensor>>, types: &[TensorType]) -> Vec<Tensor> {
     let zeros = |ty: &TensorType| Tensor::full(&ty.shape, 0.0, ty.dtype);
     tensors.into_iter().zip(types).map(|(x, ty)| x.unwrap_or_else(|| zeros(ty))).collect()
 }
 
 /// The error if the types of (co)tangents do not match these tensors.
-fn mismatch(
+pub(super) fn mismatch(
     name: &str,
     kind: &str,
     of: &[(String, Tensor)],

@@ -4,8 +4,10 @@
 
 mod grad;
 mod jacobian;
+mod transpose;
 mod vmap;
 
 pub use grad::{grad, jvp, linearize, value_and_grad, value_and_grad_aux, vjp};
 pub use jacobian::{hessian, jacfwd, jacrev};
+pub use transpose::linear_transpose;
 pub use vmap::{InAxes, TreeDef, vmap, vmap_out};

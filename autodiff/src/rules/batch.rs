@@ -108,6 +108,15 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
         }
         Op::Concat(along) => record(Op::Concat(shifted(*along)), &refs(&aligned(operands, axis, extent)), axis),
         Op::Rev(axes) => record(Op::Rev(axes.iter().map(|&i| shifted(i)).collect()), &[x], axis),
+        Op::Shear { axis: along, by, stride, step, extent: to } => {
+            let (along, by) = (shifted(*along), shifted(*by));
+            record(Op::Shear { axis: along, by, stride: *stride, step: *step, extent: *to }, &[x], axis)
+        }
+        Op::Unshear { axis: along, by, stride, step, extent: to } => {
+            let (along, by) = (shifted(*along), shifted(*by));
+            record(Op::Unshear { axis: along, by, stride: *stride, step: *step, extent: *to }, &[x], axis)
+        }
+        Op::Cumulative(op, along, reverse) => record(Op::Cumulative(*op, shifted(*along), *reverse), &[x], axis),
         Op::Reduce(op, axes) => {
             let removed = axes.iter().filter(|&&i| i < axis).count();
             record(Op::Reduce(*op, axes.iter().map(|&i| shifted(i)).collect()), &[x], axis - removed)

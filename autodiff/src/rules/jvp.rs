@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 use crate::flat::{add, live};
 use crate::rules::scatter::Scatter;
-use crate::rules::{factors, linalg};
+use crate::rules::{cumulative, factors, linalg};
 
 /// A tensor and its tangent.
 #[derive(Clone, Debug)]
@@ -175,9 +175,13 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         }
 
         // Linear: the op applies to the tangent.
-        Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {
-            Some(linear(node, &[operands[0].dx.as_ref()?]))
-        }
+        Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Broadcast { .. }
+        | Op::Slice { .. }
+        | Op::Rev(_)
+        | Op::Shear { .. }
+        | Op::Unshear { .. } => Some(linear(node, &[operands[0].dx.as_ref()?])),
         Op::Concat(_) | Op::Pad { .. } => {
             let tangents: Vec<Tensor> = operands.iter().map(|operand| operand.tangent()).collect();
             Some(linear(node, &tangents.iter().collect::<Vec<_>>()))
@@ -220,6 +224,9 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         Op::Binary(op) => {
             let ([Dual { x, dx }, Dual { x: y, dx: dy }], []) = operands.split_first_chunk()? else { return None };
             binary(*op, x, y, dx.as_ref(), dy.as_ref(), z)
+        }
+        Op::Cumulative(op, axis, reverse) => {
+            Some(cumulative::tangent(*op, *axis, *reverse, &operands[0].x, operands[0].dx.as_ref()?))
         }
         Op::Reduce(op, axes) => reduce(*op, node, axes, &operands[0].x, operands[0].dx.as_ref()?, z),
         Op::Dot(axes, precision) => {
@@ -295,7 +302,7 @@ fn one_minus_square(x: &Tensor) -> Tensor {
 }
 
 /// Elementwise ops of two operands.
-fn binary(
+pub(super) fn binary(
     op: BinaryOp,
     x: &Tensor,
     y: &Tensor,

@@ -5,6 +5,7 @@
 
 pub(crate) mod batch;
 mod conv;
+mod cumulative;
 mod factors;
 mod indexing;
 pub(crate) mod jvp;

@@ -10,7 +10,9 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use fulgurite_jit::control::{body_types, record_scan};
-use fulgurite_jit::graph::{BinaryOp, DotAxes, Env, Graph, Node, Op, Precision, ReduceOp, ScatterOp, UnaryOp, ValueId};
+use fulgurite_jit::graph::{
+    BinaryOp, CumulativeOp, DotAxes, Env, Graph, Node, Op, Precision, ReduceOp, ScatterOp, UnaryOp, ValueId,
+};
 use fulgurite_jit::trace::{apply_all, trace};
 use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Error, IndexMode, Result, Scan, Shape, Tensor, TensorType};
@@ -18,7 +20,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{add, linear_part, live, replay, residuals};
 use crate::rules::jvp::inverse;
-use crate::rules::{Cotangents, TransposeOperand, conv, factors, indexing, linalg};
+use crate::rules::{Cotangents, TransposeOperand, conv, cumulative, factors, indexing, linalg};
 
 use TransposeOperand::{Constant, Linear};
 
@@ -228,6 +230,10 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
             Ok(operands.iter().map(part).collect())
         }
         Op::Rev(axes) => one(ct.rev(axes)),
+        Op::Shear { .. } | Op::Unshear { .. } => one(cumulative::transposed_shear(node, operands[0].ty(), ct)),
+        Op::Cumulative(CumulativeOp::Sum, axis, reverse) => {
+            one(ct.cumulative(CumulativeOp::Sum, *axis as isize, !reverse))
+        }
         Op::Reduce(ReduceOp::Sum, axes) => {
             let x = operands[0].ty();
             let kept: Axes = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
@@ -310,6 +316,7 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         | Op::Eigh
         | Op::Svd { .. }
         | Op::Result(_)
+        | Op::Cumulative(..)
         | Op::Reduce(..)
         | Op::ArgReduce(..) => nonlinear(node, operands),
     }

@@ -9,6 +9,7 @@
 pub mod control;
 pub mod conv;
 mod creation;
+mod cumulative;
 mod data;
 mod einsum;
 mod elementwise;
@@ -23,14 +24,17 @@ pub mod panics;
 mod precision;
 pub mod random;
 mod reductions;
+mod resize;
 mod shapes;
 mod sorting;
 mod statics;
 pub mod tensor;
 pub mod trace;
 pub mod tree;
+mod windows;
 
 pub use control::{Scan, scan};
+pub use cumulative::associative_scan;
 pub use einsum::einsum;
 pub use elementwise::{select, where_};
 pub use indexing::{At, Ellipsis, Index, IndexMode, IntoIndex, Masked, NewAxis, Part, Step};
@@ -50,7 +54,12 @@ pub use operand::{IntoAxes, Operand};
 pub use output::Output;
 pub use precision::{matmul_precision, with_matmul_precision};
 pub use random::Key;
+pub use resize::{ResizeMethod, image_resize, scale_and_translate};
 pub use sorting::sort;
 pub use statics::{Bits, StaticValue};
 pub use tensor::Tensor;
 pub use tree::{Name, Static, Structure, Tree, Visitor, leaves, named_leaves, unflatten};
+pub use windows::{
+    Pick, Windows, avg_pool, reduce_window, reduce_window_max, reduce_window_min, reduce_window_prod,
+    reduce_window_sum, select_and_gather_add, select_and_scatter_add,
+};

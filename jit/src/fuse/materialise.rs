@@ -178,6 +178,7 @@ fn op_cost(op: &Op) -> u32 {
         Op::Threefry => 70,
         Op::Compare(_) | Op::Select | Op::Convert(_) => 1,
         Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => 4,
+        Op::Unshear { .. } => 4,
         _ => 0,
     }
 }

@@ -232,6 +232,36 @@ family! {
 }
 
 family! {
+    /// Running totals along one axis: each element is the total of those up to it.
+    CumulativeOp {
+        /// Sums.
+        Sum "cumsum" Number -2..2;
+        /// Products.
+        Prod "cumprod" Number 0.5..2;
+        /// The largest so far; NaN from the first NaN on.
+        Max "cummax" Number -9..9;
+        /// The smallest so far; NaN from the first NaN on.
+        Min "cummin" Number -9..9;
+        /// Logarithms of the sums of exponentials.
+        LogSumExp "cumlogsumexp" Float -5..5;
+    }
+}
+
+impl CumulativeOp {
+    /// How an element is combined with the total before it; `None` for [`CumulativeOp::LogSumExp`], which takes
+    /// several ops.
+    pub fn binary(self) -> Option<BinaryOp> {
+        match self {
+            CumulativeOp::Sum => Some(BinaryOp::Add),
+            CumulativeOp::Prod => Some(BinaryOp::Mul),
+            CumulativeOp::Max => Some(BinaryOp::Max),
+            CumulativeOp::Min => Some(BinaryOp::Min),
+            CumulativeOp::LogSumExp => None,
+        }
+    }
+}
+
+family! {
     /// The position of an extreme value along one axis, as i32; the first of equals; the first NaN if there is one.
     ArgOp {
         /// Of the largest.

@@ -30,7 +30,7 @@ use smallvec::{SmallVec, smallvec};
 pub use conv::{ConvDims, dilated};
 pub use dims::{Coordinate, GatherDims, ScatterOp};
 pub use env::Env;
-pub use family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
+pub use family::{ArgOp, BinaryOp, Class, CompareOp, CumulativeOp, ReduceOp, UnaryOp};
 pub use infer::{Results, infer, results};
 pub use literal::{Constant, Literal};
 pub use op::{DotAxes, Op, OpClass, Sample, Triangular};

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::Graph;
 use super::conv::ConvDims;
 use super::dims::{GatherDims, ScatterOp};
-use super::family::{ArgOp, BinaryOp, CompareOp, ReduceOp, UnaryOp};
+use super::family::{ArgOp, BinaryOp, CompareOp, CumulativeOp, ReduceOp, UnaryOp};
 use super::literal::{Constant, Literal};
 use super::parameter::{Named, Parameter, Parameters};
 use super::precision::Precision;
@@ -75,7 +75,7 @@ pub enum OpClass {
     Movement,
     /// Elements of several operands, concatenated.
     Assembly,
-    /// Many elements become one.
+    /// Many elements become one, or each the total of those up to it.
     Reduction,
     /// A sum of products.
     Contraction,
@@ -161,6 +161,36 @@ pub enum Op {
     Reduce(ReduceOp, Axes),
     /// See [`ArgOp`].
     ArgReduce(ArgOp, usize),
+    /// See [`CumulativeOp`]: the running total along an axis; from the last element on, if it is reversed.
+    Cumulative(CumulativeOp, usize, bool),
+    /// Element `(o, w)` along the axes `axis` and `by` is the operand's element `(stride · o + step · w, w)`. Of copies
+    /// of an array along a new axis `by` it makes the windows of the array: element `w` of window `o`.
+    Shear {
+        /// The axis that is sheared.
+        axis: usize,
+        /// The axis whose positions move the other's.
+        by: usize,
+        /// From one position along `axis` to the next, at least 1.
+        stride: usize,
+        /// From one position along `by` to the next.
+        step: usize,
+        /// The result's extent along `axis`.
+        extent: usize,
+    },
+    /// The transpose of [`Op::Shear`]: element `(stride · o + step · w, w)` is the operand's element `(o, w)`, and all
+    /// others are 0.
+    Unshear {
+        /// The axis that is sheared.
+        axis: usize,
+        /// The axis whose positions move the other's.
+        by: usize,
+        /// From one position along `axis` to the next, at least 1.
+        stride: usize,
+        /// From one position along `by` to the next.
+        step: usize,
+        /// The result's extent along `axis`.
+        extent: usize,
+    },
     /// A contraction of two float operands, in a precision: that of their type where there is none.
     Dot(DotAxes, Option<Precision>),
     /// A convolution of two operands of one type of numbers, in a precision: that of their type where there is none.
@@ -351,6 +381,8 @@ headers! {
         "pad" Pad { low, high, interior }: 2 Assembly [low, high, interior];
         "concatenate" Concat(axis): _ Assembly [axis];
         "rev" Rev(axes): 1 Movement [axes];
+        "shear" Shear { axis, by, stride, step, extent }: 1 Movement [axis, by, stride, step, extent];
+        "unshear" Unshear { axis, by, stride, step, extent }: 1 Indexing [axis, by, stride, step, extent];
         "dot_general" Dot(DotAxes { batch, contract }, precision): 2 Contraction [batch, contract, precision];
         "conv" Conv(dims, precision): 2 Contraction [dims, precision];
         "gather" Gather { dims, sizes }: 2 Indexing [dims, sizes];
@@ -381,6 +413,7 @@ headers! {
         CompareOp Compare(op) op: 2 Elementwise [];
         ReduceOp Reduce(op, axes) op: 1 Reduction [axes];
         ArgOp ArgReduce(op, axis) op: 1 Reduction [axis];
+        CumulativeOp Cumulative(op, axis, reverse) op: 1 Reduction [axis, reverse];
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use smallvec::smallvec;
 
 use super::dims::{GatherDims, ScatterOp};
-use super::family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};
+use super::family::{ArgOp, BinaryOp, Class, CompareOp, CumulativeOp, ReduceOp, UnaryOp};
 use super::literal::{Constant, Literal};
 use super::op::{DotAxes, Op, Sample, Triangular};
 use super::precision::Precision;
@@ -45,6 +45,8 @@ pub(crate) fn kinds() -> Vec<Op> {
         Op::Pad { low: smallvec![0], high: smallvec![0], interior: smallvec![0] },
         Op::Concat(0),
         Op::Rev(smallvec![0]),
+        Op::Shear { axis: 0, by: 1, stride: 1, step: 1, extent: 1 },
+        Op::Unshear { axis: 0, by: 1, stride: 1, step: 1, extent: 1 },
         Op::Dot(DotAxes::default(), None),
         Op::Conv(Box::default(), None),
         Op::Gather { dims: Box::default(), sizes: smallvec![] },
@@ -58,6 +60,7 @@ pub(crate) fn kinds() -> Vec<Op> {
     ops.extend(CompareOp::ALL.iter().map(|&op| Op::Compare(op)));
     ops.extend(ReduceOp::ALL.iter().map(|&op| Op::Reduce(op, smallvec![0])));
     ops.extend(ArgOp::ALL.iter().map(|&op| Op::ArgReduce(op, 0)));
+    ops.extend(CumulativeOp::ALL.iter().map(|&op| Op::Cumulative(op, 0, false)));
     ops
 }
 
@@ -393,6 +396,49 @@ fn of(op: &Op) -> Vec<Sample> {
         Op::ArgReduce(op, _) => [(F32, 0), (F32, 1), (I32, 1), (U32, 0)]
             .map(|(d, axis)| Sample { op: Op::ArgReduce(*op, axis), operands: vec![t(d, &[6, 21])], range: op.range() })
             .to_vec(),
+        Op::Cumulative(op, ..) => {
+            let sample = |d: DType, shape: &[usize], axis: usize, reverse: bool| Sample {
+                op: Op::Cumulative(*op, axis, reverse),
+                operands: vec![t(d, shape)],
+                range: op.range(),
+            };
+            let mut all: Vec<Sample> = dtypes(op.class()).into_iter().map(|d| sample(d, &[3, 7, 5], 1, true)).collect();
+            all.extend([
+                sample(F32, &[21], 0, false),
+                sample(F32, &[9], 0, true),
+                sample(F64, &[4, 6], 1, false),
+                sample(F32, &[6, 19], 1, true),
+                sample(F32, &[6, 37], 0, false),
+                sample(F32, &[2, 0, 3], 1, false),
+                sample(F32, &[1, 3], 0, true),
+            ]);
+            all
+        }
+        Op::Shear { .. } => {
+            let shear = |axis: usize, by: usize, [stride, step, extent]: [usize; 3], x: TensorType| {
+                one(Op::Shear { axis, by, stride, step, extent }, vec![x])
+            };
+            vec![
+                shear(1, 0, [2, 1, 4], t(F32, &[3, 9])),
+                shear(0, 2, [1, 2, 17], t(F64, &[21, 2, 3])),
+                shear(2, 0, [3, 0, 3], t(I32, &[2, 4, 8])),
+                shear(1, 0, [1, 1, 0], t(F32, &[3, 2])),
+                shear(1, 0, [1, 1, 1], t(Bool, &[1, 1])),
+            ]
+        }
+        Op::Unshear { .. } => {
+            let unshear = |axis: usize, by: usize, [stride, step, extent]: [usize; 3], x: TensorType| {
+                one(Op::Unshear { axis, by, stride, step, extent }, vec![x])
+            };
+            vec![
+                unshear(1, 0, [2, 1, 9], t(F32, &[3, 4])),
+                unshear(1, 0, [1, 1, 37], t(F32, &[3, 35])),
+                unshear(0, 2, [1, 2, 21], t(F64, &[17, 2, 3])),
+                unshear(2, 0, [3, 0, 9], t(I32, &[2, 4, 3])),
+                unshear(1, 0, [1, 1, 4], t(F32, &[3, 0])),
+                unshear(1, 0, [4, 3, 5], t(F32, &[1, 1])),
+            ]
+        }
         Op::Dot(..) => {
             let dot = |batch: &[(usize, usize)], contract: &[(usize, usize)], x: TensorType, y: TensorType| {
                 one(Op::Dot(DotAxes { batch: batch.into(), contract: contract.into() }, None), vec![x, y])

@@ -13,6 +13,7 @@ mod index;
 mod matrices;
 mod scalar;
 pub(crate) mod sort;
+mod windows;
 
 use smallvec::{SmallVec, smallvec};
 
@@ -195,6 +196,14 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::Concat(axis) => concat(ty, &x, operands, *axis),
         Op::Reduce(op, axes) => reduce(ty, &x[0], from(0), *op, axes),
         Op::ArgReduce(op, axis) => arg_reduce(ty, &x[0], from(0), *op, *axis),
+        Op::Cumulative(op, axis, reverse) => windows::cumulative(ty, &x[0], *op, *axis, *reverse),
+        Op::Shear { axis, by, stride, step, .. } => pick(ty, &x[0], from(0), |at, source| {
+            source.copy_from_slice(at);
+            source[*axis] = stride * at[*axis] + step * at[*by];
+        }),
+        Op::Unshear { axis, by, stride, step, .. } => {
+            windows::unshear(ty, &x[0], from(0), [*axis, *by], [*stride, *step])
+        }
         Op::Dot(axes, _) => dot(ty, &x, [from(0), from(1)], axes),
         Op::Conv(dims, _) => conv::conv(ty, &x, [from(0), from(1)], dims),
         Op::Gather { dims, sizes } => index::gather(ty, &x, operands, dims, sizes),

@@ -76,7 +76,10 @@ fn is_foldable(op: &Op, operands: usize, dtype: DType) -> bool {
         // A broadcast is cheaper computed than loaded.
         OpClass::Movement => !matches!(op, Op::Broadcast { .. }),
         // In which order floats add, the program knows.
-        OpClass::Reduction => !(matches!(op, Op::Reduce(ReduceOp::Sum | ReduceOp::Prod, _)) && dtype.is_float()),
+        OpClass::Reduction => {
+            let adds = matches!(op, Op::Reduce(ReduceOp::Sum | ReduceOp::Prod, _) | Op::Cumulative(..));
+            !(adds && dtype.is_float())
+        }
         OpClass::Contraction => !dtype.is_float(),
         // Sums at the same place may be of several floats.
         OpClass::Indexing => !(matches!(op, Op::Scatter { .. }) && dtype.is_float()),

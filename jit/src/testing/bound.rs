@@ -7,7 +7,7 @@
 
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::graph::{BinaryOp, Graph, Op, ReduceOp, ScatterOp, UnaryOp};
+use crate::graph::{BinaryOp, CumulativeOp, Graph, Op, ReduceOp, ScatterOp, UnaryOp};
 use crate::interp::interpret_each;
 use crate::types::product;
 use crate::types::scalar::FloatFormat;
@@ -148,6 +148,8 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => Some(0.0),
         Op::Pad { .. } | Op::Concat(_) => Some(0.0),
         Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => Some(0.0),
+        Op::Shear { .. } | Op::Unshear { .. } => Some(0.0),
+        Op::Cumulative(op, axis, _) => cumulative(*op, *axis, x, 0.0, result),
         Op::Fft { .. } => Some(fourier(x, result)),
         Op::Cholesky | Op::TriangularSolve(_) | Op::Lu | Op::Solve { .. } => matrices(op, x, result),
         Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => decompositions(op, x),
@@ -279,12 +281,32 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
         }
         Op::Scatter { combine: ScatterOp::Mul, .. } => return None,
         Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => worst,
+        Op::Shear { .. } | Op::Unshear { .. } => worst,
+        Op::Cumulative(op, axis, _) => return cumulative(*op, *axis, x, worst, result),
         Op::Result(_) => worst,
         Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Compare(_) | Op::Select => return None,
         Op::Convert(_) | Op::Bitcast(_) | Op::Threefry | Op::Reduce(..) | Op::ArgReduce(..) => return None,
         Op::Sort { .. } | Op::Cholesky | Op::TriangularSolve(_) | Op::Scan { .. } => return None,
         Op::Lu | Op::Solve { .. } | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => return None,
     })
+}
+
+/// The bound of running totals of elements of bound `e`.
+fn cumulative(op: CumulativeOp, axis: usize, x: &[Array], e: f64, result: &Array) -> Option<f64> {
+    if !result.ty().dtype.is_float() {
+        return Some(0.0);
+    }
+    let (n, most) = (x[0].ty().shape[axis] as f64, largest(&x[0]));
+    match op {
+        CumulativeOp::Max | CumulativeOp::Min => Some(e),
+        CumulativeOp::Sum => {
+            let exact = e == 0.0 && multiples(&x[0], 64.0) && n * most * 64.0 < 2f64.powi(24);
+            Some(if exact { 0.0 } else { n * e + n * n * rounding_of(&x[0]) * (most + e) })
+        }
+        CumulativeOp::Prod => (e == 0.0 && n <= 4.0 && multiples(&x[0], 4.0) && most <= 16.0).then_some(0.0),
+        // No total moves by more than the elements do.
+        CumulativeOp::LogSumExp => Some(e + n * rounding(result) * (largest(result) + 1.0)),
+    }
 }
 
 /// The largest finite magnitude.

@@ -10,7 +10,7 @@ use smallvec::smallvec;
 use super::program::Maker;
 use crate::front::random::Key;
 use crate::front::{Tensor, log_softmax, softmax};
-use crate::graph::{ArgOp, BinaryOp, CompareOp, DotAxes, Literal, Op, ReduceOp, UnaryOp, ValueId, kinds};
+use crate::graph::{ArgOp, BinaryOp, CompareOp, CumulativeOp, DotAxes, Literal, Op, ReduceOp, UnaryOp, ValueId, kinds};
 use crate::types::{Axes, DType, Shape, TensorType};
 
 /// What is drawn: one op, or several that go together.
@@ -50,6 +50,7 @@ fn weight(kind: &Op) -> usize {
         Op::Fft { .. } => 2,
         Op::Lu | Op::Solve { .. } | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => 2,
         Op::Scan { .. } => 8,
+        Op::Cumulative(..) | Op::Shear { .. } | Op::Unshear { .. } => 4,
     }
 }
 
@@ -218,6 +219,13 @@ impl Maker {
                 let (op, axis) = (self.random.one_of(ArgOp::ALL), self.random.below(rank + 1));
                 self.push(Op::ArgReduce(op, axis), &[x])
             }
+            Op::Cumulative(..) => {
+                let fitting = CumulativeOp::ALL.iter().copied().filter(|op| op.class().contains(ty.dtype));
+                let op = self.random.one_of(&fitting.collect::<Vec<_>>());
+                let (axis, reverse) = (self.random.below(rank + 1), self.random.one_in(2));
+                self.push(Op::Cumulative(op, axis, reverse), &[x])
+            }
+            Op::Shear { .. } | Op::Unshear { .. } => self.shear(kind, x),
             Op::Dot(..) => self.dot(x),
             Op::Conv(..) => self.conv(x),
             Op::Gather { .. } => self.gather(x),
@@ -237,6 +245,23 @@ impl Maker {
             Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => self.decomposition(kind, x),
             Op::Scan { .. } => self.scan(x),
         }
+    }
+
+    /// The windows of `x` along an axis, or `x` as the windows of another array.
+    fn shear(&mut self, kind: &Op, x: ValueId) -> Option<ValueId> {
+        let shape = self.of(x).shape;
+        let [axis, by] = [0, 1].map(|_| self.random.below(shape.len().max(1)));
+        if axis == by {
+            return None;
+        }
+        let (stride, step) = (1 + self.random.below(3), self.random.below(3));
+        let reach = step * shape[by].saturating_sub(1);
+        if let Op::Shear { .. } = kind {
+            let extent = shape[axis].checked_sub(reach + 1).map_or(0, |last| last / stride + 1);
+            return self.push(Op::Shear { axis, by, stride, step, extent }, &[x]);
+        }
+        let extent = stride * shape[axis].saturating_sub(1) + reach + 1 + self.random.below(3);
+        self.push(Op::Unshear { axis, by, stride, step, extent }, &[x])
     }
 
     fn binary(&mut self, x: ValueId, y: ValueId) -> Option<ValueId> {

@@ -86,6 +86,9 @@ impl KernelBuilder<'_> {
                 self.read(body, x, &source)
             }
             Op::DynamicUpdateSlice => self.updated(body, node, coords),
+            Op::Unshear { axis, by, stride, step, .. } => {
+                self.unsheared(body, node, [*axis, *by], [*stride, *step], coords)
+            }
             Op::Scatter { dims, combine } if is_single(self.graph, node) => {
                 self.scattered(body, node, dims, *combine, coords)
             }
@@ -219,6 +222,57 @@ impl KernelBuilder<'_> {
         }
         let updated = self.read(body, update, &source);
         self.choose(body, inside, updated, node, coords)
+    }
+
+    /// The operand's element where the position less that of `by` is a multiple of the stride, or else 0.
+    fn unsheared(
+        &mut self,
+        body: &mut Body,
+        node: &Node,
+        [axis, by]: [usize; 2],
+        [stride, step]: [usize; 2],
+        coords: &Coords,
+    ) -> Slot {
+        let x = node.operands[0];
+        let (zero, windows) = (body.literal(node.ty.dtype, 0.0), self.graph.ty(x).shape[axis]);
+        if windows == 0 {
+            return zero;
+        }
+        let mut relative = Affine::zero(body.extents.len());
+        relative.add_scaled(&coords[axis], 1);
+        relative.add_scaled(&coords[by], if node.ty.shape[by] < 2 { 0 } else { -(step as isize) });
+        let position = body.coordinate(&relative);
+        let (window, mut inside) = match stride {
+            1 => (position, None),
+            // Of one window the only place is 0.
+            _ if windows == 1 => {
+                let inside = body.test(CompareOp::Eq, position, 0);
+                (position, Some(inside))
+            }
+            _ => {
+                let is_shift = stride.is_power_of_two();
+                let (by, back, factor) = match is_shift {
+                    true => (BinaryOp::Sar, BinaryOp::Shl, stride.trailing_zeros() as usize),
+                    false => (BinaryOp::Div, BinaryOp::Mul, stride),
+                };
+                let factor = body.literal(DType::I32, factor as f64);
+                let window = body.integers(by, position, factor);
+                let place = body.integers(back, window, factor);
+                let whole = KernelOp::Apply(Op::Compare(CompareOp::Eq), 0);
+                let inside = body.push(whole, &[place, position], DType::Bool);
+                (window, Some(inside))
+            }
+        };
+        let (after, before) = (body.test(CompareOp::Ge, window, 0), body.test(CompareOp::Lt, window, windows));
+        inside = body.both(inside, after);
+        inside = body.both(inside, before);
+        let mut source = coords.clone();
+        source[axis] = body.clamped_coordinate(window, windows - 1);
+        let value = self.read(body, x, &source);
+        match inside {
+            Some(inside) => body.push(KernelOp::Apply(Op::Select, 0), &[inside, value, zero], node.ty.dtype),
+            None => value,
+        }
     }
 
     /// The coordinate less `start`, within a window of `size`, and whether it is in the window.

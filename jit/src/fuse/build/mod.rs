@@ -3,6 +3,7 @@
 //! Comes in: a normalised graph. Goes out: kernels in program order. Kernels are not fused here (`merge` does that).
 
 mod conv;
+mod cumulative;
 mod gather;
 mod region;
 
@@ -208,6 +209,7 @@ impl<'a> KernelBuilder<'a> {
             Op::Conv(dims, precision) => self.conv(id, dims, *precision),
             Op::Reduce(op, axes) => self.reduce(id, *op, axes),
             Op::ArgReduce(op, axis) => self.arg_reduce(id, *op, *axis),
+            Op::Cumulative(op, axis, reverse) => self.cumulative(id, *op, *axis, *reverse),
             Op::Pad { low, high: _, interior } => self.pad(id, low, interior),
             Op::Concat(axis) => self.concat(id, *axis),
             Op::Scatter { dims, combine } if !is_single(self.graph, node) => self.scatter(id, dims, *combine),
@@ -306,6 +308,16 @@ impl<'a> KernelBuilder<'a> {
                     flipped[axis] = index;
                 }
                 self.read(body, node.operands[0], &flipped)
+            }
+            Op::Shear { axis, by, stride, step, .. } => {
+                let mut index = Affine::zero(dims);
+                // Of one position the stride has no effect, and it may be of any size; likewise the step.
+                let factor = |axis: usize, by: usize| if node.ty.shape[axis] < 2 { 1 } else { by as isize };
+                index.add_scaled(&coords[*axis], factor(*axis, *stride));
+                index.add_scaled(&coords[*by], factor(*by, *step));
+                let mut sheared = coords.clone();
+                sheared[*axis] = index;
+                self.read(body, node.operands[0], &sheared)
             }
             Op::Reshape(shape) => {
                 let x = node.operands[0];

@@ -5,6 +5,7 @@ mod control;
 mod conv;
 mod indexing;
 mod matrices;
+mod windows;
 
 pub use control::scan_types;
 use smallvec::SmallVec;
@@ -216,6 +217,18 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
             check_counter(x.shape[*axis], DType::I32)?;
             let shape: Shape = (0..x.rank()).filter(|a| a != axis).map(|a| x.shape[a]).collect();
             Ok(TensorType::new(DType::I32, &shape))
+        }
+        Op::Cumulative(op, axis, _) => {
+            let x = operands[0];
+            check(op.class().contains(x.dtype), || format!("takes {}, not {x}", op.class().describe()))?;
+            check_axis(*axis, x.rank(), || x.to_string())?;
+            Ok(x.clone())
+        }
+        Op::Shear { axis, by, stride, step, extent } => {
+            windows::shear(operands[0], [*axis, *by], [*stride, *step], *extent)
+        }
+        Op::Unshear { axis, by, stride, step, extent } => {
+            windows::unshear(operands[0], [*axis, *by], [*stride, *step], *extent)
         }
         Op::Dot(axes, _) => dot(axes, operands[0], operands[1]),
         Op::Conv(dims, _) => dims.infer(operands[0], operands[1]),

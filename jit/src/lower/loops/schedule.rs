@@ -4,7 +4,7 @@
 
 use hashbrown::HashMap;
 
-use super::apart::apart;
+use super::apart::{apart, may_be_lanes};
 use super::pack::pack;
 use super::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, RowId, Stmt};
 use crate::fuse::{Affine, BufferId, Index, KernelOp, LoopKernel, Order, Slot};
@@ -89,10 +89,8 @@ impl LoopNest {
             }
             None => {
                 inner.extend(outer.pop());
-                // Of iterations in order, those of one window may be lanes of a vector: they store different
-                // elements.
-                let apart = |&d: &usize| !kernel.serial || kernel.stores.iter().all(|s| s.index.strides[d] != 0);
-                LoopNest { vector: inner.last().copied().filter(apart), outer, inner, interchanged: 0, row: None }
+                let lanes = |&d: &usize| !kernel.serial || may_be_lanes(kernel, d);
+                LoopNest { vector: inner.last().copied().filter(lanes), outer, inner, interchanged: 0, row: None }
             }
         }
     }
