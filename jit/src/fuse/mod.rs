@@ -14,6 +14,7 @@ mod canonicalise;
 mod convolution;
 mod index;
 mod kernel;
+mod layout;
 mod materialise;
 mod merge;
 mod normalise;

@@ -4,8 +4,10 @@
 //!
 //! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with.
 
+use hashbrown::HashMap;
 use smallvec::smallvec;
 
+use super::layout::Layouts;
 use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId};
 use crate::types::{Axes, DType, TensorType};
 
@@ -13,9 +15,10 @@ use crate::types::{Axes, DType, TensorType};
 pub(super) fn normalise(graph: &Graph) -> Graph {
     let mut result = Graph::new();
     let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
+    let (mut layouts, mut padded) = (Layouts::new(), HashMap::new());
     for node in &graph.nodes {
         let operands: Operands = node.operands.iter().map(|x| map[x.index()]).collect();
-        let mut emit = Emit { graph: &mut result, node };
+        let mut emit = Emit { graph: &mut result, node, layouts: &mut layouts, padded: &mut padded };
         let value = match &node.op {
             Op::Param(_) => emit.graph.push(node.clone()),
             _ if node.ty.elements() == 0 && node.results() == 1 => emit.zeros(node.ty.dtype, &node.ty.shape),
@@ -29,8 +32,14 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
             },
             Op::Dot(axes, precision) => emit.dot(axes, *precision, operands[0], operands[1]),
             Op::Conv(dims, precision) => emit.conv(dims, *precision, operands[0], operands[1]),
-            Op::Reduce(op, axes) => emit.reduce(*op, axes, operands[0]),
-            _ => emit.graph.push(Node { operands, ..node.clone() }),
+            Op::Reduce(op, axes) => match emit.reduce_stored(*op, axes, operands[0]) {
+                Some(value) => value,
+                None => emit.reduce(*op, axes, operands[0]),
+            },
+            _ => match emit.elementwise(&operands).or_else(|| emit.moved(&operands)) {
+                Some(value) => value,
+                None => emit.graph.push(Node { operands, ..node.clone() }),
+            },
         };
         map.push(value);
     }
@@ -43,6 +52,10 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
 pub(super) struct Emit<'a> {
     pub(super) graph: &'a mut Graph,
     pub(super) node: &'a Node,
+    /// What is in memory in another order of axes.
+    pub(super) layouts: &'a mut Layouts,
+    /// Operands of convolutions as they are stored for them: pads, and transposes.
+    pub(super) padded: &'a mut HashMap<(ValueId, Op), ValueId>,
 }
 
 impl Emit<'_> {

@@ -220,7 +220,7 @@ fn weights<const N: usize>(
         let why = format!("{inp} and {out} channels do not divide into {groups} groups");
         weight = poison(weight.ty().clone(), Error::op(name, why, location));
     }
-    let mut shape = [1; 8][..=N].to_vec();
+    let mut shape = vec![1; N + 1];
     shape[0] = out;
     let bias = use_bias.then(|| uniform(&bias_key, &shape, fan_in, dtype));
     (weight, bias)
