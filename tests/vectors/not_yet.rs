@@ -98,30 +98,6 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "no order statistics and no permutation of arrays",
-        &["median", "quantile", "unique", "permutation_axis", "jacobian_of_sort_and_gather"],
-    ),
-    (
-        "no scatters that multiply or take an extreme",
-        &[
-            "edge_indexing/scatter_mul_duplicates_drop",
-            "edge_indexing/scatter_mul_unique",
-            "edge_indexing/scatter_max_tied",
-            "edge_indexing/scatter_max_duplicates_drop",
-            "edge_indexing/at_multiply",
-            "edge_indexing/at_max",
-            "edge_indexing/segment_max",
-            "at_apply",
-        ],
-    ),
-    (
-        "no functions of gathers",
-        &["repeat_each", "searchsorted", "nonzero", "vjp_of_integer_input", "interp", "map_coordinates"],
-    ),
-    ("no updates of slices", &["at_slices_update"]),
-    ("no diagonals and bands", &["diagonal", "jnp_triu"]),
-    ("no padding by copies", &["jnp_pad"]),
-    (
         "no windows",
         &[
             "max_pool",
@@ -134,32 +110,6 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
         ],
     ),
     ("no resizing of images", &["image_resize"]),
-    ("no Fourier transforms", &["fft"]),
-    (
-        "no linear algebra",
-        &[
-            "solve",
-            "inv",
-            "slogdet",
-            "eigvalsh",
-            "jnp_solve",
-            "jnp_inv",
-            "jnp_slogdet",
-            "det",
-            "lax_lu",
-            "qr",
-            "eigh_squares",
-            "eigh_exp",
-            "svd_values",
-            "svd_rank",
-            "lstsq_qr",
-            "pinv",
-            "matrix_power",
-            "matrix_norm",
-            "expm",
-            "tridiagonal_solve",
-        ],
-    ),
     (
         "no control flow",
         &[

@@ -9,8 +9,8 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use super::layout::{Stored, inverse};
-use super::normalise::Emit;
+use super::layout::inverse;
+use super::normalise::{Emit, Stored};
 use crate::graph::{ConvDims, Literal, Node, Op, Operands, Precision, ValueId};
 use crate::types::{Axes, Shape, TensorType, product};
 

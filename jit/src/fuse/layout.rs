@@ -1,28 +1,15 @@
 //! The order of axes in memory of what convolutions compute, and of what is computed from it.
 //!
 //! A convolution computes its features adjacent to each other, wherever they are in the graph (`convolution`). What is
-//! elementwise in its result, and what is reduced of it, stays in that order of axes, so that a step of convolutions
+//! elementwise in its result, moved, or reduced of it, stays in that order of axes, so that a step of convolutions
 //! reads and writes memory in order. In: a node of the graph, some of whose operands are transposes of such values.
-//! Out: the node of those values, and its transpose. Transposes are views: one that nobody reads is nothing.
+//! Out: the node of those values, and its transpose. Transposes are views: one that is not read is nothing.
 //!
 //! Values that no convolution computes keep their order, and so do all other ops.
 
-use hashbrown::HashMap;
-
-use super::normalise::Emit;
+use super::normalise::{Emit, Stored};
 use crate::graph::{Op, OpClass, ReduceOp, ValueId};
 use crate::types::Axes;
-
-/// A value with its axes in the order in which they are in memory.
-#[derive(Clone, Debug)]
-pub(super) struct Stored {
-    pub(super) value: ValueId,
-    /// Axis `i` of the graph's value is axis `perm[i]` of this one.
-    pub(super) perm: Axes,
-}
-
-/// The values in another order, by their transposes in the order of the graph.
-pub(super) type Layouts = HashMap<ValueId, Stored>;
 
 /// The permutation that undoes `perm`.
 pub(super) fn inverse(perm: &[usize]) -> Axes {

@@ -12,10 +12,12 @@ mod buffer;
 mod build;
 mod canonicalise;
 mod convolution;
+mod fourier;
 mod index;
 mod kernel;
 mod layout;
 mod materialise;
+mod matrices;
 mod merge;
 mod normalise;
 mod reductions;
@@ -27,6 +29,7 @@ pub use kernel::{
     Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, Level, Levels, LoopKernel,
     Order, Output, PARTIALS, RegionKernel, Segment, Slot, Source, Store, Tap,
 };
+pub use matrices::{MatrixOp, MatrixRoutine, MatrixWork};
 pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};
 
 use crate::graph::Graph;

@@ -1,13 +1,13 @@
 //! Brings a graph into the form that kernels are built from. Contractions become batched matrix products
-//! (`canonicalise`), long reductions become several short ones (`reductions`), and values without elements are
-//! constants.
+//! (`canonicalise`), Fourier transforms passes of sums (`fourier`), long reductions several short ones (`reductions`),
+//! and values without elements are constants.
 //!
-//! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with.
+//! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with. What is computed
+//! from a convolution has the order of axes that it chose (`convolution`, `layout`).
 
 use hashbrown::HashMap;
 use smallvec::smallvec;
 
-use super::layout::Layouts;
 use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId};
 use crate::types::{Axes, DType, TensorType};
 
@@ -16,6 +16,8 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     let mut result = Graph::new();
     let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
     let (mut layouts, mut padded) = (Layouts::new(), HashMap::new());
+    // The results of ops of several that are values of their own now.
+    let mut several: HashMap<ValueId, [ValueId; 2]> = HashMap::new();
     for node in &graph.nodes {
         let operands: Operands = node.operands.iter().map(|x| map[x.index()]).collect();
         let mut emit = Emit { graph: &mut result, node, layouts: &mut layouts, padded: &mut padded };
@@ -23,6 +25,16 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
             Op::Param(_) => emit.graph.push(node.clone()),
             _ if node.ty.elements() == 0 && node.results() == 1 => emit.zeros(node.ty.dtype, &node.ty.shape),
             Op::Scan { num_consts, num_carry: 1.., length: 0, .. } if node.results() == 1 => operands[*num_consts],
+            Op::Fft { inverse } => {
+                let [re, im] = [operands[0], operands[1]];
+                let results = match node.ty.elements() {
+                    0 => [re, im],
+                    _ => emit.fft(*inverse, [re, im]),
+                };
+                several.insert(ValueId(map.len() as u32), results);
+                results[0]
+            }
+            Op::Result(index) if several.contains_key(&node.operands[0]) => several[&node.operands[0]][*index as usize],
             // Of a loop without trips the carry is what it was; the other results have no elements.
             Op::Result(index) => match &graph.node(node.operands[0]) {
                 Node { op: Op::Scan { num_consts, length: 0, .. }, operands, .. } => {
@@ -47,6 +59,17 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     result.outputs = graph.outputs.iter().map(|x| map[x.index()]).collect();
     result
 }
+
+/// A value with its axes in the order in which they are in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) value: ValueId,
+    /// Axis `i` of the graph's value is axis `perm[i]` of this one.
+    pub(super) perm: Axes,
+}
+
+/// The values in another order, by their transposes in the order of the graph.
+pub(super) type Layouts = HashMap<ValueId, Stored>;
 
 /// Emits the nodes that replace `node`.
 pub(super) struct Emit<'a> {

@@ -13,6 +13,7 @@ pub mod gemm;
 pub mod lane;
 pub mod loops;
 pub mod machine;
+pub mod matrices;
 pub mod memory;
 pub mod parallel;
 pub mod region;

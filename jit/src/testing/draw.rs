@@ -47,6 +47,8 @@ fn weight(kind: &Op) -> usize {
         Op::Reduce(..) => 12,
         Op::Gather { .. } | Op::Scatter { .. } | Op::Sort { .. } => 6,
         Op::DynamicSlice { .. } | Op::DynamicUpdateSlice | Op::Cholesky | Op::TriangularSolve(_) => 4,
+        Op::Fft { .. } => 2,
+        Op::Lu | Op::Solve { .. } | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => 2,
         Op::Scan { .. } => 8,
     }
 }
@@ -225,6 +227,14 @@ impl Maker {
             Op::Sort { .. } => self.sort(x),
             Op::Cholesky => self.cholesky(x),
             Op::TriangularSolve(_) => self.triangular_solve(x),
+            Op::Fft { .. } => {
+                let y = self.like(&ty)?;
+                let (inverse, part) = (self.random.one_in(2), self.random.below(2) as u32);
+                let first = self.push(Op::Fft { inverse }, &[x, y])?;
+                self.push(Op::Result(part), &[first])
+            }
+            Op::Solve { .. } => self.solve(x),
+            Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => self.decomposition(kind, x),
             Op::Scan { .. } => self.scan(x),
         }
     }

@@ -490,7 +490,7 @@ impl<'a> KernelBuilder<'a> {
         let types: SmallVec<[&TensorType; 4]> = node.operands.iter().map(|&x| self.graph.ty(x)).collect();
         let routine = Routine::new(&node.op, &types);
         // No kernel writes values without elements.
-        if routine.tasks() > 0 && node.ty.elements() > 0 {
+        if routine.tasks() > 0 && routine.elements() > 0 && !results.is_empty() {
             let (operands, results) = (operands.into(), results.into());
             self.result.kernels.push(Kernel::Routine(RoutineKernel { routine, operands, results }));
         }

@@ -4,7 +4,7 @@
 //! Goes out: products of matrices with taps (`products`), or loops. No operand is gathered into a matrix of windows.
 //!
 //! **Phases.** Where the left operand is dilated, the results whose windows fall on elements in the same way are a
-//! convolution of their own, without zeros between elements: `z[o]` sums over the `k` with
+//! separate convolution, without zeros between elements: `z[o]` sums over the `k` with
 //! `o s + k r - low ≡ 0 (mod d)`, which for all `o` of one residue modulo `d / gcd(d, s)` are every `d / gcd(d, r)`th
 //! `k`. Each is written to its places in the result.
 //!
