@@ -9,7 +9,7 @@ use fulgurite::compiler::cpu::{Isa, Parallelism, Target};
 use fulgurite::compiler::fuse::Kernel;
 use fulgurite::compiler::lower::lower as lower_kernels;
 use fulgurite::prelude::*;
-use fulgurite::{Lowered, lower};
+use fulgurite::{Lowered, conv, lower};
 use fulgurite_benches::{Run, WORKLOADS};
 
 /// Tests that count what the whole process does run one at a time.
@@ -154,6 +154,31 @@ fn kernels_of_the_workloads() -> Result<()> {
 }
 
 // ---- memory
+
+/// A convolution stores its operand with the padding around it, and no windows of it, which are nine times as much.
+#[test]
+fn windows_are_not_stored() -> Result<()> {
+    let _alone = alone();
+    let (images, kernel) = (Tensor::ones(&[8, 32, 32, 64]), Tensor::ones(&[3, 3, 64, 64]));
+    let step = |(x, w): (Tensor, Tensor)| {
+        let how = conv::Conv {
+            padding: conv::Padding::Same,
+            dimension_numbers: Some(["NHWC", "HWIO", "NHWC"]),
+            ..conv::Conv::default()
+        };
+        let loss = |(x, w): &(Tensor, Tensor)| conv::conv_general_dilated(x, w, how).square().sum();
+        value_and_grad(loss)(&(x, w))
+    };
+    let lowered = lower(step, &(images, kernel))?;
+    let target = Target { isa: Isa::Portable, threads: 1, parallelism: Parallelism::Auto };
+    let kernels = lowered.kernels;
+    let arena = lower_kernels(kernels.clone(), &[false; 2], target.into())?.plan.arena;
+    let (image, padded) = (8 * 32 * 32 * 64 * 4, 8 * 34 * 34 * 64 * 4);
+    assert!(arena < 2 * padded + 2 * image, "{arena} bytes, of images of {image} and {padded}\n{kernels}");
+    let taps = |kernel: &Kernel| if let Kernel::Gemm(gemm) = kernel { gemm.taps.len() } else { 0 };
+    assert!(kernels.kernels.iter().any(|kernel| taps(kernel) > 1), "{kernels}");
+    Ok(())
+}
 
 #[test]
 fn a_step_allocates_nothing() -> Result<()> {

@@ -9,6 +9,7 @@ use fulgurite::prelude::*;
 use fulgurite::trainer::optim::{Adam, AdamState, Optimizer, adam, apply_updates};
 use fulgurite::{gelu, relu, scan};
 
+mod cnn;
 mod kernels;
 mod networks;
 
@@ -454,6 +455,7 @@ pub const WORKLOADS: &[Workload] = &[
     Workload { name: "mlp", start: mlp_start, lower: mlp_lower, flops: 14.54e6, bytes: 2.73e6 },
     Workload { name: "mlp_f64", start: mlp_f64_start, lower: mlp_f64_lower, flops: 14.54e6, bytes: 5.35e6 },
     Workload { name: "adam_many", start: adam_many_start, lower: adam_many_lower, flops: 1.7e6, bytes: 2.4e6 },
+    Workload { name: "cnn", start: || cnn::with_batch(16), lower: cnn::lowered, flops: 254.9e6, bytes: 781e3 },
     Workload { name: "mixer", start: mixer_start, lower: mixer_lower, flops: 9.91e9, bytes: 12.8e6 },
     Workload { name: "mixer_b4", start: mixer_b4_start, lower: mixer_b4_lower, flops: 619e6, bytes: 12.7e6 },
     Workload { name: "transformer", start: transformer_start, lower: transformer_lower, flops: 3.964e9, bytes: 19.6e6 },
@@ -494,6 +496,7 @@ pub fn with_size(name: &str, size: usize) -> Option<OfSize> {
             let (params, data) = bnn_state(size);
             (start(params, data, 1e-3, bnn_loss), 236_640.0 * n, 24.0 * 16_220.0 + 24.0 * n)
         }
+        "cnn" => (cnn::with_batch(size), 15_929_088.0 * n, 24.0 * 24_346.0 + 12_292.0 * n),
         "mixer" => {
             let (params, data) = mixer_state(size);
             (start(params, data, 3e-4, mixer_loss), 154_843_136.0 * n, 24.0 * 526_981.0 + 3_136.0 * n)

@@ -18,7 +18,7 @@ const LONG: [&str; 2] = ["mixer", "transformer"];
 
 /// Large workloads are not searched for races, which takes several times as long.
 fn options(name: &str) -> Options {
-    let large = ["mixer", "mixer_b4", "elementwise_big", "transformer"].contains(&name);
+    let large = ["cnn", "mixer", "mixer_b4", "elementwise_big", "transformer"].contains(&name);
     if large { Options { races: false, limit: 1 << 40, ..Options::default() } } else { Options::default() }
 }
 
@@ -28,6 +28,7 @@ fn parameters(name: &str) -> usize {
     match name {
         "bnn" => 20,
         "mlp" | "mlp_f64" | "mlp_tiny" => 6,
+        "cnn" => 11,
         "graph" => 14,
         "adam_many" => 100,
         "mixer" | "mixer_b4" | "transformer" => 54,

@@ -16,6 +16,7 @@ mod equations;
 mod fourier;
 mod index;
 mod kernel;
+mod layout;
 mod materialise;
 mod matrices;
 mod merge;

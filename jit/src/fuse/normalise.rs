@@ -2,7 +2,8 @@
 //! (`canonicalise`), Fourier transforms passes of sums (`fourier`), long reductions several short ones (`reductions`),
 //! solutions of equations factors and substitutions (`equations`), and values without elements are constants.
 //!
-//! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with.
+//! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with. What is computed
+//! from a convolution has the order of axes that it chose (`convolution`, `layout`).
 
 use hashbrown::HashMap;
 use smallvec::smallvec;
@@ -17,11 +18,12 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     // Matrices that are factorised once, whatever is solved with them.
     let mut factors = HashMap::new();
     let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
+    let (mut layouts, mut padded) = (Layouts::new(), HashMap::new());
     // The results of ops of several that are values of their own now.
     let mut several: HashMap<ValueId, [ValueId; 2]> = HashMap::new();
     for node in &graph.nodes {
         let operands: Operands = node.operands.iter().map(|x| map[x.index()]).collect();
-        let mut emit = Emit { graph: &mut result, node };
+        let mut emit = Emit { graph: &mut result, node, layouts: &mut layouts, padded: &mut padded };
         let value = match &node.op {
             Op::Param(_) => emit.graph.push(node.clone()),
             _ if node.ty.elements() == 0 && node.results() == 1 => emit.zeros(node.ty.dtype, &node.ty.shape),
@@ -48,8 +50,14 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
             }
             Op::Dot(axes, precision) => emit.dot(axes, *precision, operands[0], operands[1]),
             Op::Conv(dims, precision) => emit.conv(dims, *precision, operands[0], operands[1]),
-            Op::Reduce(op, axes) => emit.reduce(*op, axes, operands[0]),
-            _ => emit.graph.push(Node { operands, ..node.clone() }),
+            Op::Reduce(op, axes) => match emit.reduce_stored(*op, axes, operands[0]) {
+                Some(value) => value,
+                None => emit.reduce(*op, axes, operands[0]),
+            },
+            _ => match emit.elementwise(&operands).or_else(|| emit.moved(&operands)) {
+                Some(value) => value,
+                None => emit.graph.push(Node { operands, ..node.clone() }),
+            },
         };
         map.push(value);
     }
@@ -58,10 +66,25 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     result
 }
 
+/// A value with its axes in the order in which they are in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) value: ValueId,
+    /// Axis `i` of the graph's value is axis `perm[i]` of this one.
+    pub(super) perm: Axes,
+}
+
+/// The values in another order, by their transposes in the order of the graph.
+pub(super) type Layouts = HashMap<ValueId, Stored>;
+
 /// Emits the nodes that replace `node`.
 pub(super) struct Emit<'a> {
     pub(super) graph: &'a mut Graph,
     pub(super) node: &'a Node,
+    /// What is in memory in another order of axes.
+    pub(super) layouts: &'a mut Layouts,
+    /// Operands of convolutions as they are stored for them: pads, and transposes.
+    pub(super) padded: &'a mut HashMap<(ValueId, Op), ValueId>,
 }
 
 impl Emit<'_> {

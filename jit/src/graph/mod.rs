@@ -9,6 +9,7 @@
 //! before the first pass, and in debug builds after every one.
 
 mod conv;
+mod conv_samples;
 mod dims;
 mod env;
 mod family;

@@ -1,8 +1,6 @@
 //! Samples of every op, from which the conformance tests draw: interpreter against compiled code, tangents against
 //! finite differences, transposes against tangents, batching against a loop, text against its parse.
 
-mod conv;
-
 use std::sync::Arc;
 
 use smallvec::smallvec;
@@ -455,6 +453,7 @@ fn of(op: &Op) -> Vec<Sample> {
                 one(Op::Dot(matrices, Some(Precision::Bf16)), vec![t(F32, &[9, 5]), t(F32, &[5, 8])]),
             ]
         }
+        Op::Conv(..) => super::conv_samples::samples(),
         Op::Fft { .. } => {
             let fft = |inverse, ty: TensorType| one(Op::Fft { inverse }, vec![ty.clone(), ty]);
             let mut all = vec![fft(true, t(F32, &[2, 12])), fft(true, t(F64, &[3, 67])), fft(false, t(F32, &[2, 0]))];
@@ -463,7 +462,6 @@ fn of(op: &Op) -> Vec<Sample> {
             all.extend([1, 6, 48, 128].map(|n| fft(false, t(F64, &[2, 3, n]))));
             all
         }
-        Op::Conv(..) => conv::samples(),
         Op::Gather { .. } => {
             let gather = |dims: GatherDims, sizes: &[usize], x: TensorType, indices: &[usize]| Sample {
                 op: Op::Gather { dims: dims.into(), sizes: sizes.into() },

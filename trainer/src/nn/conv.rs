@@ -3,11 +3,12 @@
 //! In: one example, `[channels, …]`; batches by `vmap`. Out: one example. What is not zero around an example, it is
 //! padded with before.
 
+use std::panic::Location;
+
 use fulgurite_jit::conv::{Conv as How, Padding, conv_general_dilated};
 use fulgurite_jit::random::Key;
 use fulgurite_jit::trace::poison;
-use fulgurite_jit::{DType, Error, Tensor, Tree};
-use std::panic::Location;
+use fulgurite_jit::{DType, Error, PadMode, Tensor, Tree};
 
 use super::uniform;
 
@@ -220,71 +221,30 @@ fn weights<const N: usize>(
         let why = format!("{inp} and {out} channels do not divide into {groups} groups");
         weight = poison(weight.ty().clone(), Error::op(name, why, location));
     }
-    let mut shape = [1; 8][..=N].to_vec();
+    let mut shape = vec![1; N + 1];
     shape[0] = out;
     let bias = use_bias.then(|| uniform(&bias_key, &shape, fan_in, dtype));
     (weight, bias)
 }
 
-/// One example with so many elements more before and after each spatial axis, taken from it; negative numbers cut off.
+/// One example with so many elements more before and after each spatial axis, taken from it.
 #[track_caller]
 fn padded(x: &Tensor, pads: &[(isize, isize)], mode: PaddingMode) -> Tensor {
-    pads.iter().enumerate().fold(x.clone(), |x, (axis, &(low, high))| along(&x, axis + 1, [low, high], mode))
-}
-
-/// As [`padded`], along one axis: the pieces before and after, which may be longer than the axis.
-#[track_caller]
-fn along(x: &Tensor, axis: usize, [low, high]: [isize; 2], mode: PaddingMode) -> Tensor {
-    let n = x.shape()[axis] as isize;
-    let at = axis as isize;
-    // What is cut off.
-    let (first, last) = ((-low).clamp(0, n), n - (-high).clamp(0, n));
-    if first > 0 || last < n {
-        let inner = x.slice_in_dim(at, first as usize..last.max(first) as usize);
-        return along(&inner, axis, [low.max(0), high.max(0)], mode);
-    }
-    if low == 0 && high == 0 {
-        return x.clone();
-    }
-    let (before, after) = (low as usize, high as usize);
-    let length = n as usize;
-    let part = |range: std::ops::Range<usize>| x.slice_in_dim(at, range);
-    let reversed = |x: Tensor| x.flip(at);
-    let pieces: Vec<Tensor> = match mode {
-        PaddingMode::Zeros => vec![x.clone()],
-        _ if n == 0 => {
-            let why = format!("{} has no elements along axis {axis} to pad with", x.ty());
-            return poison(x.ty().clone(), Error::op("Conv", why, Location::caller()));
-        }
-        PaddingMode::Replicate => {
-            let repeated = |x: Tensor, count: usize| {
-                let mut shape = x.shape().to_vec();
-                shape[axis] = count;
-                x.broadcast_to(&shape)
-            };
-            vec![repeated(part(0..1), before), x.clone(), repeated(part(length - 1..length), after)]
-        }
-        // Whole turns, then a part of one.
-        PaddingMode::Circular => {
-            let turns = |count: usize| std::iter::repeat_n(x.clone(), count / length);
-            let (head, tail) = (part(length - before % length..length), part(0..after % length));
-            [head].into_iter().chain(turns(before)).chain([x.clone()]).chain(turns(after)).chain([tail]).collect()
-        }
-        PaddingMode::Reflect if length == 1 => return along(x, axis, [low, high], PaddingMode::Replicate),
-        // There and back without the edges: a period of 2 (n - 1).
-        PaddingMode::Reflect => {
-            let most = length - 1;
-            let (now, later) = ((before.min(most), after.min(most)), (before, after));
-            let once = [reversed(part(1..now.0 + 1)), x.clone(), reversed(part(length - 1 - now.1..length - 1))];
-            let whole = Tensor::concat(&once.iter().collect::<Vec<_>>(), at);
-            if now == later {
-                return whole;
-            }
-            let rest = [(later.0 - now.0) as isize, (later.1 - now.1) as isize];
-            return along(&whole, axis, rest, mode);
-        }
+    let mode = match mode {
+        PaddingMode::Zeros => PadMode::Constant(0.0),
+        PaddingMode::Reflect => PadMode::Reflect { odd: false },
+        PaddingMode::Replicate => PadMode::Edge,
+        PaddingMode::Circular => PadMode::Wrap,
     };
-    Tensor::concat(&pieces.iter().collect::<Vec<_>>(), at)
+    let mut widths = vec![(0, 0)];
+    for &(low, high) in pads {
+        let (Ok(low), Ok(high)) = (usize::try_from(low), usize::try_from(high)) else {
+            let why = format!("cannot cut off ({low}, {high}) elements, only zeros are negative padding");
+            return poison(x.ty().clone(), Error::op("Conv", why, Location::caller()));
+        };
+        widths.push((low, high));
+    }
+    x.pad_with(&widths, mode)
 }
 
 /// A transposed convolution of `N` spatial axes: `eqx.nn.ConvTranspose`. Its stride, padding and dilation are those of

@@ -360,6 +360,45 @@ fn taps_in_order() {
     }
 }
 
+/// Loops over a batch give the products at their offsets.
+#[test]
+fn levels_of_a_batch() {
+    use crate::fuse::{Level, Levels};
+    let mut seed = 11;
+    let (m, n, k) = (9, 20, 6);
+    let levels = [
+        Level { extent: 3, a: 500, b: 0, c: 7 * 180 },
+        Level { extent: 2, a: 37, b: 300, c: 180 },
+        Level { extent: 2, a: -5, b: 1, c: 540 },
+    ];
+    let levels = Levels(levels.into_iter().collect());
+    let a: Vec<f32> = (0..2000).map(|_| f32::noise(&mut seed)).collect();
+    let b: Vec<f32> = (0..2000).map(|_| f32::noise(&mut seed)).collect();
+    for (a_strides, b_strides) in [([0, 6, 1], [0, 20, 1]), ([0, 1, 9], [0, 1, 6])] {
+        for isa in isas() {
+            let taps = [Tap { a: 3, b: 40 }, Tap { a: 0, b: 0 }];
+            let plan = |batch| Gemm::new(batch, m, n, k, a_strides, b_strides, [0, 20, 1], &taps, 4, isa, false);
+            let (whole, single) = (plan(12).over(&levels), plan(1));
+            let mut scratch = Scratch::new(whole.scratch_bytes().max(single.scratch_bytes()));
+            let [mut got, mut expected] = [(); 2].map(|()| vec![f32::mark(); 6000]);
+            // SAFETY: the vectors are longer than strides, levels and taps reach.
+            unsafe {
+                let (a, b) = (a.as_ptr().add(10), b.as_ptr());
+                let half = whole.tasks() / 2;
+                for range in [(half, whole.tasks()), (0, half)] {
+                    f32::run(&whole, a, b, got.as_mut_ptr(), scratch.address(), Some(range));
+                }
+                for at in 0..12 {
+                    let [at_a, at_b, at_c] = levels.offsets(at);
+                    let c = expected.as_mut_ptr().offset(at_c);
+                    f32::run(&single, a.offset(at_a), b.offset(at_b), c, scratch.address(), None);
+                }
+            }
+            assert!(got.iter().zip(&expected).all(|(x, y)| x.bits() == y.bits()), "{isa:?} {a_strides:?}");
+        }
+    }
+}
+
 /// A microkernel accumulates several taps in order.
 #[test]
 fn batch_reduce() {

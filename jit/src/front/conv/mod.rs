@@ -121,7 +121,8 @@ impl Default for Conv<'_> {
 ///     let how = Conv { window_strides: &[2, 2], padding: Padding::Same, ..Conv::default() };
 ///     conv_general_dilated(images, kernel, how)
 /// }
-/// # let types = [&[16, 3, 32, 32][..], &[8, 3, 3, 3]].map(|s| fulgurite_jit::TensorType::new(fulgurite_jit::DType::F32, s));
+/// # use fulgurite_jit::{DType, TensorType};
+/// # let types = [&[16, 3, 32, 32][..], &[8, 3, 3, 3]].map(|shape| TensorType::new(DType::F32, shape));
 /// # let graph = fulgurite_jit::trace::trace(&types, |x| vec![layer(&x[0], &x[1])]).unwrap().graph;
 /// # assert_eq!(graph.output_types()[0].shape[..], [16, 8, 16, 16]);
 /// ```

@@ -21,7 +21,7 @@ use super::materialise::{
 use super::routine::{Routine, RoutineKernel};
 use crate::graph::{ArgOp, BinaryOp, CompareOp, Graph, Literal, Op, OpClass, Precision, ReduceOp, ValueId, results};
 use crate::types::scalar::Scalar;
-use crate::types::{DType, TensorType};
+use crate::types::{DType, Shape, TensorType, product};
 
 /// The kernels of the materialised values of `graph`, which is normalised.
 pub(super) fn build(graph: &Graph) -> Kernels {
@@ -430,22 +430,25 @@ impl<'a> KernelBuilder<'a> {
         self.store_reduced(id, body, value, &coords, &[axis]);
     }
 
-    /// Two kernels with partial writes: one fills the result, one writes the elements of the operand.
+    /// Kernels with partial writes: some fill the result, or what is around the operand, one writes its elements.
     fn pad(&mut self, id: ValueId, low: &[isize], interior: &[usize]) {
         let node = self.graph.node(id);
         let (x, value) = (node.operands[0], node.operands[1]);
         let shape = node.ty.shape.clone();
 
-        let mut body = self.body(&shape, &[]);
-        let coords = body.identity_coords();
-        let fill = self.read(&mut body, value, &Coords::new());
-        let index = flatten(&coords, &shape, coords.len());
         let buffer = BufferId(self.result.buffers.len() as u32);
         self.result.buffers.push(Buffer { ty: node.ty.clone(), source: Source::Computed });
-        self.finish(body, fill, buffer, index);
+        let from = self.graph.ty(x).shape.clone();
+        for (first, count) in filled(low, interior, &from, &shape) {
+            let mut body = self.body(&count, &[]);
+            let fill = self.read(&mut body, value, &Coords::new());
+            let mut coords = body.identity_coords();
+            coords.iter_mut().zip(first).for_each(|(coord, first)| coord.offset += first as isize);
+            let index = flatten(&coords, &shape, coords.len());
+            self.finish(body, fill, buffer, index);
+        }
 
         // Element i of the operand has index low + i (interior + 1). A negative low drops the first elements.
-        let from = self.graph.ty(x).shape.clone();
         let step = |axis: usize| if from[axis] < 2 { 1 } else { interior[axis] as isize + 1 };
         let mut first: SmallVec<[usize; 4]> = smallvec![];
         let mut count: SmallVec<[usize; 4]> = smallvec![];
@@ -585,6 +588,36 @@ impl<'a> KernelBuilder<'a> {
         }
         strides
     }
+}
+
+/// The parts of a padded array that are filled, as first coordinates and extents: all of it, or what is around the
+/// operand where that is large.
+fn filled(low: &[isize], interior: &[usize], from: &[usize], to: &[usize]) -> Vec<(Shape, Shape)> {
+    /// The fewest elements that are not written twice.
+    const LARGE: usize = 1 << 12;
+    let rank = to.len();
+    let is_around =
+        |axis: usize| interior[axis] == 0 && low[axis] >= 0 && low[axis].unsigned_abs() + from[axis] <= to[axis];
+    if product(from.iter().copied()) < LARGE || !(0..rank).all(is_around) {
+        return vec![(smallvec![0; rank], to.into())];
+    }
+    let mut parts = Vec::new();
+    for axis in 0..rank {
+        let before = low[axis].unsigned_abs();
+        let end = before + from[axis];
+        for (first, count) in [(0, before), (end, to[axis] - end)] {
+            // Along the axes before, what is beside the operand.
+            let mut start: Shape = low.iter().map(|low| low.unsigned_abs()).collect();
+            let mut extents: Shape = from.into();
+            start[axis + 1..].fill(0);
+            extents[axis + 1..].copy_from_slice(&to[axis + 1..]);
+            (start[axis], extents[axis]) = (first, count);
+            if count > 0 {
+                parts.push((start, extents));
+            }
+        }
+    }
+    parts
 }
 
 /// The strides of the axes of `merged`, each of which is a run of axes of `shape`; `None` if a run is not contiguous,

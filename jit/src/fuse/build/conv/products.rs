@@ -53,7 +53,7 @@ impl KernelBuilder<'_> {
     }
 }
 
-/// A loop without iterations of its own.
+/// A loop of one iteration.
 fn unit(role: Role) -> Loop {
     Loop { extent: 1, role, x: 0, w: 0, z: 0 }
 }

@@ -4,7 +4,7 @@
 //! Goes out: products of matrices with taps (`products`), or loops. No operand is gathered into a matrix of windows.
 //!
 //! **Phases.** Where the left operand is dilated, the results whose windows fall on elements in the same way are a
-//! convolution of their own, without zeros between elements: `z[o]` sums over the `k` with
+//! separate convolution, without zeros between elements: `z[o]` sums over the `k` with
 //! `o s + k r - low ≡ 0 (mod d)`, which for all `o` of one residue modulo `d / gcd(d, s)` are every `d / gcd(d, r)`th
 //! `k`. Each is written to its places in the result.
 //!
@@ -17,6 +17,7 @@ mod products;
 use smallvec::{SmallVec, smallvec};
 
 use super::KernelBuilder;
+use crate::fuse::convolution::is_gradient;
 use crate::fuse::index::{Affine, Coords, flatten};
 use crate::fuse::kernel::{Buffer, BufferId, Dim, Kernel, KernelOp, KernelValue, LoopKernel, Order, Source, Store};
 use crate::graph::{BinaryOp, ConvDims, Literal, Op, Precision, ReduceOp, ValueId};
@@ -24,7 +25,7 @@ use crate::types::{DType, Shape, TensorType, gcd, product};
 
 /// The most terms of one sum of products, and the fewest of a piece of a longer one.
 const LONGEST: usize = 1 << 12;
-const PIECE: usize = 1 << 8;
+const PIECE: usize = 1 << 9;
 
 /// The most terms of one sum in a loop, and those of a piece of a longer one.
 const LONGEST_LOOP: usize = 512;
@@ -32,9 +33,6 @@ const LOOP_PIECE: usize = 256;
 
 /// The most pieces that are added up at once.
 const PIECES: usize = 256;
-
-/// A window of so many elements is one of results, as of a gradient by the kernel.
-const LARGE_WINDOW: usize = 49;
 
 /// The fewest adjacent results that a loop computes in columns.
 const COLUMNS: usize = 4;
@@ -126,6 +124,11 @@ impl KernelBuilder<'_> {
         let window = ConvDims::extents(&dims.rhs_spec, self.graph.ty(w));
         let dtype = node.ty.dtype;
         let buffer = self.buffer(id, Source::Computed);
+        if matches!(self.graph.node(w).op, Op::Transpose(_)) && !self.buffers.contains_key(&w) {
+            // The kernel is stored in the order in which it is read: it is small, and read again and again.
+            self.must_materialise.push(w);
+            return;
+        }
         let along: Vec<Vec<Phase>> =
             (0..dims.spatial()).map(|axis| phases(dims, axis, window[axis + 2], out[axis + 2])).collect();
         if along.iter().flatten().any(|phase| phase.taps == 0) {
@@ -172,8 +175,7 @@ impl KernelBuilder<'_> {
         let mut extents = vec![groups, batch, outputs];
         extents.extend(phase.iter().map(|phase| phase.count));
         let taps = phase.iter().map(|phase| phase.taps);
-        let window = product(taps.clone());
-        let features_first = window > 2 * inputs || window >= LARGE_WINDOW && 4 * window > inputs;
+        let features_first = is_gradient(dims, self.graph.ty(w), &ty);
         let (first_tap, feature) =
             if features_first { (4 + spatial, 3 + spatial) } else { (3 + spatial, 3 + 2 * spatial) };
         extents.extend(features_first.then_some(inputs));
