@@ -17,6 +17,7 @@ pub mod array;
 pub mod cpu;
 pub mod dump;
 mod error;
+pub mod export;
 pub mod front;
 pub mod fuse;
 pub mod graph;

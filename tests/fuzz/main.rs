@@ -15,6 +15,7 @@
 //! The hunt of 100,000 programs, with every buffer between pages that may not be touched:
 //! `FULGURITE_FUZZ_PROGRAMS=100000 cargo test --release --features fence --test fuzz -- --nocapture compiled_programs`
 
+mod jax;
 mod transform;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,0 +1,7 @@
+//! Graphs as programs of others.
+
+mod regions;
+mod stablehlo;
+mod writer;
+
+pub use stablehlo::stablehlo;
