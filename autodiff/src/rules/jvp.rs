@@ -20,7 +20,7 @@ use fulgurite_jit::{DType, Scan, Tensor};
 use smallvec::SmallVec;
 
 use crate::flat::{add, live};
-use crate::rules::linalg;
+use crate::rules::{control, linalg};
 
 /// A tensor and its tangent.
 #[derive(Clone, Debug)]
@@ -59,6 +59,12 @@ fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
         let trips = Scan { length: Some(*length), reverse: *reverse };
         return scan(node, body, operands, [*num_consts, *num_carry], trips);
     }
+    if let (Op::While { body, num_consts }, true) = (&node.op, has_tangent) {
+        return control::while_jvp(node, body, operands, *num_consts);
+    }
+    if let (Op::Cond { branches }, true) = (&node.op, has_tangent) {
+        return control::cond_jvp(node, branches, operands);
+    }
     let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
     let dual = |x: Tensor| {
         let dx = if has_tangent { tangent(node, operands, &x) } else { None };
@@ -94,7 +100,6 @@ fn scan(
 ) -> SmallVec<[Dual; 1]> {
     let (consts, rest) = operands.split_at(num_consts);
     let (init, xs) = rest.split_at(num_carry);
-    let tangents = |duals: &[&Dual]| -> Vec<bool> { duals.iter().map(|dual| dual.dx.is_some()).collect() };
     let mut carry_has = tangents(init);
     let xs_has = tangents(xs);
     let xs = flattened(xs, &xs_has);
@@ -129,14 +134,19 @@ fn scan(
     }
 }
 
+/// Which of them have tangents.
+pub(super) fn tangents(duals: &[&Dual]) -> Vec<bool> {
+    duals.iter().map(|dual| dual.dx.is_some()).collect()
+}
+
 /// Values, then the tangents of those that have one.
-fn flattened(duals: &[&Dual], has: &[bool]) -> Vec<Tensor> {
+pub(super) fn flattened(duals: &[&Dual], has: &[bool]) -> Vec<Tensor> {
     let tangents = duals.iter().zip(has).filter(|(_, has)| **has).map(|(dual, _)| dual.tangent());
     duals.iter().map(|dual| dual.x.clone()).chain(tangents).collect()
 }
 
 /// The inverse of [`flattened`].
-fn duals(flat: &[Tensor], has: &[bool]) -> Vec<Dual> {
+pub(super) fn duals(flat: &[Tensor], has: &[bool]) -> Vec<Dual> {
     let (xs, tangents) = flat.split_at(has.len());
     let mut tangents = tangents.iter().cloned();
     xs.iter().zip(has).map(|(x, &has)| Dual { x: x.clone(), dx: if has { tangents.next() } else { None } }).collect()
@@ -156,7 +166,7 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry
         | Op::StopGradient
         | Op::Result(_) => None,
-        Op::Sort { .. } | Op::Scan { .. } => unreachable!("{} is handled before", node.op.name()),
+        Op::Sort { .. } | Op::Scan { .. } | Op::While { .. } | Op::Cond { .. } => unreachable!("{} is handled before", node.op.name()),
 
         // Linear: the op applies to the tangent.
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {

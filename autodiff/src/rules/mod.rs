@@ -4,6 +4,7 @@
 //! not handled here.
 
 pub(crate) mod batch;
+mod control;
 mod indexing;
 pub(crate) mod jvp;
 mod linalg;

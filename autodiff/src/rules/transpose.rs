@@ -18,7 +18,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{add, linear_part, live, replay, residuals};
 use crate::rules::jvp::inverse;
-use crate::rules::{Cotangents, TransposeOperand, indexing, linalg};
+use crate::rules::{Cotangents, TransposeOperand, control, indexing, linalg};
 
 use TransposeOperand::{Constant, Linear};
 
@@ -33,6 +33,8 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[O
             let back = Scan { length: Some(*length), reverse: !reverse };
             scan(node, body, operands, [*num_consts, *num_carry], back, cts)
         }
+        (Op::While { .. }, _) => Err(control::while_transpose(node)),
+        (Op::Cond { branches }, _) => control::cond_transpose(node, branches, operands, cts),
         (_, [Some(ct)]) => transpose_one(node, operands, ct),
         (_, [None] | [] | [_, _, ..]) => Ok(smallvec![None; operands.len()]),
     }
@@ -276,6 +278,8 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         | Op::Threefry
         | Op::Sort { .. }
         | Op::Scan { .. }
+        | Op::While { .. }
+        | Op::Cond { .. }
         | Op::Cholesky
         | Op::Result(_)
         | Op::Reduce(..)

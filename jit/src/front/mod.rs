@@ -6,6 +6,7 @@
 //! contractions. `trace` records ops, and evaluates them where no trace is active. `panics` tells a user's panic from
 //! an internal one. `tree`, `statics` and `output` define the types of arguments and results.
 
+mod branches;
 pub mod control;
 mod creation;
 mod data;
@@ -13,6 +14,7 @@ mod einsum;
 mod elementwise;
 mod indexing;
 pub mod linalg;
+mod loops;
 mod nn;
 mod operand;
 mod output;
@@ -27,10 +29,12 @@ pub mod tensor;
 pub mod trace;
 pub mod tree;
 
-pub use control::{Scan, scan};
+pub use branches::{cond, switch};
+pub use control::{Scan, map, scan};
 pub use einsum::einsum;
 pub use elementwise::{select, where_};
 pub use indexing::{At, IndexMode};
+pub use loops::{LoopBound, fori_loop, while_loop};
 pub use nn::{
     elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, one_hot_as, relu, relu6,
     silu, soft_sign, softmax,

@@ -25,6 +25,7 @@ pub use kernel::{
     Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output,
     PARTIALS, RegionKernel, Segment, Slot, Source, Store, Tap,
 };
+pub(crate) use build::copy_of;
 pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};
 
 use crate::graph::Graph;

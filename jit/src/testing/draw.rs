@@ -47,6 +47,7 @@ fn weight(kind: &Op) -> usize {
         Op::Gather { .. } | Op::Scatter { .. } | Op::Sort { .. } => 6,
         Op::DynamicSlice { .. } | Op::DynamicUpdateSlice | Op::Cholesky | Op::TriangularSolve(_) => 4,
         Op::Scan { .. } => 8,
+        Op::While { .. } | Op::Cond { .. } => 4,
     }
 }
 
@@ -224,6 +225,8 @@ impl Maker {
             Op::Cholesky => self.cholesky(x),
             Op::TriangularSolve(_) => self.triangular_solve(x),
             Op::Scan { .. } => self.scan(x),
+            Op::While { .. } => self.while_loop(x),
+            Op::Cond { .. } => self.cond(x),
         }
     }
 

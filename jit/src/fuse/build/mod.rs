@@ -5,6 +5,8 @@
 mod gather;
 mod region;
 
+pub(crate) use region::copy_of;
+
 use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
 
