@@ -33,8 +33,7 @@ pub(crate) fn split_cond(node: &Node, operands: &[&Value]) -> Result<SmallVec<[V
         branches.iter().map(|branch| split_scans((**branch).clone(), |i| inputs[i].is_linear)).collect();
     let graphs = graphs?;
     let count = graphs[0].outputs.len();
-    let depends: Vec<Vec<bool>> =
-        graphs.iter().map(|graph| dependent_on(graph, |i| inputs[i].is_linear)).collect();
+    let depends: Vec<Vec<bool>> = graphs.iter().map(|graph| dependent_on(graph, |i| inputs[i].is_linear)).collect();
     let is_linear: Vec<bool> = (0..count)
         .map(|o| graphs.iter().zip(&depends).any(|(graph, depends)| depends[graph.outputs[o].index()]))
         .collect();

@@ -33,10 +33,11 @@ extern crate self as fulgurite_jit;
 pub use array::{Array, Element};
 pub use error::{Error, Result};
 pub use front::{
-    At, Bits, IndexMode, IntoAxes, Key, LoopBound, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor, Tree,
-    Visitor, cond, control, einsum, elu, fori_loop, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax,
-    map, matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu, relu6, scan, select, silu,
-    soft_sign, softmax, sort, switch, trace, tree, unflatten, where_, while_loop, with_matmul_precision,
+    At, Bits, IndexMode, IntoAxes, Key, LoopBound, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor,
+    Tree, Visitor, cond, control, einsum, elu, fori_loop, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
+    log_sigmoid, log_softmax, map, matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu,
+    relu6, scan, select, silu, soft_sign, softmax, sort, switch, trace, tree, unflatten, where_, while_loop,
+    with_matmul_precision,
 };
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;

@@ -125,9 +125,7 @@ pub(super) fn cond_jvp(node: &Node, branches: &[Arc<Graph>], operands: &[&Dual])
         }
         return match traced {
             Ok(traced) => duals(&record_cond(traced, &index.x, &flat, node.location_or_caller()), &before).into(),
-            Err(error) => {
-                failed(&branches[0].output_types(), &error).map(|x| Dual { x, dx: None }).collect()
-            }
+            Err(error) => failed(&branches[0].output_types(), &error).map(|x| Dual { x, dx: None }).collect(),
         };
     }
 }
@@ -182,9 +180,7 @@ pub(super) fn cond_batch(
                 let axes = before.iter().map(|mapped| mapped.then_some(0));
                 results.into_iter().zip(axes).map(|(x, axis)| Batched { x, axis }).collect()
             }
-            Err(error) => {
-                failed(&branches[0].output_types(), &error).map(|x| Batched { x, axis: None }).collect()
-            }
+            Err(error) => failed(&branches[0].output_types(), &error).map(|x| Batched { x, axis: None }).collect(),
         };
     }
 }

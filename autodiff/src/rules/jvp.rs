@@ -166,7 +166,9 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry
         | Op::StopGradient
         | Op::Result(_) => None,
-        Op::Sort { .. } | Op::Scan { .. } | Op::While { .. } | Op::Cond { .. } => unreachable!("{} is handled before", node.op.name()),
+        Op::Sort { .. } | Op::Scan { .. } | Op::While { .. } | Op::Cond { .. } => {
+            unreachable!("{} is handled before", node.op.name())
+        }
 
         // Linear: the op applies to the tangent.
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {

@@ -45,7 +45,7 @@ pub fn scan<C: Tree, X: Tree, Y: Tree>(f: impl FnOnce(C, X) -> (C, Y), init: C, 
 /// # fulgurite_jit::trace::trace(&[], |_| {
 /// let xs = Tensor::from_vec(&[2, 2], vec![1.0f32, 2.0, 3.0, 4.0]).unwrap();
 /// // [3, 7]
-/// let sums = map(|row: Tensor| row.sum_all(), xs);
+/// let sums = map(|row: Tensor| row.sum(), xs);
 /// # vec![sums]
 /// # }).unwrap();
 /// ```

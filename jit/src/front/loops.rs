@@ -73,9 +73,7 @@ fn while_as<C: Tree>(
             Ok(record_while(traced, &carry, location).split_off(1))
         }
     };
-    let results = results.unwrap_or_else(|error| {
-        inits.iter().map(|x| poison(x.ty().clone(), error.clone())).collect()
-    });
+    let results = results.unwrap_or_else(|error| inits.iter().map(|x| poison(x.ty().clone(), error.clone())).collect());
     unflatten(&init, results)
 }
 
@@ -160,8 +158,7 @@ pub fn fori_loop<C: Tree>(
         Ok(dtype) => dtype,
         Err(why) => {
             let error = Error::op(name, why, location);
-            let results: Vec<Tensor> =
-                leaves(&init).iter().map(|x| poison(x.ty().clone(), error.clone())).collect();
+            let results: Vec<Tensor> = leaves(&init).iter().map(|x| poison(x.ty().clone(), error.clone())).collect();
             return unflatten(&init, results);
         }
     };

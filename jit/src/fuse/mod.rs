@@ -20,12 +20,12 @@ mod reductions;
 mod routine;
 mod segments;
 
+pub(crate) use build::copy_of;
 pub use index::{Affine, Index};
 pub use kernel::{
     Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output,
     PARTIALS, RegionKernel, Segment, Slot, Source, Store, Tap,
 };
-pub(crate) use build::copy_of;
 pub use routine::{Routine, RoutineKernel, SOLVE_COLUMNS, cholesky_scratch};
 
 use crate::graph::Graph;

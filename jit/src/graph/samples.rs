@@ -203,8 +203,11 @@ fn whiles() -> Vec<Sample> {
         %q: bool[] = gt %j, %zero
         return %q, %j, %b, %a, %e
     }"
-    .replace("->
-        ", "-> ");
+    .replace(
+        "->
+        ",
+        "-> ",
+    );
     let nested = "fn f(%p: bool[], %i: i32[], %x: f32[4]) -> (bool[], i32[], f32[4]) {
         %one: i32[] = literal 1
         %j: i32[] = sub %i, %one

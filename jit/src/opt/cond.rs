@@ -26,8 +26,7 @@ pub fn cond(graph: &Graph) -> Option<Graph> {
     let mut conds: HashMap<ValueId, Vec<Option<ValueId>>> = HashMap::new();
     for id in graph.ids() {
         let node = graph.node(id);
-        let operands: Operands =
-            node.operands.iter().map(|x| map.get(x.index()).copied().unwrap_or(NONE)).collect();
+        let operands: Operands = node.operands.iter().map(|x| map.get(x.index()).copied().unwrap_or(NONE)).collect();
         let value = match &node.op {
             // Nothing refers to it.
             op if !live[id.index()] && !matches!(op, Op::Param(_)) => NONE,
@@ -75,13 +74,9 @@ fn optimised(
         return (0..used.len()).map(|o| if used[o] { Some(map[branch.outputs[o].index()]) } else { None }).collect();
     }
     let branches: Vec<Graph> = branches.iter().map(|branch| fixpoint(branch, &mut |_, _, _, _| {})).collect();
-    let needed: Vec<Vec<bool>> = branches
-        .iter()
-        .map(|branch| reached(branch, outputs.iter().map(|&o| branch.outputs[o]), |_| false))
-        .collect();
-    let is_needed = |i: &usize| {
-        branches.iter().zip(&needed).any(|(branch, needed)| needed[branch.params[*i].index()])
-    };
+    let needed: Vec<Vec<bool>> =
+        branches.iter().map(|branch| reached(branch, outputs.iter().map(|&o| branch.outputs[o]), |_| false)).collect();
+    let is_needed = |i: &usize| branches.iter().zip(&needed).any(|(branch, needed)| needed[branch.params[*i].index()]);
     let kept: Vec<usize> = (0..inputs.len()).filter(is_needed).collect();
     let inside = |(branch, needed): (&Graph, &Vec<bool>)| {
         let mut inner = Graph::new();

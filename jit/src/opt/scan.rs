@@ -80,7 +80,11 @@ pub(super) fn used_results(graph: &Graph, live: &[bool], of: fn(&Op) -> bool) ->
 }
 
 /// The values that `roots` depend on, not looking behind those where `stop`.
-pub(super) fn reached(graph: &Graph, roots: impl IntoIterator<Item = ValueId>, stop: impl Fn(ValueId) -> bool) -> Vec<bool> {
+pub(super) fn reached(
+    graph: &Graph,
+    roots: impl IntoIterator<Item = ValueId>,
+    stop: impl Fn(ValueId) -> bool,
+) -> Vec<bool> {
     let mut reached = vec![false; graph.nodes.len()];
     roots.into_iter().for_each(|x| reached[x.index()] = true);
     for id in graph.ids().rev() {

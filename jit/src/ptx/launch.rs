@@ -11,8 +11,8 @@ use hashbrown::{HashMap, HashSet};
 
 use super::body::{Body, Item, Kind, Segment};
 use super::emit::{
-    Count, Part, Pointed, Pointers, RowKernel, Segments, Settle, Step, Trips, block_entry, concurrent_entry, cooperative_entry,
-    kernel_entry, segments_entry,
+    Count, Part, Pointed, Pointers, RowKernel, Segments, Settle, Step, Trips, block_entry, concurrent_entry,
+    cooperative_entry, kernel_entry, segments_entry,
 };
 use super::inst::Entry;
 use super::place::{BARRIER, Cooperative, LAUNCH, Launch, MemoryOf, Place, THREADS, Target};
@@ -571,13 +571,13 @@ fn renumbered(steps: Vec<Step<'_>>, params: usize) -> Vec<Step<'_>> {
             Step::Branch { index: (number(p), offset), number: n, count, steps: renumbered(steps, params) }
         }
         Step::Loop(trips, body) => {
-            let finished = |Settle { from, to: (to, o), copy }| Settle { from: number(from), to: (number(to), o), copy };
+            let finished =
+                |Settle { from, to: (to, o), copy }| Settle { from: number(from), to: (number(to), o), copy };
             let count = match trips.count {
                 Count::Fixed(length) => Count::Fixed(length),
-                Count::While { predicate, settle } => Count::While {
-                    predicate: number(predicate),
-                    settle: settle.into_iter().map(finished).collect(),
-                },
+                Count::While { predicate, settle } => {
+                    Count::While { predicate: number(predicate), settle: settle.into_iter().map(finished).collect() }
+                }
             };
             let trips = Trips {
                 count,

@@ -77,8 +77,7 @@ impl Maker {
         if count == 1 {
             return Some(all);
         }
-        let projections: Option<Vec<ValueId>> =
-            (0..count).map(|i| self.push(Op::Result(i as u32), &[all])).collect();
+        let projections: Option<Vec<ValueId>> = (0..count).map(|i| self.push(Op::Result(i as u32), &[all])).collect();
         self.any(projections?)
     }
 
@@ -99,9 +98,8 @@ impl Maker {
             body.push(Node { op, operands: operands.iter().copied().collect::<Operands>(), ty, location: None })
         };
         let i32 = scalar(DType::I32);
-        let [one, zero] = [1.0, 0.0].map(|x| {
-            add(&mut body, Op::Literal(Literal::new(DType::I32, x)), &[], i32.clone())
-        });
+        let [one, zero] =
+            [1.0, 0.0].map(|x| add(&mut body, Op::Literal(Literal::new(DType::I32, x)), &[], i32.clone()));
         let count = body.params[num_consts + 1];
         let count = add(&mut body, Op::Binary(BinaryOp::Sub), &[count, one], i32);
         let more = add(&mut body, Op::Compare(CompareOp::Gt), &[count, zero], scalar(DType::Bool));

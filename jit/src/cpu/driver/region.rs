@@ -163,14 +163,7 @@ impl DriverBuilder<'_, '_> {
     }
 
     /// A body that runs if its number is the one that the last operand says.
-    fn branch(
-        &mut self,
-        k: usize,
-        region: &Region,
-        body: FuncId,
-        word: Option<usize>,
-        [number, count]: [usize; 2],
-    ) {
+    fn branch(&mut self, k: usize, region: &Region, body: FuncId, word: Option<usize>, [number, count]: [usize; 2]) {
         let (operands, results) = region.args.split_at(region.module.kernels.params.len());
         let index = self.address(operands[operands.len() - 1], 0);
         let index = self.builder.ins().load(types::I32, MemFlagsData::new().with_notrap(), index, 0);
