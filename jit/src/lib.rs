@@ -34,10 +34,18 @@ pub use array::{Array, Element};
 pub use error::{Error, Result};
 pub use front::{
     At, Bits, IndexMode, IntoAxes, Key, LoopBound, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor,
-    Tree, Visitor, cond, control, einsum, elu, fori_loop, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
-    log_sigmoid, log_softmax, map, matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu,
-    relu6, scan, select, silu, soft_sign, softmax, sort, switch, trace, tree, unflatten, where_, while_loop,
+    Tree, Visitor, cond, control, conv, einsum, elu, fft, fori_loop, gelu, gelu_exact, hard_tanh, leaky_relu, leaves,
+    linalg, log_sigmoid, log_softmax, map, matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random,
+    relu, relu6, scan, select, silu, soft_sign, softmax, sort, switch, trace, tree, unflatten, where_, while_loop,
     with_matmul_precision,
+};
+pub use front::{
+    Beyond, Bins, Border, Ellipsis, Index, Indexing, Interp, IntoIndex, Masked, NewAxis, Order, OutOfRange, PadMode,
+    Part, Quantile, Side, Step, Unique, append, atleast_1d, atleast_2d, atleast_3d, bincount, block, column_stack,
+    corrcoef, cov, cross, delete, dstack, ediff1d, eye, histogram, histogram_bin_edges, hstack, inner, insert, interp,
+    ix_, lexsort, map_coordinates, meshgrid, outer, polyval, ravel_multi_index, segment_max, segment_min, segment_prod,
+    segment_sum, select_first, select_n, tensordot, tensordot_axes, trapezoid, tri, tril_indices, triu_indices,
+    unravel_index, vdot, vstack,
 };
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;

@@ -1,7 +1,9 @@
 //! Ops of the vectors that are loops and branches. JAX's definitions are in `generate.py` beside the vectors, under
 //! "control flow".
 
-use fulgurite::{Scan, Tensor, Tree, cond, fori_loop, grad, hessian, jvp, map, scan, switch, vmap, while_loop};
+use fulgurite::{
+    DType, Scan, Tensor, Tree, cond, fori_loop, grad, hessian, jvp, linalg, map, scan, switch, vmap, while_loop,
+};
 
 use crate::case::Params;
 use crate::op::Op::{self, Many, One, Unary};
@@ -215,6 +217,15 @@ pub(crate) const OPS: &[(&str, Op)] = &[
                 fori_loop(0, 8, step, x.zeros_like()).square().sum()
             };
             grad(outer)(&x[0])
+        }),
+    ),
+    (
+        // A solution has the derivative that JAX's function is told.
+        "linear_solve_cg",
+        One(|_, x| {
+            let n = x[1].shape()[0];
+            let diagonal = Tensor::iota(DType::I32, &[n, n], 0).equal(Tensor::iota(DType::I32, &[n, n], 1));
+            linalg::solve(&(x[0].matmul(&x[0].t()) + diagonal.select(2.0f32, 0.0f32)), &x[1])
         }),
     ),
     // ---- branches

@@ -5,9 +5,12 @@
 
 pub(crate) mod batch;
 mod control;
+mod conv;
+mod factors;
 mod indexing;
 pub(crate) mod jvp;
 mod linalg;
+mod scatter;
 pub(crate) mod transpose;
 
 use fulgurite_jit::types::Axes;
