@@ -17,10 +17,11 @@ pub use fulgurite_autodiff::{
     vmap_out,
 };
 pub use fulgurite_jit::{
-    Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Precision, Result, Scan, Static, StaticValue,
-    Tensor, TensorType, Tree, Visitor, conv, einsum, elu, fft, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
-    log_sigmoid, log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select,
-    silu, soft_sign, softmax, sort, where_, with_matmul_precision,
+    Array, At, Bits, DType, Element, Error, IndexMode, Key, LoopBound, Name, Output, Precision, Result, Scan, Static,
+    StaticValue, Tensor, TensorType, Tree, Visitor, cond, conv, einsum, elu, fft, fori_loop, gelu, gelu_exact,
+    hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax, map, matmul_precision, mish, named_leaves,
+    one_hot, one_hot_as, relu, relu6, scan, select, silu, soft_sign, softmax, sort, switch, where_, while_loop,
+    with_matmul_precision,
 };
 pub use fulgurite_jit::{
     Beyond, Bins, Border, Ellipsis, Index, Indexing, Interp, IntoIndex, Masked, NewAxis, Order, OutOfRange, PadMode,

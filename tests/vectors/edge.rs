@@ -346,16 +346,6 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ),
     ("grad_stops_at_integers", Unary(|x| grad(|x: &Tensor| (x * x.argmax(0)).sum())(x))),
     (
-        "grad_of_inner_minimum",
-        Unary(|x| {
-            let inner = |x: &Tensor| {
-                let energy = |y: &Tensor| ((y - x).square() + y.powi(4) * 0.1).sum();
-                (0..8).fold(x.zeros_like(), |y, _| &y - grad(energy)(&y) * 0.2)
-            };
-            grad(|x: &Tensor| inner(x).square().sum())(x)
-        }),
-    ),
-    (
         "maml_grad",
         One(|_, x| {
             let loss = |w: &Tensor| (x[1].matmul(w).tanh() - &x[2]).square().mean();

@@ -20,7 +20,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{add, linear_part, live, replay, residuals};
 use crate::rules::jvp::inverse;
-use crate::rules::{Cotangents, TransposeOperand, conv, cumulative, factors, indexing, linalg};
+use crate::rules::{Cotangents, TransposeOperand, conv, cumulative, factors, indexing, linalg, control};
 
 use TransposeOperand::{Constant, Linear};
 
@@ -35,6 +35,8 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[O
             let back = Scan { length: Some(*length), reverse: !reverse };
             scan(node, body, operands, [*num_consts, *num_carry], back, cts)
         }
+        (Op::While { .. }, _) => Err(control::while_transpose(node)),
+        (Op::Cond { branches }, _) => control::cond_transpose(node, branches, operands, cts),
         (Op::Fft { inverse }, _) => {
             // The matrix of the transform is symmetric: that of both parts is transposed by the other sign.
             let zeros = || Tensor::full(&node.ty.shape, 0.0, node.ty.dtype);
@@ -310,6 +312,8 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         | Op::Sort { .. }
         | Op::Fft { .. }
         | Op::Scan { .. }
+        | Op::While { .. }
+        | Op::Cond { .. }
         | Op::Cholesky
         | Op::Lu
         | Op::Qr { .. }

@@ -6,6 +6,7 @@
 //! contractions. `trace` records ops, and evaluates them where no trace is active. `panics` tells a user's panic from
 //! an internal one. `tree`, `statics` and `output` define the types of arguments and results.
 
+mod branches;
 pub mod control;
 pub mod conv;
 mod creation;
@@ -16,6 +17,7 @@ mod elementwise;
 pub mod fft;
 mod indexing;
 pub mod linalg;
+mod loops;
 mod nn;
 mod numpy;
 mod operand;
@@ -33,12 +35,14 @@ pub mod trace;
 pub mod tree;
 mod windows;
 
-pub use control::{Scan, scan};
+pub use branches::{cond, switch};
+pub use control::{Scan, map, scan};
 pub use cumulative::associative_scan;
 pub use einsum::einsum;
 pub use elementwise::{select, where_};
 pub use indexing::{At, Ellipsis, Index, IndexMode, IntoIndex, Masked, NewAxis, Part, Step};
 pub use linalg::{corrcoef, cov, cross, inner, outer, tensordot, vdot};
+pub use loops::{LoopBound, fori_loop, while_loop};
 pub use nn::{
     elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, one_hot_as, relu, relu6,
     silu, soft_sign, softmax,

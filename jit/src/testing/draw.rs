@@ -51,6 +51,7 @@ fn weight(kind: &Op) -> usize {
         Op::Lu | Op::Solve { .. } | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => 2,
         Op::Scan { .. } => 8,
         Op::Cumulative(..) | Op::Shear { .. } | Op::Unshear { .. } => 4,
+        Op::While { .. } | Op::Cond { .. } => 4,
     }
 }
 
@@ -244,6 +245,8 @@ impl Maker {
             Op::Solve { .. } => self.solve(x),
             Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => self.decomposition(kind, x),
             Op::Scan { .. } => self.scan(x),
+            Op::While { .. } => self.while_loop(x),
+            Op::Cond { .. } => self.cond(x),
         }
     }
 

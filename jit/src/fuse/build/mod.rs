@@ -7,6 +7,8 @@ mod cumulative;
 mod gather;
 mod region;
 
+pub(crate) use region::copy_of;
+
 use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
 
