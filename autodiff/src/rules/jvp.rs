@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 use crate::flat::{add, live};
 use crate::rules::scatter::Scatter;
-use crate::rules::{cumulative, factors, linalg, control};
+use crate::rules::{control, cumulative, factors, linalg};
 
 /// A tensor and its tangent.
 #[derive(Clone, Debug)]

@@ -10,8 +10,8 @@ use hashbrown::HashMap;
 
 use super::writer::{Value, Writer, array, list, tensor};
 use crate::graph::{
-    ArgOp, BinaryOp, CompareOp, ConvDims, DotAxes, GatherDims, Graph, Literal, Node, Op, Precision, ReduceOp, ScatterOp,
-    Triangular, UnaryOp, ValueId, results,
+    ArgOp, BinaryOp, CompareOp, ConvDims, CumulativeOp, DotAxes, GatherDims, Graph, Literal, Node, Op, Precision,
+    ReduceOp, ScatterOp, Triangular, UnaryOp, ValueId, results,
 };
 use crate::types::{DType, TensorType, join};
 
@@ -102,6 +102,9 @@ impl Writer {
                 let attributes = array("dimensions", axes);
                 self.several("stablehlo.reduce", &[x[0], &init], &attributes, &region, vec![ty.clone()])
             }
+            Op::Cumulative(op, axis, reverse) => one(self.cumulative(*op, *axis, *reverse, x[0])),
+            Op::Shear { axis, by, stride, step, .. } => one(self.shear([*axis, *by], [*stride, *step], x[0], ty)),
+            Op::Unshear { axis, by, stride, step, .. } => one(self.unshear([*axis, *by], [*stride, *step], x[0], ty)),
             Op::ArgReduce(op, axis) => one(self.arg_reduce(*op, *axis, x[0], ty)),
             Op::Dot(axes, precision) => one(self.op("stablehlo.dot_general", x, &dot(axes, *precision), ty.clone())),
             Op::Conv(dims, precision) => {
@@ -146,6 +149,27 @@ impl Writer {
             }
             Op::Scan { body, num_consts, num_carry, length, reverse } => {
                 self.scan(node, body, x, [*num_consts, *num_carry], *length, *reverse)
+            }
+            Op::While { body, num_consts } => {
+                let types: Vec<TensorType> = x.iter().map(|x| x.ty.clone()).collect();
+                let condition = self.region(types.clone(), |_, state| vec![state[*num_consts].clone()]);
+                let trip = self.region(types.clone(), |w, state| {
+                    let carry = w.inline(body, state);
+                    state[..*num_consts].iter().cloned().chain(carry).collect()
+                });
+                self.several("stablehlo.while", x, "", &format!("{condition}, {trip}"), types).split_off(*num_consts)
+            }
+            Op::Cond { branches } => {
+                // Out of range, `case` takes the last branch.
+                let scalar = TensorType::scalar(DType::I32);
+                let (first, last) = (self.splat(0, &scalar), self.splat(branches.len() as u64 - 1, &scalar));
+                let index = self.op("stablehlo.clamp", &[&first, x[0], &last], "", scalar);
+                let operands: Vec<Value> = x[1..].iter().map(|&x| x.clone()).collect();
+                let regions: Vec<String> =
+                    (branches.iter()).map(|branch| self.region(vec![], |w, _| w.inline(branch, &operands))).collect();
+                let types: Vec<&TensorType> = x.iter().map(|x| &x.ty).collect();
+                let types = results(&node.op, &types).expect("a verified graph").to_vec();
+                self.several("stablehlo.case", &[&index], "", &regions.join(", "), types)
             }
             Op::Cholesky => {
                 let factor = self.op("stablehlo.cholesky", x, "lower = true", ty.clone());
@@ -226,9 +250,8 @@ impl Writer {
     fn threefry(&mut self, x: &[&Value]) -> Vec<Value> {
         const ROTATIONS: [[u64; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
         let ty = x[0].ty.clone();
-        let apply = |w: &mut Writer, op: &str, x: &Value, y: &Value| {
-            w.op(&format!("stablehlo.{op}"), &[x, y], "", ty.clone())
-        };
+        let apply =
+            |w: &mut Writer, op: &str, x: &Value, y: &Value| w.op(&format!("stablehlo.{op}"), &[x, y], "", ty.clone());
         let parity = self.splat(0x1bd1_1bda, &ty);
         let mixed = apply(self, "xor", x[0], x[1]);
         let keys = [x[0].clone(), x[1].clone(), apply(self, "xor", &mixed, &parity)];
@@ -248,6 +271,114 @@ impl Writer {
             b = apply(self, "add", &b, &key);
         }
         vec![a, b]
+    }
+
+    /// A reduction of windows that reach from the first element to each (or from each to the last).
+    fn cumulative(&mut self, op: CumulativeOp, axis: usize, reverse: bool, x: &Value) -> Value {
+        let (dtype, rank, n) = (x.ty.dtype, x.ty.rank(), x.ty.shape[axis]);
+        if x.ty.elements() == 0 {
+            return x.clone();
+        }
+        let scalar = || TensorType::scalar(dtype);
+        let (name, identity) = match op {
+            CumulativeOp::Sum => ("stablehlo.add", Literal::new(dtype, 0)),
+            CumulativeOp::Prod => ("stablehlo.multiply", Literal::new(dtype, 1)),
+            CumulativeOp::Max => ("stablehlo.maximum", Literal::least(dtype)),
+            CumulativeOp::Min => ("stablehlo.minimum", Literal::greatest(dtype)),
+            CumulativeOp::LogSumExp => ("", Literal::least(dtype)),
+        };
+        let region = if op == CumulativeOp::LogSumExp {
+            // max + log(1 + e^-|a - b|), and the maximum where the difference is not a number.
+            self.region(vec![scalar(), scalar()], |w, x| {
+                let mut apply = |op: &str, x: &[&Value]| w.op(&format!("stablehlo.{op}"), x, "", scalar());
+                let most = apply("maximum", &[&x[0], &x[1]]);
+                let apart = apply("subtract", &[&x[0], &x[1]]);
+                let size = apply("abs", &[&apart]);
+                let negative = apply("negate", &[&size]);
+                let exponential = apply("exponential", &[&negative]);
+                let log = apply("log_plus_one", &[&exponential]);
+                let sum = apply("add", &[&most, &log]);
+                let is_number = w.compare("EQ", &apart, &apart);
+                vec![w.op("stablehlo.select", &[&is_number, &sum, &most], "", scalar())]
+            })
+        } else {
+            self.combine(name, dtype)
+        };
+        let init = self.splat(identity.bits, &scalar());
+        let ones = vec![1; rank];
+        let window: Vec<usize> = (0..rank).map(|a| if a == axis { n } else { 1 }).collect();
+        let edges = |a: usize| match a == axis {
+            true if reverse => format!("[0, {}]", n - 1),
+            true => format!("[{}, 0]", n - 1),
+            false => "[0, 0]".into(),
+        };
+        let padding: Vec<String> = (0..rank).map(edges).collect();
+        let attributes = [
+            array("window_dimensions", &window),
+            array("window_strides", &ones),
+            array("base_dilations", &ones),
+            array("window_dilations", &ones),
+            format!("padding = dense<[{}]> : tensor<{rank}x2xi64>", padding.join(", ")),
+        ];
+        self.several("stablehlo.reduce_window", &[x, &init], &attributes.join(", "), &region, vec![x.ty.clone()])
+            .swap_remove(0)
+    }
+
+    /// For each position along `by` a strided slice along `axis`.
+    fn shear(&mut self, [axis, by]: [usize; 2], [stride, step]: [usize; 2], x: &Value, ty: &TensorType) -> Value {
+        if ty.elements() == 0 {
+            return self.splat(0, ty);
+        }
+        let mut part = ty.clone();
+        part.shape[by] = 1;
+        let parts: Vec<Value> = (0..ty.shape[by])
+            .map(|w| {
+                let (mut start, mut limit, mut strides) = (vec![0; ty.rank()], x.ty.shape.to_vec(), vec![1; ty.rank()]);
+                (start[by], limit[by]) = (w, w + 1);
+                (start[axis], strides[axis]) = (step * w, stride);
+                limit[axis] = step * w + stride * (ty.shape[axis] - 1) + 1;
+                let attributes =
+                    [array("start_indices", &start), array("limit_indices", &limit), array("strides", &strides)];
+                self.op("stablehlo.slice", &[x], &attributes.join(", "), part.clone())
+            })
+            .collect();
+        let attributes = format!("dimension = {by} : i64");
+        self.op("stablehlo.concatenate", &parts.iter().collect::<Vec<_>>(), &attributes, ty.clone())
+    }
+
+    /// For each position along `by` the elements with zeros around and between them.
+    fn unshear(&mut self, [axis, by]: [usize; 2], [stride, step]: [usize; 2], x: &Value, ty: &TensorType) -> Value {
+        if ty.elements() == 0 || x.ty.elements() == 0 {
+            return self.splat(0, ty);
+        }
+        let zero = self.splat(0, &TensorType::scalar(ty.dtype));
+        let (mut part, mut padded) = (x.ty.clone(), ty.clone());
+        (part.shape[by], padded.shape[by]) = (1, 1);
+        let zeros = vec![0isize; ty.rank()];
+        let parts: Vec<Value> = (0..ty.shape[by])
+            .map(|w| {
+                let (mut start, mut limit) = (vec![0; ty.rank()], x.ty.shape.to_vec());
+                (start[by], limit[by]) = (w, w + 1);
+                let attributes = [
+                    array("start_indices", &start),
+                    array("limit_indices", &limit),
+                    array("strides", &vec![1; ty.rank()]),
+                ];
+                let slice = self.op("stablehlo.slice", &[x], &attributes.join(", "), part.clone());
+                let (mut low, mut high, mut interior) = (zeros.clone(), zeros.clone(), zeros.clone());
+                (low[axis], interior[axis]) = ((step * w) as isize, stride as isize - 1);
+                let reach = step * w + stride * (x.ty.shape[axis] - 1) + 1;
+                high[axis] = ty.shape[axis] as isize - reach as isize;
+                let attributes = [
+                    array("edge_padding_low", &low),
+                    array("edge_padding_high", &high),
+                    array("interior_padding", &interior),
+                ];
+                self.op("stablehlo.pad", &[&slice, &zero], &attributes.join(", "), padded.clone())
+            })
+            .collect();
+        let attributes = format!("dimension = {by} : i64");
+        self.op("stablehlo.concatenate", &parts.iter().collect::<Vec<_>>(), &attributes, ty.clone())
     }
 
     fn arg_reduce(&mut self, op: ArgOp, axis: usize, x: &Value, ty: &TensorType) -> Value {
@@ -298,7 +429,8 @@ impl Writer {
                 state[0].clone()
             };
             let zero = w.splat(0, &counter);
-            let place = |rank: usize| -> Vec<&Value> { (0..rank).map(|axis| if axis == 0 { &at } else { &zero }).collect() };
+            let place =
+                |rank: usize| -> Vec<&Value> { (0..rank).map(|axis| if axis == 0 { &at } else { &zero }).collect() };
             let mut inputs: Vec<Value> = state[1..carry.end].to_vec();
             for xs in &state[carry.end..first_y] {
                 let mut row = xs.ty.clone();

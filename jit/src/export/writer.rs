@@ -77,11 +77,7 @@ impl Writer {
             "{name} = \"stablehlo.constant\"() <{{value = {value} : {as_stored}}}> : () -> {as_stored}"
         ));
         if ty.dtype == DType::Bool {
-            self.line(&format!(
-                "{} = \"stablehlo.convert\"({name}) : ({as_stored}) -> {}",
-                result.name,
-                tensor(ty)
-            ));
+            self.line(&format!("{} = \"stablehlo.convert\"({name}) : ({as_stored}) -> {}", result.name, tensor(ty)));
         }
         result
     }

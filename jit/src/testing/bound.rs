@@ -7,7 +7,7 @@
 
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::graph::{BinaryOp, CumulativeOp, Graph, Op, ReduceOp, ScatterOp, UnaryOp, OpClass};
+use crate::graph::{BinaryOp, CumulativeOp, Graph, Op, OpClass, ReduceOp, ScatterOp, UnaryOp};
 use crate::interp::interpret_each;
 use crate::types::product;
 use crate::types::scalar::FloatFormat;
