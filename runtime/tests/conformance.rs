@@ -78,8 +78,8 @@ fn compiled_ops_agree_with_the_interpreter() {
         let operand = |(i, ty): (usize, &TensorType)| sample.conditioned(i, numbers.array(ty, sample.range), None);
         let inputs: Vec<Array> = (0..).zip(&sample.operands).map(operand).collect();
         let exact = sample.operands.iter().all(|ty| !ty.dtype.is_float());
-        // Errors of factors are relative to the largest element.
-        let is_factor = matches!(sample.op, Op::Qr { .. } | Op::Eigh | Op::Svd { .. });
+        // Errors of factors and of transforms are relative to the largest element.
+        let is_factor = matches!(sample.op, Op::Qr { .. } | Op::Eigh | Op::Svd { .. } | Op::Fft { .. });
         let (rtol, atol) = if exact { (0.0, 0.0) } else { (2e-6, if is_factor { 2e-5 } else { 2e-7 }) };
         check(sample.op.name(), &graph, &inputs, rtol, atol);
     }
