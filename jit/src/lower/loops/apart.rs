@@ -32,7 +32,7 @@ pub fn apart(kernel: &LoopKernel) -> SmallVec<[usize; 4]> {
 
 /// Whether the iterations of a loop of a kernel that runs in order may be lanes of a vector: they store different
 /// elements, as those of one window do, and none loads what another stores.
-pub fn may_be_lanes(kernel: &LoopKernel, d: usize) -> bool {
+pub(super) fn may_be_lanes(kernel: &LoopKernel, d: usize) -> bool {
     let same_place = |value: &KernelValue| match &value.op {
         KernelOp::Load(buffer, index) => kernel.stores.iter().filter(|store| store.buffer == *buffer).all(|store| {
             let by = value.operands.iter().copied().zip(index.by.iter().copied());
