@@ -37,11 +37,6 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
             "edge_cumulative/jnp_cumsum_i8",
             "edge_window/max_u8",
             "edge_dtype/reductions_i8_x64_0",
-            "edge_dtype/reductions_i8_x64_1",
-            "edge_dtype/reductions_u8_x64_0",
-            "edge_dtype/reductions_u8_x64_1",
-            "edge_dtype/reductions_bool_x64_1",
-            "edge_dtype/reductions_i32_x64_1",
         ],
     ),
     (

@@ -1,17 +1,17 @@
-//! Rules of running totals and of sheared arrays.
+//! Rules of running totals.
 //!
-//! Comes in: what `jvp` and `transpose` have of the op. Goes out: a tangent, a cotangent.
+//! Comes in: what `jvp` has of the op, and its rule for ops of two operands. Goes out: a tangent.
 
-use fulgurite_jit::graph::{BinaryOp, CumulativeOp, Node, Op};
-use fulgurite_jit::trace::apply;
-use fulgurite_jit::{Tensor, TensorType, associative_scan};
+use fulgurite_jit::graph::{BinaryOp, CumulativeOp};
+use fulgurite_jit::{Tensor, associative_scan};
 
-use super::jvp::binary;
+/// The rule of `jvp` for ops of two operands, `x` and `y`, with tangents and the result.
+type Binary = fn(BinaryOp, &Tensor, &Tensor, Option<&Tensor>, Option<&Tensor>, &Tensor) -> Option<Tensor>;
 
 /// The tangent of the totals. That of sums is their sums. Other totals are differentiated as `jax.lax.associative_scan`
 /// computes them, a tree of the op on two totals: which of several equal extremes gets which share of a tangent depends
 /// on that tree, and so it is in JAX.
-pub(super) fn tangent(op: CumulativeOp, axis: usize, reverse: bool, x: &Tensor, dx: &Tensor) -> Tensor {
+pub(super) fn tangent(op: CumulativeOp, axis: usize, reverse: bool, x: &Tensor, dx: &Tensor, binary: Binary) -> Tensor {
     let axis = axis as isize;
     let of_two = |op: BinaryOp, (x, dx): &(Tensor, Tensor), (y, dy): &(Tensor, Tensor)| {
         let z = x.binary(op, y);
@@ -30,8 +30,8 @@ pub(super) fn tangent(op: CumulativeOp, axis: usize, reverse: bool, x: &Tensor, 
     }
 }
 
-/// z = log(eˣ + eʸ): dz = e^(x - z) dx + e^(y - z) dy. An infinity is replaced by 0 in the exponents, as in JAX, so that
-/// no difference of two is taken.
+/// z = log(eˣ + eʸ): dz = e^(x - z) dx + e^(y - z) dy. An infinity is replaced by 0 in the exponents, as in JAX, so
+/// that no difference of two is taken.
 fn log_add_exp((x, dx): &(Tensor, Tensor), (y, dy): &(Tensor, Tensor)) -> (Tensor, Tensor) {
     let difference = x - y;
     let is_nan = difference.not_equal(&difference);
@@ -40,14 +40,4 @@ fn log_add_exp((x, dx): &(Tensor, Tensor), (y, dy): &(Tensor, Tensor)) -> (Tenso
     let at = finite(&z);
     let dz = dx * (finite(x) - &at).exp() + dy * (finite(y) - &at).exp();
     (z, dz)
-}
-
-/// The two shears are each other's transposes.
-pub(super) fn transposed_shear(node: &Node, x: &TensorType, ct: &Tensor) -> Tensor {
-    let op = match node.op {
-        Op::Shear { axis, by, stride, step, .. } => Op::Unshear { axis, by, stride, step, extent: x.shape[axis] },
-        Op::Unshear { axis, by, stride, step, .. } => Op::Shear { axis, by, stride, step, extent: x.shape[axis] },
-        _ => unreachable!("{} is no shear", node.op.name()),
-    };
-    apply(op, &[ct], node.location_or_caller())
 }

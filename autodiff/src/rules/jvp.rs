@@ -239,7 +239,7 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
             binary(*op, x, y, dx.as_ref(), dy.as_ref(), z)
         }
         Op::Cumulative(op, axis, reverse) => {
-            Some(cumulative::tangent(*op, *axis, *reverse, &operands[0].x, operands[0].dx.as_ref()?))
+            Some(cumulative::tangent(*op, *axis, *reverse, &operands[0].x, operands[0].dx.as_ref()?, binary))
         }
         Op::Reduce(op, axes) => reduce(*op, node, axes, &operands[0].x, operands[0].dx.as_ref()?, z),
         Op::Dot(axes, precision) => {
@@ -315,7 +315,7 @@ fn one_minus_square(x: &Tensor) -> Tensor {
 }
 
 /// Elementwise ops of two operands.
-pub(super) fn binary(
+fn binary(
     op: BinaryOp,
     x: &Tensor,
     y: &Tensor,

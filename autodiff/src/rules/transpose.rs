@@ -232,7 +232,16 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
             Ok(operands.iter().map(part).collect())
         }
         Op::Rev(axes) => one(ct.rev(axes)),
-        Op::Shear { .. } | Op::Unshear { .. } => one(cumulative::transposed_shear(node, operands[0].ty(), ct)),
+        Op::Shear { axis, by, stride, step, extent: _ } => {
+            let extent = operands[0].ty().shape[*axis];
+            let op = Op::Unshear { axis: *axis, by: *by, stride: *stride, step: *step, extent };
+            one(apply_all(op, &[ct], node.location_or_caller()).swap_remove(0))
+        }
+        Op::Unshear { axis, by, stride, step, extent: _ } => {
+            let extent = operands[0].ty().shape[*axis];
+            let op = Op::Shear { axis: *axis, by: *by, stride: *stride, step: *step, extent };
+            one(apply_all(op, &[ct], node.location_or_caller()).swap_remove(0))
+        }
         Op::Cumulative(CumulativeOp::Sum, axis, reverse) => {
             one(ct.cumulative(CumulativeOp::Sum, *axis as isize, !reverse))
         }

@@ -421,9 +421,9 @@ pub fn select_and_gather_add(tangents: &Tensor, operand: &Tensor, pick: Pick, wi
     windows.chosen(&of_operand, pick.op()).select(of_tangents, 0).reduce(ReduceOp::Sum, &positions)
 }
 
-/// Of each window of `operand` an element is chosen, and the element of `source` for the window is added at its place to
-/// an array of zeros of the shape of `operand`: `select_and_scatter` of StableHLO and `select_and_scatter_add` of JAX,
-/// the gradient of max pooling.
+/// Of each window of `operand` an element is chosen, and the element of `source` for the window is added at its place
+/// to an array of zeros of the shape of `operand`: `select_and_scatter` of StableHLO and `select_and_scatter_add` of
+/// JAX, the gradient of max pooling.
 ///
 /// # Errors
 /// As [`reduce_window_sum`], and if `source` has not an element for each window.

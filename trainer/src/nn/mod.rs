@@ -1,6 +1,6 @@
 //! Layers: structs of tensors with `new(…, key)` and `call(&self, x)`, as in Equinox, with its initialisation.
 //!
-//! [`Linear`], [`Mlp`], [`Embedding`], pools and the norms over last axes take one example or a batch; other layers take
+//! [`Linear`], [`Mlp`], [`Embedding`], pools and norms over last axes take one example or a batch; other layers take
 //! one example, and `vmap` a batch of them. [`BatchNorm`] takes a batch. Activations are plain functions of the
 //! compiler crate (`relu`, `gelu`, `silu`, …).
 
