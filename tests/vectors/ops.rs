@@ -10,20 +10,19 @@ use fulgurite::{
 
 use crate::op::Op::{self, Binary, Many, One, Unary};
 use crate::op::key;
-use crate::{conv, edge, fourier, indexing, models, order, steps};
 
 /// The op called `name`.
 pub(crate) fn find(name: &str) -> Option<Op> {
     let tables = [
         OPS,
-        conv::OPS,
-        edge::OPS,
-        fourier::OPS,
-        indexing::OPS,
+        crate::conv::OPS,
+        crate::edge::OPS,
+        crate::fourier::OPS,
+        crate::indexing::OPS,
         crate::linalg::OPS,
-        models::OPS,
-        steps::OPS,
-        order::OPS,
+        crate::models::OPS,
+        crate::order::OPS,
+        crate::steps::OPS,
     ];
     tables.into_iter().flatten().find(|(op, _)| *op == name).map(|&(_, op)| op)
 }
