@@ -20,7 +20,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{add, linear_part, live, replay, residuals};
 use crate::rules::jvp::inverse;
-use crate::rules::{Cotangents, TransposeOperand, control, conv, cumulative, factors, indexing, linalg};
+use crate::rules::{Cotangents, TransposeOperand, control, conv, factors, indexing, linalg};
 
 use TransposeOperand::{Constant, Linear};
 

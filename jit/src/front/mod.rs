@@ -1,9 +1,9 @@
 //! The front end. Functions on tensors come in, a [`Graph`](crate::graph::Graph) goes out.
 //!
 //! `tensor` defines the type and `data` its conversion from and to host data. `creation`, `elementwise`, `shapes`,
-//! `indexing` and `reductions` define the primitive ops as methods, `linalg` and `conv` as functions; `nn`, `einsum` and
-//! `random` are composed of them. `operand` promotes and broadcasts operands as `jax.numpy` does, `precision` is that of
-//! contractions. `trace` records ops, and evaluates them where no trace is active. `panics` tells a user's panic from
+//! `indexing` and `reductions` define the primitive ops as methods, `linalg` and `conv` as functions; `nn`, `einsum`
+//! and `random` are composed of them. `operand` promotes and broadcasts operands as `jax.numpy` does, `precision` is
+//! that of contractions. `trace` records ops, and evaluates them where no trace is active. `panics` tells a user's panic from
 //! an internal one. `tree`, `statics` and `output` define the types of arguments and results.
 
 mod branches;

@@ -44,7 +44,7 @@ pub(super) fn merge(mut kernels: Kernels) -> Kernels {
             kernel => {
                 let at = groups.len();
                 record(&kernel, at, &mut writer, &mut readers);
-                groups.push(FusionGroup::Single(kernel));
+                groups.push(FusionGroup::Single(Box::new(kernel)));
                 continue;
             }
         };
@@ -143,14 +143,14 @@ fn partial_writes(kernels: &Kernels) -> HashSet<BufferId> {
 enum FusionGroup {
     Loop(Box<LoopGroup>),
     /// A kernel that nothing joins.
-    Single(Kernel),
+    Single(Box<Kernel>),
 }
 
 impl FusionGroup {
     fn finish(self) -> Kernel {
         match self {
             FusionGroup::Loop(group) => Kernel::Loop(group.kernel),
-            FusionGroup::Single(kernel) => kernel,
+            FusionGroup::Single(kernel) => *kernel,
         }
     }
 }

@@ -2,8 +2,8 @@
 //! (`canonicalise`), Fourier transforms passes of sums (`fourier`), long reductions several short ones (`reductions`),
 //! solutions of equations factors and substitutions (`equations`), and values without elements are constants.
 //!
-//! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with. What is computed
-//! from a convolution has the order of axes that it chose (`convolution`, `layout`).
+//! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with. What is
+//! computed from a convolution has the order of axes that it chose (`convolution`, `layout`).
 
 use hashbrown::HashMap;
 use smallvec::smallvec;

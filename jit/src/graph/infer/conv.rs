@@ -10,6 +10,9 @@ impl ConvDims {
         check(lhs.dtype == rhs.dtype && lhs.dtype != DType::Bool, || {
             format!("takes two operands of one type of numbers, not {lhs} and {rhs}")
         })?;
+        check(!lhs.dtype.is_float() || lhs.dtype.size() >= DType::F32.size(), || {
+            format!("sums of {} are of f32: it takes operands that are converted", lhs.dtype)
+        })?;
         self.check_specs(lhs, rhs)?;
         let (x, w) = (Self::extents(&self.lhs_spec, lhs), Self::extents(&self.rhs_spec, rhs));
         self.check_groups([lhs, rhs], &x, &w)?;

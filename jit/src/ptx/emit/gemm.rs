@@ -9,7 +9,7 @@ use super::Grid;
 use super::code::{Code, class, lane_type};
 use super::finish::Finish;
 use super::taps::each_tap;
-use super::tiles::{Tile, each_tile, matrices, tiles};
+use super::tiles::{Matrices, Tile, each_tile, matrices, tiles};
 use crate::fuse::{GemmKernel, Level, Tap};
 use crate::lower::lane::LaneType;
 use crate::ptx::inst::{Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
@@ -183,7 +183,7 @@ impl Product<'_> {
             let bytes = (self.tiling.adjacent(i, self.size) * self.size) as u32;
             code.ternary(TernaryOp::Mad, Type::U32, self.place[i], bytes, self.shared[i])
         });
-        let operands: [(_, _, fn(&Level) -> isize); 2] =
+        let operands: [Matrices; 2] =
             [(args[0], self.g.a.2[0], |level| level.a), (args[1], self.g.b.2[0], |level| level.b)];
         let from = self.matrices(code, operands);
         each_tap(code, &self.g.taps, self.size, from, &|code, from| self.tap(code, from, read, &sums));
@@ -250,7 +250,7 @@ impl Product<'_> {
     }
 
     /// The addresses of the operands' matrices.
-    fn matrices(&self, code: &mut Code, [a, b]: [(Reg, isize, fn(&Level) -> isize); 2]) -> [Reg; 2] {
+    fn matrices(&self, code: &mut Code, [a, b]: [Matrices; 2]) -> [Reg; 2] {
         let one = |code: &mut Code, operand| {
             let [address] = matrices(code, &self.g.levels, self.matrix, self.size, [operand]);
             address

@@ -48,6 +48,9 @@ pub(super) fn each_tile(
     });
 }
 
+/// Where the matrices of an operand are: its base, the stride of the batch, and the step of a level.
+pub(super) type Matrices = (Reg, isize, fn(&Level) -> isize);
+
 /// The addresses of matrix number `matrix` of operands, each with its base, the stride of the batch, and the step of a
 /// level, both in elements of `size` bytes.
 pub(super) fn matrices<const N: usize>(
@@ -55,7 +58,7 @@ pub(super) fn matrices<const N: usize>(
     levels: &Levels,
     matrix: Reg,
     size: usize,
-    operands: [(Reg, isize, fn(&Level) -> isize); N],
+    operands: [Matrices; N],
 ) -> [Reg; N] {
     let bytes = |elements: isize| Operand::Imm((elements * size as isize) as i64 as u64);
     if levels.0.is_empty() {

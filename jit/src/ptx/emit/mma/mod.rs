@@ -206,7 +206,7 @@ impl Tile<'_> {
         let sums: Vec<[Reg; 4]> =
             (0..down * across).map(|_| [(); 4].map(|()| code.mov(Type::F32, Operand::Imm(0)))).collect();
         let fragments = [0, 1].map(|i| Fragments::new(code, self, i));
-        let operands: [(_, _, fn(&Level) -> isize); 2] =
+        let operands: [tiles::Matrices; 2] =
             [(args[0], self.g.a.2[0], |level| level.a), (args[1], self.g.b.2[0], |level| level.b)];
         let from = tiles::matrices(code, &self.g.levels, self.matrix, 4, operands);
         each_tap(code, &self.g.taps, 4, from, &|code, from| {
