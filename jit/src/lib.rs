@@ -33,10 +33,7 @@ extern crate self as fulgurite_jit;
 pub use array::{Array, Element};
 pub use error::{Error, Result};
 pub use front::{
-    At, Bits, IndexMode, IntoAxes, Key, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor, Tree,
-    Visitor, control, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax,
-    matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu, relu6, scan, select, silu,
-    soft_sign, softmax, sort, trace, tree, unflatten, where_, with_matmul_precision,
+    At, Attention, Bits, IndexMode, IntoAxes, Key, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor, Tree, Visitor, celu, control, dot_product_attention, einsum, elu, elu_with, gelu, gelu_exact, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, identity, leaky_relu, leaves, linalg, log_sigmoid, log_softmax, log_softmax_where, logmeanexp, matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu, relu6, scan, select, selu, sigmoid, silu, soft_sign, softmax, softmax_where, softplus, sort, sparse_plus, sparse_sigmoid, squareplus, standardize, swish, trace, tree, unflatten, where_, with_matmul_precision,
 };
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;

@@ -1,7 +1,7 @@
 //! JAX's answers: every case of the vectors, through compiled code.
 //!
 //! The cases are those of `jax` and `jax-edge` here, or of another folder of either form, which `FULGURITE_VECTORS`
-//! names. What an op is, `ops` says (and `edge`, `indexing`, `models`, and `steps` for those that are loops of compiled
+//! names. What an op is, `ops` says (and `edge`, `indexing`, `models`, `nn`, `random`, and `steps` for those that are loops of compiled
 //! steps); a case whose op is neither there nor listed in `not_yet` fails. All failures of a group are listed before
 //! its test fails. Tolerances are the case's own.
 
@@ -10,9 +10,11 @@ mod compare;
 mod edge;
 mod indexing;
 mod models;
+mod nn;
 mod not_yet;
 mod op;
 mod ops;
+mod random;
 mod steps;
 
 use std::collections::{BTreeMap, HashSet};

@@ -10,11 +10,11 @@ use fulgurite::{
 
 use crate::op::Op::{self, Binary, Many, One, Unary};
 use crate::op::key;
-use crate::{edge, indexing, models, steps};
+use crate::{edge, indexing, models, nn, random, steps};
 
 /// The op called `name`.
 pub(crate) fn find(name: &str) -> Option<Op> {
-    let tables = [OPS, edge::OPS, indexing::OPS, models::OPS, steps::OPS];
+    let tables = [OPS, edge::OPS, indexing::OPS, models::OPS, nn::OPS, random::OPS, steps::OPS];
     tables.into_iter().flatten().find(|(op, _)| *op == name).map(|&(_, op)| op)
 }
 
@@ -156,15 +156,14 @@ const OPS: &[(&str, Op)] = &[
     // ---- random numbers
     ("fold_in", One(|p, x| key(x).fold_in(p.int("data") as u32).key_data().clone())),
     ("bits", One(|p, x| key(x).bits(&p.axes("shape")))),
-    ("uniform", One(|p, x| key(x).uniform(&p.axes("shape"), p.float("lo") as f32, p.float("hi") as f32))),
+    ("uniform", One(|p, x| key(x).uniform(&p.axes("shape"), p.float("lo"), p.float("hi")))),
     ("normal", One(|p, x| key(x).normal(&p.axes("shape")))),
-    ("bernoulli", One(|p, x| key(x).bernoulli(&p.axes("shape"), p.float("p") as f32))),
+    ("bernoulli", One(|p, x| key(x).bernoulli(&p.axes("shape"), p.float("p")))),
     ("randint", One(|p, x| key(x).randint(&p.axes("shape"), p.int("lo") as i32, p.int("hi") as i32))),
     ("categorical", One(|_, x| key(x).categorical(&x[1]))),
     ("gumbel", One(|p, x| key(x).gumbel(&p.axes("shape")))),
-    ("exponential", One(|p, x| key(x).exponential(&p.axes("shape")))),
     (
         "truncated_normal",
-        One(|p, x| key(x).truncated_normal(&p.axes("shape"), p.float("lo") as f32, p.float("hi") as f32)),
+        One(|p, x| key(x).truncated_normal(&p.axes("shape"), p.float("lo"), p.float("hi"))),
     ),
 ];

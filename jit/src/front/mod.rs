@@ -6,6 +6,8 @@
 //! contractions. `trace` records ops, and evaluates them where no trace is active. `panics` tells a user's panic from
 //! an internal one. `tree`, `statics` and `output` define the types of arguments and results.
 
+mod activations;
+mod attention;
 pub mod control;
 mod creation;
 mod data;
@@ -14,6 +16,7 @@ mod elementwise;
 mod indexing;
 pub mod linalg;
 mod nn;
+mod normalise;
 mod operand;
 mod output;
 pub mod panics;
@@ -27,6 +30,11 @@ pub mod tensor;
 pub mod trace;
 pub mod tree;
 
+pub use activations::{
+    celu, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity, selu, sigmoid, softplus, sparse_plus,
+    sparse_sigmoid, squareplus, swish,
+};
+pub use attention::{Attention, dot_product_attention};
 pub use control::{Scan, scan};
 pub use einsum::einsum;
 pub use elementwise::{select, where_};
@@ -35,6 +43,7 @@ pub use nn::{
     elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, one_hot_as, relu, relu6,
     silu, soft_sign, softmax,
 };
+pub use normalise::{log_softmax_where, logmeanexp, softmax_where, standardize};
 pub use operand::{IntoAxes, Operand};
 pub use output::Output;
 pub use precision::{matmul_precision, with_matmul_precision};

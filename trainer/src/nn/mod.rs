@@ -8,6 +8,7 @@ mod attention;
 mod batch_norm;
 mod dropout;
 mod embedding;
+pub mod initializers;
 mod linear;
 mod mlp;
 mod norm;
