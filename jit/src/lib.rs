@@ -33,7 +33,23 @@ extern crate self as fulgurite_jit;
 pub use array::{Array, Element};
 pub use error::{Error, Result};
 pub use front::{
-    At, Attention, Bits, IndexMode, IntoAxes, Key, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor, Tree, Visitor, celu, control, dot_product_attention, einsum, elu, elu_with, gelu, gelu_exact, glu, hard_sigmoid, hard_silu, hard_swish, hard_tanh, identity, leaky_relu, leaves, linalg, log_sigmoid, log_softmax, log_softmax_where, logmeanexp, matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu, relu6, scan, select, selu, sigmoid, silu, soft_sign, softmax, softmax_where, softplus, sort, sparse_plus, sparse_sigmoid, squareplus, standardize, swish, trace, tree, unflatten, where_, with_matmul_precision,
+    At, Bits, IndexMode, IntoAxes, Key, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor, Tree,
+    Visitor, control, conv, einsum, elu, fft, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid,
+    log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu, relu6, scan, select,
+    silu, soft_sign, softmax, sort, trace, tree, unflatten, where_, with_matmul_precision,
+};
+pub use front::{
+    Attention, celu, dot_product_attention, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity,
+    log_softmax_where, logmeanexp, logspace, selu, sigmoid, softmax_where, softplus, sparse_plus, sparse_sigmoid,
+    squareplus, standardize, swish,
+};
+pub use front::{
+    Beyond, Bins, Border, Ellipsis, Index, Indexing, Interp, IntoIndex, Masked, NewAxis, Order, OutOfRange, PadMode,
+    Part, Quantile, Side, Step, Unique, append, atleast_1d, atleast_2d, atleast_3d, bincount, block, column_stack,
+    corrcoef, cov, cross, delete, dstack, ediff1d, eye, histogram, histogram_bin_edges, hstack, inner, insert, interp,
+    ix_, lexsort, map_coordinates, meshgrid, outer, polyval, ravel_multi_index, segment_max, segment_min, segment_prod,
+    segment_sum, select_first, select_n, tensordot, tensordot_axes, trapezoid, tri, tril_indices, triu_indices,
+    unravel_index, vdot, vstack,
 };
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;

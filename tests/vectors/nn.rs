@@ -44,10 +44,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ),
     ("loss", One(|p, x| loss_of(p, p.text("fn"), x))),
     ("ctc_loss", One(|_, x| Ctc::default().loss(&x[0], &x[1], &x[2], &x[3]))),
-    (
-        "ctc_loss_grad",
-        One(|_, x| grad(|logits: &Tensor| loss::ctc_loss(logits, &x[1], &x[2], &x[3]).sum())(&x[0])),
-    ),
+    ("ctc_loss_grad", One(|_, x| grad(|logits: &Tensor| loss::ctc_loss(logits, &x[1], &x[2], &x[3]).sum())(&x[0]))),
     ("schedule_of", One(|p, x| rates(schedule_of(p, p.text("fn")), &x[0]))),
     ("initializer", One(|p, x| initializer(p, p.text("fn"), &Key::wrap_key_data(x[0].clone())))),
     (
@@ -66,11 +63,14 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             dot_product_attention(&x[0], &x[1], &x[2], &how)
         }),
     ),
-    ("dropout_grad", One(|p, x| {
-        let kept = 1.0 - p.float("rate");
-        let loss = |y: &Tensor| key(x).bernoulli(y.shape(), kept).select(y / kept, 0.0).square().sum();
-        grad(loss)(&x[1])
-    })),
+    (
+        "dropout_grad",
+        One(|p, x| {
+            let kept = 1.0 - p.float("rate");
+            let loss = |y: &Tensor| key(x).bernoulli(y.shape(), kept).select(y / kept, 0.0).square().sum();
+            grad(loss)(&x[1])
+        }),
+    ),
 ];
 
 fn activation(p: &Params, name: &str, x: &Tensor) -> Tensor {
@@ -157,18 +157,12 @@ fn schedule_of(p: &Params, name: &str) -> Schedule {
         if p.has("end_value") { decay.at_least(p.float("end_value")) } else { decay }
     };
     let from = || p.float("init_value");
-    let cycle = || OneCycle {
-        pct_start: or("pct_start", 0.3),
-        pct_final: or("pct_final", 0.85),
-        ..OneCycle::default()
-    };
+    let cycle =
+        || OneCycle { pct_start: or("pct_start", 0.3), pct_final: or("pct_final", 0.85), ..OneCycle::default() };
     match name {
         "join_schedules" => {
-            let parts = [
-                schedule::linear(0.0, 1.0, 4),
-                schedule::exponential_decay(1.0, 2, 0.5),
-                schedule::constant(0.25),
-            ];
+            let parts =
+                [schedule::linear(0.0, 1.0, 4), schedule::exponential_decay(1.0, 2, 0.5), schedule::constant(0.25)];
             let [first, second] = p.axes("boundaries")[..] else { panic!("two boundaries") };
             schedule::join_schedules(parts, [first, second])
         }

@@ -10,11 +10,22 @@ use fulgurite::{
 
 use crate::op::Op::{self, Binary, Many, One, Unary};
 use crate::op::key;
-use crate::{edge, indexing, models, nn, random, steps};
 
 /// The op called `name`.
 pub(crate) fn find(name: &str) -> Option<Op> {
-    let tables = [OPS, edge::OPS, indexing::OPS, models::OPS, nn::OPS, random::OPS, steps::OPS];
+    let tables = [
+        OPS,
+        crate::conv::OPS,
+        crate::edge::OPS,
+        crate::fourier::OPS,
+        crate::indexing::OPS,
+        crate::linalg::OPS,
+        crate::models::OPS,
+        crate::nn::OPS,
+        crate::order::OPS,
+        crate::random::OPS,
+        crate::steps::OPS,
+    ];
     tables.into_iter().flatten().find(|(op, _)| *op == name).map(|&(_, op)| op)
 }
 
@@ -162,8 +173,5 @@ const OPS: &[(&str, Op)] = &[
     ("randint", One(|p, x| key(x).randint(&p.axes("shape"), p.int("lo") as i32, p.int("hi") as i32))),
     ("categorical", One(|_, x| key(x).categorical(&x[1]))),
     ("gumbel", One(|p, x| key(x).gumbel(&p.axes("shape")))),
-    (
-        "truncated_normal",
-        One(|p, x| key(x).truncated_normal(&p.axes("shape"), p.float("lo"), p.float("hi"))),
-    ),
+    ("truncated_normal", One(|p, x| key(x).truncated_normal(&p.axes("shape"), p.float("lo"), p.float("hi")))),
 ];

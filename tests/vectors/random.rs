@@ -6,10 +6,7 @@ use crate::op::Op::{self, Many, One};
 use crate::op::key;
 
 pub(crate) const OPS: &[(&str, Op)] = &[
-    (
-        "split_of_split",
-        One(|_, x| vmap(|half: Tensor| Key::wrap_key_data(half).split_n(3), 0)(key(x).split_n(2))),
-    ),
+    ("split_of_split", One(|_, x| vmap(|half: Tensor| Key::wrap_key_data(half).split_n(3), 0)(key(x).split_n(2)))),
     (
         "scan_splits_keys",
         Many(|p, x| {

@@ -52,9 +52,7 @@ pub struct Attention {
 /// divide into groups.
 #[track_caller]
 pub fn dot_product_attention(query: &Tensor, key: &Tensor, value: &Tensor, how: &Attention) -> Tensor {
-    let fail = |why: String| {
-        reject(&[query, key, value], Error::op("dot_product_attention", why, Location::caller()))
-    };
+    let fail = |why: String| reject(&[query, key, value], Error::op("dot_product_attention", why, Location::caller()));
     if query.error().or(key.error()).or(value.error()).is_some() {
         return fail(String::new());
     }
@@ -98,9 +96,11 @@ fn seen(batch: usize, queries: usize, keys: usize, how: &Attention) -> Option<Te
         masks.push(place(2).greater_equal(place(3) - after as i32));
     }
     let lengths = [(2, &how.query_seq_lengths), (3, &how.key_value_seq_lengths)];
-    masks.extend(lengths.into_iter().filter_map(|(axis, lengths)| {
-        Some(place(axis).less(lengths.as_ref()?.reshape(&[batch, 1, 1, 1])))
-    }));
+    masks.extend(
+        lengths
+            .into_iter()
+            .filter_map(|(axis, lengths)| Some(place(axis).less(lengths.as_ref()?.reshape(&[batch, 1, 1, 1])))),
+    );
     masks.into_iter().reduce(|x, y| x.and(y))
 }
 
@@ -112,7 +112,9 @@ fn mistake(query: &Tensor, key: &Tensor, value: &Tensor, how: &Attention) -> Opt
         return Some(format!("takes queries, keys and values of one float type, not {types}"));
     }
     if !matches!(rank, 3 | 4) || key.rank() != rank || key.shape() != value.shape() {
-        return Some(format!("takes queries [batch, queries, heads, size] and two of [batch, keys, groups, size]: {types}"));
+        return Some(format!(
+            "takes queries [batch, queries, heads, size] and two of [batch, keys, groups, size]: {types}"
+        ));
     }
     let (q, k) = (query.shape(), key.shape());
     if q[..rank - 3] != k[..rank - 3] || q[rank - 1] != k[rank - 1] {
@@ -124,7 +126,8 @@ fn mistake(query: &Tensor, key: &Tensor, value: &Tensor, how: &Attention) -> Opt
     }
     let batch = if rank == 4 { q[0] } else { 1 };
     let full = [batch, heads, q[rank - 3], k[rank - 3]];
-    let broadcasts = |x: &Tensor| x.rank() <= 4 && x.shape().iter().rev().zip(full.iter().rev()).all(|(&n, &to)| n == 1 || n == to);
+    let broadcasts =
+        |x: &Tensor| x.rank() <= 4 && x.shape().iter().rev().zip(full.iter().rev()).all(|(&n, &to)| n == 1 || n == to);
     if let Some(x) = how.bias.iter().chain(&how.mask).find(|x| x.error().is_none() && !broadcasts(x)) {
         return Some(format!("a bias or a mask, {}, does not broadcast to {full:?}", x.ty()));
     }

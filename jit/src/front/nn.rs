@@ -125,7 +125,6 @@ impl Tensor {
         let cut = extent - by;
         Tensor::concat(&[&self.slice_in_dim(axis, cut..extent), &self.slice_in_dim(axis, 0..cut)], axis)
     }
-
 }
 
 /// The maximum over `axes`, which stay with extent 1; 0 where it is infinite. Its derivative is zero.

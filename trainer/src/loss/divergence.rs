@@ -40,12 +40,7 @@ pub fn safe_softmax_cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
 /// `optax.poly_loss_cross_entropy` (Leng et al., arXiv 2204.12511): [`softmax_cross_entropy`] plus
 /// `epsilon (1 - p)`, where `p` is the probability of the labels. Optax's default is `epsilon = 2`.
 #[track_caller]
-pub fn poly_loss_cross_entropy(
-    logits: &Tensor,
-    labels: &Tensor,
-    axes: impl IntoAxes + Clone,
-    epsilon: f64,
-) -> Tensor {
+pub fn poly_loss_cross_entropy(logits: &Tensor, labels: &Tensor, axes: impl IntoAxes + Clone, epsilon: f64) -> Tensor {
     let entropy = softmax_cross_entropy(logits, labels, axes.clone());
     let missed = (labels * (1.0 - softmax(logits, axes.clone()))).sum_axes(axes);
     entropy + missed * epsilon
@@ -75,11 +70,7 @@ pub fn kl_divergence_with_log_targets(log_predictions: &Tensor, log_targets: &Te
 
 /// `optax.generalized_kl_divergence`: [`kl_divergence`] plus `Σ (predictions - targets)`, which is convex in both.
 #[track_caller]
-pub fn generalized_kl_divergence(
-    log_predictions: &Tensor,
-    targets: &Tensor,
-    axes: impl IntoAxes + Clone,
-) -> Tensor {
+pub fn generalized_kl_divergence(log_predictions: &Tensor, targets: &Tensor, axes: impl IntoAxes + Clone) -> Tensor {
     let divergence = kl_divergence(log_predictions, targets, axes.clone());
     divergence + (log_predictions.exp() - targets).sum_axes(axes)
 }

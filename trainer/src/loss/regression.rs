@@ -51,12 +51,7 @@ pub fn log_cosh(predictions: &Tensor, targets: &Tensor) -> Tensor {
 /// `optax.cosine_similarity`: the cosine of the angle between vectors along `axes`, which are removed. Their squared
 /// norms count as at least `epsilon`, for which Optax's default is 0. The operands broadcast.
 #[track_caller]
-pub fn cosine_similarity(
-    predictions: &Tensor,
-    targets: &Tensor,
-    axes: impl IntoAxes + Clone,
-    epsilon: f64,
-) -> Tensor {
+pub fn cosine_similarity(predictions: &Tensor, targets: &Tensor, axes: impl IntoAxes + Clone, epsilon: f64) -> Tensor {
     let unit = |x: &Tensor| x / x.square().sum_keep(axes.clone()).maximum(epsilon).sqrt();
     (unit(predictions) * unit(targets)).sum_axes(axes.clone())
 }
@@ -107,8 +102,7 @@ pub fn ntxent(embeddings: &Tensor, labels: &Tensor, temperature: f64) -> Tensor 
     let same = labels.expand_dims(1).equal(labels.expand_dims(0));
     let place = |axis| Tensor::iota(DType::I32, &[n, n], axis);
     let matches = same.and(place(0).not_equal(place(1)));
-    let [others, matching] =
-        [&same.bitwise_not(), &matches].map(|mask| mask.select(&cosines, f64::NEG_INFINITY));
+    let [others, matching] = [&same.bitwise_not(), &matches].map(|mask| mask.select(&cosines, f64::NEG_INFINITY));
     let max = others.max_keep(1).maximum(matching.max_keep(1)).stop_gradient();
     let (others, matching) = (others - &max, matching - &max);
     let sum = others.exp().sum_keep(1) + matching.exp();

@@ -6,6 +6,7 @@
 
 mod attention;
 mod batch_norm;
+mod conv;
 mod dropout;
 mod embedding;
 pub mod initializers;
@@ -16,9 +17,14 @@ mod rnn;
 
 pub use attention::MultiheadAttention;
 pub use batch_norm::BatchNorm;
+pub use conv::{
+    Conv, Conv1d, Conv2d, Conv3d, ConvConfig, ConvPadding, ConvTranspose, ConvTranspose1d, ConvTranspose2d,
+    ConvTranspose3d, PaddingMode,
+};
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use linear::Linear;
+use linear::uniform;
 pub use mlp::{Activation, Mlp};
 pub use norm::{GroupNorm, LayerNorm, RmsNorm};
 pub use rnn::{GruCell, LstmCell};

@@ -108,7 +108,9 @@ impl Key {
     #[track_caller]
     pub fn categorical_with(&self, logits: &Tensor, axis: isize, draws: &[usize], replace: bool) -> Tensor {
         let fail = |why: String| rejected(&[logits], Error::op("categorical", why, Location::caller()));
-        let Some(along) = resolve(axis, logits.rank()) else { return fail(format!("{} has no axis {axis}", logits.ty())) };
+        let Some(along) = resolve(axis, logits.rank()) else {
+            return fail(format!("{} has no axis {axis}", logits.ty()));
+        };
         if !logits.dtype().is_float() {
             return fail(format!("the logits are {}, not floats", logits.ty()));
         }
@@ -163,14 +165,7 @@ impl Key {
     /// The result stands for an error if there is no such axis, nothing to draw from, fewer elements than are drawn
     /// without replacement, or `p` is not one float for each.
     #[track_caller]
-    pub fn choice_with(
-        &self,
-        a: &Tensor,
-        shape: &[usize],
-        replace: bool,
-        p: Option<&Tensor>,
-        axis: isize,
-    ) -> Tensor {
+    pub fn choice_with(&self, a: &Tensor, shape: &[usize], replace: bool, p: Option<&Tensor>, axis: isize) -> Tensor {
         let fail = |why: String| rejected(&[a], Error::op("choice", why, Location::caller()));
         let Some(along) = resolve(axis, a.rank()) else { return fail(format!("{} has no axis {axis}", a.ty())) };
         let (n, draws) = (a.shape()[along], product(shape.iter().copied()));

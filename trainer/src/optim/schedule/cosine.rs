@@ -34,14 +34,7 @@ pub fn warmup_cosine(from: f64, peak: f64, warmup: usize, steps: usize, end: f64
 }
 
 /// As [`warmup_cosine`], with the wave to the power `exponent`: `optax.warmup_cosine_decay_schedule`.
-pub fn warmup_cosine_power(
-    from: f64,
-    peak: f64,
-    warmup: usize,
-    steps: usize,
-    end: f64,
-    exponent: f64,
-) -> Schedule {
+pub fn warmup_cosine_power(from: f64, peak: f64, warmup: usize, steps: usize, end: f64, exponent: f64) -> Schedule {
     let fraction = if peak == 0.0 { 0.0 } else { end / peak };
     let decay = cosine_decay_power(peak, fraction, steps.saturating_sub(warmup), exponent);
     self::warmup(from, peak, warmup, decay)
