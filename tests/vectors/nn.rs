@@ -217,6 +217,8 @@ fn initializer(p: &Params, name: &str, key: &Key) -> Tensor {
         "lecun_normal" => initializers::lecun_normal(),
         "he_uniform" => initializers::he_uniform(),
         "he_normal" => initializers::he_normal(),
+        "orthogonal" => initializers::orthogonal(or("scale", 1.0)).out_axis([or("column_axis", -1.0) as isize]),
+        "delta_orthogonal" => initializers::delta_orthogonal(or("scale", 1.0)),
         "variance_scaling" => {
             let mode = match p.text("mode") {
                 "fan_in" => Fan::In,

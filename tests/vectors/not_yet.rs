@@ -168,8 +168,7 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
         ],
     ),
     ("no named axes", &["collectives_in_vmap", "grad_through_psum"]),
-    ("no such distribution", &["gamma", "beta", "dirichlet", "poisson", "orthogonal", "ball"]),
-    ("no orthogonal initialisers", &["edge_nn/init_orthogonal_wide", "edge_nn/init_delta_orthogonal"]),
+    ("no such distribution", &["gamma", "beta", "dirichlet", "poisson", "ball"]),
     ("no densities", &["log_prob", "numpyro_log_prob", "normal_kl"]),
     (
         "no solvers",

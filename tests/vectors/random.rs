@@ -63,5 +63,12 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ("triangular", One(|p, x| key(x).triangular(&p.axes("shape"), &x[1], &x[2], &x[3]))),
     ("wald", One(|p, x| key(x).wald(&p.axes("shape"), &x[1]))),
     ("geometric", One(|p, x| key(x).geometric(&p.axes("shape"), &x[1]))),
+    (
+        "orthogonal",
+        One(|p, x| {
+            let n = p.int("n") as usize;
+            key(x).orthogonal(&p.axes("shape"), n, if p.is_none("m") { n } else { p.int("m") as usize })
+        }),
+    ),
     ("multivariate_normal", One(|p, x| key(x).multivariate_normal(&p.axes("shape"), &x[1], &x[2]))),
 ];

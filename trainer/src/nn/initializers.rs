@@ -32,6 +32,7 @@ enum Values {
     Normal(f64),
     TruncatedNormal { stddev: f64, lower: f64, upper: f64 },
     VarianceScaling { scale: f64, mode: Fan, distribution: Distribution },
+    Orthogonal { scale: f64, at_centre: bool },
 }
 
 /// What the variance of [`variance_scaling`] is inverse to.
@@ -104,6 +105,13 @@ impl Initializer {
                 // The deviation is that of the truncated distribution's parent, as in JAX.
                 key.truncated_normal_as(shape, lower, upper, dtype) * stddev
             }
+            Values::Orthogonal { scale, at_centre } => {
+                orthogonal_of(key, shape, scale, at_centre, self.out_axis.first().copied().unwrap_or(-1), dtype)
+                    .unwrap_or_else(|why| {
+                        let error = Error::op("orthogonal", why, Location::caller());
+                        Tensor::failed(TensorType::new(dtype, shape), error)
+                    })
+            }
             Values::VarianceScaling { scale, mode, distribution } => {
                 let denominator = match self.fans(shape) {
                     Ok((fan_in, fan_out)) => match mode {
@@ -146,6 +154,60 @@ impl Initializer {
         let places = all / inputs / outputs / batch;
         Ok((inputs * places, outputs * places))
     }
+}
+
+/// `scale` times a matrix with orthonormal rows or columns, whose columns are along `column`; the other axes are its
+/// rows. At the centre: the matrix of the last two axes, at the middle of the axes before them, and 0 elsewhere.
+#[track_caller]
+fn orthogonal_of(
+    key: &Key,
+    shape: &[usize],
+    scale: f64,
+    at_centre: bool,
+    column: isize,
+    dtype: DType,
+) -> Result<Tensor, String> {
+    let rank = shape.len();
+    if rank < 2 || (at_centre && !(3..=5).contains(&rank)) {
+        let ranks = if at_centre { "3 to 5 axes" } else { "at least 2 axes" };
+        return Err(format!("takes a shape of {ranks}, not {shape:?}"));
+    }
+    if at_centre {
+        let (centre, matrix) = shape.split_at(rank - 2);
+        if matrix[1] < matrix[0] {
+            return Err(format!("there are more inputs than outputs: {shape:?}"));
+        }
+        let low: Vec<isize> = centre.iter().map(|&n| (n.max(1) - 1) as isize / 2).chain([0, 0]).collect();
+        let high: Vec<isize> = centre.iter().zip(&low).map(|(&n, &low)| n as isize - 1 - low).chain([0, 0]).collect();
+        let placed = vec![1; rank - 2].into_iter().chain(matrix.iter().copied()).collect::<Vec<_>>();
+        let matrix = orthogonal_of(key, matrix, scale, false, column, dtype)?.reshape(&placed);
+        return Ok(matrix.pad(0.0, &low, &high, &vec![0; rank]));
+    }
+    if shape.contains(&0) {
+        return Ok(Tensor::full(shape, 0.0, dtype));
+    }
+    let along = if column < 0 { column + rank as isize } else { column };
+    let along = usize::try_from(along).ok().filter(|&axis| axis < rank);
+    let along = along.ok_or_else(|| format!("a tensor of shape {shape:?} has no axis {column}"))?;
+    let columns = shape[along];
+    let rows = shape.iter().product::<usize>() / columns;
+    let mut others = shape.to_vec();
+    others.remove(along);
+    others.push(columns);
+    let matrix = key.orthogonal_as(&[], rows, columns, dtype).reshape(&others);
+    Ok(matrix.moveaxis(-1, along as isize) * scale)
+}
+
+/// `scale` times a matrix whose rows or columns are orthonormal (Saxe et al., arXiv 1312.6120). The columns are along
+/// the first of `out_axis`; all other axes are rows.
+pub fn orthogonal(scale: f64) -> Initializer {
+    Initializer::new(Values::Orthogonal { scale, at_centre: false })
+}
+
+/// [`orthogonal`] in the last two axes at the centre of a kernel `[…places, in, out]`, and 0 elsewhere (Xiao et al.,
+/// arXiv 1806.05393).
+pub fn delta_orthogonal(scale: f64) -> Initializer {
+    Initializer::new(Values::Orthogonal { scale, at_centre: true })
 }
 
 /// 0 everywhere.

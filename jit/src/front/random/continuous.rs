@@ -131,6 +131,33 @@ impl Key {
         results.into_iter().next().expect("one draw")
     }
 
+    /// f32 `[shape…, n, m]`: matrices whose columns, or if `n < m` rows, are orthonormal, uniform among all such:
+    /// `jax.random.orthogonal(key, n, shape, m=m)`. Its bits depend on how the QR decomposition rounds.
+    ///
+    /// ```
+    /// # use fulgurite_jit::Key;
+    /// # fn traced(key: Key) {
+    /// let rotations = key.orthogonal(&[10], 3, 3); // f32[10,3,3]
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn orthogonal(&self, shape: &[usize], n: usize, m: usize) -> Tensor {
+        self.orthogonal_as(shape, n, m, DType::F32)
+    }
+
+    /// As [`Key::orthogonal`], of a float type.
+    #[track_caller]
+    pub fn orthogonal_as(&self, shape: &[usize], n: usize, m: usize, dtype: DType) -> Tensor {
+        let tall = [shape, &[n.max(m), n.min(m)]].concat();
+        self.sample("orthogonal", &tall, [], dtype, |key, []| {
+            let (q, r) = crate::front::linalg::qr(&key.normal_as(&tall, dtype));
+            // The signs make the decomposition unique, without which the draws would not be uniform.
+            let signs = r.diagonal(0, -2, -1).sign().expand_dims(-2);
+            let matrix = q * signs;
+            if n < m { matrix.t() } else { matrix }
+        })
+    }
+
     /// Draws with parameters that are broadcast to `shape`, outside of any trace as one program.
     #[track_caller]
     pub(super) fn sample<const N: usize>(
