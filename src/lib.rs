@@ -34,6 +34,7 @@ pub use fulgurite_jit::{
     segment_sum, select_first, select_n, tensordot, tensordot_axes, trapezoid, tri, tril_indices, triu_indices,
     unravel_index, vdot, vstack,
 };
+pub use fulgurite_jit::{LoopBound, cond, fori_loop, map, switch, while_loop};
 pub use fulgurite_runtime::{
     Bound, Device, Jit, Lowered, copy_to_host_async, device_put, jit, lower, prefetch_to_device, synchronize,
     with_device,

@@ -27,6 +27,7 @@ mod api;
 mod flat;
 mod linearize;
 mod partial;
+mod partial_cond;
 mod rules;
 
 pub use api::{

@@ -1,26 +1,27 @@
-//! Partial evaluation of loops: a loop over values and their tangents becomes two, one over the values and one that is
-//! linear in the tangents.
+//! Partial evaluation of control flow: a loop over values and their tangents becomes two, one over the values and one
+//! that is linear in the tangents; and so do branches (`partial_cond`).
 //!
 //! Comes in: a graph, and which of its inputs are tangents. Goes out: a graph with the same inputs and results, in
 //! which no op but a linear one depends on a tangent. The first loop hands the values that the second one uses in each
 //! trip, its *residuals*, over as further results. What is cheap or the same in all trips is computed again instead.
+//! A loop whose number of trips is not known has no residuals: the second loop computes all again, and has no transpose.
 
-use fulgurite_jit::control::{body_types, record_scan};
-use fulgurite_jit::graph::infer::scan_types;
-use fulgurite_jit::graph::{Env, Graph, Node, Op, OpClass, ValueId};
+use fulgurite_jit::control::{body_types, record_scan, record_while};
+use fulgurite_jit::graph::{Env, Graph, Node, Op, OpClass, ValueId, results};
 use fulgurite_jit::trace::{poison, reapply, trace};
-use fulgurite_jit::{Result, Scan, Tensor};
+use fulgurite_jit::{Result, Scan, Tensor, TensorType};
 use smallvec::SmallVec;
 
 use crate::flat::{dependent, linear_part, live, replay, residuals};
+use crate::partial_cond::split_cond;
 
-/// Splits the loops of `graph` that depend on a tangent, and those inside of them.
+/// Splits the loops and the branches of `graph` that depend on a tangent, and those inside of them.
 ///
 /// # Errors
 /// A result that is larger than memory can be.
 pub(crate) fn split_scans(graph: Graph, is_tangent: impl Fn(usize) -> bool) -> Result<Graph> {
     let depends = dependent_on(&graph, &is_tangent);
-    if !graph.ids().any(|id| depends[id.index()] && matches!(graph.node(id).op, Op::Scan { .. })) {
+    if !graph.ids().any(|id| depends[id.index()] && graph.node(id).op.class() == OpClass::Control) {
         return Ok(graph);
     }
     let traced = trace(&graph.param_types(), |params| {
@@ -30,10 +31,18 @@ pub(crate) fn split_scans(graph: Graph, is_tangent: impl Fn(usize) -> bool) -> R
         for id in graph.ids() {
             env.compute(&graph, id, &params, |node, operands| {
                 let is_linear = operands.iter().any(|operand| operand.is_linear);
-                if let (true, Op::Scan { body, num_carry, length, .. }) = (is_linear, &node.op) {
+                let split: Option<fn(&Node, &[&Value]) -> Result<SmallVec<[Value; 1]>>> = match &node.op {
+                    Op::Scan { .. } => Some(split),
+                    Op::While { .. } => Some(split_while),
+                    Op::Cond { .. } => Some(split_cond),
+                    _ => None,
+                };
+                if let (true, Some(split)) = (is_linear, split) {
                     return split(node, operands).unwrap_or_else(|error| {
                         let failed = |ty| Value { x: poison(ty, error.clone()), is_linear };
-                        scan_types(body, *num_carry, *length).into_iter().map(failed).collect()
+                        let types: Vec<&TensorType> = operands.iter().map(|operand| operand.x.ty()).collect();
+                        let types = results(&node.op, &types).expect("the graph is verified");
+                        types.into_iter().map(failed).collect()
                     });
                 }
                 let xs: Vec<&Tensor> = operands.iter().map(|operand| &operand.x).collect();
@@ -47,13 +56,13 @@ pub(crate) fn split_scans(graph: Graph, is_tangent: impl Fn(usize) -> bool) -> R
 
 /// A value of the graph whose loops are split.
 #[derive(Clone)]
-struct Value {
-    x: Tensor,
+pub(crate) struct Value {
+    pub(crate) x: Tensor,
     /// Whether it depends on a tangent.
-    is_linear: bool,
+    pub(crate) is_linear: bool,
 }
 
-fn dependent_on(graph: &Graph, is_tangent: impl Fn(usize) -> bool) -> Vec<bool> {
+pub(crate) fn dependent_on(graph: &Graph, is_tangent: impl Fn(usize) -> bool) -> Vec<bool> {
     let mut depends = vec![false; graph.nodes.len()];
     graph.params.iter().enumerate().for_each(|(i, param)| depends[param.index()] = is_tangent(i));
     dependent(graph, depends)
@@ -158,4 +167,38 @@ fn split(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>> {
     let mut results: Vec<(usize, Value)> = known.chain(tangents).collect();
     results.sort_by_key(|(o, _)| *o);
     Ok(results.into_iter().map(|(_, value)| value).collect())
+}
+
+/// A loop over the values of the carry that do not depend on a tangent, and the whole loop for the others.
+fn split_while(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>> {
+    let Op::While { body, num_consts } = &node.op else { unreachable!("a loop") };
+    let num_consts = *num_consts;
+    let mut linear: Vec<bool> = operands.iter().map(|operand| operand.is_linear).collect();
+    loop {
+        let depends = dependent_on(body, |i| linear[i]);
+        let grown = (num_consts..linear.len()).filter(|&i| depends[body.outputs[i - num_consts].index()] && !linear[i]);
+        let grown: Vec<usize> = grown.collect();
+        if grown.is_empty() {
+            break;
+        }
+        grown.into_iter().for_each(|i| linear[i] = true);
+    }
+    let xs: Vec<&Tensor> = operands.iter().map(|operand| &operand.x).collect();
+    let all = reapply(node, &xs);
+    let known: Vec<usize> = (num_consts..linear.len()).filter(|&i| !linear[i]).collect();
+    let carry: Vec<Tensor> = known.iter().map(|&i| operands[i].x.clone()).collect();
+    let outputs: Vec<ValueId> = known.iter().map(|&i| body.outputs[i - num_consts]).collect();
+    let traced = trace(&body_types(&carry, &[]), |params| {
+        let mut env: Env<Tensor> = Env::new(body);
+        (0..num_consts).filter(|&i| !linear[i]).for_each(|i| env.set(body.params[i], operands[i].x.clone()));
+        known.iter().zip(params).for_each(|(&i, x)| env.set(body.params[i], x.clone()));
+        replay(body, &live(body, outputs.iter().copied()), &mut env);
+        outputs.iter().map(|&x| env.get(x).clone()).collect()
+    })?;
+    let mut known = record_while(traced, &carry, node.location_or_caller()).into_iter();
+    let value = |(x, &is_linear): (Tensor, &bool)| {
+        let x = if is_linear { x } else { known.next().expect("each of the carry") };
+        Value { x, is_linear }
+    };
+    Ok(all.into_iter().zip(&linear[num_consts..]).map(value).collect())
 }

@@ -51,6 +51,7 @@ pub use front::{
     segment_sum, select_first, select_n, tensordot, tensordot_axes, trapezoid, tri, tril_indices, triu_indices,
     unravel_index, vdot, vstack,
 };
+pub use front::{LoopBound, cond, fori_loop, map, switch, while_loop};
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;
 pub use types::scalar::Scalar;

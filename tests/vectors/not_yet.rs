@@ -168,7 +168,6 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
         ],
     ),
     ("no named axes", &["collectives_in_vmap", "grad_through_psum"]),
-    ("no such distribution", &["gamma", "beta", "dirichlet", "poisson", "ball"]),
     ("no densities", &["log_prob", "numpyro_log_prob", "normal_kl"]),
     (
         "no solvers",

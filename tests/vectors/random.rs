@@ -70,5 +70,17 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             key(x).orthogonal(&p.axes("shape"), n, if p.is_none("m") { n } else { p.int("m") as usize })
         }),
     ),
+    ("gamma", One(|p, x| key(x).gamma(&p.axes("shape"), &x[1]))),
+    ("loggamma", One(|p, x| key(x).loggamma(&p.axes("shape"), &x[1]))),
+    ("beta", One(|p, x| key(x).beta(&p.axes("shape"), &x[1], &x[2]))),
+    ("dirichlet", One(|p, x| key(x).dirichlet(&p.axes("shape"), &x[1]))),
+    ("student_t", One(|p, x| key(x).t(&p.axes("shape"), &x[1]))),
+    ("chisquare", One(|p, x| key(x).chisquare(&p.axes("shape"), &x[1]))),
+    ("f_distribution", One(|p, x| key(x).f(&p.axes("shape"), &x[1], &x[2]))),
+    ("generalized_normal", One(|p, x| key(x).generalized_normal(&p.axes("shape"), p.float("p")))),
+    ("ball", One(|p, x| key(x).ball(&p.axes("shape"), p.int("d") as usize, p.float("p")))),
+    ("poisson", One(|p, x| key(x).poisson(&p.axes("shape"), &x[1]))),
+    ("binomial", One(|p, x| key(x).binomial(&p.axes("shape"), &x[1], &x[2]))),
+    ("multinomial", One(|_, x| key(x).multinomial(&x[1], &x[2]))),
     ("multivariate_normal", One(|p, x| key(x).multivariate_normal(&p.axes("shape"), &x[1], &x[2]))),
 ];

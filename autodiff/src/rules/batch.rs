@@ -17,7 +17,7 @@ use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Scan, Shape, Tensor};
 use smallvec::{SmallVec, smallvec};
 
-use crate::rules::{Batched, conv, factors, indexing, linalg};
+use crate::rules::{Batched, control, conv, factors, indexing, linalg};
 
 /// Records `graph` for a batch of `extent` examples in the current trace.
 pub(crate) fn batch(graph: &Graph, inputs: &[Batched], extent: usize) -> Vec<Batched> {
@@ -138,6 +138,8 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
             let trips = Scan { length: Some(*length), reverse: *reverse };
             scan(node, body, operands, [*num_consts, *num_carry], trips, extent)
         }
+        Op::While { body, num_consts } => control::while_batch(node, body, operands, *num_consts, extent),
+        Op::Cond { branches } => control::cond_batch(node, branches, operands, extent),
         Op::DynamicUpdateSlice => {
             let (op, operands, axis) = indexing::batched_update(operands, extent);
             record(op, &refs(&operands), axis)

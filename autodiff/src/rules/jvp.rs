@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 use crate::flat::{add, live};
 use crate::rules::scatter::Scatter;
-use crate::rules::{factors, linalg};
+use crate::rules::{control, factors, linalg};
 
 /// A tensor and its tangent.
 #[derive(Clone, Debug)]
@@ -69,6 +69,12 @@ fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
         let trips = Scan { length: Some(*length), reverse: *reverse };
         return scan(node, body, operands, [*num_consts, *num_carry], trips);
     }
+    if let (Op::While { body, num_consts }, true) = (&node.op, has_tangent) {
+        return control::while_jvp(node, body, operands, *num_consts);
+    }
+    if let (Op::Cond { branches }, true) = (&node.op, has_tangent) {
+        return control::cond_jvp(node, branches, operands);
+    }
     let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
     if let (Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. }, [Dual { dx: Some(da), .. }]) = (&node.op, operands) {
         let tangents = factors::tangents(node, &operands[0].x, &xs, da);
@@ -108,7 +114,6 @@ fn scan(
 ) -> SmallVec<[Dual; 1]> {
     let (consts, rest) = operands.split_at(num_consts);
     let (init, xs) = rest.split_at(num_carry);
-    let tangents = |duals: &[&Dual]| -> Vec<bool> { duals.iter().map(|dual| dual.dx.is_some()).collect() };
     let mut carry_has = tangents(init);
     let xs_has = tangents(xs);
     let xs = flattened(xs, &xs_has);
@@ -143,14 +148,19 @@ fn scan(
     }
 }
 
+/// Which of them have tangents.
+pub(super) fn tangents(duals: &[&Dual]) -> Vec<bool> {
+    duals.iter().map(|dual| dual.dx.is_some()).collect()
+}
+
 /// Values, then the tangents of those that have one.
-fn flattened(duals: &[&Dual], has: &[bool]) -> Vec<Tensor> {
+pub(super) fn flattened(duals: &[&Dual], has: &[bool]) -> Vec<Tensor> {
     let tangents = duals.iter().zip(has).filter(|(_, has)| **has).map(|(dual, _)| dual.tangent());
     duals.iter().map(|dual| dual.x.clone()).chain(tangents).collect()
 }
 
 /// The inverse of [`flattened`].
-fn duals(flat: &[Tensor], has: &[bool]) -> Vec<Dual> {
+pub(super) fn duals(flat: &[Tensor], has: &[bool]) -> Vec<Dual> {
     let (xs, tangents) = flat.split_at(has.len());
     let mut tangents = tangents.iter().cloned();
     xs.iter().zip(has).map(|(x, &has)| Dual { x: x.clone(), dx: if has { tangents.next() } else { None } }).collect()
@@ -170,7 +180,15 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry
         | Op::StopGradient
         | Op::Result(_) => None,
-        Op::Sort { .. } | Op::Fft { .. } | Op::Scan { .. } | Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => {
+        Op::Sort { .. }
+        | Op::Fft { .. }
+        | Op::Scan { .. }
+        | Op::While { .. }
+        | Op::Cond { .. }
+        | Op::Lu
+        | Op::Qr { .. }
+        | Op::Eigh
+        | Op::Svd { .. } => {
             unreachable!("{} is handled before", node.op.name())
         }
 

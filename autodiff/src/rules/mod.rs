@@ -4,6 +4,7 @@
 //! not handled here.
 
 pub(crate) mod batch;
+mod control;
 mod conv;
 mod factors;
 mod indexing;

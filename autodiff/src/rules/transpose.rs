@@ -18,7 +18,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{add, linear_part, live, replay, residuals};
 use crate::rules::jvp::inverse;
-use crate::rules::{Cotangents, TransposeOperand, conv, factors, indexing, linalg};
+use crate::rules::{Cotangents, TransposeOperand, control, conv, factors, indexing, linalg};
 
 use TransposeOperand::{Constant, Linear};
 
@@ -41,6 +41,8 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[O
             let of = |(x, ct): (&TransposeOperand<'_>, Tensor)| x.cotangent_if_linear(|| ct);
             Ok(operands.iter().zip(back).map(of).collect())
         }
+        (Op::While { .. }, _) => Err(control::while_transpose(node)),
+        (Op::Cond { branches }, _) => control::cond_transpose(node, branches, operands, cts),
         (_, [Some(ct)]) => transpose_one(node, operands, ct),
         (_, [None] | [] | [_, _, ..]) => Ok(smallvec![None; operands.len()]),
     }
@@ -304,6 +306,8 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         | Op::Sort { .. }
         | Op::Fft { .. }
         | Op::Scan { .. }
+        | Op::While { .. }
+        | Op::Cond { .. }
         | Op::Cholesky
         | Op::Lu
         | Op::Qr { .. }

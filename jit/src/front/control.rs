@@ -1,8 +1,10 @@
-//! Control flow: `scan`.
+//! Loops over arrays: `scan` and `map`. Loops that end by what they compute are in `loops`.
 
 use std::panic::Location;
 use std::sync::Arc;
 
+pub use super::branches::record_cond;
+pub use super::loops::record_while;
 use super::tensor::Tensor;
 use super::trace::{Traced, apply_all, poison, trace};
 use super::tree::{Structure, Tree, leaves, named_leaves, unflatten};
@@ -35,6 +37,26 @@ pub fn scan<C: Tree, X: Tree, Y: Tree>(f: impl FnOnce(C, X) -> (C, Y), init: C, 
     Scan::default().run(f, init, xs)
 }
 
+/// `f` of each element along the first axis of `xs`, one after the other: `jax.lax.map`. The results are along a new
+/// first axis. To compute all of them at once, see `vmap`.
+///
+/// ```
+/// use fulgurite_jit::{Tensor, map};
+/// # fulgurite_jit::trace::trace(&[], |_| {
+/// let xs = Tensor::from_vec(&[2, 2], vec![1.0f32, 2.0, 3.0, 4.0]).unwrap();
+/// // [3, 7]
+/// let sums = map(|row: Tensor| row.sum_all(), xs);
+/// # vec![sums]
+/// # }).unwrap();
+/// ```
+///
+/// # Errors
+/// As [`scan`].
+#[track_caller]
+pub fn map<X: Tree, Y: Tree>(f: impl FnOnce(X) -> Y, xs: X) -> Y {
+    Scan::default().run_as("map", Location::caller(), |(), x| ((), f(x)), (), xs).1
+}
+
 /// A [`scan`] with the options of `jax.lax.scan`.
 ///
 /// ```
@@ -61,7 +83,18 @@ impl Scan {
     /// As [`scan`]; and if `length` is not the extent of `xs`.
     #[track_caller]
     pub fn run<C: Tree, X: Tree, Y: Tree>(self, f: impl FnOnce(C, X) -> (C, Y), init: C, xs: X) -> (C, Y) {
-        let location = Location::caller();
+        self.run_as("scan", Location::caller(), f, init, xs)
+    }
+
+    /// As [`Scan::run`], for the function of this name at this line.
+    pub(super) fn run_as<C: Tree, X: Tree, Y: Tree>(
+        self,
+        name: &str,
+        location: &'static Location<'static>,
+        f: impl FnOnce(C, X) -> (C, Y),
+        init: C,
+        xs: X,
+    ) -> (C, Y) {
         let (inits, elements) = (leaves(&init), leaves(&xs));
         let length = self.length_of(&xs);
         let mut after = None;
@@ -78,7 +111,7 @@ impl Scan {
         let results = match (length, error, traced) {
             // An error of the function comes before what it leads to.
             (_, _, Err(error)) => Err(error),
-            (Err(why), ..) | (_, Some(why), _) => Err(Error::op("scan", why, location)),
+            (Err(why), ..) | (_, Some(why), _) => Err(Error::op(name, why, location)),
             (Ok(length), None, Ok(traced)) => {
                 let trips = Scan { length: Some(length), ..self };
                 Ok(record_scan(traced, &inits, &elements, trips, location))
@@ -142,12 +175,20 @@ pub fn record_scan(
 }
 
 /// The graph with input `order[i]` as input `i`, and its inputs first, as they are printed.
-fn reorder_params(graph: &Graph, order: &[usize]) -> Graph {
+pub(super) fn reorder_params(graph: &Graph, order: &[usize]) -> Graph {
+    let types: Vec<TensorType> = order.iter().map(|&i| graph.ty(graph.params[i]).clone()).collect();
+    let mut places = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(to, &from)| places[from] = to);
+    with_params(graph, &types, &places)
+}
+
+/// The graph with inputs of these types, of which number `places[i]` is what is its input `i`.
+pub(super) fn with_params(graph: &Graph, types: &[TensorType], places: &[usize]) -> Graph {
     let mut new = Graph::new();
+    let params: Vec<ValueId> = types.iter().map(|ty| new.param(ty.clone())).collect();
     let mut map = vec![ValueId(0); graph.nodes.len()];
-    for &i in order {
-        let param = graph.params[i];
-        map[param.index()] = new.param(graph.ty(param).clone());
+    for (param, &place) in graph.params.iter().zip(places) {
+        map[param.index()] = params[place];
     }
     for (id, node) in graph.ids().zip(&graph.nodes).filter(|(_, node)| !matches!(node.op, Op::Param(_))) {
         let operands = node.operands.iter().map(|x| map[x.index()]).collect();
@@ -168,7 +209,7 @@ fn element(ty: &TensorType) -> TensorType {
 }
 
 /// Why the carry after a trip is not of the kind that it is before.
-fn carry_error(before: &impl Tree, after: &impl Tree) -> Option<String> {
+pub(super) fn carry_error(before: &impl Tree, after: &impl Tree) -> Option<String> {
     if Structure::of(before) != Structure::of(after) {
         return Some("the carry has another structure after a trip than before".into());
     }

@@ -8,6 +8,7 @@
 
 mod activations;
 mod attention;
+mod branches;
 pub mod control;
 pub mod conv;
 mod creation;
@@ -17,6 +18,7 @@ mod elementwise;
 pub mod fft;
 mod indexing;
 pub mod linalg;
+mod loops;
 mod nn;
 mod normalise;
 mod numpy;
@@ -39,10 +41,12 @@ pub use activations::{
     sparse_sigmoid, squareplus, swish,
 };
 pub use attention::{Attention, dot_product_attention};
-pub use control::{Scan, scan};
+pub use branches::{cond, switch};
+pub use control::{Scan, map, scan};
 pub use einsum::einsum;
 pub use elementwise::{select, where_};
 pub use indexing::{At, Ellipsis, Index, IndexMode, IntoIndex, Masked, NewAxis, Part, Step};
+pub use loops::{LoopBound, fori_loop, while_loop};
 pub use nn::{
     elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, one_hot_as, relu, relu6,
     silu, soft_sign, softmax,

@@ -5,7 +5,9 @@
 mod macros;
 
 mod continuous;
+mod counts;
 mod discrete;
+mod gamma;
 
 use std::panic::Location;
 

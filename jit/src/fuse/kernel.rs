@@ -304,7 +304,24 @@ pub enum Control {
         /// Whether the trips go from the last element to the first.
         reverse: bool,
     },
+    /// Trips for as long as there is another one. The first inputs of the body are the carry, then come the constants.
+    /// The outputs are the next carry. The first value of the carry, a bool, says whether there is a trip.
+    While {
+        /// How many inputs and outputs are the carry.
+        num_carry: usize,
+    },
+    /// One of several bodies: none or one trip. The last input of the body, an i32, says which body runs; one that is
+    /// out of range is moved to where it is not. Each body is a region, and all of them write the same results.
+    Branch {
+        /// Which of them this is.
+        number: usize,
+        /// How many there are.
+        count: usize,
+    },
 }
+
+/// How often a loop is taken to run whose number of trips is not known.
+const EXPECTED_TRIPS: usize = 16;
 
 /// Kernels inside of a kernel. To those around it a region is one kernel, which reads its operands and writes its
 /// results. Its body is a program with separate buffers, whose inputs and outputs are bound to memory for each run.
@@ -317,16 +334,38 @@ pub struct RegionKernel {
     /// The buffers that are read, one for each input of the body. Those of the carry are its values before the first
     /// trip.
     pub operands: Vec<BufferId>,
-    /// The buffers that are written, each in full, one for each output of the body.
+    /// The buffers that are written, each in full unless no body runs, one for each output of the body.
     pub results: Vec<BufferId>,
 }
 
 impl Control {
-    /// How often the body runs.
+    /// How often the body runs, for estimates.
     pub fn trips(self) -> usize {
         match self {
             Control::Scan { length, .. } => length,
+            Control::While { .. } => EXPECTED_TRIPS,
+            Control::Branch { .. } => 1,
         }
+    }
+
+    /// How many inputs and outputs of the body are the carry.
+    pub fn num_carry(self) -> usize {
+        match self {
+            Control::Scan { num_carry, .. } | Control::While { num_carry } => num_carry,
+            Control::Branch { .. } => 0,
+        }
+    }
+
+    /// Which of so many inputs the body may overwrite: the carry, but not whether there is a trip, which some threads
+    /// may still have to read when others are in the trip.
+    pub fn donated(self, inputs: usize) -> Vec<bool> {
+        let first = usize::from(matches!(self, Control::While { .. }));
+        (0..inputs).map(|i| (first..self.num_carry()).contains(&i)).collect()
+    }
+
+    /// Whether it depends on data how often the body runs.
+    pub fn is_dynamic(self) -> bool {
+        !matches!(self, Control::Scan { .. })
     }
 }
 
@@ -726,10 +765,18 @@ impl fmt::Display for GemmKernel {
 
 impl fmt::Display for RegionKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Control::Scan { num_carry, num_consts, length, reverse } = self.control;
-        let (carry, rest) = self.operands.split_at(num_carry);
-        let (consts, xs) = rest.split_at(num_consts);
-        write!(f, "scan [{length}]{}", if reverse { " in reverse" } else { "" })?;
+        let (carry, rest) = self.operands.split_at(self.control.num_carry());
+        let (consts, xs) = match self.control {
+            Control::Scan { num_consts, .. } => rest.split_at(num_consts),
+            Control::While { .. } | Control::Branch { .. } => (rest, &[][..]),
+        };
+        match self.control {
+            Control::Scan { length, reverse, .. } => {
+                write!(f, "scan [{length}]{}", if reverse { " in reverse" } else { "" })?;
+            }
+            Control::While { .. } => write!(f, "while")?,
+            Control::Branch { number, count } => write!(f, "branch {number} of {count}")?,
+        }
         for (what, buffers) in [("carry", carry), ("constants", consts), ("elements", xs)] {
             if !buffers.is_empty() {
                 write!(f, " {what} {}", join(buffers, " "))?;

@@ -23,6 +23,7 @@ mod reductions;
 mod routine;
 mod segments;
 
+pub(crate) use build::copy_of;
 pub use index::{Affine, Index};
 pub use kernel::{
     Buffer, BufferId, Control, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, Level, Levels, LoopKernel,

@@ -215,6 +215,21 @@ pub enum Op {
         /// Whether the trips go from the last element to the first.
         reverse: bool,
     },
+    /// Trips for as long as there is another one. The operands are constants, then the carry before the first trip,
+    /// whose first value, a scalar bool, says whether there is a trip. A trip is `body` on the constants and the carry;
+    /// it gives the next carry. The results are the last carry.
+    While {
+        /// What a trip computes, and whether another one follows it.
+        body: Arc<Graph>,
+        /// How many operands are constants.
+        num_consts: usize,
+    },
+    /// One of several graphs, on the operands after the first. The first, a scalar i32, says which; one that is out of
+    /// range is moved to where it is not.
+    Cond {
+        /// The graphs. Their results are of the same types.
+        branches: Vec<Arc<Graph>>,
+    },
     /// The lower triangular L with L Lᵀ = A, of the matrices along the last two axes, which are symmetric: their lower
     /// triangle is read. Above the diagonal is 0. A matrix that is not positive definite gives NaN in the lower
     /// triangle.
@@ -359,6 +374,8 @@ headers! {
         "sort" Sort { axis, keys }: _ Routine [axis, keys];
         "scan" Scan { body, num_consts, num_carry, length, reverse }: _ Control
             [body, num_consts, num_carry, length, reverse];
+        "while" While { body, num_consts }: _ Control [body, num_consts];
+        "cond" Cond { branches }: _ Control [branches];
         "cholesky" Cholesky {}: 1 Routine [];
         "triangular_solve" TriangularSolve(Triangular { left_side, lower, transpose_a, unit_diagonal }): 2 Routine [
             left_side,
@@ -391,7 +408,8 @@ impl Op {
             Op::Threefry | Op::Fft { .. } | Op::Qr { .. } | Op::Eigh => 2,
             Op::Lu | Op::Svd { .. } => 3,
             Op::Sort { .. } => operands,
-            Op::Scan { body, .. } => body.outputs.len(),
+            Op::Scan { body, .. } | Op::While { body, .. } => body.outputs.len(),
+            Op::Cond { branches } => branches.first().map_or(1, |branch| branch.outputs.len()),
             _ => 1,
         }
     }
@@ -399,7 +417,8 @@ impl Op {
     /// The graphs among its parameters.
     pub fn graphs(&self) -> &[Arc<Graph>] {
         match self {
-            Op::Scan { body, .. } => std::slice::from_ref(body),
+            Op::Scan { body, .. } | Op::While { body, .. } => std::slice::from_ref(body),
+            Op::Cond { branches } => branches,
             _ => &[],
         }
     }

@@ -161,6 +161,18 @@ impl<A: Array<Item: Item>> Parameter for SmallVec<A> {
     }
 }
 
+/// The branches of a conditional.
+impl Parameter for Vec<Arc<Graph>> {
+    fn text(&self, functions: &mut Functions) -> String {
+        self.iter().map(|graph| functions.name(graph)).collect::<Vec<_>>().join(",")
+    }
+
+    fn read(key: &str, values: &[&str], functions: &Functions) -> std::result::Result<Self, String> {
+        let graph = |value: &&str| functions.find(value).ok_or_else(|| format!("`{key}={value}` is no function"));
+        values.iter().map(graph).collect()
+    }
+}
+
 /// A parameter that is one piece.
 macro_rules! single {
     ($($ty:ty: $what:literal, $text:expr, $read:expr;)*) => {

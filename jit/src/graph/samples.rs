@@ -51,6 +51,8 @@ pub(crate) fn kinds() -> Vec<Op> {
         Op::DynamicSlice { sizes: smallvec![] },
         Op::DynamicUpdateSlice,
         Op::Scan { body: Arc::default(), num_consts: 0, num_carry: 0, length: 0, reverse: false },
+        Op::While { body: Arc::default(), num_consts: 0 },
+        Op::Cond { branches: vec![] },
     ];
     ops.extend(ScatterOp::ALL.map(|combine| Op::Scatter { dims: Box::default(), combine }));
     ops.extend(UnaryOp::ALL.iter().map(|&op| Op::Unary(op)));
@@ -195,6 +197,102 @@ fn scans() -> Vec<Sample> {
         scan(nested, [0, 1, 2], false, vec![t(F32, &[4]), t(F32, &[2, 3, 4])]),
         scan(sum, [0, 1, 0], false, vec![t(F64, &[]), t(F64, &[0])]),
         scan(sum, [0, 1, 1], false, vec![t(F64, &[]), t(F64, &[1])]),
+    ]
+}
+
+/// Loops that end: a recurrence, a carry that is swapped, one without elements, nested loops. Each counts down.
+fn whiles() -> Vec<Sample> {
+    use DType::{Bool, F32, F64, I32};
+    let t = |dtype: DType, shape: &[usize]| TensorType::new(dtype, shape);
+    let sample = |body: &str, num_consts, operands: Vec<TensorType>| {
+        let body = Arc::new(parse(body).expect("a body"));
+        Sample { op: Op::While { body, num_consts }, operands, range: (0.0, 4.0) }
+    };
+    let recurrence = "fn f(%w: f32[3,3], %p: bool[], %i: i32[], %h: f32[3]) -> (bool[], i32[], f32[3]) {
+        %a: f32[3] = dot_general %w, %h [batch=, contract=1:0]
+        %n: f32[3] = tanh %a
+        %one: i32[] = literal 1
+        %j: i32[] = sub %i, %one
+        %zero: i32[] = literal 0
+        %q: bool[] = gt %j, %zero
+        return %q, %j, %n
+    }";
+    let swap = "fn f(%p: bool[], %i: i32[], %a: f64[5], %b: f64[5], %e: f32[0]) ->
+        (bool[], i32[], f64[5], f64[5], f32[0]) {
+        %one: i32[] = literal 1
+        %j: i32[] = sub %i, %one
+        %zero: i32[] = literal 0
+        %q: bool[] = gt %j, %zero
+        return %q, %j, %b, %a, %e
+    }"
+    .replace(
+        "->
+        ",
+        "-> ",
+    );
+    let nested = "fn f(%p: bool[], %i: i32[], %x: f32[4]) -> (bool[], i32[], f32[4]) {
+        %one: i32[] = literal 1
+        %j: i32[] = sub %i, %one
+        %zero: i32[] = literal 0
+        %q: bool[] = gt %j, %zero
+        %all: bool[] = while %q, %j, %x [body=@g, num_consts=0]
+        %y: f32[4] = result %all [index=2]
+        return %q, %j, %y
+    }
+    fn g(%p: bool[], %i: i32[], %x: f32[4]) -> (bool[], i32[], f32[4]) {
+        %y: f32[4] = sin %x
+        %one: i32[] = literal 1
+        %j: i32[] = sub %i, %one
+        %zero: i32[] = literal 0
+        %q: bool[] = gt %j, %zero
+        return %q, %j, %y
+    }";
+    let never = "fn f(%p: bool[]) -> (bool[]) {
+        %q: bool[] = not %p
+        return %q
+    }";
+    vec![
+        sample(recurrence, 1, vec![t(F32, &[3, 3]), t(Bool, &[]), t(I32, &[]), t(F32, &[3])]),
+        sample(&swap, 0, vec![t(Bool, &[]), t(I32, &[]), t(F64, &[5]), t(F64, &[5]), t(F32, &[0])]),
+        sample(nested, 0, vec![t(Bool, &[]), t(I32, &[]), t(F32, &[4])]),
+        sample(never, 0, vec![t(Bool, &[])]),
+    ]
+}
+
+/// Two branches of which one ignores its operands, three with two results, one.
+fn conds() -> Vec<Sample> {
+    use DType::{F32, F64, I32};
+    let t = |dtype: DType, shape: &[usize]| TensorType::new(dtype, shape);
+    let sample = |branches: &[&str], operands: Vec<TensorType>| {
+        let branches = branches.iter().map(|text| Arc::new(parse(text).expect("a branch"))).collect();
+        Sample { op: Op::Cond { branches }, operands, range: (-1.0, 3.0) }
+    };
+    let sine = "fn f(%x: f32[4]) -> (f32[4]) {
+        %y: f32[4] = sin %x
+        return %y
+    }";
+    let zeros = "fn f(%x: f32[4]) -> (f32[4]) {
+        %a: f32[] = literal 0.0
+        %y: f32[4] = broadcast_in_dim %a [shape=4, dims=]
+        return %y
+    }";
+    let swap = "fn f(%x: f64[2], %y: f64[2], %w: f64[2,2]) -> (f64[2], f64[2]) {
+        return %y, %x
+    }";
+    let product = "fn f(%x: f64[2], %y: f64[2], %w: f64[2,2]) -> (f64[2], f64[2]) {
+        %z: f64[2] = dot_general %w, %y [batch=, contract=1:0]
+        %a: f64[2] = mul %x, %y
+        return %z, %a
+    }";
+    let same = "fn f(%x: f64[2], %y: f64[2], %w: f64[2,2]) -> (f64[2], f64[2]) {
+        %a: f64[2] = mul %x, %x
+        return %a, %a
+    }";
+    let three = || vec![t(I32, &[]), t(F64, &[2]), t(F64, &[2]), t(F64, &[2, 2])];
+    vec![
+        sample(&[sine, zeros], vec![t(I32, &[]), t(F32, &[4])]),
+        sample(&[swap, product, same], three()),
+        sample(&[product], three()),
     ]
 }
 
@@ -469,6 +567,8 @@ fn of(op: &Op) -> Vec<Sample> {
             ]
         }
         Op::Scan { .. } => scans(),
+        Op::While { .. } => whiles(),
+        Op::Cond { .. } => conds(),
         Op::DynamicUpdateSlice => {
             let update = |x: TensorType, sizes: &[usize]| {
                 let starts = x.shape.iter().map(|_| t(I32, &[]));

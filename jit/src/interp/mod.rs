@@ -6,6 +6,7 @@
 //! accumulate in f64. For integers, bools, data movement and random bits the results are bit-identical to those of
 //! compiled code. For floats they are *not*: compiled code accumulates in f32, in another order.
 
+mod control;
 mod conv;
 mod factors;
 pub(crate) mod fourier;
@@ -97,6 +98,9 @@ fn evaluate(
 
 /// The results, of these types, of an op that may have several.
 fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVec<[Array; 1]>> {
+    if let Op::While { .. } | Op::Cond { .. } = op {
+        return control::control(op, operands);
+    }
     let x: SmallVec<[Vec<u64>; 4]> = operands.iter().map(|a| a.to_bits()).collect::<Result<_>>()?;
     let results: SmallVec<[Vec<u64>; 2]> = match op {
         Op::Threefry => {
@@ -155,6 +159,7 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::TriangularSolve(how) => matrices::triangular_solve(ty, *how, &x),
         Op::Solve { transpose_a } => factors::solve(ty, *transpose_a, &x),
         Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => unreachable!("{} has several results", op.name()),
+        Op::While { .. } | Op::Cond { .. } => unreachable!("{} is handled before", op.name()),
         Op::Param(_) | Op::Result(_) | Op::Threefry | Op::Fft { .. } | Op::Scan { .. } => {
             unreachable!("{} is handled before", op.name())
         }

@@ -8,7 +8,7 @@ use super::loops::Loops;
 use super::machine::{Cost, Isa};
 use super::parallel::{Group, Phase, Work, partition};
 use super::region::Region;
-use crate::fuse::{BufferId, GemmKernel, Routine, Segment};
+use crate::fuse::{BufferId, Control, GemmKernel, Routine, Segment};
 use crate::types::DType;
 
 /// A call of a kernel: its code and its arguments.
@@ -139,6 +139,9 @@ pub(crate) fn work_ranges(
                     let Module { ranges, serial_ranges, .. } = &region.module;
                     for (thread, words) in words.iter_mut().enumerate() {
                         words.extend(if threads == 1 { serial_ranges } else { &ranges[thread] });
+                        if let Control::While { .. } = region.control {
+                            words.push(usize::from(thread == 0));
+                        }
                     }
                     continue;
                 }
@@ -160,7 +163,10 @@ pub(crate) fn work_ranges(
 
 /// The number of words of a group of a parallel phase in each thread's work ranges.
 pub(crate) fn group_words(group: &Group, calls: &[Call]) -> usize {
-    calls[group.kernels.start].collective().map_or(2, |region| region.module.serial_ranges.len())
+    calls[group.kernels.start].collective().map_or(2, |region| {
+        // One thread finishes a loop: see the driver.
+        region.module.serial_ranges.len() + usize::from(matches!(region.control, Control::While { .. }))
+    })
 }
 
 /// The plan of a matrix product. A product that is tiled along its rows becomes a batch, since a batch divides into

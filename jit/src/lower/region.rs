@@ -32,15 +32,14 @@ impl Region {
     /// # Errors
     /// As [`lower`].
     pub(super) fn lower(kernel: &RegionKernel, machine: &Machine) -> Result<Region> {
-        let Control::Scan { num_carry, length, .. } = kernel.control;
-        let body = &kernel.body;
-        let donated: Vec<bool> = (0..body.params.len()).map(|i| i < num_carry).collect();
+        let (body, control) = (&kernel.body, kernel.control);
+        let donated = control.donated(body.params.len());
         // Threads are woken once for all trips.
-        let cost = Cost { wake: machine.cost.wake / length as f64, ..machine.cost.clone() };
+        let cost = Cost { wake: machine.cost.wake / control.trips() as f64, ..machine.cost.clone() };
         let module = lower((**body).clone(), &donated, Machine { cost, ..machine.clone() })?;
-        let (second, workspace) = second_buffers(&module.plan, &body.params[..num_carry]);
+        let (second, workspace) = second_buffers(&module.plan, &body.params[..control.num_carry()]);
         let args = kernel.operands.iter().chain(&kernel.results).copied().collect();
-        Ok(Region { module, control: kernel.control, args, second, workspace })
+        Ok(Region { module, control, args, second, workspace })
     }
 }
 

@@ -5,6 +5,7 @@
 //! materialisation and fusion. Results are bit-identical, with three exceptions, which are documented at their rules:
 //! the sign of a zero, a power with a constant exponent, and the order of sums.
 
+mod cond;
 mod cse;
 mod dce;
 mod fold;
@@ -17,6 +18,7 @@ mod simplify;
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+pub use cond::cond;
 pub use cse::cse;
 pub use dce::dce;
 pub use fold::fold;
@@ -30,11 +32,12 @@ use crate::graph::{Graph, verify};
 type Pass = fn(&Graph) -> Option<Graph>;
 
 /// The passes by name, in the order of a round. Simplification comes first, since it exposes constants.
-const PASSES: [(&str, Pass); 5] = [
+const PASSES: [(&str, Pass); 6] = [
     ("simplify", |graph| Some(simplify(graph))),
     ("fold", |graph| Some(fold(graph))),
     ("cse", |graph| Some(cse(graph))),
     ("scan", scan),
+    ("cond", cond),
     ("dce", |graph| Some(dce(graph))),
 ];
 

@@ -3,7 +3,9 @@
 //! - Results that nothing uses are dropped, and values of the carry that no result depends on.
 //! - A value of the carry that no trip changes is a constant, and so are elements that are all the same.
 //! - Literals and splats of them are known inside of the body.
-//! - What depends on constants alone is computed once before the loop, unless that takes more memory than they do.
+//! - What depends on constants alone is computed once before the loop, unless that takes more memory than they do, or
+//!   may not end.
+//! - A loop without a first trip is what it begins with.
 //! - Constants and elements that are not used, or are there twice, are dropped.
 
 use std::sync::Arc;
@@ -20,9 +22,9 @@ const NONE: ValueId = ValueId(u32::MAX);
 
 /// Optimises the loops of a graph; `None` if there are none.
 pub fn scan(graph: &Graph) -> Option<Graph> {
-    graph.nodes.iter().find(|node| matches!(node.op, Op::Scan { .. }))?;
+    graph.nodes.iter().find(|node| is_loop(&node.op))?;
     let live = reached(graph, graph.outputs.iter().copied(), |_| false);
-    let used = used_results(graph, &live);
+    let used = used_results(graph, &live, is_loop);
     let mut new = Graph::new();
     let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
     let mut loops: HashMap<ValueId, Vec<Option<ValueId>>> = HashMap::new();
@@ -31,7 +33,7 @@ pub fn scan(graph: &Graph) -> Option<Graph> {
         let value = match &node.op {
             // Nothing refers to it.
             op if !live[id.index()] && !matches!(op, Op::Param(_)) => NONE,
-            Op::Scan { .. } => {
+            op if is_loop(op) => {
                 let results = Loop::of(&new, node, &map).optimised(&mut new, &used[&id]);
                 let first = results.iter().flatten().next().copied();
                 loops.insert(id, results);
@@ -50,12 +52,22 @@ pub fn scan(graph: &Graph) -> Option<Graph> {
     Some(new)
 }
 
-/// For each loop, which of its results live values use.
-fn used_results(graph: &Graph, live: &[bool]) -> HashMap<ValueId, Vec<bool>> {
+fn is_loop(op: &Op) -> bool {
+    matches!(op, Op::Scan { .. } | Op::While { .. })
+}
+
+/// Whether it may never end, so that it is not computed where it may not have been.
+fn may_not_end(op: &Op) -> bool {
+    let inside = |graph: &Arc<Graph>| graph.nodes.iter().any(|node| may_not_end(&node.op));
+    matches!(op, Op::While { .. }) || op.graphs().iter().any(inside)
+}
+
+/// For each op `of` a kind, which of its results live values use.
+pub(super) fn used_results(graph: &Graph, live: &[bool], of: fn(&Op) -> bool) -> HashMap<ValueId, Vec<bool>> {
     let mut used: HashMap<ValueId, Vec<bool>> = HashMap::new();
     for id in graph.ids() {
         let node = graph.node(id);
-        if let Op::Scan { .. } = node.op {
+        if of(&node.op) {
             used.insert(id, vec![node.results() == 1 && live[id.index()]; node.results()]);
         }
         if let (Op::Result(index), true) = (&node.op, live[id.index()])
@@ -68,7 +80,11 @@ fn used_results(graph: &Graph, live: &[bool]) -> HashMap<ValueId, Vec<bool>> {
 }
 
 /// The values that `roots` depend on, not looking behind those where `stop`.
-fn reached(graph: &Graph, roots: impl IntoIterator<Item = ValueId>, stop: impl Fn(ValueId) -> bool) -> Vec<bool> {
+pub(super) fn reached(
+    graph: &Graph,
+    roots: impl IntoIterator<Item = ValueId>,
+    stop: impl Fn(ValueId) -> bool,
+) -> Vec<bool> {
     let mut reached = vec![false; graph.nodes.len()];
     roots.into_iter().for_each(|x| reached[x.index()] = true);
     for id in graph.ids().rev() {
@@ -106,8 +122,12 @@ struct Loop<'a> {
 
 impl<'a> Loop<'a> {
     fn of(new: &Graph, node: &'a Node, map: &[ValueId]) -> Self {
-        let Op::Scan { body, num_consts, num_carry, .. } = &node.op else { unreachable!("a loop") };
-        let (num_consts, num_carry) = (*num_consts, *num_carry);
+        // In each trip but the last, that there is another one is what it was before: it is never a constant.
+        let (body, num_consts, num_carry, first) = match &node.op {
+            &Op::Scan { ref body, num_consts, num_carry, .. } => (body, num_consts, num_carry, 0),
+            &Op::While { ref body, num_consts } => (body, num_consts, node.operands.len() - num_consts, 1),
+            op => unreachable!("{} is no loop", op.name()),
+        };
         let body = fixpoint(body, &mut |_, _, _, _| {});
         let operands: Vec<ValueId> = node.operands.iter().map(|x| map[x.index()]).collect();
         let known = |x: ValueId| match &new.node(x).op {
@@ -121,7 +141,8 @@ impl<'a> Loop<'a> {
                 constant(x)
             } else if i < num_consts + num_carry {
                 let c = i - num_consts;
-                if body.outputs[c] == body.params[i] { constant(x) } else { Input::Carry(c) }
+                let is_constant = c >= first && body.outputs[c] == body.params[i];
+                if is_constant { constant(x) } else { Input::Carry(c) }
             } else if is_repeated(new, x) {
                 Input::Broadcast(x)
             } else {
@@ -135,12 +156,19 @@ impl<'a> Loop<'a> {
     /// Adds the optimised loop to the graph around it. Gives its results; `None` where one is not used.
     fn optimised(self, new: &mut Graph, used: &[bool]) -> Vec<Option<ValueId>> {
         let Loop { node, body, operands, num_consts, num_carry, inputs } = self;
-        let Op::Scan { length, reverse, .. } = node.op else { unreachable!("a loop") };
+        let is_while = matches!(node.op, Op::While { .. });
+        let has_trip = |first: ValueId| !matches!(&new.node(first).op, Op::Literal(literal) if literal.bits == 0);
+        if is_while && !has_trip(operands[num_consts]) {
+            return operands[num_consts..].iter().map(|&x| Some(x)).collect();
+        }
         let is_carry = |c: usize| c < num_carry && inputs[num_consts + c] == Input::Carry(c);
         let is_constant = |c: usize| c < num_carry && !is_carry(c);
 
         let invariants = Invariants::of(&body, &inputs);
         let mut live: Vec<bool> = (0..used.len()).map(|o| used[o] && !is_constant(o)).collect();
+        if is_while && live.contains(&true) {
+            live[0] = true;
+        }
         let needed = loop {
             let roots = (0..live.len()).filter(|&o| live[o]).map(|o| body.outputs[o]);
             let needed = reached(&body, roots, |id| invariants.is_hoisted(id));
@@ -232,7 +260,13 @@ impl<'a> Loop<'a> {
         let values = consts.iter().map(|(x, _)| *x).chain(hoisted.iter().map(|(_, x)| *x));
         let values = values.chain(carries.iter().map(|&c| operands[num_consts + c]));
         let values: Operands = values.chain(elements.iter().map(|(x, _)| *x)).collect();
-        let op = Op::Scan { body: Arc::new(inner), num_consts: constants, num_carry: carry, length, reverse };
+        let body = Arc::new(inner);
+        let op = match node.op {
+            Op::Scan { length, reverse, .. } => {
+                Op::Scan { body, num_consts: constants, num_carry: carry, length, reverse }
+            }
+            _ => Op::While { body, num_consts: constants },
+        };
         let types: Vec<_> = values.iter().map(|&x| new.ty(x)).collect();
         let types = results(&op, &types).expect("the loop has the types that it had");
         let (ty, location) = (types[0].clone(), node.location);
@@ -303,8 +337,8 @@ impl Invariants {
             largest[i] = node.operands.iter().map(|x| largest[x.index()]).max().unwrap_or(0);
             let is_computed = match node.op.class() {
                 OpClass::Leaf | OpClass::Movement => false,
-                OpClass::Projection => true,
-                _ => node.results() == 1,
+                OpClass::Projection => !may_not_end(&body.node(node.operands[0]).op),
+                _ => node.results() == 1 && !may_not_end(&node.op),
             };
             hoisted[i] = is_computed && !varies[i] && largest[i] > 0 && node.ty.elements() <= largest[i];
         }

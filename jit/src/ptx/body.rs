@@ -235,13 +235,16 @@ impl<'k> Kind<'k> {
     }
 
     fn region(region: &'k RegionKernel, is_aligned: bool, target: Target, constants: &mut Vec<Array>) -> Emitted<'k> {
-        let Control::Scan { num_carry, num_consts, length, .. } = region.control;
-        check_index(&[length])?;
-        let donated: Vec<bool> = (0..region.body.params.len()).map(|i| i < num_carry).collect();
-        // Elements of the operands and results follow each other.
-        let types = region.body.params.iter().skip(num_carry + num_consts);
-        let results = region.body.outputs.iter().skip(num_carry).map(Output::ty);
-        let is_aligned = is_aligned && types.chain(results).all(|ty| ty.bytes().is_multiple_of(16));
+        let num_carry = region.control.num_carry();
+        let mut is_aligned = is_aligned;
+        if let Control::Scan { num_consts, length, .. } = region.control {
+            check_index(&[length])?;
+            // Elements of the operands and results follow each other.
+            let types = region.body.params.iter().skip(num_carry + num_consts);
+            let results = region.body.outputs.iter().skip(num_carry).map(Output::ty);
+            is_aligned &= types.chain(results).all(|ty| ty.bytes().is_multiple_of(16));
+        }
+        let donated = region.control.donated(region.body.params.len());
         let body = Body::new(&region.body, &donated, is_aligned, target, constants)?;
         let (second, workspace) = second_buffers(&body.plan, &region.body.params[..num_carry]);
         Ok(Some((Kind::Region(region, Box::new(body), Carry { second, workspace }), 0)))

@@ -8,7 +8,7 @@
 
 use super::emit::{Follower, RowKernel};
 use super::place::MAX_INDEX;
-use crate::fuse::{Affine, BufferId, Control, Kernel, Kernels, Output, Source};
+use crate::fuse::{Affine, BufferId, Kernel, Kernels, Output, Source};
 use crate::types::product;
 
 /// The most instructions for an element. They are written out for each of up to 64 elements of a thread, and the driver
@@ -20,8 +20,7 @@ const MAX_INSTRUCTIONS: usize = 192;
 pub(super) fn pair(kernels: &mut Kernels, donated: &[bool]) {
     for kernel in &mut kernels.kernels {
         if let Kernel::Region(region) = kernel {
-            let Control::Scan { num_carry, .. } = region.control;
-            let donated: Vec<bool> = (0..region.body.params.len()).map(|i| i < num_carry).collect();
+            let donated = region.control.donated(region.body.params.len());
             pair(&mut region.body, &donated);
         }
     }

@@ -4,19 +4,20 @@
 //! launch; of several that have less and need nothing of each other, each has blocks of one launch. Small kernels that
 //! follow each other are one launch of one block, which runs them in their order; so is a loop of such kernels, with
 //! its trips inside. A loop with larger kernels is one cooperative launch, or is unrolled into launches where these are
-//! few.
+//! few. A loop whose number of trips the GPU alone knows, or a branch, is always one launch: a cooperative one, or one of
+//! one block where there can be none.
 
 use hashbrown::{HashMap, HashSet};
 
 use super::body::{Body, Item, Kind, Segment};
 use super::emit::{
-    Part, Pointed, Pointers, RowKernel, Segments, Step, Trips, block_entry, concurrent_entry, cooperative_entry,
-    kernel_entry, segments_entry,
+    Count, Part, Pointed, Pointers, RowKernel, Segments, Settle, Step, Trips, block_entry, concurrent_entry,
+    cooperative_entry, kernel_entry, segments_entry,
 };
 use super::inst::Entry;
 use super::place::{BARRIER, Cooperative, LAUNCH, Launch, MemoryOf, Place, THREADS, Target};
 use crate::error::{Error, Result};
-use crate::fuse::{Control, RegionKernel, Routine};
+use crate::fuse::{BufferId, Control, RegionKernel, Routine, copy_of};
 use crate::types::product;
 
 /// The most launches of a run.
@@ -97,11 +98,14 @@ impl Builder {
                 }
             }
             Kind::Region(region, inside, carry) => {
-                let Control::Scan { length, .. } = region.control;
                 if self.is_cooperative(body, item) {
                     launches.push(self.cooperative(body, item)?);
                     return Ok(());
                 }
+                let Control::Scan { length, .. } = region.control else {
+                    launches.push(self.block(body, std::slice::from_ref(item))?);
+                    return Ok(());
+                };
                 let trip = self.body(inside)?;
                 check_count(launches.len().saturating_add(length.saturating_mul(trip.len())))?;
                 for t in 0..length {
@@ -170,7 +174,7 @@ impl Builder {
     }
 
     /// Whether a loop is a cooperative launch instead of one launch after the other: where that costs less, as each of
-    /// these becomes a barrier. Without a loop around them, kernels gain nothing: a barrier costs what a launch does,
+    /// these becomes a barrier, and where its number of trips is not known. Without a loop around them, kernels gain nothing: a barrier costs what a launch does,
     /// and all of them would have the registers of the one that needs most.
     fn is_cooperative(&self, body: &Body<'_>, item: &Item<'_>) -> bool {
         let mut memories = HashSet::from([MemoryOf::Barrier]);
@@ -179,7 +183,8 @@ impl Builder {
         let [launches, barriers] = [true, false].map(|concurrent| launches_of(item, self.always(), concurrent));
         let unrolled = launches.saturating_mul(LAUNCH + NODE);
         let cooperative = barriers.saturating_mul(BARRIER).saturating_add(LAUNCH + NODE);
-        let is_profitable = cooperative < unrolled || launches > MAX_LAUNCHES;
+        let is_dynamic = matches!(&item.kind, Kind::Region(region, ..) if region.control.is_dynamic());
+        let is_profitable = is_dynamic || cooperative < unrolled || launches > MAX_LAUNCHES;
         fits && match self.target.cooperative {
             Cooperative::Never => false,
             Cooperative::Auto => is_profitable,
@@ -228,7 +233,9 @@ fn launches_of(item: &Item<'_>, always: bool, concurrent: bool) -> usize {
         Kind::Single(..) => 1,
         Kind::Segments(segments, _) => segments.len().div_ceil(per_launch(segments)),
         Kind::Region(region, body, _) => {
-            let Control::Scan { length, .. } = region.control;
+            if concurrent && region.control.is_dynamic() {
+                return 1;
+            }
             let of = |group| match group {
                 Group::Small(_) => 1,
                 Group::Large([item]) => launches_of(item, always, concurrent),
@@ -240,7 +247,7 @@ fn launches_of(item: &Item<'_>, always: bool, concurrent: bool) -> usize {
                     }
                 }
             };
-            groups(body, always).map(of).fold(0, usize::saturating_add).saturating_mul(length)
+            groups(body, always).map(of).fold(0, usize::saturating_add).saturating_mul(region.control.trips())
         }
     }
 }
@@ -319,7 +326,9 @@ fn bind(
     place: Place,
     trip: usize,
 ) -> Place {
-    let Control::Scan { num_carry, num_consts, length, reverse } = region.control;
+    let Control::Scan { num_carry, num_consts, length, reverse } = region.control else {
+        unreachable!("it is one launch")
+    };
     let element = if reverse { length - 1 - trip } else { trip };
     let workspace = body.workspace(item);
     // A value of the carry that is not updated in place alternates between its result and a second buffer, such that
@@ -429,8 +438,51 @@ impl Steps {
                 self.blocks = self.blocks.max((segments.blocks as usize).min(most));
                 Step::Segments(Box::new(segments), args)
             }
-            Kind::Region(region, inside, carry) => self.region(body, item, region, inside, &carry.second, resolve),
+            Kind::Region(region, inside, carry) => match region.control {
+                Control::Branch { number, count } => {
+                    self.branch(body, item, region, inside, [number, count].map(|n| n as u32), resolve)
+                }
+                Control::Scan { .. } | Control::While { .. } => {
+                    self.region(body, item, region, inside, &carry.second, resolve)
+                }
+            },
         }
+    }
+
+    fn branch<'k>(
+        &mut self,
+        body: &Body<'k>,
+        item: &Item<'k>,
+        region: &RegionKernel,
+        inside: &Body<'k>,
+        [number, count]: [u32; 2],
+        resolve: &mut Resolve<'_>,
+    ) -> Step<'k> {
+        let workspace = resolve(self, body.workspace(item));
+        let [params, outputs] = [&region.operands, &region.results]
+            .map(|buffers| buffers.iter().map(|&b| resolve(self, body.place(b))).collect::<Vec<Pointed>>());
+        let steps = self.inside(inside, &params, &outputs, workspace);
+        let index = params[params.len() - 1];
+        Step::Branch { index, number, count, steps }
+    }
+
+    /// The steps of the body of a region.
+    fn inside<'k>(
+        &mut self,
+        inside: &Body<'k>,
+        params: &[Pointed],
+        outputs: &[Pointed],
+        workspace: Pointed,
+    ) -> Vec<Step<'k>> {
+        self.body(inside, &mut |block, place| {
+            let (pointer, offset) = match place.memory {
+                MemoryOf::Param(i) => params[i],
+                MemoryOf::Output(o) => outputs[o],
+                MemoryOf::Arena => workspace,
+                MemoryOf::Constant(_) | MemoryOf::Barrier => return block.param(place),
+            };
+            (pointer, offset + place.offset)
+        })
     }
 
     fn region<'k>(
@@ -442,9 +494,13 @@ impl Steps {
         second: &[Option<usize>],
         resolve: &mut Resolve<'_>,
     ) -> Step<'k> {
-        let Control::Scan { num_carry, num_consts, length, reverse } = region.control;
-        let mut trips =
-            Trips { length: length as u32, begin: vec![], advance: vec![], follow: vec![], alternate: vec![] };
+        let num_carry = region.control.num_carry();
+        let (num_consts, length, reverse) = match region.control {
+            Control::Scan { num_consts, length, reverse, .. } => (num_consts, length, reverse),
+            Control::While { .. } | Control::Branch { .. } => (region.operands.len() - num_carry, 0, false),
+        };
+        let count = Count::Fixed(length as u32);
+        let mut trips = Trips { count, begin: vec![], advance: vec![], follow: vec![], alternate: vec![] };
         let workspace = resolve(self, body.workspace(item));
         let mut params: Vec<Pointed> = Vec::new();
         let mut outputs: Vec<Pointed> = Vec::new();
@@ -489,15 +545,16 @@ impl Steps {
             }
             outputs.push((written, 0));
         }
-        let steps = self.body(inside, &mut |block, place| {
-            let (pointer, offset) = match place.memory {
-                MemoryOf::Param(i) => params[i],
-                MemoryOf::Output(o) => outputs[o],
-                MemoryOf::Arena => workspace,
-                MemoryOf::Constant(_) | MemoryOf::Barrier => return block.param(place),
-            };
-            (pointer, offset + place.offset)
-        });
+        if let Control::While { .. } = region.control {
+            // The last trip may have left the carry in the second buffers; without a trip it is what it was before.
+            let all = params.iter().zip(&region.results).zip(&region.body.params);
+            let settle = all.filter(|(_, ty)| ty.elements() > 0).map(|(((from, _), &result), ty)| {
+                let row = RowKernel::new(copy_of(BufferId(0), BufferId(1), ty.elements(), ty.dtype), false);
+                Settle { from: *from, to: resolve(self, body.place(result)), copy: Part::Rows(Box::new(row)) }
+            });
+            trips.count = Count::While { predicate: params[0].0, settle: settle.collect() };
+        }
+        let steps = self.inside(inside, &params, &outputs, workspace);
         Step::Loop(trips, steps)
     }
 }
@@ -510,9 +567,20 @@ fn renumbered(steps: Vec<Step<'_>>, params: usize) -> Vec<Step<'_>> {
         Step::Kernel(part, args) => Step::Kernel(part, all(args)),
         Step::Segments(segments, args) => Step::Segments(segments, args.into_iter().map(all).collect()),
         Step::First(steps) => Step::First(renumbered(steps, params)),
+        Step::Branch { index: (p, offset), number: n, count, steps } => {
+            Step::Branch { index: (number(p), offset), number: n, count, steps: renumbered(steps, params) }
+        }
         Step::Loop(trips, body) => {
+            let finished =
+                |Settle { from, to: (to, o), copy }| Settle { from: number(from), to: (number(to), o), copy };
+            let count = match trips.count {
+                Count::Fixed(length) => Count::Fixed(length),
+                Count::While { predicate, settle } => {
+                    Count::While { predicate: number(predicate), settle: settle.into_iter().map(finished).collect() }
+                }
+            };
             let trips = Trips {
-                length: trips.length,
+                count,
                 begin: trips.begin.into_iter().map(|(p, (from, o))| (number(p), (number(from), o))).collect(),
                 advance: trips.advance.into_iter().map(|(p, bytes)| (number(p), bytes)).collect(),
                 follow: trips.follow.into_iter().map(|(p, q)| (number(p), number(q))).collect(),

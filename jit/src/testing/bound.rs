@@ -7,7 +7,7 @@
 
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::graph::{BinaryOp, Graph, Op, ReduceOp, ScatterOp, UnaryOp};
+use crate::graph::{BinaryOp, Graph, Op, OpClass, ReduceOp, ScatterOp, UnaryOp};
 use crate::interp::interpret_each;
 use crate::types::product;
 use crate::types::scalar::FloatFormat;
@@ -56,6 +56,32 @@ fn interpreted_with(
     Ok((results, Some(bounds)))
 }
 
+/// The bound of all results of a loop or of a branch.
+fn control(op: &Op, x: &[Array], e: &[f64], bound: Bound) -> Option<f64> {
+    let number = |x: &Array| numbers(x)[0];
+    match op {
+        Op::While { body, num_consts } => {
+            let (mut inputs, mut errors) = (x.to_vec(), e.to_vec());
+            let mut worst = e.iter().fold(0.0, |a: f64, &b| a.max(b));
+            while number(&inputs[*num_consts]) != 0.0 {
+                let (results, bounds) = interpreted_with(body, &inputs, &errors, bound).ok()?;
+                let bounds = bounds?;
+                worst = bounds.iter().fold(worst, |a, &b| a.max(b));
+                inputs.splice(num_consts.., results);
+                errors.splice(num_consts.., bounds);
+            }
+            Some(worst)
+        }
+        Op::Cond { branches } => {
+            let last = branches.len() - 1;
+            let branch = &branches[(number(&x[0]).max(0.0) as usize).min(last)];
+            let (_, bounds) = interpreted_with(branch, &x[1..], &e[1..], bound).ok()?;
+            Some(bounds?.into_iter().fold(0.0, f64::max))
+        }
+        _ => scan(op, x, e, bound),
+    }
+}
+
 /// The bound of all results of a loop: trip by trip.
 fn scan(op: &Op, x: &[Array], e: &[f64], bound: Bound) -> Option<f64> {
     let Op::Scan { body, num_consts, num_carry, length, reverse } = op else { return None };
@@ -85,8 +111,8 @@ pub(super) fn bound(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f
     if let Op::Param(_) = op {
         return Some(0.0);
     }
-    if let Op::Scan { .. } = op {
-        return scan(op, x, e, bound);
+    if let OpClass::Control = op.class() {
+        return control(op, x, e, bound);
     }
     let float = result.ty().dtype.is_float();
     let most = if float { largest(result) } else { 0.0 };
@@ -151,7 +177,7 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
         Op::Fft { .. } => Some(fourier(x, result)),
         Op::Cholesky | Op::TriangularSolve(_) | Op::Lu | Op::Solve { .. } => matrices(op, x, result),
         Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => decompositions(op, x),
-        Op::Scan { .. } => None,
+        Op::Scan { .. } | Op::While { .. } | Op::Cond { .. } => None,
     }
 }
 
@@ -284,6 +310,7 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
         Op::Convert(_) | Op::Bitcast(_) | Op::Threefry | Op::Reduce(..) | Op::ArgReduce(..) => return None,
         Op::Sort { .. } | Op::Cholesky | Op::TriangularSolve(_) | Op::Scan { .. } => return None,
         Op::Lu | Op::Solve { .. } | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => return None,
+        Op::While { .. } | Op::Cond { .. } => return None,
     })
 }
 
@@ -350,8 +377,8 @@ pub(super) fn exact_only(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Opt
     if let Op::Param(_) = op {
         return Some(0.0);
     }
-    if let Op::Scan { .. } = op {
-        return scan(op, x, e, exact_only);
+    if let OpClass::Control = op.class() {
+        return control(op, x, e, exact_only);
     }
     let bits = |format: FloatFormat| format.fraction as i32 / 3 + 1;
     let fine = result.ty().dtype.float().is_none_or(|format| {

@@ -50,6 +50,7 @@ fn weight(kind: &Op) -> usize {
         Op::Fft { .. } => 2,
         Op::Lu | Op::Solve { .. } | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => 2,
         Op::Scan { .. } => 8,
+        Op::While { .. } | Op::Cond { .. } => 4,
     }
 }
 
@@ -236,6 +237,8 @@ impl Maker {
             Op::Solve { .. } => self.solve(x),
             Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => self.decomposition(kind, x),
             Op::Scan { .. } => self.scan(x),
+            Op::While { .. } => self.while_loop(x),
+            Op::Cond { .. } => self.cond(x),
         }
     }
 

@@ -56,6 +56,9 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
 /// The result stands for an error as that of [`cross_entropy`], and if there are no such axes.
 #[track_caller]
 pub fn cross_entropy_along(logits: &Tensor, labels: &Tensor, axes: impl IntoAxes) -> Tensor {
+    if let Some(bad) = [logits, labels].into_iter().find(|x| x.error().is_some()) {
+        return bad.clone();
+    }
     let axes = match axes.into_axes(logits.rank()) {
         Ok(axes) if !axes.is_empty() => axes,
         Ok(_) => return failed("cross_entropy", logits, labels, "there is no axis of classes", Location::caller()),

@@ -229,8 +229,7 @@ fn tail(k: &Tensor) -> Tensor {
     let square = (&near + 1.0).square();
     let series = (1.0 / 12.0 - (1.0 / 360.0 - 1.0 / 1260.0 / &square) / &square) / (&near + 1.0);
     let whole = near.floor();
-    let table = (1..10).fold(Tensor::full(k.shape(), TABLE[0], k.dtype()), |value, i| {
-        whole.equal(i as f64).select(TABLE[i], &value)
-    });
+    let table = (1..10)
+        .fold(Tensor::full(k.shape(), TABLE[0], k.dtype()), |value, i| whole.equal(i as f64).select(TABLE[i], &value));
     small.select(table, series)
 }

@@ -6,25 +6,14 @@
 
 use super::super::loops::while_loop;
 use super::super::nn::softmax;
-use super::super::operand::Operand;
+use super::super::operand::{Arg, Operand};
 use super::super::tensor::Tensor;
-use super::super::trace::apply_all;
+use super::super::trace::{apply_all, tracing};
 use super::{Key, next_up, rounded};
 use crate::graph::Op;
 use crate::types::{DType, product};
 
 draws_with! {
-    /// Gamma with the shape parameter `a` and scale 1.
-    ///
-    /// ```
-    /// # use fulgurite_jit::{Key, Tensor};
-    /// # fn traced(key: Key, shapes: &Tensor) {
-    /// let draws = key.gamma(&[100, 3], shapes); // f32[3]
-    /// # }
-    /// ```
-    gamma gamma_as(a) = |key, _shape, _dtype| elements(key, &a, false);
-    /// The logarithm of [`Key::gamma`], exact for small `a`.
-    loggamma loggamma_as(a) = |key, _shape, _dtype| elements(key, &a, true);
     /// Beta with the parameters `a` and `b`.
     beta beta_as(a, b) = |key, shape, dtype| {
         let [of_a, of_b] = key.split();
@@ -50,6 +39,44 @@ draws_with! {
 }
 
 impl Key {
+    /// Gamma with the shape parameter `a` and scale 1.
+    ///
+    /// f32 of `shape`, to which `a` broadcasts. The derivative by `a` is the implicit one, of the draw at a fixed value
+    /// of its distribution function (Figurnov et al., arXiv 1805.08498).
+    ///
+    /// ```
+    /// # use fulgurite_jit::{Key, Tensor};
+    /// # fn traced(key: Key, shapes: &Tensor) {
+    /// let draws = key.gamma(&[100, 3], shapes); // f32[3]
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn gamma(&self, shape: &[usize], a: impl Operand) -> Tensor {
+        self.gamma_as(shape, a, DType::F32)
+    }
+
+    /// As [`Key::gamma`], of a float type; see [`Key::uniform_as`] for f64.
+    #[track_caller]
+    pub fn gamma_as(&self, shape: &[usize], a: impl Operand, dtype: DType) -> Tensor {
+        let a = a.operand();
+        let fixed = !tracing() || matches!(a, Arg::Weak(_));
+        self.sample("gamma", shape, [a], dtype, |key, [a]| elements(key, &a, false, fixed))
+    }
+
+    /// The logarithm of [`Key::gamma`], exact for small `a`.
+    #[track_caller]
+    pub fn loggamma(&self, shape: &[usize], a: impl Operand) -> Tensor {
+        self.loggamma_as(shape, a, DType::F32)
+    }
+
+    /// As [`Key::loggamma`], of a float type.
+    #[track_caller]
+    pub fn loggamma_as(&self, shape: &[usize], a: impl Operand, dtype: DType) -> Tensor {
+        let a = a.operand();
+        let fixed = !tracing() || matches!(a, Arg::Weak(_));
+        self.sample("loggamma", shape, [a], dtype, |key, [a]| elements(key, &a, true, fixed))
+    }
+
     /// f32 `[shape…, n]`: Dirichlet vectors with the parameters `alpha` `[…, n]`, which broadcast.
     ///
     /// ```
@@ -136,8 +163,8 @@ fn normal(keys: &Keys, dtype: DType) -> Tensor {
     uniform.erf_inv() * std::f64::consts::SQRT_2
 }
 
-/// A draw for each element of `a`, or its logarithm.
-fn elements(key: &Key, a: &Tensor, log: bool) -> Tensor {
+/// A draw for each element of `a`, or its logarithm; with a derivative by `a` unless that is fixed.
+fn elements(key: &Key, a: &Tensor, log: bool, fixed: bool) -> Tensor {
     let (shape, dtype, n) = (a.shape(), a.dtype(), product(a.shape().iter().copied()));
     let own = key.split_n(n);
     let own: Keys = [0, 1].map(|word| own.index_in_dim(word, 1));
@@ -163,7 +190,50 @@ fn elements(key: &Key, a: &Tensor, log: bool) -> Tensor {
         let boost = whole.select(1.0, (1.0 - u).pow(1.0 / &alpha));
         d * v * boost
     };
-    sample.reshape(shape)
+    if fixed {
+        return sample.reshape(shape);
+    }
+    let slope = if log {
+        log_slope(&alpha, &sample)
+    } else {
+        sample.equal(0.0).select(0.0, &sample * log_slope(&alpha, &sample.log()))
+    };
+    // The value stays: it is 0 that is added.
+    let flat = a.reshape(&[n]);
+    (sample + (&flat - &alpha) * slope).reshape(shape)
+}
+
+/// The derivative by `a` of the logarithm of a draw `x`: `-∂P(a, x)/∂a / (x p(x))`, with the distribution function
+/// `P = x^a e^-x / Γ(a) Σ x^n / (a (a + 1) … (a + n))` and the density `p`. In f64, as terms cancel.
+fn log_slope(a: &Tensor, log_x: &Tensor) -> Tensor {
+    let [wide, log] = [a, log_x].map(|x| x.stop_gradient().convert(DType::F64));
+    let x = log.exp();
+    let first = 1.0 / &wide;
+    // The number of the term, the term, Σ 1/(a + i) up to it, the sum of the terms, and that of its derivative by a.
+    let init = [wide.ones_like(), first.clone(), first.clone(), first.clone(), -first.square()];
+    let [.., sum, by_a] = while_loop(
+        |[_, term, harmonic, _, by_a]: &[Tensor; 5]| (term * harmonic).greater(by_a.abs() * 1e-17).any(),
+        |[n, term, harmonic, sum, by_a]| {
+            let divisor = &wide + &n;
+            let term = term * &x / &divisor;
+            let harmonic = harmonic + 1.0 / divisor;
+            let by_a = by_a - &term * &harmonic;
+            [n + 1.0, term.clone(), harmonic, sum + term, by_a]
+        },
+        init,
+    );
+    let slope = -(sum * (log - digamma(&wide)) + by_a);
+    slope.is_finite().select(&slope, 0.0).convert(a.dtype())
+}
+
+/// The derivative of `log Γ` for positive arguments, by its asymptotic series at `x + 10` (Abramowitz & Stegun 6.3.18).
+fn digamma(x: &Tensor) -> Tensor {
+    let y = x + 10.0;
+    let square = 1.0 / y.square();
+    let series = [1.0 / 12.0, -1.0 / 120.0, 1.0 / 252.0, -1.0 / 240.0, 1.0 / 132.0];
+    let tail = series.iter().rev().fold(square.zeros_like(), |sum, &term| (sum + term) * &square);
+    let below = (0..10).fold(square.zeros_like(), |sum, i| sum + 1.0 / (x + f64::from(i)));
+    y.log() - 0.5 / &y - tail - below
 }
 
 /// The loops of all elements, between two trips: the keys that the next attempt's come from; those of this attempt, of

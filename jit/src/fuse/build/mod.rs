@@ -6,6 +6,8 @@ mod conv;
 mod gather;
 mod region;
 
+pub(crate) use region::copy_of;
+
 use hashbrown::{HashMap, HashSet};
 use smallvec::{SmallVec, smallvec};
 

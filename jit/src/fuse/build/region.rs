@@ -13,27 +13,47 @@ use crate::fuse::kernel::{
 };
 use crate::fuse::{joined, normalise};
 use crate::graph::{Graph, Op, ValueId};
+use crate::types::{DType, TensorType};
 
 impl KernelBuilder<'_> {
-    /// The region of a loop.
+    /// The region of a loop, or those of branches.
     pub(super) fn region(&mut self, id: ValueId) {
         let node = self.graph.node(id);
-        let Op::Scan { body, num_consts, num_carry, length, reverse } = &node.op else {
-            unreachable!("{} is no region", node.op.name())
-        };
-        let (num_consts, num_carry, length, reverse) = (*num_consts, *num_carry, *length, *reverse);
         let Opaque { operands, results } = self.opaque(id);
-        if length == 0 {
+        let (body, num_consts, control) = match &node.op {
             // `normalise` replaces its results.
-            return;
-        }
+            Op::Scan { length: 0, .. } => return,
+            &Op::Scan { ref body, num_consts, num_carry, length, reverse } => {
+                (body, num_consts, Control::Scan { num_carry, num_consts, length, reverse })
+            }
+            &Op::While { ref body, num_consts } => {
+                (body, num_consts, Control::While { num_carry: operands.len() - num_consts })
+            }
+            Op::Cond { branches } => return self.branches(branches, operands, results),
+            op => unreachable!("{} is no region", op.name()),
+        };
         // The carry comes first, as in the results.
-        let carry = num_consts..num_consts + num_carry;
+        let carry = num_consts..num_consts + control.num_carry();
         let order: Vec<usize> = carry.clone().chain(0..num_consts).chain(carry.end..operands.len()).collect();
         let body = fuse_body(body, &order);
         let operands = order.iter().map(|&i| operands[i]).collect();
-        let control = Control::Scan { num_carry, num_consts, length, reverse };
         self.result.kernels.push(Kernel::Region(RegionKernel { control, body, operands, results }));
+    }
+
+    /// The regions of branches.
+    fn branches(&mut self, branches: &[Arc<Graph>], mut operands: Vec<BufferId>, results: Vec<BufferId>) {
+        // Which of them runs comes last.
+        operands.rotate_left(1);
+        let index = &self.result.buffers[operands[operands.len() - 1].index()].ty;
+        let index = TensorType::scalar(index.dtype);
+        for (number, branch) in branches.iter().enumerate() {
+            let order: Vec<usize> = (0..operands.len() - 1).collect();
+            let mut body = fuse_body(branch, &order);
+            body.params.push(index.clone());
+            let control = Control::Branch { number, count: branches.len() };
+            let (operands, results) = (operands.clone(), results.clone());
+            self.result.kernels.push(Kernel::Region(RegionKernel { control, body, operands, results }));
+        }
     }
 }
 
@@ -55,6 +75,18 @@ pub(super) fn fuse_body(body: &Graph, order: &[usize]) -> Box<Kernels> {
     kernels.params = order.iter().map(|&from| kernels.params[from].clone()).collect();
     own_outputs(&mut kernels);
     Box::new(joined(kernels))
+}
+
+/// The kernel that copies a buffer of so many elements.
+pub(crate) fn copy_of(from: BufferId, to: BufferId, extent: usize, dtype: DType) -> LoopKernel {
+    let index = Affine::induction_variable(0, 1);
+    let op = KernelOp::Load(from, Index { base: index.clone(), by: SmallVec::new() });
+    LoopKernel {
+        dims: vec![Dim { extent, reduced: false }],
+        values: vec![KernelValue { op, operands: smallvec![], dtype }],
+        stores: vec![Store { value: 0, buffer: to, index, by: SmallVec::new() }],
+        ..LoopKernel::default()
+    }
 }
 
 /// Gives each output that is an input, a constant or another output a separate buffer, which is a copy.
@@ -82,15 +114,7 @@ fn own_outputs(kernels: &mut Kernels) {
         taken.insert(to);
         let extent = ty.elements();
         if extent > 0 {
-            let dtype = ty.dtype;
-            let index = Affine::induction_variable(0, 1);
-            let op = KernelOp::Load(from, Index { base: index.clone(), by: SmallVec::new() });
-            kernels.kernels.push(Kernel::Loop(LoopKernel {
-                dims: vec![Dim { extent, reduced: false }],
-                values: vec![KernelValue { op, operands: smallvec![], dtype }],
-                stores: vec![Store { value: 0, buffer: to, index, by: SmallVec::new() }],
-                ..LoopKernel::default()
-            }));
+            kernels.kernels.push(Kernel::Loop(copy_of(from, to, extent, ty.dtype)));
         }
         kernels.outputs[o] = Output::Computed(to, ty);
     }

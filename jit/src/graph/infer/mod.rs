@@ -28,6 +28,8 @@ pub fn results(op: &Op, operands: &[&TensorType]) -> Result<Results, String> {
         Op::Sort { .. } => operands.iter().map(|&x| x.clone()).collect(),
         Op::Scan { body, num_carry, length, .. } => control::scan_results(body, *num_carry, *length)?,
         Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => matrices::decomposition(op, operands[0])?,
+        Op::While { body, .. } => body.output_types().into(),
+        Op::Cond { branches } => branches[0].output_types().into(),
         _ => SmallVec::from_elem(first, op.results(operands.len())),
     })
 }
@@ -103,6 +105,8 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
         Op::Scan { body, num_consts, num_carry, length, .. } => {
             control::scan(body, *num_consts, *num_carry, *length, operands)
         }
+        Op::While { body, num_consts } => control::while_loop(body, *num_consts, operands),
+        Op::Cond { branches } => control::cond(branches, operands),
         Op::Cholesky => matrices::cholesky(operands[0]),
         Op::TriangularSolve(how) => matrices::triangular_solve(*how, operands[0], operands[1]),
         Op::Fft { .. } => {

@@ -135,13 +135,48 @@ pub(in crate::ptx) enum Step<'a> {
     /// Steps that the first block of a grid runs alone.
     First(Vec<Step<'a>>),
     /// A loop.
-    Loop(Trips, Vec<Step<'a>>),
+    Loop(Trips<'a>, Vec<Step<'a>>),
+    /// Steps that run if they are the ones that a 32-bit integer says; one that is out of range is moved to where it is
+    /// not.
+    Branch {
+        /// Where the integer is.
+        index: Pointed,
+        /// The number of these steps.
+        number: u32,
+        /// How many there are.
+        count: u32,
+        /// The steps.
+        steps: Vec<Step<'a>>,
+    },
+}
+
+/// How many trips a loop has.
+pub(in crate::ptx) enum Count<'a> {
+    /// So many.
+    Fixed(u32),
+    /// As long as there is another one.
+    While {
+        /// The pointer to the byte that says whether there is.
+        predicate: usize,
+        /// What is done behind the loop.
+        settle: Vec<Settle<'a>>,
+    },
+}
+
+/// The end of a loop for a value of its carry: a copy of it to where it is expected, if it is elsewhere.
+pub(in crate::ptx) struct Settle<'a> {
+    /// The pointer that the next trip would read.
+    pub(in crate::ptx) from: usize,
+    /// Where it is expected.
+    pub(in crate::ptx) to: Pointed,
+    /// The kernel.
+    pub(in crate::ptx) copy: Part<'a>,
 }
 
 /// The trips of a loop, and what happens to pointers.
-pub(in crate::ptx) struct Trips {
+pub(in crate::ptx) struct Trips<'a> {
     /// How many there are.
-    pub(in crate::ptx) length: u32,
+    pub(in crate::ptx) count: Count<'a>,
     /// Pointers that are set before the first trip, to another one and bytes from there.
     pub(in crate::ptx) begin: Vec<(usize, Pointed)>,
     /// Pointers that move by so many bytes after each trip.
@@ -272,6 +307,23 @@ impl Runner<'_> {
                     code.place(end);
                 }
                 Step::Loop(trips, body) => self.repeat(code, trips, body),
+                Step::Branch { index, number, count, steps } => {
+                    self.next(code);
+                    let address = Address::Reg(self.moved(code, *index), 0);
+                    let (space, cache, ty) = (Space::Global, Cache::Default, Type::S32);
+                    let d = code.reg(RegClass::B32);
+                    code.push(InstOp::Ld { space, cache, ty, d: vec![d], address });
+                    let index = code.binary(BinaryOp::Max, Type::S32, d, 0);
+                    let index = code.binary(BinaryOp::Min, Type::S32, index, count - 1);
+                    let end = code.label();
+                    let is_other = code.setp(Cmp::Ne, Type::U32, index, *number);
+                    code.branch_if(is_other, true, end);
+                    // All have waited for what ran before.
+                    self.is_first = true;
+                    self.run(code, steps);
+                    self.is_first = false;
+                    code.place(end);
+                }
             }
         }
     }
@@ -290,7 +342,7 @@ impl Runner<'_> {
         code.place(end);
     }
 
-    fn repeat(&mut self, code: &mut Code, trips: &Trips, body: &[Step<'_>]) {
+    fn repeat(&mut self, code: &mut Code, trips: &Trips<'_>, body: &[Step<'_>]) {
         let pointers = self.pointers;
         for &(p, from) in &trips.begin {
             let value = self.moved(code, from);
@@ -298,21 +350,62 @@ impl Runner<'_> {
         }
         // The first kernel of a trip waits for the last of the one before.
         self.is_first = false;
-        code.counted(0, trips.length, 1, |code, _| {
-            self.run(code, body);
-            for &(read, written) in &trips.follow {
-                code.mov_to(pointers[read], Type::U64, pointers[written]);
-            }
-            for &(written, [one, other]) in &trips.alternate {
-                let is_one = code.setp(Cmp::Eq, Type::U64, pointers[written], pointers[one]);
-                let next = code.selp(Type::B64, pointers[other], pointers[one], is_one);
-                code.mov_to(pointers[written], Type::U64, next);
-            }
-            for &(p, bytes) in &trips.advance {
-                let bytes = Operand::Imm(bytes as u64);
-                code.binary_to(pointers[p], BinaryOp::Add, Type::S64, pointers[p], bytes);
-            }
-        });
+        match &trips.count {
+            Count::Fixed(length) => code.counted(0, *length, 1, |code, _| self.trip(code, trips, body)),
+            Count::While { predicate, settle } => self.repeat_while(code, trips, body, *predicate, settle),
+        }
+    }
+
+    /// A loop whose number of trips is not known: all threads look at the same byte behind a barrier. A trip writes
+    /// another one than the trip before, so none has to wait until all have looked.
+    fn repeat_while(
+        &mut self,
+        code: &mut Code,
+        trips: &Trips<'_>,
+        body: &[Step<'_>],
+        predicate: usize,
+        settle: &[Settle<'_>],
+    ) {
+        let pointers = self.pointers;
+        let (top, end) = (code.label(), code.label());
+        code.place(top);
+        self.next(code);
+        let (space, cache, ty) = (Space::Global, Cache::Default, Type::U8);
+        let (d, address) = (code.reg(RegClass::B32), Address::Reg(pointers[predicate], 0));
+        code.push(InstOp::Ld { space, cache, ty, d: vec![d], address });
+        let is_last = code.setp(Cmp::Eq, Type::U32, d, 0);
+        code.branch_if(is_last, true, end);
+        self.is_first = true;
+        self.trip(code, trips, body);
+        code.push(InstOp::Bra { target: top });
+        code.place(end);
+        for Settle { from, to, copy } in settle {
+            let to = self.moved(code, *to);
+            let done = code.label();
+            let is_there = code.setp(Cmp::Eq, Type::U64, pointers[*from], to);
+            code.branch_if(is_there, true, done);
+            code.other_part();
+            self.kernel(code, copy, &[pointers[*from], to]);
+            code.place(done);
+        }
+        self.is_first = false;
+    }
+
+    fn trip(&mut self, code: &mut Code, trips: &Trips<'_>, body: &[Step<'_>]) {
+        let pointers = self.pointers;
+        self.run(code, body);
+        for &(read, written) in &trips.follow {
+            code.mov_to(pointers[read], Type::U64, pointers[written]);
+        }
+        for &(written, [one, other]) in &trips.alternate {
+            let is_one = code.setp(Cmp::Eq, Type::U64, pointers[written], pointers[one]);
+            let next = code.selp(Type::B64, pointers[other], pointers[one], is_one);
+            code.mov_to(pointers[written], Type::U64, next);
+        }
+        for &(p, bytes) in &trips.advance {
+            let bytes = Operand::Imm(bytes as u64);
+            code.binary_to(pointers[p], BinaryOp::Add, Type::S64, pointers[p], bytes);
+        }
     }
 
     fn moved(&self, code: &mut Code, (pointer, offset): Pointed) -> Reg {

@@ -22,8 +22,8 @@ mod tiles;
 mod trig;
 
 pub(super) use entry::{
-    Pointed, Pointers, Segments, Step, Trips, block_entry, concurrent_entry, cooperative_entry, kernel_entry,
-    segments_entry,
+    Count, Pointed, Pointers, Segments, Settle, Step, Trips, block_entry, concurrent_entry, cooperative_entry,
+    kernel_entry, segments_entry,
 };
 pub(super) use finish::{Finish, Follower};
 pub(super) use loops::RowKernel;
