@@ -16,10 +16,11 @@ pub use fulgurite_autodiff::{
     grad, hessian, jacfwd, jacrev, jvp, linearize, value_and_grad, value_and_grad_aux, vjp, vmap, vmap_out,
 };
 pub use fulgurite_jit::{
-    Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Precision, Result, Scan, Static, StaticValue,
-    Tensor, TensorType, Tree, Visitor, conv, einsum, elu, fft, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
-    log_sigmoid, log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select,
-    silu, soft_sign, softmax, sort, where_, with_matmul_precision,
+    Array, At, Bits, DType, Element, Error, IndexMode, Key, LoopBound, Name, Output, Precision, Result, Scan, Static,
+    StaticValue, Tensor, TensorType, Tree, Visitor, cond, conv, einsum, elu, fft, fori_loop, gelu, gelu_exact,
+    hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax, map, matmul_precision, mish, named_leaves,
+    one_hot, one_hot_as, relu, relu6, scan, select, silu, soft_sign, softmax, sort, switch, where_, while_loop,
+    with_matmul_precision,
 };
 pub use fulgurite_jit::{
     Attention, celu, dot_product_attention, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity,
@@ -34,7 +35,6 @@ pub use fulgurite_jit::{
     segment_sum, select_first, select_n, tensordot, tensordot_axes, trapezoid, tri, tril_indices, triu_indices,
     unravel_index, vdot, vstack,
 };
-pub use fulgurite_jit::{LoopBound, cond, fori_loop, map, switch, while_loop};
 pub use fulgurite_runtime::{
     Bound, Device, Jit, Lowered, copy_to_host_async, device_put, jit, lower, prefetch_to_device, synchronize,
     with_device,

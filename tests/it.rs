@@ -3,6 +3,7 @@
 mod arithmetic;
 mod calls;
 mod common;
+mod control;
 mod devices;
 mod draws;
 mod filetests;

@@ -9,7 +9,7 @@ use fulgurite::prelude::*;
 use fulgurite::runtime::Program;
 use fulgurite::{Array, DType, Key, Scan, TensorType, hessian, jvp, lower, scan, vjp};
 
-fn floats(shape: &[usize]) -> Tensor {
+pub(crate) fn floats(shape: &[usize]) -> Tensor {
     let n: usize = shape.iter().product();
     Tensor::from_vec(shape, (0..n).map(|i| (i * 37 % 101) as f32 / 71.0 - 0.7).collect()).expect("as many elements")
 }
@@ -18,7 +18,7 @@ fn doubles(shape: &[usize]) -> Tensor {
     floats(shape).convert(DType::F64)
 }
 
-fn close(what: &str, x: &Tensor, y: &Tensor, tolerance: f64) {
+pub(crate) fn close(what: &str, x: &Tensor, y: &Tensor, tolerance: f64) {
     assert_eq!(x.ty(), y.ty(), "{what}");
     let (x, y) = (x.array().expect("data").to_f64_vec().unwrap(), y.array().expect("data").to_f64_vec().unwrap());
     for (i, (x, y)) in x.iter().zip(&y).enumerate() {
@@ -38,7 +38,7 @@ fn unrolled(f: impl Fn(Tensor, Tensor) -> (Tensor, Tensor), init: Tensor, xs: &T
 }
 
 /// Compiled for every instruction set and several numbers of threads: the same bits; and interpreted.
-fn check(what: &str, inputs: &[Tensor], tolerance: f64, f: impl Fn(&[Tensor]) -> Vec<Tensor>) -> Result<()> {
+pub(crate) fn check(what: &str, inputs: &[Tensor], tolerance: f64, f: impl Fn(&[Tensor]) -> Vec<Tensor>) -> Result<()> {
     let arrays: Vec<Array> = inputs.iter().map(|x| x.array().cloned()).collect::<Result<_>>()?;
     let types: Vec<TensorType> = arrays.iter().map(|x| x.ty().clone()).collect();
     let graph = trace(&types, |xs| f(xs))?.graph;

@@ -33,10 +33,11 @@ extern crate self as fulgurite_jit;
 pub use array::{Array, Element};
 pub use error::{Error, Result};
 pub use front::{
-    At, Bits, IndexMode, IntoAxes, Key, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor, Tree,
-    Visitor, control, conv, einsum, elu, fft, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid,
-    log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu, relu6, scan, select,
-    silu, soft_sign, softmax, sort, trace, tree, unflatten, where_, with_matmul_precision,
+    At, Bits, IndexMode, IntoAxes, Key, LoopBound, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor,
+    Tree, Visitor, cond, control, conv, einsum, elu, fft, fori_loop, gelu, gelu_exact, hard_tanh, leaky_relu, leaves,
+    linalg, log_sigmoid, log_softmax, map, matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random,
+    relu, relu6, scan, select, silu, soft_sign, softmax, sort, switch, trace, tree, unflatten, where_, while_loop,
+    with_matmul_precision,
 };
 pub use front::{
     Attention, celu, dot_product_attention, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity,
@@ -51,7 +52,6 @@ pub use front::{
     segment_sum, select_first, select_n, tensordot, tensordot_axes, trapezoid, tri, tril_indices, triu_indices,
     unravel_index, vdot, vstack,
 };
-pub use front::{LoopBound, cond, fori_loop, map, switch, while_loop};
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;
 pub use types::scalar::Scalar;

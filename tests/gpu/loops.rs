@@ -19,7 +19,7 @@ use super::{Numbers, ptxas, run};
 /// Rows of kernels that one block does not run alone.
 const ROWS: usize = 1500;
 
-fn lowered(graph: &Graph, donated: bool, cooperative: Cooperative) -> Result<Module> {
+pub(crate) fn lowered(graph: &Graph, donated: bool, cooperative: Cooperative) -> Result<Module> {
     let kernels = fuse(&optimise(graph)?);
     let donated = vec![donated; kernels.params.len()];
     Module::lower(kernels, &donated, Target { cooperative, ..Target::default() })

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod concurrent;
+mod control;
 mod counts;
 mod golden;
 mod loops;

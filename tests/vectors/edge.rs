@@ -3,9 +3,7 @@
 
 use fulgurite::linalg::{self, Triangular};
 use fulgurite::trainer::optim;
-use fulgurite::{
-    DType, Key, Tensor, einsum, gelu, grad, hessian, jacfwd, jvp, relu, softmax, sort, vjp, vmap, vmap_out,
-};
+use fulgurite::{DType, Key, Tensor, gelu, grad, hessian, jacfwd, jvp, relu, softmax, sort, vjp, vmap, vmap_out};
 use serde_json::Value;
 
 use crate::case::Params;
@@ -277,16 +275,6 @@ pub(crate) const OPS: &[(&str, Op)] = &[
         Unary(|x| grad(|x: &Tensor| (x + (x.round() - x).stop_gradient()).square().sum())(x)),
     ),
     ("grad_stops_at_integers", Unary(|x| grad(|x: &Tensor| (x * x.argmax(0)).sum())(x))),
-    (
-        "grad_of_inner_minimum",
-        Unary(|x| {
-            let inner = |x: &Tensor| {
-                let energy = |y: &Tensor| ((y - x).square() + y.powi(4) * 0.1).sum();
-                (0..8).fold(x.zeros_like(), |y, _| &y - grad(energy)(&y) * 0.2)
-            };
-            grad(|x: &Tensor| inner(x).square().sum())(x)
-        }),
-    ),
     (
         "maml_grad",
         One(|_, x| {

@@ -7,6 +7,7 @@
 
 mod case;
 mod compare;
+mod control;
 mod conv;
 mod edge;
 mod fourier;

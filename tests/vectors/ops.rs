@@ -15,6 +15,7 @@ use crate::op::key;
 pub(crate) fn find(name: &str) -> Option<Op> {
     let tables = [
         OPS,
+        crate::control::OPS,
         crate::conv::OPS,
         crate::edge::OPS,
         crate::fourier::OPS,

@@ -180,15 +180,10 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry
         | Op::StopGradient
         | Op::Result(_) => None,
-        Op::Sort { .. }
-        | Op::Fft { .. }
-        | Op::Scan { .. }
-        | Op::While { .. }
-        | Op::Cond { .. }
-        | Op::Lu
-        | Op::Qr { .. }
-        | Op::Eigh
-        | Op::Svd { .. } => {
+        Op::Sort { .. } | Op::Fft { .. } | Op::Scan { .. } | Op::While { .. } | Op::Cond { .. } => {
+            unreachable!("{} is handled before", node.op.name())
+        }
+        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => {
             unreachable!("{} is handled before", node.op.name())
         }
 

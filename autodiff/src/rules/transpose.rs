@@ -33,6 +33,8 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[O
             let back = Scan { length: Some(*length), reverse: !reverse };
             scan(node, body, operands, [*num_consts, *num_carry], back, cts)
         }
+        (Op::While { .. }, _) => Err(control::while_transpose(node)),
+        (Op::Cond { branches }, _) => control::cond_transpose(node, branches, operands, cts),
         (Op::Fft { inverse }, _) => {
             // The matrix of the transform is symmetric: that of both parts is transposed by the other sign.
             let zeros = || Tensor::full(&node.ty.shape, 0.0, node.ty.dtype);
@@ -41,8 +43,6 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[O
             let of = |(x, ct): (&TransposeOperand<'_>, Tensor)| x.cotangent_if_linear(|| ct);
             Ok(operands.iter().zip(back).map(of).collect())
         }
-        (Op::While { .. }, _) => Err(control::while_transpose(node)),
-        (Op::Cond { branches }, _) => control::cond_transpose(node, branches, operands, cts),
         (_, [Some(ct)]) => transpose_one(node, operands, ct),
         (_, [None] | [] | [_, _, ..]) => Ok(smallvec![None; operands.len()]),
     }

@@ -45,7 +45,7 @@ pub fn scan<C: Tree, X: Tree, Y: Tree>(f: impl FnOnce(C, X) -> (C, Y), init: C, 
 /// # fulgurite_jit::trace::trace(&[], |_| {
 /// let xs = Tensor::from_vec(&[2, 2], vec![1.0f32, 2.0, 3.0, 4.0]).unwrap();
 /// // [3, 7]
-/// let sums = map(|row: Tensor| row.sum_all(), xs);
+/// let sums = map(|row: Tensor| row.sum(), xs);
 /// # vec![sums]
 /// # }).unwrap();
 /// ```
@@ -102,7 +102,7 @@ impl Scan {
             let (carry, elements) = params.split_at(inits.len());
             let (carry, y) = f(unflatten(&init, carry.iter().cloned()), unflatten(&xs, elements.iter().cloned()));
             let (carries, ys) = (leaves(&carry), leaves(&y));
-            let error = carry_error(&init, &carry);
+            let error = carry_error(name, &init, &carry);
             after = Some((y, error));
             [carries, ys].concat()
         });
@@ -209,11 +209,14 @@ fn element(ty: &TensorType) -> TensorType {
 }
 
 /// Why the carry after a trip is not of the kind that it is before.
-pub(super) fn carry_error(before: &impl Tree, after: &impl Tree) -> Option<String> {
+pub(super) fn carry_error(op: &str, before: &impl Tree, after: &impl Tree) -> Option<String> {
     if Structure::of(before) != Structure::of(after) {
         return Some("the carry has another structure after a trip than before".into());
     }
     let differs = |((path, x), (_, y)): ((String, Tensor), (String, Tensor))| {
+        // The carry of the user comes after the number of the trip.
+        let path =
+            if op == "fori_loop" { path.strip_prefix('1').unwrap_or(&path).trim_start_matches('.') } else { &path[..] };
         let name = if path.is_empty() { "the carry".into() } else { format!("{path} of the carry") };
         (x.ty() != y.ty()).then(|| format!("{name} is {} before a trip and {} after it", x.ty(), y.ty()))
     };

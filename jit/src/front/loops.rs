@@ -56,7 +56,7 @@ fn while_as<C: Tree>(
         std::iter::once(predicate.clone()).chain(inits.iter().map(|x| x.ty().clone())).collect();
     let traced = trace(&types, |params| {
         let carry = body_fun(unflatten(&init, params[1..].iter().cloned()));
-        why = carry_error(&init, &carry).or(why.take());
+        why = carry_error(name, &init, &carry).or(why.take());
         if why.is_some() {
             return Vec::new();
         }

@@ -4,13 +4,16 @@
 //! transformed rejection (Hörmann: The transformed rejection method for generating Poisson random variables, 1993; The
 //! generation of binomial random variates, 1993). Both loops run until all elements are done.
 
+use std::panic::Location;
+
 use super::super::control::scan;
 use super::super::loops::while_loop;
-use super::super::operand::Operand;
+use super::super::operand::{Operand, reject};
 use super::super::tensor::Tensor;
 use super::super::trace::as_one_program;
 use super::Key;
 use super::discrete::cumulative;
+use crate::error::Error;
 use crate::types::DType;
 
 impl Key {
@@ -63,7 +66,10 @@ impl Key {
         let n = n.operand().into_tensor(p.dtype()).convert(p.dtype());
         let (batch, outcomes) = match p.shape() {
             [batch @ .., outcomes] => (batch.to_vec(), *outcomes),
-            [] => return p.expand_dims(0).squeeze(1),
+            [] => {
+                let why = format!("takes a vector of probabilities, not {}", p.ty());
+                return reject(&[&p], Error::op("multinomial", why, Location::caller()));
+            }
         };
         let drawn = as_one_program(&[self.0.clone(), n, p], |inputs| {
             let p = inputs[2].moveaxis(-1, 0);

@@ -27,9 +27,9 @@ pub fn results(op: &Op, operands: &[&TensorType]) -> Result<Results, String> {
     Ok(match op {
         Op::Sort { .. } => operands.iter().map(|&x| x.clone()).collect(),
         Op::Scan { body, num_carry, length, .. } => control::scan_results(body, *num_carry, *length)?,
-        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => matrices::decomposition(op, operands[0])?,
         Op::While { body, .. } => body.output_types().into(),
         Op::Cond { branches } => branches[0].output_types().into(),
+        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => matrices::decomposition(op, operands[0])?,
         _ => SmallVec::from_elem(first, op.results(operands.len())),
     })
 }
