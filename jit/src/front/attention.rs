@@ -34,7 +34,8 @@ pub struct Attention {
 /// `softmax(scale · Q Kᵀ + bias) V` for each head (Vaswani et al., arXiv 1706.03762), as
 /// `jax.nn.dot_product_attention`: queries `[batch, queries, heads, size]`, keys and values
 /// `[batch, keys, groups, size]` give `[batch, queries, heads, size]`. Operands of rank 3 have no batch axis. Where
-/// there are fewer groups than heads, consecutive heads share one. A query that sees no key gets the mean of all values.
+/// there are fewer groups than heads, consecutive heads share one. A query that sees no key gets the mean
+/// of all values.
 ///
 /// ```
 /// use fulgurite_jit::{Attention, Tensor, dot_product_attention};

@@ -215,7 +215,7 @@ impl Tensor {
         (&x * &weights).sum_axes(axes.clone()) / weights.sum_axes(axes)
     }
 
-    /// A reduction over `axes`, which are removed, of the elements where `mask` is true, and of `initial`: the arguments
+    /// A reduction over `axes`, which are removed, of the elements where `mask` is true and of `initial`: the arguments
     /// `where` and `initial` of `jax.numpy`'s reductions. Hidden elements have no derivative.
     ///
     /// ```

@@ -88,7 +88,7 @@ draws_with! {
 }
 
 impl Key {
-    /// f32 uniform in `low..high`, tensors that broadcast to `shape`: the case of [`Key::uniform`] where a bound is one.
+    /// Uniform in `low..high`, tensors that broadcast to `shape`: the case of [`Key::uniform`] where a bound is one.
     #[track_caller]
     pub(super) fn uniform_within(&self, shape: &[usize], bounds: [Arg; 2], dtype: DType) -> Tensor {
         self.sample("uniform", shape, bounds, dtype, |key, [low, high]| {

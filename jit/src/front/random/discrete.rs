@@ -1,4 +1,4 @@
-//! Draws of integers, of truth values and of elements of tensors: the algorithms, and so the bits, of `jax.random`
+//! Draws of integers, of bools and of elements of tensors: the algorithms, and so the bits, of `jax.random`
 //! 0.10.
 //!
 //! A key, a shape and parameters come in; integers, bools or elements of a tensor go out. Draws that need a rejection
@@ -91,7 +91,7 @@ impl Key {
         drawn.into_iter().next().expect("one draw")
     }
 
-    /// Class indices, i32, for each vector of unnormalised log-probabilities along `axis`: `draws` of them, of the shape
+    /// Class indices, i32, for each vector of unnormalised log-probabilities along `axis`: `draws` of them, as
     /// `[draws…, …logits without the axis]`: `jax.random.categorical(key, logits, axis, shape, replace)`. Without
     /// replacement, no class is drawn twice for a vector.
     ///
@@ -149,7 +149,8 @@ impl Key {
         self.choice_with(a, shape, replace, None, 0)
     }
 
-    /// Numbers in `0..n`, i32 of `shape`, drawn with replacement or without: `jax.random.choice(key, n, shape, replace)`.
+    /// Numbers in `0..n`, i32 of `shape`, drawn with replacement or without: `jax.random.choice(key, n, shape,
+    /// replace)`.
     ///
     /// # Errors
     /// See [`Key::choice_with`].

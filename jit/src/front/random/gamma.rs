@@ -1,7 +1,7 @@
 //! Draws from the gamma distribution and those made of it: the algorithms, and so the bits, of `jax.random` 0.10.
 //!
-//! A key, a shape and parameters come in, floats of the shape go out, as in `continuous`. Each element has a key of its
-//! own and a loop that ends when its draw is accepted (Marsaglia & Tsang: A simple method for generating gamma
+//! A key, a shape and parameters come in, floats of the shape go out, as in `continuous`. Each element has its key
+//! and a loop that ends when its draw is accepted (Marsaglia & Tsang: A simple method for generating gamma
 //! variables, 2000); the loops of all elements are one.
 
 use super::super::loops::while_loop;
