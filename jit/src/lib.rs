@@ -41,6 +41,11 @@ pub use front::{
     with_matmul_precision,
 };
 pub use front::{
+    Attention, celu, dot_product_attention, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity,
+    log_softmax_where, logmeanexp, logspace, selu, sigmoid, softmax_where, softplus, sparse_plus, sparse_sigmoid,
+    squareplus, standardize, swish,
+};
+pub use front::{
     Beyond, Bins, Border, Ellipsis, Index, Indexing, Interp, IntoIndex, Masked, NewAxis, Order, OutOfRange, PadMode,
     Part, Quantile, Side, Step, Unique, append, atleast_1d, atleast_2d, atleast_3d, bincount, block, column_stack,
     corrcoef, cov, cross, delete, dstack, ediff1d, eye, histogram, histogram_bin_edges, hstack, inner, insert, interp,

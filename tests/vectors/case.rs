@@ -86,6 +86,11 @@ impl Params {
         list.iter().map(|x| x.as_i64().expect("an integer") as isize).collect()
     }
 
+    /// One integer or a list of them.
+    pub(crate) fn ints_of(&self, name: &str) -> Vec<isize> {
+        if self.get(name).is_array() { self.ints(name) } else { vec![self.int(name)] }
+    }
+
     pub(crate) fn int(&self, name: &str) -> isize {
         self.get(name).as_i64().expect("an integer") as isize
     }

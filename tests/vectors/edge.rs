@@ -2,17 +2,13 @@
 //! are a few of ours. JAX's definitions are in `jax-edge/generate.py`.
 
 use fulgurite::linalg::{self, Triangular};
-use fulgurite::trainer::{loss, optim};
-use fulgurite::{
-    DType, Key, Tensor, einsum, elu, gelu, gelu_exact, grad, hessian, jacfwd, jvp, leaky_relu, mish, relu, relu6, silu,
-    softmax, sort, vjp, vmap, vmap_out,
-};
+use fulgurite::trainer::optim;
+use fulgurite::{DType, Key, Tensor, gelu, grad, hessian, jacfwd, jvp, relu, softmax, sort, vjp, vmap, vmap_out};
 use serde_json::Value;
 
 use crate::case::Params;
 use crate::op::Op::{self, Binary, Many, One, Unary};
 use crate::op::key;
-use crate::steps::rates;
 
 pub(crate) const OPS: &[(&str, Op)] = &[
     // ---- element types and integers
@@ -147,74 +143,8 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ("uniform_dtype", One(|p, x| key(x).uniform_as(&p.axes("shape"), p.float("lo"), p.float("hi"), p.dtype("dtype")))),
     ("normal_dtype", One(|p, x| key(x).normal_as(&p.axes("shape"), p.dtype("dtype")))),
     (
-        "gumbel_of",
-        One(|p, x| {
-            assert_eq!(p.text("mode"), "low", "the only mode");
-            key(x).gumbel(&p.axes("shape"))
-        }),
-    ),
-    (
         "normal_per_key",
         One(|p, x| vmap(|key: Tensor| Key::wrap_key_data(key).normal(&p.axes("shape")), 0)(x[0].clone())),
-    ),
-    // ---- activations, losses, attention
-    ("activation", One(|p, x| activation(p.text("fn"))(&x[0]))),
-    ("softmax_axes", One(|p, x| softmax(&x[0], p.int("axis")))),
-    (
-        "softmax_where",
-        One(|p, x| {
-            let (x, mask, axis) = (&x[0], &x[1], p.int("axis"));
-            let masked = mask.select(x, f64::NEG_INFINITY);
-            let exp = mask.select((x - masked.max_keep(axis)).exp(), 0.0);
-            mask.select(&exp / exp.sum_keep(axis), 0.0)
-        }),
-    ),
-    (
-        "glu",
-        One(|p, x| {
-            let halves = x[0].split(2, p.int("axis"));
-            &halves[0] * halves[1].sigmoid()
-        }),
-    ),
-    (
-        "loss",
-        One(|p, x| match p.text("fn") {
-            "log_cosh" => {
-                let error = &x[0] - &x[1];
-                &error + (&error * -2.0).softplus() - 2f64.ln()
-            }
-            "sigmoid_binary_cross_entropy" => loss::binary_cross_entropy(&x[0], &x[1]),
-            other => panic!("no loss {other}"),
-        }),
-    ),
-    (
-        "schedule_of",
-        One(|p, x| {
-            assert_eq!(p.text("fn"), "join_schedules", "no such schedule");
-            let parts = [
-                optim::schedule::linear(0.0, 1.0, 4),
-                optim::schedule::exponential_decay(1.0, 2, 0.5),
-                optim::schedule::constant(0.25),
-            ];
-            let [first, second] = p.axes("boundaries")[..] else { panic!("two boundaries") };
-            rates(optim::schedule::join_schedules(parts, [first, second]), &x[0])
-        }),
-    ),
-    ("attention", One(|p, x| attention(p, x, None))),
-    ("attention_masked", One(|p, x| attention(p, x, Some(x[3].clone())))),
-    (
-        "attention_lengths",
-        One(|p, x| {
-            // f32[batch, heads, queries, keys]; what is behind the last query is 0.
-            let (batch, queries, keys) = (x[0].shape()[0], x[0].shape()[1], x[1].shape()[1]);
-            let shape = [batch, 1, queries, keys];
-            let seen = |axis, lengths: &Tensor| {
-                Tensor::iota(DType::I32, &shape, axis).less(lengths.reshape(&[batch, 1, 1, 1]))
-            };
-            let result = attention(p, x, Some(seen(2, &x[3]).and(seen(3, &x[4]))));
-            let time = Tensor::iota(DType::I32, result.shape(), 1);
-            time.less(x[3].reshape(&[batch, 1, 1, 1])).select(&result, 0.0)
-        }),
     ),
     (
         "rotary_embedding",
@@ -274,7 +204,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
                     "abs" => Tensor::abs,
                     "sign" => Tensor::sign,
                     "relu" => relu,
-                    "clip" => |x| x.maximum(-1.0).minimum(1.0),
+                    "clip" => |x| x.clip(-1.0, 1.0),
                     "clamp" => |x| x.clamp(-1.0, 1.0),
                     "floor" => Tensor::floor,
                     "round" => Tensor::round,
@@ -376,46 +306,8 @@ fn derivative(f: fn(&Tensor) -> Tensor, n: isize, x: &Tensor) -> Tensor {
     if n == 0 { f(x) } else { grad(|x: &Tensor| derivative(f, n - 1, x))(x) }
 }
 
-fn activation(name: &str) -> fn(&Tensor) -> Tensor {
-    match name {
-        "relu" => relu,
-        "relu6" => relu6,
-        "elu" => elu,
-        "leaky_relu" => |x| leaky_relu(x, 0.01),
-        "gelu" => gelu_exact,
-        "silu" => silu,
-        "softplus" => Tensor::softplus,
-        "mish" => mish,
-        other => panic!("no activation {other}"),
-    }
-}
-
 /// The tensor, if the case's `dtype` is this one, which is the only one that there is.
 fn of_dtype(params: &Params, dtype: DType, x: Tensor) -> Tensor {
     assert_eq!(params.dtype("dtype"), dtype, "no other type");
     x
-}
-
-/// `jax.nn.dot_product_attention`: f32\[batch, time, heads, size\], with as many or fewer heads of keys and values.
-fn attention(params: &Params, x: &[Tensor], mask: Option<Tensor>) -> Tensor {
-    let [q, k, v, ..] = x else { panic!("queries, keys and values") };
-    let ([batch, queries, heads, size], [_, keys, groups, _]) = (q.shape(), k.shape()) else { panic!("four axes") };
-    let scale = if params.is_none("scale") { (*size as f64).sqrt().recip() } else { params.float("scale") };
-    let grouped = q.reshape(&[*batch, *queries, *groups, heads / groups, *size]);
-    let scores = einsum("btkgh,bskh->bkgts", &[&grouped, k]).reshape(&[*batch, *heads, *queries, *keys]) * scale;
-    let place = |axis: usize| Tensor::iota(DType::I32, &[*queries, *keys], axis);
-    let mut masks: Vec<Tensor> = mask.into_iter().collect();
-    if params.flag("is_causal") {
-        masks.push(place(0).greater_equal(place(1)));
-    }
-    if !params.is_none("local_window_size") {
-        let [left, right] = params.ints("local_window_size")[..] else { panic!("two sides") };
-        masks.push(place(0).less_equal(place(1) + left as i32));
-        masks.push(place(0).greater_equal(place(1) - right as i32));
-    }
-    // Masked scores are finite: a row without any is their uniform mean.
-    let hidden = -0.7 * f64::from(f32::MAX);
-    let scores = masks.into_iter().fold(scores, |scores, mask| mask.select(&scores, hidden));
-    let weights = softmax(&scores, -1).reshape(&[*batch, *groups, heads / groups, *queries, *keys]);
-    einsum("bkgts,bskh->btkgh", &[&weights, v]).reshape(q.shape())
 }

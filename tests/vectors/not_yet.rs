@@ -84,7 +84,7 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
             "logsumexp_weighted",
         ],
     ),
-    ("no control flow", &["newton_by_while_implicit", "ctc_loss"]),
+    ("no control flow", &["newton_by_while_implicit"]),
     ("no checkpointing", &["checkpoint_mlp", "checkpoint_policy_grad"]),
     (
         "no rules by the user",
@@ -103,50 +103,7 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
         ],
     ),
     ("no named axes", &["collectives_in_vmap", "grad_through_psum"]),
-    (
-        "no bounds of draws that are arrays",
-        &["randint_bounds", "uniform_bounds", "truncated_normal_bounds", "bernoulli_p"],
-    ),
-    (
-        "no such distribution",
-        &[
-            "rademacher",
-            "laplace",
-            "categorical_of",
-            "choice",
-            "choice_p",
-            "gamma",
-            "beta",
-            "dirichlet",
-            "poisson",
-            "orthogonal",
-            "multivariate_normal",
-            "ball",
-        ],
-    ),
     ("no densities", &["log_prob", "numpyro_log_prob", "normal_kl"]),
-    ("no such activation", &["edge_nn/celu", "edge_nn/hard_silu", "edge_nn/squareplus", "activation_derivatives"]),
-    (
-        "no such loss",
-        &[
-            "edge_nn/loss_kl_zero_target",
-            "edge_nn/loss_cosine_similarity_zero",
-            "edge_nn/loss_focal",
-            "edge_nn/loss_safe_cross_entropy_zero",
-            "edge_nn/loss_multiclass_hinge",
-            "edge_nn/loss_sparsemax",
-        ],
-    ),
-    (
-        "no such schedule",
-        &[
-            "edge_nn/schedule_exponential_staircase",
-            "edge_nn/schedule_polynomial_begin",
-            "edge_nn/schedule_warmup_exponential",
-            "edge_nn/schedule_piecewise_interpolate",
-        ],
-    ),
-    ("no initialisers", &["initializer"]),
     (
         "no solvers",
         &[
@@ -161,8 +118,6 @@ pub(crate) const NOT_YET: &[(&str, &[&str])] = &[
             "reverse_time_tsit5",
         ],
     ),
-    // `Tensor::clamp` differentiates as `jnp.clip` does, 0.5 at its bounds, where `lax.clamp` has 0.
-    ("clamp's derivative at its bounds", &["edge_transform/kink_derivatives"]),
 ];
 
 /// Why an op, or a case of a group, waits.

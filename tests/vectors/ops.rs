@@ -22,7 +22,9 @@ pub(crate) fn find(name: &str) -> Option<Op> {
         crate::indexing::OPS,
         crate::linalg::OPS,
         crate::models::OPS,
+        crate::nn::OPS,
         crate::order::OPS,
+        crate::random::OPS,
         crate::steps::OPS,
         crate::windows::OPS,
     ];
@@ -167,15 +169,11 @@ const OPS: &[(&str, Op)] = &[
     // ---- random numbers
     ("fold_in", One(|p, x| key(x).fold_in(p.int("data") as u32).key_data().clone())),
     ("bits", One(|p, x| key(x).bits(&p.axes("shape")))),
-    ("uniform", One(|p, x| key(x).uniform(&p.axes("shape"), p.float("lo") as f32, p.float("hi") as f32))),
+    ("uniform", One(|p, x| key(x).uniform(&p.axes("shape"), p.float("lo"), p.float("hi")))),
     ("normal", One(|p, x| key(x).normal(&p.axes("shape")))),
-    ("bernoulli", One(|p, x| key(x).bernoulli(&p.axes("shape"), p.float("p") as f32))),
+    ("bernoulli", One(|p, x| key(x).bernoulli(&p.axes("shape"), p.float("p")))),
     ("randint", One(|p, x| key(x).randint(&p.axes("shape"), p.int("lo") as i32, p.int("hi") as i32))),
     ("categorical", One(|_, x| key(x).categorical(&x[1]))),
     ("gumbel", One(|p, x| key(x).gumbel(&p.axes("shape")))),
-    ("exponential", One(|p, x| key(x).exponential(&p.axes("shape")))),
-    (
-        "truncated_normal",
-        One(|p, x| key(x).truncated_normal(&p.axes("shape"), p.float("lo") as f32, p.float("hi") as f32)),
-    ),
+    ("truncated_normal", One(|p, x| key(x).truncated_normal(&p.axes("shape"), p.float("lo"), p.float("hi")))),
 ];

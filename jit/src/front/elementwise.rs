@@ -112,16 +112,23 @@ impl Tensor {
         apply(Op::Select, &[&pred, &x, &y], Location::caller())
     }
 
-    /// `min(max(x, low), high)`.
+    /// `min(max(x, low), high)`, as `jax.lax.clamp`: the derivative with respect to `x` at its bounds is 0.
+    /// [`Tensor::clip`] has 1/2 there.
     #[track_caller]
     pub fn clamp(&self, low: impl Operand, high: impl Operand) -> Self {
-        self.maximum(low).minimum(high)
+        let [low, high] = [low.operand(), high.operand()].map(|bound| bound.into_tensor(self.dtype()));
+        let inside = self.greater(&low).and(self.less(&high));
+        // Outside, it is a bound, with its derivative; on a bound it is neither's.
+        let outside = self.stop_gradient();
+        let on_bound = self.equal(&low).or(self.equal(&high));
+        inside.select(self, on_bound.select(&outside, outside.maximum(low).minimum(high)))
     }
 
-    /// Alias of [`Tensor::clamp`], the name in `jax.numpy`.
+    /// `min(max(x, min), max)`, as `jax.numpy.clip`: the derivative at its bounds is 1/2. [`Tensor::clamp`] has 0
+    /// there.
     #[track_caller]
     pub fn clip(&self, min: impl Operand, max: impl Operand) -> Self {
-        self.clamp(min, max)
+        self.maximum(min).minimum(max)
     }
 
     /// Logical not, as `jax.numpy.logical_not`: whether an element is 0. The result is bool.

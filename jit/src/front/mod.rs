@@ -6,6 +6,8 @@
 //! that of contractions. `trace` records ops, and evaluates them where no trace is active. `panics` tells a user's panic from
 //! an internal one. `tree`, `statics` and `output` define the types of arguments and results.
 
+mod activations;
+mod attention;
 mod branches;
 pub mod control;
 pub mod conv;
@@ -19,6 +21,7 @@ mod indexing;
 pub mod linalg;
 mod loops;
 mod nn;
+mod normalise;
 mod numpy;
 mod operand;
 mod output;
@@ -33,8 +36,14 @@ mod statics;
 pub mod tensor;
 pub mod trace;
 pub mod tree;
+mod values;
 mod windows;
 
+pub use activations::{
+    celu, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity, selu, sigmoid, softplus, sparse_plus,
+    sparse_sigmoid, squareplus, swish,
+};
+pub use attention::{Attention, dot_product_attention};
 pub use branches::{cond, switch};
 pub use control::{Scan, map, scan};
 pub use cumulative::associative_scan;
@@ -47,6 +56,7 @@ pub use nn::{
     elu, gelu, gelu_exact, hard_tanh, leaky_relu, log_sigmoid, log_softmax, mish, one_hot, one_hot_as, relu, relu6,
     silu, soft_sign, softmax,
 };
+pub use normalise::{log_softmax_where, logmeanexp, softmax_where, standardize};
 pub use numpy::{
     Beyond, Bins, Border, Indexing, Interp, Order, OutOfRange, PadMode, Quantile, Side, Unique, append, atleast_1d,
     atleast_2d, atleast_3d, bincount, block, column_stack, delete, dstack, ediff1d, eye, histogram,
@@ -67,3 +77,4 @@ pub use windows::{
     Pick, Windows, avg_pool, reduce_window, reduce_window_max, reduce_window_min, reduce_window_prod,
     reduce_window_sum, select_and_gather_add, select_and_scatter_add,
 };
+pub use values::logspace;

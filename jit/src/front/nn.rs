@@ -62,7 +62,7 @@ impl Tensor {
     /// `log(sum(exp(x)))` over `axes`, which are removed, without overflow.
     #[track_caller]
     pub fn logsumexp(&self, axes: impl IntoAxes + Clone) -> Tensor {
-        let max = self.inexact().finite_max(axes.clone());
+        let max = finite_max(&self.inexact(), axes.clone());
         let sum = (self.inexact() - &max).exp().sum_axes(axes);
         let shape = sum.shape().to_vec();
         sum.log() + max.reshape(&shape)
@@ -125,13 +125,13 @@ impl Tensor {
         let cut = extent - by;
         Tensor::concat(&[&self.slice_in_dim(axis, cut..extent), &self.slice_in_dim(axis, 0..cut)], axis)
     }
+}
 
-    /// The maximum over `axes`, which stay with extent 1; 0 where it is infinite. Its derivative is zero.
-    #[track_caller]
-    fn finite_max(&self, axes: impl IntoAxes + Clone) -> Tensor {
-        let max = self.max_keep(axes);
-        max.is_finite().select(&max, 0.0).stop_gradient()
-    }
+/// The maximum over `axes`, which stay with extent 1; 0 where it is infinite. Its derivative is zero.
+#[track_caller]
+pub(super) fn finite_max(x: &Tensor, axes: impl IntoAxes + Clone) -> Tensor {
+    let max = x.max_keep(axes);
+    max.is_finite().select(&max, 0.0).stop_gradient()
 }
 
 /// `max(x, 0)`; the derivative at 0 is 0.
@@ -205,21 +205,21 @@ pub fn soft_sign(x: &Tensor) -> Tensor {
     x / (x.abs() + 1.0)
 }
 
-/// `e^x / sum(e^x)` along an axis. A negative axis counts from the end.
+/// `e^x / sum(e^x)` over an axis, or several. A negative axis counts from the end.
 #[track_caller]
-pub fn softmax(x: &Tensor, axis: isize) -> Tensor {
+pub fn softmax(x: &Tensor, axes: impl IntoAxes + Clone) -> Tensor {
     let x = &x.inexact();
-    let e = (x - x.max_keep(axis).stop_gradient()).exp();
-    let sum = e.sum_keep(axis);
+    let e = (x - x.max_keep(axes.clone()).stop_gradient()).exp();
+    let sum = e.sum_keep(axes);
     e / sum
 }
 
-/// `log(softmax(x))` along an axis. A negative axis counts from the end.
+/// `log(softmax(x))` over an axis, or several. A negative axis counts from the end.
 #[track_caller]
-pub fn log_softmax(x: &Tensor, axis: isize) -> Tensor {
+pub fn log_softmax(x: &Tensor, axes: impl IntoAxes + Clone) -> Tensor {
     let x = &x.inexact();
-    let shifted = x - x.max_keep(axis).stop_gradient();
-    let log_sum = shifted.exp().sum_keep(axis).log();
+    let shifted = x - x.max_keep(axes.clone()).stop_gradient();
+    let log_sum = shifted.exp().sum_keep(axes).log();
     shifted - log_sum
 }
 

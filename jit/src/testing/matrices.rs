@@ -31,7 +31,7 @@ impl Maker {
         let results = self.call(&[x], |x| {
             let axis = |axis: usize| Tensor::iota(DType::I32, x[0].shape(), axis);
             let is_diagonal = axis(rank - 2).equal(axis(rank - 1));
-            let others = if only_diagonal { x[0].zeros_like() } else { x[0].clamp(-0.25, 0.25) };
+            let others = if only_diagonal { x[0].zeros_like() } else { x[0].clip(-0.25, 0.25) };
             let large = if only_diagonal { 4.0 } else { n as f64 + 1.0 };
             vec![is_diagonal.select(Tensor::literal(large, x[0].dtype()), others)]
         });

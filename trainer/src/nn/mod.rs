@@ -9,6 +9,7 @@ mod batch_norm;
 mod conv;
 mod dropout;
 mod embedding;
+pub mod initializers;
 mod linear;
 mod mlp;
 mod norm;

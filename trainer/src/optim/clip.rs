@@ -58,7 +58,7 @@ impl Optimizer for Clip {
     fn init<P: Tree + Clone>(&self, _: &P) {}
 
     fn update<P: Tree + Clone>(&self, grads: P, (): (), _: &P) -> (P, ()) {
-        (map_floats(&grads, [], |g, []| g.clamp(-self.max_delta, self.max_delta)), ())
+        (map_floats(&grads, [], |g, []| g.clip(-self.max_delta, self.max_delta)), ())
     }
 }
 

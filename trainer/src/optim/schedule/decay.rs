@@ -15,14 +15,17 @@ pub fn linear(from: f64, to: f64, steps: usize) -> Schedule {
 }
 
 /// `(from - to) (1 - count / steps)^power + to` over `steps` steps, then `to`. With 0 steps it is constantly `from`.
-pub fn polynomial(from: f64, to: f64, power: i32, steps: usize) -> Schedule {
+pub fn polynomial(from: f64, to: f64, power: impl Into<f64>, steps: usize) -> Schedule {
     if steps == 0 {
         return constant(from);
     }
+    let power = power.into();
+    let whole = power as i32;
     Schedule::typed(move |count, dtype| {
-        let count = count.convert(dtype).clamp(0.0, steps as f64);
+        let count = count.convert(dtype).clip(0.0, steps as f64);
         let left: Tensor = 1.0 - count / steps as f64;
-        left.powi(power) * (from - to) + to
+        let left = if f64::from(whole) == power { left.powi(whole) } else { left.pow(power) };
+        left * (from - to) + to
     })
 }
 
@@ -33,6 +36,17 @@ pub fn exponential_decay(from: f64, steps: usize, rate: f64) -> Schedule {
     }
     Schedule::typed(move |count, dtype| {
         let power = Tensor::literal(rate, dtype).pow(count.convert(dtype) / steps as f64);
+        count.less_equal(0).select(Tensor::literal(from, dtype), power * from)
+    })
+}
+
+/// As [`exponential_decay`], in steps: `from × rate^⌊count / steps⌋`.
+pub fn exponential_staircase(from: f64, steps: usize, rate: f64) -> Schedule {
+    if steps == 0 || rate == 0.0 {
+        return constant(from);
+    }
+    Schedule::typed(move |count, dtype| {
+        let power = Tensor::literal(rate, dtype).pow((count.convert(dtype) / steps as f64).floor());
         count.less_equal(0).select(Tensor::literal(from, dtype), power * from)
     })
 }

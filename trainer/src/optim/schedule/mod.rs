@@ -12,11 +12,15 @@ use super::moments::Scalar;
 
 mod cosine;
 mod decay;
+mod interpolate;
 mod join;
 
-pub use cosine::{cosine_decay, cosine_decay_to, one_cycle, warmup_cosine};
-pub use decay::{constant, exponential_decay, linear, piecewise_constant, polynomial};
-pub use join::join_schedules;
+pub use cosine::{
+    cosine_decay, cosine_decay_power, cosine_decay_to, one_cycle, sgdr, warmup_cosine, warmup_cosine_power,
+};
+pub use decay::{constant, exponential_decay, exponential_staircase, linear, piecewise_constant, polynomial};
+pub use interpolate::{Interpolation, OneCycle, piecewise_interpolate};
+pub use join::{join_schedules, warmup, warmup_constant};
 
 /// A value for every step. A number converts to a constant one.
 ///
@@ -52,6 +56,29 @@ impl Schedule {
     /// The value at step `count` (i32 scalar), computed in `dtype` (f32 or f64).
     pub fn at_as(&self, count: &Tensor, dtype: DType) -> Tensor {
         (self.0)(count, dtype)
+    }
+
+    /// The value at its count 0 for `steps` steps, then the schedule: `transition_begin` of Optax's schedules.
+    ///
+    /// ```
+    /// use fulgurite_trainer::optim::{schedule::linear, sgd};
+    /// let optimizer = sgd(linear(0.1, 0.01, 1_000).after(500));
+    /// ```
+    #[must_use]
+    pub fn after(self, steps: usize) -> Self {
+        Schedule::typed(move |count, dtype| self.at_as(&(count - steps).maximum(0), dtype))
+    }
+
+    /// Values below `least` become `least`: `end_value` of an `optax.exponential_decay` that falls.
+    #[must_use]
+    pub fn at_least(self, least: f64) -> Self {
+        Schedule::typed(move |count, dtype| self.at_as(count, dtype).maximum(least))
+    }
+
+    /// Values above `most` become `most`: `end_value` of an `optax.exponential_decay` that rises.
+    #[must_use]
+    pub fn at_most(self, most: f64) -> Self {
+        Schedule::typed(move |count, dtype| self.at_as(count, dtype).minimum(most))
     }
 
     /// The value at step `count`, for the leaves of `tree`.

@@ -5,7 +5,24 @@
 
 use std::panic::Location;
 
-use fulgurite_jit::{DType, Error, Tensor, TensorType};
+use fulgurite_jit::{DType, Error, IntoAxes, Tensor, TensorType};
+
+mod ctc;
+mod divergence;
+mod margin;
+mod regression;
+
+pub use ctc::{Ctc, ctc_loss};
+pub use divergence::{
+    convex_kl_divergence, generalized_kl_divergence, kl_divergence, kl_divergence_with_log_targets,
+    poly_loss_cross_entropy, ranking_softmax, safe_softmax_cross_entropy, sigmoid_focal_loss, softmax_cross_entropy,
+};
+pub use margin::{
+    hinge, multiclass_hinge, multiclass_perceptron, multiclass_sparsemax, perceptron, projection_simplex, sparsemax,
+};
+pub use regression::{
+    cosine_distance, cosine_similarity, huber, l2_loss, log_cosh, ntxent, smooth_labels, squared_error, triplet_margin,
+};
 
 /// `optax.softmax_cross_entropy_with_integer_labels`: the negative log-likelihood of integer labels, one per example.
 /// Logits `[…, classes]`, labels `[…]` (i32 or u32) give `[…]`. Take `.mean()` for the loss of a batch. The loss of a
@@ -32,6 +49,32 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.logsumexp(-1) - picked
 }
 
+/// [`cross_entropy`] with the classes along `axes`: `optax.softmax_cross_entropy_with_integer_labels(logits, labels,
+/// axis)`. Several axes of classes are numbered in row-major order.
+///
+/// # Errors
+/// The result stands for an error as that of [`cross_entropy`], and if there are no such axes.
+#[track_caller]
+pub fn cross_entropy_along(logits: &Tensor, labels: &Tensor, axes: impl IntoAxes) -> Tensor {
+    if let Some(bad) = [logits, labels].into_iter().find(|x| x.error().is_some()) {
+        return bad.clone();
+    }
+    let axes = match axes.into_axes(logits.rank()) {
+        Ok(axes) if !axes.is_empty() => axes,
+        Ok(_) => return failed("cross_entropy", logits, labels, "there is no axis of classes", Location::caller()),
+        Err(why) => {
+            let why = format!("the operand of logits {why}");
+            return failed("cross_entropy", logits, labels, &why, Location::caller());
+        }
+    };
+    let batch: Vec<usize> = (0..logits.rank()).filter(|axis| !axes.contains(axis)).collect();
+    let classes = axes.iter().map(|&axis| logits.shape()[axis]).product();
+    let perm: Vec<usize> = batch.iter().chain(&axes).copied().collect();
+    let mut shape: Vec<usize> = batch.iter().map(|&axis| logits.shape()[axis]).collect();
+    shape.push(classes);
+    cross_entropy(&logits.transpose(&perm).reshape(&shape), labels)
+}
+
 /// `optax.squared_error`, and its mean, a scalar. The operands have one shape.
 #[track_caller]
 pub fn mse(predictions: &Tensor, targets: &Tensor) -> Tensor {
@@ -50,19 +93,6 @@ pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
     }
     // -t log σ(x) - (1 - t) log(1 - σ(x)), where log σ(x) = -softplus(-x) and log(1 - σ(x)) = -softplus(x).
     targets * (-logits).softplus() + (1.0 - targets) * logits.softplus()
-}
-
-/// `optax.huber_loss`: Huber's loss of each element, `e² / 2` for errors up to `delta` and linear beyond. The operands
-/// have one shape.
-#[track_caller]
-pub fn huber(predictions: &Tensor, targets: &Tensor, delta: f64) -> Tensor {
-    if let Err(bad) = check_shapes("huber", predictions, targets, Location::caller()) {
-        return bad;
-    }
-    let error = (predictions - targets).abs();
-    let quadratic = error.minimum(delta);
-    let linear = &error - &quadratic;
-    quadratic.square() * 0.5 + linear * delta
 }
 
 /// The fraction of examples whose largest logit is that of their label, an f32 scalar: logits `[…, classes]`, labels

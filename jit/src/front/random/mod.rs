@@ -1,8 +1,17 @@
 //! Random numbers with explicit keys: threefry2x32 in the partitionable layout, bit for bit as in JAX
 //! (`jax/_src/prng.py`, `jax/_src/random.py` of JAX 0.10). A key is used once: split it to draw again.
 
+#[macro_use]
+mod macros;
+
+mod continuous;
+mod counts;
+mod discrete;
+mod gamma;
+
 use std::panic::Location;
 
+use super::operand::{Arg, Operand};
 use super::sorting::sort;
 use super::tensor::Tensor;
 use super::trace::{apply_all, as_one_program, tracing};
@@ -103,14 +112,14 @@ impl Key {
         [a.reshape(shape), b.reshape(shape)]
     }
 
-    /// f32 of `shape`, uniform in `low..high`.
+    /// f32 of `shape`, uniform in `low..high`: numbers, or tensors that broadcast to `shape`, with derivatives.
     #[track_caller]
-    pub fn uniform(&self, shape: &[usize], low: f32, high: f32) -> Tensor {
-        self.uniform_as(shape, low.into(), high.into(), DType::F32)
+    pub fn uniform(&self, shape: &[usize], low: impl Operand, high: impl Operand) -> Tensor {
+        self.uniform_as(shape, low, high, DType::F32)
     }
 
-    /// Floats of `shape`, uniform in `low..high`. f64 has the bits that JAX draws with `jax_enable_x64`, which differ
-    /// from those of f32.
+    /// Floats of `shape`, uniform in `low..high`, as [`Key::uniform`]. f64 has the bits that JAX draws with
+    /// `jax_enable_x64`, which differ from those of f32.
     ///
     /// ```
     /// # use fulgurite_jit::{DType, Key};
@@ -119,14 +128,22 @@ impl Key {
     /// # }
     /// ```
     #[track_caller]
-    pub fn uniform_as(&self, shape: &[usize], low: f64, high: f64, dtype: DType) -> Tensor {
+    pub fn uniform_as(&self, shape: &[usize], low: impl Operand, high: impl Operand, dtype: DType) -> Tensor {
+        match (low.operand(), high.operand()) {
+            (Arg::Weak(low), Arg::Weak(high)) => self.uniform_between(shape, [low.to_f64(), high.to_f64()], dtype),
+            (low, high) => self.uniform_within(shape, [low, high], dtype),
+        }
+    }
+
+    #[track_caller]
+    fn uniform_between(&self, shape: &[usize], bounds: [f64; 2], dtype: DType) -> Tensor {
         if !tracing() {
-            return self.draw_eagerly(|key| key.uniform_as(shape, low, high, dtype));
+            return self.draw_eagerly(|key| key.uniform_between(shape, bounds, dtype));
         }
         if let Err(rejected) = check_float("uniform", shape, dtype) {
             return rejected;
         }
-        let [low, high] = [low, high].map(|x| rounded(x, dtype));
+        let [low, high] = bounds.map(|x| rounded(x, dtype));
         (self.unit(shape, dtype) * rounded(high - low, dtype) + low).maximum(low)
     }
 
@@ -169,27 +186,38 @@ impl Key {
         uniform.erf_inv() * std::f64::consts::SQRT_2
     }
 
-    /// f32 of `shape`, standard normal truncated to the open interval (`low`, `high`).
+    /// f32 of `shape`, standard normal truncated to the open interval (`low`, `high`): numbers, or tensors that
+    /// broadcast to `shape`, with derivatives.
     #[track_caller]
-    pub fn truncated_normal(&self, shape: &[usize], low: f32, high: f32) -> Tensor {
-        self.truncated_normal_as(shape, low.into(), high.into(), DType::F32)
+    pub fn truncated_normal(&self, shape: &[usize], low: impl Operand, high: impl Operand) -> Tensor {
+        self.truncated_normal_as(shape, low, high, DType::F32)
     }
 
-    /// Floats of `shape`, standard normal truncated to the open interval (`low`, `high`); see [`Key::uniform_as`] for
-    /// f64.
+    /// Floats of `shape`, as [`Key::truncated_normal`]; see [`Key::uniform_as`] for f64.
     #[track_caller]
-    pub fn truncated_normal_as(&self, shape: &[usize], low: f64, high: f64, dtype: DType) -> Tensor {
+    pub fn truncated_normal_as(&self, shape: &[usize], low: impl Operand, high: impl Operand, dtype: DType) -> Tensor {
+        match (low.operand(), high.operand()) {
+            (Arg::Weak(low), Arg::Weak(high)) => {
+                self.truncated_normal_between(shape, [low.to_f64(), high.to_f64()], dtype)
+            }
+            (low, high) => self.truncated_normal_within(shape, [low, high], dtype),
+        }
+    }
+
+    #[track_caller]
+    fn truncated_normal_between(&self, shape: &[usize], bounds: [f64; 2], dtype: DType) -> Tensor {
         if !tracing() {
-            return self.draw_eagerly(|key| key.truncated_normal_as(shape, low, high, dtype));
+            return self.draw_eagerly(|key| key.truncated_normal_between(shape, bounds, dtype));
         }
         if let Err(rejected) = check_float("truncated_normal", shape, dtype) {
             return rejected;
         }
         // Inverse transform sampling: uniform between 2Φ(low) - 1 and 2Φ(high) - 1.
-        let [from, to] = [low, high].map(|x| (Tensor::literal(x, dtype) / std::f64::consts::SQRT_2).erf());
+        let [low, high] = bounds;
+        let [from, to] = bounds.map(|x| (Tensor::literal(x, dtype) / std::f64::consts::SQRT_2).erf());
         let uniform = (self.unit(shape, dtype) * (to - &from) + &from).maximum(&from);
         let normal = uniform.erf_inv() * std::f64::consts::SQRT_2;
-        normal.clamp(next_up(low, dtype), -next_up(-high, dtype))
+        normal.clip(next_up(low, dtype), -next_up(-high, dtype))
     }
 
     /// f32 of `shape`, exponential with mean 1.
@@ -234,10 +262,13 @@ impl Key {
         (self.gumbel_as(logits.shape(), dtype) + logits).argmax(-1)
     }
 
-    /// bool of `shape`, true with probability `p`.
+    /// bool of `shape`, true with probability `p`: a number, or a tensor that broadcasts to `shape`.
     #[track_caller]
-    pub fn bernoulli(&self, shape: &[usize], p: f32) -> Tensor {
-        self.uniform(shape, 0.0, 1.0).less(p)
+    pub fn bernoulli(&self, shape: &[usize], p: impl Operand) -> Tensor {
+        match p.operand() {
+            Arg::Weak(p) => self.uniform(shape, 0.0, 1.0).less(p.to_f64()),
+            p => self.bernoulli_within(shape, p),
+        }
     }
 
     /// i32 of `shape`, uniform in `low..high`; `low` if `high <= low`. Bounds are clamped to the range of i32:
