@@ -19,7 +19,7 @@ pub use fulgurite_jit::{
     Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Precision, Result, Scan, Static, StaticValue,
     Tensor, TensorType, Tree, Visitor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
     log_sigmoid, log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select,
-    silu, soft_sign, softmax, sort, where_, with_matmul_precision,
+    silu, soft_sign, softmax, sort, special, stats, where_, with_matmul_precision,
 };
 pub use fulgurite_runtime::{
     Bound, Device, Jit, Lowered, copy_to_host_async, device_put, jit, lower, prefetch_to_device, synchronize,

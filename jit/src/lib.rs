@@ -36,7 +36,7 @@ pub use front::{
     At, Bits, IndexMode, IntoAxes, Key, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor, Tree,
     Visitor, control, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax,
     matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random, relu, relu6, scan, select, silu,
-    soft_sign, softmax, sort, trace, tree, unflatten, where_, with_matmul_precision,
+    soft_sign, softmax, sort, special, stats, trace, tree, unflatten, where_, with_matmul_precision,
 };
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;

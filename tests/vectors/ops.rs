@@ -10,11 +10,11 @@ use fulgurite::{
 
 use crate::op::Op::{self, Binary, Many, One, Unary};
 use crate::op::key;
-use crate::{edge, indexing, models, steps};
+use crate::{edge, indexing, models, special, steps};
 
 /// The op called `name`.
 pub(crate) fn find(name: &str) -> Option<Op> {
-    let tables = [OPS, edge::OPS, indexing::OPS, models::OPS, steps::OPS];
+    let tables = [OPS, edge::OPS, indexing::OPS, models::OPS, special::OPS, steps::OPS];
     tables.into_iter().flatten().find(|(op, _)| *op == name).map(|&(_, op)| op)
 }
 

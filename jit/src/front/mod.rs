@@ -1,8 +1,8 @@
 //! The front end. Functions on tensors come in, a [`Graph`](crate::graph::Graph) goes out.
 //!
 //! `tensor` defines the type and `data` its conversion from and to host data. `creation`, `elementwise`, `shapes`,
-//! `indexing` and `reductions` define the primitive ops as methods, `linalg` as functions; `nn`, `einsum` and `random`
-//! are composed of them. `operand` promotes and broadcasts operands as `jax.numpy` does, `precision` is that of
+//! `indexing` and `reductions` define the primitive ops as methods, `linalg` as functions; `nn`, `einsum`, `random`,
+//! `special` and `stats` are composed of them. `operand` promotes and broadcasts operands as `jax.numpy` does, `precision` is that of
 //! contractions. `trace` records ops, and evaluates them where no trace is active. `panics` tells a user's panic from
 //! an internal one. `tree`, `statics` and `output` define the types of arguments and results.
 
@@ -22,7 +22,9 @@ pub mod random;
 mod reductions;
 mod shapes;
 mod sorting;
+pub mod special;
 mod statics;
+pub mod stats;
 pub mod tensor;
 pub mod trace;
 pub mod tree;

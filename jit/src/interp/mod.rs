@@ -10,6 +10,7 @@ mod index;
 mod matrices;
 mod scalar;
 pub(crate) mod sort;
+mod special;
 
 use smallvec::{SmallVec, smallvec};
 
