@@ -1,10 +1,10 @@
 //! Special functions and densities of the vectors. JAX's definitions are in `jax-edge/generate.py`.
 
+use fulgurite::special::LogSumExp;
 use fulgurite::trainer::dist::{
     BernoulliLogits, CategoricalLogits, Distribution, HalfNormal, InverseGamma, LkjCholesky, LogNormal,
     MultinomialLogits, MultivariateNormal, Normal, kl_divergence,
 };
-use fulgurite::special::LogSumExp;
 use fulgurite::{DType, Tensor, grad, hessian, special, stats, vmap};
 
 use crate::case::Params;
@@ -70,8 +70,10 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ),
     (
         "logsumexp_of",
-        One(|p, x| LogSumExp { keepdims: p.has("keepdims") && p.flag("keepdims"), ..LogSumExp::default() }
-            .of(&x[0], &p.axes("axis"))),
+        One(|p, x| {
+            LogSumExp { keepdims: p.has("keepdims") && p.flag("keepdims"), ..LogSumExp::default() }
+                .of(&x[0], &p.axes("axis"))
+        }),
     ),
     (
         "logsumexp_weighted",
@@ -80,10 +82,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             vec![log, sign]
         }),
     ),
-    (
-        "logsumexp_where",
-        One(|p, x| LogSumExp { mask: Some(&x[1]), ..LogSumExp::default() }.of(&x[0], p.int("axis"))),
-    ),
+    ("logsumexp_where", One(|p, x| LogSumExp { mask: Some(&x[1]), ..LogSumExp::default() }.of(&x[0], p.int("axis")))),
     (
         "logmeanexp",
         One(|p, x| {
@@ -115,7 +114,11 @@ pub(crate) const OPS: &[(&str, Op)] = &[
 /// A function of `jax.scipy.stats`; parameters that are not there are a location of 0 and a scale of 1.
 fn log_prob(p: &Params, x: &[Tensor]) -> Tensor {
     let function = if p.has("fn") { p.text("fn") } else { "logpdf" };
-    let at = |i: usize, or: f64| x.get(i).cloned().unwrap_or_else(|| Tensor::literal(or, if x[0].dtype().is_float() { x[0].dtype() } else { DType::F32 }));
+    let at = |i: usize, or: f64| {
+        x.get(i)
+            .cloned()
+            .unwrap_or_else(|| Tensor::literal(or, if x[0].dtype().is_float() { x[0].dtype() } else { DType::F32 }))
+    };
     match (p.text("dist"), function) {
         ("norm", "logpdf") => stats::norm::logpdf(&x[0], at(1, 0.0), at(2, 1.0)),
         ("norm", "logcdf") => stats::norm::logcdf(&x[0], at(1, 0.0), at(2, 1.0)),
@@ -141,16 +144,12 @@ fn numpyro_log_prob(p: &Params, x: &[Tensor]) -> Tensor {
     let dist: Box<dyn Distribution> = match p.text("dist") {
         "BernoulliLogits" => Box::new(BernoulliLogits { logits: of(1) }),
         "CategoricalLogits" => Box::new(CategoricalLogits { logits: of(1) }),
-        "MultinomialLogits" => {
-            Box::new(MultinomialLogits { logits: of(1), total_count: p.int("total_count") as u32 })
-        }
+        "MultinomialLogits" => Box::new(MultinomialLogits { logits: of(1), total_count: p.int("total_count") as u32 }),
         "HalfNormal" => Box::new(HalfNormal { scale: of(1) }),
         "LogNormal" => Box::new(LogNormal { loc: of(1), scale: of(2) }),
         "InverseGamma" => Box::new(InverseGamma { concentration: of(1), rate: of(2) }),
         "MultivariateNormal" => Box::new(MultivariateNormal { loc: of(1), scale_tril: of(2) }),
-        "LKJCholesky" => {
-            Box::new(LkjCholesky { dimension: p.int("dimension") as usize, concentration: of(1) })
-        }
+        "LKJCholesky" => Box::new(LkjCholesky { dimension: p.int("dimension") as usize, concentration: of(1) }),
         other => panic!("no distribution {other}"),
     };
     dist.log_prob(&x[0])

@@ -111,7 +111,9 @@ impl Distribution for BernoulliLogits {
     #[track_caller]
     fn log_prob(&self, value: &Tensor) -> Tensor {
         let value = value.convert(self.logits.dtype());
-        &self.logits * value - self.logits.softplus()
+        // Not `softplus`, whose derivative at 0 is 1/2: the sum of these, as in NumPyro, has 0 there.
+        let x = &self.logits;
+        x * value - (x.maximum(0.0) + (-x.abs()).exp().log1p())
     }
 }
 

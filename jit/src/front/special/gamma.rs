@@ -160,8 +160,7 @@ fn hurwitz(s: &Tensor, q: &Tensor) -> Tensor {
 
 /// Stirling's series without its main terms, `Σ B(2k) / (2k (2k - 1) x^(2k - 1))`; its error from 16 on is 1e-17.
 pub(super) fn stirling_rest(x: &Tensor) -> Tensor {
-    const C: [f64; 6] =
-        [-691.0 / 360360.0, 1.0 / 1188.0, -1.0 / 1680.0, 1.0 / 1260.0, -1.0 / 360.0, 1.0 / 12.0];
+    const C: [f64; 6] = [-691.0 / 360360.0, 1.0 / 1188.0, -1.0 / 1680.0, 1.0 / 1260.0, -1.0 / 360.0, 1.0 / 12.0];
     let inverse = x.recip();
     polynomial(&inverse.square(), &C) * inverse
 }

@@ -187,9 +187,7 @@ pub fn random_gamma_grad(a: &Tensor, x: &Tensor) -> Tensor {
 /// The beta function, `gamma(a) gamma(b) / gamma(a + b)`.
 #[track_caller]
 pub fn beta(a: &Tensor, b: &Tensor) -> Tensor {
-    in_f64("beta", [a, b], |[a, b]| {
-        gammasgn(&a) * gammasgn(&b) * gammasgn(&(&a + &b)) * log_beta(&a, &b).exp()
-    })
+    in_f64("beta", [a, b], |[a, b]| gammasgn(&a) * gammasgn(&b) * gammasgn(&(&a + &b)) * log_beta(&a, &b).exp())
 }
 
 /// The incomplete beta function over the beta function: `jax.scipy.special.betainc`.

@@ -20,7 +20,9 @@ mod multivariate;
 mod positive;
 mod truncated;
 
-pub use continuous::{cauchy, expon, gennorm, gumbel_l, gumbel_r, laplace, logistic, norm, t, uniform, vonmises, wrapcauchy};
+pub use continuous::{
+    cauchy, expon, gennorm, gumbel_l, gumbel_r, laplace, logistic, norm, t, uniform, vonmises, wrapcauchy,
+};
 pub use discrete::{bernoulli, betabinom, binom, geom, nbinom, poisson};
 pub use multivariate::{dirichlet, multinomial, multivariate_normal};
 pub use positive::{beta, chi2, gamma, pareto};

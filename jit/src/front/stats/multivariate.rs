@@ -115,7 +115,8 @@ pub mod multinomial {
     /// It is minus infinity where the counts do not add up to `n`.
     #[track_caller]
     pub fn logpmf(x: &Tensor, n: &Tensor, p: &Tensor) -> Tensor {
-        let (x, [p]) = match arguments("multinomial.logpmf", x, [super::super::super::operand::Arg::Tensor(p.clone())]) {
+        let (x, [p]) = match arguments("multinomial.logpmf", x, [super::super::super::operand::Arg::Tensor(p.clone())])
+        {
             Ok(all) => all,
             Err(poisoned) => return poisoned,
         };
