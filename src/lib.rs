@@ -17,9 +17,17 @@ pub use fulgurite_autodiff::{
 };
 pub use fulgurite_jit::{
     Array, At, Bits, DType, Element, Error, IndexMode, Key, Name, Output, Precision, Result, Scan, Static, StaticValue,
-    Tensor, TensorType, Tree, Visitor, einsum, elu, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
+    Tensor, TensorType, Tree, Visitor, conv, einsum, elu, fft, gelu, gelu_exact, hard_tanh, leaky_relu, leaves, linalg,
     log_sigmoid, log_softmax, matmul_precision, mish, named_leaves, one_hot, one_hot_as, relu, relu6, scan, select,
     silu, soft_sign, softmax, sort, special, stats, where_, with_matmul_precision,
+};
+pub use fulgurite_jit::{
+    Beyond, Bins, Border, Ellipsis, Index, Indexing, Interp, IntoIndex, Masked, NewAxis, Order, OutOfRange, PadMode,
+    Part, Quantile, Side, Step, Unique, append, atleast_1d, atleast_2d, atleast_3d, bincount, block, column_stack,
+    corrcoef, cov, cross, delete, dstack, ediff1d, eye, histogram, histogram_bin_edges, hstack, inner, insert, interp,
+    ix_, lexsort, map_coordinates, meshgrid, outer, polyval, ravel_multi_index, segment_max, segment_min, segment_prod,
+    segment_sum, select_first, select_n, tensordot, tensordot_axes, trapezoid, tri, tril_indices, triu_indices,
+    unravel_index, vdot, vstack,
 };
 pub use fulgurite_runtime::{
     Bound, Device, Jit, Lowered, copy_to_host_async, device_put, jit, lower, prefetch_to_device, synchronize,

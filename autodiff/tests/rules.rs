@@ -94,8 +94,24 @@ fn draw_operands(draw: &mut Draw, sample: &Sample) -> Vec<Array> {
 
 /// Directions for float operands; zeros for others.
 fn draw_tangents(draw: &mut Draw, sample: &Sample) -> Vec<Array> {
-    let tangent = |ty: &TensorType| if float(ty) { draw.array(ty, (-1.0, 1.0)) } else { Array::zeros(ty).unwrap() };
+    let tangent = |ty: &TensorType| match float(ty) {
+        true if sample.op.op == Op::Cholesky => symmetric(draw.array(ty, (-1.0, 1.0))),
+        true => draw.array(ty, (-1.0, 1.0)),
+        false => Array::zeros(ty).unwrap(),
+    };
     sample.operands.iter().map(tangent).collect()
+}
+
+/// The lower triangle of each matrix, and above the diagonal the same.
+fn symmetric(x: Array) -> Array {
+    let ty = x.ty().clone();
+    let n = ty.shape[ty.rank() - 1];
+    let bits = x.to_bits().unwrap();
+    let mirrored = |k: usize| {
+        let (row, column) = (k / n % n, k % n);
+        bits[k / (n * n) * n * n + row.max(column) * n + row.min(column)]
+    };
+    Array::from_bits(&ty, &(0..bits.len()).map(mirrored).collect::<Vec<_>>()).unwrap()
 }
 
 /// The result and its tangent.

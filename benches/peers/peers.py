@@ -153,6 +153,57 @@ def jax_workloads(device='cpu'):
         return runner(step, p, s, (jr.normal(jr.PRNGKey(1), (B, 3, hw, hw)), jr.randint(jr.PRNGKey(2), (B,), 0, 10)))
     W['cnn'] = cnn
 
+    def mlp_f64(B=32):
+        with jax.enable_x64(True):
+            ks = jr.split(jr.PRNGKey(0), 4); sizes = (784, 128, 64, 10)
+            params = [(jr.normal(k, (i, o), jnp.float64) / i ** .5, jnp.zeros(o, jnp.float64)) for k, i, o in zip(ks, sizes, sizes[1:])]
+            def loss(ps, x, y):
+                for n, (w, b) in enumerate(ps):
+                    x = x @ w + b
+                    if n < len(ps) - 1: x = jax.nn.gelu(x)
+                return optax.softmax_cross_entropy_with_integer_labels(x, y).mean()
+            step, p, s = adam_step(loss, params)
+            inner = runner(step, p, s, (jr.normal(jr.PRNGKey(1), (B, sizes[0]), jnp.float64), jr.randint(jr.PRNGKey(2), (B,), 0, 10, jnp.int32)))
+        def run():
+            with jax.enable_x64(True): return inner()
+        return run
+    W['mlp_f64'] = mlp_f64
+
+    def transformer(B=12, T=64, D=128, L=4, heads=4, letters=65):
+        k = iter(jr.split(jr.PRNGKey(0), 100)); n = lambda i, o: jr.normal(next(k), (i, o)) / i ** .5
+        norm = lambda: (jnp.ones(D), jnp.zeros(D))
+        params = dict(letters=jr.normal(next(k), (letters, D)), positions=jr.normal(next(k), (T, D)) * .02, norm=norm(), out=(n(D, letters), jnp.zeros(letters)),
+            blocks=[dict(n1=norm(), n2=norm(), q=n(D, D), k=n(D, D), v=n(D, D), o=n(D, D), h=(n(D, 4 * D), jnp.zeros(4 * D)), r=(n(4 * D, D), jnp.zeros(D))) for _ in range(L)])
+        def ln(x, gb):
+            m = x.mean(-1, keepdims=True); v = x.var(-1, keepdims=True); return (x - m) * jax.lax.rsqrt(v + 1e-5) * gb[0] + gb[1]
+        past = jnp.tril(jnp.ones((T, T), bool))
+        def model(ps, x):
+            x = ps['letters'][x] + ps['positions']
+            for b in ps['blocks']:
+                s = ln(x, b['n1']); q, kk, v = ((s @ b[w]).reshape(B, T, heads, D // heads) for w in 'qkv')
+                a = jnp.where(past, jnp.einsum('bshd,bShd->bhsS', q, kk) / (D // heads) ** .5, jnp.finfo(x.dtype).min)
+                x = x + jnp.einsum('bhsS,bShd->bshd', jax.nn.softmax(a), v).reshape(B, T, D) @ b['o']
+                x = x + jax.nn.gelu(ln(x, b['n2']) @ b['h'][0] + b['h'][1]) @ b['r'][0] + b['r'][1]
+            return ln(x, ps['norm']) @ ps['out'][0] + ps['out'][1]
+        def loss(ps, x, y): return optax.softmax_cross_entropy_with_integer_labels(model(ps, x), y).mean()
+        step, p, s = adam_step(loss, params)
+        return runner(step, p, s, tuple(jr.randint(jr.PRNGKey(i), (B, T), 0, letters) for i in (1, 2)))
+    W['transformer'] = transformer
+
+    def graph(nodes=256, edges=1024, graphs=16, F=32):
+        k = iter(jr.split(jr.PRNGKey(0), 20)); n = lambda i, o: (jr.normal(next(k), (i, o)) / i ** .5, jnp.zeros(o))
+        params = ([(n(2 * F, F), n(2 * F, F)) for _ in range(3)], n(F, 1))
+        def loss(ps, x, src, dst, of, y):
+            rounds, (w, b) = ps
+            for (mw, mb), (uw, ub) in rounds:
+                m = jax.nn.relu(jnp.concatenate([x[src], x[dst]], 1) @ mw + mb)
+                x = jax.nn.relu(jnp.concatenate([x, jax.ops.segment_sum(m, dst, nodes)], 1) @ uw + ub)
+            return ((jax.ops.segment_sum(x, of, graphs) @ w + b - y) ** 2).mean()
+        step, p, s = adam_step(loss, params)
+        ends = [jr.randint(jr.PRNGKey(i), (edges,), 0, nodes) for i in (1, 2)]
+        return runner(step, p, s, (jr.normal(jr.PRNGKey(3), (nodes, F)), *ends, jnp.arange(nodes) // (nodes // graphs), jr.normal(jr.PRNGKey(4), (graphs, 1))))
+    W['graph'] = graph
+
     def elementwise(B=64, columns=512):
         shape = (B, columns)
         def f(x, g, b):
@@ -299,6 +350,38 @@ def torch_workloads(compiled=False, device='cpu', graphed=False):
         m = nn.Sequential(*ls, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(ci, 10)); x = torch.randn(B, 3, 32, 32); y = torch.randint(0, 10, (B,))
         return trainer(m, lambda: F.cross_entropy(m(x), y))
     W['cnn'] = cnn
+    def mlp_f64(B=32):
+        m = nn.Sequential(nn.Linear(784, 128), nn.GELU('tanh'), nn.Linear(128, 64), nn.GELU('tanh'), nn.Linear(64, 10)).double()
+        x = torch.randn(B, 784, dtype=torch.float64); y = torch.randint(0, 10, (B,))
+        return trainer(m, lambda: F.cross_entropy(m(x), y))
+    W['mlp_f64'] = mlp_f64
+    class TB(nn.Module):
+        def __init__(s, D, heads):
+            super().__init__(); s.heads = heads; s.n1 = nn.LayerNorm(D); s.n2 = nn.LayerNorm(D); s.qkv = nn.Linear(D, 3 * D, bias=False); s.o = nn.Linear(D, D, bias=False); s.h = nn.Linear(D, 4 * D); s.r = nn.Linear(4 * D, D)
+        def forward(s, x):
+            B, T, D = x.shape; q, k, v = s.qkv(s.n1(x)).view(B, T, 3, s.heads, D // s.heads).permute(2, 0, 3, 1, 4)
+            x = x + s.o(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, T, D))
+            return x + s.r(F.gelu(s.h(s.n2(x)), approximate='tanh'))
+    class Transformer(nn.Module):
+        def __init__(s, T, D, L, heads, letters):
+            super().__init__(); s.e = nn.Embedding(letters, D); s.p = nn.Parameter(torch.randn(T, D) * .02); s.b = nn.Sequential(*[TB(D, heads) for _ in range(L)]); s.n = nn.LayerNorm(D); s.out = nn.Linear(D, letters)
+        def forward(s, x): return s.out(s.n(s.b(s.e(x) + s.p)))
+    def transformer(B=12, T=64, D=128, L=4, heads=4, letters=65):
+        m = Transformer(T, D, L, heads, letters); x, y = (torch.randint(0, letters, (B, T)) for _ in range(2))
+        return trainer(m, lambda: F.cross_entropy(m(x).view(-1, letters), y.view(-1)))
+    W['transformer'] = transformer
+    class GN(nn.Module):
+        def __init__(s, f):
+            super().__init__(); s.m = nn.ModuleList([nn.Linear(2 * f, f) for _ in range(3)]); s.u = nn.ModuleList([nn.Linear(2 * f, f) for _ in range(3)]); s.out = nn.Linear(f, 1)
+        def forward(s, x, src, dst, of, graphs):
+            for m, u in zip(s.m, s.u):
+                h = F.relu(m(torch.cat([x[src], x[dst]], 1))); r = torch.zeros_like(x).index_add_(0, dst, h)
+                x = F.relu(u(torch.cat([x, r], 1)))
+            return s.out(torch.zeros(graphs, x.shape[1], device=x.device).index_add_(0, of, x))
+    def graph(nodes=256, edges=1024, graphs=16, f=32):
+        m = GN(f); x = torch.randn(nodes, f); src, dst = (torch.randint(0, nodes, (edges,)) for _ in range(2)); of = torch.arange(nodes) // (nodes // graphs); y = torch.randn(graphs, 1)
+        return trainer(m, lambda: ((m(x, src, dst, of, graphs) - y) ** 2).mean())
+    W['graph'] = graph
     def elementwise(B=64, columns=512):
         shape = (B, columns)
         x = torch.randn(shape); g = torch.ones(shape[-1]); b = torch.zeros(shape[-1])

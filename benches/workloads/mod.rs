@@ -10,10 +10,12 @@ use fulgurite::trainer::optim::{Adam, AdamState, Optimizer, adam, apply_updates}
 use fulgurite::{gelu, relu, scan};
 
 mod kernels;
+mod networks;
 
 pub use kernels::{OfSize, Run};
 
 use kernels::{here, kernel, repeated};
+use networks::{graph_loss, graph_state, transformer_flops, transformer_loss, transformer_state};
 
 /// What a workload needs to be run and looked at.
 pub struct Workload {
@@ -202,6 +204,23 @@ fn mlp_lower() -> Result<Lowered> {
     look(params, data, 1e-3, mlp_loss)
 }
 
+/// In f64, where the others are in f32.
+fn mlp_f64_state() -> MlpState {
+    let (layers, (x, y)) = mlp_state(&[784, 128, 64, 10], 32);
+    let double = |x: &Tensor| x.convert(DType::F64);
+    (layers.iter().map(|(w, b)| (double(w), double(b))).collect(), (double(&x), y))
+}
+
+fn mlp_f64_start() -> Run {
+    let (params, data) = mlp_f64_state();
+    start(params, data, 1e-3, mlp_loss)
+}
+
+fn mlp_f64_lower() -> Result<Lowered> {
+    let (params, data) = mlp_f64_state();
+    look(params, data, 1e-3, mlp_loss)
+}
+
 fn mlp_tiny_start() -> Run {
     let (params, data) = mlp_state(&[8, 32, 32, 10], 16);
     start(params, data, 1e-3, mlp_loss)
@@ -362,6 +381,28 @@ fn mixer_b4_lower() -> Result<Lowered> {
     look(params, batch, 3e-4, mixer_loss)
 }
 
+// ---- networks
+
+fn transformer_start() -> Run {
+    let (params, batch) = transformer_state(12);
+    start(params, batch, 1e-3, transformer_loss)
+}
+
+fn transformer_lower() -> Result<Lowered> {
+    let (params, batch) = transformer_state(12);
+    look(params, batch, 1e-3, transformer_loss)
+}
+
+fn graph_start() -> Run {
+    let (params, batch) = graph_state();
+    start(params, batch, 1e-3, graph_loss)
+}
+
+fn graph_lower() -> Result<Lowered> {
+    let (params, batch) = graph_state();
+    look(params, batch, 1e-3, graph_loss)
+}
+
 // ---- elementwise
 
 fn elementwise(x: &Tensor, g: &Tensor, b: &Tensor) -> Tensor {
@@ -411,9 +452,12 @@ pub const WORKLOADS: &[Workload] = &[
     Workload { name: "bnn", start: bnn_start, lower: bnn_lower, flops: 3.79e6, bytes: 390e3 },
     Workload { name: "mlp_tiny", start: mlp_tiny_start, lower: mlp_tiny_lower, flops: 145.4e3, bytes: 40.8e3 },
     Workload { name: "mlp", start: mlp_start, lower: mlp_lower, flops: 14.54e6, bytes: 2.73e6 },
+    Workload { name: "mlp_f64", start: mlp_f64_start, lower: mlp_f64_lower, flops: 14.54e6, bytes: 5.35e6 },
     Workload { name: "adam_many", start: adam_many_start, lower: adam_many_lower, flops: 1.7e6, bytes: 2.4e6 },
     Workload { name: "mixer", start: mixer_start, lower: mixer_lower, flops: 9.91e9, bytes: 12.8e6 },
     Workload { name: "mixer_b4", start: mixer_b4_start, lower: mixer_b4_lower, flops: 619e6, bytes: 12.7e6 },
+    Workload { name: "transformer", start: transformer_start, lower: transformer_lower, flops: 3.964e9, bytes: 19.6e6 },
+    Workload { name: "graph", start: graph_start, lower: graph_lower, flops: 47.2e6, bytes: 342e3 },
     Workload {
         name: "elementwise",
         start: || elementwise_run(64, 512),
@@ -453,6 +497,10 @@ pub fn with_size(name: &str, size: usize) -> Option<OfSize> {
         "mixer" => {
             let (params, data) = mixer_state(size);
             (start(params, data, 3e-4, mixer_loss), 154_843_136.0 * n, 24.0 * 526_981.0 + 3_136.0 * n)
+        }
+        "transformer" => {
+            let (params, data) = transformer_state(size);
+            (start(params, data, 1e-3, transformer_loss), transformer_flops(size), 19.6e6)
         }
         "elementwise" => elementwise(512),
         "elementwise_big" => elementwise(1024),

@@ -6,6 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::common::plot::{BLUE, Drawn, Panel, RED, chart, legend, line, picture};
+use crate::metrics::epoch_means;
 
 /// A digit of the validation data, and what the net takes it for.
 pub(crate) struct Digit {
@@ -37,22 +38,7 @@ pub(crate) fn digits(folder: &Path, digits: &[Digit]) -> fulgurite::Result<()> {
 
 /// Training and validation accuracy, a point per epoch.
 fn curves(area: &Panel, metrics: &str) -> Drawn {
-    let mut rows = metrics.lines().map(|row| row.split(',').collect::<Vec<_>>());
-    let header = rows.next().ok_or("metrics.csv is empty")?;
-    let rows: Vec<Vec<&str>> = rows.collect();
-    let column = |name: &str| header.iter().position(|&column| column == name).ok_or(format!("no column {name}"));
-    let (step, epoch) = (column("step")?, column("epoch")?);
-    let means = |name: &str| -> Drawn<Vec<(f32, f32)>> {
-        let column = column(name)?;
-        let epochs = rows.chunk_by(|a, b| a.get(epoch) == b.get(epoch));
-        let mean = |rows: &[Vec<&str>]| {
-            let values: Vec<f32> = rows.iter().filter_map(|row| row.get(column)?.parse().ok()).collect();
-            let last: f32 = rows.last()?.get(step)?.parse().ok()?;
-            (!values.is_empty()).then(|| (last, values.iter().sum::<f32>() / values.len() as f32))
-        };
-        Ok(epochs.filter_map(mean).collect())
-    };
-    let (train, val) = (means("acc")?, means("val_acc")?);
+    let (train, val) = (epoch_means(metrics, "acc")?, epoch_means(metrics, "val_acc")?);
     let all = || train.iter().chain(&val);
     let (last, low) = all().fold((1.0, 1.0), |(last, low): (f32, f32), p| (last.max(p.0), low.min(p.1)));
     let mut chart = chart(area, "accuracy over steps", 0.0..last, (low * 20.0 - 0.5).floor() / 20.0..1.0)?;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use fulgurite::compiler::fuse::{Buffer, BufferId, GemmKernel, Kernel, Kernels, Output, Source, Tap};
+use fulgurite::compiler::fuse::{Buffer, BufferId, GemmKernel, Kernel, Kernels, Levels, Output, Source, Tap};
 use fulgurite::compiler::ptx::inst::Entry;
 use fulgurite::compiler::ptx::simt::{Counts, Options};
 use fulgurite::compiler::ptx::{Module, Target};
@@ -203,7 +203,8 @@ fn taps_are_added_in_order() -> Result<()> {
             a: (BufferId(0), 0, [rows as isize * ic, ic, 1]),
             b: (BufferId(1), 0, [0, n as isize, 1]),
             taps: taps.into_iter().collect(),
-            c: BufferId(2),
+            c: (BufferId(2), 0, [(m * n) as isize, n as isize, 1]),
+            levels: Levels::default(),
         };
         let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
         let inputs = types.each_ref().map(|ty| numbers.array(ty, (-1.0, 1.0)));

@@ -4,8 +4,8 @@
 use fulgurite::linalg::{self, Triangular};
 use fulgurite::trainer::{loss, optim};
 use fulgurite::{
-    DType, Key, Tensor, einsum, elu, gelu, gelu_exact, grad, hessian, jacfwd, jvp, leaky_relu, mish, one_hot, relu,
-    relu6, silu, softmax, sort, vjp, vmap, vmap_out,
+    DType, Key, Tensor, einsum, elu, gelu, gelu_exact, grad, hessian, jacfwd, jvp, leaky_relu, mish, relu, relu6, silu,
+    softmax, sort, vjp, vmap, vmap_out,
 };
 use serde_json::Value;
 
@@ -16,29 +16,7 @@ use crate::steps::rates;
 
 pub(crate) const OPS: &[(&str, Op)] = &[
     // ---- element types and integers
-    ("jnp_sort", One(|p, x| descending(p, x[0].sort(p.int("axis"))))),
-    (
-        "jnp_argsort",
-        One(|p, x| {
-            // Equal elements stay in order: reversed before and after.
-            let axis = p.int("axis");
-            if !p.has("descending") {
-                return x[0].argsort(axis);
-            }
-            let last = (x[0].shape()[axis as usize] - 1) as i32;
-            Tensor::scalar(last) - x[0].flip(axis).argsort(axis).flip(axis)
-        }),
-    ),
     ("lax_sort", Many(|p, x| sort(&x.iter().collect::<Vec<_>>(), p.int("dimension"), p.int("num_keys") as usize))),
-    (
-        "lexsort",
-        One(|p, x| {
-            // The last key is the first.
-            let positions = Tensor::iota(DType::I32, x[0].shape(), x[0].rank() - 1);
-            let keys: Vec<&Tensor> = x.iter().rev().chain([&positions]).collect();
-            sort(&keys, p.int("axis"), x.len()).pop().expect("the positions")
-        }),
-    ),
     (
         "sort_weighted",
         One(|p, x| {
@@ -111,80 +89,11 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             number.equal(f64::NEG_INFINITY).select(f32::MIN, &number)
         }),
     ),
-    // ---- shapes and static indices
-    ("getitem_slices", One(|p, x| sliced(&x[0], p.json("index")))),
-    ("where_mask", One(|_, x| x[0].select(&x[1], &x[2]))),
-    ("jnp_roll", One(rolled)),
-    ("tile", One(|p, x| tiled(&x[0], &p.axes("reps")))),
-    (
-        "one_hot_of",
-        One(|p, x| {
-            let rows = one_hot(&x[0], p.int("classes") as usize);
-            let last = rows.rank() as isize - 1;
-            rows.move_axis(last as usize, (p.int("axis") + last + 1).rem_euclid(last + 1) as usize)
-        }),
-    ),
-    (
-        "at_static_mask_add",
-        One(|p, x| {
-            let rows = p.json("mask").as_array().expect("rows").iter().flat_map(|row| row.as_array().expect("a row"));
-            let mask = rows.map(|flag| flag.as_bool().expect("a truth value")).collect();
-            Tensor::from_vec(x[0].shape(), mask).expect("a mask of x").select(&x[0] + &x[1], &x[0])
-        }),
-    ),
-    (
-        "meshgrid",
-        Many(|_, x| {
-            // Indexing `xy`: the first two axes change places.
-            let axis = |i: usize| [1, 0].get(i).copied().unwrap_or(i);
-            let mut shape = vec![0; x.len()];
-            x.iter().enumerate().for_each(|(i, x)| shape[axis(i)] = x.elements());
-            x.iter().enumerate().map(|(i, x)| x.broadcast_in_dim(&shape, &[axis(i)])).collect()
-        }),
-    ),
-    (
-        "block",
-        One(|_, x| Tensor::concat(&[&Tensor::concat(&[&x[0], &x[1]], 1), &Tensor::concat(&[&x[2], &x[3]], 1)], 0)),
-    ),
-    ("max_of", One(|p, x| if p.is_none("axis") { x[0].max() } else { x[0].max_axes(p.int("axis")) })),
-    ("argmax_of", One(|p, x| x[0].argmax(p.int("axis")))),
     ("prod", One(|p, x| x[0].prod_axes(p.int("axis")))),
     ("prod_hessian", Unary(|x| hessian(|x: &Tensor| x.prod())(x))),
-    (
-        "diff",
-        One(|p, x| {
-            (0..p.int("n")).fold(x[0].clone(), |x, _| {
-                let axis = p.int("axis").rem_euclid(x.rank() as isize);
-                let n = x.shape()[axis as usize];
-                x.slice_in_dim(axis, 1..n) - x.slice_in_dim(axis, 0..n - 1)
-            })
-        }),
-    ),
     // ---- norms and products
     ("vecmat", Binary(Tensor::matmul)),
     ("global_norm", Many(|_, x| vec![optim::global_norm(&(x[0].clone(), x[1].clone()))])),
-    ("vector_norm", One(vector_norm)),
-    (
-        "safe_norm",
-        One(|p, x| {
-            let small = x[0].norm().less_equal(p.float("min_norm"));
-            small.select(p.float("min_norm"), small.select(1.0, &x[0]).norm())
-        }),
-    ),
-    (
-        "kron",
-        Binary(|x, y| {
-            let shape: Vec<usize> = x.shape().iter().zip(y.shape()).map(|(x, y)| x * y).collect();
-            einsum("ij,kl->ikjl", &[x, y]).reshape(&shape)
-        }),
-    ),
-    (
-        "trace",
-        One(|p, x| {
-            let index = |axis| Tensor::iota(DType::I32, x[0].shape(), axis);
-            (index(0) + p.int("offset") as i32).equal(index(1)).select(&x[0], 0.0).sum()
-        }),
-    ),
     // ---- random numbers
     (
         "keys_of_seeds",
@@ -432,11 +341,6 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ),
 ];
 
-/// In descending order, if the case says so.
-fn descending(p: &Params, sorted: Tensor) -> Tensor {
-    if p.has("descending") && p.flag("descending") { sorted.flip(p.int("axis")) } else { sorted }
-}
-
 fn logaddexp(x: &Tensor, y: &Tensor) -> Tensor {
     Tensor::stack(&[x, y], 0).logsumexp(0)
 }
@@ -464,73 +368,6 @@ fn activation(name: &str) -> fn(&Tensor) -> Tensor {
 fn of_dtype(params: &Params, dtype: DType, x: Tensor) -> Tensor {
     assert_eq!(params.dtype("dtype"), dtype, "no other type");
     x
-}
-
-/// NumPy's indexing by integers and slices, which may go backwards.
-fn sliced(x: &Tensor, index: &Value) -> Tensor {
-    let parts = index.as_array().expect("an index for every axis");
-    // From the last axis on: an integer removes its axis.
-    parts.iter().enumerate().rev().fold(x.clone(), |x, (axis, part)| {
-        let n = x.shape()[axis] as i64;
-        let wrap = |i: i64| if i < 0 { i + n } else { i };
-        let Some(slice) = part.as_array() else {
-            let at = wrap(part.as_i64().expect("an integer")) as usize;
-            return x.slice_in_dim(axis as isize, at..at + 1).squeeze(axis as isize);
-        };
-        let [start, stop, step] = [0, 1, 2].map(|i| slice[i].as_i64());
-        let step = step.unwrap_or(1);
-        // The ends of the axis that a slice of this direction begins at and stops before.
-        let (first, end) = if step > 0 { (0, n) } else { (n - 1, -1) };
-        let limit = |i: i64| wrap(i).clamp(first.min(end), first.max(end));
-        let (start, stop) = (start.map_or(first, limit), stop.map_or(end, limit));
-        let count = ((stop - start + step - step.signum()) / step).max(0);
-        let (low, high) = match count {
-            0 => (0, 0),
-            _ => (start.min(start + (count - 1) * step), start.max(start + (count - 1) * step) + 1),
-        };
-        let mut range = (vec![0; x.rank()], x.shape().to_vec(), vec![1; x.rank()]);
-        (range.0[axis], range.1[axis], range.2[axis]) = (low as usize, high as usize, step.unsigned_abs() as usize);
-        let forward = x.slice(&range.0, &range.1, &range.2);
-        if step < 0 { forward.rev(&[axis]) } else { forward }
-    })
-}
-
-/// `jnp.roll` by several axes, or of all elements in order.
-fn rolled(params: &Params, x: &[Tensor]) -> Tensor {
-    if params.is_none("axis") {
-        let flat = x[0].reshape(&[x[0].elements()]);
-        return flat.roll(params.int("shift"), 0).reshape(x[0].shape());
-    }
-    let shifts = params.ints("shift").into_iter().zip(params.ints("axis"));
-    shifts.fold(x[0].clone(), |x, (shift, axis)| x.roll(shift, axis))
-}
-
-/// `jnp.tile`: each axis so many times, with axes before the first where there are more numbers than axes.
-fn tiled(x: &Tensor, times: &[usize]) -> Tensor {
-    let rank = x.rank().max(times.len());
-    let fill = |list: &[usize]| [vec![1; rank - list.len()], list.to_vec()].concat();
-    let (shape, times) = (fill(x.shape()), fill(times));
-    // An axis for the copies before each axis.
-    let pairs: Vec<usize> = times.iter().zip(&shape).flat_map(|(&times, &n)| [times, n]).collect();
-    let places: Vec<usize> = (0..rank).map(|axis| 2 * axis + 1).collect();
-    let all: Vec<usize> = times.iter().zip(&shape).map(|(times, n)| times * n).collect();
-    x.reshape(&shape).broadcast_in_dim(&pairs, &places).reshape(&all)
-}
-
-/// `jnp.linalg.norm` of vectors along an axis.
-fn vector_norm(params: &Params, x: &[Tensor]) -> Tensor {
-    let (x, axis) = (&x[0], params.int("axis"));
-    let norm = match params.json("ord") {
-        Value::Null => x.square().sum_keep(axis).sqrt(),
-        Value::Number(p) => {
-            let p = p.as_f64().expect("a number");
-            x.abs().pow(p).sum_keep(axis).pow(1.0 / p)
-        }
-        // The maximum's initial value is 0, with which zeros share its derivative.
-        _ if params.text("ord") == "inf" => x.abs().max_keep(axis).maximum(0.0),
-        other => panic!("no norm {other}"),
-    };
-    if params.flag("keepdims") { norm } else { norm.squeeze(axis) }
 }
 
 /// `jax.nn.dot_product_attention`: f32\[batch, time, heads, size\], with as many or fewer heads of keys and values.

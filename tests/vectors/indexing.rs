@@ -2,10 +2,15 @@
 //! `jax/generate.py` and `jax-edge/generate.py`.
 
 use fulgurite::compiler::graph::GatherDims;
-use fulgurite::{DType, IndexMode, Tensor};
+use fulgurite::{
+    At, Beyond, Border, Ellipsis, IndexMode, Indexing, Interp, NewAxis, Order, OutOfRange, PadMode, Part, Side, Tensor,
+    bincount, block, insert, ix_, jacfwd, jacrev, map_coordinates, meshgrid, one_hot, ravel_multi_index, segment_max,
+    segment_min, segment_prod, segment_sum, select_n, unravel_index, vjp, where_,
+};
+use serde_json::Value;
 
 use crate::case::Params;
-use crate::op::Op::{self, One};
+use crate::op::Op::{self, Many, One};
 
 pub(crate) const OPS: &[(&str, Op)] = &[
     ("dynamic_slice", One(|p, x| x[0].dynamic_slice(&x[1..], &p.axes("sizes")))),
@@ -13,8 +18,8 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     (
         "dynamic_index_in_dim",
         One(|p, x| {
-            assert!(!p.flag("keepdims"));
-            x[0].dynamic_index_in_dim(&x[1], p.int("axis"))
+            let element = x[0].dynamic_index_in_dim(&x[1], p.int("axis"));
+            if p.flag("keepdims") { element.expand_dims(p.int("axis")) } else { element }
         }),
     ),
     ("take", One(|p, x| x[0].take_with(&x[1], p.int("axis"), IndexMode::Clip))),
@@ -46,6 +51,9 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             match p.text("kind") {
                 "add" => x[0].scatter_add(&x[1], &x[2], dims, mode(p)),
                 "set" => x[0].scatter(&x[1], &x[2], dims, mode(p)),
+                "mul" => x[0].scatter_mul(&x[1], &x[2], dims, mode(p)),
+                "min" => x[0].scatter_min(&x[1], &x[2], dims, mode(p)),
+                "max" => x[0].scatter_max(&x[1], &x[2], dims, mode(p)),
                 kind => panic!("there is no scatter by {kind}"),
             }
         }),
@@ -62,66 +70,196 @@ pub(crate) const OPS: &[(&str, Op)] = &[
         One(|p, x| {
             let at = x[0].at(&x[1]);
             let at = if p.is_none("mode") { at } else { at.mode(mode(p)) };
-            match p.text("method") {
-                "add" => at.add(&x[2]),
-                "set" => at.set(&x[2]),
-                method => panic!("there is no update by {method}"),
-            }
-        }),
-    ),
-    // The elements at both indices: pairs of them, or every pair.
-    ("getitem_i_colon_j", One(|_, x| pairs(&x[0].transpose(&[0, 2, 1]), &x[1], &x[2]))),
-    (
-        "getitem_colon_i_j",
-        One(|_, x| {
-            let pairs = pairs(&x[0].transpose(&[1, 2, 0]), &x[1], &x[2]);
-            pairs.move_axis(pairs.rank() - 1, 0)
+            updated(at, p.text("method"), &x[2])
         }),
     ),
     (
-        "getitem_ellipsis_newaxis_i",
-        One(|_, x| x[0].expand_dims(-2).take_with(&wrap(&x[1], x[0].shape()[2]), -1, IndexMode::Clip)),
-    ),
-    (
-        "getitem_grid",
-        One(|_, x| {
-            let rows = x[0].at(&x[1]).get();
-            rows.take_with(&wrap(&x[2], rows.shape()[1]), 1, IndexMode::Clip)
-        }),
-    ),
-    (
-        "at_pairs_add",
-        One(|_, x| {
-            let (n, m) = (x[0].shape()[0], x[0].shape()[1]);
-            // A pair of indices as one of the flat matrix.
-            let index = wrap(&x[1], n) * m + wrap(&x[2], m);
-            x[0].reshape(&[n * m]).at(&index).add(&x[3]).reshape(&[n, m])
-        }),
-    ),
-    (
-        "roll_dynamic",
+        "at_apply",
         One(|p, x| {
-            let n = x[0].shape()[p.int("axis") as usize];
-            let index = Tensor::iota(DType::I32, &[n], 0) - &x[1];
-            x[0].take_with(&index, p.int("axis"), IndexMode::Wrap)
+            x[0].at(&x[1]).apply(match p.text("fn") {
+                "sin" => Tensor::sin,
+                "square" => Tensor::square,
+                "negative" => |x: &Tensor| -x,
+                other => panic!("no function {other}"),
+            })
         }),
     ),
+    ("at_slices_update", One(|p, x| updated(x[0].at(parts(p.json("index"))), p.text("method"), &x[1]))),
+    ("at_static_mask_add", One(|p, x| x[0].at(mask(p, x[0].shape())).add(&x[1]))),
+    ("put_along_axis", One(|p, x| x[0].put_along_axis(&x[1], &x[2], p.int("axis")))),
+    ("getitem_slices", One(|p, x| x[0].i(parts(p.json("index"))))),
+    ("getitem_static_mask", One(|p, x| x[0].i(mask(p, &x[0].shape()[..1])))),
+    ("getitem_i_colon_j", One(|_, x| x[0].i((&x[1], .., &x[2])))),
+    ("getitem_colon_i_j", One(|_, x| x[0].i((.., &x[1], &x[2])))),
+    ("getitem_ellipsis_newaxis_i", One(|_, x| x[0].i((Ellipsis, NewAxis, &x[1])))),
+    ("getitem_grid", One(|_, x| x[0].i(ix_(&[&x[1], &x[2]])))),
+    ("at_pairs_add", One(|_, x| x[0].at((&x[1], &x[2])).add(&x[3]))),
+    ("where_mask", One(|_, x| where_(&x[0], &x[1], &x[2]))),
+    (
+        "jnp_roll",
+        One(|p, x| match p.is_none("axis") {
+            true => x[0].roll_flat(p.int("shift")),
+            false => x[0].roll_axes(&p.ints("shift"), &p.ints("axis")),
+        }),
+    ),
+    ("roll_dynamic", One(|p, x| x[0].roll_dynamic(&x[1], p.int("axis")))),
+    (
+        "repeat",
+        One(|p, x| match p.is_none("axis") {
+            true => x[0].ravel().repeat(p.int("repeats") as usize, 0),
+            false => x[0].repeat(p.int("repeats") as usize, p.int("axis")),
+        }),
+    ),
+    ("repeat_each", One(|p, x| x[0].repeat_each(&x[1], p.int("axis"), p.int("total") as usize))),
+    ("tile", One(|p, x| x[0].tile(&p.axes("reps")))),
+    ("searchsorted", One(|p, x| x[0].searchsorted(&x[1], side(p)))),
+    ("digitize", One(|p, x| x[0].digitize(&x[1], p.flag("right")))),
+    ("nonzero", Many(|p, x| x[0].nonzero(p.int("size") as usize, p.int("fill_value") as i32))),
     (
         "segment",
         One(|p, x| {
-            let mut shape = x[0].shape().to_vec();
-            shape[0] = p.int("num_segments") as usize;
-            match p.text("kind") {
-                // A segment of a negative number is no segment.
-                "sum" => {
-                    let none = x[1].less(0).select(i32::MAX, &x[1]);
-                    Tensor::full(&shape, 0.0, x[0].dtype()).at(&none).add(&x[0])
-                }
+            let segments = match p.text("kind") {
+                "sum" => segment_sum,
+                "prod" => segment_prod,
+                "max" => segment_max,
+                "min" => segment_min,
                 kind => panic!("there is no {kind} of segments"),
-            }
+            };
+            segments(&x[0], &x[1], p.int("num_segments") as usize)
+        }),
+    ),
+    (
+        "one_hot_of",
+        One(|p, x| {
+            let rows = one_hot(&x[0], p.int("classes") as usize);
+            rows.moveaxis(-1, p.int("axis"))
+        }),
+    ),
+    ("diagonal", One(|p, x| x[0].diagonal(p.int("offset"), p.int("axis1"), p.int("axis2")))),
+    ("diag", One(|p, x| x[0].diag(p.int("k")))),
+    ("jnp_tril", One(|p, x| x[0].tril_k(p.int("k")))),
+    ("jnp_triu", One(|p, x| x[0].triu_k(p.int("k")))),
+    (
+        "meshgrid",
+        Many(|p, x| {
+            let indexing = if p.text("indexing") == "xy" { Indexing::Xy } else { Indexing::Ij };
+            meshgrid(&x.iter().collect::<Vec<_>>(), indexing, p.flag("sparse"))
+        }),
+    ),
+    ("block", One(|_, x| block(&[&[&x[0], &x[1]], &[&x[2], &x[3]]]))),
+    ("rot90", One(|p, x| x[0].rot90(p.int("k"), [0, 1]))),
+    ("flip", One(|p, x| x[0].flip(&p.ints("axis")[..]))),
+    (
+        "jnp_pad",
+        One(|p, x| {
+            let width = p.json("width").as_array().expect("pairs").iter().map(|pair| {
+                let number = |i: usize| pair[i].as_u64().expect("a number") as usize;
+                (number(0), number(1))
+            });
+            let mode = match p.text("mode") {
+                "edge" => PadMode::Edge,
+                "wrap" => PadMode::Wrap,
+                "reflect" => PadMode::Reflect { odd: false },
+                "symmetric" => PadMode::Symmetric { odd: false },
+                mode => panic!("there is no padding by {mode}"),
+            };
+            x[0].pad_with(&width.collect::<Vec<_>>(), mode)
+        }),
+    ),
+    ("jnp_insert", One(|p, x| insert(&x[0], &[p.int("at")], &x[1], p.int("axis")))),
+    ("unravel_index", Many(|p, x| unravel_index(&x[0], &p.axes("shape")))),
+    (
+        "ravel_multi_index",
+        One(|p, x| {
+            let mode = if p.text("mode") == "wrap" { OutOfRange::Wrap } else { OutOfRange::Clip };
+            ravel_multi_index(&x.iter().collect::<Vec<_>>(), &p.axes("shape"), mode)
+        }),
+    ),
+    ("select_n", One(|_, x| select_n(&x[0], &x[1..].iter().collect::<Vec<_>>()))),
+    ("bincount", One(|p, x| bincount(&x[0], None, p.int("length") as usize))),
+    ("bincount_weights", One(|p, x| bincount(&x[0], Some(&x[1]), p.int("length") as usize))),
+    // ---- functions of gathers
+    (
+        "interp",
+        One(|p, x| {
+            let beyond = |name: &str| if p.is_none(name) { Beyond::Edge } else { Beyond::Value(p.float(name)) };
+            let period = if p.is_none("period") { None } else { Some(p.float("period")) };
+            Interp { left: beyond("left"), right: beyond("right"), period }.run(&x[0], &x[1], &x[2])
+        }),
+    ),
+    (
+        "map_coordinates",
+        One(|p, x| {
+            let border = match p.text("mode") {
+                "constant" => Border::Constant(0.0),
+                "nearest" => Border::Nearest,
+                "wrap" => Border::Wrap,
+                "mirror" => Border::Mirror,
+                "reflect" => Border::Reflect,
+                mode => panic!("there is no border {mode}"),
+            };
+            let order = if p.int("order") == 0 { Order::Nearest } else { Order::Linear };
+            map_coordinates(&x[0], &x[1..].iter().collect::<Vec<_>>(), order, border)
+        }),
+    ),
+    (
+        "vjp_of_integer_input",
+        One(|_, x| {
+            let (y, pullback) = vjp(|y: &Tensor| y.i(&x[1]) * 2.0, &x[0]);
+            pullback(&y.ones_like())
+        }),
+    ),
+    (
+        "jacobian_of_sort_and_gather",
+        Many(|_, x| {
+            let sorted = jacfwd(|y: &Tensor| y.sort(-1))(&x[0]);
+            vec![sorted, jacrev(|y: &Tensor| y.i(&x[1]) * y.i(0))(&x[0])]
         }),
     ),
 ];
+
+fn side(p: &Params) -> Side {
+    if p.text("side") == "left" { Side::Left } else { Side::Right }
+}
+
+/// The update that a case names.
+fn updated(at: At<'_>, method: &str, by: &Tensor) -> Tensor {
+    match method {
+        "add" => at.add(by),
+        "set" => at.set(by),
+        "multiply" => at.multiply(by),
+        "divide" => at.divide(by),
+        "power" => at.power(by),
+        "min" => at.min(by),
+        "max" => at.max(by),
+        method => panic!("there is no update by {method}"),
+    }
+}
+
+/// The integers and slices of a case.
+fn parts(index: &Value) -> Vec<Part> {
+    let part = |part: &Value| match part.as_array() {
+        Some(slice) => {
+            let [start, stop, step] = [0, 1, 2].map(|i| slice.get(i).and_then(Value::as_i64).map(|i| i as isize));
+            Part::Slice { start, stop, step: step.unwrap_or(1) }
+        }
+        None => Part::At(part.as_i64().expect("an integer") as isize),
+    };
+    index.as_array().expect("an index").iter().map(part).collect()
+}
+
+/// The constant mask of a case.
+fn mask(p: &Params, shape: &[usize]) -> Tensor {
+    fn flags(json: &Value, all: &mut Vec<bool>) {
+        match json.as_array() {
+            Some(list) => list.iter().for_each(|json| flags(json, all)),
+            None => all.push(json.as_bool().expect("a truth value")),
+        }
+    }
+    let mut all = Vec::new();
+    flags(p.json("mask"), &mut all);
+    Tensor::from_vec(shape, all).expect("a mask of that shape")
+}
 
 /// The mode that a case names; an index that is out of range is dropped or reads NaN where it names none.
 fn mode(p: &Params) -> IndexMode {
@@ -148,25 +286,4 @@ fn dims(p: &Params, [offset, collapsed, places, batching]: [&str; 4]) -> GatherD
         operand_batching_dims: axes("operand_batching_dims"),
         start_indices_batching_dims: axes(batching),
     }
-}
-
-/// Negative indices from the end.
-fn wrap(index: &Tensor, extent: usize) -> Tensor {
-    index.less(0).select(index + extent, index)
-}
-
-/// The elements along the first two axes at pairs of indices.
-fn pairs(x: &Tensor, i: &Tensor, j: &Tensor) -> Tensor {
-    let rank = i.rank().max(j.rank());
-    let shape: Vec<usize> = if i.rank() == rank { i.shape().to_vec() } else { j.shape().to_vec() };
-    let (i, j) = (wrap(i, x.shape()[0]).broadcast_to(&shape), wrap(j, x.shape()[1]).broadcast_to(&shape));
-    let mut sizes = x.shape().to_vec();
-    (sizes[0], sizes[1]) = (1, 1);
-    let dims = GatherDims {
-        offset_dims: (rank..rank + x.rank() - 2).collect(),
-        collapsed_slice_dims: [0, 1].into_iter().collect(),
-        start_index_map: [0, 1].into_iter().collect(),
-        ..GatherDims::default()
-    };
-    x.gather(&Tensor::stack(&[&i, &j], -1), dims, &sizes, IndexMode::Clip)
 }

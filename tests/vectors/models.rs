@@ -8,8 +8,20 @@ use crate::op::key;
 
 pub(crate) const OPS: &[(&str, Op)] = &[
     // ---- layers and losses
-    ("layer_norm", One(|p, x| normalised(&x[0], &[-1], p.float("eps")) * &x[1] + &x[2])),
-    ("rms_norm", One(|p, x| &x[0] * (x[0].square().mean_keep(-1) + p.float("eps")).rsqrt() * &x[1])),
+    (
+        "layer_norm",
+        One(|p, x| {
+            let (weight, bias) = (Some(x[1].clone()), Some(x[2].clone()));
+            nn::LayerNorm { weight, bias, shape: x[1].shape().to_vec(), eps: p.float("eps") }.call(&x[0])
+        }),
+    ),
+    (
+        "rms_norm",
+        One(|p, x| {
+            let (weight, shape) = (Some(x[1].clone()), x[1].shape().to_vec());
+            nn::RmsNorm { weight, bias: None, shape, eps: p.float("eps") }.call(&x[0])
+        }),
+    ),
     (
         "batch_norm_train",
         One(|p, x| {
@@ -21,8 +33,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
         "group_norm",
         One(|p, x| {
             let groups = p.int("groups") as usize;
-            let grouped = x[0].reshape(&[groups, x[0].elements() / groups]);
-            normalised(&grouped, &[-1], p.float("eps")).reshape(x[0].shape())
+            nn::GroupNorm { weight: None, bias: None, groups, eps: p.float("eps") }.call(&x[0])
         }),
     ),
     ("causal_attention", One(|_, x| attention(&x[0], &x[1], &x[2]))),
@@ -78,21 +89,17 @@ fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
 
 /// `eqx.nn.LSTMCell`: input, hidden state, cell state, and the three weights; gives hidden and cell state.
 fn lstm(x: &[Tensor]) -> Vec<Tensor> {
-    let [x, h, c, w, u, b] = x else { panic!("six inputs") };
-    let gates = (w.matmul(x) + u.matmul(h) + b).split(4, 0);
-    let [i, f, g, o] = &gates[..] else { panic!("four gates") };
-    let c = f.sigmoid() * c + i.sigmoid() * g.tanh();
-    vec![o.sigmoid() * c.tanh(), c]
+    let [x, h, c, weight_ih, weight_hh, bias] = x else { panic!("six inputs") };
+    let [weight_ih, weight_hh, bias] = [weight_ih, weight_hh, bias].map(Tensor::clone);
+    let (h, c) = nn::LstmCell { weight_ih, weight_hh, bias }.call(x, (h, c));
+    vec![h, c]
 }
 
 /// `eqx.nn.GRUCell`: input, hidden state, and the four weights.
 fn gru(x: &[Tensor]) -> Tensor {
-    let [x, h, w, u, b, bn] = x else { panic!("six inputs") };
-    let (from_x, from_h) = ((w.matmul(x) + b).split(3, 0), u.matmul(h).split(3, 0));
-    let reset = (&from_x[0] + &from_h[0]).sigmoid();
-    let update = (&from_x[1] + &from_h[1]).sigmoid();
-    let new = (&from_x[2] + reset * (&from_h[2] + bn)).tanh();
-    &new + update * (h - &new)
+    let [x, h, weight_ih, weight_hh, bias, bias_n] = x else { panic!("six inputs") };
+    let [weight_ih, weight_hh, bias, bias_n] = [weight_ih, weight_hh, bias, bias_n].map(Tensor::clone);
+    nn::GruCell { weight_ih, weight_hh, bias, bias_n }.call(x, h)
 }
 
 fn mlp(x: &Tensor, w: &Tensor, v: &Tensor) -> Tensor {

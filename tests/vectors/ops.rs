@@ -10,11 +10,21 @@ use fulgurite::{
 
 use crate::op::Op::{self, Binary, Many, One, Unary};
 use crate::op::key;
-use crate::{edge, indexing, models, special, steps};
 
 /// The op called `name`.
 pub(crate) fn find(name: &str) -> Option<Op> {
-    let tables = [OPS, edge::OPS, indexing::OPS, models::OPS, special::OPS, steps::OPS];
+    let tables = [
+        OPS,
+        crate::conv::OPS,
+        crate::edge::OPS,
+        crate::fourier::OPS,
+        crate::indexing::OPS,
+        crate::linalg::OPS,
+        crate::models::OPS,
+        crate::order::OPS,
+        crate::special::OPS,
+        crate::steps::OPS,
+    ];
     tables.into_iter().flatten().find(|(op, _)| *op == name).map(|&(_, op)| op)
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use fulgurite_autodiff::value_and_grad_aux;
 use fulgurite_jit::random::Key;
-use fulgurite_jit::trace::location;
-use fulgurite_jit::{DType, Error, Result, Tensor, TensorType, Tree};
+use fulgurite_jit::trace::{is_same_value, location};
+use fulgurite_jit::{DType, Error, Result, Tensor, TensorType, Tree, leaves, unflatten};
 
 use crate::fit::run::Run;
 use crate::metrics::Metric;
@@ -163,7 +163,8 @@ pub fn default_step<M: LightningModule, O: Optimizer>(
     let (loss, grads) = cx.value_and_grad(|model, cx| module.training_step(model, batch, cx), &state.model);
     cx.log_loss(loss);
     let (updates, opt_state) = optimizer.update(grads, state.opt_state, &state.model);
-    TrainState { model: apply_updates(state.model, updates), opt_state, step: state.step, key: state.key }
+    let model = cx.with_set_leaves(&state.model, apply_updates(state.model.clone(), updates));
+    TrainState { model, opt_state, step: state.step, key: state.key }
 }
 
 /// The context of a step: random keys, the step count, logging.
@@ -172,11 +173,24 @@ pub struct StepCx {
     key: Key,
     step: Tensor,
     metrics: Vec<Metric>,
+    /// Leaves of the model, and what they are after the step.
+    set: Vec<(Tensor, Tensor)>,
+}
+
+/// What a leaf of the model, by number, is after the step.
+#[derive(Clone, Debug, Tree)]
+struct SetLeaf {
+    #[tree(static)]
+    leaf: usize,
+    value: Tensor,
 }
 
 impl StepCx {
-    pub(crate) fn new(key: Key, step: Tensor) -> Self {
-        StepCx { key, step, metrics: Vec::new() }
+    /// The context of a step that takes its random keys from `key`, after `step` others (an i32 scalar). The trainer
+    /// makes those of its steps; a step without a trainer makes one to call layers that ask for it, and applies
+    /// [`StepCx::with_set_leaves`] at its end.
+    pub fn new(key: Key, step: Tensor) -> Self {
+        StepCx { key, step, metrics: Vec::new(), set: Vec::new() }
     }
 
     /// Logs a traced scalar under a name. It is a result of the step, and is read when the trainer logs it. A tensor
@@ -216,13 +230,61 @@ impl StepCx {
     ) -> ((Tensor, A), M) {
         let here = Location::caller();
         // Metrics and the key of the gradient's trace are results of it, beside the loss.
-        let ((loss, (aux, outputs)), grads) = value_and_grad_aux(|model: &M| {
-            let mut inner = self.clone();
+        let ((loss, (aux, (outputs, set))), grads) = value_and_grad_aux(|model: &M| {
+            let mut inner = StepCx { set: Vec::new(), ..self.clone() };
             let (loss, aux) = loss(model, &mut inner);
-            (checked_loss(loss, here), (aux, inner.into_outputs()))
+            let set = inner.numbered(model);
+            (checked_loss(loss, here), (aux, (inner.into_outputs(), set)))
         })(model);
         self.set_outputs(outputs);
+        let of_model = leaves(model);
+        self.set.extend(set.into_iter().map(|SetLeaf { leaf, value }| (of_model[leaf].clone(), value)));
         ((loss, aux), grads)
+    }
+
+    /// Sets a leaf of the model that is not trained, such as a running mean: after the step it is `value`, whatever the
+    /// optimiser makes of it. `leaf` is the tensor as it is in the model that the step was given; it and `value` have
+    /// one type. Of several values the last one counts. A [step](LightningModule::step) other than the default applies
+    /// them by [`StepCx::with_set_leaves`].
+    #[track_caller]
+    pub fn set(&mut self, leaf: &Tensor, value: impl Borrow<Tensor>) {
+        let mut value = value.borrow().clone();
+        if value.ty() != leaf.ty() && value.error().or(leaf.error()).is_none() {
+            let why = format!("a leaf of the type {} cannot become {}", leaf.ty(), value.ty());
+            value = Tensor::failed(leaf.ty().clone(), Error::op("set", why, Location::caller()));
+        }
+        self.set.push((leaf.clone(), value));
+    }
+
+    /// The model `after`, in which leaves are what they were [set](StepCx::set) to. `before` is the model that the
+    /// step was given, whose leaves these are; a tensor that is none of them is an error of the step.
+    #[track_caller]
+    pub fn with_set_leaves<M: Tree>(&mut self, before: &M, after: M) -> M {
+        if self.set.is_empty() {
+            return after;
+        }
+        let mut values = leaves(&after);
+        for SetLeaf { leaf, value } in self.numbered(before) {
+            values[leaf] = value;
+        }
+        self.set.clear();
+        unflatten(&after, values)
+    }
+
+    /// What has been set, by the numbers of the leaves. What is no leaf becomes an error, as the value of the first.
+    #[track_caller]
+    fn numbered<M: Tree>(&self, model: &M) -> Vec<SetLeaf> {
+        let all = leaves(model);
+        let number = |(tensor, value): &(Tensor, Tensor)| {
+            let found = all.iter().position(|leaf| is_same_value(leaf, tensor));
+            let Some(first) = all.first().filter(|_| found.is_none()) else {
+                return found.map(|leaf| SetLeaf { leaf, value: value.clone() });
+            };
+            let why = format!("{} is no leaf of the model that the step was given", tensor.ty());
+            let error = Error::op("set", why, location(value).unwrap_or(Location::caller()));
+            Some(SetLeaf { leaf: 0, value: Tensor::failed(first.ty().clone(), error) })
+        };
+        self.set.iter().filter_map(number).collect()
     }
 
     /// Logs the loss as the first metric, unless the step has logged that name itself.

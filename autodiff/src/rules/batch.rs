@@ -17,7 +17,7 @@ use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Scan, Shape, Tensor};
 use smallvec::{SmallVec, smallvec};
 
-use crate::rules::{Batched, indexing, linalg};
+use crate::rules::{Batched, conv, factors, indexing, linalg};
 
 /// Records `graph` for a batch of `extent` examples in the current trace.
 pub(crate) fn batch(graph: &Graph, inputs: &[Batched], extent: usize) -> Vec<Batched> {
@@ -60,8 +60,16 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
             record(op, &refs(&aligned(operands, axis, extent)), axis)
         }
 
+        // Axes before the last are a batch.
+        Op::Fft { .. } => record(node.op.clone(), &refs(&aligned(operands, 0, extent)), 0),
         // Axes before the matrices are a batch.
-        Op::Cholesky => record(Op::Cholesky, &[&operands[0].at(0, extent)], 0),
+        Op::Cholesky | Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => {
+            record(node.op.clone(), &[&operands[0].at(0, extent)], 0)
+        }
+        Op::Solve { transpose_a } => {
+            let solve = |a: &Tensor, b: &Tensor| factors::solve(*transpose_a, a, b);
+            smallvec![linalg::batched_columns(solve, true, operands[0], operands[1], extent)]
+        }
         Op::TriangularSolve(how) => smallvec![linalg::batched_solve(*how, operands[0], operands[1], extent)],
 
         Op::Reshape(shape) => {
@@ -110,6 +118,9 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
         Op::Dot(axes, precision) => {
             let (axes, axis) = dot(axes, operands[0], operands[1]);
             record(Op::Dot(axes, *precision), &[x, &operands[1].x], axis)
+        }
+        Op::Conv(dims, precision) => {
+            smallvec![conv::batched(dims, *precision, operands[0], operands[1], extent, location)]
         }
         Op::Gather { dims, sizes } => {
             let (op, operands, axis) = indexing::batched_gather(dims, sizes, operands[0], operands[1], extent);

@@ -49,7 +49,7 @@ pub(super) fn gather(dims: &GatherDims, sizes: &[usize], x: &TensorType, indices
 
 /// The cotangents of the operand and of the updates of a scatter. `y = x + S u` where it adds, with `S` the scatter.
 /// Where it sets, `y = m x + S n u`, with `m` 0 where an update is, and `n` 1 for the update that is kept of each
-/// element.
+/// element. The others are not linear in both.
 pub(super) fn scatter(
     dims: &GatherDims,
     combine: ScatterOp,
@@ -64,7 +64,7 @@ pub(super) fn scatter(
         ScatterOp::Add => {
             [x.cotangent_if_linear(|| ct.clone()), updates.cotangent_if_linear(|| read(ct, IndexMode::FillWith(0.0)))]
         }
-        ScatterOp::Set => {
+        ScatterOp::Set | ScatterOp::Mul | ScatterOp::Min | ScatterOp::Max => {
             let of_x = || ct.scatter(indices, &Tensor::full(&ty.shape, 0.0, ty.dtype), dims.clone(), IndexMode::Fill);
             let of_updates = || {
                 // Each update has a number, from 1: the update that is kept finds its own.

@@ -13,14 +13,15 @@ use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, PI};
 
 use fulgurite_jit::control::{body_types, record_scan};
 use fulgurite_jit::graph::infer::scan_types;
-use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, UnaryOp};
+use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, ScatterOp, UnaryOp};
 use fulgurite_jit::trace::{apply_all, poison, reapply, trace};
 use fulgurite_jit::types::Axes;
 use fulgurite_jit::{DType, Scan, Tensor, special};
 use smallvec::SmallVec;
 
 use crate::flat::{add, live};
-use crate::rules::linalg;
+use crate::rules::scatter::Scatter;
+use crate::rules::{factors, linalg};
 
 /// A tensor and its tangent.
 #[derive(Clone, Debug)]
@@ -53,6 +54,15 @@ fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
     {
         return sort(operands, axis, keys, node);
     }
+    if let Op::Fft { .. } = node.op
+        && has_tangent
+    {
+        // Linear in both parts.
+        let [x, dx] = [|dual: &&Dual| dual.x.clone(), |dual: &&Dual| dual.tangent()]
+            .map(|of| operands.iter().map(of).collect::<SmallVec<[Tensor; 2]>>());
+        let [xs, dxs] = [x, dx].map(|x| reapply(node, &x.iter().collect::<Vec<_>>()));
+        return xs.into_iter().zip(dxs).map(|(x, dx)| Dual { x, dx: Some(dx) }).collect();
+    }
     if let Op::Scan { body, num_consts, num_carry, length, reverse } = &node.op
         && has_tangent
     {
@@ -60,6 +70,10 @@ fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
         return scan(node, body, operands, [*num_consts, *num_carry], trips);
     }
     let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
+    if let (Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. }, [Dual { dx: Some(da), .. }]) = (&node.op, operands) {
+        let tangents = factors::tangents(node, &operands[0].x, &xs, da);
+        return xs.into_iter().zip(tangents).map(|(x, dx)| Dual { x, dx }).collect();
+    }
     let dual = |x: Tensor| {
         let dx = if has_tangent { tangent(node, operands, &x) } else { None };
         Dual { x, dx }
@@ -156,7 +170,9 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         | Op::Threefry
         | Op::StopGradient
         | Op::Result(_) => None,
-        Op::Sort { .. } | Op::Scan { .. } => unreachable!("{} is handled before", node.op.name()),
+        Op::Sort { .. } | Op::Fft { .. } | Op::Scan { .. } | Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => {
+            unreachable!("{} is handled before", node.op.name())
+        }
 
         // Linear: the op applies to the tangent.
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => {
@@ -176,6 +192,11 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
             xs[0] = operands[0].dx.as_ref()?;
             Some(linear(node, &xs))
         }
+        Op::Scatter { dims, combine: combine @ (ScatterOp::Mul | ScatterOp::Min | ScatterOp::Max) } => {
+            let [x, indices, updates] = [0, 1, 2].map(|i| &operands[i].x);
+            let scatter = Scatter { dims, x, indices, updates };
+            scatter.tangent(*combine, operands[0].dx.as_ref(), operands[2].dx.as_ref(), z)
+        }
         Op::Scatter { .. } | Op::DynamicUpdateSlice => {
             // The elements, and the updates: the last operand of the one, the second of the other.
             let updates = if let Op::Scatter { .. } = node.op { 2 } else { 1 };
@@ -188,6 +209,10 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
         Op::TriangularSolve(how) => {
             let (a, b) = (operands[0], operands[1]);
             linalg::tangent_of_solution(*how, &a.x, z, a.dx.as_ref(), b.dx.as_ref())
+        }
+        Op::Solve { transpose_a } => {
+            let (a, b) = (operands[0], operands[1]);
+            factors::tangent_of_solution(*transpose_a, &a.x, z, a.dx.as_ref(), b.dx.as_ref())
         }
         Op::Convert(dtype) => dtype.is_float().then_some(operands[0].dx.as_ref()?.convert(*dtype)),
 
@@ -202,6 +227,13 @@ fn tangent(node: &Node, operands: &[&Dual], z: &Tensor) -> Option<Tensor> {
             let (x, y) = (&operands[0], &operands[1]);
             let left = x.dx.as_ref().map(|dx| dx.dot_general_in(&y.x, axes.clone(), *precision));
             let right = y.dx.as_ref().map(|dy| x.x.dot_general_in(dy, axes.clone(), *precision));
+            add(left, right)
+        }
+        // As a product: bilinear.
+        Op::Conv(..) => {
+            let (x, w) = (&operands[0], &operands[1]);
+            let left = x.dx.as_ref().map(|dx| linear(node, &[dx, &w.x]));
+            let right = w.dx.as_ref().map(|dw| linear(node, &[&x.x, dw]));
             add(left, right)
         }
     }

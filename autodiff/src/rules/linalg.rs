@@ -14,32 +14,31 @@ use super::Batched;
 
 /// The op `triangular_solve`.
 #[track_caller]
-fn solve(how: Triangular, a: &Tensor, b: &Tensor) -> Tensor {
+pub(super) fn solve(how: Triangular, a: &Tensor, b: &Tensor) -> Tensor {
     apply(Op::TriangularSolve(how), &[a, b], Location::caller())
 }
 
 /// The product of the matrices along the last two axes, with all bits, as in JAX: they are part of a solution.
-fn product(x: &Tensor, y: &Tensor) -> Tensor {
+pub(super) fn product(x: &Tensor, y: &Tensor) -> Tensor {
     let axis = x.rank() - 2;
     let axes = DotAxes { batch: (0..axis).map(|axis| (axis, axis)).collect(), contract: [(axis + 1, axis)][..].into() };
     x.dot_general_in(y, axes, Some(Precision::Highest))
 }
 
 /// The row and the column of each element of the matrices along the last two axes.
-fn positions(x: &Tensor) -> (Tensor, Tensor) {
+pub(super) fn positions(x: &Tensor) -> (Tensor, Tensor) {
     let index = |from_end: usize| Tensor::iota(DType::I32, x.shape(), x.rank() - from_end);
     (index(2), index(1))
 }
 
 /// From L Lᵀ = A: dL = L Φ(L⁻¹ dA L⁻ᵀ), where Φ is the lower triangle with half of the diagonal: Murray,
-/// "Differentiation of the Cholesky decomposition", arXiv 1602.07527 (2016), equation 8. Of A the lower triangle is
-/// read, and so it is of dA.
+/// "Differentiation of the Cholesky decomposition", arXiv 1602.07527 (2016), equation 8. dA is symmetric, as A is; what
+/// it is worth where it is not, is JAX's.
 pub(super) fn tangent_of_cholesky(l: &Tensor, da: &Tensor) -> Tensor {
     let (row, column) = positions(da);
-    let da = row.greater_equal(&column).select(da, da.t());
     let right = Triangular { lower: true, transpose_a: true, ..Triangular::default() };
     let left = Triangular { left_side: true, lower: true, ..Triangular::default() };
-    let inner = solve(left, l, &solve(right, l, &da));
+    let inner = solve(left, l, &solve(right, l, da));
     let half = row.equal(&column).select(&inner * 0.5, 0.0);
     product(l, &row.greater(&column).select(inner, half))
 }
@@ -78,17 +77,28 @@ pub(super) fn cotangent_of_right_hand_side(how: Triangular, a: &Tensor, ct: &Ten
     solve(Triangular { transpose_a: !how.transpose_a, ..how }, a, ct)
 }
 
-/// The solutions of a batch. Where all examples share A, the right-hand sides of all are columns of one.
+/// The solutions of a batch.
 pub(super) fn batched_solve(how: Triangular, a: &Batched, b: &Batched, extent: usize) -> Batched {
+    batched_columns(|a, b| solve(how, a, b), how.left_side, a, b, extent)
+}
+
+/// The solutions of a batch. Where all examples share A, the right-hand sides of all are columns of one.
+pub(super) fn batched_columns(
+    solve: impl Fn(&Tensor, &Tensor) -> Tensor,
+    left_side: bool,
+    a: &Batched,
+    b: &Batched,
+    extent: usize,
+) -> Batched {
     if a.axis.is_some() {
-        return Batched { x: solve(how, &a.at(0, extent), &b.at(0, extent)), axis: Some(0) };
+        return Batched { x: solve(&a.at(0, extent), &b.at(0, extent)), axis: Some(0) };
     }
     // Behind the columns of one example, or before its rows where A is on the right.
-    let axis = a.x.rank() - if how.left_side { 0 } else { 2 };
+    let axis = a.x.rank() - if left_side { 0 } else { 2 };
     let columns = b.at(axis, extent);
     let mut merged = columns.shape().to_vec();
     merged.remove(axis);
-    merged[a.x.rank() - if how.left_side { 1 } else { 2 }] *= extent;
-    let x = solve(how, &a.x, &columns.reshape(&merged)).reshape(columns.shape());
+    merged[a.x.rank() - if left_side { 1 } else { 2 }] *= extent;
+    let x = solve(&a.x, &columns.reshape(&merged)).reshape(columns.shape());
     Batched { x, axis: Some(axis) }
 }

@@ -4,9 +4,12 @@
 //! not handled here.
 
 pub(crate) mod batch;
+mod conv;
+mod factors;
 mod indexing;
 pub(crate) mod jvp;
 mod linalg;
+mod scatter;
 pub(crate) mod transpose;
 
 use fulgurite_jit::types::Axes;

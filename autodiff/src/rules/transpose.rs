@@ -10,15 +10,15 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use fulgurite_jit::control::{body_types, record_scan};
-use fulgurite_jit::graph::{BinaryOp, DotAxes, Env, Graph, Node, Op, Precision, ReduceOp, UnaryOp, ValueId};
+use fulgurite_jit::graph::{BinaryOp, DotAxes, Env, Graph, Node, Op, Precision, ReduceOp, ScatterOp, UnaryOp, ValueId};
 use fulgurite_jit::trace::{apply_all, trace};
 use fulgurite_jit::types::Axes;
-use fulgurite_jit::{DType, Error, Result, Scan, Shape, Tensor, TensorType};
+use fulgurite_jit::{DType, Error, IndexMode, Result, Scan, Shape, Tensor, TensorType};
 use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{add, linear_part, live, replay, residuals};
 use crate::rules::jvp::inverse;
-use crate::rules::{Cotangents, TransposeOperand, indexing, linalg};
+use crate::rules::{Cotangents, TransposeOperand, conv, factors, indexing, linalg};
 
 use TransposeOperand::{Constant, Linear};
 
@@ -32,6 +32,14 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[O
         (Op::Scan { body, num_consts, num_carry, length, reverse }, _) => {
             let back = Scan { length: Some(*length), reverse: !reverse };
             scan(node, body, operands, [*num_consts, *num_carry], back, cts)
+        }
+        (Op::Fft { inverse }, _) => {
+            // The matrix of the transform is symmetric: that of both parts is transposed by the other sign.
+            let zeros = || Tensor::full(&node.ty.shape, 0.0, node.ty.dtype);
+            let [re, im] = [0, 1].map(|i| cts[i].clone().unwrap_or_else(zeros));
+            let back = apply_all(Op::Fft { inverse: !inverse }, &[&re, &im], node.location_or_caller());
+            let of = |(x, ct): (&TransposeOperand<'_>, Tensor)| x.cotangent_if_linear(|| ct);
+            Ok(operands.iter().zip(back).map(of).collect())
         }
         (_, [Some(ct)]) => transpose_one(node, operands, ct),
         (_, [None] | [] | [_, _, ..]) => Ok(smallvec![None; operands.len()]),
@@ -230,12 +238,27 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
             [Constant(x), Linear(y)] => Ok(smallvec![None, Some(dot(axes, *precision, 1, y, x, ct))]),
             [..] => nonlinear(node, operands),
         },
+        Op::Conv(dims, precision) => {
+            let location = node.location_or_caller();
+            match operands {
+                [Linear(x), Constant(w)] => {
+                    Ok(smallvec![Some(conv::cotangent_of_left(dims, *precision, x, w, ct, location)), None])
+                }
+                [Constant(x), Linear(w)] => {
+                    Ok(smallvec![None, Some(conv::cotangent_of_right(dims, *precision, x, w, ct, location))])
+                }
+                [..] => nonlinear(node, operands),
+            }
+        }
         Op::Gather { dims, sizes } => match operands {
             [Linear(x), Constant(indices)] => Ok(smallvec![Some(indexing::gather(dims, sizes, x, indices, ct)), None]),
             [..] => nonlinear(node, operands),
         },
         Op::Scatter { dims, combine } => match operands {
-            [x, Constant(indices), updates] => {
+            [Linear(_), Constant(indices), Constant(updates)] if *combine == ScatterOp::Mul => {
+                Ok(smallvec![Some(ct.scatter_mul(indices, updates, (**dims).clone(), IndexMode::Fill)), None, None])
+            }
+            [x, Constant(indices), updates] if matches!(combine, ScatterOp::Add | ScatterOp::Set) => {
                 let [x, updates] = indexing::scatter(dims, *combine, [x, updates], indices, ct);
                 Ok(smallvec![x, None, updates])
             }
@@ -243,6 +266,10 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         },
         Op::TriangularSolve(how) => match operands {
             [Constant(a), Linear(_)] => Ok(smallvec![None, Some(linalg::cotangent_of_right_hand_side(*how, a, ct))]),
+            [..] => nonlinear(node, operands),
+        },
+        Op::Solve { transpose_a } => match operands {
+            [Constant(a), Linear(_)] => Ok(smallvec![None, Some(factors::solve(!transpose_a, a, ct))]),
             [..] => nonlinear(node, operands),
         },
         Op::DynamicSlice { .. } => match (&operands[0], indexing::constants(&operands[1..])) {
@@ -275,8 +302,13 @@ fn transpose_one(node: &Node, operands: &[TransposeOperand<'_>], ct: &Tensor) ->
         | Op::StopGradient
         | Op::Threefry
         | Op::Sort { .. }
+        | Op::Fft { .. }
         | Op::Scan { .. }
         | Op::Cholesky
+        | Op::Lu
+        | Op::Qr { .. }
+        | Op::Eigh
+        | Op::Svd { .. }
         | Op::Result(_)
         | Op::Reduce(..)
         | Op::ArgReduce(..) => nonlinear(node, operands),

@@ -1,12 +1,20 @@
 //! Indexing by values: gathers, scatters, and slices that begin where a tensor says.
 //!
-//! `gather`, `scatter` and `scatter_add` are the general form; `take`, `take_along_axis`, `at` and the dynamic slices
-//! are functions of them, with the names and the conventions of JAX. An index that is out of range never reads or
+//! `gather` and the scatters are the general form; `take`, `take_along_axis` and the dynamic slices are functions of
+//! them, with the names and the conventions of JAX. NumPy's index expressions are in `indexing/`: `part` is what they
+//! consist of, `plan` what they mean for a tensor, `at` reads and writes by them. An index that is out of range never reads or
 //! writes beside an array: [`IndexMode`] says what it does.
+
+mod at;
+mod part;
+mod plan;
 
 use std::panic::Location;
 
-use super::operand::{Arg, Operand, broadcast_shape, promote_types, reject, resolve};
+pub use at::At;
+pub use part::{Ellipsis, Index, IntoIndex, Masked, NewAxis, Part, Step};
+
+use super::operand::{Arg, Operand, broadcast_shape, reject, resolve};
 use super::tensor::Tensor;
 use super::trace::apply;
 use crate::error::Error;
@@ -31,7 +39,7 @@ pub enum IndexMode {
 
 impl IndexMode {
     /// What an index that is out of range reads, if it does not read an element.
-    fn fill(self, dtype: DType) -> Option<f64> {
+    pub(super) fn fill(self, dtype: DType) -> Option<f64> {
         match self {
             IndexMode::Clip | IndexMode::Wrap | IndexMode::PromiseInBounds => None,
             IndexMode::FillWith(fill) => Some(fill),
@@ -98,8 +106,30 @@ impl Tensor {
         self.scatter_by(ScatterOp::Add, indices, updates, dims, mode)
     }
 
+    /// This with windows of it multiplied by those of `updates`, in their order, as `jax.lax.scatter_mul`. It has
+    /// derivatives where indices repeat too; they cost a loop over the updates.
     #[track_caller]
-    fn scatter_by(
+    pub fn scatter_mul(&self, indices: &Tensor, updates: &Tensor, dims: GatherDims, mode: IndexMode) -> Self {
+        self.scatter_by(ScatterOp::Mul, indices, updates, dims, mode)
+    }
+
+    /// This with the smaller elements of windows of it and of `updates`, as `jax.lax.scatter_min`. NaN propagates.
+    /// Equal minima share the derivative.
+    #[track_caller]
+    pub fn scatter_min(&self, indices: &Tensor, updates: &Tensor, dims: GatherDims, mode: IndexMode) -> Self {
+        self.scatter_by(ScatterOp::Min, indices, updates, dims, mode)
+    }
+
+    /// This with the larger elements of windows of it and of `updates`, as `jax.lax.scatter_max`. NaN propagates.
+    /// Equal maxima share the derivative.
+    #[track_caller]
+    pub fn scatter_max(&self, indices: &Tensor, updates: &Tensor, dims: GatherDims, mode: IndexMode) -> Self {
+        self.scatter_by(ScatterOp::Max, indices, updates, dims, mode)
+    }
+
+    /// A scatter that combines an update with what is there as `combine` says.
+    #[track_caller]
+    pub(super) fn scatter_by(
         &self,
         combine: ScatterOp,
         indices: &Tensor,
@@ -302,20 +332,6 @@ impl Tensor {
         }
     }
 
-    /// The elements along the first axis at `index`, to read and to replace, as `x.at[index]` of JAX.
-    ///
-    /// ```
-    /// use fulgurite_jit::Tensor;
-    ///
-    /// fn count(counts: &Tensor, events: &Tensor) -> Tensor {
-    ///     counts.at(events).add(1.0)
-    /// }
-    /// # let _ = count;
-    /// ```
-    pub fn at<'a>(&'a self, index: &'a Tensor) -> At<'a> {
-        At { x: self, index, mode: None }
-    }
-
     /// Indices as i32; none of floats.
     pub(super) fn as_indices(&self) -> Option<Tensor> {
         match self.dtype() {
@@ -340,7 +356,7 @@ impl Tensor {
     }
 
     /// An index that counts from the end if it is negative, as one that does not.
-    fn counted_from_start(&self, extent: usize) -> Tensor {
+    pub(super) fn counted_from_start(&self, extent: usize) -> Tensor {
         self.less(0).select(self + extent, self)
     }
 
@@ -413,78 +429,5 @@ impl Tensor {
         let wrapped = |(axis, index): (usize, Tensor)| index.remainder(self.shape().get(axis).map_or(1, |&n| n.max(1)));
         let all: Vec<Tensor> = Self::components(indices, dims).into_iter().map(wrapped).collect();
         Self::vectors(&all, indices)
-    }
-}
-
-/// Elements along the first axis of a tensor, by index: what `x.at[index]` is in JAX. A negative index counts from the
-/// end. One that is out of range reads the nearest element, and writes nothing; [`At::mode`] changes that.
-#[derive(Clone, Copy, Debug)]
-pub struct At<'a> {
-    x: &'a Tensor,
-    index: &'a Tensor,
-    mode: Option<IndexMode>,
-}
-
-impl At<'_> {
-    /// What an index that is out of range does.
-    #[must_use]
-    pub fn mode(self, mode: IndexMode) -> Self {
-        At { mode: Some(mode), ..self }
-    }
-
-    /// The elements.
-    #[track_caller]
-    pub fn get(self) -> Tensor {
-        let mode = self.mode.unwrap_or(IndexMode::Clip);
-        match self.indices() {
-            Ok(_) if mode.fill(self.x.dtype()).is_some() => self.x.take_with(self.index, 0, mode),
-            Ok(index) => self.x.take_at(&index, 0, mode),
-            Err(bad) => bad,
-        }
-    }
-
-    /// The tensor with these elements replaced by `updates`, which broadcasts.
-    #[track_caller]
-    pub fn set(self, updates: impl Operand) -> Tensor {
-        self.scatter(ScatterOp::Set, updates)
-    }
-
-    /// The tensor with `updates`, which broadcasts, added to these elements.
-    #[allow(clippy::should_implement_trait, reason = "the name in JAX")]
-    #[track_caller]
-    pub fn add(self, updates: impl Operand) -> Tensor {
-        self.scatter(ScatterOp::Add, updates)
-    }
-
-    fn indices(self) -> Result<Tensor, Tensor> {
-        let Some(&extent) = self.x.shape().first() else { return Err(self.x.no_axis("at", 0, Location::caller())) };
-        match self.index.as_indices() {
-            Some(index) => Ok(index.counted_from_start(extent)),
-            None => Err(self.x.no_indices("at", self.index)),
-        }
-    }
-
-    #[track_caller]
-    fn scatter(self, combine: ScatterOp, updates: impl Operand) -> Tensor {
-        let index = match self.indices() {
-            Ok(index) => index,
-            Err(bad) => return bad,
-        };
-        let (_, updates) = promote_types(Arg::Tensor(self.x.clone()), updates.operand());
-        let updates = updates.convert(self.x.dtype());
-        let shape: Shape = index.shape().iter().chain(&self.x.shape()[1..]).copied().collect();
-        let updates = updates.broadcast_to(&shape);
-        let n = index.rank();
-        let dims = GatherDims {
-            offset_dims: (n..shape.len()).collect(),
-            collapsed_slice_dims: Axes::from_slice(&[0]),
-            start_index_map: Axes::from_slice(&[0]),
-            ..GatherDims::default()
-        };
-        if self.x.shape()[0] == 0 {
-            // Every index is out of range.
-            return self.x.clone();
-        }
-        self.x.scatter_by(combine, &index.expand_dims(-1), &updates, dims, self.mode.unwrap_or(IndexMode::Fill))
     }
 }

@@ -212,6 +212,14 @@ pub fn location(x: &Tensor) -> Option<&'static Location<'static>> {
     TRACES.with_borrow(|traces| traces.iter().find(|trace| trace.id == *id)?.graph.node(*value).location)
 }
 
+/// Whether both are the same value of the same trace.
+pub fn is_same_value(x: &Tensor, y: &Tensor) -> bool {
+    match (x.repr(), y.repr()) {
+        (Repr::Traced { trace: a, value: x, .. }, Repr::Traced { trace: b, value: y, .. }) => a == b && x == y,
+        _ => false,
+    }
+}
+
 /// Applies a recorded op to other operands; its results.
 pub fn reapply(node: &Node, operands: &[&Tensor]) -> SmallVec<[Tensor; 1]> {
     apply_all(node.op.clone(), operands, node.location_or_caller())

@@ -205,6 +205,45 @@ pub struct Tap {
     pub b: isize,
 }
 
+/// A loop over matrices of a batch: the extent, and steps in elements from one to the next.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Level {
+    /// The number of iterations.
+    pub extent: usize,
+    /// From matrix to matrix of A.
+    pub a: isize,
+    /// Of B.
+    pub b: isize,
+    /// Of C.
+    pub c: isize,
+}
+
+/// The loops over the matrices of a batch, outermost first, where one stride for each operand does not say where they
+/// are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Levels(pub SmallVec<[Level; 2]>);
+
+impl Levels {
+    /// The offsets of A, B and C of matrix `at`.
+    pub fn offsets(&self, mut at: usize) -> [isize; 3] {
+        let mut offsets = [0; 3];
+        for level in self.0.iter().rev() {
+            let i = (at % level.extent) as isize;
+            at /= level.extent;
+            offsets = [offsets[0] + i * level.a, offsets[1] + i * level.b, offsets[2] + i * level.c];
+        }
+        offsets
+    }
+}
+
+/// No levels add nothing.
+impl std::hash::Hash for Levels {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.iter().for_each(|level| level.hash(state));
+    }
+}
+
 /// A batched matrix product `C[b, m, n] = Σ_tap Σ_k A[tap.a + (b, m, k)] B[tap.b + (b, k, n)]`. Each element is one
 /// chain of `fma`: over the taps in their order, and within a tap over k in ascending order. In a lower precision the
 /// operands are rounded first, and the order is that of the hardware.
@@ -223,8 +262,30 @@ pub struct GemmKernel {
     /// The terms of the sum, at least one. A plain product has one, without offsets; a convolution has one for each
     /// element of its window.
     pub taps: SmallVec<[Tap; 1]>,
-    /// The result, row-major.
-    pub c: BufferId,
+    /// The result: buffer, offset, strides of batch, m, n in elements; the last is 1.
+    pub c: (BufferId, isize, [isize; 3]),
+    /// The loops over the batch, if it has several. The strides of the batch are those of the innermost then.
+    pub levels: Levels,
+}
+
+impl GemmKernel {
+    /// Whether the elements of the result, row-major, are all of a buffer of so many.
+    pub fn fills(&self, elements: usize) -> bool {
+        let (_, offset, strides) = self.c;
+        let [batch, m, n, _] = self.extents;
+        let mut inner = m * n;
+        let is_plain = |stride: isize, extent: usize, inner: usize| extent < 2 || stride == inner as isize;
+        let mut levels = self.levels.0.iter().rev();
+        let plain_batch = match self.levels.0.is_empty() {
+            true => is_plain(strides[0], batch, inner),
+            false => levels.all(|level| {
+                let plain = is_plain(level.c, level.extent, inner);
+                inner *= level.extent;
+                plain
+            }),
+        };
+        offset == 0 && is_plain(strides[1], m, n) && plain_batch && product([batch, m, n]) == elements
+    }
 }
 
 /// How often a region runs its body, and on what.
@@ -517,7 +578,7 @@ impl Kernel {
     pub fn writes(&self) -> Vec<BufferId> {
         match self {
             Kernel::Loop(k) => k.writes(),
-            Kernel::Gemm(g) => vec![g.c],
+            Kernel::Gemm(g) => vec![g.c.0],
             Kernel::Routine(r) => r.results.to_vec(),
             Kernel::Region(r) => r.results.clone(),
         }
@@ -527,7 +588,7 @@ impl Kernel {
     pub fn map_buffers(&mut self, f: &mut dyn FnMut(&mut BufferId)) {
         match self {
             Kernel::Loop(kernel) => kernel.map_buffers(f),
-            Kernel::Gemm(g) => [&mut g.a.0, &mut g.b.0, &mut g.c].into_iter().for_each(f),
+            Kernel::Gemm(g) => [&mut g.a.0, &mut g.b.0, &mut g.c.0].into_iter().for_each(f),
             Kernel::Routine(r) => r.operands.iter_mut().chain(&mut r.results).for_each(f),
             Kernel::Region(r) => r.operands.iter_mut().chain(&mut r.results).for_each(f),
         }
@@ -651,6 +712,13 @@ impl fmt::Display for GemmKernel {
         if self.taps[..] != [Tap::default()] {
             let taps = self.taps.iter().map(|tap| format!("({}, {})", tap.a, tap.b));
             write!(f, " at {}", taps.collect::<Vec<_>>().join(" "))?;
+        }
+        for Level { extent, a, b, c } in &self.levels.0 {
+            write!(f, " over {extent} by {a},{b},{c}")?;
+        }
+        let (_, offset, strides) = self.c;
+        if !self.fills(product([batch, m, n])) {
+            write!(f, " to {offset} by {}", join(&strides, ","))?;
         }
         Ok(())
     }

@@ -139,7 +139,7 @@ pub(super) fn materialised(graph: &Graph, must_materialise: &[bool]) -> Vec<bool
         if is_opaque(graph, id) && node.op.class() != OpClass::Projection {
             node.operands.iter().for_each(|&x| materialised[reshape_base(graph, x).index()] = true);
         }
-        if let Op::Dot(..) = node.op {
+        if let Op::Dot(..) | Op::Conv(..) = node.op {
             node.operands.iter().for_each(|x| materialised[base[x.index()]] = true);
         }
     }

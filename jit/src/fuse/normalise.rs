@@ -1,9 +1,10 @@
 //! Brings a graph into the form that kernels are built from. Contractions become batched matrix products
-//! (`canonicalise`), long reductions become several short ones (`reductions`), and values without elements are
-//! constants.
+//! (`canonicalise`), Fourier transforms passes of sums (`fourier`), long reductions several short ones (`reductions`),
+//! and values without elements are constants.
 //!
 //! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with.
 
+use hashbrown::HashMap;
 use smallvec::smallvec;
 
 use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId};
@@ -13,6 +14,8 @@ use crate::types::{Axes, DType, TensorType};
 pub(super) fn normalise(graph: &Graph) -> Graph {
     let mut result = Graph::new();
     let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
+    // The results of ops of several that are values of their own now.
+    let mut several: HashMap<ValueId, [ValueId; 2]> = HashMap::new();
     for node in &graph.nodes {
         let operands: Operands = node.operands.iter().map(|x| map[x.index()]).collect();
         let mut emit = Emit { graph: &mut result, node };
@@ -20,6 +23,16 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
             Op::Param(_) => emit.graph.push(node.clone()),
             _ if node.ty.elements() == 0 && node.results() == 1 => emit.zeros(node.ty.dtype, &node.ty.shape),
             Op::Scan { num_consts, num_carry: 1.., length: 0, .. } if node.results() == 1 => operands[*num_consts],
+            Op::Fft { inverse } => {
+                let [re, im] = [operands[0], operands[1]];
+                let results = match node.ty.elements() {
+                    0 => [re, im],
+                    _ => emit.fft(*inverse, [re, im]),
+                };
+                several.insert(ValueId(map.len() as u32), results);
+                results[0]
+            }
+            Op::Result(index) if several.contains_key(&node.operands[0]) => several[&node.operands[0]][*index as usize],
             // Of a loop without trips the carry is what it was; the other results have no elements.
             Op::Result(index) => match &graph.node(node.operands[0]) {
                 Node { op: Op::Scan { num_consts, length: 0, .. }, operands, .. } => {
@@ -28,6 +41,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
                 _ => emit.graph.push(Node { operands, ..node.clone() }),
             },
             Op::Dot(axes, precision) => emit.dot(axes, *precision, operands[0], operands[1]),
+            Op::Conv(dims, precision) => emit.conv(dims, *precision, operands[0], operands[1]),
             Op::Reduce(op, axes) => emit.reduce(*op, axes, operands[0]),
             _ => emit.graph.push(Node { operands, ..node.clone() }),
         };

@@ -8,6 +8,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use super::buffer::BufferId;
+use super::matrices::MatrixRoutine;
 use crate::graph::{Op, Triangular};
 use crate::types::{DType, TensorType, join, product};
 
@@ -62,6 +63,8 @@ pub enum Routine {
         /// f32 or f64.
         dtype: DType,
     },
+    /// A decomposition of matrices, or solutions by one. A task is a matrix, or several small ones.
+    Matrices(MatrixRoutine),
 }
 
 /// How many columns of unknowns are solved for together.
@@ -80,6 +83,7 @@ impl Routine {
             Routine::Sort { outer, length, inner, .. } => product([*outer, *length, *inner]),
             Routine::Cholesky { batch, order, .. } => product([*batch, *order, *order]),
             Routine::TriangularSolve { batch, order, columns, .. } => product([*batch, *order, *order.max(columns)]),
+            Routine::Matrices(routine) => routine.elements(),
         }
     }
 
@@ -104,7 +108,10 @@ impl Routine {
                 let columns = operands[1].shape[shape.len() - if how.left_side { 1 } else { 2 }];
                 Routine::TriangularSolve { how: *how, batch, order, columns, dtype: operands[0].dtype }
             }
-            op => unreachable!("{} is no routine", op.name()),
+            op => match MatrixRoutine::new(op, operands) {
+                Some(routine) => Routine::Matrices(routine),
+                None => unreachable!("{} is no routine", op.name()),
+            },
         }
     }
 
@@ -114,6 +121,7 @@ impl Routine {
             Routine::Sort { outer, inner, .. } => outer * inner,
             Routine::Cholesky { batch, .. } => *batch,
             Routine::TriangularSolve { batch, columns, .. } => product([*batch, columns.div_ceil(SOLVE_COLUMNS)]),
+            Routine::Matrices(routine) => routine.tasks(),
         }
     }
 
@@ -131,6 +139,7 @@ impl Routine {
             Routine::TriangularSolve { order, dtype, .. } => {
                 product([*order, SOLVE_COLUMNS, dtype.size()]).next_multiple_of(64)
             }
+            Routine::Matrices(routine) => routine.scratch_bytes(),
         }
     }
 
@@ -148,6 +157,7 @@ impl Routine {
             Routine::TriangularSolve { batch, order, columns, dtype, .. } => {
                 product([*batch, *order, *columns, order * dtype.size() / 32 + 4])
             }
+            Routine::Matrices(routine) => routine.operations(),
         }
     }
 }
@@ -171,6 +181,7 @@ impl fmt::Display for RoutineKernel {
                 )?;
                 write!(f, " for {columns}")
             }
+            Routine::Matrices(routine) => routine.fmt(f),
         }
     }
 }

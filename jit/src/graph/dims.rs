@@ -3,6 +3,7 @@
 
 use smallvec::SmallVec;
 
+use super::family::BinaryOp;
 use crate::types::{Axes, Shape, TensorType};
 
 /// The axes of a gather, or a scatter: windows of the operand begin at places that index vectors name. An index vector
@@ -27,19 +28,39 @@ pub struct GatherDims {
 pub enum ScatterOp {
     /// The sum.
     Add,
+    /// The product.
+    Mul,
+    /// The smaller one. NaN propagates.
+    Min,
+    /// The larger one. NaN propagates.
+    Max,
     /// The update. Of several updates of one element, in row-major order of the batch axes, the last.
     Set,
 }
 
 impl ScatterOp {
     /// All of them.
-    pub const ALL: [ScatterOp; 2] = [ScatterOp::Add, ScatterOp::Set];
+    pub const ALL: [ScatterOp; 5] = [ScatterOp::Add, ScatterOp::Set, ScatterOp::Mul, ScatterOp::Min, ScatterOp::Max];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             ScatterOp::Add => "add",
+            ScatterOp::Mul => "mul",
+            ScatterOp::Min => "min",
+            ScatterOp::Max => "max",
             ScatterOp::Set => "set",
+        }
+    }
+
+    /// The op of the element and the update, in this order; none where the update is the result.
+    pub fn binary(self) -> Option<BinaryOp> {
+        match self {
+            ScatterOp::Add => Some(BinaryOp::Add),
+            ScatterOp::Mul => Some(BinaryOp::Mul),
+            ScatterOp::Min => Some(BinaryOp::Min),
+            ScatterOp::Max => Some(BinaryOp::Max),
+            ScatterOp::Set => None,
         }
     }
 

@@ -8,6 +8,7 @@
 //! **Invariant:** a node with several results is the operand of projections alone. [`verify`] checks these (and more)
 //! before the first pass, and in debug builds after every one.
 
+mod conv;
 mod dims;
 mod env;
 mod family;
@@ -26,6 +27,7 @@ use std::panic::Location;
 
 use smallvec::{SmallVec, smallvec};
 
+pub use conv::{ConvDims, dilated};
 pub use dims::{Coordinate, GatherDims, ScatterOp};
 pub use env::Env;
 pub use family::{ArgOp, BinaryOp, Class, CompareOp, ReduceOp, UnaryOp};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Graph;
+use super::conv::ConvDims;
 use super::dims::{GatherDims, ScatterOp};
 use super::family::{ArgOp, BinaryOp, CompareOp, ReduceOp, UnaryOp};
 use super::literal::{Constant, Literal};
@@ -162,6 +163,8 @@ pub enum Op {
     ArgReduce(ArgOp, usize),
     /// A contraction of two float operands, in a precision: that of their type where there is none.
     Dot(DotAxes, Option<Precision>),
+    /// A convolution of two operands of one type of numbers, in a precision: that of their type where there is none.
+    Conv(Box<ConvDims>, Option<Precision>),
     /// Windows of the first operand, at the places that the second names. A window that does not fit at its place is
     /// moved to where it fits.
     Gather {
@@ -218,6 +221,36 @@ pub enum Op {
     Cholesky,
     /// The X with A X = B or X A = B, of the matrices along the last two axes, A being triangular.
     TriangularSolve(Triangular),
+    /// The discrete Fourier transform along the last axis: of the real and the imaginary parts, two results of their
+    /// shape. `y[k] = Σ_j x[j] e^{-2πi jk/n}`; the inverse has the other sign, and neither is scaled.
+    Fft {
+        /// Whether the sign of the exponent is positive.
+        inverse: bool,
+    },
+    /// The factors of the matrices A along the last two axes, with rows exchanged: `A[p] = L U`. Three results: L, which
+    /// has ones on the diagonal, below the diagonal and U on and above it; for each step the row that is exchanged with
+    /// its own, i32; and the order p of the rows, i32. The first of the largest elements becomes the pivot.
+    Lu,
+    /// The X with A X = B, or Aᵀ X = B, of the matrices along the last two axes, by the factors of [`Op::Lu`].
+    Solve {
+        /// The equations have the transpose of A.
+        transpose_a: bool,
+    },
+    /// The factors Q, with orthonormal columns, and R, upper triangular, of the matrices along the last two axes, with
+    /// the signs of LAPACK.
+    Qr {
+        /// Q is square, not of the smaller extent only.
+        full_matrices: bool,
+    },
+    /// The eigenvalues, ascending, and the eigenvectors, in columns, of the matrices along the last two axes, which are
+    /// symmetric. Of the elements of an eigenvector, the largest is positive.
+    Eigh,
+    /// U, the singular values, descending, and Vᵀ, of the matrices along the last two axes, which have at least as many
+    /// rows as columns. Of the elements of a column of V, the largest is positive.
+    Svd {
+        /// U is square, not of the smaller extent only.
+        full_matrices: bool,
+    },
     /// A result, by number, of the operand: an op with several results.
     Result(u32),
 }
@@ -318,6 +351,7 @@ headers! {
         "concatenate" Concat(axis): _ Assembly [axis];
         "rev" Rev(axes): 1 Movement [axes];
         "dot_general" Dot(DotAxes { batch, contract }, precision): 2 Contraction [batch, contract, precision];
+        "conv" Conv(dims, precision): 2 Contraction [dims, precision];
         "gather" Gather { dims, sizes }: 2 Indexing [dims, sizes];
         "scatter" Scatter { dims, combine }: 3 Indexing [combine, dims];
         "dynamic_slice" DynamicSlice { sizes }: _ Indexing [sizes];
@@ -332,6 +366,12 @@ headers! {
             transpose_a,
             unit_diagonal
         ];
+        "fft" Fft { inverse }: 2 Contraction [inverse];
+        "lu" Lu {}: 1 Routine [];
+        "solve" Solve { transpose_a }: 2 Routine [transpose_a];
+        "qr" Qr { full_matrices }: 1 Routine [full_matrices];
+        "eigh" Eigh {}: 1 Routine [];
+        "svd" Svd { full_matrices }: 1 Routine [full_matrices];
         "result" Result(index): 1 Projection [index];
     }
     families {
@@ -348,7 +388,8 @@ impl Op {
     /// nothing else uses it.
     pub fn results(&self, operands: usize) -> usize {
         match self {
-            Op::Threefry => 2,
+            Op::Threefry | Op::Fft { .. } | Op::Qr { .. } | Op::Eigh => 2,
+            Op::Lu | Op::Svd { .. } => 3,
             Op::Sort { .. } => operands,
             Op::Scan { body, .. } => body.outputs.len(),
             _ => 1,

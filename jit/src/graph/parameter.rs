@@ -9,6 +9,7 @@ use std::sync::Arc;
 use smallvec::{Array, SmallVec};
 
 use super::Graph;
+use super::conv::ConvDims;
 use super::dims::{GatherDims, ScatterOp};
 use super::precision::Precision;
 use crate::error::{Error, Result};
@@ -73,6 +74,36 @@ impl Named for Box<GatherDims> {
             start_index_map: from.read("start_index_map")?,
             operand_batching_dims: from.read("operand_batching_dims")?,
             start_indices_batching_dims: from.read("start_indices_batching_dims")?,
+        }))
+    }
+}
+
+impl Named for Box<ConvDims> {
+    fn each(&self, _: &'static str, each: &mut dyn FnMut(&'static str, &dyn Parameter)) {
+        each("lhs_spec", &self.lhs_spec);
+        each("rhs_spec", &self.rhs_spec);
+        each("out_spec", &self.out_spec);
+        each("strides", &self.strides);
+        each("low", &self.low);
+        each("high", &self.high);
+        each("lhs_dilation", &self.lhs_dilation);
+        each("rhs_dilation", &self.rhs_dilation);
+        each("feature_groups", &self.feature_groups);
+        each("batch_groups", &self.batch_groups);
+    }
+
+    fn take(_: &str, from: &mut Parameters<'_>) -> Result<Self> {
+        Ok(Box::new(ConvDims {
+            lhs_spec: from.read("lhs_spec")?,
+            rhs_spec: from.read("rhs_spec")?,
+            out_spec: from.read("out_spec")?,
+            strides: from.read("strides")?,
+            low: from.read("low")?,
+            high: from.read("high")?,
+            lhs_dilation: from.read("lhs_dilation")?,
+            rhs_dilation: from.read("rhs_dilation")?,
+            feature_groups: from.read("feature_groups")?,
+            batch_groups: from.read("batch_groups")?,
         }))
     }
 }

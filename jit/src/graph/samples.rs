@@ -1,6 +1,8 @@
 //! Samples of every op, from which the conformance tests draw: interpreter against compiled code, tangents against
 //! finite differences, transposes against tangents, batching against a loop, text against its parse.
 
+mod conv;
+
 use std::sync::Arc;
 
 use smallvec::smallvec;
@@ -29,6 +31,12 @@ pub(crate) fn kinds() -> Vec<Op> {
         Op::Sort { axis: 0, keys: 1 },
         Op::Cholesky,
         Op::TriangularSolve(Triangular::default()),
+        Op::Fft { inverse: false },
+        Op::Lu,
+        Op::Solve { transpose_a: false },
+        Op::Qr { full_matrices: false },
+        Op::Eigh,
+        Op::Svd { full_matrices: false },
         Op::Result(0),
         Op::Reshape(smallvec![6]),
         Op::Transpose(smallvec![1, 0]),
@@ -38,6 +46,7 @@ pub(crate) fn kinds() -> Vec<Op> {
         Op::Concat(0),
         Op::Rev(smallvec![0]),
         Op::Dot(DotAxes::default(), None),
+        Op::Conv(Box::default(), None),
         Op::Gather { dims: Box::default(), sizes: smallvec![] },
         Op::DynamicSlice { sizes: smallvec![] },
         Op::DynamicUpdateSlice,
@@ -54,14 +63,24 @@ pub(crate) fn kinds() -> Vec<Op> {
 
 impl Sample {
     /// Operand number `i` of the sample, where `x` is drawn from the range: matrices that are decomposed or divided by
-    /// get a large diagonal, so that they are positive definite and well conditioned. `x` may have a further axis, of a
-    /// batch.
+    /// get a large diagonal, so that they are positive definite and well conditioned, and one of distinct elements where
+    /// their eigenvalues are asked for. `x` may have a further axis, of a batch.
     ///
     /// # Panics
     /// If `x` is not of the type of the operand.
     pub fn conditioned(&self, i: usize, x: Array, batch: Option<usize>) -> Array {
-        let is_square = matches!((&self.op, i), (Op::Cholesky | Op::TriangularSolve(_), 0));
-        if !is_square {
+        let is_distinct = matches!(self.op, Op::Eigh | Op::Svd { .. });
+        let is_dominant = matches!(
+            self.op,
+            Op::Cholesky
+                | Op::TriangularSolve(_)
+                | Op::Lu
+                | Op::Solve { .. }
+                | Op::Qr { .. }
+                | Op::Eigh
+                | Op::Svd { .. }
+        );
+        if !is_dominant || i > 0 {
             return x;
         }
         let ty = x.ty().clone();
@@ -71,7 +90,10 @@ impl Sample {
         let strides = row_major_strides(&ty.shape);
         let at = |k: usize, axis: usize| k / strides[axis] % ty.shape[axis];
         let element = |(k, &bits): (usize, &u64)| match at(k, row) == at(k, column) {
-            true => ty.dtype.bits(ty.dtype.value(bits).to_f64() + diagonal),
+            true => {
+                let times = if is_distinct { at(k, row) as f64 + 1.0 } else { 1.0 };
+                ty.dtype.bits(ty.dtype.value(bits).to_f64() + times * diagonal)
+            }
             false => bits,
         };
         let bits: Vec<u64> = x.to_bits().expect("a sample is on the host").iter().enumerate().map(element).collect();
@@ -213,6 +235,65 @@ fn of(op: &Op) -> Vec<Sample> {
             }));
             all
         }
+        Op::Lu => [t(F64, &[4, 4]), t(F32, &[5, 3]), t(F64, &[2, 3, 6]), t(F32, &[19, 3, 3]), t(F32, &[0, 3, 3])]
+            .into_iter()
+            .chain([t(F32, &[1, 1]), t(F64, &[3, 0]), t(F32, &[17, 17])])
+            .map(|a| Sample { op: Op::Lu, operands: vec![a], range: (-0.5, 0.5) })
+            .collect(),
+        Op::Solve { .. } => {
+            let solve = |transpose_a: bool, a: TensorType, b: TensorType| Sample {
+                op: Op::Solve { transpose_a },
+                operands: vec![a, b],
+                range: (-0.5, 0.5),
+            };
+            vec![
+                solve(false, t(F64, &[4, 4]), t(F64, &[4, 2])),
+                solve(true, t(F64, &[2, 3, 3]), t(F64, &[2, 3, 1])),
+                solve(true, t(F32, &[11, 11]), t(F32, &[11, 3])),
+                solve(false, t(F32, &[18, 3, 3]), t(F32, &[18, 3, 2])),
+                solve(false, t(F32, &[1, 1]), t(F32, &[1, 0])),
+                solve(true, t(F32, &[2, 0, 0]), t(F32, &[2, 0, 3])),
+            ]
+        }
+        Op::Qr { .. } => {
+            let qr = |full_matrices: bool, a: TensorType| Sample {
+                op: Op::Qr { full_matrices },
+                operands: vec![a],
+                range: (-0.5, 0.5),
+            };
+            vec![
+                qr(false, t(F64, &[4, 4])),
+                qr(false, t(F32, &[2, 5, 3])),
+                qr(false, t(F64, &[2, 4])),
+                qr(true, t(F64, &[3, 3])),
+                qr(true, t(F32, &[2, 4])),
+                qr(false, t(F32, &[17, 4, 2])),
+                qr(false, t(F32, &[12, 10])),
+                qr(false, t(F32, &[1, 1])),
+                qr(false, t(F32, &[0, 3])),
+            ]
+        }
+        Op::Eigh => [t(F64, &[4, 4]), t(F32, &[2, 3, 3]), t(F32, &[17, 3, 3]), t(F64, &[1, 1]), t(F32, &[2, 0, 0])]
+            .into_iter()
+            .chain([t(F64, &[12, 12])])
+            .map(|a| Sample { op: Op::Eigh, operands: vec![a], range: (-0.5, 0.5) })
+            .collect(),
+        Op::Svd { .. } => {
+            let svd = |full_matrices: bool, a: TensorType| Sample {
+                op: Op::Svd { full_matrices },
+                operands: vec![a],
+                range: (-0.5, 0.5),
+            };
+            vec![
+                svd(false, t(F64, &[4, 4])),
+                svd(false, t(F32, &[2, 5, 3])),
+                svd(true, t(F64, &[3, 3])),
+                svd(false, t(F32, &[17, 3, 2])),
+                svd(false, t(F64, &[12, 9])),
+                svd(false, t(F32, &[1, 1])),
+                svd(false, t(F32, &[3, 0])),
+            ]
+        }
         // A projection belongs to the samples of its op.
         Op::Param(_) | Op::Result(_) => vec![],
         Op::Literal(_) => [F32, F64, I32, U32, Bool].map(|d| one(Op::Literal(Literal::new(d, 1.0)), vec![])).to_vec(),
@@ -326,6 +407,15 @@ fn of(op: &Op) -> Vec<Sample> {
                 one(Op::Dot(matrices, Some(Precision::Bf16)), vec![t(F32, &[9, 5]), t(F32, &[5, 8])]),
             ]
         }
+        Op::Fft { .. } => {
+            let fft = |inverse, ty: TensorType| one(Op::Fft { inverse }, vec![ty.clone(), ty]);
+            let mut all = vec![fft(true, t(F32, &[2, 12])), fft(true, t(F64, &[3, 67])), fft(false, t(F32, &[2, 0]))];
+            // Each radix, several passes, a factor that is a product, a convolution.
+            all.extend([1, 2, 3, 4, 5, 7, 8, 11, 13, 16, 32, 17, 34, 64, 67].map(|n| fft(false, t(F32, &[2, n]))));
+            all.extend([1, 6, 48, 128].map(|n| fft(false, t(F64, &[2, 3, n]))));
+            all
+        }
+        Op::Conv(..) => conv::samples(),
         Op::Gather { .. } => {
             let gather = |dims: GatherDims, sizes: &[usize], x: TensorType, indices: &[usize]| Sample {
                 op: Op::Gather { dims: dims.into(), sizes: sizes.into() },

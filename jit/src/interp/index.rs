@@ -87,13 +87,13 @@ pub(super) fn scatter(
             place.push(start as usize + c.axis.map_or(0, |axis| at[axis]));
         }
         let place = flatten(&place, &ty.shape);
-        match combine {
-            ScatterOp::Set => result[place] = update,
-            ScatterOp::Add if is_float => {
+        match combine.binary() {
+            None => result[place] = update,
+            Some(BinaryOp::Add) if is_float => {
                 sums[place] += ty.dtype.value(update).to_f64();
                 changed[place] = true;
             }
-            ScatterOp::Add => result[place] = scalar::binary(BinaryOp::Add, ty.dtype, result[place], update),
+            Some(op) => result[place] = scalar::binary(op, ty.dtype, result[place], update),
         }
     }
     for (i, _) in changed.iter().enumerate().filter(|(_, changed)| **changed) {

@@ -8,12 +8,12 @@ use crate::graph::Triangular;
 use crate::types::TensorType;
 
 /// The elements as numbers.
-fn numbers(ty: &TensorType, x: &[u64]) -> Vec<f64> {
+pub(super) fn numbers(ty: &TensorType, x: &[u64]) -> Vec<f64> {
     x.iter().map(|&x| ty.dtype.value(x).to_f64()).collect()
 }
 
 /// The extents of the matrices along the last two axes.
-fn extents(ty: &TensorType) -> [usize; 2] {
+pub(super) fn extents(ty: &TensorType) -> [usize; 2] {
     let [.., m, n] = ty.shape[..] else { unreachable!("the graph is verified") };
     [m, n]
 }

@@ -6,6 +6,9 @@
 //! accumulate in f64. For integers, bools, data movement and random bits the results are bit-identical to those of
 //! compiled code. For floats they are *not*: compiled code accumulates in f32, in another order.
 
+mod conv;
+mod factors;
+pub(crate) mod fourier;
 mod index;
 mod matrices;
 mod scalar;
@@ -103,6 +106,8 @@ fn several(op: &Op, types: &[TensorType], operands: &[&Array]) -> Result<SmallVe
             [0, 1].map(|word| words.iter().map(|words| words[word]).collect()).into()
         }
         Op::Sort { axis, keys } => sort::sort(&types[0].shape, *axis, *keys, types, &x),
+        Op::Fft { inverse } => fourier::fft(&types[0], *inverse, &x).into(),
+        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => factors::decompose(op, operands[0].ty(), types, &x[0]),
         Op::Scan { .. } => scan(op, types, x)?,
         _ => unreachable!("{} has one result", op.name()),
     };
@@ -149,7 +154,9 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         }
         Op::Cholesky => matrices::cholesky(ty, &x[0]),
         Op::TriangularSolve(how) => matrices::triangular_solve(ty, *how, &x),
-        Op::Param(_) | Op::Result(_) | Op::Threefry | Op::Scan { .. } => {
+        Op::Solve { transpose_a } => factors::solve(ty, *transpose_a, &x),
+        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => unreachable!("{} has several results", op.name()),
+        Op::Param(_) | Op::Result(_) | Op::Threefry | Op::Fft { .. } | Op::Scan { .. } => {
             unreachable!("{} is handled before", op.name())
         }
         Op::Constant(constant) => return Ok(constant.array().clone()),
@@ -190,6 +197,7 @@ fn apply(op: &Op, ty: &TensorType, operands: &[&Array]) -> Result<Array> {
         Op::Reduce(op, axes) => reduce(ty, &x[0], from(0), *op, axes),
         Op::ArgReduce(op, axis) => arg_reduce(ty, &x[0], from(0), *op, *axis),
         Op::Dot(axes, _) => dot(ty, &x, [from(0), from(1)], axes),
+        Op::Conv(dims, _) => conv::conv(ty, &x, [from(0), from(1)], dims),
         Op::Gather { dims, sizes } => index::gather(ty, &x, operands, dims, sizes),
         Op::Scatter { dims, combine } => index::scatter(ty, &x, operands, dims, *combine),
         Op::DynamicSlice { .. } => index::dynamic_slice(ty, &x, operands),

@@ -173,6 +173,10 @@ pub(super) fn plan_gemm(g: &GemmKernel, isa: Isa, tiles: Option<usize>) -> Gemm 
         a[0] = a[1] * m as isize;
     }
     let b = if g.extents[0] == 1 { [0, g.b.2[1], g.b.2[2]] } else { g.b.2 };
-    let c = [(m * n) as isize, n as isize, 1];
-    Gemm::new(batch, m, n, k, a, b, c, &g.taps, g.dtype.size(), isa, tiles.is_none())
+    let mut c = g.c.2;
+    if batch != g.extents[0] {
+        c[0] = c[1] * m as isize;
+    }
+    let collapse = tiles.is_none() && g.levels.0.is_empty();
+    Gemm::new(batch, m, n, k, a, b, c, &g.taps, g.dtype.size(), isa, collapse).over(&g.levels)
 }

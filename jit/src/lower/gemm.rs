@@ -4,7 +4,7 @@
 //! 4. Not done here: decisions at run time. The plan does not depend on the machine beyond its [`Isa`].
 
 use super::machine::Isa;
-use crate::fuse::Tap;
+use crate::fuse::{Level, Levels, Tap};
 
 /// A batch of products `C[i] = Σ_tap A[i]·B[i]`, `i < batch`, each `m` x `k` times `k` x `n`, with strides in elements,
 /// and its plan. A tap shifts both operands.
@@ -46,6 +46,8 @@ pub struct Gemm {
     pub(crate) run_b: [isize; 3],
     /// Strides of C along batch, row, column.
     pub(crate) run_c: [isize; 3],
+    /// The loops over the batch, where its strides do not say where the products are.
+    pub(crate) run_levels: Levels,
     /// The terms, in the order in which each element of C adds them: all of k for one, then for the next.
     pub(crate) run_taps: Vec<Tap>,
     /// How many of them a microkernel adds at once, while C stays in registers: all if there is one block of k and
@@ -215,6 +217,7 @@ impl Gemm {
             run_a,
             run_b,
             run_c,
+            run_levels: Levels::default(),
             run_taps: taps.iter().map(as_run).collect(),
             joint_taps,
             tile_rows,
@@ -233,6 +236,28 @@ impl Gemm {
             b_pack_bytes: bytes(pack_b, column_block * k_block),
             a_pack_bytes: bytes(pack_a, (packed_tiles * tile_rows).next_multiple_of(width) * k_block),
             c_buffer_bytes: bytes(buffered_c, rows * column_block),
+        }
+    }
+}
+
+impl Gemm {
+    /// The same with these loops over the batch, if there are any. The batch is not collapsed.
+    pub fn over(mut self, levels: &Levels) -> Gemm {
+        let as_run = |&level: &Level| match self.transposed {
+            true => Level { a: level.b, b: level.a, ..level },
+            false => level,
+        };
+        self.run_levels = Levels(levels.0.iter().map(as_run).collect());
+        debug_assert!(levels.0.is_empty() || self.run_batch == self.batch, "the batch is not collapsed");
+        self
+    }
+
+    /// The offsets of the operands and the result, as run, of a product of the batch.
+    #[inline]
+    pub(crate) fn offsets(&self, at: usize) -> [isize; 3] {
+        match self.run_levels.0.is_empty() {
+            true => [self.run_a[0], self.run_b[0], self.run_c[0]].map(|stride| stride * at as isize),
+            false => self.run_levels.offsets(at),
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod gemm;
 pub mod lane;
 pub mod loops;
 pub mod machine;
+pub mod matrices;
 pub mod memory;
 pub mod parallel;
 pub mod region;
@@ -85,7 +86,7 @@ pub fn lower(mut kernels: Kernels, donated: &[bool], machine: Machine) -> Result
             }
             Kernel::Gemm(g) => {
                 let byte = |offset: isize| offset as i64 * g.dtype.size() as i64;
-                let args = [(g.a.0, byte(g.a.1)), (g.b.0, byte(g.b.1)), (g.c, 0)];
+                let args = [(g.a.0, byte(g.a.1)), (g.b.0, byte(g.b.1)), (g.c.0, byte(g.c.1))];
                 Call::Gemm { gemm: Box::new(plan_gemm(g, target.isa, None)), dtype: g.dtype, args }
             }
             Kernel::Routine(kernel) => {

@@ -90,7 +90,7 @@ impl<'k> Body<'k> {
             phases.push(Phase { parallel: followed, ..Phase::serial(emitted.clone()) });
             let kind = match kernel {
                 Kernel::Gemm(g) => {
-                    let is_stored = !matches!(kernels.buffers[g.c.index()].source, Source::Passed);
+                    let is_stored = !matches!(kernels.buffers[g.c.0.index()].source, Source::Passed);
                     let finish = Finish::new(g, is_stored, follower.as_ref(), is_aligned);
                     Kind::product(g, Mma::of(g, is_aligned, target), finish)
                 }

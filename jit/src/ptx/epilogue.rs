@@ -29,12 +29,12 @@ pub(super) fn pair(kernels: &mut Kernels, donated: &[bool]) {
     let mut passed = Vec::new();
     for (k, kernel) in kernels.kernels.iter().enumerate() {
         let Kernel::Gemm(g) = kernel else { continue };
-        let readers = &order.readers[g.c.index()];
-        let is_passed = readers.len() == 1 && !is_output(kernels, g.c);
+        let readers = &order.readers[g.c.0.index()];
+        let is_passed = readers.len() == 1 && !is_output(kernels, g.c.0);
         let followers: Vec<usize> =
             readers.iter().copied().filter(|&f| follower(kernels, donated, k, f).is_some()).collect();
         if followers.into_iter().any(|f| order.join(k, f)) && is_passed {
-            passed.push(g.c);
+            passed.push(g.c.0);
         }
     }
     let sorted: Vec<usize> = order.units.iter().flatten().copied().collect();
@@ -56,13 +56,16 @@ fn follower(kernels: &Kernels, donated: &[bool], k: usize, f: usize) -> Option<F
     if kernel.reduces() || kernel.serial || !kernel.segments.is_empty() {
         return None;
     }
+    if !g.fills(kernels.buffers[g.c.0.index()].ty.elements()) {
+        return None;
+    }
     // What the product reads is not updated in place by what runs at the same time.
     let mut operands = [g.a.0, g.b.0].into_iter();
     if operands.any(|b| kernel.reads().contains(&b) && may_update(kernels, donated, &kernel.writes(), b)) {
         return None;
     }
     let mut index = None;
-    for (_, read) in kernel.loads().filter(|(buffer, _)| *buffer == g.c) {
+    for (_, read) in kernel.loads().filter(|(buffer, _)| *buffer == g.c.0) {
         if *index.get_or_insert(read?) != read? {
             return None;
         }
@@ -79,7 +82,7 @@ fn follower(kernels: &Kernels, donated: &[bool], k: usize, f: usize) -> Option<F
         }
         stride *= kernel.dims[d].extent;
     }
-    let overwrites = kernel.stores.iter().any(|store| [g.a.0, g.b.0, g.c].contains(&store.buffer));
+    let overwrites = kernel.stores.iter().any(|store| [g.a.0, g.b.0, g.c.0].contains(&store.buffer));
     if index?.offset != 0 || stride != elements || !(1..=MAX_INDEX).contains(&elements) || overwrites {
         return None;
     }

@@ -131,7 +131,8 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
             let few = ratio(&x[0], result) <= 4.0 && multiples(&x[0], 4.0) && largest(&x[0]) <= 16.0;
             few.then_some(0.0)
         }
-        Op::Dot(..) => {
+        Op::Conv(..) if !operands_float => Some(0.0),
+        Op::Dot(..) | Op::Conv(..) => {
             let (mx, my, k) = (largest(&x[0]), largest(&x[1]), contracted(op, x));
             let exact = multiples(&x[0], 16.0) && multiples(&x[1], 16.0) && k * mx * my * 256.0 < 2f64.powi(24);
             Some(if exact { 0.0 } else { k * k * rounding_of(&x[0]) * mx * my })
@@ -147,9 +148,21 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Slice { .. } | Op::Rev(_) => Some(0.0),
         Op::Pad { .. } | Op::Concat(_) => Some(0.0),
         Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => Some(0.0),
-        Op::Cholesky | Op::TriangularSolve(_) => matrices(op, x, result),
+        Op::Fft { .. } => Some(fourier(x, result)),
+        Op::Cholesky | Op::TriangularSolve(_) | Op::Lu | Op::Solve { .. } => matrices(op, x, result),
+        Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => decompositions(op, x),
         Op::Scan { .. } => None,
     }
+}
+
+/// The bound of a Fourier transform of exact numbers: that of a sum of as many products.
+fn fourier(x: &[Array], result: &Array) -> f64 {
+    let n = 2.0 * last_extent(result);
+    if n <= 2.0 { 0.0 } else { n * n * rounding_of(result) * largest(&x[0]).max(largest(&x[1])) }
+}
+
+fn last_extent(x: &Array) -> f64 {
+    x.ty().shape.last().copied().unwrap_or(1) as f64
 }
 
 /// The bound of a Cholesky factor or a solution, of exact matrices with a large diagonal: substitution and the factor
@@ -179,6 +192,33 @@ fn matrices(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
     // 1, 2 and 4 divide and have roots without rounding.
     let is_exact = is_diagonal && multiples(&x[0], 1.0) && [1.0, 4.0].contains(&largest(&x[0])) || elements.is_empty();
     Some(if is_exact { 0.0 } else { 16.0 * (n * n) as f64 * rounding_of(result) * most })
+}
+
+/// The bound of all results of a decomposition with orthogonal factors, of exact matrices with a large diagonal, whose
+/// eigenvalues are as far from each other as its elements are large, if they are asked for: so the factors are not
+/// sensitive.
+fn decompositions(op: &Op, x: &[Array]) -> Option<f64> {
+    let n = x[0].ty().shape[x[0].ty().rank() - 1];
+    let elements = numbers(&x[0]);
+    if !finite(&x[0]) {
+        return None;
+    }
+    for matrix in elements.chunks(n.max(1) * n.max(1)) {
+        let others = |row: usize| -> f64 {
+            let pair = |column: usize| matrix[row * n + column].abs().max(matrix[column * n + row].abs());
+            (0..n).filter(|&column| column != row).map(pair).sum()
+        };
+        let diagonal = |row: usize| matrix[row * n + row];
+        if (0..n).any(|row| diagonal(row) < 1.0 + others(row)) {
+            return None;
+        }
+        let needs_gaps = !matches!(op, Op::Qr { .. });
+        let close = |i: usize, j: usize| (diagonal(i) - diagonal(j)).abs() < 1.0 + others(i) + others(j);
+        if needs_gaps && (0..n).any(|i| (0..i).any(|j| close(i, j))) {
+            return None;
+        }
+    }
+    Some(if elements.is_empty() { 0.0 } else { 64.0 * (n * n) as f64 * rounding_of(&x[0]) * largest(&x[0]).max(1.0) })
 }
 
 /// The bound where some operand, a float, is not.
@@ -225,10 +265,11 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
             let n = ratio(&x[0], result);
             n * worst + n * n * rounding_of(&x[0]) * largest(&x[0])
         }
-        Op::Dot(..) => {
+        Op::Dot(..) | Op::Conv(..) => {
             let (mx, my, k) = (largest(&x[0]), largest(&x[1]), contracted(op, x));
             k * (e[0] * my + e[1] * mx + e[0] * e[1]) + k * k * rounding_of(&x[0]) * mx * my
         }
+        Op::Fft { .. } => 2.0 * last_extent(result) * worst + fourier(x, result),
         // No element moves by more than the values do; which goes with which of another operand may change.
         Op::Sort { .. } if x.len() == 1 => worst,
         Op::Sort { keys, .. } if e[..*keys].iter().all(|&e| e == 0.0) => worst,
@@ -236,11 +277,13 @@ fn inexact(op: &Op, x: &[Array], e: &[f64], result: &Array) -> Option<f64> {
             let (n, most) = (windows(&x[1]) + 1.0, largest(&x[0]).max(largest(&x[2])));
             n * worst + n * n * rounding_of(&x[0]) * (most + worst)
         }
+        Op::Scatter { combine: ScatterOp::Mul, .. } => return None,
         Op::Gather { .. } | Op::Scatter { .. } | Op::DynamicSlice { .. } | Op::DynamicUpdateSlice => worst,
         Op::Result(_) => worst,
         Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Compare(_) | Op::Select => return None,
         Op::Convert(_) | Op::Bitcast(_) | Op::Threefry | Op::Reduce(..) | Op::ArgReduce(..) => return None,
         Op::Sort { .. } | Op::Cholesky | Op::TriangularSolve(_) | Op::Scan { .. } => return None,
+        Op::Lu | Op::Solve { .. } | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => return None,
     })
 }
 
@@ -294,8 +337,11 @@ fn ratio(x: &Array, result: &Array) -> f64 {
 
 /// Over how many elements a contraction sums.
 fn contracted(op: &Op, x: &[Array]) -> f64 {
-    let Op::Dot(axes, _) = op else { return 1.0 };
-    axes.contract.iter().map(|&(a, _)| x[0].ty().shape[a] as f64).product()
+    match op {
+        Op::Dot(axes, _) => axes.contract.iter().map(|&(a, _)| x[0].ty().shape[a] as f64).product(),
+        Op::Conv(dims, _) => dims.terms(x[1].ty()) as f64,
+        _ => 1.0,
+    }
 }
 
 /// The bound in a program whose floats are all exact, in any order of evaluation: 0, or `None` where one is not.

@@ -42,10 +42,13 @@ fn weight(kind: &Op) -> usize {
         Op::Binary(_) => 24,
         Op::Compare(_) | Op::Convert(_) | Op::Bitcast(_) | Op::ArgReduce(..) => 4,
         Op::Select | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast { .. } | Op::Concat(_) | Op::Dot(..) => 8,
+        Op::Conv(..) => 6,
         Op::Slice { .. } | Op::Pad { .. } | Op::Rev(_) => 6,
         Op::Reduce(..) => 12,
         Op::Gather { .. } | Op::Scatter { .. } | Op::Sort { .. } => 6,
         Op::DynamicSlice { .. } | Op::DynamicUpdateSlice | Op::Cholesky | Op::TriangularSolve(_) => 4,
+        Op::Fft { .. } => 2,
+        Op::Lu | Op::Solve { .. } | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => 2,
         Op::Scan { .. } => 8,
     }
 }
@@ -216,6 +219,7 @@ impl Maker {
                 self.push(Op::ArgReduce(op, axis), &[x])
             }
             Op::Dot(..) => self.dot(x),
+            Op::Conv(..) => self.conv(x),
             Op::Gather { .. } => self.gather(x),
             Op::Scatter { .. } => self.scatter(x),
             Op::DynamicSlice { .. } => self.dynamic_slice(x),
@@ -223,6 +227,14 @@ impl Maker {
             Op::Sort { .. } => self.sort(x),
             Op::Cholesky => self.cholesky(x),
             Op::TriangularSolve(_) => self.triangular_solve(x),
+            Op::Fft { .. } => {
+                let y = self.like(&ty)?;
+                let (inverse, part) = (self.random.one_in(2), self.random.below(2) as u32);
+                let first = self.push(Op::Fft { inverse }, &[x, y])?;
+                self.push(Op::Result(part), &[first])
+            }
+            Op::Solve { .. } => self.solve(x),
+            Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => self.decomposition(kind, x),
             Op::Scan { .. } => self.scan(x),
         }
     }

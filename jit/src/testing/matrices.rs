@@ -55,4 +55,39 @@ impl Maker {
         let b = self.like(&of_b)?;
         self.push(Op::TriangularSolve(how), &[a, b])
     }
+
+    pub(super) fn solve(&mut self, x: ValueId) -> Option<ValueId> {
+        let ty = self.square(x)?;
+        let a = self.dominant(&ty)?;
+        let mut of_b = ty.clone();
+        of_b.shape[ty.rank() - 1] = self.extent();
+        let b = self.like(&of_b)?;
+        let transpose_a = self.random.one_in(2);
+        self.push(Op::Solve { transpose_a }, &[a, b])
+    }
+
+    /// A result of a decomposition. Matrices whose eigenvectors are asked for have eigenvalues that are well apart.
+    pub(super) fn decomposition(&mut self, kind: &Op, x: ValueId) -> Option<ValueId> {
+        let ty = self.square(x)?;
+        let mut a = self.dominant(&ty)?;
+        let full_matrices = self.random.one_in(2);
+        let op = match kind {
+            Op::Qr { .. } => Op::Qr { full_matrices },
+            Op::Svd { .. } => Op::Svd { full_matrices },
+            other => other.clone(),
+        };
+        if let Op::Eigh | Op::Svd { .. } = op {
+            let rank = ty.rank();
+            let results = self.call(&[a], |a| {
+                let axis = |axis: usize| Tensor::iota(DType::I32, a[0].shape(), axis);
+                let others = axis(rank - 2).equal(axis(rank - 1)).select(axis(rank - 1) * 4 + 4, 0);
+                vec![&a[0] + others.convert(a[0].dtype())]
+            });
+            a = self.any(results?)?;
+        }
+        let count = op.results(1) as u32;
+        let results = self.push(op, &[a])?;
+        let index = self.random.below(count as usize) as u32;
+        self.push(Op::Result(index), &[results])
+    }
 }

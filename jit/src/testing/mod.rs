@@ -7,6 +7,7 @@
 
 mod bound;
 mod control;
+mod conv;
 mod draw;
 mod indexing;
 mod matrices;

@@ -251,6 +251,11 @@ impl Maker {
                 return None;
             }
         }
+        if let Op::Conv(dims, _) = &op
+            && ty.elements().saturating_mul(dims.terms(self.graph.ty(operands[1]))) > PRODUCTS
+        {
+            return None;
+        }
         let arrays: Vec<Array> = operands.iter().map(|x| self.values[x.index()][0].clone()).collect();
         let results: SmallVec<[Array; 1]> = match op {
             Op::Result(index) => smallvec![self.values[operands[0].index()][index as usize].clone()],

@@ -75,7 +75,7 @@ impl Linear {
 
 /// Floats of `shape`, uniform in ±1/√inp. With no inputs at all the limit is 1, as in Equinox.
 #[track_caller]
-fn uniform(key: &Key, shape: &[usize], inp: usize, dtype: DType) -> Tensor {
+pub(super) fn uniform(key: &Key, shape: &[usize], inp: usize, dtype: DType) -> Tensor {
     let limit = if inp == 0 { 1.0 } else { 1.0 / (inp as f64).sqrt() };
     key.uniform_as(shape, -limit, limit, dtype)
 }

@@ -59,13 +59,13 @@ pub(super) unsafe fn range<V: SimdVector>(
     };
     loop {
         let tiles = remaining.min(g.row_tiles - first);
-        let at = batch_index as isize;
+        let [at_a, at_b, at_c] = g.offsets(batch_index);
         // SAFETY: the caller's promise, and tasks lie within the operands.
         unsafe {
             nest.block(
-                a.wrapping_offset(at * g.run_a[0]),
-                b.wrapping_offset(at * g.run_b[0]),
-                c.wrapping_offset(at * g.run_c[0]),
+                a.wrapping_offset(at_a),
+                b.wrapping_offset(at_b),
+                c.wrapping_offset(at_c),
                 block * g.column_block,
                 first,
                 first + tiles,

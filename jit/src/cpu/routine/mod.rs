@@ -3,6 +3,7 @@
 //! Comes in: a [`Routine`], the addresses of its buffers, a range of its tasks. Goes out: those tasks' results. Nothing
 //! is allocated here. The results do not depend on the partition of the tasks.
 
+mod lanes;
 mod matrices;
 mod sort;
 
@@ -48,6 +49,12 @@ pub(super) unsafe extern "C" fn run_routine(
                     DType::I32 | DType::U32 | DType::Bool => unreachable!("no float"),
                 }
             }
+            Routine::Matrices(routine) => match (routine.dtype.size(), routine.lanes()) {
+                (4, 1) => lanes::matrices::<f32, 1>(routine, buffers, scratch, tasks),
+                (4, _) => lanes::matrices::<f32, 16>(routine, buffers, scratch, tasks),
+                (_, 1) => lanes::matrices::<f64, 1>(routine, buffers, scratch, tasks),
+                (_, _) => lanes::matrices::<f64, 8>(routine, buffers, scratch, tasks),
+            },
         }
     }
 }

@@ -7,8 +7,8 @@
 //! stay small, and there are no loops whose length depends on data. Derivatives with respect to every argument of
 //! floats exist, also where JAX has none.
 //!
-//! `gamma` has the gamma function and its logarithmic derivatives, `incomplete` the incomplete gamma and beta functions,
-//! `exponential` exponential integrals, `normal` the normal distribution and the error function, `entropy` what is made
+//! `gamma` has the gamma function and its logarithmic derivatives, `incomplete` the incomplete gamma and beta
+//! functions, `exponential` exponential integrals, `normal` the normal distribution and the error function, `entropy` what is made
 //! of logarithms. Not here: complex arguments, Bessel functions of higher orders, hypergeometric functions.
 
 mod entropy;

@@ -69,8 +69,8 @@ pub mod multivariate_normal {
         with_factor(&y, &cholesky(&cov))
     }
 
-    /// The logarithm of the density at a distance `y` from the mean, of shape `[…, n]`, for the lower Cholesky factor of
-    /// the covariance, of shape `[…, n, n]`.
+    /// The logarithm of the density at a distance `y` from the mean, of shape `[…, n]`, for the lower Cholesky factor
+    /// of the covariance, of shape `[…, n, n]`.
     #[track_caller]
     pub fn with_factor(y: &Tensor, factor: &Tensor) -> Tensor {
         let (y, factor) = y.inexact().promoted(&factor.inexact());

@@ -140,8 +140,8 @@ impl KernelBuilder<'_> {
         let mut value = self.read(&mut body, updates, &coords);
         let place = flatten(&target, shape, body.extents.len());
         let before = body.load(buffer, &place, dtype);
-        if combine == ScatterOp::Add {
-            value = body.push(KernelOp::Apply(Op::Binary(BinaryOp::Add), 0), &[before, value], dtype);
+        if let Some(op) = combine.binary() {
+            value = body.push(KernelOp::Apply(Op::Binary(op), 0), &[before, value], dtype);
         }
         if let Some(inside) = inside {
             value = body.push(KernelOp::Apply(Op::Select, 0), &[inside, value, before], dtype);
@@ -292,9 +292,9 @@ impl KernelBuilder<'_> {
             }
         }
         let mut updated = self.read(body, updates, &source);
-        if combine == ScatterOp::Add {
+        if let Some(op) = combine.binary() {
             let before = self.read(body, x, coords);
-            updated = body.push(KernelOp::Apply(Op::Binary(BinaryOp::Add), 0), &[before, updated], node.ty.dtype);
+            updated = body.push(KernelOp::Apply(Op::Binary(op), 0), &[before, updated], node.ty.dtype);
         }
         self.choose(body, inside, updated, node, coords)
     }

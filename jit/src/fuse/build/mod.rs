@@ -2,6 +2,7 @@
 //!
 //! Comes in: a normalised graph. Goes out: kernels in program order. Kernels are not fused here (`merge` does that).
 
+mod conv;
 mod gather;
 mod region;
 
@@ -10,8 +11,8 @@ use smallvec::{SmallVec, smallvec};
 
 use super::index::{Affine, Coords, Index, flatten, reshape};
 use super::kernel::{
-    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, LoopKernel, Order, Output, Slot, Source,
-    Store, Tap,
+    Buffer, BufferId, Dim, GemmKernel, Kernel, KernelOp, KernelValue, Kernels, Levels, LoopKernel, Order, Output, Slot,
+    Source, Store, Tap,
 };
 use super::materialise::{
     Element, element, is_elementwise, is_indexing, is_movement, is_opaque, is_single, materialised, reshape_base,
@@ -204,6 +205,7 @@ impl<'a> KernelBuilder<'a> {
         }
         match &node.op {
             Op::Dot(..) => self.gemm(id),
+            Op::Conv(dims, precision) => self.conv(id, dims, *precision),
             Op::Reduce(op, axes) => self.reduce(id, *op, axes),
             Op::ArgReduce(op, axis) => self.arg_reduce(id, *op, *axis),
             Op::Pad { low, high: _, interior } => self.pad(id, low, interior),
@@ -485,7 +487,7 @@ impl<'a> KernelBuilder<'a> {
         let types: SmallVec<[&TensorType; 4]> = node.operands.iter().map(|&x| self.graph.ty(x)).collect();
         let routine = Routine::new(&node.op, &types);
         // No kernel writes values without elements.
-        if routine.tasks() > 0 && node.ty.elements() > 0 {
+        if routine.tasks() > 0 && routine.elements() > 0 && !results.is_empty() {
             let (operands, results) = (operands.into(), results.into());
             self.result.kernels.push(Kernel::Routine(RoutineKernel { routine, operands, results }));
         }
@@ -531,7 +533,8 @@ impl<'a> KernelBuilder<'a> {
                 a,
                 b: bb,
                 taps: smallvec![Tap::default()],
-                c,
+                c: (c, 0, [(m * n) as isize, n as isize, 1]),
+                levels: Levels::default(),
             };
             self.result.kernels.push(Kernel::Gemm(gemm));
         }

@@ -29,7 +29,7 @@ impl GatherDims {
         updates: &TensorType,
     ) -> Inferred {
         check(x.dtype == updates.dtype, || format!("{x} and the updates {updates} differ in element type"))?;
-        check(op == ScatterOp::Set || x.dtype != DType::Bool, || format!("cannot add to {x}"))?;
+        check(op == ScatterOp::Set || x.dtype != DType::Bool, || format!("cannot {} bools to {x}", op.name()))?;
         self.check(x, indices, updates.rank())?;
         let batch: Shape = self.batch(updates.rank()).iter().map(|&axis| updates.shape[axis]).collect();
         check(batch[..] == indices.shape[..indices.rank() - 1], || {

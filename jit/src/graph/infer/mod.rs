@@ -2,6 +2,7 @@
 //! it. An error is the reason only; the caller adds the op's name and the user's line.
 
 mod control;
+mod conv;
 mod indexing;
 mod matrices;
 
@@ -26,6 +27,7 @@ pub fn results(op: &Op, operands: &[&TensorType]) -> Result<Results, String> {
     Ok(match op {
         Op::Sort { .. } => operands.iter().map(|&x| x.clone()).collect(),
         Op::Scan { body, num_carry, length, .. } => control::scan_results(body, *num_carry, *length)?,
+        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => matrices::decomposition(op, operands[0])?,
         _ => SmallVec::from_elem(first, op.results(operands.len())),
     })
 }
@@ -103,6 +105,16 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
         }
         Op::Cholesky => matrices::cholesky(operands[0]),
         Op::TriangularSolve(how) => matrices::triangular_solve(*how, operands[0], operands[1]),
+        Op::Fft { .. } => {
+            let x = operands[0];
+            check(matches!(x.dtype, DType::F32 | DType::F64), || format!("takes f32 or f64, not {x}"))?;
+            check(x.rank() > 0, || format!("{x} has no axis"))?;
+            Ok(same(x, operands[1])?.0.clone())
+        }
+        Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. } => {
+            Ok(matrices::decomposition(op, operands[0])?.swap_remove(0))
+        }
+        Op::Solve { .. } => matrices::solve(operands[0], operands[1]),
         Op::Result(_) => Err("a result of an op takes its type from the op".into()),
         Op::Threefry => {
             for x in operands {
@@ -206,6 +218,7 @@ fn unchecked(op: &Op, operands: &[&TensorType]) -> Inferred {
             Ok(TensorType::new(DType::I32, &shape))
         }
         Op::Dot(axes, _) => dot(axes, operands[0], operands[1]),
+        Op::Conv(dims, _) => dims.infer(operands[0], operands[1]),
         Op::Gather { dims, sizes } => dims.gather(operands[0], operands[1], sizes),
         Op::Scatter { dims, combine } => dims.scatter(*combine, operands[0], operands[1], operands[2]),
         Op::DynamicSlice { sizes } => indexing::dynamic_slice(operands, sizes),

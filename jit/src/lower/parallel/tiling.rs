@@ -61,6 +61,9 @@ impl Tiling {
             Kernel::Routine(_) | Kernel::Region(_) => return None,
             Kernel::Gemm(g) => {
                 let [batch, m, n, depth] = g.extents;
+                if !g.fills(elements(g.c.0) as usize) {
+                    return None;
+                }
                 let ((a, a_at, [a_b, a_m, a_k]), (b, b_at, [b_b, b_k, b_n])) = (g.a, g.b);
                 let a_is_tiled = |strides: &[isize], extents: &[usize]| {
                     g.taps.iter().all(|tap| is_tiled(elements(a), a_at + tap.a, strides, extents))
@@ -68,7 +71,10 @@ impl Tiling {
                 let b_is_tiled = |strides: &[isize], extents: &[usize]| {
                     g.taps.iter().all(|tap| is_tiled(elements(b), b_at + tap.b, strides, extents))
                 };
-                if batch > 1 {
+                if !g.levels.0.is_empty() {
+                    broadcast.extend([a, b]);
+                    (batch, usize::MAX)
+                } else if batch > 1 {
                     if !a_is_tiled(&[a_b, a_m, a_k], &[batch, m, depth]) {
                         broadcast.push(a);
                     }

@@ -7,9 +7,11 @@ use smallvec::SmallVec;
 
 use super::code::{Code, lane_type};
 use super::loops::{Given, RowKernel};
-use crate::fuse::{BufferId, GemmKernel, LoopKernel};
+use super::tiles::matrices;
+use crate::fuse::{BufferId, GemmKernel, Level, Levels, LoopKernel};
 use crate::lower::lane::LaneType;
 use crate::ptx::inst::{Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
+use crate::types::product;
 
 /// What becomes of the elements of a product.
 #[derive(Clone)]
@@ -22,6 +24,17 @@ pub(in crate::ptx) struct Finish {
     is_stored: bool,
     is_aligned: bool,
     follower: Option<Emitted>,
+    /// Where the result is, unless it fills its buffer.
+    apart: Option<Apart>,
+}
+
+/// Where the result of a product is.
+#[derive(Clone)]
+struct Apart {
+    offset: isize,
+    /// Strides of batch, rows, columns.
+    strides: [isize; 3],
+    levels: Levels,
 }
 
 /// A kernel that takes the elements of a product.
@@ -52,10 +65,10 @@ impl Finish {
         follower: Option<&Follower>,
         is_aligned: bool,
     ) -> (Self, Vec<BufferId>) {
-        let mut buffers = if is_stored { vec![g.c] } else { vec![] };
+        let mut buffers = if is_stored { vec![g.c.0] } else { vec![] };
         let follower = follower.map(|&Follower { ref kernel, along }| {
             let (kernel, mut others) = kernel.canonical(false);
-            let given = others.iter().position(|&b| b == g.c).expect("it reads the result");
+            let given = others.iter().position(|&b| b == g.c.0).expect("it reads the result");
             others.remove(given);
             buffers.extend(&others);
             let row = RowKernel::along(kernel, along, is_aligned);
@@ -63,12 +76,27 @@ impl Finish {
             Emitted { row, given, others: others.len(), together }
         });
         let (ty, size) = (lane_type(LaneType::of(g.dtype)), g.dtype.size());
-        (Finish { ty, size, rows: g.extents[1], columns: g.extents[2], is_stored, is_aligned, follower }, buffers)
+        let (_, offset, strides) = g.c;
+        let apart = (!g.fills(product(g.extents[..3].iter().copied()))).then(|| Apart {
+            offset,
+            strides,
+            levels: g.levels.clone(),
+        });
+        let [_, rows, columns, _] = g.extents;
+        (Finish { ty, size, rows, columns, is_stored, is_aligned, follower, apart }, buffers)
     }
 
     /// Whether every buffer of the product begins at 16 bytes.
     pub(super) fn is_aligned(&self) -> bool {
         self.is_aligned
+    }
+
+    /// The most adjacent elements, a power of two, that are stored together wherever they are.
+    pub(super) fn most_together(&self) -> usize {
+        let Some(Apart { offset, strides, levels }) = &self.apart else { return usize::MAX };
+        let steps = levels.0.iter().map(|level| level.c).chain([*offset, strides[0], strides[1]]);
+        let aligned = |width: usize| steps.clone().all(|step| step % width as isize == 0);
+        [4, 2].into_iter().find(|&width| aligned(width)).unwrap_or(1)
     }
 
     /// The code for the part of a matrix that a thread has: `lines` are its rows, `columns` where the groups of
@@ -83,6 +111,13 @@ impl Finish {
         lines: impl Iterator<Item = (u32, impl AsRef<[Reg]>)>,
     ) {
         let [rows, all] = [self.rows, self.columns].map(|extent| extent as u32);
+        let mut args: SmallVec<[Reg; 8]> = SmallVec::from_slice(args);
+        if let Some(Apart { offset, strides, levels }) = &self.apart {
+            let base = code.binary(BinaryOp::Add, Type::S64, args[0], self.bytes(*offset));
+            let [at] = matrices(code, levels, matrix, self.size, [(base, strides[0], |level: &Level| level.c)]);
+            args[0] = at;
+        }
+        let args = &args[..];
         let columns: Vec<[Reg; 2]> = columns
             .map(|nth| {
                 let at = code.binary(BinaryOp::Add, Type::U32, column, nth);
@@ -92,7 +127,10 @@ impl Finish {
         for (nth, values) in lines {
             let at = code.binary(BinaryOp::Add, Type::U32, row, nth);
             let in_rows = code.setp(Cmp::Lt, Type::U32, at, rows);
-            let at = code.ternary(TernaryOp::Mad, Type::U32, matrix, rows, at);
+            let at = match self.apart {
+                Some(_) => at,
+                None => code.ternary(TernaryOp::Mad, Type::U32, matrix, rows, at),
+            };
             for (values, &[column, in_columns]) in values.as_ref().chunks(together).zip(&columns) {
                 let inside = code.binary(BinaryOp::And, Type::Pred, in_rows, in_columns);
                 self.emit(code, args, [at, column], values, inside);
@@ -131,12 +169,17 @@ impl Finish {
 
     fn store(&self, code: &mut Code, c: Reg, place: [Reg; 2], values: &[Reg], inside: Reg) {
         let [row, column] = place.map(|x| code.cvt(Type::U64, Type::U32, Rounding::None, x));
-        let [line, element] = [self.columns * self.size, self.size].map(|bytes| Operand::Imm(bytes as u64));
+        let line = self.apart.as_ref().map_or(self.columns as isize, |apart| apart.strides[1]);
+        let [line, element] = [line, 1].map(|elements| self.bytes(elements));
         let at = code.ternary(TernaryOp::Mad, Type::S64, row, line, c);
         let at = code.ternary(TernaryOp::Mad, Type::S64, column, element, at);
         let (space, cache, address) = (Space::Global, Cache::Default, Address::Reg(at, 0));
         let a = values.iter().map(|&value| value.into()).collect();
         code.push_if((inside, true), InstOp::St { space, cache, ty: self.ty, address, a });
+    }
+
+    fn bytes(&self, elements: isize) -> Operand {
+        Operand::Imm((elements * self.size as isize) as i64 as u64)
     }
 
     /// The induction variable of a loop whose iterations are so many elements each.

@@ -9,8 +9,8 @@ use super::Grid;
 use super::code::{Code, class, lane_type};
 use super::finish::Finish;
 use super::taps::each_tap;
-use super::tiles::{Tile, each_tile, tiles};
-use crate::fuse::{GemmKernel, Tap};
+use super::tiles::{Tile, each_tile, matrices, tiles};
+use crate::fuse::{GemmKernel, Level, Tap};
 use crate::lower::lane::LaneType;
 use crate::ptx::inst::{Address, BinaryOp, Cache, Cmp, InstOp, Operand, Reg, Rounding, Space, TernaryOp, Type};
 use crate::ptx::place::THREADS;
@@ -98,12 +98,13 @@ impl Copies {
         };
         let (tile, size) = (tiling.tile()[i], g.dtype.size());
         let along_terms = term == 1 && x != 1;
-        let (step, other, extent) = if along_terms { (term, x, g.extents[3]) } else { (x, term, g.extents[1 + i]) };
+        let (unit, other, extent) = if along_terms { (term, x, g.extents[3]) } else { (x, term, g.extents[1 + i]) };
         let mut width = (ACCESS_BYTES / size).min(tile * tiling.depth / THREADS as usize);
         let tap = |tap: &Tap| if i == 0 { tap.a } else { tap.b };
-        let begins = g.taps.iter().map(tap).chain([offset, batch, other]);
+        let step = |level: &Level| if i == 0 { level.a } else { level.b };
+        let begins = g.taps.iter().map(tap).chain([offset, batch, other]).chain(g.levels.0.iter().map(step));
         let begins: Vec<isize> = begins.chain([extent as isize]).collect();
-        while width > 1 && !(is_aligned && step == 1 && begins.iter().all(|x| x % width as isize == 0)) {
+        while width > 1 && !(is_aligned && unit == 1 && begins.iter().all(|x| x % width as isize == 0)) {
             width /= 2;
         }
         let pitch = if along_terms { tile + tiling.adjacent(i, size) } else { tile };
@@ -182,8 +183,9 @@ impl Product<'_> {
             let bytes = (self.tiling.adjacent(i, self.size) * self.size) as u32;
             code.ternary(TernaryOp::Mad, Type::U32, self.place[i], bytes, self.shared[i])
         });
-        let from = [(args[0], self.g.a.2[0]), (args[1], self.g.b.2[0])];
-        let from = from.map(|(base, stride)| self.matrix(code, base, stride));
+        let operands: [(_, _, fn(&Level) -> isize); 2] =
+            [(args[0], self.g.a.2[0], |level| level.a), (args[1], self.g.b.2[0], |level| level.b)];
+        let from = self.matrices(code, operands);
         each_tap(code, &self.g.taps, self.size, from, &|code, from| self.tap(code, from, read, &sums));
         self.finish(code, &args[2..], &sums);
     }
@@ -247,10 +249,13 @@ impl Product<'_> {
         code.place(skip);
     }
 
-    /// The address of an operand's matrix.
-    fn matrix(&self, code: &mut Code, base: Reg, stride: isize) -> Reg {
-        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, self.matrix);
-        code.ternary(TernaryOp::Mad, Type::S64, matrix, self.bytes(stride), base)
+    /// The addresses of the operands' matrices.
+    fn matrices(&self, code: &mut Code, [a, b]: [(Reg, isize, fn(&Level) -> isize); 2]) -> [Reg; 2] {
+        let one = |code: &mut Code, operand| {
+            let [address] = matrices(code, &self.g.levels, self.matrix, self.size, [operand]);
+            address
+        };
+        [one(code, a), one(code, b)]
     }
 
     fn bytes(&self, elements: isize) -> Operand {
@@ -327,7 +332,7 @@ impl Product<'_> {
         });
         // Columns that are finished together: all of them are in the matrix, or none.
         let together = self.tiling.adjacent(1, self.size);
-        let together = if n % together == 0 { together } else { 1 };
+        let together = if n % together == 0 { together.min(self.finish.most_together()) } else { 1 };
         let nth = |i: usize, n: usize| self.tiling.nth(i, self.size, n) as u32;
         let columns = (0..part_n).step_by(together).map(|j| nth(1, j));
         let lines = sums.chunks(part_n).enumerate().map(|(i, sums)| (nth(0, i), sums));

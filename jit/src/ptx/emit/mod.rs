@@ -11,6 +11,7 @@ mod finish;
 mod gemm;
 mod lane;
 mod loops;
+mod matrices;
 mod mma;
 mod rare;
 mod routine;

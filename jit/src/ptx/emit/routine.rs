@@ -5,7 +5,7 @@
 //! a solution is the same chain of products and differences.
 
 use super::code::{Code, class, lane_type};
-use super::{Grid, THREADS};
+use super::{Grid, THREADS, matrices};
 use crate::fuse::Routine;
 use crate::graph::Triangular;
 use crate::lower::lane::{LaneType, storage};
@@ -23,6 +23,7 @@ pub(in crate::ptx) fn blocks(routine: &Routine) -> usize {
         Routine::Sort { outer, inner, .. } => outer.saturating_mul(*inner).min(MAX_BLOCKS),
         Routine::Cholesky { batch, .. } => *batch,
         Routine::TriangularSolve { batch, columns, .. } => batch.saturating_mul(*columns).div_ceil(THREADS as usize),
+        Routine::Matrices(routine) => matrices::blocks(routine),
     }
 }
 
@@ -31,6 +32,7 @@ pub(in crate::ptx) fn workspace(routine: &Routine, blocks: usize) -> usize {
     match routine {
         Routine::Sort { length, .. } => blocks.saturating_mul(8).saturating_mul(*length),
         Routine::Cholesky { .. } | Routine::TriangularSolve { .. } => 0,
+        Routine::Matrices(routine) => matrices::workspace(routine, blocks),
     }
 }
 
@@ -45,6 +47,7 @@ pub(super) fn emit(code: &mut Code, routine: &Routine, args: &[Reg], grid: &Grid
         Routine::TriangularSolve { how, batch, order, columns, dtype } => {
             triangular_solve(code, *how, [*batch, *order, *columns], *dtype, args, grid);
         }
+        Routine::Matrices(routine) => matrices::emit(code, routine, args, grid),
     }
 }
 

@@ -5,8 +5,8 @@
 
 use super::Grid;
 use super::code::Code;
-use crate::fuse::GemmKernel;
-use crate::ptx::inst::{BinaryOp, Reg, Type};
+use crate::fuse::{GemmKernel, Level, Levels};
+use crate::ptx::inst::{BinaryOp, Operand, Reg, Rounding, TernaryOp, Type};
 
 /// A tile.
 pub(super) struct Tile {
@@ -46,4 +46,36 @@ pub(super) fn each_tile(
             [code.binary(BinaryOp::Mul, Type::U32, row, rows), code.binary(BinaryOp::Mul, Type::U32, column, columns)];
         body(code, Tile { first, matrix });
     });
+}
+
+/// The addresses of matrix number `matrix` of operands, each with its base, the stride of the batch, and the step of a
+/// level, both in elements of `size` bytes.
+pub(super) fn matrices<const N: usize>(
+    code: &mut Code,
+    levels: &Levels,
+    matrix: Reg,
+    size: usize,
+    operands: [(Reg, isize, fn(&Level) -> isize); N],
+) -> [Reg; N] {
+    let bytes = |elements: isize| Operand::Imm((elements * size as isize) as i64 as u64);
+    if levels.0.is_empty() {
+        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, matrix);
+        return operands.map(|(base, stride, _)| code.ternary(TernaryOp::Mad, Type::S64, matrix, bytes(stride), base));
+    }
+    let mut addresses = operands.map(|(base, ..)| base);
+    let mut rest = matrix;
+    for (n, level) in levels.0.iter().enumerate().rev() {
+        let mut at = rest;
+        if n > 0 {
+            at = code.binary(BinaryOp::Rem, Type::U32, rest, level.extent as u32);
+            rest = code.binary(BinaryOp::Div, Type::U32, rest, level.extent as u32);
+        }
+        let at = code.cvt(Type::U64, Type::U32, Rounding::None, at);
+        for (address, (_, _, step)) in addresses.iter_mut().zip(&operands) {
+            if step(level) != 0 {
+                *address = code.ternary(TernaryOp::Mad, Type::S64, at, bytes(step(level)), *address);
+            }
+        }
+    }
+    addresses
 }

@@ -1,7 +1,7 @@
 //! Modified Bessel functions of the first kind, times `e^-|x|`.
 //!
-//! In two ranges Chebyshev series, in the form of Moshier's Cephes; the coefficients are those of an interpolation at 80
-//! Chebyshev points, computed with 40 digits. Both formats are computed in f64.
+//! In two ranges Chebyshev series, in the form of Moshier's Cephes; the coefficients are those of an interpolation at
+//! 80 Chebyshev points, computed with 40 digits. Both formats are computed in f64.
 
 use super::gamma::through_f64;
 use super::{LaneId, LaneProgram, Math};

@@ -18,9 +18,9 @@ use super::code::Code;
 use super::finish::Finish;
 use super::taps::each_tap;
 use super::tiles::{self, each_tile, tiles};
-use crate::fuse::GemmKernel;
+use crate::fuse::{GemmKernel, Level};
 use crate::graph::Precision;
-use crate::ptx::inst::{BinaryOp, Cmp, InstOp, MmaShape, Operand, Reg, Rounding, TernaryOp, Type};
+use crate::ptx::inst::{BinaryOp, Cmp, InstOp, MmaShape, Operand, Reg, Type};
 use crate::ptx::place::{THREADS, Target};
 use fragment::Fragments;
 use stage::Copies;
@@ -93,9 +93,14 @@ impl Mma {
         };
         let tile = TILES.into_iter().find(fits).unwrap_or(TILES[TILES.len() - 1]);
         let (_, _, [matrix, term, column]) = g.b;
+        let steps = |step: fn(&Level) -> isize| g.levels.0.iter().map(step);
         let mut sides = [
-            Side::of(g.a.2, [batch, m, k], g.taps.iter().map(|tap| g.a.1 + tap.a)),
-            Side::of([matrix, column, term], [batch, n, k], g.taps.iter().map(|tap| g.b.1 + tap.b)),
+            Side::of(g.a.2, [batch, m, k], g.taps.iter().map(|tap| g.a.1 + tap.a).chain(steps(|level| level.a))),
+            Side::of(
+                [matrix, column, term],
+                [batch, n, k],
+                g.taps.iter().map(|tap| g.b.1 + tap.b).chain(steps(|level| level.b)),
+            ),
         ];
         sides.iter_mut().for_each(|side| side.is_wide &= is_aligned);
         Some(Mma { ty, tile, sides })
@@ -201,9 +206,9 @@ impl Tile<'_> {
         let sums: Vec<[Reg; 4]> =
             (0..down * across).map(|_| [(); 4].map(|()| code.mov(Type::F32, Operand::Imm(0)))).collect();
         let fragments = [0, 1].map(|i| Fragments::new(code, self, i));
-        let matrix = code.cvt(Type::U64, Type::U32, Rounding::None, self.matrix);
-        let from = [(args[0], self.g.a.2[0]), (args[1], self.g.b.2[0])];
-        let from = from.map(|(base, stride)| code.ternary(TernaryOp::Mad, Type::S64, matrix, bytes(stride), base));
+        let operands: [(_, _, fn(&Level) -> isize); 2] =
+            [(args[0], self.g.a.2[0], |level| level.a), (args[1], self.g.b.2[0], |level| level.b)];
+        let from = tiles::matrices(code, &self.g.levels, self.matrix, 4, operands);
         each_tap(code, &self.g.taps, 4, from, &|code, from| {
             let copies = [0, 1].map(|i| Copies::new(code, self, i, from[i]));
             match self.mma.is_async() {
@@ -344,7 +349,7 @@ impl Tile<'_> {
             code.binary(BinaryOp::Add, Type::U32, first, places[i])
         });
         // Columns that are finished together: both are in the matrix, or none.
-        let together = if n % 2 == 0 { 2 } else { 1 };
+        let together = if n % 2 == 0 && self.finish.most_together() >= 2 { 2 } else { 1 };
         let columns = (0..across * 2).step_by(together).map(|e| (e / 2 * SHAPE[1] + e % 2) as u32);
         let line = |sums: &[[Reg; 4]], half: usize| -> Vec<Reg> {
             sums.iter().flat_map(|sums| [sums[2 * half], sums[2 * half + 1]]).collect()

@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::Mma;
-use crate::fuse::{BufferId, GemmKernel, Tap};
+use crate::fuse::{BufferId, GemmKernel, Levels, Tap};
 use crate::graph::Precision;
 use crate::ptx::emit::{Finish, Part, kernel_entry};
 use crate::ptx::place::{THREADS, Target};
@@ -67,7 +67,8 @@ fn whole(precision: Precision, extents: [usize; 4], transposed: [bool; 2], multi
         a: (BufferId(0), 0, a),
         b: (BufferId(1), 0, b),
         taps: SmallVec::from_slice(&[Tap::default()]),
-        c: BufferId(2),
+        c: (BufferId(2), 0, [m * n, n, 1]),
+        levels: Levels::default(),
     };
     Case { g, target: Target { capability: 80, multiprocessors, ..Target::default() }, is_aligned: true }
 }

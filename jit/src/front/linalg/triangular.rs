@@ -1,15 +1,12 @@
-//! Linear algebra on the matrices along the last two axes: Cholesky factors and triangular systems of equations, with
-//! the definitions of `jax.numpy.linalg` and `jax.lax.linalg`.
+//! Cholesky factors and triangular systems of equations.
 
 use std::panic::Location;
 
-use super::operand::reject;
-use super::tensor::Tensor;
-use super::trace::apply;
 use crate::error::Error;
-use crate::graph::{Op, infer};
-
-pub use crate::graph::Triangular;
+use crate::front::operand::reject;
+use crate::front::tensor::Tensor;
+use crate::front::trace::apply;
+use crate::graph::{Op, Triangular, infer};
 
 /// The lower triangular `L` with `L Lᵀ = A` of each symmetric, positive definite matrix `A`:
 /// `jax.numpy.linalg.cholesky`.
