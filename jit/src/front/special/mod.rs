@@ -3,13 +3,13 @@
 //!
 //! Comes in: tensors. Goes out: their values, recorded as primitive ops, from which derivatives and batches follow.
 //! Almost all are computed in f64, whatever the type of the result, so that what cancels leaves f32 its last place.
-//! Where a function is an integral or a series, its terms lie along an axis of their own, which is summed: programs
-//! stay small, and there are no loops whose length depends on data. Derivatives with respect to every argument of
-//! floats exist, also where JAX has none.
+//! Where a function is an integral or a series, its terms lie along a separate axis, which is summed: programs stay
+//! small, and there are no loops whose length depends on data. Derivatives with respect to every argument of floats
+//! exist, also where JAX has none.
 //!
 //! `gamma` has the gamma function and its logarithmic derivatives, `incomplete` the incomplete gamma and beta
-//! functions, `exponential` exponential integrals, `normal` the normal distribution and the error function, `entropy` what is made
-//! of logarithms. Not here: complex arguments, Bessel functions of higher orders, hypergeometric functions.
+//! functions, `exponential` exponential integrals, `normal` the normal distribution and the error function, `entropy`
+//! what is made of logarithms. Not here: complex arguments, Bessel functions of higher orders, hypergeometric functions.
 
 mod entropy;
 mod exponential;
