@@ -17,6 +17,7 @@ mod ownership;
 mod rounding;
 mod scan;
 mod sizes;
+mod special;
 mod stages;
 mod sums;
 mod ui;

@@ -90,29 +90,6 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     // ---- norms and products
     ("vecmat", Binary(Tensor::matmul)),
     ("global_norm", Many(|_, x| vec![optim::global_norm(&(x[0].clone(), x[1].clone()))])),
-    // ---- special functions
-    ("logit", Unary(|x| (x / (1.0 - x)).log())),
-    ("log1mexp", Unary(|x| x.less(2f64.ln()).select((-(-x).expm1()).log(), (-(-x).exp()).log1p()))),
-    ("xlogy", Binary(xlogy)),
-    ("xlog1py", Binary(|x, y| x.equal(0.0).select(0.0, x * y.log1p()))),
-    ("entr", Unary(|x| x.less(0.0).select(f64::NEG_INFINITY, -xlogy(x, x)))),
-    (
-        "kl_div",
-        Binary(|p, q| {
-            let inside = p.greater(0.0).and(q.greater(0.0));
-            let [safe_p, safe_q] = [p, q].map(|x| inside.select(x, 1.0));
-            let border = p.equal(0.0).and(q.greater_equal(0.0));
-            let outside = border.select(Tensor::zeros(p.shape()), f64::INFINITY);
-            inside.select(xlogy(&safe_p, &safe_p) - xlogy(&safe_p, &safe_q), outside) - p + q
-        }),
-    ),
-    ("erfinv", Unary(Tensor::erf_inv)),
-    ("erfc_tail", Unary(Tensor::erfc)),
-    ("sinc", Unary(|x| at_zero(x, 1.0, |x| (x * PI).sin() / (x * PI)))),
-    ("softplus_of", Unary(Tensor::softplus)),
-    ("logsumexp_of", One(|p, x| x[0].logsumexp(&p.axes("axis")))),
-    ("logaddexp", Binary(logaddexp)),
-    ("safe_log_double_where", Unary(|x| x.greater(0.0).select(x.greater(0.0).select(x, 1.0).log(), 0.0))),
     // ---- random numbers
     (
         "keys_of_seeds",
@@ -283,19 +260,6 @@ pub(crate) const OPS: &[(&str, Op)] = &[
         }),
     ),
 ];
-
-const PI: f64 = std::f64::consts::PI;
-
-/// `f`, with another value at 0, where its derivative is 0.
-fn at_zero(x: &Tensor, value: f64, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
-    let zero = x.equal(0.0);
-    zero.select(value, f(&zero.select(1.0, x)))
-}
-
-/// `x log(y)`, 0 where `x` is and `y` is a number.
-fn xlogy(x: &Tensor, y: &Tensor) -> Tensor {
-    x.equal(0.0).and(y.equal(y)).select(0.0, x * y.log())
-}
 
 fn logaddexp(x: &Tensor, y: &Tensor) -> Tensor {
     Tensor::stack(&[x, y], 0).logsumexp(0)

@@ -1,9 +1,9 @@
 //! JAX's answers: every case of the vectors, through compiled code.
 //!
 //! The cases are those of `jax` and `jax-edge` here, or of another folder of either form, which `FULGURITE_VECTORS`
-//! names. What an op is, `ops` says (and `conv`, `edge`, `indexing`, `models`, `nn`, `random`, and `steps` for
-//! loops of compiled steps); a case whose op is neither there nor listed in `not_yet` fails. All failures of a group
-//! are listed before its test fails. Tolerances are the case's own.
+//! names. What an op is, `ops` says, in the files that it names (`steps` has those that are loops of compiled steps); a
+//! case whose op is neither there nor listed in `not_yet` fails. All failures of a group are listed before its test
+//! fails. Tolerances are the case's own.
 
 mod case;
 mod compare;
@@ -20,6 +20,7 @@ mod op;
 mod ops;
 mod order;
 mod random;
+mod special;
 mod steps;
 mod windows;
 

@@ -25,6 +25,7 @@ pub(crate) fn find(name: &str) -> Option<Op> {
         crate::nn::OPS,
         crate::order::OPS,
         crate::random::OPS,
+        crate::special::OPS,
         crate::steps::OPS,
         crate::windows::OPS,
     ];

@@ -2,7 +2,7 @@
 //!
 //! A user writes a [`LightningModule`] (a model, its loss, its optimiser) and a [`DataModule`] (host arrays in
 //! batches); [`Trainer::fit`] traces the step, compiles it once per batch shape, and calls it once per batch.
-//! Code inside the step ([`nn`], [`loss`], [`optim`], [`StepCx`]) is traced; code outside of it ([`data`],
+//! Code inside the step ([`nn`], [`loss`], [`dist`], [`optim`], [`StepCx`]) is traced; code outside of it ([`data`],
 //! [`callback`], [`logger`], [`checkpoint`]) runs on the host.
 //!
 //! ```text
@@ -24,6 +24,7 @@ pub mod callback;
 pub mod checkpoint;
 mod config;
 pub mod data;
+pub mod dist;
 mod fit;
 pub mod logger;
 pub mod loss;

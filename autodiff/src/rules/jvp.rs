@@ -16,7 +16,7 @@ use fulgurite_jit::graph::infer::scan_types;
 use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, ScatterOp, UnaryOp};
 use fulgurite_jit::trace::{apply_all, poison, reapply, trace};
 use fulgurite_jit::types::Axes;
-use fulgurite_jit::{DType, Scan, Tensor};
+use fulgurite_jit::{DType, Scan, Tensor, special};
 use smallvec::SmallVec;
 
 use crate::flat::{add, live};
@@ -306,6 +306,16 @@ fn unary(op: UnaryOp, x: &Tensor, dx: &Tensor, z: &Tensor) -> Option<Tensor> {
         UnaryOp::Erfc => dx * ((-x.square()).exp() * -FRAC_2_SQRT_PI),
         // From x = erf z: dx = 2/√π e^(-z²) dz.
         UnaryOp::ErfInv => dx * (z.square().exp() * (PI.sqrt() / 2.0)),
+        UnaryOp::Lgamma => dx * x.digamma(),
+        UnaryOp::Digamma => dx * special::polygamma(1, x),
+        // I0' = I1, and that of e^-|x|.
+        UnaryOp::BesselI0e => dx * (x.bessel_i1e() - x.sign() * z),
+        // I1' = I0 - I1 / x, which is 1/2 at 0.
+        UnaryOp::BesselI1e => {
+            let zero = x.equal(0.0);
+            let safe = zero.select(1.0, x);
+            dx * zero.select(0.5, safe.bessel_i0e() - z * (safe.sign() + safe.recip()))
+        }
     })
 }
 

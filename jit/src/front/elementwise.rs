@@ -264,6 +264,14 @@ unary_methods! {
     erfc Erfc;
     /// The inverse of the error function.
     erf_inv ErfInv;
+    /// `ln |gamma(x)|`, as `jax.lax.lgamma`: infinite at 0 and at negative integers.
+    lgamma Lgamma;
+    /// The derivative of [`Tensor::lgamma`], as `jax.lax.digamma`: NaN at 0 and at negative integers.
+    digamma Digamma;
+    /// `e^-|x| I0(x)`, of the modified Bessel function of the first kind, as `jax.lax.bessel_i0e`.
+    bessel_i0e BesselI0e;
+    /// `e^-|x| I1(x)`, as `jax.lax.bessel_i1e`.
+    bessel_i1e BesselI1e;
 }
 
 macro_rules! binary_methods {

@@ -1,10 +1,10 @@
 //! The front end. Functions on tensors come in, a [`Graph`](crate::graph::Graph) goes out.
 //!
 //! `tensor` defines the type and `data` its conversion from and to host data. `creation`, `elementwise`, `shapes`,
-//! `indexing` and `reductions` define the primitive ops as methods, `linalg` and `conv` as functions; `nn`, `einsum`
-//! and `random` are composed of them. `operand` promotes and broadcasts operands as `jax.numpy` does, `precision` is
-//! that of contractions. `trace` records ops, and evaluates them where no trace is active. `panics` tells a user's panic from
-//! an internal one. `tree`, `statics` and `output` define the types of arguments and results.
+//! `indexing` and `reductions` define the primitive ops as methods, `linalg` and `conv` as functions; `nn`, `einsum`,
+//! `random`, `special` and `stats` are composed of them. `operand` promotes and broadcasts operands as `jax.numpy` does,
+//! `precision` is that of contractions. `trace` records ops, and evaluates them where no trace is active. `panics` tells
+//! a user's panic from an internal one. `tree`, `statics` and `output` define the types of arguments and results.
 
 mod activations;
 mod attention;
@@ -32,7 +32,9 @@ mod reductions;
 mod resize;
 mod shapes;
 mod sorting;
+pub mod special;
 mod statics;
+pub mod stats;
 pub mod tensor;
 pub mod trace;
 pub mod tree;
@@ -73,8 +75,8 @@ pub use sorting::sort;
 pub use statics::{Bits, StaticValue};
 pub use tensor::Tensor;
 pub use tree::{Name, Static, Structure, Tree, Visitor, leaves, named_leaves, unflatten};
+pub use values::logspace;
 pub use windows::{
     Pick, Windows, avg_pool, reduce_window, reduce_window_max, reduce_window_min, reduce_window_prod,
     reduce_window_sum, select_and_gather_add, select_and_scatter_add,
 };
-pub use values::logspace;

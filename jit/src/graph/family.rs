@@ -156,6 +156,14 @@ family! {
         Erfc "erfc" Float -2..2, 20;
         /// The inverse of the error function.
         ErfInv "erf_inv" Float -0.9..0.9, 20;
+        /// `ln |gamma(x)|`.
+        Lgamma "lgamma" Float 0.4..9, 80;
+        /// The derivative of [`UnaryOp::Lgamma`].
+        Digamma "digamma" Float 0.4..9, 80;
+        /// `e^-|x|` times the modified Bessel function of the first kind of order 0.
+        BesselI0e "bessel_i0e" Float -9..9, 120;
+        /// The same of order 1.
+        BesselI1e "bessel_i1e" Float -9..9, 120;
     }
 }
 

@@ -14,6 +14,7 @@ mod index;
 mod matrices;
 mod scalar;
 pub(crate) mod sort;
+mod special;
 mod windows;
 
 use smallvec::{SmallVec, smallvec};

@@ -6,6 +6,7 @@
 //! `+ - * /` and `sqrt` correctly, since f64 has at least 2p + 2 bits of precision. A NaN result is the canonical quiet
 //! NaN, since processors differ in the NaN they produce.
 
+use super::special;
 use crate::graph::{BinaryOp, CompareOp, UnaryOp};
 use crate::types::DType;
 use crate::types::scalar::Scalar;
@@ -141,6 +142,10 @@ fn float_unary(op: UnaryOp, x: f64) -> f64 {
         UnaryOp::Erf => libm::erf(x),
         UnaryOp::Erfc => libm::erfc(x),
         UnaryOp::ErfInv => erf_inv(x),
+        UnaryOp::Lgamma => special::lgamma(x),
+        UnaryOp::Digamma => special::digamma(x),
+        UnaryOp::BesselI0e => special::bessel(0, x),
+        UnaryOp::BesselI1e => special::bessel(1, x),
         UnaryOp::Not | UnaryOp::IsFinite => unreachable!("{} of a float gives no float", op.name()),
     }
 }
@@ -204,7 +209,11 @@ fn int_unary(op: UnaryOp, x: i128) -> i128 {
         | UnaryOp::Cbrt
         | UnaryOp::Erf
         | UnaryOp::Erfc
-        | UnaryOp::ErfInv => unreachable!("a verified graph has no {} of integers", op.name()),
+        | UnaryOp::ErfInv
+        | UnaryOp::Lgamma
+        | UnaryOp::Digamma
+        | UnaryOp::BesselI0e
+        | UnaryOp::BesselI1e => unreachable!("a verified graph has no {} of integers", op.name()),
     }
 }
 

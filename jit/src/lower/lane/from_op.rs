@@ -107,6 +107,10 @@ fn unary(p: &mut LaneProgram, op: UnaryOp, dtype: DType, x: LaneId) -> LaneId {
         UnaryOp::Erf => math::erf(p, x),
         UnaryOp::Erfc => math::erfc(p, x),
         UnaryOp::ErfInv => math::erf_inv(p, x),
+        UnaryOp::Lgamma => math::lgamma(p, x),
+        UnaryOp::Digamma => math::digamma(p, x),
+        UnaryOp::BesselI0e => math::bessel_i0e(p, x),
+        UnaryOp::BesselI1e => math::bessel_i1e(p, x),
     }
 }
 

@@ -162,7 +162,8 @@ fn pi_times_fraction(m: &mut Math, x: LaneId) -> LaneId {
     m.mul(fraction, PI)
 }
 
-fn through_f64(p: &mut LaneProgram, x: LaneId, f: impl Fn(&mut LaneProgram, LaneId) -> LaneId) -> LaneId {
+/// `f` on f64 lanes, whichever `x` are.
+pub(super) fn through_f64(p: &mut LaneProgram, x: LaneId, f: impl Fn(&mut LaneProgram, LaneId) -> LaneId) -> LaneId {
     if p.ty(x) == LaneType::F32 {
         let x = p.convert(LaneConvert::F32ToF64, x);
         let y = f(p, x);

@@ -3,7 +3,7 @@
 //! In: a [`LaneProgram`] and operands in it. Out: the [`LaneId`] of the result, after the instructions that compute it.
 //! Every function takes f32 and f64 lanes. Results are the same to the bit in every emitter: there are no tables or
 //! gathers, no branches but around slow paths ([`Rare`]), and every contraction to `fma` is explicit. A function of f32
-//! lanes uses 32-bit lanes only, except `lgamma` and `digamma`, which compute in f64.
+//! lanes uses 32-bit lanes only, except `lgamma`, `digamma` and the Bessel functions, which compute in f64.
 //!
 //! **Invariant:** NaN in, NaN out (but `pow(NaN, 0) = pow(1, NaN) = 1`); signed zeros and infinities as in C; denormal
 //! f32 results are correct (the runtime flushes them to zero, as XLA does). The doc of each function gives the largest
@@ -16,6 +16,7 @@
 //! one at a time from the lowest order up, refitting the rest after each; f64 ones were rounded at once.
 
 mod basic;
+mod bessel;
 mod erf;
 mod exp;
 mod gamma;
@@ -27,6 +28,7 @@ mod tests;
 mod trig;
 
 pub use basic::{is_finite, max_nan, min_nan, rem, sign};
+pub use bessel::{bessel_i0e, bessel_i1e};
 pub use erf::{erf, erf_inv, erfc};
 pub use exp::{cosh, exp, exp2, expm1, sigmoid, sinh, softplus, tanh};
 pub use gamma::{digamma, lgamma};

@@ -399,6 +399,48 @@ fn gamma_functions() {
     }
 }
 
+#[test]
+fn bessel_functions() {
+    // By the power series, and from 30 on by the asymptotic one.
+    fn reference(order: f64, x: f64) -> f64 {
+        let a = x.abs();
+        let (mut term, mut sum) = (if order == 0.0 { 1.0 } else { a / 2.0 }, 0.0);
+        let mut tail = 1.0;
+        let far = a >= 30.0;
+        let mut series = 0.0;
+        for k in 1..100 {
+            let k = f64::from(k);
+            sum += term;
+            term *= a * a / (4.0 * k * (k + order));
+            if k < 20.0 {
+                series += tail;
+                tail *= ((2.0 * k - 1.0).powi(2) - 4.0 * order) / (8.0 * a * k);
+            }
+        }
+        let y = if far { series / (2.0 * std::f64::consts::PI * a).sqrt() } else { sum * (-a).exp() };
+        if order == 1.0 { y.copysign(x) } else { y }
+    }
+    for (order, function) in [(0.0, bessel_i0e as Function), (1.0, bessel_i1e)] {
+        let (f, g) = (single(function), double(function));
+        for k in -9000..9000 {
+            let x = k as f32 / 97.0;
+            let expected = reference(order, f64::from(x));
+            assert!(ulps(f(x), expected) <= 0.51, "f32 of order {order} at {x}: {}", f(x));
+            let b = g(f64::from(x));
+            assert!((b - expected).abs() <= 3e-15 * expected.abs(), "f64 of order {order} at {x}: {b} for {expected}");
+        }
+        for x in [1e3, 1e10, 1e30] {
+            let expected = reference(order, x);
+            assert!((g(x) / expected - 1.0).abs() <= 3e-15, "f64 of order {order} at {x}");
+        }
+        for x in [f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(g(x) == 0.0 && f(x as f32) == 0.0, "at infinity");
+        }
+        assert!(g(f64::NAN).is_nan() && f(f32::NAN).is_nan());
+    }
+    assert!(double(bessel_i1e)(-0.0).is_sign_negative());
+}
+
 const EDGES: [f32; 16] = [
     0.0,
     -0.0,
