@@ -227,6 +227,14 @@ impl Writer {
             UnaryOp::Erf => "chlo.erf",
             UnaryOp::Erfc => "chlo.erfc",
             UnaryOp::ErfInv => "chlo.erf_inv",
+            UnaryOp::Lgamma => "chlo.lgamma",
+            UnaryOp::Digamma => "chlo.digamma",
+            UnaryOp::BesselI1e => "chlo.bessel_i1e",
+            // chlo has none.
+            UnaryOp::BesselI0e => {
+                let target = "call_target_name = \"fulgurite.BesselI0e\", api_version = 4 : i32";
+                return self.op("stablehlo.custom_call", &[x], target, ty.clone());
+            }
             // 2^x.
             UnaryOp::Exp2 => {
                 let two = self.splat(Literal::new(ty.dtype, 2.0).bits, ty);
