@@ -14,8 +14,8 @@ use smallvec::{SmallVec, smallvec};
 
 use super::normalise::Emit;
 use crate::array::Array;
+use crate::graph::fourier;
 use crate::graph::{BinaryOp, Constant, DotAxes, Literal, Node, Op, Operands, ValueId};
-use crate::interp::fourier;
 use crate::types::{DType, TensorType};
 
 /// The largest prime that a pass divides by.
