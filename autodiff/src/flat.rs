@@ -124,6 +124,13 @@ pub(crate) fn dependent(graph: &Graph, mut depends: Vec<bool>) -> Vec<bool> {
     depends
 }
 
+/// The values that depend on the inputs that `is_tangent` picks.
+pub(crate) fn dependent_on(graph: &Graph, is_tangent: impl Fn(usize) -> bool) -> Vec<bool> {
+    let mut depends = vec![false; graph.nodes.len()];
+    graph.params.iter().enumerate().for_each(|(i, param)| depends[param.index()] = is_tangent(i));
+    dependent(graph, depends)
+}
+
 /// The nonlinear values that linear ones use, each once.
 pub(crate) fn residuals(graph: &Graph, linear: &[bool]) -> Vec<ValueId> {
     let mut used = vec![false; graph.nodes.len()];

@@ -23,7 +23,8 @@ use fulgurite_jit::{Error, Tensor};
 
 use crate::flat::{Failed, FlatFn, linear_part, live, replay, residuals, trace_flat, types};
 use crate::partial::split_scans;
-use crate::rules::jvp::{Dual, jvp};
+use crate::rules::dual::Dual;
+use crate::rules::jvp::jvp;
 use crate::rules::transpose::backward;
 
 /// The linear map from tangents of the inputs to tangents of the results, as a function of the residuals.
@@ -78,7 +79,7 @@ fn linearize_traced(xs: &[Tensor], Traced { graph: primal, captures }: Traced) -
         results.iter().map(|result| result.x.clone()).chain(tangents).collect()
     });
     let is_tangent = |i: usize| i >= primal_params;
-    let graph = split_scans(traced?.graph, is_tangent)?;
+    let graph = split_scans(traced?.graph, &is_tangent)?;
 
     dump(Stage::Grad, "linearised: (x, dx) to (y, dy)", &graph);
 

@@ -4,23 +4,25 @@
 //! Comes in: a graph, and which of its inputs are tangents. Goes out: a graph with the same inputs and results, in
 //! which no op but a linear one depends on a tangent. The first loop hands the values that the second one uses in each
 //! trip, its *residuals*, over as further results. What is cheap or the same in all trips is computed again instead.
-//! A loop whose number of trips is not known has no residuals: the second loop computes all again, and has no transpose.
+//! A loop whose number of trips is not known has no residuals: the second loop computes all again and has no
+//! transpose.
 
-use fulgurite_jit::control::{body_types, record_scan, record_while};
+use fulgurite_jit::control::{body_types, record_scan};
 use fulgurite_jit::graph::{Env, Graph, Node, Op, OpClass, ValueId, results};
+use fulgurite_jit::loops::record_while;
 use fulgurite_jit::trace::{poison, reapply, trace};
 use fulgurite_jit::{Result, Scan, Tensor, TensorType};
 use smallvec::SmallVec;
 
-use crate::flat::{dependent, linear_part, live, replay, residuals};
-use crate::partial_cond::split_cond;
+use crate::flat::{dependent_on, linear_part, live, replay, residuals};
+use crate::partial_cond::{Value, split_cond};
 
 /// Splits the loops and the branches of `graph` that depend on a tangent, and those inside of them.
 ///
 /// # Errors
 /// A result that is larger than memory can be.
-pub(crate) fn split_scans(graph: Graph, is_tangent: impl Fn(usize) -> bool) -> Result<Graph> {
-    let depends = dependent_on(&graph, &is_tangent);
+pub(crate) fn split_scans(graph: Graph, is_tangent: &dyn Fn(usize) -> bool) -> Result<Graph> {
+    let depends = dependent_on(&graph, is_tangent);
     if !graph.ids().any(|id| depends[id.index()] && graph.node(id).op.class() == OpClass::Control) {
         return Ok(graph);
     }
@@ -34,7 +36,7 @@ pub(crate) fn split_scans(graph: Graph, is_tangent: impl Fn(usize) -> bool) -> R
                 let split: Option<fn(&Node, &[&Value]) -> Result<SmallVec<[Value; 1]>>> = match &node.op {
                     Op::Scan { .. } => Some(split),
                     Op::While { .. } => Some(split_while),
-                    Op::Cond { .. } => Some(split_cond),
+                    Op::Cond { .. } => Some(|node, operands| split_cond(node, operands, split_scans)),
                     _ => None,
                 };
                 if let (true, Some(split)) = (is_linear, split) {
@@ -54,20 +56,6 @@ pub(crate) fn split_scans(graph: Graph, is_tangent: impl Fn(usize) -> bool) -> R
     Ok(traced.graph)
 }
 
-/// A value of the graph whose loops are split.
-#[derive(Clone)]
-pub(crate) struct Value {
-    pub(crate) x: Tensor,
-    /// Whether it depends on a tangent.
-    pub(crate) is_linear: bool,
-}
-
-pub(crate) fn dependent_on(graph: &Graph, is_tangent: impl Fn(usize) -> bool) -> Vec<bool> {
-    let mut depends = vec![false; graph.nodes.len()];
-    graph.params.iter().enumerate().for_each(|(i, param)| depends[param.index()] = is_tangent(i));
-    dependent(graph, depends)
-}
-
 /// The two loops of one. Gives all its results.
 fn split(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>> {
     let Op::Scan { body, num_consts, num_carry, length, reverse } = &node.op else { unreachable!("a scan") };
@@ -78,7 +66,7 @@ fn split(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>> {
     // A value of the carry is linear if it is so before or after a trip.
     let mut linear: Vec<bool> = operands.iter().map(|operand| operand.is_linear).collect();
     let (body, depends) = loop {
-        let body = split_scans((**body).clone(), |i| linear[i])?;
+        let body = split_scans((**body).clone(), &|i| linear[i])?;
         let depends = dependent_on(&body, |i| linear[i]);
         let grown = (0..num_carry).filter(|&c| depends[body.outputs[c].index()] && !linear[num_consts + c]);
         let grown: Vec<usize> = grown.collect();
@@ -174,15 +162,17 @@ fn split_while(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>>
     let Op::While { body, num_consts } = &node.op else { unreachable!("a loop") };
     let num_consts = *num_consts;
     let mut linear: Vec<bool> = operands.iter().map(|operand| operand.is_linear).collect();
-    loop {
-        let depends = dependent_on(body, |i| linear[i]);
+    let body = &loop {
+        // What is inside is split too: else all results of a loop in it would depend on a tangent.
+        let body = split_scans((**body).clone(), &|i| linear[i])?;
+        let depends = dependent_on(&body, |i| linear[i]);
         let grown = (num_consts..linear.len()).filter(|&i| depends[body.outputs[i - num_consts].index()] && !linear[i]);
         let grown: Vec<usize> = grown.collect();
         if grown.is_empty() {
-            break;
+            break body;
         }
         grown.into_iter().for_each(|i| linear[i] = true);
-    }
+    };
     let xs: Vec<&Tensor> = operands.iter().map(|operand| &operand.x).collect();
     let all = reapply(node, &xs);
     let known: Vec<usize> = (num_consts..linear.len()).filter(|&i| !linear[i]).collect();

@@ -4,14 +4,25 @@
 //! The first hands over what the second one uses. Branches use different values, so a place that one of them does not
 //! fill is 0 there; values of one type share places.
 
-use fulgurite_jit::control::{body_types, record_cond};
+use fulgurite_jit::branches::record_cond;
+use fulgurite_jit::control::body_types;
 use fulgurite_jit::graph::{Env, Graph, Node, Op, OpClass, ValueId};
 use fulgurite_jit::trace::{Traced, trace};
 use fulgurite_jit::{Result, Tensor, TensorType};
 use smallvec::SmallVec;
 
-use crate::flat::{linear_part, live, replay, residuals};
-use crate::partial::{Value, dependent_on, split_scans};
+use crate::flat::{dependent_on, linear_part, live, replay, residuals};
+
+/// A value of the graph whose loops and branches are split.
+#[derive(Clone)]
+pub(crate) struct Value {
+    pub(crate) x: Tensor,
+    /// Whether it depends on a tangent.
+    pub(crate) is_linear: bool,
+}
+
+/// Splits what is in a graph, of whose inputs some are tangents.
+type Split = fn(Graph, &dyn Fn(usize) -> bool) -> Result<Graph>;
 
 /// A branch, and what of it is where.
 struct Branch {
@@ -25,12 +36,12 @@ struct Branch {
 }
 
 /// The two ops of one. Gives all its results.
-pub(crate) fn split_cond(node: &Node, operands: &[&Value]) -> Result<SmallVec<[Value; 1]>> {
+pub(crate) fn split_cond(node: &Node, operands: &[&Value], split: Split) -> Result<SmallVec<[Value; 1]>> {
     let Op::Cond { branches } = &node.op else { unreachable!("branches") };
     let location = node.location_or_caller();
     let (index, inputs) = operands.split_first().expect("an index");
     let graphs: Result<Vec<Graph>> =
-        branches.iter().map(|branch| split_scans((**branch).clone(), |i| inputs[i].is_linear)).collect();
+        branches.iter().map(|branch| split((**branch).clone(), &|i| inputs[i].is_linear)).collect();
     let graphs = graphs?;
     let count = graphs[0].outputs.len();
     let depends: Vec<Vec<bool>> = graphs.iter().map(|graph| dependent_on(graph, |i| inputs[i].is_linear)).collect();

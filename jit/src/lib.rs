@@ -35,10 +35,10 @@ pub use array::{Array, Element};
 pub use error::{Error, Result};
 pub use front::{
     At, Bits, IndexMode, IntoAxes, Key, LoopBound, Name, Operand, Output, Scan, Static, StaticValue, Structure, Tensor,
-    Tree, Visitor, cond, control, conv, einsum, elu, fft, fori_loop, gelu, gelu_exact, hard_tanh, leaky_relu, leaves,
-    linalg, log_sigmoid, log_softmax, map, matmul_precision, mish, named_leaves, one_hot, one_hot_as, panics, random,
-    relu, relu6, scan, select, silu, soft_sign, softmax, sort, special, stats, switch, trace, tree, unflatten, where_,
-    while_loop, with_matmul_precision,
+    Tree, Visitor, branches, cond, control, conv, einsum, elu, fft, fori_loop, gelu, gelu_exact, hard_tanh, leaky_relu,
+    leaves, linalg, log_sigmoid, log_softmax, loops, map, matmul_precision, mish, named_leaves, one_hot, one_hot_as,
+    panics, random, relu, relu6, scan, select, silu, soft_sign, softmax, sort, special, stats, switch, trace, tree,
+    unflatten, where_, while_loop, with_matmul_precision,
 };
 pub use front::{
     Attention, celu, dot_product_attention, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity,

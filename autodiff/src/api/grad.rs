@@ -11,7 +11,7 @@ use fulgurite_jit::{Error, Result, Tensor, TensorType, Tree, leaves, named_leave
 
 use crate::flat::{FlatFn, copy, failed, flat, trace_flat, types, unflat};
 use crate::linearize::{LinearMap, LinearMapAt, Linearized, linearize_as_one_program};
-use crate::rules::jvp::Dual;
+use crate::rules::dual::Dual;
 
 /// The gradient of `f`, which returns a float scalar: for each leaf of the argument the derivative by that leaf, of the
 /// leaf's type. It is zero for leaves that are not floats.

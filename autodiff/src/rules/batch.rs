@@ -147,8 +147,8 @@ fn batch_op(node: &Node, operands: &[&Batched], extent: usize) -> SmallVec<[Batc
             let trips = Scan { length: Some(*length), reverse: *reverse };
             scan(node, body, operands, [*num_consts, *num_carry], trips, extent)
         }
-        Op::While { body, num_consts } => control::while_batch(node, body, operands, *num_consts, extent),
-        Op::Cond { branches } => control::cond_batch(node, branches, operands, extent),
+        Op::While { body, num_consts } => control::while_batch(node, body, operands, *num_consts, extent, batch),
+        Op::Cond { branches } => control::cond_batch(node, branches, operands, extent, batch),
         Op::DynamicUpdateSlice => {
             let (op, operands, axis) = indexing::batched_update(operands, extent);
             record(op, &refs(&operands), axis)

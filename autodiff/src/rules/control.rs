@@ -1,24 +1,40 @@
 //! The rules of loops that end by what they compute, and of branches.
 //!
-//! As for `scan`, a value of a carry has a tangent, or is mapped, if it is so before or after a trip.
+//! What runs the rules over the graphs in an op is given: `jvp`, `batch` and `backward`. As for `scan`, a value of a
+//! carry has a tangent, or is mapped, if it is so before or after a trip.
 
 use std::sync::Arc;
 
-use fulgurite_jit::control::{body_types, record_cond, record_while};
-use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp};
+use fulgurite_jit::branches::record_cond;
+use fulgurite_jit::control::body_types;
+use fulgurite_jit::graph::{BinaryOp, Env, Graph, Node, Op, ReduceOp, ValueId};
+use fulgurite_jit::loops::record_while;
 use fulgurite_jit::trace::{Traced, apply_all, poison, trace};
 use fulgurite_jit::{DType, Error, Result, Tensor, TensorType};
 use smallvec::{SmallVec, smallvec};
 
 use crate::flat::{linear_part, live, replay, residuals};
 use crate::rules::TransposeOperand::{Constant, Linear};
-use crate::rules::batch::batch;
-use crate::rules::jvp::{Dual, duals, flattened, jvp, tangents};
-use crate::rules::transpose::backward;
+use crate::rules::dual::{Dual, duals, flattened, tangents};
 use crate::rules::{Batched, Cotangents, TransposeOperand};
 
+/// Records a graph and its tangents.
+type Jvp = fn(&Graph, &[Dual]) -> Vec<Dual>;
+
+/// Records a graph for a batch.
+type Batch = fn(&Graph, &[Batched], usize) -> Vec<Batched>;
+
+/// Per node and result of a graph the cotangents.
+type Totals = Vec<SmallVec<[Option<Tensor>; 1]>>;
+
 /// A loop with the tangents of its carry beside them.
-pub(super) fn while_jvp(node: &Node, body: &Graph, operands: &[&Dual], num_consts: usize) -> SmallVec<[Dual; 1]> {
+pub(super) fn while_jvp(
+    node: &Node,
+    body: &Graph,
+    operands: &[&Dual],
+    num_consts: usize,
+    jvp: Jvp,
+) -> SmallVec<[Dual; 1]> {
     let (consts, init) = operands.split_at(num_consts);
     let mut has = tangents(init);
     loop {
@@ -53,6 +69,7 @@ pub(super) fn while_batch(
     operands: &[&Batched],
     num_consts: usize,
     extent: usize,
+    batch: Batch,
 ) -> SmallVec<[Batched; 1]> {
     let location = node.location_or_caller();
     let (consts, init) = operands.split_at(num_consts);
@@ -104,7 +121,7 @@ pub(super) fn while_batch(
 }
 
 /// Branches with the tangents of their results beside these. A result has a tangent if it has one in any branch.
-pub(super) fn cond_jvp(node: &Node, branches: &[Arc<Graph>], operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
+pub(super) fn cond_jvp(node: &Node, branches: &[Arc<Graph>], operands: &[&Dual], jvp: Jvp) -> SmallVec<[Dual; 1]> {
     let (index, inputs) = operands.split_first().expect("an index");
     let inputs_have = tangents(inputs);
     let flat = flattened(inputs, &inputs_have);
@@ -136,6 +153,7 @@ pub(super) fn cond_batch(
     branches: &[Arc<Graph>],
     operands: &[&Batched],
     extent: usize,
+    batch: Batch,
 ) -> SmallVec<[Batched; 1]> {
     let location = node.location_or_caller();
     let (index, inputs) = operands.split_first().expect("an index");
@@ -194,6 +212,7 @@ pub(super) fn cond_transpose(
     branches: &[Arc<Graph>],
     operands: &[TransposeOperand<'_>],
     cts: &[Option<Tensor>],
+    backward: impl Fn(&Graph, &[bool], &Env<Tensor>, Vec<(ValueId, Tensor)>) -> Result<Totals>,
 ) -> Result<Cotangents> {
     let Constant(index) = operands[0] else {
         return Err(Error::compiler("transposition", "a branch is chosen by a tangent"));
@@ -220,7 +239,7 @@ pub(super) fn cond_transpose(
             }
             replay(branch, &live(branch, residuals(branch, &linear)), &mut values);
             let cts = given.iter().zip(of_given).map(|((o, _), ct)| (branch.outputs[*o], ct.clone()));
-            let totals = match backward(branch, &linear, &values, cts.filter(|(id, _)| linear[id.index()])) {
+            let totals = match backward(branch, &linear, &values, cts.filter(|(id, _)| linear[id.index()]).collect()) {
                 Ok(totals) => totals,
                 Err(why) => {
                     error = Some(why);

@@ -20,21 +20,9 @@ use fulgurite_jit::{DType, Scan, Tensor, special};
 use smallvec::SmallVec;
 
 use crate::flat::{add, live};
+use crate::rules::dual::{Dual, duals, flattened, tangents};
 use crate::rules::scatter::Scatter;
 use crate::rules::{control, cumulative, factors, linalg};
-
-/// A tensor and its tangent.
-#[derive(Clone, Debug)]
-pub(crate) struct Dual {
-    pub(crate) x: Tensor,
-    pub(crate) dx: Option<Tensor>,
-}
-
-impl Dual {
-    fn tangent(&self) -> Tensor {
-        self.dx.clone().unwrap_or_else(|| self.x.zeros_like())
-    }
-}
 
 /// Records `graph` and its tangents in the current trace.
 pub(crate) fn jvp(graph: &Graph, inputs: &[Dual]) -> Vec<Dual> {
@@ -70,10 +58,10 @@ fn apply(node: &Node, operands: &[&Dual]) -> SmallVec<[Dual; 1]> {
         return scan(node, body, operands, [*num_consts, *num_carry], trips);
     }
     if let (Op::While { body, num_consts }, true) = (&node.op, has_tangent) {
-        return control::while_jvp(node, body, operands, *num_consts);
+        return control::while_jvp(node, body, operands, *num_consts, jvp);
     }
     if let (Op::Cond { branches }, true) = (&node.op, has_tangent) {
-        return control::cond_jvp(node, branches, operands);
+        return control::cond_jvp(node, branches, operands, jvp);
     }
     let xs = reapply(node, &operands.iter().map(|operand| &operand.x).collect::<Vec<_>>());
     if let (Op::Lu | Op::Qr { .. } | Op::Eigh | Op::Svd { .. }, [Dual { dx: Some(da), .. }]) = (&node.op, operands) {
@@ -146,24 +134,6 @@ fn scan(
                 .collect(),
         };
     }
-}
-
-/// Which of them have tangents.
-pub(super) fn tangents(duals: &[&Dual]) -> Vec<bool> {
-    duals.iter().map(|dual| dual.dx.is_some()).collect()
-}
-
-/// Values, then the tangents of those that have one.
-pub(super) fn flattened(duals: &[&Dual], has: &[bool]) -> Vec<Tensor> {
-    let tangents = duals.iter().zip(has).filter(|(_, has)| **has).map(|(dual, _)| dual.tangent());
-    duals.iter().map(|dual| dual.x.clone()).chain(tangents).collect()
-}
-
-/// The inverse of [`flattened`].
-pub(super) fn duals(flat: &[Tensor], has: &[bool]) -> Vec<Dual> {
-    let (xs, tangents) = flat.split_at(has.len());
-    let mut tangents = tangents.iter().cloned();
-    xs.iter().zip(has).map(|(x, &has)| Dual { x: x.clone(), dx: if has { tangents.next() } else { None } }).collect()
 }
 
 /// The tangent of `z`, the result of a node some of whose operands have tangents.

@@ -7,6 +7,7 @@ pub(crate) mod batch;
 mod control;
 mod conv;
 mod cumulative;
+pub(crate) mod dual;
 mod factors;
 mod indexing;
 pub(crate) mod jvp;

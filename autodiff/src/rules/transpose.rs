@@ -36,7 +36,11 @@ pub(crate) fn transpose(node: &Node, operands: &[TransposeOperand<'_>], cts: &[O
             scan(node, body, operands, [*num_consts, *num_carry], back, cts)
         }
         (Op::While { .. }, _) => Err(control::while_transpose(node)),
-        (Op::Cond { branches }, _) => control::cond_transpose(node, branches, operands, cts),
+        (Op::Cond { branches }, _) => {
+            let back =
+                |branch: &Graph, linear: &[bool], values: &Env<Tensor>, cts| backward(branch, linear, values, cts);
+            control::cond_transpose(node, branches, operands, cts, back)
+        }
         (Op::Fft { inverse }, _) => {
             // The matrix of the transform is symmetric: that of both parts is transposed by the other sign.
             let zeros = || Tensor::full(&node.ty.shape, 0.0, node.ty.dtype);

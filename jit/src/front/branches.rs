@@ -14,8 +14,8 @@ use crate::types::{DType, TensorType};
 /// `true_fun` or `false_fun` of the operands, as `pred` says: `jax.lax.cond`. One of them runs.
 ///
 /// `pred` is a scalar; a number is true if it is not 0. Both functions are traced, and their results are of the same
-/// structure and types. They may capture tensors. Derivatives are those of the function that runs. Under `vmap` with one
-/// `pred` for all examples one function runs; with a `pred` for each both run, and their results are selected.
+/// structure and types. They may capture tensors. Derivatives are those of the function that runs. Under `vmap` with
+/// one `pred` for all examples one function runs; with a `pred` for each both run, and their results are selected.
 ///
 /// ```
 /// use fulgurite_jit::{Tensor, cond};
@@ -28,8 +28,8 @@ use crate::types::{DType, TensorType};
 /// ```
 ///
 /// # Errors
-/// The results stand for an error of the functions; if `pred` is not a scalar; and if the results of the functions are of
-/// different structures or types.
+/// The results stand for an error of the functions; if `pred` is not a scalar; and if the results of the functions are
+/// of different structures or types.
 #[track_caller]
 pub fn cond<O: Tree, R: Tree>(
     pred: &Tensor,

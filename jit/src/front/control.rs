@@ -3,8 +3,6 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-pub use super::branches::record_cond;
-pub use super::loops::record_while;
 use super::tensor::Tensor;
 use super::trace::{Traced, apply_all, poison, trace};
 use super::tree::{Structure, Tree, leaves, named_leaves, unflatten};

@@ -1,7 +1,7 @@
 //! Loops that end by what they compute: `while_loop`, and `fori_loop` between two numbers.
 //!
-//! The graph's loop has one function, and whether there is another trip as the first value of its carry. The predicate is
-//! traced twice: of the carry before the loop, and of the carry behind a trip.
+//! The graph's loop has one function, and whether there is another trip as the first value of its carry. The predicate
+//! is traced twice: of the carry before the loop, and of the carry behind a trip.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::types::{DType, TensorType};
 
 /// A loop for as long as `cond_fun` of the carry is true: `jax.lax.while_loop`.
 ///
-/// `cond_fun` gives a scalar bool, and is asked before the first trip. `body_fun` takes the carry and gives the next one,
-/// of the same types. Both are traced, `cond_fun` twice, however many trips there are. Tensors that they capture are the
-/// same in each trip. Under `vmap` the loop runs until all examples have ended; those that have are left alone.
+/// `cond_fun` gives a scalar bool, and is asked before the first trip. `body_fun` takes the carry and gives the next
+/// one, of the same types. Both are traced, `cond_fun` twice, however many trips there are. Tensors that they capture
+/// are the same in each trip. Under `vmap` the loop runs until all examples have ended; those that have are left alone.
 ///
 /// The loop has derivatives in forward mode (`jvp`). Reverse mode would need the values of an unknown number of trips:
 /// see [`scan`](crate::scan), and [`fori_loop`] between numbers that are known when it is traced.

@@ -8,7 +8,7 @@
 
 mod activations;
 mod attention;
-mod branches;
+pub mod branches;
 pub mod control;
 pub mod conv;
 mod creation;
@@ -19,7 +19,7 @@ mod elementwise;
 pub mod fft;
 mod indexing;
 pub mod linalg;
-mod loops;
+pub mod loops;
 mod nn;
 mod normalise;
 mod numpy;

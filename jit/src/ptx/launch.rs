@@ -4,8 +4,8 @@
 //! launch; of several that have less and need nothing of each other, each has blocks of one launch. Small kernels that
 //! follow each other are one launch of one block, which runs them in their order; so is a loop of such kernels, with
 //! its trips inside. A loop with larger kernels is one cooperative launch, or is unrolled into launches where these are
-//! few. A loop whose number of trips the GPU alone knows, or a branch, is always one launch: a cooperative one, or one of
-//! one block where there can be none.
+//! few. A loop whose number of trips the GPU alone knows, or a branch, is always one launch: a cooperative one, or one
+//! of one block where there can be none.
 
 use hashbrown::{HashMap, HashSet};
 
@@ -174,8 +174,9 @@ impl Builder {
     }
 
     /// Whether a loop is a cooperative launch instead of one launch after the other: where that costs less, as each of
-    /// these becomes a barrier, and where its number of trips is not known. Without a loop around them, kernels gain nothing: a barrier costs what a launch does,
-    /// and all of them would have the registers of the one that needs most.
+    /// these becomes a barrier, and where its number of trips is not known. Without a loop around them, kernels gain
+    /// nothing: a barrier costs what a launch does, and all of them would have the registers of the one that needs
+    /// most.
     fn is_cooperative(&self, body: &Body<'_>, item: &Item<'_>) -> bool {
         let mut memories = HashSet::from([MemoryOf::Barrier]);
         body.memories(item, &mut memories);
