@@ -10,8 +10,8 @@
 //!                                                                      └─ptx─▶ text, launches
 //! ```
 //!
-//! **Invariant:** except for the reference interpreter [`interp`], nothing here runs a program, opens a device or does
-//! I/O other than printing dumps. **Invariant:** no stage panics on a verified graph.
+//! **Invariant:** except for the reference interpreter [`mod@interp`], nothing here runs a program, opens a device or
+//! does I/O other than printing dumps. **Invariant:** no stage panics on a verified graph.
 
 pub mod array;
 pub mod cpu;
