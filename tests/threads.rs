@@ -16,7 +16,7 @@ use fulgurite_benches::WORKLOADS;
 fn sample(ty: &TensorType, seed: usize) -> Result<Array> {
     let number = |i: usize| (i * 7 + seed * 13) % 29;
     let bits = |i: usize| match ty.dtype {
-        dtype if dtype.is_float() => dtype.bits(number(i) as f64 / 29.0),
+        dtype if dtype.is_float() => dtype.bits(number(i) as f64 / 232.0),
         dtype if dtype.is_signed_int() => dtype.bits(number(i) % 10),
         dtype if dtype.is_int() => dtype.bits(number(i)),
         dtype => dtype.bits(number(i) % 2 == 0),

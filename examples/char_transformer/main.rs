@@ -1,7 +1,7 @@
 //! A transformer that writes, letter by letter: `cargo run --release --example char_transformer -- --data FILE`.
 //!
 //! Four layers of causal attention learn to continue a text, by default the first chapters of Lewis Carroll's *Alice in
-//! Wonderland* (1865). After each validation it writes a few lines of its own. Keeps `runs/char_transformer/<version>/`:
+//! Wonderland* (1865). After each validation it writes some lines. Keeps `runs/char_transformer/<version>/`:
 //! `metrics.csv`, checkpoints, `text.txt` with what it wrote, and `loss.png`.
 
 #[path = "../common/mod.rs"]

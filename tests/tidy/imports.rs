@@ -16,6 +16,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("dump", &[]),
     ("array", &["types", "error"]),
     ("graph", &["types", "error", "array"]),
+    ("export", &["types", "graph"]),
     ("interp", &["types", "error", "array", "graph"]),
     ("front", &["types", "error", "array", "graph"]),
     ("fuse", &["types", "error", "array", "graph"]),

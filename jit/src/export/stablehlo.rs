@@ -2,9 +2,9 @@
 //!
 //! Comes in: a verified graph. Goes out: a module with one function, `main`. One match over all ops; the regions of ops
 //! that take a function are in `regions`, lines of text in `writer`. Reading StableHLO is not done here. The meaning of
-//! each op is in the specification of StableHLO (openxla.org/stablehlo/spec); functions that it lacks are ops of `chlo`,
-//! which JAX expands. Op by op the results are those of this library but for the rounding of floats, and the bits of
-//! NaN.
+//! each op is in the specification of StableHLO (openxla.org/stablehlo/spec); functions that it lacks are ops of
+//! `chlo`, which JAX expands. Op by op the results are those of this library but for the rounding of floats, and the
+//! bits of NaN.
 
 use hashbrown::HashMap;
 

@@ -1,11 +1,11 @@
-//! Fourier transforms as elementwise programs: a `fft` becomes passes over the lines, each of which divides what is left
-//! of the transform by its radix.
+//! Fourier transforms as elementwise programs: a `fft` becomes passes over the lines, each of which divides what is
+//! left of the transform by its radix.
 //!
 //! A pass is decimation in frequency with sorted output (Stockham; see Swarztrauber, "FFT algorithms for vector
 //! computers", Parallel Computing 1, 1984): of a transform of `n = r m`, the element `j + m q` goes into `r` sums over
-//! `q`, times `ω_n^{jk}`, of which each is an element of a transform of `m`. What has been done lies behind, so that all
-//! but the first pass run along contiguous elements. Radices are up to 16, straight-line; a larger prime factor is a
-//! product with the matrix of its transform, and a transform with a prime factor above [`LARGEST_PRIME`] is a
+//! `q`, times `ω_n^{jk}`, of which each is an element of a transform of `m`. What has been done lies behind, so that
+//! all but the first pass run along contiguous elements. Radices are up to 16, straight-line; a larger prime factor is
+//! a product with the matrix of its transform, and a transform with a prime factor above [`LARGEST_PRIME`] is a
 //! convolution by transforms of a power of two (Bluestein, 1970). Twiddle factors are constants, computed in f64.
 
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
@@ -14,8 +14,8 @@ use smallvec::{SmallVec, smallvec};
 
 use super::normalise::Emit;
 use crate::array::Array;
+use crate::graph::fourier;
 use crate::graph::{BinaryOp, Constant, DotAxes, Literal, Node, Op, Operands, ValueId};
-use crate::interp::fourier;
 use crate::types::{DType, TensorType};
 
 /// The largest prime that a pass divides by.

@@ -19,7 +19,7 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     let mut factors = HashMap::new();
     let mut map: Vec<ValueId> = Vec::with_capacity(graph.nodes.len());
     let (mut layouts, mut padded) = (Layouts::new(), HashMap::new());
-    // The results of ops of several that are values of their own now.
+    // The results of ops of several that are separate values now.
     let mut several: HashMap<ValueId, [ValueId; 2]> = HashMap::new();
     for node in &graph.nodes {
         let operands: Operands = node.operands.iter().map(|x| map[x.index()]).collect();

@@ -13,6 +13,7 @@ mod conv_samples;
 mod dims;
 mod env;
 mod family;
+pub(crate) mod fourier;
 pub mod infer;
 mod literal;
 mod op;

@@ -9,7 +9,7 @@
 mod control;
 mod conv;
 mod factors;
-pub(crate) mod fourier;
+mod fourier;
 mod index;
 mod matrices;
 mod scalar;

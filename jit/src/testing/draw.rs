@@ -222,7 +222,11 @@ impl Maker {
             }
             Op::Cumulative(..) => {
                 let fitting = CumulativeOp::ALL.iter().copied().filter(|op| op.class().contains(ty.dtype));
-                let op = self.random.one_of(&fitting.collect::<Vec<_>>());
+                let fitting: Vec<CumulativeOp> = fitting.collect();
+                if fitting.is_empty() {
+                    return None;
+                }
+                let op = self.random.one_of(&fitting);
                 let (axis, reverse) = (self.random.below(rank + 1), self.random.one_in(2));
                 self.push(Op::Cumulative(op, axis, reverse), &[x])
             }

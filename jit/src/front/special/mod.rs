@@ -9,7 +9,8 @@
 //!
 //! `gamma` has the gamma function and its logarithmic derivatives, `incomplete` the incomplete gamma and beta
 //! functions, `exponential` exponential integrals, `normal` the normal distribution and the error function, `entropy`
-//! what is made of logarithms. Not here: complex arguments, Bessel functions of higher orders, hypergeometric functions.
+//! what is made of logarithms. Not here: complex arguments, Bessel functions of higher orders, hypergeometric
+//! functions.
 
 mod entropy;
 mod exponential;

@@ -2,7 +2,8 @@
 //! distribution, in which `logpdf(x, …)` (`logpmf` of integers) takes the parameters in JAX's order.
 //!
 //! Comes in: a tensor and parameters, tensors or numbers, which are promoted to floats and broadcast. Goes out: a
-//! tensor of the common shape. Outside of the support a logarithm is minus infinity. Not here: draws, which are in `random`.
+//! tensor of the common shape. Outside of the support a logarithm is minus infinity. Not here: draws, which are in
+//! `random`.
 //!
 //! ```
 //! # use fulgurite_jit::{Tensor, stats};
