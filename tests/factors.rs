@@ -100,7 +100,7 @@ fn batches_of_any_rank_agree_with_the_interpreter() -> Result<()> {
                 let b = tabulate(dtype, &[batch, &[n, 2]].concat(), mixed);
                 let what = format!("{dtype} {shape:?}");
                 check(&format!("solve {what}"), &[a.clone(), b], |x| vec![linalg::solve(&x[0], &x[1])])?;
-                check(&format!("cholesky {what}"), &[a.clone()], |x| vec![linalg::cholesky(&x[0])])?;
+                check(&format!("cholesky {what}"), std::slice::from_ref(&a), |x| vec![linalg::cholesky(&x[0])])?;
                 check(&format!("lu {what}"), &[a], |x| {
                     let (lu, pivots, order) = linalg::lu(&x[0]);
                     vec![lu, pivots, order]
@@ -250,11 +250,11 @@ fn derivatives_where_they_are_hard() -> Result<()> {
         let data = numbers(&a)?;
         let rest: Vec<f64> = (0..16).filter(|k| k / 4 != i && k % 4 != j).map(|k| data[k]).collect();
         let minor = numbers(&linalg::det(&Tensor::from_vec(&[3, 3], rest)?))?[0];
-        Ok(if (i + j) % 2 == 0 { minor } else { -minor })
+        Ok(if (i + j).is_multiple_of(2) { minor } else { -minor })
     };
-    for k in 0..16 {
+    for (k, got) in gradient.iter().enumerate() {
         let want = cofactor(k / 4, k % 4)?;
-        assert!((gradient[k] - want).abs() < 1e-12, "{}, not {want}", gradient[k]);
+        assert!((got - want).abs() < 1e-12, "{got}, not {want}");
     }
     // The pseudo-inverse of an orthogonal matrix, whose singular values are equal: with weights B it is -A⁻ᵀ B A⁻ᵀ.
     let eye = tabulate(DType::F64, &[3, 3], |at| f64::from(u8::from(at[0] == at[1])));

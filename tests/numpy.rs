@@ -3,6 +3,14 @@
 //! All of them are one program, of `x`, the numbers 0 to 59 as i32[3,4,5], the indices `i`, `j` and `k`, floats `f`
 //! with NaN, and the constant masks `m` and `mm`.
 
+#![allow(
+    clippy::erasing_op,
+    clippy::needless_borrow,
+    clippy::needless_borrows_for_generic_args,
+    clippy::reversed_empty_ranges,
+    reason = "rows are written alike, and ranges mean what they mean in NumPy"
+)]
+
 use fulgurite::prelude::*;
 use fulgurite::{
     Bins, Border, Ellipsis, IndexMode, Masked, NewAxis, Order, PadMode, Quantile, Side, Step, column_stack, cross,

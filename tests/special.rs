@@ -91,7 +91,7 @@ fn densities_add_up_to_one() {
         ("chi2", stats::chi2::pdf(&x, 4.0, -3.0, 0.5)),
         ("truncnorm", stats::truncnorm::pdf(&x, -1.0, 2.0, 0.5, 1.5)),
         ("beta", stats::beta::pdf(&x, 2.5, 3.0, -1.0, 4.0)),
-        ("pareto", stats::pareto::pdf(&x, 9.0, -1.0, 2.0)),
+        ("pareto", stats::pareto::pdf(&x, 3.0, -1.0, 2.0)),
         ("expon", stats::expon::pdf(&x, 1.0, 0.7)),
     ];
     for (name, density) in densities {

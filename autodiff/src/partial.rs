@@ -17,6 +17,9 @@ use smallvec::SmallVec;
 use crate::flat::{dependent_on, linear_part, live, replay, residuals};
 use crate::partial_cond::{Value, split_cond};
 
+/// Splits a loop or a branch.
+type SplitNode = fn(&Node, &[&Value]) -> Result<SmallVec<[Value; 1]>>;
+
 /// Splits the loops and the branches of `graph` that depend on a tangent, and those inside of them.
 ///
 /// # Errors
@@ -33,11 +36,14 @@ pub(crate) fn split_scans(graph: Graph, is_tangent: &dyn Fn(usize) -> bool) -> R
         for id in graph.ids() {
             env.compute(&graph, id, &params, |node, operands| {
                 let is_linear = operands.iter().any(|operand| operand.is_linear);
-                let split: Option<fn(&Node, &[&Value]) -> Result<SmallVec<[Value; 1]>>> = match &node.op {
-                    Op::Scan { .. } => Some(split),
-                    Op::While { .. } => Some(split_while),
-                    Op::Cond { .. } => Some(|node, operands| split_cond(node, operands, split_scans)),
-                    _ => None,
+                let split: Option<SplitNode> = if matches!(node.op, Op::Scan { .. }) {
+                    Some(split)
+                } else if matches!(node.op, Op::While { .. }) {
+                    Some(split_while)
+                } else if matches!(node.op, Op::Cond { .. }) {
+                    Some(|node, operands| split_cond(node, operands, split_scans))
+                } else {
+                    None
                 };
                 if let (true, Some(split)) = (is_linear, split) {
                     return split(node, operands).unwrap_or_else(|error| {

@@ -91,7 +91,7 @@ impl Transformer {
             let logits = self.call(&window, None).dynamic_index_in_dim(&last, 0);
             let letter = Key::wrap_key_data(key).categorical(&(logits / temperature));
             let is_full = last.equal(context as i32 - 1);
-            let moved = is_full.broadcast_to(&[context]).select(&window.roll(-1, 0), &window);
+            let moved = is_full.broadcast_to(&[context]).select(window.roll(-1, 0), &window);
             let last = (&last + 1).minimum(context as i32 - 1);
             let window = moved.dynamic_update_slice(&letter.reshape(&[1]), std::slice::from_ref(&last));
             ((window, last), letter)

@@ -187,7 +187,7 @@ fn folded(x: &Tensor, at: usize, into: usize, groups: usize) -> Tensor {
 /// The inverse of [`folded`], with the mapped axis in front.
 fn unfolded(x: &Tensor, axis: usize, groups: usize, extent: usize) -> Tensor {
     let mut result = Shape::from_slice(x.shape());
-    result[axis] = if extent == 0 { 0 } else { result[axis] / extent };
+    result[axis] = result[axis].checked_div(extent).unwrap_or(0);
     let inner = result[axis] / groups;
     let mut split = result.clone();
     split[axis] = inner;

@@ -5,6 +5,9 @@
 use fulgurite_jit::graph::{BinaryOp, CumulativeOp};
 use fulgurite_jit::{Tensor, associative_scan};
 
+/// Combines pairs of a value and its tangent.
+type Combine<'a> = &'a dyn Fn(&(Tensor, Tensor), &(Tensor, Tensor)) -> (Tensor, Tensor);
+
 /// The rule of `jvp` for ops of two operands, `x` and `y`, with tangents and the result.
 type Binary = fn(BinaryOp, &Tensor, &Tensor, Option<&Tensor>, Option<&Tensor>, &Tensor) -> Option<Tensor>;
 
@@ -18,9 +21,7 @@ pub(super) fn tangent(op: CumulativeOp, axis: usize, reverse: bool, x: &Tensor, 
         let dz = binary(op, x, y, Some(dx), Some(dy), &z).unwrap_or_else(|| z.zeros_like());
         (z, dz)
     };
-    let totals = |combine: &dyn Fn(&(Tensor, Tensor), &(Tensor, Tensor)) -> (Tensor, Tensor)| {
-        associative_scan(combine, &(x.clone(), dx.clone()), reverse, axis).1
-    };
+    let totals = |combine: Combine<'_>| associative_scan(combine, &(x.clone(), dx.clone()), reverse, axis).1;
     match op {
         CumulativeOp::Sum => dx.cumulative(op, axis, reverse),
         CumulativeOp::Prod => totals(&|x, y| of_two(BinaryOp::Mul, x, y)),

@@ -2,9 +2,10 @@
 //!
 //! `tensor` defines the type and `data` its conversion from and to host data. `creation`, `elementwise`, `shapes`,
 //! `indexing` and `reductions` define the primitive ops as methods, `linalg` and `conv` as functions; `nn`, `einsum`,
-//! `random`, `special` and `stats` are composed of them. `operand` promotes and broadcasts operands as `jax.numpy` does,
-//! `precision` is that of contractions. `trace` records ops, and evaluates them where no trace is active. `panics` tells
-//! a user's panic from an internal one. `tree`, `statics` and `output` define the types of arguments and results.
+//! `random`, `special` and `stats` are composed of them. `operand` promotes and broadcasts operands as `jax.numpy`
+//! does, `precision` is that of contractions. `trace` records ops, and evaluates them where no trace is active.
+//! `panics` tells a user's panic from an internal one. `tree`, `statics` and `output` define the types of arguments
+//! and results.
 
 mod activations;
 mod attention;

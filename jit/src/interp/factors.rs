@@ -119,7 +119,7 @@ fn qr(mut r: Rows, n: usize) -> (Rows, Rows) {
         let mut v = vec![0.0; m];
         (k..m).for_each(|i| v[i] = r[i][k] - if i == k { beta } else { 0.0 });
         let square: f64 = v.iter().map(|v| v * v).sum();
-        for j in k..n {
+        for j in (0..n).skip(k) {
             let by = 2.0 * (k..m).map(|i| v[i] * r[i][j]).sum::<f64>() / square;
             (k..m).for_each(|i| r[i][j] -= by * v[i]);
         }
@@ -175,9 +175,7 @@ fn eigh(mut a: Rows) -> (Vec<f64>, Rows) {
     if a.iter().flatten().any(|x| !x.is_finite()) {
         return (vec![f64::NAN; n], vec![vec![f64::NAN; n]; n]);
     }
-    for i in 0..n {
-        (0..i).for_each(|j| a[j][i] = a[i][j]);
-    }
+    (0..n).for_each(|i| (0..i).for_each(|j| a[j][i] = a[i][j]));
     let mut v = identity(n);
     sweep(n, |[p, q]| {
         let is_rotated = a[p][q].abs() > 1e-17 * (a[p][p].abs() + a[q][q].abs());

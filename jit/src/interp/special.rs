@@ -63,9 +63,8 @@ mod tests {
         close(digamma(0.25), -4.227_453_533_376_265);
         close(bessel(0, 1.0), 1.266_065_877_752_008_4 * libm::exp(-1.0));
         close(bessel(1, -1.0), -0.565_159_103_992_485_1 * libm::exp(-1.0));
-        // Where the series ends.
-        close(bessel(0, 30f64.next_down()), bessel(0, 30f64.next_up()));
-        close(bessel(1, 30f64.next_down()), bessel(1, 30f64.next_up()));
+        close(bessel(0, 30f64.next_down()), bessel(0, 30.0));
+        close(bessel(1, 30f64.next_down()), bessel(1, 30.0));
         assert!(lgamma(f64::NEG_INFINITY).is_infinite() && digamma(-2.0).is_nan());
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn cumulative(ty: &TensorType, x: &[u64], op: CumulativeOp, axis: usi
     let inner: usize = ty.shape[axis + 1..].iter().product();
     let mut result = x.to_vec();
     // The elements whose position along the axis is 0.
-    let firsts = (0..x.len()).filter(|i| i / inner % extent == 0);
+    let firsts = (0..x.len()).filter(|i| (i / inner).is_multiple_of(extent));
     for first in firsts {
         let place = |k: usize| first + inner * if reverse { extent - 1 - k } else { k };
         if dtype.is_float() {

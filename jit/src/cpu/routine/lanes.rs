@@ -314,9 +314,9 @@ impl<T: Float, const W: usize> Backend for Lanes<T, W> {
     }
     #[inline(always)]
     fn write(&mut self, result: usize, i: usize, x: [T; W]) {
-        for l in 0..self.count {
+        for (l, &x) in x.iter().enumerate().take(self.count) {
             // SAFETY: see above.
-            unsafe { self.element::<T>(self.results[result], l, i).write(x[l]) }
+            unsafe { self.element::<T>(self.results[result], l, i).write(x) }
         }
     }
     #[inline(always)]
@@ -329,9 +329,9 @@ impl<T: Float, const W: usize> Backend for Lanes<T, W> {
     }
     #[inline(always)]
     fn write_pick(&mut self, result: usize, i: usize, x: [u32; W]) {
-        for l in 0..self.count {
+        for (l, &x) in x.iter().enumerate().take(self.count) {
             // SAFETY: see above.
-            unsafe { self.element::<u32>(self.results[result], l, i).write(x[l]) }
+            unsafe { self.element::<u32>(self.results[result], l, i).write(x) }
         }
     }
 

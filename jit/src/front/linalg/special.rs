@@ -163,7 +163,8 @@ pub fn cov(x: &Tensor, ddof: usize) -> Tensor {
 pub fn corrcoef(x: &Tensor) -> Tensor {
     let c = cov(x, 1);
     if c.rank() < 2 {
-        return &c / &c;
+        // 1, or NaN without a variance.
+        return c.true_divide(&c);
     }
     let deviation = diagonal(&c, 0).sqrt();
     (c / deviation.expand_dims(1) / deviation.expand_dims(0)).clip(-1.0, 1.0)

@@ -1,9 +1,9 @@
 //! Incomplete gamma and beta functions, by integrals whose integrand falls steadily.
 //!
 //! Each function is a power of `x` and a factor times the integral of `e^-h(s)` over `s >= 0`, where `s` is the
-//! distance from `ln x` (beta: from the logit of `x`) and `h` is convex with `h(0) = 0`. The integral ends where `h =
-//! 40`, which Newton's method finds from above. For that, `x` is below the mode, or else the complement is computed.
-//! Eight steps of the recurrence in `a` come first, since for a small `a` the integrand falls slowly.
+//! distance from `ln x` (beta: from the logit of `x`) and `h` is convex with `h(0) = 0`. The integral ends at
+//! `h = 40`, which Newton's method finds from above. For that, `x` is below the mode, or else the complement is
+//! computed. Eight steps of the recurrence in `a` come first, since for a small `a` the integrand falls slowly.
 
 use super::super::tensor::Tensor;
 use super::gamma::{HALF_LN_2PI, gammasgn, log_beta, stirling_rest};

@@ -21,6 +21,9 @@ fn close(name: &str, got: f64, want: f64, error: f64) {
 mod values;
 use values::*;
 
+/// A function, and its values at arguments.
+type Row<'a> = (&'a str, fn(&Tensor) -> Tensor, &'a [(f64, f64)]);
+
 #[test]
 fn values_of_f64() {
     for &(a, x, p, q) in GAMMAINC {
@@ -44,8 +47,7 @@ fn values_of_f64() {
     for &(s, q, y) in ZETA {
         close(&format!("zeta({s}, {q})"), at([s, q], |x| zeta(&x[0], &x[1])), y, 1e-13);
     }
-    type Function = fn(&Tensor) -> Tensor;
-    let unary: [(&str, Function, &[(f64, f64)]); 8] = [
+    let unary: [Row; 8] = [
         ("expi", expi, EXPI),
         ("exp1", exp1, EXP1),
         ("exp3", |x| expn(3, x), EXP3),
@@ -65,8 +67,7 @@ fn values_of_f64() {
 #[test]
 fn edges() {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
-    type Function = fn(&Tensor) -> Tensor;
-    let cases: [(&str, Function, &[(f64, f64)]); 8] = [
+    let cases: [Row; 8] = [
         ("exp1", exp1, &[(0.0, inf), (-1.0, nan), (inf, 0.0), (nan, nan)]),
         ("exp3", |x| expn(3, x), &[(0.0, 0.5), (-1.0, nan), (inf, 0.0)]),
         ("expi", expi, &[(0.0, -inf), (inf, inf), (-inf, 0.0), (nan, nan)]),
