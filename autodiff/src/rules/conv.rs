@@ -132,15 +132,7 @@ pub(super) fn batched(
     let conv =
         |dims: &ConvDims, x: &Tensor, w: &Tensor| apply(Op::Conv(Box::new(dims.clone()), precision), &[x, w], location);
     let (result, axis, outer) = match (x.axis, w.axis) {
-        (Some(at), None) => {
-            let x = folded(&x.x, at, dims.lhs_spec[0], dims.batch_groups);
-            (conv(&dims, &x, &w.x), dims.out_spec[0], 1)
-        }
-        (None, Some(at)) => {
-            let w = folded(&w.x, at, dims.rhs_spec[0], groups);
-            (conv(&dims, &x.x, &w), dims.out_spec[1], groups)
-        }
-        (Some(_), Some(_)) if extent == 0 => {
+        (Some(_), _) | (_, Some(_)) if extent == 0 => {
             let example = |x: &Batched| {
                 let mut ty = x.x.ty().clone();
                 x.axis.map(|axis| ty.shape.remove(axis));
@@ -151,6 +143,14 @@ pub(super) fn batched(
             let mut shape = ty.shape;
             shape.insert(0, 0);
             return Batched { x: Tensor::full(&shape, 0.0, ty.dtype), axis: Some(0) };
+        }
+        (Some(at), None) => {
+            let x = folded(&x.x, at, dims.lhs_spec[0], dims.batch_groups);
+            (conv(&dims, &x, &w.x), dims.out_spec[0], 1)
+        }
+        (None, Some(at)) => {
+            let w = folded(&w.x, at, dims.rhs_spec[0], groups);
+            (conv(&dims, &x.x, &w), dims.out_spec[1], groups)
         }
         (Some(of_x), Some(of_w)) => {
             let into = if dims.batch_groups > 1 { dims.lhs_spec[0] } else { dims.lhs_spec[1] };
@@ -187,7 +187,7 @@ fn folded(x: &Tensor, at: usize, into: usize, groups: usize) -> Tensor {
 /// The inverse of [`folded`], with the mapped axis in front.
 fn unfolded(x: &Tensor, axis: usize, groups: usize, extent: usize) -> Tensor {
     let mut result = Shape::from_slice(x.shape());
-    result[axis] = result[axis].checked_div(extent).unwrap_or(0);
+    result[axis] /= extent;
     let inner = result[axis] / groups;
     let mut split = result.clone();
     split[axis] = inner;

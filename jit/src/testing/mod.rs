@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn every_op_is_drawn() {
-        let drawn = names(&Config { large: 0, ..Config::COMPILED }, 1000);
+        let drawn = names(&Config { large: 0, ..Config::COMPILED }, 1500);
         let missing: Vec<_> = kinds().iter().map(Op::name).filter(|name| !drawn.contains(name)).collect();
         assert!(missing.is_empty(), "not among the programs: {missing:?}");
         // The others give floats that are rounded.
