@@ -3,10 +3,9 @@
 //! `FULGURITE_THREADS=1 cargo bench --bench matrices [-- NAME …]` prints a table for one thread, the variable left out
 //! one for all; `benches/matrices.py` prints JAX's and PyTorch's.
 
-use std::time::{Duration, Instant};
-
 use fulgurite::linalg;
 use fulgurite::prelude::*;
+use fulgurite_benches::median_seconds;
 
 /// A name, and a function of positive definite matrices and of right-hand sides.
 type Function = (&'static str, fn(&Tensor, &Tensor) -> Tensor);
@@ -26,25 +25,6 @@ const FUNCTIONS: &[Function] = &[
 const SHAPES: [[usize; 2]; 8] =
     [[10_000, 2], [10_000, 3], [10_000, 4], [10_000, 8], [256, 16], [32, 32], [1, 128], [1, 512]];
 
-/// Microseconds of a run: the median of nine groups.
-fn time(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    run()?;
-    let start = Instant::now();
-    run()?;
-    let one = start.elapsed().max(Duration::from_nanos(20)).as_secs_f64();
-    let count = ((0.02 / one) as usize).clamp(1, 100_000);
-    let mut groups = Vec::new();
-    for _ in 0..9 {
-        let start = Instant::now();
-        for _ in 0..count {
-            run()?;
-        }
-        groups.push(start.elapsed().as_secs_f64() / count as f64);
-    }
-    groups.sort_by(f64::total_cmp);
-    Ok(groups[groups.len() / 2] * 1e6)
-}
-
 fn main() -> Result<()> {
     let names: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     for [batch, n] in SHAPES {
@@ -54,7 +34,7 @@ fn main() -> Result<()> {
         let b = Key::new(1).normal(&[batch, n, 1]);
         for &(name, f) in FUNCTIONS.iter().filter(|(f, _)| names.is_empty() || names.iter().any(|n| n == f)) {
             let step = jit(move |(a, b): (Tensor, Tensor)| f(&a, &b));
-            let us = time(|| step.call((a.clone(), b.clone())).map(drop))?;
+            let us = median_seconds(|| step.call((a.clone(), b.clone())).map(drop))? * 1e6;
             println!("{name:<12} {batch:>6} x {n:<4} {us:>12.2} us");
         }
     }

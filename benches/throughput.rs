@@ -7,9 +7,8 @@
 //! Each function is compiled as a separate step and writes over a donated array. What a call costs is in its time,
 //! which is up to half of it where an array of the smallest size is only added to.
 
-use std::time::{Duration, Instant};
-
 use fulgurite::prelude::*;
+use fulgurite_benches::median_seconds;
 
 /// A name, how many arrays it reads, and what it does with them.
 type Function = (&'static str, usize, fn(&Tensor, &Tensor) -> Tensor);
@@ -35,25 +34,6 @@ const FUNCTIONS: &[Function] = &[
 /// Elements of an array, and the memory that a function's arrays fit into.
 const SIZES: [(&str, usize); 3] = [("L1", 4_096), ("L2", 65_536), ("DRAM", 16_777_216)];
 
-/// Seconds of a run: the median of nine groups.
-fn time(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    run()?;
-    let start = Instant::now();
-    run()?;
-    let one = start.elapsed().max(Duration::from_nanos(20)).as_secs_f64();
-    let count = ((0.02 / one) as usize).clamp(1, 1_000_000);
-    let mut groups = Vec::new();
-    for _ in 0..9 {
-        let start = Instant::now();
-        for _ in 0..count {
-            run()?;
-        }
-        groups.push(start.elapsed().as_secs_f64() / count as f64);
-    }
-    groups.sort_by(f64::total_cmp);
-    Ok(groups[groups.len() / 2])
-}
-
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let json = args.iter().any(|a| a == "--json");
@@ -65,7 +45,7 @@ fn main() -> Result<()> {
             // The result takes the place of the donated array, which is not read: no memory is made in the loop.
             let step = Jit::with_borrowed(name, move |_out: Tensor, (x, y): (Tensor, Tensor)| f(&x, &y));
             let mut out = Some(Tensor::zeros(&[elements]));
-            let seconds = time(|| {
+            let seconds = median_seconds(|| {
                 let place = out.take().ok_or_else(|| Error::new("an earlier call failed"))?;
                 out = Some(step.call_with(place, (x.clone(), y.clone()))?);
                 Ok(())

@@ -12,8 +12,10 @@ use fulgurite::{gelu, relu, scan};
 mod cnn;
 mod kernels;
 mod networks;
+mod time;
 
 pub use kernels::{OfSize, Run};
+pub use time::median_seconds;
 
 use kernels::{here, kernel, repeated};
 use networks::{graph_loss, graph_state, transformer_flops, transformer_loss, transformer_state};

@@ -222,18 +222,8 @@ fn log_slope(a: &Tensor, log_x: &Tensor) -> Tensor {
         },
         init,
     );
-    let slope = -(sum * (log - digamma(&wide)) + by_a);
+    let slope = -(sum * (log - wide.digamma()) + by_a);
     slope.is_finite().select(&slope, 0.0).convert(a.dtype())
-}
-
-/// The derivative of `log Γ` for positive arguments, by its asymptotic series at `x + 10` (Abramowitz & Stegun 6.3.18).
-fn digamma(x: &Tensor) -> Tensor {
-    let y = x + 10.0;
-    let square = 1.0 / y.square();
-    let series = [1.0 / 12.0, -1.0 / 120.0, 1.0 / 252.0, -1.0 / 240.0, 1.0 / 132.0];
-    let tail = series.iter().rev().fold(square.zeros_like(), |sum, &term| (sum + term) * &square);
-    let below = (0..10).fold(square.zeros_like(), |sum, i| sum + 1.0 / (x + f64::from(i)));
-    y.log() - 0.5 / &y - tail - below
 }
 
 /// The loops of all elements, between two trips: the keys that the next attempt's come from; those of this attempt, of

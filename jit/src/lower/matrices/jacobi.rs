@@ -9,7 +9,7 @@
 //! A symmetric A is made positive definite first, by a multiple of the identity; its eigenvalues are Rayleigh
 //! quotients.
 
-use super::{Backend, Limits, Scale, qr, scale};
+use super::{Backend, Limits, Scale, identity, qr, scale};
 
 /// The most sweeps over all pairs; a few more than ten are needed for the largest matrices.
 const SWEEPS: usize = 30;
@@ -155,24 +155,6 @@ fn rotate<B: Backend>(
     is_changed
 }
 
-/// Sets `v` to the identity.
-#[inline(always)]
-fn identity<B: Backend>(b: &mut B, v: B::Array, n: usize) {
-    let [zero, columns] = [0, n].map(|i| b.index(i));
-    b.grid(
-        [zero, columns],
-        [zero, columns],
-        |_, _| (),
-        |b, i, j, ()| {
-            let (is_before, is_after) = (b.precedes(i, j), b.precedes(j, i));
-            let is_other = b.or(is_before, is_after);
-            let [none, one] = [0.0, 1.0].map(|x| b.real(x));
-            let (x, e) = (b.select(is_other, none, one), b.at(i, n, j));
-            b.store(v, e, x);
-        },
-    );
-}
-
 /// -1 where the largest element of column `j` of `v`, the first of several, is negative; otherwise 1.
 #[inline(always)]
 fn sign<B: Backend>(b: &mut B, v: B::Array, n: usize, j: B::Index) -> B::Real {
@@ -224,7 +206,7 @@ pub(super) fn svd<B: Backend>(b: &mut B, [m, n]: [usize; 2], is_full: bool, limi
             b.store(w, to, x);
         },
     );
-    identity(b, v, n);
+    identity(b, v, [n, n]);
     orthogonalise(b, (w, m), (v, n), n, false, line, limits);
     b.each(zero, columns, |b, j| {
         let sign = sign(b, v, n, j);
@@ -339,7 +321,7 @@ pub(super) fn eigh<B: Backend>(b: &mut B, n: usize, limits: Limits) {
             b.store(w, e, x);
         },
     );
-    identity(b, v, n);
+    identity(b, v, [n, n]);
     orthogonalise(b, (w, n), (v, n), n, true, line, limits);
     b.each(zero, columns, |b, j| {
         let sign = sign(b, v, n, j);

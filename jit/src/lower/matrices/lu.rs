@@ -3,7 +3,7 @@
 //! An element of a factor is that of the matrix, minus the products in ascending order, each rounded; of L it is then
 //! divided by the pivot. Golub, Van Loan, "Matrix Computations", 4th edition, algorithm 3.4.1.
 
-use super::Backend;
+use super::{Backend, subtract};
 
 /// The columns of a panel.
 const PANEL: usize = 16;
@@ -111,32 +111,24 @@ fn eliminate<B: Backend>(b: &mut B, [m, n]: [usize; 2], writes_pivots: bool) -> 
                 },
                 |b, i, j, by| {
                     let (above, e) = (b.at(k, n, j), b.at(i, n, j));
-                    let u = b.load(a, above);
-                    let product = b.mul(by, u);
-                    let x = b.load(a, e);
-                    let x = b.sub(x, product);
-                    b.store(a, e, x);
+                    subtract(b, a, e, by, above);
                 },
             );
         });
         // The product of elements (i, k) and (k, j) is subtracted from (i, j).
-        let subtract = |b: &mut B, i: B::Index, k: B::Index, span: B::Span| {
+        let update = |b: &mut B, i: B::Index, k: B::Index, span: B::Span| {
             let e = b.at(i, n, k);
             let by = b.load(a, e);
             b.span(span, |b, j| {
                 let (above, e) = (b.at(k, n, j), b.at(i, n, j));
-                let u = b.load(a, above);
-                let product = b.mul(by, u);
-                let x = b.load(a, e);
-                let x = b.sub(x, product);
-                b.store(a, e, x);
+                subtract(b, a, e, by, above);
             });
         };
         b.columns(end, columns, |b, span| {
-            b.in_order(start, end, |b, i| b.in_order(start, i, |b, k| subtract(b, i, k, span)));
+            b.in_order(start, end, |b, i| b.in_order(start, i, |b, k| update(b, i, k, span)));
         });
         b.rows([end, rows], [end, columns], |b, i, span| {
-            b.in_order(start, end, |b, k| subtract(b, i, k, span));
+            b.in_order(start, end, |b, k| update(b, i, k, span));
         });
     });
     Factors { a, order }
@@ -165,11 +157,7 @@ pub(super) fn solve<B: Backend>(b: &mut B, [n, unknowns]: [usize; 2], is_transpo
             let by = b.load(a, e);
             b.span(span, |b, c| {
                 let (to, from) = (b.at(i, unknowns, c), b.at(k, unknowns, c));
-                let known = b.load(x, from);
-                let product = b.mul(by, known);
-                let rest = b.load(x, to);
-                let rest = b.sub(rest, product);
-                b.store(x, to, rest);
+                subtract(b, x, to, by, from);
             });
         };
         let divide = |b: &mut B, i: B::Index| {

@@ -214,6 +214,34 @@ struct Scale<R> {
     poison: R,
 }
 
+/// Sets an array of `m` rows and `n` columns to the identity.
+#[inline(always)]
+fn identity<B: Backend>(b: &mut B, x: B::Array, [m, n]: [usize; 2]) {
+    let [zero, rows, columns] = [0, m, n].map(|i| b.index(i));
+    b.grid(
+        [zero, rows],
+        [zero, columns],
+        |_, _| (),
+        |b, i, j, ()| {
+            let (is_before, is_after) = (b.precedes(i, j), b.precedes(j, i));
+            let is_other = b.or(is_before, is_after);
+            let [none, one] = [0.0, 1.0].map(|x| b.real(x));
+            let (value, e) = (b.select(is_other, none, one), b.at(i, n, j));
+            b.store(x, e, value);
+        },
+    );
+}
+
+/// Subtracts from an element of an array another one times `by`.
+#[inline(always)]
+fn subtract<B: Backend>(b: &mut B, x: B::Array, to: B::Index, by: B::Real, from: B::Index) {
+    let other = b.load(x, from);
+    let product = b.mul(by, other);
+    let rest = b.load(x, to);
+    let rest = b.sub(rest, product);
+    b.store(x, to, rest);
+}
+
 /// The scale of the first operand, a matrix of `m` rows and `n` columns. `line` has memory for `2 n` elements.
 #[inline(always)]
 fn scale<B: Backend>(b: &mut B, [m, n]: [usize; 2], line: B::Array, limits: Limits) -> Scale<B::Real> {

@@ -2,7 +2,7 @@
 //! takes a column to `-sign(α) ‖x‖`, where α is its first element, and is the identity where nothing is below α.
 //! Golub, Van Loan, "Matrix Computations", 4th edition, section 5.2; the conventions are those of `dgeqr2`, `dorg2r`.
 
-use super::{Backend, Limits, scale};
+use super::{Backend, Limits, identity, scale};
 
 /// Q and R of the first operand.
 #[inline(always)]
@@ -101,20 +101,8 @@ pub(super) fn orthogonal<B: Backend>(
     taus: B::Array,
     line: B::Array,
 ) {
-    let [zero, one, rows, columns, steps] = [0, 1, m, width, m.min(n)].map(|i| b.index(i));
-    b.grid(
-        [zero, rows],
-        [zero, columns],
-        |_, _| (),
-        |b, i, j, ()| {
-            let (is_before, is_after) = (b.precedes(i, j), b.precedes(j, i));
-            let is_other = b.or(is_before, is_after);
-            let [none, one] = [0.0, 1.0].map(|x| b.real(x));
-            let x = b.select(is_other, none, one);
-            let e = b.at(i, width, j);
-            b.store(q, e, x);
-        },
-    );
+    let [zero, one, columns, steps] = [0, 1, width, m.min(n)].map(|i| b.index(i));
+    identity(b, q, [m, width]);
     b.in_order(zero, steps, |b, step| {
         let after = b.minus(steps, step);
         let k = b.minus(after, one);

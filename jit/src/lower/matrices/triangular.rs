@@ -2,7 +2,7 @@
 //! is its initial value, minus the products in ascending order of the unknowns, each rounded, then divided by the
 //! pivot.
 
-use super::Backend;
+use super::{Backend, subtract};
 use crate::graph::Triangular;
 
 /// The lower factor of the first operand.
@@ -51,11 +51,7 @@ pub(super) fn cholesky<B: Backend>(b: &mut B, n: usize) {
             },
             |b, i, j, by| {
                 let (above, e) = (b.at(j, n, k), b.at(i, n, j));
-                let y = b.load(a, above);
-                let product = b.mul(y, by);
-                let x = b.load(a, e);
-                let x = b.sub(x, product);
-                b.store(a, e, x);
+                subtract(b, a, e, by, above);
             },
         );
     });
