@@ -128,21 +128,25 @@ fn assemble(
 
 /// Assembles a module, if there is an assembler.
 pub(crate) fn check(name: &str, module: &PtxModule) {
-    let faults = faults(name, module);
+    let faults = faults(name, module, module.target);
     assert!(faults.is_empty(), "\n{faults}");
 }
 
-/// As [`check`], of three loops in each other, whose counters and places may not all be in registers.
+/// As [`check`], for each architecture, of three loops in each other. The assembler keeps one word of them in memory
+/// for sm_70, with 48 of 255 registers in use, and none for the others.
 pub(crate) fn check_nested(name: &str, module: &PtxModule) {
-    let is_spill = |fault: &&str| fault.contains("spill") || fault.contains("of local memory");
-    let faults = faults(name, module);
-    let others: Vec<&str> = faults.lines().filter(|fault| !is_spill(fault)).collect();
-    assert!(others.is_empty(), "\n{}", others.join("\n"));
+    for capability in CAPABILITIES {
+        let is_word = |fault: &&str| capability == 70 && fault.contains(": 8 bytes ");
+        let faults = faults(name, module, capability);
+        let others: Vec<&str> = faults.lines().filter(|fault| !is_word(fault)).collect();
+        assert!(others.is_empty(), "\n{}", others.join("\n"));
+    }
 }
 
-fn faults(name: &str, module: &PtxModule) -> String {
+/// What is wrong with a module for a device, a line each.
+fn faults(name: &str, module: &PtxModule, capability: u32) -> String {
     let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    ptxas().and_then(|ptxas| assemble(&ptxas, &name, module, module.target).err()).unwrap_or_default()
+    ptxas().and_then(|ptxas| assemble(&ptxas, &name, module, capability).err()).unwrap_or_default()
 }
 
 /// The different entries of modules as one module, under new names.
