@@ -37,7 +37,7 @@ ROOT = HERE.parent
 # In the order of peers.py. What one side lacks is a dash in the table.
 WORKLOADS = [
     "dispatch", "bnn", "mlp_tiny", "mlp", "adam_many", "cnn", "mixer", "mixer_b4", "elementwise", "elementwise_big",
-    "scan",
+    "scan", "mlp_f64", "transformer", "graph",
 ]
 # The step `mlp` with other batches: what follows the @.
 SCALING = [f"mlp@{batch}" for batch in (1, 4, 16, 64, 256, 1024, 4096)]

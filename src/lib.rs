@@ -21,7 +21,7 @@ pub use fulgurite_jit::{
     StaticValue, Tensor, TensorType, Tree, Visitor, cond, conv, einsum, elu, fft, fori_loop, gelu, gelu_exact,
     hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax, map, matmul_precision, mish, named_leaves,
     one_hot, one_hot_as, relu, relu6, scan, select, silu, soft_sign, softmax, sort, special, stats, switch, where_,
-    while_loop, with_matmul_precision,
+    while_loop, with_matmul_precision, with_x64, x64,
 };
 pub use fulgurite_jit::{
     Attention, celu, dot_product_attention, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity,
@@ -33,7 +33,7 @@ pub use fulgurite_jit::{
     Part, Quantile, Side, Step, Unique, append, atleast_1d, atleast_2d, atleast_3d, bincount, block, column_stack,
     corrcoef, cov, cross, delete, dstack, ediff1d, eye, histogram, histogram_bin_edges, hstack, inner, insert, interp,
     intersect1d, ix_, lexsort, map_coordinates, meshgrid, outer, polyval, ravel_multi_index, segment_max, segment_min,
-    segment_prod, segment_sum, select_first, select_n, setdiff1d, tensordot, trapezoid, tri, tril_indices,
+    segment_prod, segment_sum, select_first, select_n, setdiff1d, tensordot, trapezoid, tri, tril_indices, gcd, lcm, linspace,
     triu_indices, union1d, unravel_index, vdot, vstack,
 };
 pub use fulgurite_jit::{

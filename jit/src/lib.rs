@@ -38,7 +38,7 @@ pub use front::{
     Tree, Visitor, branches, cond, control, conv, einsum, elu, fft, fori_loop, gelu, gelu_exact, hard_tanh, leaky_relu,
     leaves, linalg, log_sigmoid, log_softmax, loops, map, matmul_precision, mish, named_leaves, one_hot, one_hot_as,
     panics, random, relu, relu6, scan, select, silu, soft_sign, softmax, sort, special, stats, switch, trace, tree,
-    unflatten, where_, while_loop, with_matmul_precision,
+    unflatten, where_, while_loop, with_matmul_precision, with_x64, x64,
 };
 pub use front::{
     Attention, celu, dot_product_attention, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity,
@@ -48,10 +48,10 @@ pub use front::{
 pub use front::{
     Beyond, Bins, Border, Ellipsis, Index, Indexing, Interp, IntoIndex, Masked, NewAxis, Order, OutOfRange, PadMode,
     Part, Quantile, Side, Step, Unique, append, atleast_1d, atleast_2d, atleast_3d, bincount, block, column_stack,
-    corrcoef, cov, cross, delete, dstack, ediff1d, eye, histogram, histogram_bin_edges, hstack, inner, insert, interp,
-    intersect1d, ix_, lexsort, map_coordinates, meshgrid, outer, polyval, ravel_multi_index, segment_max, segment_min,
-    segment_prod, segment_sum, select_first, select_n, setdiff1d, tensordot, trapezoid, tri, tril_indices,
-    triu_indices, union1d, unravel_index, vdot, vstack,
+    corrcoef, cov, cross, delete, dstack, ediff1d, eye, gcd, histogram, histogram_bin_edges, hstack, inner, insert,
+    interp, intersect1d, ix_, lcm, lexsort, linspace, map_coordinates, meshgrid, outer, polyval, ravel_multi_index,
+    segment_max, segment_min, segment_prod, segment_sum, select_first, select_n, setdiff1d, tensordot, trapezoid, tri,
+    tril_indices, triu_indices, union1d, unravel_index, vdot, vstack,
 };
 pub use front::{
     Pick, ResizeMethod, Windows, associative_scan, avg_pool, image_resize, reduce_window, reduce_window_max,

@@ -17,7 +17,7 @@ use fulgurite_jit::trace::{record_error, trace_call, tracing};
 use fulgurite_jit::tree::Bytes;
 use fulgurite_jit::types::join;
 use fulgurite_jit::{
-    Array, Error, Name, Output, Result, Tensor, TensorType, Tree, Visitor, leaves, matmul_precision, unflatten,
+    Array, Error, Name, Output, Result, Tensor, TensorType, Tree, Visitor, leaves, matmul_precision, unflatten, x64,
 };
 use smallvec::SmallVec;
 
@@ -355,11 +355,15 @@ pub(crate) type Inputs<'t> = SmallVec<[&'t Array; 32]>;
 /// Second handles to leaves that a donated tree does not own, so that they are not overwritten.
 type Held = SmallVec<[Array; 2]>;
 
-/// The precision of contractions, where one is asked for.
+/// What a trace depends on besides its arguments: the precision of contractions, where one is asked for, and whether
+/// the default types have 64 bits.
 #[inline]
-fn write_precision(signature: &mut Bytes) {
+fn write_scope(signature: &mut Bytes) {
     if let Some(precision) = matmul_precision() {
         signature.write_usize(header(b'p', precision as usize));
+    }
+    if x64() {
+        signature.write_usize(header(b'x', 1));
     }
 }
 
@@ -367,7 +371,7 @@ fn write_precision(signature: &mut Bytes) {
 /// `inputs` become their leaves.
 pub(crate) fn signature<'t>(borrowed: &'t impl Tree, inputs: &mut Inputs<'t>) -> Result<Vec<u8>> {
     let mut signature = Bytes::default();
-    write_precision(&mut signature);
+    write_scope(&mut signature);
     collect(|collector| borrowed.visit(collector), &mut signature, inputs, None)?;
     Ok(signature.0)
 }
@@ -376,7 +380,7 @@ pub(crate) fn signature<'t>(borrowed: &'t impl Tree, inputs: &mut Inputs<'t>) ->
 pub(crate) fn has_signature<'t>(borrowed: &'t impl Tree, expected: &[u8], inputs: &mut Inputs<'t>) -> Result<bool> {
     let mut signature = SIGNATURE.take();
     signature.0.clear();
-    write_precision(&mut signature);
+    write_scope(&mut signature);
     collect(|collector| borrowed.visit(collector), &mut signature, inputs, None)?;
     let is_same = signature.0 == expected;
     SIGNATURE.set(signature);

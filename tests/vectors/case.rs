@@ -171,15 +171,14 @@ pub(crate) fn read(group: &str) -> Option<(Vec<Case>, Arrays)> {
     Some((cases.into_iter().map(case).collect(), arrays))
 }
 
-/// Arrays by name; `None` for those of an element type that fulgurite has not got.
-pub(crate) struct Arrays(HashMap<String, Option<Tensor>>);
+/// Arrays by name.
+pub(crate) struct Arrays(HashMap<String, Tensor>);
 
 impl Arrays {
     /// The array `CASE/KINDi` (`exp/in0`).
     pub(crate) fn get(&self, case: &Case, kind: &str, i: usize) -> Tensor {
         let name = format!("{}/{kind}{i}", case.name);
-        let array = self.0.get(&name).unwrap_or_else(|| panic!("there is no array {name}"));
-        array.clone().unwrap_or_else(|| panic!("the array {name} is of an element type that fulgurite has not got"))
+        self.0.get(&name).unwrap_or_else(|| panic!("there is no array {name}")).clone()
     }
 
     /// The arrays `CASE/KINDi` of these numbers.
@@ -201,9 +200,8 @@ impl Arrays {
 }
 
 /// The array of a `.npy` file, format 1.0: magic, version, the header's length as u16, the header, the elements
-/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>). `None` for an
-/// array of another element type.
-fn npy(file: &[u8]) -> Option<Tensor> {
+/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
+fn npy(file: &[u8]) -> Tensor {
     assert_eq!(file[..8], *b"\x93NUMPY\x01\x00", "a .npy file of version 1.0");
     let length = u16::from_le_bytes([file[8], file[9]]) as usize;
     let (header, data) = file[10..].split_at(length);
@@ -221,11 +219,11 @@ fn npy(file: &[u8]) -> Option<Tensor> {
         shape: Vec<usize>,
         column_major: bool,
         element: impl Fn([u8; N]) -> T,
-    ) -> Option<Tensor> {
+    ) -> Tensor {
         let (chunks, []) = data.as_chunks() else { panic!("{} bytes are no whole elements", data.len()) };
         let elements = chunks.iter().map(|&chunk| element(chunk)).collect();
         let shape = IxDyn(&shape).set_f(column_major);
-        Some(ArrayD::from_shape_vec(shape, elements).expect("as many elements as the shape has").into())
+        ArrayD::from_shape_vec(shape, elements).expect("as many elements as the shape has").into()
     }
     match dtype.as_str() {
         "<f4" => elements(data, shape, column_major, f32::from_le_bytes),
@@ -233,7 +231,11 @@ fn npy(file: &[u8]) -> Option<Tensor> {
         "<i4" => elements(data, shape, column_major, i32::from_le_bytes),
         "<u4" => elements(data, shape, column_major, u32::from_le_bytes),
         "|b1" => elements(data, shape, column_major, |[byte]| byte != 0),
-        "|u1" | "|i1" | "<i8" | "<u8" => None,
+        "|u1" => elements(data, shape, column_major, u8::from_le_bytes),
+        "|i1" => elements(data, shape, column_major, i8::from_le_bytes),
+        "<u2" => elements(data, shape, column_major, u16::from_le_bytes),
+        "<i8" => elements(data, shape, column_major, i64::from_le_bytes),
+        "<u8" => elements(data, shape, column_major, u64::from_le_bytes),
         other => panic!("no elements of type {other} are expected in the vectors"),
     }
 }

@@ -6,10 +6,18 @@ use fulgurite::{DType, Tensor, grad, jvp};
 use serde_json::Value;
 
 use crate::case::Params;
-use crate::op::Op::{self, One};
+use crate::dtypes::stored;
+use crate::op::Op::{self, Many, One};
 
 pub(crate) const OPS: &[(&str, Op)] = &[
     ("conv", One(|p, x| general(p, "groups", &x[0], &x[1]))),
+    (
+        "conv_dtype",
+        Many(|p, x| {
+            let [x, w] = [&x[0], &x[1]].map(|x| x.convert(p.dtype("dtype")));
+            stored(p, vec![general(p, "feature_groups", &x, &w)])
+        }),
+    ),
     ("conv_general_dilated", One(|p, x| general(p, "feature_groups", &x[0], &x[1]))),
     (
         "conv_transpose",

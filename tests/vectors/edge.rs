@@ -4,9 +4,7 @@
 use fulgurite::linalg::{self, Triangular};
 use fulgurite::trainer::optim;
 use fulgurite::{DType, Key, Tensor, gelu, grad, hessian, jacfwd, jvp, relu, softmax, sort, vjp, vmap, vmap_out};
-use serde_json::Value;
-
-use crate::case::Params;
+use crate::dtypes::stored;
 use crate::op::Op::{self, Binary, Many, One, Unary};
 use crate::op::key;
 
@@ -37,54 +35,6 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             linalg::triangular_solve(&x[0], &x[1], Triangular { left_side, lower, transpose_a, unit_diagonal })
         }),
     ),
-    ("convert_to", One(|p, x| x[0].convert(p.dtype("to")))),
-    ("bitcast_to", One(|p, x| x[0].bitcast(p.dtype("to")))),
-    ("wrapping", Many(|_, x| vec![&x[0] + &x[1], &x[0] - &x[1], &x[0] * &x[1], -&x[0], x[0].abs()])),
-    ("lax_div", Binary(|x, y| x / y)),
-    ("lax_rem", Binary(|x, y| x % y)),
-    ("floor_divide", Binary(|x, y| x.floor_divide(y))),
-    ("remainder", Binary(|x, y| x.remainder(y))),
-    ("promote_divide", Unary(|x| x.true_divide(x + x))),
-    (
-        "promote_python_scalars",
-        Many(|p, x| {
-            assert_eq!(p.dtype("dtype"), x[0].dtype());
-            let scalars = p.json("scalars").as_array().expect("a list").iter();
-            let sum = |scalar: &Value| match scalar {
-                Value::Bool(scalar) => &x[0] + Tensor::scalar(*scalar),
-                scalar => match scalar.as_i64() {
-                    Some(scalar) => &x[0] + scalar as i32,
-                    None => &x[0] + scalar.as_f64().expect("a number"),
-                },
-            };
-            scalars.map(sum).collect()
-        }),
-    ),
-    ("integer_power", One(|p, x| x[0].powi(p.int("n") as i32))),
-    ("bitwise", Many(|_, x| vec![x[0].and(&x[1]), x[0].or(&x[1]), x[0].xor(&x[1]), x[0].logical_not()])),
-    (
-        "shifts",
-        Many(|_, x| {
-            let (x, by) = (&x[0], &x[1]);
-            vec![x.shift_left(by), x.shift_right_logical(by), x.shift_right_arithmetic(by)]
-        }),
-    ),
-    (
-        "compare_all",
-        Many(|_, x| {
-            let (x, y) = (&x[0], &x[1]);
-            let tests = [x.less(y), x.less_equal(y), x.equal(y), x.not_equal(y)];
-            [&tests[..], &[x.maximum(y), x.minimum(y), x.sign()]].concat()
-        }),
-    ),
-    (
-        "nan_to_num",
-        Unary(|x| {
-            let number = x.not_equal(x).select(0.0, x);
-            let number = number.equal(f64::INFINITY).select(f32::MAX, &number);
-            number.equal(f64::NEG_INFINITY).select(f32::MIN, &number)
-        }),
-    ),
     ("prod", One(|p, x| x[0].prod_axes(p.int("axis")))),
     ("prod_hessian", Unary(|x| hessian(|x: &Tensor| x.prod())(x))),
     // ---- norms and products
@@ -109,7 +59,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
         }),
     ),
     ("fold_in_each", One(|_, x| vmap(|data: Tensor| key(x).fold_in(&data).key_data().clone(), 0)(x[1].clone()))),
-    ("bits_dtype", One(|p, x| of_dtype(p, DType::U32, key(x).bits(&p.axes("shape"))))),
+    ("bits_dtype", One(|p, x| key(x).bits_as(&p.axes("shape"), p.dtype("dtype")))),
     (
         "randint_dtype",
         One(|p, x| {
@@ -117,8 +67,13 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             key(x).randint_as(&p.axes("shape"), low, high, p.dtype("dtype"))
         }),
     ),
-    ("uniform_dtype", One(|p, x| key(x).uniform_as(&p.axes("shape"), p.float("lo"), p.float("hi"), p.dtype("dtype")))),
-    ("normal_dtype", One(|p, x| key(x).normal_as(&p.axes("shape"), p.dtype("dtype")))),
+    (
+        "uniform_dtype",
+        Many(|p, x| {
+            stored(p, vec![key(x).uniform_as(&p.axes("shape"), p.float("lo"), p.float("hi"), p.dtype("dtype"))])
+        }),
+    ),
+    ("normal_dtype", Many(|p, x| stored(p, vec![key(x).normal_as(&p.axes("shape"), p.dtype("dtype"))]))),
     (
         "normal_per_key",
         One(|p, x| vmap(|key: Tensor| Key::wrap_key_data(key).normal(&p.axes("shape")), 0)(x[0].clone())),
@@ -268,10 +223,4 @@ fn logaddexp(x: &Tensor, y: &Tensor) -> Tensor {
 /// The derivative of order `n` of `f` at a scalar.
 fn derivative(f: fn(&Tensor) -> Tensor, n: isize, x: &Tensor) -> Tensor {
     if n == 0 { f(x) } else { grad(|x: &Tensor| derivative(f, n - 1, x))(x) }
-}
-
-/// The tensor, if the case's `dtype` is this one, which is the only one that there is.
-fn of_dtype(params: &Params, dtype: DType, x: Tensor) -> Tensor {
-    assert_eq!(params.dtype("dtype"), dtype, "no other type");
-    x
 }

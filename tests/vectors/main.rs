@@ -9,6 +9,7 @@ mod case;
 mod compare;
 mod control;
 mod conv;
+mod dtypes;
 mod edge;
 mod fourier;
 mod indexing;

@@ -1,6 +1,6 @@
 //! What an op of the vectors is here: a function of the inputs and the parameters of a case.
 
-use fulgurite::{Key, Result, Tensor};
+use fulgurite::{Key, Result, Tensor, with_x64};
 
 use crate::case::Params;
 
@@ -22,13 +22,13 @@ pub(crate) enum Op {
 impl Op {
     /// The results for these inputs.
     pub(crate) fn apply(self, params: &Params, xs: &[Tensor]) -> Vec<Tensor> {
-        match self {
+        with_x64(params.flag("x64"), || match self {
             Op::Unary(f) => vec![f(&xs[0])],
             Op::Binary(f) => vec![f(&xs[0], &xs[1])],
             Op::One(f) => vec![f(params, xs)],
             Op::Many(f) => f(params, xs),
             Op::Loop(_) => panic!("a loop of steps has no derivative and no batch"),
-        }
+        })
     }
 }
 

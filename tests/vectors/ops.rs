@@ -17,6 +17,7 @@ pub(crate) fn find(name: &str) -> Option<Op> {
         OPS,
         crate::control::OPS,
         crate::conv::OPS,
+        crate::dtypes::OPS,
         crate::edge::OPS,
         crate::fourier::OPS,
         crate::indexing::OPS,

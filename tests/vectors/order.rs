@@ -22,6 +22,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
             false => x[0].argsort(p.int("axis")),
         }),
     ),
+    ("sort_dtype", One(|p, x| x[0].convert(p.dtype("dtype")).sort(-1).convert(DType::F32))),
     ("sort_key_val", Many(|p, x| fulgurite::sort(&[&x[0], &x[1]], p.int("axis"), 1))),
     ("lexsort", One(|p, x| lexsort(&x.iter().collect::<Vec<_>>(), p.int("axis")))),
     ("ranks", Unary(|x| x.argsort(-1).argsort(-1))),

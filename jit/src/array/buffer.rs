@@ -137,11 +137,11 @@ impl Buffer {
     ///
     /// # Safety
     /// If `T` is `bool`, these bytes must be 0 or 1.
-    pub(super) unsafe fn as_slice<T: Plain>(&self, elements: usize) -> &[T] {
+    pub(super) unsafe fn as_slice<T: Element>(&self, elements: usize) -> &[T] {
         assert_eq!(self.start.as_ptr() as usize % align_of::<T>(), 0, "a buffer is aligned for its elements");
         assert!(elements <= self.len / size_of::<T>(), "a buffer is as large as its elements");
         // SAFETY: the memory is initialised, large enough and aligned, as asserted. Every bit pattern is a valid number
-        // (`Plain`), and the caller guarantees valid bools. It is not written while it is borrowed.
+        // (`Element`), and the caller guarantees valid bools. It is not written while it is borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<T>(), elements) }
     }
 
@@ -316,8 +316,3 @@ pub fn copied<T: Copy>(from: &[T], what: impl Fn() -> String) -> Result<Vec<T>> 
     }
     Ok(copy)
 }
-
-/// Types that the bytes of a buffer can be read as: elements and bytes.
-pub(super) trait Plain: Copy {}
-impl Plain for u8 {}
-impl<T: Element> Plain for T {}

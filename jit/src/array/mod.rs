@@ -22,7 +22,8 @@ use buffer::{Remote, normalise_bools};
 pub use buffer::{Buffer, Shared, allocations, check_available, copied, live_bytes};
 pub use device::{Device, DeviceBuffer, any_elsewhere};
 
-/// A Rust type of elements: `f32`, `f64`, `i32`, `u32` or `bool`. The trait is sealed, because memory is read as `T`.
+/// A Rust type of elements: `f32`, `f64`, [`half::bf16`], [`half::f16`], integers of 8, 16, 32 or 64 bits, or `bool`. The
+/// trait is sealed, because memory is read as `T`.
 ///
 /// ```compile_fail,E0277
 /// #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,7 +44,10 @@ macro_rules! elements {
         const _: () = assert!(size_of::<$t>() == DType::$d.info().bytes);
     )* };
 }
-elements!(f32: F32, f64: F64, i32: I32, u32: U32, bool: Bool);
+elements!(
+    f32: F32, f64: F64, half::bf16: BF16, half::f16: F16, i8: I8, u8: U8, i16: I16, u16: U16, i32: I32, u32: U32, i64: I64, u64: U64,
+    bool: Bool
+);
 
 mod sealed {
     /// Seals [`Element`](super::Element).
@@ -333,8 +337,16 @@ impl fmt::Display for Array {
         match self.ty.dtype {
             DType::F32 => show::<f32>(self, f),
             DType::F64 => show::<f64>(self, f),
+            DType::BF16 => show::<half::bf16>(self, f),
+            DType::F16 => show::<half::f16>(self, f),
+            DType::I8 => show::<i8>(self, f),
+            DType::U8 => show::<u8>(self, f),
+            DType::I16 => show::<i16>(self, f),
+            DType::U16 => show::<u16>(self, f),
             DType::I32 => show::<i32>(self, f),
             DType::U32 => show::<u32>(self, f),
+            DType::I64 => show::<i64>(self, f),
+            DType::U64 => show::<u64>(self, f),
             DType::Bool => show::<bool>(self, f),
         }
     }

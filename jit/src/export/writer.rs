@@ -97,8 +97,16 @@ impl Writer {
 pub(super) fn element(dtype: DType) -> &'static str {
     match dtype {
         DType::Bool => "i1",
+        DType::I8 => "i8",
+        DType::U8 => "ui8",
+        DType::I16 => "i16",
+        DType::U16 => "ui16",
         DType::I32 => "i32",
         DType::U32 => "ui32",
+        DType::I64 => "i64",
+        DType::U64 => "ui64",
+        DType::BF16 => "bf16",
+        DType::F16 => "f16",
         DType::F32 => "f32",
         DType::F64 => "f64",
     }

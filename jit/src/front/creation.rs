@@ -6,7 +6,7 @@ use super::operand::reject;
 use super::tensor::Tensor;
 use super::trace::apply;
 use crate::error::Error;
-use crate::graph::{Literal, Op};
+use crate::graph::{Literal, Op, ReduceOp};
 use crate::types::scalar::Scalar;
 use crate::types::{DType, Shape};
 
@@ -81,10 +81,37 @@ impl Tensor {
         self.convert(dtype)
     }
 
-    /// Reinterprets the bits as another type of the same size (`jax.lax.bitcast_convert_type`).
+    /// Reinterprets the bits as another type, as `jax.lax.bitcast_convert_type`: a narrower one gets a new last axis,
+    /// of the parts of an element from the lowest on, a wider one takes that axis. Not between bool and others.
+    ///
+    /// ```
+    /// # use fulgurite_jit::{DType, Tensor};
+    /// # fn traced(x: &Tensor) {
+    /// let bytes = x.bitcast(DType::U8); // of f32[3], u8[3,4]
+    /// # }
+    /// ```
     #[track_caller]
     pub fn bitcast(&self, dtype: DType) -> Self {
-        apply(Op::Bitcast(dtype), &[self], Location::caller())
+        let (from, to) = (self.dtype(), dtype);
+        if from.size() == to.size() || from == DType::Bool || to == DType::Bool || self.error().is_some() {
+            return apply(Op::Bitcast(dtype), &[self], Location::caller());
+        }
+        let unsigned = |size: usize| DType::ALL.into_iter().find(|to| to.is_unsigned_int() && to.size() == size);
+        let [of_from, of_to] = [from, to].map(|of| unsigned(of.size()).expect("unsigned integers of each size"));
+        let parts = from.size().max(to.size()) / from.size().min(to.size());
+        let wide = if from.size() > to.size() { of_from } else { of_to };
+        // How far each part is from the lowest bit.
+        let places = Tensor::arange(wide, parts) * (wide.width() as usize / parts);
+        if from.size() > to.size() {
+            let parts = self.bitcast(of_from).expand_dims(-1).shift_right_logical(places);
+            return parts.convert(of_to).bitcast(to);
+        }
+        if self.shape().last() != Some(&parts) {
+            let why = format!("{} as {to} needs a last axis of {parts}", self.ty());
+            return self.reject("bitcast", why, Location::caller());
+        }
+        let parts = self.bitcast(of_from).convert(of_to).shift_left(places);
+        parts.reduce(ReduceOp::Or, [-1]).bitcast(to)
     }
 
     /// The identity, with a derivative of zero.

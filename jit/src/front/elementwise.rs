@@ -6,13 +6,19 @@ use std::panic::Location;
 use super::operand::{Operand, broadcast_shape, mismatch, promote, promote_numbers, reject};
 use super::tensor::Tensor;
 use super::trace::apply;
+use super::x64::default_float;
 use crate::graph::{BinaryOp, CompareOp, Op, UnaryOp};
 use crate::types::DType;
 
 impl Tensor {
-    /// Applies a unary op.
+    /// Applies a unary op. As in `jax.numpy`, unsigned integers are their absolute values, and have the signs 0 and 1.
     #[track_caller]
     pub fn unary(&self, op: UnaryOp) -> Self {
+        match op {
+            UnaryOp::Abs if self.dtype().is_unsigned_int() => return self.clone(),
+            UnaryOp::Sign if self.dtype().is_unsigned_int() => return self.not_equal(0).convert(self.dtype()),
+            _ => {}
+        }
         apply(Op::Unary(op), &[self], Location::caller())
     }
 
@@ -24,6 +30,7 @@ impl Tensor {
         let op = match op {
             BinaryOp::Add | BinaryOp::Max if x.dtype() == DType::Bool => BinaryOp::Or,
             BinaryOp::Mul | BinaryOp::Min if x.dtype() == DType::Bool => BinaryOp::And,
+            BinaryOp::Pow if x.dtype().is_int() => return x.power_of_ints(&y),
             op => op,
         };
         apply(Op::Binary(op), &[&x, &y], Location::caller())
@@ -87,10 +94,10 @@ impl Tensor {
         other_side.select(&remainder + y, &remainder)
     }
 
-    /// Converts integers and bools to f32; floats stay as they are.
+    /// Converts integers and bools to the default float; floats stay as they are.
     #[track_caller]
     pub(crate) fn inexact(&self) -> Self {
-        if self.dtype().is_float() { self.clone() } else { self.convert(DType::F32) }
+        if self.dtype().is_float() { self.clone() } else { self.convert(default_float()) }
     }
 
     /// Applies a comparison after promotion and broadcasting. The result is bool.

@@ -41,6 +41,7 @@ pub mod trace;
 pub mod tree;
 mod values;
 mod windows;
+mod x64;
 
 pub use activations::{
     celu, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity, selu, sigmoid, softplus, sparse_plus,
@@ -62,9 +63,9 @@ pub use nn::{
 pub use normalise::{log_softmax_where, logmeanexp, softmax_where, standardize};
 pub use numpy::{
     Beyond, Bins, Border, Indexing, Interp, Order, OutOfRange, PadMode, Quantile, Side, Unique, append, atleast_1d,
-    atleast_2d, atleast_3d, bincount, block, column_stack, delete, dstack, ediff1d, eye, histogram,
-    histogram_bin_edges, hstack, insert, interp, intersect1d, ix_, lexsort, map_coordinates, meshgrid, polyval,
-    ravel_multi_index, segment_max, segment_min, segment_prod, segment_sum, select_first, select_n, setdiff1d,
+    atleast_2d, atleast_3d, bincount, block, column_stack, delete, dstack, ediff1d, eye, gcd, histogram,
+    histogram_bin_edges, hstack, insert, interp, intersect1d, ix_, lcm, lexsort, linspace, map_coordinates, meshgrid,
+    polyval, ravel_multi_index, segment_max, segment_min, segment_prod, segment_sum, select_first, select_n, setdiff1d,
     trapezoid, tri, tril_indices, triu_indices, union1d, unravel_index, vstack,
 };
 pub use operand::{IntoAxes, Operand};
@@ -81,3 +82,4 @@ pub use windows::{
     Pick, Windows, avg_pool, reduce_window, reduce_window_max, reduce_window_min, reduce_window_prod,
     reduce_window_sum, select_and_gather_add, select_and_scatter_add,
 };
+pub use x64::{with_x64, x64};

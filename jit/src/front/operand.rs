@@ -5,6 +5,7 @@ use std::panic::Location;
 
 use super::tensor::Tensor;
 use super::trace::{poison, tracing};
+use super::x64::{default_float, default_int};
 use crate::array::check_available;
 use crate::error::Error;
 use crate::types::scalar::Scalar;
@@ -57,7 +58,7 @@ macro_rules! weak {
         }
     )* };
 }
-weak!(f32, f64, i32, u32, usize);
+weak!(f32, f64, i32, u32, i64, u64, usize);
 
 impl Operand for bool {
     fn operand(self) -> Arg {
@@ -68,15 +69,15 @@ impl Operand for bool {
 /// The type of a weakly typed number, given the other operand's `dtype`.
 fn weak_dtype(dtype: DType, value: Scalar) -> DType {
     match (dtype.kind(), value) {
-        (Kind::Bool, Scalar::Int(_)) => DType::I32,
-        (Kind::Bool | Kind::Int { .. }, Scalar::Float(_)) => DType::F32,
+        (Kind::Bool, Scalar::Int(_)) => default_int(),
+        (Kind::Bool | Kind::Int { .. }, Scalar::Float(_)) => default_float(),
         (Kind::Int { .. }, Scalar::Int(_)) | (Kind::Float(_), _) => dtype,
     }
 }
 
-/// The promoted type of two element types, as in JAX without x64: bool < integers < floats. Two floats or two integers
-/// become the narrowest type that represents both. Where no integer type does, or only one wider than both and than
-/// i32, they become the widest signed type up to there: u32 and i32 become i32.
+/// The promoted type of two element types, as in JAX: bool < integers < floats. Two floats or two integers become the
+/// narrowest type that represents both; u64 and a signed type the default float. Without [`x64`](super::x64()) nothing
+/// becomes wider than both and than i32: u32 and i32 become i32.
 pub(super) fn promoted_dtype(x: DType, y: DType) -> DType {
     match (x.kind(), y.kind()) {
         (Kind::Bool, _) | (Kind::Int { .. }, Kind::Float(_)) => y,
@@ -86,11 +87,10 @@ pub(super) fn promoted_dtype(x: DType, y: DType) -> DType {
             both.min_by_key(|to| to.size()).expect("f64 represents every float")
         }
         (Kind::Int { .. }, Kind::Int { .. }) => {
-            let most = x.size().max(y.size()).max(DType::I32.size());
-            let fits = |to: &DType| to.is_int() && to.size() <= most;
-            let both = DType::ALL.into_iter().filter(fits).filter(|to| to.represents(x) && to.represents(y));
-            let signed = DType::ALL.into_iter().filter(fits).filter(|to| to.is_signed_int());
-            both.min_by_key(|to| to.size()).or(signed.max_by_key(|to| to.size())).expect("i32 is a signed integer")
+            let both = DType::ALL.into_iter().filter(|to| to.is_int() && to.represents(x) && to.represents(y));
+            let Some(narrowest) = both.min_by_key(|to| to.size()) else { return default_float() };
+            let most = x.size().max(y.size()).max(default_int().size());
+            if narrowest.size() > most { default_int() } else { narrowest }
         }
     }
 }
@@ -105,7 +105,7 @@ pub(super) fn promote_types(x: Arg, y: Arg) -> (Tensor, Tensor) {
         (x, Arg::Tensor(y)) => (x.into_tensor(y.dtype()), y),
         (x, y) => {
             let float = [&x, &y].iter().any(|arg| matches!(arg, Arg::Weak(Scalar::Float(_))));
-            let dtype = if float { DType::F32 } else { DType::I32 };
+            let dtype = if float { default_float() } else { default_int() };
             (x.into_tensor(dtype), y.into_tensor(dtype))
         }
     };
@@ -151,11 +151,11 @@ fn fits(ty: &TensorType) -> Result<(), String> {
     check_available(ty.bytes(), || format!("the result, {ty}")).map_err(|e| e.message().into())
 }
 
-/// As [`promote`], with bool converted to i32.
+/// As [`promote`], with bool converted to the default integer.
 #[track_caller]
 pub(super) fn promote_numbers(op: &str, x: Arg, y: Arg) -> (Tensor, Tensor) {
     let (x, y) = promote(op, x, y);
-    if x.dtype() == DType::Bool { (x.convert(DType::I32), y.convert(DType::I32)) } else { (x, y) }
+    if x.dtype() == DType::Bool { (x.convert(default_int()), y.convert(default_int())) } else { (x, y) }
 }
 
 /// The poisoned result of an op that cannot be applied to `operands`. The error of a poisoned operand takes precedence.

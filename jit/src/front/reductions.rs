@@ -8,18 +8,19 @@ use super::operand::{IntoAxes, Operand, broadcast_shape, mismatch, promote_types
 use super::precision::matmul_precision;
 use super::tensor::Tensor;
 use super::trace::apply;
+use super::x64::{default_int, summed};
 use crate::error::Error;
 use crate::graph::{ArgOp, DotAxes, Op, Precision, ReduceOp, infer};
 use crate::types::{Axes, DType, Shape};
 
 impl Tensor {
-    /// Reduces over axes and removes them. As in `jax.numpy`, sums and products of bools are i32, the maximum of bools
-    /// is `any` and the minimum is `all`.
+    /// Reduces over axes and removes them. As in `jax.numpy`, sums and products of bools and of narrow integers have at
+    /// least 32 bits ([64](crate::with_x64)), the maximum of bools is `any` and the minimum is `all`.
     #[track_caller]
     pub fn reduce(&self, op: ReduceOp, axes: impl IntoAxes) -> Self {
         let op = match op {
-            ReduceOp::Sum | ReduceOp::Prod if self.dtype() == DType::Bool => {
-                return self.convert(DType::I32).reduce(op, axes);
+            ReduceOp::Sum | ReduceOp::Prod if summed(self.dtype()) != self.dtype() => {
+                return self.convert(summed(self.dtype())).reduce(op, axes);
             }
             ReduceOp::Max if self.dtype() == DType::Bool => ReduceOp::Or,
             ReduceOp::Min if self.dtype() == DType::Bool => ReduceOp::And,
@@ -46,13 +47,13 @@ impl Tensor {
         result.reshape(&shape)
     }
 
-    /// The index of the maximum along an axis, i32. A negative axis counts from the end.
+    /// The index of the maximum along an axis, i32 ([i64](crate::with_x64)). A negative axis counts from the end.
     #[track_caller]
     pub fn argmax(&self, axis: isize) -> Self {
         self.arg_reduce(ArgOp::Max, axis)
     }
 
-    /// The index of the minimum along an axis, i32. A negative axis counts from the end.
+    /// The index of the minimum along an axis, i32 ([i64](crate::with_x64)). A negative axis counts from the end.
     #[track_caller]
     pub fn argmin(&self, axis: isize) -> Self {
         self.arg_reduce(ArgOp::Min, axis)
@@ -61,7 +62,7 @@ impl Tensor {
     #[track_caller]
     fn arg_reduce(&self, op: ArgOp, axis: isize) -> Self {
         match resolve(axis, self.rank()) {
-            Some(axis) => apply(Op::ArgReduce(op, axis), &[self], Location::caller()),
+            Some(axis) => apply(Op::ArgReduce(op, axis), &[self], Location::caller()).convert(default_int()),
             None => self.no_axis(op.name(), axis, Location::caller()),
         }
     }
@@ -110,7 +111,15 @@ impl Tensor {
         let products = expand(self, 0) * expand(other, 1);
         let contracted: Axes = (products.rank() - axes.contract.len()..products.rank()).collect();
         let sum = if self.dtype() == DType::Bool { ReduceOp::Or } else { ReduceOp::Sum };
-        products.reduce(sum, &contracted)
+        // As wide as its operands.
+        products.reduce(sum, &contracted).convert(self.dtype())
+    }
+
+    /// The matrix product with a result of type `dtype`, and sums in it, as `jax.numpy.matmul` with
+    /// `preferred_element_type`.
+    #[track_caller]
+    pub fn matmul_as(&self, other: &Tensor, dtype: DType) -> Self {
+        self.convert(dtype).matmul(&other.convert(dtype))
     }
 
     /// The matrix product, as `jax.numpy.matmul`: contracts the last axis of this with the second-to-last axis of
@@ -163,9 +172,9 @@ macro_rules! reduce_methods {
     };
 }
 reduce_methods! {
-    /// The sum. For bools the number of true elements, i32.
+    /// The sum. For bools the number of true elements; of bools and narrow integers in 32 bits.
     sum sum_axes sum_keep Sum;
-    /// The product. For bools 0 or 1, i32.
+    /// The product. For bools 0 or 1; of bools and narrow integers in 32 bits.
     prod prod_axes prod_keep Prod;
     /// The maximum. NaN propagates, to the derivative too. Equal maxima share the derivative.
     max max_axes max_keep Max;

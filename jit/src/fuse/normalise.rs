@@ -1,6 +1,6 @@
 //! Brings a graph into the form that kernels are built from. Contractions become batched matrix products
 //! (`canonicalise`), Fourier transforms passes of sums (`fourier`), long reductions several short ones (`reductions`),
-//! solutions of equations factors and substitutions (`equations`), and values without elements are constants.
+//! solutions of equations factors and substitutions (`equations`), and values without elements are constants. Sums and products of floats of 16 bits are of f32.
 //!
 //! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with. What is
 //! computed from a convolution has the order of axes that it chose (`convolution`, `layout`).
@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use smallvec::smallvec;
 
 use super::matrices::MatrixRoutine;
-use crate::graph::{Graph, Literal, Node, Op, Operands, ValueId};
+use crate::graph::{Graph, Literal, Node, Op, Operands, Precision, ReduceOp, ValueId};
 use crate::types::{Axes, DType, TensorType};
 
 /// The normalised graph.
@@ -48,8 +48,18 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
             Op::Solve { transpose_a } if MatrixRoutine::has_steps(graph.ty(node.operands[0])) => {
                 emit.solve(&mut factors, *transpose_a, operands[0], operands[1])
             }
-            Op::Dot(axes, precision) => emit.dot(axes, *precision, operands[0], operands[1]),
+            Op::Dot(axes, precision) => match Precision::exact(node.ty.dtype) {
+                // Products of narrow floats are exact in f32; their sums are rounded once.
+                Some(exact) => emit.in_f32(&operands, |emit, x| emit.dot(axes, Some(exact), x[0], x[1])),
+                None => emit.dot(axes, *precision, operands[0], operands[1]),
+            },
             Op::Conv(dims, precision) => emit.conv(dims, *precision, operands[0], operands[1]),
+            Op::Reduce(op @ (ReduceOp::Sum | ReduceOp::Prod), axes) if is_narrow(node.ty.dtype) => {
+                emit.in_f32(&operands, |emit, x| emit.reduce(*op, axes, x[0]))
+            }
+            Op::Cumulative(..) if is_narrow(node.ty.dtype) => {
+                emit.in_f32(&operands, |emit, x| emit.push(node.op.clone(), x))
+            }
             Op::Reduce(op, axes) => match emit.reduce_stored(*op, axes, operands[0]) {
                 Some(value) => value,
                 None => emit.reduce(*op, axes, operands[0]),
@@ -64,6 +74,11 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     result.params = graph.params.iter().map(|x| map[x.index()]).collect();
     result.outputs = graph.outputs.iter().map(|x| map[x.index()]).collect();
     result
+}
+
+/// Whether it is a float that is computed in f32.
+fn is_narrow(dtype: DType) -> bool {
+    dtype.is_float() && dtype.size() < DType::F32.size()
 }
 
 /// A value with its axes in the order in which they are in memory.
@@ -91,6 +106,13 @@ impl Emit<'_> {
     pub(super) fn push(&mut self, op: Op, operands: &[ValueId]) -> ValueId {
         let ty = self.graph.infer(&op, operands).expect("an op of a verified graph, or a view of its result");
         self.graph.push(Node { op, operands: operands.into(), ty, location: self.node.location })
+    }
+
+    /// What `f` makes of the operands as f32, rounded to the type of the node.
+    fn in_f32(&mut self, operands: &[ValueId], f: impl FnOnce(&mut Self, &[ValueId]) -> ValueId) -> ValueId {
+        let wide: Operands = operands.iter().map(|&x| self.push(Op::Convert(DType::F32), &[x])).collect();
+        let result = f(self, &wide);
+        self.push(Op::Convert(self.node.ty.dtype), &[result])
     }
 
     pub(super) fn ty(&self, x: ValueId) -> TensorType {

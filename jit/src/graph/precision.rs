@@ -1,5 +1,7 @@
 //! The precision of contractions.
 
+use crate::types::DType;
+
 /// What the operands of a contraction of f32 are rounded to; products are then exact, and sums f32. A GPU with tensor
 /// cores for it does so. Others and CPUs compute with all bits, and so does a contraction of f64 everywhere. JAX:
 /// `jax.lax.DotAlgorithmPreset`.
@@ -26,6 +28,15 @@ impl Precision {
             Precision::Tf32 => "tf32",
             Precision::Bf16 => "bf16",
             Precision::F16 => "f16",
+        }
+    }
+
+    /// That which rounds no element of a float of 16 bits.
+    pub fn exact(dtype: DType) -> Option<Precision> {
+        match dtype {
+            DType::BF16 => Some(Precision::Bf16),
+            DType::F16 => Some(Precision::F16),
+            _ => None,
         }
     }
 

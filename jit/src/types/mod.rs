@@ -65,10 +65,26 @@ const UNSIGNED: Kind = Kind::Int { signed: false };
 dtypes! {
     /// A bool, one byte, 0 or 1.
     Bool "bool" 1 Kind::Bool;
+    /// An 8-bit signed integer.
+    I8 "i8" 1 SIGNED;
+    /// An 8-bit unsigned integer.
+    U8 "u8" 1 UNSIGNED;
+    /// A 16-bit signed integer.
+    I16 "i16" 2 SIGNED;
+    /// A 16-bit unsigned integer.
+    U16 "u16" 2 UNSIGNED;
     /// A 32-bit signed integer.
     I32 "i32" 4 SIGNED;
     /// A 32-bit unsigned integer.
     U32 "u32" 4 UNSIGNED;
+    /// A 64-bit signed integer.
+    I64 "i64" 8 SIGNED;
+    /// A 64-bit unsigned integer.
+    U64 "u64" 8 UNSIGNED;
+    /// A 16-bit float with the exponents of f32 (bfloat16). Computed in f32, rounded after every op.
+    BF16 "bf16" 2 Kind::Float(FloatFormat::BF16);
+    /// A 16-bit float of IEEE 754 (half). Computed in f32, rounded after every op.
+    F16 "f16" 2 Kind::Float(FloatFormat::F16);
     /// A 32-bit float.
     F32 "f32" 4 Kind::Float(FloatFormat::F32);
     /// A 64-bit float.

@@ -27,8 +27,8 @@ macro_rules! scalar {
     )*)* };
 }
 scalar! {
-    Int: bool, i32, i64, i128, u32, u64;
-    Float: f32, f64;
+    Int: bool, i8, u8, i16, u16, i32, i64, i128, u32, u64;
+    Float: half::bf16, half::f16, f32, f64;
 }
 
 impl From<usize> for Scalar {
@@ -134,6 +134,10 @@ pub struct FloatFormat {
 }
 
 impl FloatFormat {
+    /// `bf16`.
+    pub const BF16: FloatFormat = FloatFormat { exponent: 8, fraction: 7 };
+    /// `f16`.
+    pub const F16: FloatFormat = FloatFormat { exponent: 5, fraction: 10 };
     /// `f32`.
     pub const F32: FloatFormat = FloatFormat { exponent: 8, fraction: 23 };
     /// `f64`.
@@ -265,8 +269,8 @@ fn power_of_two(n: i32) -> f64 {
 mod tests {
     use super::*;
 
-    const F16: FloatFormat = FloatFormat { exponent: 5, fraction: 10 };
-    const BF16: FloatFormat = FloatFormat { exponent: 8, fraction: 7 };
+    const F16: FloatFormat = FloatFormat::F16;
+    const BF16: FloatFormat = FloatFormat::BF16;
 
     #[test]
     fn parts_round_as_the_processor_does() {
@@ -340,8 +344,13 @@ mod tests {
     fn what_represents_what() {
         let pairs = |x: DType| DType::ALL.into_iter().filter(|&y| x.represents(y)).map(DType::name).collect::<Vec<_>>();
         assert_eq!(pairs(DType::Bool), ["bool"]);
-        assert_eq!(pairs(DType::I32), ["bool", "i32"]);
-        assert_eq!(pairs(DType::F32), ["bool", "f32"]);
-        assert_eq!(pairs(DType::F64), ["bool", "i32", "u32", "f32", "f64"]);
+        assert_eq!(pairs(DType::I8), ["bool", "i8"]);
+        assert_eq!(pairs(DType::I32), ["bool", "i8", "u8", "i16", "u16", "i32"]);
+        assert_eq!(pairs(DType::I64), ["bool", "i8", "u8", "i16", "u16", "i32", "u32", "i64"]);
+        assert_eq!(pairs(DType::BF16), ["bool", "i8", "u8", "bf16"]);
+        assert_eq!(pairs(DType::F16), ["bool", "i8", "u8", "f16"]);
+        assert_eq!(pairs(DType::F32), ["bool", "i8", "u8", "i16", "u16", "bf16", "f16", "f32"]);
+        let all = ["bool", "i8", "u8", "i16", "u16", "i32", "u32", "bf16", "f16", "f32", "f64"];
+        assert_eq!(pairs(DType::F64), all);
     }
 }

@@ -134,12 +134,12 @@ impl ClifEmitter<'_, '_> {
                 None => self.each_lane(x, y, ty, width, |e, x, y| e.shift(op, x, y)),
             },
             LaneBinary::SDiv | LaneBinary::SRem | LaneBinary::UDiv | LaneBinary::URem => {
-                self.each_lane(x, y, ty, width, |e, x, y| e.divide(op, x, y, constant))
+                self.each_lane(x, y, ty, width, |e, x, y| e.divide(op, ty, x, y, constant))
             }
-            LaneBinary::SMin => self.min_max(IntCC::SignedLessThan, x, y, width),
-            LaneBinary::SMax => self.min_max(IntCC::SignedGreaterThan, x, y, width),
-            LaneBinary::UMin => self.min_max(IntCC::UnsignedLessThan, x, y, width),
-            LaneBinary::UMax => self.min_max(IntCC::UnsignedGreaterThan, x, y, width),
+            LaneBinary::SMin => self.min_max(IntCC::SignedLessThan, ty, x, y, width),
+            LaneBinary::SMax => self.min_max(IntCC::SignedGreaterThan, ty, x, y, width),
+            LaneBinary::UMin => self.min_max(IntCC::UnsignedLessThan, ty, x, y, width),
+            LaneBinary::UMax => self.min_max(IntCC::UnsignedGreaterThan, ty, x, y, width),
         }
     }
 
@@ -151,16 +151,17 @@ impl ClifEmitter<'_, '_> {
         }
     }
 
-    fn min_max(&mut self, cc: IntCC, x: Value, y: Value, width: usize) -> Value {
+    fn min_max(&mut self, cc: IntCC, ty: LaneType, x: Value, y: Value, width: usize) -> Value {
         let first = self.builder.ins().icmp(cc, x, y);
-        self.select(LaneType::I32, first, x, y, width)
+        self.select(ty, first, x, y, width)
     }
 
     /// Integer division with XLA's semantics. It never traps.
-    fn divide(&mut self, op: LaneBinary, x: Value, y: Value, constant: Option<u64>) -> Value {
+    fn divide(&mut self, op: LaneBinary, ty: LaneType, x: Value, y: Value, constant: Option<u64>) -> Value {
         let signed = matches!(op, LaneBinary::SDiv | LaneBinary::SRem);
+        let (scalar, ones) = if ty == LaneType::I64 { (types::I64, u64::MAX) } else { (types::I32, u32::MAX.into()) };
         let ins = self.builder.ins();
-        if constant.is_some_and(|y| y != 0 && (!signed || y as u32 != u32::MAX)) {
+        if constant.is_some_and(|y| y != 0 && (!signed || y != ones)) {
             // Division by such a constant cannot trap; Cranelift turns it into a multiplication.
             return match op {
                 LaneBinary::SDiv => ins.sdiv(x, y),
@@ -169,11 +170,11 @@ impl ClifEmitter<'_, '_> {
                 _ => ins.urem(x, y),
             };
         }
-        let one = self.builder.ins().iconst(types::I32, 1);
-        let zero = self.builder.ins().iconst(types::I32, 0);
+        let one = self.builder.ins().iconst(scalar, 1);
+        let zero = self.builder.ins().iconst(scalar, 0);
         let by_zero = self.builder.ins().icmp(IntCC::Equal, y, zero);
-        let all = self.builder.ins().iconst(types::I32, i64::from(u32::MAX));
-        // The machine traps on i32::MIN / -1. Instead x / -1 = -x (wrapping) and x % -1 = x % 1 = 0.
+        let all = self.builder.ins().iconst(scalar, ones as i64);
+        // The machine traps on MIN / -1. Instead x / -1 = -x (wrapping) and x % -1 = x % 1 = 0.
         let by_minus_one = self.builder.ins().icmp(IntCC::Equal, y, all);
         let mut unsafe_divisor = by_zero;
         if signed {
@@ -263,6 +264,12 @@ impl ClifEmitter<'_, '_> {
             LaneConvert::F32ToU32 => self.builder.ins().fcvt_to_uint_sat(i32s, x),
             LaneConvert::F64ToI32 => self.builder.ins().fcvt_to_sint_sat(types::I32, x),
             LaneConvert::F64ToU32 => self.builder.ins().fcvt_to_uint_sat(types::I32, x),
+            LaneConvert::I64ToF32 => self.builder.ins().fcvt_from_sint(types::F32, x),
+            LaneConvert::U64ToF32 => self.builder.ins().fcvt_from_uint(types::F32, x),
+            LaneConvert::I64ToF64 => self.builder.ins().fcvt_from_sint(types::F64, x),
+            LaneConvert::U64ToF64 => self.builder.ins().fcvt_from_uint(types::F64, x),
+            LaneConvert::F64ToI64 => self.builder.ins().fcvt_to_sint_sat(types::I64, x),
+            LaneConvert::F64ToU64 => self.builder.ins().fcvt_to_uint_sat(types::I64, x),
             LaneConvert::BoolToI32 if vector => self.builder.ins().ineg(x),
             LaneConvert::BoolToI32 => self.builder.ins().uextend(types::I32, x),
             LaneConvert::U32ToI64 => self.builder.ins().uextend(types::I64, x),

@@ -139,22 +139,18 @@ impl ClifEmitter<'_, '_> {
         let flags = memory();
         if width == 1 || stride == 0 {
             let x = self.load_scalar(address, offset, dtype);
-            return self.splat(x, LaneType::of(dtype), width);
+            return self.splat(x, LaneType::raw(dtype), width);
         }
-        let ty = LaneType::of(dtype);
+        let ty = LaneType::raw(dtype);
         if stride == 1 {
             return match Storage::of(dtype) {
                 Storage::Lane => self.builder.ins().load(lane_type(ty, width), flags, address, offset),
                 Storage::Byte => {
-                    // Widens four bytes to 32-bit lanes, then compares them with zero to get a mask.
-                    let bytes = self.builder.ins().load(types::I32, flags, address, offset);
-                    let bytes = self.builder.ins().scalar_to_vector(types::I32X4, bytes);
-                    let bytes = self.builder.ins().bitcast(types::I8X16, little(), bytes);
-                    let words = self.builder.ins().uwiden_low(bytes);
-                    let longs = self.builder.ins().uwiden_low(words);
+                    let longs = self.load_low(1, address, offset);
                     let zero = self.constant(LaneType::I32, 0, width);
                     self.builder.ins().icmp(IntCC::NotEqual, longs, zero)
                 }
+                Storage::Low(bytes) => self.load_low(bytes, address, offset),
             };
         }
         let lanes: SmallVec<[Value; LANES]> = (0..width)
@@ -170,6 +166,39 @@ impl ClifEmitter<'_, '_> {
             })
             .collect();
         self.build_vector(&lanes, ty)
+    }
+
+    /// Loads four elements of 1 or 2 bytes into 32-bit lanes, with zeros above.
+    fn load_low(&mut self, bytes: usize, address: Value, offset: i32) -> Value {
+        if bytes == 2 {
+            return self.builder.ins().uload16x4(memory(), address, offset);
+        }
+        let bytes = self.builder.ins().load(types::I32, memory(), address, offset);
+        let bytes = self.builder.ins().scalar_to_vector(types::I32X4, bytes);
+        let bytes = self.builder.ins().bitcast(types::I8X16, little(), bytes);
+        let words = self.builder.ins().uwiden_low(bytes);
+        self.builder.ins().uwiden_low(words)
+    }
+
+    /// A lane of a vector as an element in memory.
+    fn element(&mut self, x: Value, lane: u8, dtype: DType) -> Value {
+        let scalar = self.builder.ins().extractlane(x, lane);
+        match Storage::of(dtype) {
+            Storage::Byte => {
+                let bit = self.builder.ins().band_imm_u(scalar, 1);
+                self.builder.ins().ireduce(types::I8, bit)
+            }
+            Storage::Lane | Storage::Low(_) => scalar,
+        }
+    }
+
+    /// Stores an element.
+    fn store_scalar(&mut self, x: Value, address: Value, offset: i32, dtype: DType) {
+        match Storage::of(dtype) {
+            Storage::Lane | Storage::Byte => self.builder.ins().store(memory(), x, address, offset),
+            Storage::Low(1) => self.builder.ins().istore8(memory(), x, address, offset),
+            Storage::Low(_) => self.builder.ins().istore16(memory(), x, address, offset),
+        };
     }
 
     /// Loads the elements at `offset` (i32, per lane) from an element of a table. `uniform`: it is equal in all lanes.
@@ -199,7 +228,7 @@ impl ClifEmitter<'_, '_> {
                 self.load_scalar(address, constant, *dtype)
             })
             .collect();
-        self.build_vector(&lanes, LaneType::of(*dtype))
+        self.build_vector(&lanes, LaneType::raw(*dtype))
     }
 
     /// Stores each lane at its `offset` (i32) from an element, one after the other. `uniform`: it is equal in all
@@ -215,7 +244,7 @@ impl ClifEmitter<'_, '_> {
         let size = dtype.size();
         let (base, constant) = self.address(arg, index, size);
         let stride = vector.map_or(0, |dim| index.strides[dim]);
-        if width > 1 && uniform && stride == 1 && dtype != DType::Bool {
+        if width > 1 && uniform && stride == 1 && Storage::of(dtype) == Storage::Lane {
             let elements = self.builder.ins().extractlane(offset, 0);
             let address = self.offset_by(base, elements, size);
             self.builder.ins().store(memory(), x, address, constant);
@@ -224,17 +253,13 @@ impl ClifEmitter<'_, '_> {
         for lane in 0..width {
             let (mut scalar, mut elements) = (x, offset);
             if width > 1 {
-                scalar = self.builder.ins().extractlane(x, lane as u8);
+                scalar = self.element(x, lane as u8, dtype);
                 elements = self.builder.ins().extractlane(offset, lane as u8);
-                if dtype == DType::Bool {
-                    let bit = self.builder.ins().band_imm_u(scalar, 1);
-                    scalar = self.builder.ins().ireduce(types::I8, bit);
-                }
             }
             let address = self.offset_by(base, elements, size);
             let step = (lane as isize * stride * size as isize) as i64;
             let address = if step == 0 { address } else { self.builder.ins().iadd_imm_s(address, step) };
-            self.builder.ins().store(memory(), scalar, address, constant);
+            self.store_scalar(scalar, address, constant, dtype);
         }
     }
 
@@ -250,6 +275,8 @@ impl ClifEmitter<'_, '_> {
             Storage::Lane | Storage::Byte => {
                 self.builder.ins().load(scalar_type(LaneType::of(dtype)), memory(), address, offset)
             }
+            Storage::Low(1) => self.builder.ins().uload8(types::I32, memory(), address, offset),
+            Storage::Low(_) => self.builder.ins().uload16(types::I32, memory(), address, offset),
         }
     }
 
@@ -263,15 +290,12 @@ impl ClifEmitter<'_, '_> {
         let size = dtype.size();
         let (address, offset) = self.address(arg, index, size);
         let stride = vector.map_or(0, |dim| index.strides[dim]);
-        let (flags, storage) = (memory(), Storage::of(dtype));
         if width == 1 {
-            match storage {
-                Storage::Lane | Storage::Byte => self.builder.ins().store(flags, x, address, offset),
-            };
+            self.store_scalar(x, address, offset, dtype);
             return;
         }
         if stride == 1 {
-            let stored = match storage {
+            let stored = match Storage::of(dtype) {
                 Storage::Lane => x,
                 Storage::Byte => {
                     let one = self.constant(LaneType::I32, 1, width);
@@ -281,21 +305,26 @@ impl ClifEmitter<'_, '_> {
                     let bytes = self.builder.ins().bitcast(types::I32X4, little(), bytes);
                     self.builder.ins().extractlane(bytes, 0)
                 }
+                // The upper bytes are zero, so that nothing saturates.
+                Storage::Low(bytes) => {
+                    let words = self.builder.ins().unarrow(x, x);
+                    if bytes == 1 {
+                        let bytes = self.builder.ins().unarrow(words, words);
+                        let bytes = self.builder.ins().bitcast(types::I32X4, little(), bytes);
+                        self.builder.ins().extractlane(bytes, 0)
+                    } else {
+                        let words = self.builder.ins().bitcast(types::I64X2, little(), words);
+                        self.builder.ins().extractlane(words, 0)
+                    }
+                }
             };
-            self.builder.ins().store(flags, stored, address, offset);
+            self.builder.ins().store(memory(), stored, address, offset);
             return;
         }
         for lane in 0..width {
-            let scalar = self.builder.ins().extractlane(x, lane as u8);
-            let scalar = match storage {
-                Storage::Lane => scalar,
-                Storage::Byte => {
-                    let bit = self.builder.ins().band_imm_u(scalar, 1);
-                    self.builder.ins().ireduce(types::I8, bit)
-                }
-            };
+            let scalar = self.element(x, lane as u8, dtype);
             let step = self.builder.ins().iadd_imm_s(address, (lane as isize * stride * size as isize) as i64);
-            self.builder.ins().store(flags, scalar, step, offset);
+            self.store_scalar(scalar, step, offset, dtype);
         }
     }
 

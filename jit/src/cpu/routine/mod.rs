@@ -37,7 +37,7 @@ pub(super) unsafe extern "C" fn run_routine(
                 match dtype {
                     DType::F32 => matrices::cholesky::<f32, 8>(*order, buffers, scratch, tasks),
                     DType::F64 => matrices::cholesky::<f64, 4>(*order, buffers, scratch, tasks),
-                    DType::I32 | DType::U32 | DType::Bool => unreachable!("no float"),
+                    _ => unreachable!("a verified graph has matrices of f32 and f64, not of {dtype}"),
                 }
             }
             Routine::TriangularSolve { how, order, columns, dtype, .. } => {
@@ -46,7 +46,7 @@ pub(super) unsafe extern "C" fn run_routine(
                 match dtype {
                     DType::F32 => matrices::triangular_solve::<f32, 8>(*how, extents, buffers, scratch, tasks),
                     DType::F64 => matrices::triangular_solve::<f64, 4>(*how, extents, buffers, scratch, tasks),
-                    DType::I32 | DType::U32 | DType::Bool => unreachable!("no float"),
+                    _ => unreachable!("a verified graph has matrices of f32 and f64, not of {dtype}"),
                 }
             }
             Routine::Matrices(routine) => lanes::run_matrices(routine, buffers, scratch, tasks),

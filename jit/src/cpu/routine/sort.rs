@@ -73,6 +73,7 @@ unsafe fn read(from: *const u8, dtype: DType, i: usize) -> u64 {
     unsafe {
         match dtype.size() {
             1 => u64::from(*from.add(i)),
+            2 => u64::from(*from.cast::<u16>().add(i)),
             4 => u64::from(*from.cast::<u32>().add(i)),
             _ => *from.cast::<u64>().add(i),
         }
@@ -88,6 +89,7 @@ unsafe fn copy(from: *const u8, i: usize, to: *mut u8, j: usize, bytes: usize) {
     unsafe {
         match bytes {
             1 => *to.add(j) = *from.add(i),
+            2 => *to.cast::<u16>().add(j) = *from.cast::<u16>().add(i),
             4 => *to.cast::<u32>().add(j) = *from.cast::<u32>().add(i),
             _ => *to.cast::<u64>().add(j) = *from.cast::<u64>().add(i),
         }

@@ -243,6 +243,10 @@ impl SimdEmitter<'_> {
                         self.load_bytes(&access, stride, unroll_index)?;
                         self.mask_from_bytes(register)?;
                     }
+                    Storage::Low(_) => {
+                        self.load_bytes(&access, stride, unroll_index)?;
+                        self.widen_bytes(register, access.size)?;
+                    }
                     Storage::Lane => self.load(register, &access, stride, unroll_index)?,
                 }
             }
@@ -315,6 +319,10 @@ impl SimdEmitter<'_> {
                 match Storage::of(*dtype) {
                     Storage::Byte => {
                         self.bytes_from_mask(x)?;
+                        self.store_bytes(&access, stride, unroll_index)?;
+                    }
+                    Storage::Low(_) => {
+                        self.narrow_bytes(x, access.size)?;
                         self.store_bytes(&access, stride, unroll_index)?;
                     }
                     Storage::Lane => self.store(x, &access, stride, unroll_index)?,

@@ -37,6 +37,9 @@ impl SimdEmitter<'_> {
         let out = self.result(r, id, at, &[x])?;
         match (op, self.width) {
             (BoolToI32, _) => unreachable!("done above"),
+            (I64ToF32 | U64ToF32 | I64ToF64 | U64ToF64 | F64ToI64 | F64ToU64, _) => {
+                unreachable!("kernels with these conversions are not emitted here")
+            }
             (F32Bits | F32FromBits | F64Bits | F64FromBits, _) => simd!(self, vmovaps, out, a),
             (I32ToF32, _) => simd!(self, vcvtdq2ps, out, a),
             (F32ToI32, _) => self.f32_to_i32(out, a)?,

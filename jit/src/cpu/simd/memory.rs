@@ -193,17 +193,23 @@ impl SimdEmitter<'_> {
         }
     }
 
-    /// Loads bytes with a stride into scratch register 0.
+    /// Loads elements of 1 or 2 bytes with a stride into scratch register 0, packed.
     pub(super) fn load_bytes(&mut self, access: &Access, stride: isize, unroll_index: usize) -> EmitResult {
         let active = self.active_lanes(unroll_index);
-        let out = XMM[self.scratch_register(0)];
+        let scratch = self.scratch_register(0);
+        let (out, is_word) = (XMM[scratch], access.size == 2);
         if stride == 0 {
             let base = self.pointer(access)?;
-            return self.assembler.vpbroadcastb(out, byte_ptr(base));
+            return match (is_word, self.lanes * access.size) {
+                (true, 32) => self.assembler.vpbroadcastw(YMM[scratch], word_ptr(base)),
+                (true, _) => self.assembler.vpbroadcastw(out, word_ptr(base)),
+                (false, _) => self.assembler.vpbroadcastb(out, byte_ptr(base)),
+            };
         }
         if stride == 1 && active == self.lanes {
             let at = self.contiguous_address(access, unroll_index)?;
-            return match active {
+            return match active * access.size {
+                32 => self.assembler.vmovups(YMM[scratch], ymmword_ptr(at)),
                 16 => self.assembler.vmovups(out, xmmword_ptr(at)),
                 8 => self.assembler.vmovq(out, qword_ptr(at)),
                 _ => self.assembler.vmovd(out, dword_ptr(at)),
@@ -211,35 +217,89 @@ impl SimdEmitter<'_> {
         }
         self.strided_address(access, stride, unroll_index)?;
         self.assembler.vxorps(out, out, out)?;
-        for lane in 0..active {
-            self.assembler.vpinsrb(out, out, byte_ptr(rdx), lane as i32)?;
-            self.assembler.add(rdx, stride as i32)?;
+        let per_register = 16 / access.size;
+        for lane in 0..active.min(per_register) {
+            self.insert_bytes(out, lane, access, stride)?;
+        }
+        if active > per_register {
+            let high = XMM[self.scratch_register(1)];
+            self.assembler.vxorps(high, high, high)?;
+            for lane in 0..active - per_register {
+                self.insert_bytes(high, lane, access, stride)?;
+            }
+            self.assembler.vinserti128(YMM[scratch], YMM[scratch], high, 1)?;
         }
         Ok(())
     }
 
-    /// Stores the bytes of scratch register 0 with a stride.
+    /// Loads the element at `rdx` into a lane of a packed register, and moves `rdx` by the stride.
+    fn insert_bytes(&mut self, out: AsmRegisterXmm, lane: usize, access: &Access, stride: isize) -> EmitResult {
+        match access.size {
+            2 => self.assembler.vpinsrw(out, out, word_ptr(rdx), lane as i32)?,
+            _ => self.assembler.vpinsrb(out, out, byte_ptr(rdx), lane as i32)?,
+        }
+        self.assembler.add(rdx, (stride * access.size as isize) as i32)
+    }
+
+    /// Stores the elements of 1 or 2 bytes that are packed in scratch register 0, with a stride.
     pub(super) fn store_bytes(&mut self, access: &Access, stride: isize, unroll_index: usize) -> EmitResult {
         let active = self.active_lanes(unroll_index);
-        let from = XMM[self.scratch_register(0)];
+        let scratch = self.scratch_register(0);
+        let (from, is_word) = (XMM[scratch], access.size == 2);
         if stride == 0 {
             let base = self.pointer(access)?;
-            return self.assembler.vpextrb(byte_ptr(base), from, 0);
+            return match is_word {
+                true => self.assembler.vpextrw(word_ptr(base), from, 0),
+                false => self.assembler.vpextrb(byte_ptr(base), from, 0),
+            };
         }
         if stride == 1 && active == self.lanes {
             let at = self.contiguous_address(access, unroll_index)?;
-            return match active {
+            return match active * access.size {
+                32 => self.assembler.vmovups(ymmword_ptr(at), YMM[scratch]),
                 16 => self.assembler.vmovups(xmmword_ptr(at), from),
                 8 => self.assembler.vmovq(qword_ptr(at), from),
                 _ => self.assembler.vmovd(dword_ptr(at), from),
             };
         }
         self.strided_address(access, stride, unroll_index)?;
+        let per_register = 16 / access.size;
         for lane in 0..active {
-            self.assembler.vpextrb(byte_ptr(rdx), from, lane as i32)?;
-            self.assembler.add(rdx, stride as i32)?;
+            if lane == per_register {
+                self.assembler.vextracti128(from, YMM[scratch], 1)?;
+            }
+            match is_word {
+                true => self.assembler.vpextrw(word_ptr(rdx), from, (lane % per_register) as i32)?,
+                false => self.assembler.vpextrb(byte_ptr(rdx), from, lane as i32)?,
+            }
+            self.assembler.add(rdx, (stride * access.size as isize) as i32)?;
         }
         Ok(())
+    }
+
+    /// The elements of 1 or 2 bytes in scratch register 0 as 32-bit lanes, with zeros above.
+    pub(super) fn widen_bytes(&mut self, out: usize, size: usize) -> EmitResult {
+        let from = self.scratch_register(0);
+        match (self.width, size) {
+            (Width::Zmm, 2) => self.assembler.vpmovzxwd(ZMM[out], YMM[from]),
+            (Width::Zmm, _) => self.assembler.vpmovzxbd(ZMM[out], XMM[from]),
+            (Width::Ymm, 2) => self.assembler.vpmovzxwd(YMM[out], XMM[from]),
+            (Width::Ymm, _) => self.assembler.vpmovzxbd(YMM[out], XMM[from]),
+        }
+    }
+
+    /// 32-bit lanes, whose upper bytes are zero, as packed elements of 1 or 2 bytes in scratch register 0.
+    pub(super) fn narrow_bytes(&mut self, x: usize, size: usize) -> EmitResult {
+        let to = self.scratch_register(0);
+        match (self.width, size) {
+            (Width::Zmm, 2) => self.assembler.vpmovdw(YMM[to], ZMM[x]),
+            (Width::Zmm, _) => self.assembler.vpmovdb(XMM[to], ZMM[x]),
+            (Width::Ymm, _) => {
+                self.assembler.vextracti128(XMM[to], YMM[x], 1)?;
+                self.assembler.vpackusdw(XMM[to], XMM[x], XMM[to])?;
+                if size == 1 { self.assembler.vpackuswb(XMM[to], XMM[to], XMM[to]) } else { Ok(()) }
+            }
+        }
     }
 
     // ---- addresses

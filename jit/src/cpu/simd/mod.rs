@@ -36,7 +36,9 @@ use iced_x86::{BlockEncoder, BlockEncoderOptions, IcedError, InstructionBlock};
 use super::symbol::Symbol;
 use crate::fuse::Affine;
 use crate::graph::ReduceOp;
-use crate::lower::lane::{LaneBinary, LaneCompare, LaneInst, LaneOp, LaneProgram, LaneType, LaneUnary, from_op};
+use crate::lower::lane::{
+    LaneBinary, LaneCompare, LaneConvert, LaneInst, LaneOp, LaneProgram, LaneType, LaneUnary, from_op,
+};
 use crate::lower::loops::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Stmt, Transpose};
 
 pub(super) use width::Width;
@@ -144,19 +146,21 @@ fn offsets_fit(block: &Block, vector: Option<usize>) -> bool {
     })
 }
 
-/// Whether the block gathers elements of one byte, for which there is no instruction.
+/// Whether the block gathers elements of 1 or 2 bytes, for which there is no instruction.
 fn gathers_bytes(block: &Block) -> bool {
-    block.inputs.iter().any(|input| matches!(input, Input::Table { dtype, .. } if dtype.size() == 1))
+    block.inputs.iter().any(|input| matches!(input, Input::Table { dtype, .. } if dtype.size() < 4))
 }
 
-/// Whether an instruction is supported. 64-bit integers have only the operations that f64 functions need.
+/// Whether an instruction is supported. 64-bit integers have the operations that f64 functions need, no others.
 fn is_supported(program: &LaneProgram, inst: &LaneInst) -> bool {
     use LaneBinary::*;
+    use LaneConvert::*;
     match inst.op {
         LaneOp::Binary(SDiv | SRem | UDiv | URem, ..) => false,
         LaneOp::Binary(Mul | SMin | SMax | UMin | UMax, ..) => inst.ty != LaneType::I64,
         LaneOp::Binary(Shl | Shr | Sar, _, by) => inst.ty != LaneType::I64 || program.constant(by).is_some(),
         LaneOp::Unary(LaneUnary::Abs, _) => inst.ty != LaneType::I64,
+        LaneOp::Convert(I64ToF32 | U64ToF32 | I64ToF64 | U64ToF64 | F64ToI64 | F64ToU64, _) => false,
         LaneOp::Compare(LaneCompare::ULt | LaneCompare::ULe, x, _) => program.ty(x) != LaneType::I64,
         _ => true,
     }

@@ -19,7 +19,8 @@ use crate::front::operand::{Arg, Operand, broadcast_shape, reject, resolve};
 use crate::front::tensor::Tensor;
 use crate::front::trace::apply;
 use crate::graph::{GatherDims, Op, ScatterOp};
-use crate::types::{Axes, DType, Shape};
+use crate::types::scalar::Scalar;
+use crate::types::{Axes, DType, Kind, Shape};
 
 /// What an index that is out of range does, as `jax.lax.GatherScatterMode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -43,11 +44,12 @@ impl IndexMode {
         match self {
             IndexMode::Clip | IndexMode::Wrap | IndexMode::PromiseInBounds => None,
             IndexMode::FillWith(fill) => Some(fill),
-            IndexMode::Fill => Some(match dtype {
-                DType::F32 | DType::F64 => f64::NAN,
-                DType::I32 => f64::from(i32::MIN),
-                DType::U32 => f64::from(u32::MAX),
-                DType::Bool => 1.0,
+            // Converted to the type, an infinity is its least or its greatest value.
+            IndexMode::Fill => Some(match dtype.kind() {
+                Kind::Float(_) => f64::NAN,
+                Kind::Int { signed: true } => f64::NEG_INFINITY,
+                Kind::Int { signed: false } => f64::INFINITY,
+                Kind::Bool => 1.0,
             }),
         }
     }
@@ -334,17 +336,21 @@ impl Tensor {
 
     /// Indices as i32; none of floats.
     pub(super) fn as_indices(&self) -> Option<Tensor> {
-        match self.dtype() {
-            DType::I32 => Some(self.clone()),
-            // A larger index is out of range, as it was.
-            DType::U32 => Some(self.minimum(Tensor::literal(f64::from(i32::MAX), DType::U32)).convert(DType::I32)),
-            DType::Bool | DType::F32 | DType::F64 => None,
+        let dtype = self.dtype();
+        if !dtype.is_int() {
+            return None;
         }
+        // An index beyond i32 is out of range, and so is its nearest i32.
+        let fits = |x: Scalar| DType::I32.range().0 <= x && x <= DType::I32.range().1;
+        let ((least, greatest), (from, to)) = (dtype.range(), DType::I32.range());
+        let above = if fits(least) { self.clone() } else { self.maximum(Tensor::literal(from, dtype)) };
+        let within = if fits(greatest) { above } else { above.minimum(Tensor::literal(to, dtype)) };
+        Some(within.convert(DType::I32))
     }
 
     #[track_caller]
     fn no_indices(&self, op: &str, indices: &Tensor) -> Tensor {
-        let why = format!("takes indices of i32 or u32, not {}", indices.ty());
+        let why = format!("takes indices of integers, not {}", indices.ty());
         reject(&[self, indices], Error::op(op, why, Location::caller()))
     }
 

@@ -160,7 +160,7 @@ pub fn map_coordinates(x: &Tensor, coordinates: &[&Tensor], order: Order, border
     }
     // For each axis the elements around the coordinate, and their weights.
     let around = |coordinate: &Tensor| match order {
-        Order::Nearest => vec![(round_half_away(&coordinate.inexact()).convert(DType::I32), None)],
+        Order::Nearest => vec![(coordinate.inexact().round_away_from_zero().convert(DType::I32), None)],
         Order::Linear => {
             let coordinate = coordinate.inexact();
             let lower = coordinate.floor();
@@ -205,16 +205,5 @@ pub fn map_coordinates(x: &Tensor, coordinates: &[&Tensor], order: Order, border
     }
     let total = total.expect("a corner");
     let is_rounded = !x.dtype().is_float() && total.dtype().is_float();
-    if is_rounded { round_half_away(&total).convert(x.dtype()) } else { total.convert(x.dtype()) }
-}
-
-/// Rounded to nearest, halves away from zero.
-#[track_caller]
-fn round_half_away(x: &Tensor) -> Tensor {
-    // Where a half was rounded to even, towards zero, the next number is meant. Both differences are exact.
-    let even = x.round();
-    let rest = x - &even;
-    let up = rest.equal(0.5).and(x.greater(0.0));
-    let down = rest.equal(-0.5).and(x.less(0.0));
-    up.select(&even + 1.0, down.select(&even - 1.0, &even))
+    if is_rounded { total.round_away_from_zero().convert(x.dtype()) } else { total.convert(x.dtype()) }
 }

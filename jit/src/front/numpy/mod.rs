@@ -4,6 +4,7 @@
 //! data, such as the number of elements that are not 0, is a parameter here, as it is in JAX under `jit`.
 
 mod bands;
+mod bits;
 mod differences;
 mod find;
 mod grids;
@@ -15,6 +16,7 @@ mod rearrange;
 mod segments;
 
 pub use bands::{eye, tri, tril_indices, triu_indices};
+pub use bits::{gcd, lcm, linspace};
 pub use differences::{ediff1d, polyval, trapezoid};
 pub use find::{Side, Unique, intersect1d, select_first, select_n, setdiff1d, union1d};
 pub use grids::{Indexing, OutOfRange, ix_, meshgrid, ravel_multi_index, unravel_index};

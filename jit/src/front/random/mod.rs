@@ -18,7 +18,7 @@ use super::trace::{apply_all, as_one_program, tracing};
 use super::tree::{Tree, Visitor};
 use crate::error::Error;
 use crate::graph::Op;
-use crate::types::scalar::FloatFormat;
+use crate::types::scalar::{FloatFormat, Scalar};
 use crate::types::{DType, TensorType, join, product};
 
 /// A random key: two u32 words. Equal keys give equal numbers.
@@ -99,6 +99,27 @@ impl Key {
         a.xor(&b)
     }
 
+    /// Unsigned integers of `shape` with random bits; see [`Key::uniform_as`] for u64.
+    ///
+    /// ```
+    /// # use fulgurite_jit::{DType, Key};
+    /// # fn traced(key: Key) {
+    /// let bytes = key.bits_as(&[16], DType::U8);
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn bits_as(&self, shape: &[usize], dtype: DType) -> Tensor {
+        if !dtype.is_unsigned_int() {
+            let what = format!("unsigned integers ({})", DType::names(DType::is_unsigned_int));
+            return reject("bits", &what, shape, dtype);
+        }
+        if dtype.size() <= DType::U32.size() {
+            return self.bits(shape).convert(dtype);
+        }
+        let [high, low] = self.words(shape).map(|word| word.convert(dtype));
+        high.shift_left(32).or(low)
+    }
+
     /// Both random words of each element. JAX's 64 random bits are the two words; its 32 random bits are their
     /// exclusive or.
     #[track_caller]
@@ -147,7 +168,7 @@ impl Key {
         (self.unit(shape, dtype) * rounded(high - low, dtype) + low).maximum(low)
     }
 
-    /// Floats of `shape`, uniform in 0..1: multiples of 2^-23, or for f64 of 2^-52.
+    /// Floats of `shape`, uniform in 0..1: multiples of 2^-23, or of the last place of another type.
     #[track_caller]
     fn unit(&self, shape: &[usize], dtype: DType) -> Tensor {
         match dtype {
@@ -162,7 +183,13 @@ impl Key {
                 let mantissa = self.bits(shape).shift_right_logical(9u32).or(1.0f32.to_bits());
                 mantissa.bitcast(DType::F32) - 1.0
             }
-            DType::Bool | DType::I32 | DType::U32 => unreachable!("{dtype} is rejected before"),
+            _ => {
+                // As many of the low 8 or 16 bits as the fraction has.
+                let fraction = dtype.float().expect("other types are rejected before").fraction;
+                let bits: u32 = if fraction < 8 { 8 } else { 16 };
+                let places = self.bits(shape).and((1u32 << bits) - 1).shift_right_logical(bits - fraction);
+                (places.convert(DType::F32) * 2f64.powi(-(fraction as i32))).convert(dtype)
+            }
         }
     }
 
@@ -281,34 +308,34 @@ impl Key {
     /// # }
     /// ```
     #[track_caller]
-    pub fn randint(&self, shape: &[usize], low: impl Into<i64>, high: impl Into<i64>) -> Tensor {
+    pub fn randint(&self, shape: &[usize], low: impl Into<i128>, high: impl Into<i128>) -> Tensor {
         self.randint_as(shape, low, high, DType::I32)
     }
 
-    /// As [`Key::randint`], i32 or u32.
+    /// As [`Key::randint`], of any integer type.
     #[track_caller]
-    pub fn randint_as(&self, shape: &[usize], low: impl Into<i64>, high: impl Into<i64>, dtype: DType) -> Tensor {
-        let (least, greatest) = match dtype {
-            DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
-            DType::U32 => (0, i64::from(u32::MAX)),
-            DType::Bool | DType::F32 | DType::F64 => {
-                let what = format!("integers ({})", DType::names(DType::is_int));
-                return reject("randint", &what, shape, dtype);
-            }
+    pub fn randint_as(&self, shape: &[usize], low: impl Into<i128>, high: impl Into<i128>, dtype: DType) -> Tensor {
+        let (Scalar::Int(least), Scalar::Int(greatest), true) = (dtype.range().0, dtype.range().1, dtype.is_int())
+        else {
+            let what = format!("integers ({})", DType::names(DType::is_int));
+            return reject("randint", &what, shape, dtype);
         };
         let (low, beyond) = (low.into().clamp(least, greatest), high.into());
         let high = beyond.clamp(least, greatest);
-        // The number of values modulo 2^32: 0 for all of them.
-        let span = if high <= low { 1 } else { (high - low + i64::from(beyond > greatest)) as u32 };
-        // Two draws make the modulo bias negligible: (first % span) * (2^32 % span) + second % span, modulo 2^32.
+        let unsigned = DType::ALL.into_iter().find(|to| to.is_unsigned_int() && to.size() == dtype.size());
+        let unsigned = unsigned.expect("integers come in pairs");
+        // The number of values modulo 2^n, of n bits: 0 for all of them.
+        let span = if high <= low { 1 } else { (high - low + i128::from(beyond > greatest)) as u64 & unsigned.ones() };
+        // Two draws make the modulo bias negligible: (first % span) * (2^n % span) + second % span, modulo 2^n.
         let [a, b] = self.split();
-        let (upper, lower) = (a.bits(shape), b.bits(shape));
+        let (upper, lower) = (a.bits_as(shape, unsigned), b.bits_as(shape, unsigned));
         let offset = if span == 0 {
             lower
         } else {
-            let multiplier = ((1u64 << 16) % u64::from(span)) as u32;
-            let multiplier = multiplier.wrapping_mul(multiplier) % span;
-            (upper % span * multiplier + lower % span) % span
+            let half = (1u64 << (dtype.width() / 2)) % span;
+            let multiplier = (half.wrapping_mul(half) & unsigned.ones()) % span;
+            let [span, multiplier] = [span, multiplier].map(|x| Tensor::literal(x, unsigned));
+            (upper % &span * multiplier + lower % &span) % span
         };
         offset.convert(dtype) + Tensor::literal(low, dtype)
     }

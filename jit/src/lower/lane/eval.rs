@@ -275,6 +275,12 @@ fn convert(op: LaneConvert, x: u64) -> u64 {
         LaneConvert::F32ToU32 => of_u32(f32_of(x) as u32),
         LaneConvert::F64ToI32 => of_i32(f64_of(x) as i32),
         LaneConvert::F64ToU32 => of_u32(f64_of(x) as u32),
+        LaneConvert::I64ToF32 => of_f32(x as i64 as f32),
+        LaneConvert::U64ToF32 => of_f32(x as f32),
+        LaneConvert::I64ToF64 => of_f64(x as i64 as f64),
+        LaneConvert::U64ToF64 => of_f64(x as f64),
+        LaneConvert::F64ToI64 => f64_of(x) as i64 as u64,
+        LaneConvert::F64ToU64 => f64_of(x) as u64,
         LaneConvert::I32ToI64 => x as i32 as i64 as u64,
         LaneConvert::U32ToI64 | LaneConvert::I64ToI32 => x as u32 as u64,
         LaneConvert::BoolToI32

@@ -8,7 +8,7 @@ use super::{
     LaneBinary as B, LaneCompare as C, LaneConvert as V, LaneId, LaneOp, LaneProgram, LaneType, LaneUnary as U, math,
 };
 use crate::graph::{BinaryOp, CompareOp, Literal, Op, OpClass, ReduceOp, UnaryOp};
-use crate::types::DType;
+use crate::types::{DType, Kind};
 
 /// A constant.
 pub fn literal(p: &mut LaneProgram, literal: Literal) -> LaneId {
@@ -22,11 +22,17 @@ pub fn lower(p: &mut LaneProgram, op: &Op, index: u32, dtype: DType, args: &[Lan
         Op::Unary(UnaryOp::IsFinite) => math::is_finite(p, args[0]),
         Op::Unary(op) => {
             let x = unary(p, *op, dtype, args[0]);
-            rounded(p, dtype, x)
+            // What only changes a sign or cuts a fraction off gives no other digits.
+            let is_exact = matches!(
+                op,
+                UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Sign | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round
+            );
+            if is_exact && dtype.is_float() { x } else { rounded(p, dtype, x) }
         }
         Op::Binary(op) => {
             let x = binary(p, *op, dtype, args[0], args[1]);
-            rounded(p, dtype, x)
+            let is_exact = matches!(op, BinaryOp::Max | BinaryOp::Min);
+            if is_exact && dtype.is_float() { x } else { rounded(p, dtype, x) }
         }
         Op::Compare(op) => compare(p, *op, dtype, args[0], args[1]),
         Op::Select => p.select(args[0], args[1], args[2]),
@@ -188,31 +194,115 @@ fn compare(p: &mut LaneProgram, op: CompareOp, dtype: DType, x: LaneId, y: LaneI
 }
 
 fn convert(p: &mut LaneProgram, from: DType, to: DType, x: LaneId) -> LaneId {
-    use DType::{Bool, F32, F64, I32, U32};
-    match (from, to) {
-        (Bool, Bool) | (F32, F32) | (F64, F64) | (I32 | U32, I32 | U32) => x,
-        (Bool, I32 | U32) => p.convert(V::BoolToI32, x),
-        (Bool, F32) => {
-            let (one, zero) = (p.f32(1.0), p.f32(0.0));
+    let ty = LaneType::of(to);
+    match (from.kind(), to.kind()) {
+        _ if from == to => x,
+        (Kind::Bool, Kind::Bool) => x,
+        (Kind::Bool, Kind::Int { .. }) => {
+            let x = p.convert(V::BoolToI32, x);
+            if ty == LaneType::I64 { p.convert(V::U32ToI64, x) } else { x }
+        }
+        (Kind::Bool, Kind::Float(_)) => {
+            let (one, zero) = (p.float(ty, 1.0), p.float(ty, 0.0));
             p.select(x, one, zero)
         }
-        (Bool, F64) => {
-            let (one, zero) = (p.f64(1.0), p.f64(0.0));
-            p.select(x, one, zero)
-        }
-        (F32 | F64 | I32 | U32, Bool) => {
+        (_, Kind::Bool) => {
             let zero = p.bits(LaneType::of(from), 0);
             p.compare(C::Ne, x, zero)
         }
-        (I32, F32) => p.convert(V::I32ToF32, x),
-        (U32, F32) => p.convert(V::U32ToF32, x),
-        (I32, F64) => p.convert(V::I32ToF64, x),
-        (U32, F64) => p.convert(V::U32ToF64, x),
-        (F32, F64) => p.convert(V::F32ToF64, x),
-        (F64, F32) => p.convert(V::F64ToF32, x),
-        (F32, I32) => p.convert(V::F32ToI32, x),
-        (F32, U32) => p.convert(V::F32ToU32, x),
-        (F64, I32) => p.convert(V::F64ToI32, x),
-        (F64, U32) => p.convert(V::F64ToU32, x),
+        (Kind::Int { signed }, Kind::Int { .. }) => {
+            let x = match (p.ty(x), ty) {
+                (LaneType::I32, LaneType::I64) => p.convert(if signed { V::I32ToI64 } else { V::U32ToI64 }, x),
+                (LaneType::I64, LaneType::I32) => p.convert(V::I64ToI32, x),
+                _ => x,
+            };
+            rounded(p, to, x)
+        }
+        (Kind::Int { signed }, Kind::Float(_)) => int_to_float(p, signed, to, x),
+        (Kind::Float(_), Kind::Int { signed }) => float_to_int(p, signed, to, x),
+        (Kind::Float(_), Kind::Float(_)) => float_to_float(p, to, x),
+    }
+}
+
+fn float_to_float(p: &mut LaneProgram, to: DType, x: LaneId) -> LaneId {
+    match (p.ty(x), to) {
+        (LaneType::F32, DType::F64) => p.convert(V::F32ToF64, x),
+        (LaneType::F64, DType::F32) => p.convert(V::F64ToF32, x),
+        (LaneType::F64, DType::BF16 | DType::F16) => {
+            let x = rounded_to_odd(p, x);
+            rounded(p, to, x)
+        }
+        _ => rounded(p, to, x),
+    }
+}
+
+/// An f64 as an f32 whose last bit is 1 if anything is cut off. Rounding that to 16 bits gives what rounding the f64
+/// once gives.
+fn rounded_to_odd(p: &mut LaneProgram, x: LaneId) -> LaneId {
+    let nearest = p.convert(V::F64ToF32, x);
+    let back = p.convert(V::F32ToF64, nearest);
+    let (of_x, of_back) = (p.unary(U::Abs, x), p.unary(U::Abs, back));
+    let (is_above, is_below) = (p.compare(C::Lt, of_x, of_back), p.compare(C::Lt, of_back, of_x));
+    let bits = p.convert(V::F32Bits, nearest);
+    let one = p.i32(1);
+    let below = p.sub(bits, one);
+    let cut = p.select(is_above, below, bits);
+    let odd = p.binary(B::Or, cut, one);
+    let is_inexact = p.binary(B::Or, is_above, is_below);
+    let bits = p.select(is_inexact, odd, bits);
+    p.convert(V::F32FromBits, bits)
+}
+
+fn int_to_float(p: &mut LaneProgram, signed: bool, to: DType, x: LaneId) -> LaneId {
+    let pick = |of_signed: V, other: V| if signed { of_signed } else { other };
+    match (p.ty(x), to) {
+        (LaneType::I32, DType::F32) => p.convert(pick(V::I32ToF32, V::U32ToF32), x),
+        (LaneType::I32, DType::F64) => p.convert(pick(V::I32ToF64, V::U32ToF64), x),
+        (_, DType::F32) => p.convert(pick(V::I64ToF32, V::U64ToF32), x),
+        (_, DType::F64) => p.convert(pick(V::I64ToF64, V::U64ToF64), x),
+        (LaneType::I32, _) => {
+            let exact = p.convert(pick(V::I32ToF64, V::U32ToF64), x);
+            float_to_float(p, to, exact)
+        }
+        _ => {
+            // At most 53 bits, of which the last is 1 if anything is cut off, are exact in f64.
+            let (low, cut, zero, bit) = (p.i64(0xfff), p.i64(!0xfff), p.i64(0), p.i64(0x800));
+            let rest = p.binary(B::And, x, low);
+            let kept = p.binary(B::And, x, cut);
+            let has_rest = p.compare(C::Ne, rest, zero);
+            let rest_bit = p.select(has_rest, bit, zero);
+            let odd = p.binary(B::Or, kept, rest_bit);
+            // Small ones are exact as they are.
+            let sign = p.i64(53);
+            let above = p.binary(if signed { B::Sar } else { B::Shr }, x, sign);
+            let minus = p.i64(-1);
+            let (is_zero, is_minus) = (p.compare(C::Eq, above, zero), p.compare(C::Eq, above, minus));
+            let is_small = if signed { p.binary(B::Or, is_zero, is_minus) } else { is_zero };
+            let x = p.select(is_small, x, odd);
+            let exact = p.convert(pick(V::I64ToF64, V::U64ToF64), x);
+            float_to_float(p, to, exact)
+        }
+    }
+}
+
+/// Towards zero and saturating; NaN gives 0.
+fn float_to_int(p: &mut LaneProgram, signed: bool, to: DType, x: LaneId) -> LaneId {
+    let pick = |of_signed: V, other: V| if signed { of_signed } else { other };
+    match (p.ty(x), to.size()) {
+        (LaneType::F32, 4) => p.convert(pick(V::F32ToI32, V::F32ToU32), x),
+        (LaneType::F64, 4) => p.convert(pick(V::F64ToI32, V::F64ToU32), x),
+        (LaneType::F32, 8) => {
+            let x = p.convert(V::F32ToF64, x);
+            p.convert(pick(V::F64ToI64, V::F64ToU64), x)
+        }
+        (_, 8) => p.convert(pick(V::F64ToI64, V::F64ToU64), x),
+        (ty, _) => {
+            let x = p.convert(if ty == LaneType::F32 { V::F32ToI32 } else { V::F64ToI32 }, x);
+            let (least, greatest) = to.range();
+            let bound = |p: &mut LaneProgram, value| p.bits(LaneType::I32, DType::I32.bits(value));
+            let (least, greatest) = (bound(p, least), bound(p, greatest));
+            let x = p.binary(B::SMax, x, least);
+            p.binary(B::SMin, x, greatest)
+        }
     }
 }

@@ -41,7 +41,7 @@ pub enum LaneType {
     F64,
     /// 32-bit integer, signed or unsigned.
     I32,
-    /// 64-bit integer, signed or unsigned. Only inside f64 functions.
+    /// 64-bit integer, signed or unsigned.
     I64,
     /// A bool; in registers a mask.
     Bool,
@@ -153,6 +153,18 @@ pub enum LaneConvert {
     F64ToI32,
     /// f64 to u32 towards zero, saturating, NaN gives 0.
     F64ToU32,
+    /// Signed i64 to f32, nearest even.
+    I64ToF32,
+    /// Unsigned u64 to f32, nearest even.
+    U64ToF32,
+    /// Signed i64 to f64, nearest even.
+    I64ToF64,
+    /// Unsigned u64 to f64, nearest even.
+    U64ToF64,
+    /// f64 to i64 towards zero, saturating, NaN gives 0.
+    F64ToI64,
+    /// f64 to u64 towards zero, saturating, NaN gives 0.
+    F64ToU64,
     /// Bool to integer 0 or 1.
     BoolToI32,
     /// Zero-extends 32 to 64 bits.
@@ -185,8 +197,9 @@ impl LaneConvert {
             LaneConvert::BoolToI32 => (Bool, I32),
             LaneConvert::U32ToI64 | LaneConvert::I32ToI64 => (I32, I64),
             LaneConvert::I64ToI32 => (I64, I32),
-            LaneConvert::F64Bits => (F64, I64),
-            LaneConvert::F64FromBits => (I64, F64),
+            LaneConvert::I64ToF32 | LaneConvert::U64ToF32 => (I64, F32),
+            LaneConvert::F64Bits | LaneConvert::F64ToI64 | LaneConvert::F64ToU64 => (F64, I64),
+            LaneConvert::F64FromBits | LaneConvert::I64ToF64 | LaneConvert::U64ToF64 => (I64, F64),
         }
     }
 }

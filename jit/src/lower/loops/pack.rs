@@ -138,7 +138,7 @@ impl Transpose {
         to.strides[rows.0] = pitch as isize;
         to.strides[lanes.0] = 1;
         let mut program = LaneProgram::new();
-        let value = program.input(0, LaneType::of(*dtype));
+        let value = program.input(0, LaneType::raw(*dtype));
         let store = Effect::Store { arg: loops.args.len(), index: to, dtype: *dtype, value, offset: None };
         Transpose { rows, lanes, block: Block { program, inputs: vec![from.clone()], effects: vec![store] } }
     }

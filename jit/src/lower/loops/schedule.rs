@@ -410,7 +410,7 @@ impl<'a> Scheduler<'a> {
                 let dtype = kernel.values[v as usize].dtype;
                 let index = self.reserve_rows(dtype);
                 let (arg, index_of_row) = (self.loops.args.len(), index.clone());
-                block.effects.push(Effect::Store { arg, index: index_of_row, dtype, value, offset: None });
+                block.store(arg, index_of_row, dtype, value, None);
                 self.per_row.insert(v, index);
             } else {
                 let row = self.new_row(v);
@@ -432,7 +432,7 @@ impl<'a> Scheduler<'a> {
             let dtype = kernel.values[store.value as usize].dtype;
             let by = store.by.iter().copied();
             let offset = (!store.by.is_empty()).then(|| self.offset(block, by));
-            block.effects.push(Effect::Store { arg, index: store.index.clone(), dtype, value, offset });
+            block.store(arg, store.index.clone(), dtype, value, offset);
         }
     }
 
@@ -456,12 +456,10 @@ impl<'a> Scheduler<'a> {
                 let (arg, acc_dtype) = (self.loops.args.len(), storage::accumulator(dtype));
                 let index = self.reserve_rows(acc_dtype);
                 let identity = begin.program.bits(LaneType::of(acc_dtype), from_op::identity(op, dtype));
-                let store = |value| Effect::Store { arg, index: index.clone(), dtype: acc_dtype, value, offset: None };
-                begin.effects.push(store(identity));
-                let old = Input::Load { arg, index: index.clone(), dtype: acc_dtype };
-                let old = block.input(old, LaneType::of(acc_dtype));
+                begin.store(arg, index.clone(), acc_dtype, identity, None);
+                let old = block.load(arg, index.clone(), acc_dtype);
                 let new = from_op::accumulate(&mut block.program, op, dtype, old, value);
-                block.effects.push(store(new));
+                block.store(arg, index.clone(), acc_dtype, new, None);
                 reduced_here.push((v, index));
                 continue;
             }
@@ -483,7 +481,7 @@ impl<'a> Scheduler<'a> {
             let value = self.lane(&mut block, v);
             let dtype = kernel.values[v as usize].dtype;
             let arg = self.loops.args.len();
-            block.effects.push(Effect::Store { arg, index, dtype, value, offset: None });
+            block.store(arg, index, dtype, value, None);
         }
         // All loads of a block precede its stores, so in-place updates are safe.
         if !begin.effects.is_empty() {
@@ -587,36 +585,35 @@ impl<'a> Scheduler<'a> {
             return x;
         }
         let value = &self.kernel.values[v as usize];
-        let ty = LaneType::of(value.dtype);
         // A reduction's value is that of its accumulator.
         let is_reduced = matches!(value.op, KernelOp::Reduce(_));
         let dtype = if is_reduced { storage::accumulator(value.dtype) } else { value.dtype };
         let known = match (self.rows.get(&v), self.per_row.get(&v)) {
-            (Some(&row), _) => Some(Input::Row(row, LaneType::of(dtype))),
-            (None, Some(index)) => Some(Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype }),
+            (Some(&row), _) => Some(block.input(Input::Row(row, LaneType::of(dtype)), LaneType::of(dtype))),
+            (None, Some(index)) => Some(block.load(self.loops.args.len(), index.clone(), dtype)),
             (None, None) => None,
         };
-        let lane = if let Some(input) = known {
-            let x = block.input(input, LaneType::of(dtype));
+        let lane = if let Some(x) = known {
             if is_reduced { storage::from_accumulator(&mut block.program, value.dtype, x) } else { x }
         } else if let Some((at, index)) = self.spilled.get(&v)
             && block.sweep.is_some_and(|sweep| *at < sweep)
         {
-            block.input(Input::Load { arg: self.loops.args.len(), index: index.clone(), dtype: value.dtype }, ty)
+            block.load(self.loops.args.len(), index.clone(), value.dtype)
         } else {
             match &value.op {
                 KernelOp::Load(buffer, Index { base, by }) => {
                     let (arg, index, dtype) = (self.arg(*buffer), base.clone(), value.dtype);
                     if by.is_empty() {
-                        block.input(Input::Load { arg, index, dtype }, ty)
+                        block.load(arg, index, dtype)
                     } else {
                         let computed = value.operands.iter().copied().zip(by.iter().copied());
                         let offset = self.offset(block, computed);
                         let table = block.number(Input::Table { arg, index, dtype });
-                        block.program.push(LaneOp::Gather(table, offset), ty)
+                        let raw = block.program.push(LaneOp::Gather(table, offset), LaneType::raw(dtype));
+                        storage::widened(&mut block.program, dtype, raw)
                     }
                 }
-                KernelOp::Iota(index) => block.input(Input::Iota(index.clone()), ty),
+                KernelOp::Iota(index) => block.input(Input::Iota(index.clone()), LaneType::I32),
                 KernelOp::Literal(literal) => from_op::literal(&mut block.program, *literal),
                 KernelOp::Apply(op, _) => {
                     let args: Vec<LaneId> = value.operands.iter().map(|&x| self.lane(block, x)).collect();
@@ -682,6 +679,18 @@ impl BlockBuilder {
     fn input(&mut self, input: Input, ty: LaneType) -> LaneId {
         let n = self.number(input);
         self.program.input(n, ty)
+    }
+
+    /// An element of an argument.
+    fn load(&mut self, arg: usize, index: Affine, dtype: DType) -> LaneId {
+        let raw = self.input(Input::Load { arg, index, dtype }, LaneType::raw(dtype));
+        storage::widened(&mut self.program, dtype, raw)
+    }
+
+    /// Stores the element `value`.
+    fn store(&mut self, arg: usize, index: Affine, dtype: DType, value: LaneId, offset: Option<LaneId>) {
+        let value = storage::narrowed(&mut self.program, dtype, value);
+        self.effects.push(Effect::Store { arg, index, dtype, value, offset });
     }
 
     /// The number of an input.

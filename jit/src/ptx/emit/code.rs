@@ -211,6 +211,11 @@ impl From<u32> for Operand {
     }
 }
 
+/// The class of the registers that loads of a type fill: those of 32 bits at least, with zeros above.
+pub(super) fn loaded(ty: Type) -> RegClass {
+    if ty == Type::U16 { RegClass::B32 } else { class(ty) }
+}
+
 /// The class of registers that hold values of a type.
 pub(super) fn class(ty: Type) -> RegClass {
     match ty {

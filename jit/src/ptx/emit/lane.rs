@@ -216,13 +216,22 @@ impl Code {
             LaneConvert::U32ToF64 => cvt(F64, U32, Rounding::Rn),
             LaneConvert::F32ToI32 => cvt(S32, F32, Rounding::Rzi),
             LaneConvert::F32ToU32 => cvt(U32, F32, Rounding::Rzi),
-            LaneConvert::F64ToI32 | LaneConvert::F64ToU32 => {
-                let to = if op == LaneConvert::F64ToI32 { S32 } else { U32 };
+            LaneConvert::F64ToI32 | LaneConvert::F64ToU32 | LaneConvert::F64ToI64 | LaneConvert::F64ToU64 => {
+                let (to, bits) = match op {
+                    LaneConvert::F64ToI32 => (S32, Type::B32),
+                    LaneConvert::F64ToU32 => (U32, Type::B32),
+                    LaneConvert::F64ToI64 => (S64, Type::B64),
+                    _ => (U64, Type::B64),
+                };
                 let x = cvt(to, F64, Rounding::Rzi);
                 // Of an f64, NaN is not 0.
                 let is_nan = self.setp(Cmp::Nan, F64, reg, reg);
-                self.selp(Type::B32, 0, x, is_nan)
+                self.selp(bits, Operand::Imm(0), x, is_nan)
             }
+            LaneConvert::I64ToF32 => cvt(F32, S64, Rounding::Rn),
+            LaneConvert::U64ToF32 => cvt(F32, U64, Rounding::Rn),
+            LaneConvert::I64ToF64 => cvt(F64, S64, Rounding::Rn),
+            LaneConvert::U64ToF64 => cvt(F64, U64, Rounding::Rn),
             LaneConvert::U32ToI64 => cvt(U64, U32, Rounding::None),
             LaneConvert::I32ToI64 => cvt(S64, S32, Rounding::None),
             LaneConvert::I64ToI32 => cvt(U32, U64, Rounding::None),

@@ -4,7 +4,7 @@
 //! Results have the bits of the other back ends: a sort is stable and of the same order, and an element of a factor or
 //! a solution is the same chain of products and differences.
 
-use super::code::{Code, class, lane_type};
+use super::code::{Code, lane_type, loaded};
 use super::{Grid, THREADS, matrices};
 use crate::fuse::Routine;
 use crate::graph::Triangular;
@@ -58,7 +58,7 @@ fn element(code: &mut Code, base: Reg, i: Reg, size: usize) -> Address {
 }
 
 fn load(code: &mut Code, ty: Type, address: Address) -> Reg {
-    let d = code.reg(class(ty));
+    let d = code.reg(loaded(ty));
     code.push(InstOp::Ld { space: Space::Global, cache: Cache::Default, ty, d: vec![d], address });
     d
 }
@@ -70,7 +70,8 @@ fn store(code: &mut Code, ty: Type, address: Address, a: impl Into<Operand>) {
 /// The type that moves an element.
 fn moved(dtype: DType) -> Type {
     match storage::Storage::of(dtype) {
-        storage::Storage::Byte => Type::U8,
+        storage::Storage::Byte | storage::Storage::Low(1) => Type::U8,
+        storage::Storage::Low(_) => Type::U16,
         storage::Storage::Lane => match dtype.size() {
             8 => Type::B64,
             _ => Type::B32,
@@ -248,7 +249,7 @@ fn order_bits(code: &mut Code, dtype: DType, bits: Reg) -> Reg {
         Kind::Float(_) => {
             let magnitude = code.binary(BinaryOp::And, b, bits, imm(!sign));
             let negative = code.setp(Cmp::Ge, u, bits, imm(sign));
-            let flipped = code.unary(UnaryOp::Not, b, bits);
+            let flipped = code.binary(BinaryOp::Xor, b, bits, imm(u64::MAX));
             let positive = code.binary(BinaryOp::Or, b, bits, imm(sign));
             let key = code.selp(b, flipped, positive, negative);
             let is_zero = code.setp(Cmp::Eq, u, magnitude, imm(0));

@@ -2,7 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use super::super::code::{Code, class, lane_type};
+use super::super::code::{Code, class, lane_type, loaded};
 use crate::fuse::PARTIALS;
 use crate::graph::ReduceOp;
 use crate::lower::lane::{LaneId, LaneInst, LaneOp, LaneProgram, LaneType, from_op, storage};
@@ -79,7 +79,8 @@ pub(super) fn shuffle(code: &mut Code, ty: LaneType, mode: Shuffle, x: Reg, lane
 /// The type of an element in memory.
 pub(super) fn memory_type(dtype: DType) -> Type {
     match storage::Storage::of(dtype) {
-        storage::Storage::Byte => Type::U8,
+        storage::Storage::Byte | storage::Storage::Low(1) => Type::U8,
+        storage::Storage::Low(_) => Type::U16,
         storage::Storage::Lane => lane_type(LaneType::of(dtype)),
     }
 }
@@ -87,11 +88,11 @@ pub(super) fn memory_type(dtype: DType) -> Type {
 /// Loads adjacent elements.
 pub(super) fn load(code: &mut Code, space: Space, dtype: DType, address: Address, count: usize) -> Value {
     let ty = memory_type(dtype);
-    let d: Vec<Reg> = (0..count).map(|_| code.reg(class(ty))).collect();
+    let d: Vec<Reg> = (0..count).map(|_| code.reg(loaded(ty))).collect();
     code.push(InstOp::Ld { space, cache: Cache::Default, ty, d: d.clone(), address });
     let lane = |x: Reg| match storage::Storage::of(dtype) {
         storage::Storage::Byte => code.setp(Cmp::Ne, Type::U32, x, 0).into(),
-        storage::Storage::Lane => x.into(),
+        storage::Storage::Lane | storage::Storage::Low(_) => x.into(),
     };
     d.into_iter().map(lane).collect()
 }
@@ -113,6 +114,7 @@ pub(super) fn store(
         }
         // A vector of constants is not allowed.
         storage::Storage::Lane => code.in_register(ty, x).into(),
+        storage::Storage::Low(_) => code.in_register(Type::B32, x).into(),
     };
     let a: Vec<Operand> = values.iter().map(element).collect();
     guarded(code, guard, InstOp::St { space, cache: Cache::Default, ty, address, a });
