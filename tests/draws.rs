@@ -105,14 +105,14 @@ fn a_draw_of_no_such_type_is_an_error_with_the_users_line() {
     let line = line!() + 1;
     let rejected = |key: &Key| [key.normal_as(&[2], DType::I32), key.uniform_as(&[2], 0.0, 1.0, DType::Bool)];
     for (tensor, want) in rejected(&Key::new(0)).into_iter().zip([
-        "normal: draws floats (f32 or f64), not i32, at tests/draws.rs",
-        "uniform: draws floats (f32 or f64), not bool, at tests/draws.rs",
+        "normal: draws floats (bf16, f16, f32 or f64), not i32, at tests/draws.rs",
+        "uniform: draws floats (bf16, f16, f32 or f64), not bool, at tests/draws.rs",
     ]) {
         assert_eq!(tensor.error().expect("a mistake").to_string(), format!("{want}:{line}"));
     }
     let floats = Key::new(0).randint_as(&[2], 0, 3, DType::F32);
     assert!(
-        floats.error().expect("a mistake").to_string().starts_with("randint: draws integers (i32 or u32), not f32")
+        floats.error().expect("a mistake").to_string().starts_with("randint: draws integers (i8, u8, i16, u16, i32, u32, i64 or u64), not f32")
     );
     let many = Key::new(0).bits(&[1 << 40, 1 << 40]);
     assert!(many.error().expect("too many").to_string().contains("more elements than a key has numbers"));

@@ -404,7 +404,7 @@ fn collect_borrowed<'t>(
 ) -> Result<()> {
     // The word that divides the halves, so that the device adds none.
     signature.write_usize(header(b'|', device as usize));
-    write_precision(signature);
+    write_scope(signature);
     collect(|collector| borrowed.visit(collector), signature, inputs, None)
 }
 

@@ -41,10 +41,10 @@ fn inputs(types: &[TensorType], parameters: usize) -> Vec<Array> {
     let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
     let squares = 2 * parameters + 1..3 * parameters + 1;
     let range = |(i, ty): (usize, &TensorType)| match ty.dtype {
-        DType::F32 | DType::F64 if squares.contains(&i) => (0.01, 0.25),
-        DType::F32 | DType::F64 | DType::Bool => (-0.5, 0.5),
-        DType::I32 => (0.0, 9.0),
+        dtype if dtype.is_float() && squares.contains(&i) => (0.01, 0.25),
         DType::U32 => (0.0, f64::from(u32::MAX)),
+        dtype if dtype.is_int() => (0.0, 9.0),
+        _ => (-0.5, 0.5),
     };
     types.iter().enumerate().map(|at| numbers.array(at.1, range(at))).collect()
 }

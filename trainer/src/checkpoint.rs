@@ -328,8 +328,16 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
 fn named(dtype: DType) -> Dtype {
     match dtype {
         DType::Bool => Dtype::BOOL,
+        DType::I8 => Dtype::I8,
+        DType::U8 => Dtype::U8,
+        DType::I16 => Dtype::I16,
+        DType::U16 => Dtype::U16,
         DType::I32 => Dtype::I32,
         DType::U32 => Dtype::U32,
+        DType::I64 => Dtype::I64,
+        DType::U64 => Dtype::U64,
+        DType::BF16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
         DType::F32 => Dtype::F32,
         DType::F64 => Dtype::F64,
     }

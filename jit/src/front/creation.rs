@@ -96,8 +96,7 @@ impl Tensor {
         if from.size() == to.size() || from == DType::Bool || to == DType::Bool || self.error().is_some() {
             return apply(Op::Bitcast(dtype), &[self], Location::caller());
         }
-        let unsigned = |size: usize| DType::ALL.into_iter().find(|to| to.is_unsigned_int() && to.size() == size);
-        let [of_from, of_to] = [from, to].map(|of| unsigned(of.size()).expect("unsigned integers of each size"));
+        let [of_from, of_to] = [from, to].map(|of| of.int_of_size(false));
         let parts = from.size().max(to.size()) / from.size().min(to.size());
         let wide = if from.size() > to.size() { of_from } else { of_to };
         // How far each part is from the lowest bit.

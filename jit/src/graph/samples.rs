@@ -424,7 +424,7 @@ fn of(op: &Op) -> Vec<Sample> {
             .into_iter()
             .map(|d| Sample { op: Op::Compare(*op), operands: vec![t(d, &[23]), t(d, &[23])], range: op.range() })
             .collect(),
-        Op::Select => [F32, I32, Bool, F64]
+        Op::Select => DType::ALL
             .map(|d| one(Op::Select, vec![t(Bool, &[4, 5]), t(d, &[4, 5]), t(d, &[4, 5])]))
             .to_vec(),
         Op::Convert(_) => DType::ALL
@@ -433,9 +433,14 @@ fn of(op: &Op) -> Vec<Sample> {
                 DType::ALL.map(|to| Sample { op: Op::Convert(to), operands: vec![t(from, &[19])], range: (-9.0, 9.0) })
             })
             .collect(),
-        Op::Bitcast(_) => [(F32, U32), (U32, F32), (F32, I32), (I32, U32)]
-            .map(|(from, to)| one(Op::Bitcast(to), vec![t(from, &[3, 3])]))
-            .to_vec(),
+        Op::Bitcast(_) => {
+            let of_size = |from: DType, to: DType| from != to && from.size() == to.size() && ![from, to].contains(&Bool);
+            let pairs = DType::ALL.iter().flat_map(|&from| DType::ALL.map(|to| (from, to)));
+            pairs
+                .filter(|&(from, to)| of_size(from, to))
+                .map(|(from, to)| one(Op::Bitcast(to), vec![t(from, &[3, 3])]))
+                .collect()
+        }
         Op::StopGradient => vec![one(Op::StopGradient, vec![t(F32, &[4])])],
         Op::Threefry => vec![Sample { op: Op::Threefry, operands: vec![t(U32, &[21]); 4], range: (0.0, 4e9) }],
         Op::Reshape(_) => vec![

@@ -165,7 +165,7 @@ fn exact(op: &Op, x: &[Array], result: &Array) -> Option<f64> {
         }
         Op::Scatter { combine: ScatterOp::Add, .. } if operands_float => {
             let (n, most) = (windows(&x[1]) + 1.0, largest(&x[0]).max(largest(&x[2])));
-            let exact = multiples(&x[0], 64.0) && multiples(&x[2], 64.0) && n * most * 64.0 < 2f64.powi(24);
+            let exact = multiples(&x[0], 64.0) && multiples(&x[2], 64.0) && n * most * 64.0 < digits(&x[0]);
             Some(if exact { 0.0 } else { n * n * rounding_of(&x[0]) * most })
         }
         Op::Param(_) | Op::Literal(_) | Op::Constant(_) | Op::Iota { .. } | Op::Result(_) => Some(0.0),
@@ -371,6 +371,11 @@ fn rounding(x: &Array) -> f64 {
 fn rounding_of(x: &Array) -> f64 {
     let fraction = x.ty().dtype.float().unwrap_or(FloatFormat::F32).fraction;
     2f64.powi(-(fraction as i32))
+}
+
+/// Below this all integers are exact: of f32, and of narrower floats.
+fn digits(x: &Array) -> f64 {
+    2f64.powi(x.ty().dtype.float().unwrap_or(FloatFormat::F32).fraction.min(23) as i32 + 1)
 }
 
 /// How many windows a scatter of these indices has.

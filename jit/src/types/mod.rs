@@ -145,6 +145,12 @@ impl DType {
         self.kind() == UNSIGNED
     }
 
+    /// The integer type of the same size, with or without a sign.
+    pub fn int_of_size(self, signed: bool) -> DType {
+        let fits = |to: &DType| to.kind() == Kind::Int { signed } && to.size() == self.size();
+        DType::ALL.into_iter().find(fits).expect("there are integers of each size")
+    }
+
     /// Whether every element of `other`, converted to this type, keeps its value.
     pub fn represents(self, other: DType) -> bool {
         match (self.kind(), other.kind()) {

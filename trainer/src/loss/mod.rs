@@ -25,7 +25,7 @@ pub use regression::{
 };
 
 /// `optax.softmax_cross_entropy_with_integer_labels`: the negative log-likelihood of integer labels, one per example.
-/// Logits `[…, classes]`, labels `[…]` (i32 or u32) give `[…]`. Take `.mean()` for the loss of a batch. The loss of a
+/// Logits `[…, classes]`, labels `[…]` (integers) give `[…]`. Take `.mean()` for the loss of a batch. The loss of a
 /// label outside of `0..classes` is NaN.
 ///
 /// ```
@@ -114,7 +114,7 @@ fn check_labels(op: &str, logits: &Tensor, labels: &Tensor, at: &'static Locatio
             "there is to be one label per row of logits, and only that".to_string()
         }
         _ if labels.dtype().is_int() => return Ok(()),
-        _ => "the labels are to be integers (i32 or u32)".to_string(),
+        _ => "the labels are to be integers".to_string(),
     };
     Err(failed(op, logits, labels, &reason, at))
 }

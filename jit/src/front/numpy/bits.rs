@@ -103,14 +103,12 @@ pub fn lcm(x: &Tensor, y: &Tensor) -> Tensor {
 /// A float's format and its bits, as signed integers.
 fn float_bits(x: &Tensor) -> Option<(FloatFormat, Tensor)> {
     let format = x.dtype().float()?;
-    let ints = DType::ALL.into_iter().find(|to| to.is_signed_int() && to.size() == x.dtype().size())?;
-    Some((format, x.bitcast(ints)))
+    Some((format, x.bitcast(x.dtype().int_of_size(true))))
 }
 
 /// The power of two of an i32 between the least and the greatest exponent of normal numbers.
 fn power_of_two(format: FloatFormat, dtype: DType, exponent: &Tensor) -> Tensor {
-    let ints = DType::ALL.into_iter().find(|to| to.is_signed_int() && to.size() == dtype.size());
-    let places = (exponent + format.bias()).convert(ints.expect("integers of each size"));
+    let places = (exponent + format.bias()).convert(dtype.int_of_size(true));
     places.shift_left(format.fraction).bitcast(dtype)
 }
 

@@ -73,17 +73,18 @@ impl Key {
     #[track_caller]
     pub fn randint_within(&self, shape: &[usize], low: &Tensor, high: &Tensor) -> Tensor {
         let dtype = low.dtype();
-        if high.dtype() != dtype || !matches!(dtype, DType::I32 | DType::U32) {
-            let why = format!("takes bounds of one type, i32 or u32, not {} and {}", low.ty(), high.ty());
+        if high.dtype() != dtype || !dtype.is_int() {
+            let why = format!("takes bounds of one type of integers, not {} and {}", low.ty(), high.ty());
             return rejected(&[low, high], Error::op("randint", why, Location::caller()));
         }
         let inputs = [self.0.clone(), low.clone(), high.clone()];
         let drawn = as_one_program(&inputs, |inputs| {
             let [low, high] = [1, 2].map(|i| inputs[i].broadcast_to(shape));
-            let [upper, lower] = Key(inputs[0].clone()).split().map(|key| key.bits(shape));
-            let span = high.less_equal(&low).select(1, (&high - &low).bitcast(DType::U32));
-            // As for numbers: (upper % span) (2^32 % span) + lower % span, modulo 2^32.
-            let half = Tensor::literal(1u32 << 16, DType::U32) % &span;
+            let unsigned = dtype.int_of_size(false);
+            let [upper, lower] = Key(inputs[0].clone()).split().map(|key| key.bits_as(shape, unsigned));
+            let span = high.less_equal(&low).select(1, (&high - &low).bitcast(unsigned));
+            // As for numbers: (upper % span) (2^n % span) + lower % span, modulo 2^n.
+            let half = Tensor::literal(1u64 << (unsigned.width() / 2), unsigned) % &span;
             let factor = (&half * &half) % &span;
             let offset = (upper % &span * factor + lower % &span) % &span;
             vec![low + offset.bitcast(dtype)]

@@ -322,8 +322,7 @@ impl Key {
         };
         let (low, beyond) = (low.into().clamp(least, greatest), high.into());
         let high = beyond.clamp(least, greatest);
-        let unsigned = DType::ALL.into_iter().find(|to| to.is_unsigned_int() && to.size() == dtype.size());
-        let unsigned = unsigned.expect("integers come in pairs");
+        let unsigned = dtype.int_of_size(false);
         // The number of values modulo 2^n, of n bits: 0 for all of them.
         let span = if high <= low { 1 } else { (high - low + i128::from(beyond > greatest)) as u64 & unsigned.ones() };
         // Two draws make the modulo bias negligible: (first % span) * (2^n % span) + second % span, modulo 2^n.

@@ -4,6 +4,7 @@
 use super::{Rewrite, Rule};
 use crate::graph::{BinaryOp, DotAxes, Literal, Op, ReduceOp, ValueId};
 use crate::types::Axes;
+use crate::types::scalar::Scalar;
 
 type Rewritten = Option<ValueId>;
 
@@ -70,13 +71,14 @@ fn reduce_broadcast(w: &mut Rewrite<'_>, op: &Op, x: &[ValueId]) -> Rewritten {
         ReduceOp::Prod if n == 1 => false,
         ReduceOp::Prod => return None,
     };
-    if n == 0 {
+    let dtype = w.dtype(x[0]);
+    // A float of 16 bits may have no such number.
+    if n == 0 || (times_n && dtype.is_float() && dtype.value(dtype.bits(n)) != Scalar::Float(n as f64)) {
         return None;
     }
     let own = (0..dims.len()).filter(|&axis| axes.contains(&dims[axis])).collect();
     let mut result = w.add(Op::Reduce(*reduction, own), &[inner])?;
     if times_n {
-        let dtype = w.dtype(result);
         // Integers wrap, and so does `n`.
         let n = w.full(Literal::new(dtype, n), &w.shape(result).clone())?;
         result = w.add(Op::Binary(BinaryOp::Mul), &[result, n])?;
