@@ -31,10 +31,10 @@ pub use fulgurite_jit::{
 pub use fulgurite_jit::{
     Beyond, Bins, Border, Ellipsis, Index, Indexing, Interp, IntoIndex, Masked, NewAxis, Order, OutOfRange, PadMode,
     Part, Quantile, Side, Step, Unique, append, atleast_1d, atleast_2d, atleast_3d, bincount, block, column_stack,
-    corrcoef, cov, cross, delete, dstack, ediff1d, eye, histogram, histogram_bin_edges, hstack, inner, insert, interp,
-    intersect1d, ix_, lexsort, map_coordinates, meshgrid, outer, polyval, ravel_multi_index, segment_max, segment_min,
-    segment_prod, segment_sum, select_first, select_n, setdiff1d, tensordot, trapezoid, tri, tril_indices, gcd, lcm, linspace,
-    triu_indices, union1d, unravel_index, vdot, vstack,
+    corrcoef, cov, cross, delete, dstack, ediff1d, eye, gcd, histogram, histogram_bin_edges, hstack, inner, insert,
+    interp, intersect1d, ix_, lcm, lexsort, linspace, map_coordinates, meshgrid, outer, polyval, ravel_multi_index,
+    segment_max, segment_min, segment_prod, segment_sum, select_first, select_n, setdiff1d, tensordot, trapezoid, tri,
+    tril_indices, triu_indices, union1d, unravel_index, vdot, vstack,
 };
 pub use fulgurite_jit::{
     Pick, ResizeMethod, Windows, associative_scan, avg_pool, image_resize, reduce_window, reduce_window_max,

@@ -112,7 +112,11 @@ fn a_draw_of_no_such_type_is_an_error_with_the_users_line() {
     }
     let floats = Key::new(0).randint_as(&[2], 0, 3, DType::F32);
     assert!(
-        floats.error().expect("a mistake").to_string().starts_with("randint: draws integers (i8, u8, i16, u16, i32, u32, i64 or u64), not f32")
+        floats
+            .error()
+            .expect("a mistake")
+            .to_string()
+            .starts_with("randint: draws integers (i8, u8, i16, u16, i32, u32, i64 or u64), not f32")
     );
     let many = Key::new(0).bits(&[1 << 40, 1 << 40]);
     assert!(many.error().expect("too many").to_string().contains("more elements than a key has numbers"));

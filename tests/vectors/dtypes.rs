@@ -56,7 +56,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ),
     ("integer_power", One(|p, x| x[0].powi(p.int("n") as i32))),
     ("power_ints", Binary(|x, y| x.pow(y))),
-    ("bitwise", Many(|_, x| vec![x[0].and(&x[1]), x[0].or(&x[1]), x[0].xor(&x[1]), x[0].logical_not()])),
+    ("bitwise", Many(|_, x| vec![x[0].and(&x[1]), x[0].or(&x[1]), x[0].xor(&x[1]), x[0].bitwise_not()])),
     (
         "shifts",
         Many(|_, x| {
@@ -142,10 +142,7 @@ pub(crate) const OPS: &[(&str, Op)] = &[
     ("heaviside", Binary(|x, y| x.heaviside(y))),
     ("round_half", Many(|_, x| vec![x[0].round(), x[0].round_away_from_zero(), x[0].trunc()])),
     ("round_decimals", One(|p, x| x[0].round_to(p.int("decimals") as i32))),
-    (
-        "reduce_precision",
-        One(|p, x| x[0].reduce_precision(p.int("exponent") as u32, p.int("mantissa") as u32)),
-    ),
+    ("reduce_precision", One(|p, x| x[0].reduce_precision(p.int("exponent") as u32, p.int("mantissa") as u32))),
     ("linspace", One(|p, x| linspace(&x[0], &x[1], p.int("n") as usize, p.flag("endpoint")))),
     (
         "arange_f32",

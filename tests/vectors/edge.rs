@@ -1,12 +1,12 @@
 //! Ops of the edge vectors: the same primitives at the points that implementations get wrong, and JAX's functions that
 //! are a few of ours. JAX's definitions are in `jax-edge/generate.py`.
 
-use fulgurite::linalg::{self, Triangular};
-use fulgurite::trainer::optim;
-use fulgurite::{DType, Key, Tensor, gelu, grad, hessian, jacfwd, jvp, relu, softmax, sort, vjp, vmap, vmap_out};
 use crate::dtypes::stored;
 use crate::op::Op::{self, Binary, Many, One, Unary};
 use crate::op::key;
+use fulgurite::linalg::{self, Triangular};
+use fulgurite::trainer::optim;
+use fulgurite::{DType, Key, Tensor, gelu, grad, hessian, jacfwd, jvp, relu, softmax, sort, vjp, vmap, vmap_out};
 
 pub(crate) const OPS: &[(&str, Op)] = &[
     // ---- element types and integers

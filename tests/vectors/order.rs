@@ -1,7 +1,7 @@
 //! Ops of the vectors about order, and reductions and functions of vectors beside it. JAX's definitions are in
 //! `jax-edge/generate.py`.
 
-use fulgurite::{Bins, Key, Quantile, Tensor, grad, histogram, lexsort, polyval, trapezoid};
+use fulgurite::{Bins, DType, Key, Quantile, Tensor, grad, histogram, lexsort, polyval, trapezoid};
 
 use crate::case::Params;
 use crate::op::Op::{self, Binary, Many, One, Unary};

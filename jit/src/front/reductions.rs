@@ -62,7 +62,11 @@ impl Tensor {
     #[track_caller]
     fn arg_reduce(&self, op: ArgOp, axis: isize) -> Self {
         match resolve(axis, self.rank()) {
-            Some(axis) => apply(Op::ArgReduce(op, axis), &[self], Location::caller()).convert(default_int()),
+            Some(axis) => {
+                // False is below true.
+                let numbers = if self.dtype() == DType::Bool { self.convert(DType::U8) } else { self.clone() };
+                apply(Op::ArgReduce(op, axis), &[&numbers], Location::caller()).convert(default_int())
+            }
             None => self.no_axis(op.name(), axis, Location::caller()),
         }
     }

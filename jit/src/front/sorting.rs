@@ -5,6 +5,7 @@ use std::panic::Location;
 use super::operand::{reject, resolve};
 use super::tensor::Tensor;
 use super::trace::apply_all;
+use super::x64::default_int;
 use crate::error::Error;
 use crate::graph::Op;
 use crate::types::{DType, TensorType};
@@ -57,7 +58,7 @@ impl Tensor {
         match resolve(axis, self.rank()) {
             Some(along) => {
                 let positions = Tensor::iota(DType::I32, self.shape(), along);
-                sort(&[&self.stop_gradient(), &positions], axis, 1).swap_remove(1)
+                sort(&[&self.stop_gradient(), &positions], axis, 1).swap_remove(1).convert(default_int())
             }
             None => self.no_axis("argsort", axis, Location::caller()),
         }

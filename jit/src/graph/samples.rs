@@ -424,9 +424,9 @@ fn of(op: &Op) -> Vec<Sample> {
             .into_iter()
             .map(|d| Sample { op: Op::Compare(*op), operands: vec![t(d, &[23]), t(d, &[23])], range: op.range() })
             .collect(),
-        Op::Select => DType::ALL
-            .map(|d| one(Op::Select, vec![t(Bool, &[4, 5]), t(d, &[4, 5]), t(d, &[4, 5])]))
-            .to_vec(),
+        Op::Select => {
+            DType::ALL.map(|d| one(Op::Select, vec![t(Bool, &[4, 5]), t(d, &[4, 5]), t(d, &[4, 5])])).to_vec()
+        }
         Op::Convert(_) => DType::ALL
             .iter()
             .flat_map(|&from| {
@@ -434,7 +434,8 @@ fn of(op: &Op) -> Vec<Sample> {
             })
             .collect(),
         Op::Bitcast(_) => {
-            let of_size = |from: DType, to: DType| from != to && from.size() == to.size() && ![from, to].contains(&Bool);
+            let of_size =
+                |from: DType, to: DType| from != to && from.size() == to.size() && ![from, to].contains(&Bool);
             let pairs = DType::ALL.iter().flat_map(|&from| DType::ALL.map(|to| (from, to)));
             pairs
                 .filter(|&(from, to)| of_size(from, to))

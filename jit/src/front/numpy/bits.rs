@@ -51,7 +51,7 @@ impl Tensor {
         // All bits below the highest become 1.
         let shifts = (0..).map(|i| 1u32 << i).take_while(|&by| by < width);
         let filled = shifts.fold(self.clone(), |x, by| x.or(x.shift_right_logical(by)));
-        filled.logical_not().population_count()
+        filled.bitwise_not().population_count()
     }
 
     /// `x^n` of integers, which wraps: `jax.numpy.power`. For a negative `n`, what JAX's loop over its bits gives.
