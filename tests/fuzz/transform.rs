@@ -6,7 +6,7 @@ use fulgurite::compiler::graph::{Graph, Op};
 use fulgurite::compiler::interp::interpret;
 use fulgurite::compiler::testing::{Config, Random, close, interpreted};
 use fulgurite::compiler::trace::{inline, trace};
-use fulgurite::{Array, Error, Result, Tensor, TensorType, jvp, vjp, vmap};
+use fulgurite::{Array, DType, Error, Result, Tensor, TensorType, jvp, vjp, vmap};
 
 /// A transform, perhaps of what another makes of a program.
 #[derive(Clone, Copy, Debug)]
@@ -219,10 +219,19 @@ fn are_adjoint(graph: &Graph, inputs: &[Array], seed: u64) -> Result<()> {
         product(&pulled[results..], &forward_inputs[count..], &pulled_bounds[results..]);
     let allowed = left_off + right_off + 1e-9 * (left_size + right_size);
     // What is not finite has no products. Each single tangent may be rounded where bounds say that a value is exact.
-    if (left - right).abs() > 2.0 * allowed + 1e-5 * (left_size + right_size) {
+    let rounding = rounding(&forward).max(rounding(&backward)).max(1e-5);
+    if (left - right).abs() > 2.0 * allowed + rounding * (left_size + right_size) {
         return Err(Error::new(format!("ct · (J t) is {left}, (ct J) · t is {right}; {allowed} apart at most")));
     }
     Ok(())
+}
+
+/// A few units in the last place of the narrowest float in a program and its loops.
+fn rounding(graph: &Graph) -> f64 {
+    let text = graph.to_string();
+    let floats = DType::ALL.into_iter().filter(|dtype| text.contains(&format!("{dtype}[")));
+    let fraction = floats.filter_map(DType::float).map(|format| format.fraction).min();
+    4.0 * 2f64.powi(-(fraction.unwrap_or(52) as i32))
 }
 
 /// The results of a program, and how far others may be from them, where something can be said of it.

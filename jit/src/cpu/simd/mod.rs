@@ -37,7 +37,7 @@ use super::symbol::Symbol;
 use crate::fuse::Affine;
 use crate::graph::ReduceOp;
 use crate::lower::lane::{
-    LaneBinary, LaneCompare, LaneConvert, LaneInst, LaneOp, LaneProgram, LaneType, LaneUnary, from_op,
+    LaneBinary, LaneCompare, LaneConvert, LaneId, LaneInst, LaneOp, LaneProgram, LaneType, LaneUnary, from_op,
 };
 use crate::lower::loops::{Accumulator, Block, Effect, Input, Loops, PARTIALS, Parallel, Stmt, Transpose};
 
@@ -67,7 +67,7 @@ const PAGE: i32 = 4096;
 /// # Errors
 /// An invalid instruction, which is a bug of this emitter.
 pub(super) fn emit(loops: &Loops, width: Width) -> Result<Option<Emission>, IcedError> {
-    if !supported(&loops.body, None) {
+    if !supported(&loops.body, None) || !loops.accumulators.iter().all(can_accumulate) {
         return Ok(None);
     }
     let mut emitter = SimdEmitter::new(loops, width)?;
@@ -133,6 +133,20 @@ fn supported(body: &[Stmt], vector: Option<usize>) -> bool {
         }
         Stmt::Init(_) | Stmt::Combine { .. } | Stmt::Transpose(_) => true,
     })
+}
+
+/// Whether the steps of a reduction are supported.
+fn can_accumulate(accumulator: &Accumulator) -> bool {
+    let (program, _) = step(*accumulator);
+    program.insts.iter().all(|inst| is_supported(&program, inst))
+}
+
+/// A step of a reduction: inputs 0 and 1 combined.
+fn step(accumulator: Accumulator) -> (LaneProgram, LaneId) {
+    let (mut program, ty) = (LaneProgram::new(), accumulator.lane_type());
+    let args = [program.input(0, ty), program.input(1, ty)];
+    let root = from_op::accumulate(&mut program, accumulator.op, accumulator.dtype, args[0], args[1]);
+    (program, root)
 }
 
 /// Whether the byte offsets between the lanes of an unrolled iteration fit in 32 bits.
@@ -595,10 +609,8 @@ impl<'a> SimdEmitter<'a> {
         match (accumulator.op, accumulator.lane_type()) {
             (ReduceOp::Sum, LaneType::F32) => simd!(self, vaddps, 0, 0, 1),
             (ReduceOp::Sum, LaneType::F64) => simd!(self, vaddpd, 0, 0, 1),
-            (op, ty) => {
-                let mut program = LaneProgram::new();
-                let args = [program.input(0, ty), program.input(1, ty)];
-                let root = from_op::accumulate(&mut program, op, accumulator.dtype, args[0], args[1]);
+            _ => {
+                let (program, root) = step(accumulator);
                 self.register_program(&program, root)?;
             }
         }
