@@ -18,10 +18,10 @@ pub use fulgurite_autodiff::{
 };
 pub use fulgurite_jit::{
     Array, At, Bits, DType, Element, Error, IndexMode, Key, LoopBound, Name, Output, Precision, Result, Scan, Static,
-    StaticValue, Tensor, TensorType, Tree, Visitor, cond, conv, einsum, elu, fft, fori_loop, gelu, gelu_exact,
-    hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax, map, matmul_precision, mish, named_leaves,
-    one_hot, one_hot_as, relu, relu6, scan, select, silu, soft_sign, softmax, sort, special, stats, switch, where_,
-    while_loop, with_matmul_precision, with_x64, x64,
+    StaticValue, Tensor, TensorType, Tree, Visitor, bf16, cond, conv, einsum, elu, f16, fft, fori_loop, gelu,
+    gelu_exact, hard_tanh, leaky_relu, leaves, linalg, log_sigmoid, log_softmax, map, matmul_precision, mish,
+    named_leaves, one_hot, one_hot_as, relu, relu6, scan, select, silu, soft_sign, softmax, sort, special, stats,
+    switch, where_, while_loop, with_matmul_precision, with_x64, x64,
 };
 pub use fulgurite_jit::{
     Attention, celu, dot_product_attention, elu_with, glu, hard_sigmoid, hard_silu, hard_swish, identity,

@@ -6,6 +6,7 @@ mod common;
 mod control;
 mod devices;
 mod draws;
+mod dtypes;
 mod factors;
 mod filetests;
 mod indexing;

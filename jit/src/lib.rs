@@ -60,5 +60,6 @@ pub use front::{
 };
 pub use fulgurite_macros::Tree;
 pub use graph::Precision;
+pub use half::{bf16, f16};
 pub use types::scalar::Scalar;
 pub use types::{DType, Shape, TensorType};

@@ -94,6 +94,13 @@ impl Tensor {
         other_side.select(&remainder + y, &remainder)
     }
 
+    /// The quotient and the remainder of [`Tensor::floor_divide`]: `jax.numpy.divmod`.
+    #[track_caller]
+    pub fn divmod(&self, other: impl Operand) -> [Self; 2] {
+        let (x, y) = promote_numbers("divmod", self.operand(), other.operand());
+        [x.floor_divide(&y), x.remainder(&y)]
+    }
+
     /// Converts integers and bools to the default float; floats stay as they are.
     #[track_caller]
     pub(crate) fn inexact(&self) -> Self {

@@ -125,6 +125,21 @@ impl Tensor {
         ((self * factor).round() / factor).stop_gradient()
     }
 
+    /// Rounds to the nearest integer, halves away from 0: `jax.lax.round` with `AWAY_FROM_ZERO`. [`Tensor::round`]
+    /// rounds them to even numbers.
+    #[track_caller]
+    pub fn round_away_from_zero(&self) -> Self {
+        if !self.dtype().is_float() {
+            return self.clone();
+        }
+        // Where a half was rounded to even, towards zero, the next number is meant. Both differences are exact.
+        let even = self.round();
+        let rest = self - &even;
+        let up = rest.equal(0.5).and(self.greater(0.0));
+        let down = rest.equal(-0.5).and(self.less(0.0));
+        up.select(&even + 1.0, down.select(&even - 1.0, &even))
+    }
+
     /// Rounds towards 0.
     #[track_caller]
     pub fn trunc(&self) -> Self {

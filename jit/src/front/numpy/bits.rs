@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::front::loops::while_loop;
 use crate::front::operand::{Operand, promote_numbers, promote_types, reject};
 use crate::front::tensor::Tensor;
+use crate::types::DType;
 use crate::types::scalar::FloatFormat;
-use crate::types::{DType, Shape};
 
 // ---- integers
 
@@ -228,45 +228,5 @@ impl Tensor {
             result = magnitude.greater_equal(beyond).select(infinity, magnitude.less(least).select(zero, &result));
         }
         self.not_equal(self).select(self, result)
-    }
-
-    /// Rounds to the nearest integer, halves away from 0: `jax.lax.round` with `AWAY_FROM_ZERO`. [`Tensor::round`]
-    /// rounds them to even numbers.
-    #[track_caller]
-    pub fn round_away_from_zero(&self) -> Self {
-        if !self.dtype().is_float() {
-            return self.clone();
-        }
-        // Where a half was rounded to even, towards zero, the next number is meant. Both differences are exact.
-        let even = self.round();
-        let rest = self - &even;
-        let up = rest.equal(0.5).and(self.greater(0.0));
-        let down = rest.equal(-0.5).and(self.less(0.0));
-        up.select(&even + 1.0, down.select(&even - 1.0, &even))
-    }
-
-    /// The quotient and the remainder of [`Tensor::floor_divide`]: `jax.numpy.divmod`.
-    #[track_caller]
-    pub fn divmod(&self, other: impl Operand) -> [Self; 2] {
-        let (x, y) = promote_numbers("divmod", self.operand(), other.operand());
-        [x.floor_divide(&y), x.remainder(&y)]
-    }
-}
-
-/// `n` numbers from `start` to `stop`, scalars or tensors that broadcast, along a new first axis, with `stop` if
-/// `endpoint`: `jax.numpy.linspace`.
-#[track_caller]
-pub fn linspace(start: impl Operand, stop: impl Operand, n: usize, endpoint: bool) -> Tensor {
-    let (start, stop) = promote_numbers("linspace", start.operand(), stop.operand());
-    let (start, stop) = (start.inexact(), stop.inexact());
-    let dtype = start.dtype();
-    let steps = if endpoint { n.saturating_sub(1) } else { n };
-    let shape: Shape = std::iter::once(steps.max(1)).chain(start.shape().iter().map(|_| 1)).collect();
-    let part = (Tensor::arange(dtype, steps.max(1)) / steps.max(1) as f64).reshape(&shape);
-    let all = start.expand_dims(0) * (1.0 - &part) + stop.expand_dims(0) * part;
-    match (endpoint, n) {
-        (_, 0) => all.slice_in_dim(0, 0..0),
-        (true, 2..) => Tensor::concat(&[&all, &stop.expand_dims(0)], 0),
-        _ => all,
     }
 }

@@ -4,7 +4,7 @@
 
 use std::panic::Location;
 
-use crate::front::operand::reject;
+use crate::front::operand::{Operand, promote_numbers, reject};
 use crate::front::tensor::Tensor;
 use crate::types::{DType, Shape};
 use crate::{Error, IndexMode};
@@ -27,6 +27,24 @@ pub enum OutOfRange {
     Clip,
     /// It is taken modulo the extent.
     Wrap,
+}
+
+/// `n` numbers from `start` to `stop`, scalars or tensors that broadcast, along a new first axis, with `stop` if
+/// `endpoint`: `jax.numpy.linspace`.
+#[track_caller]
+pub fn linspace(start: impl Operand, stop: impl Operand, n: usize, endpoint: bool) -> Tensor {
+    let (start, stop) = promote_numbers("linspace", start.operand(), stop.operand());
+    let (start, stop) = (start.inexact(), stop.inexact());
+    let dtype = start.dtype();
+    let steps = if endpoint { n.saturating_sub(1) } else { n };
+    let shape: Shape = std::iter::once(steps.max(1)).chain(start.shape().iter().map(|_| 1)).collect();
+    let part = (Tensor::arange(dtype, steps.max(1)) / steps.max(1) as f64).reshape(&shape);
+    let all = start.expand_dims(0) * (1.0 - &part) + stop.expand_dims(0) * part;
+    match (endpoint, n) {
+        (_, 0) => all.slice_in_dim(0, 0..0),
+        (true, 2..) => Tensor::concat(&[&all, &stop.expand_dims(0)], 0),
+        _ => all,
+    }
 }
 
 /// The coordinates of a grid, from vectors along its axes, each in the shape of the grid, or broadcastable to it if

@@ -16,10 +16,10 @@ mod rearrange;
 mod segments;
 
 pub use bands::{eye, tri, tril_indices, triu_indices};
-pub use bits::{gcd, lcm, linspace};
+pub use bits::{gcd, lcm};
 pub use differences::{ediff1d, polyval, trapezoid};
 pub use find::{Side, Unique, intersect1d, select_first, select_n, setdiff1d, union1d};
-pub use grids::{Indexing, OutOfRange, ix_, meshgrid, ravel_multi_index, unravel_index};
+pub use grids::{Indexing, OutOfRange, ix_, linspace, meshgrid, ravel_multi_index, unravel_index};
 pub use interpolate::{Beyond, Border, Interp, Order, interp, map_coordinates};
 pub use order::{Quantile, lexsort};
 pub use padding::PadMode;

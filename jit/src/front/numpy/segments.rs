@@ -8,6 +8,7 @@ use std::panic::Location;
 use crate::error::Error;
 use crate::front::indexing::IndexMode;
 use crate::front::numpy::find::Side;
+use crate::front::numpy::grids::linspace;
 use crate::front::operand::reject;
 use crate::front::tensor::Tensor;
 use crate::graph::{GatherDims, ScatterOp};
@@ -152,10 +153,7 @@ pub fn histogram_bin_edges(x: &Tensor, bins: Bins<'_>) -> Tensor {
     }
     let same = low.equal(&high);
     let (low, high) = (same.select(&low - 0.5, &low), same.select(&high + 0.5, &high));
-    // As `jax.numpy.linspace`: between both ends, and the last is exact.
-    let step = Tensor::arange(dtype, count) / count as f64;
-    let inner = &low * (1.0 - &step) + &high * step;
-    Tensor::concat(&[&inner, &high.reshape(&[1])], 0)
+    linspace(low, high, count + 1, true)
 }
 
 /// How many elements of `x`, or the sum of the weights of those that, lie in each bin, and the edges of the bins:
