@@ -59,15 +59,15 @@ fn differentiable() -> Vec<Sample> {
     samples().into_iter().filter(|sample| sample.operands.iter().any(float) && float(&result_type(sample))).collect()
 }
 
-/// The sample with f64 in place of f32, for finite differences.
+/// The sample with f64 in place of narrower floats, for finite differences.
 fn in_f64(mut sample: Sample) -> Sample {
     for ty in &mut sample.operands {
-        if ty.dtype == DType::F32 {
+        if float(ty) {
             ty.dtype = DType::F64;
         }
     }
     match &mut sample.op.op {
-        Op::Convert(dtype) => *dtype = if *dtype == DType::F32 { DType::F64 } else { *dtype },
+        Op::Convert(dtype) => *dtype = if dtype.is_float() { DType::F64 } else { *dtype },
         Op::Scan { body, .. } | Op::While { body, .. } => *body = body_in_f64(body),
         Op::Cond { branches } => branches.iter_mut().for_each(|branch| *branch = body_in_f64(branch)),
         _ => {}
@@ -82,6 +82,16 @@ fn body_in_f64(body: &graph::Graph) -> std::sync::Arc<graph::Graph> {
 /// Those that have a transpose: of a loop whose number of trips is not known there is none.
 fn reversible() -> Vec<Sample> {
     differentiable().into_iter().filter(|sample| !matches!(sample.op.op, Op::While { .. })).collect()
+}
+
+/// How far two sums of products may be apart that are equal but for rounding, relative to the sums.
+fn tolerance<'t>(types: impl Iterator<Item = &'t TensorType>) -> f64 {
+    let fraction = types.filter_map(|ty| ty.dtype.float()).map(|format| format.fraction).min();
+    match fraction {
+        Some(narrow @ ..23) => 4.0 * 2f64.powi(-(narrow as i32)),
+        Some(..52) => 1e-4,
+        _ => 1e-10,
+    }
 }
 
 /// For each operand its mapped axis and its type.
@@ -172,8 +182,7 @@ fn transposes_are_adjoint_to_tangents() {
             assert_eq!(ct.ty(), ty, "{}", describe(&sample));
             assert!(float(ty) || ct.to_f64_vec().unwrap().iter().all(|&x| x == 0.0), "{}", describe(&sample));
         }
-        let single = sample.operands.iter().chain([u.ty()]).any(|ty| ty.dtype == DType::F32);
-        let tolerance = if single { 1e-4 } else { 1e-10 };
+        let tolerance = tolerance(sample.operands.iter().chain([u.ty()]));
         let (left, right) = (inner(&[dy], &[u]), inner(&vs, &cts));
         assert_close(&describe(&sample), &[left], &[right], tolerance);
     }
