@@ -22,8 +22,8 @@ use buffer::{Remote, normalise_bools};
 pub use buffer::{Buffer, Shared, allocations, check_available, copied, live_bytes};
 pub use device::{Device, DeviceBuffer, any_elsewhere};
 
-/// A Rust type of elements: `f32`, `f64`, [`half::bf16`], [`half::f16`], integers of 8, 16, 32 or 64 bits, or `bool`. The
-/// trait is sealed, because memory is read as `T`.
+/// A Rust type of elements: `f32`, `f64`, [`half::bf16`], [`half::f16`], integers of 8, 16, 32 or 64 bits, or `bool`.
+/// The trait is sealed, because memory is read as `T`.
 ///
 /// ```compile_fail,E0277
 /// #[derive(Clone, Copy, Debug, PartialEq)]

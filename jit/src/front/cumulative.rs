@@ -10,6 +10,7 @@ use super::operand::{reject, resolve};
 use super::tensor::Tensor;
 use super::trace::apply;
 use super::tree::{Tree, leaves, unflatten};
+use super::x64::default_int;
 use crate::error::Error;
 use crate::graph::{CumulativeOp, Op};
 use crate::types::DType;
@@ -137,7 +138,7 @@ impl Tensor {
     #[track_caller]
     fn running(&self, op: CumulativeOp, axis: isize) -> Self {
         if self.dtype() == DType::Bool {
-            return self.convert(DType::I32).cumulative(op, axis, false);
+            return self.convert(default_int()).cumulative(op, axis, false);
         }
         self.cumulative(op, axis, false)
     }

@@ -101,10 +101,15 @@ impl Tensor {
         [x.floor_divide(&y), x.remainder(&y)]
     }
 
-    /// Converts integers and bools to the default float; floats stay as they are.
+    /// Converts integers and bools to f32, or integers of 64 bits to the [default float](crate::with_x64); floats stay
+    /// as they are.
     #[track_caller]
     pub(crate) fn inexact(&self) -> Self {
-        if self.dtype().is_float() { self.clone() } else { self.convert(default_float()) }
+        let is_wide = self.dtype().size() == DType::F64.size();
+        match self.dtype().is_float() {
+            true => self.clone(),
+            false => self.convert(if is_wide { default_float() } else { DType::F32 }),
+        }
     }
 
     /// Applies a comparison after promotion and broadcasting. The result is bool.

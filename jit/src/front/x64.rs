@@ -11,9 +11,9 @@ thread_local! {
 }
 
 /// Calls `f`; if `enabled`, types that are chosen within have 64 bits where they have 32 otherwise: those of numbers
-/// beside bools and integers, of sums of integers, of means and quotients of integers, and those that two types are
-/// promoted to. Types that are named, as in `convert(DType::F64)`, are what they say in either case. A compiled function
-/// has a program for each. JAX: `jax.enable_x64`.
+/// beside bools and integers, of sums of integers, of positions, and those that two types are promoted to. Types that
+/// are named, as in `convert(DType::F64)`, are what they say in either case. A compiled function has a program for
+/// each. JAX: `jax.enable_x64`.
 ///
 /// ```
 /// use fulgurite_jit::{DType, Tensor, with_x64};

@@ -192,11 +192,11 @@ impl Tensor {
         is_nan.select(&x + &y, x.equal(&y).select(&y, moved))
     }
 
-    /// 0 below 0, 1 above 0, and `at_zero` at 0 and for NaN: `jax.numpy.heaviside`.
+    /// 0 below 0, 1 above 0, and `at_zero` at 0: `jax.numpy.heaviside`.
     #[track_caller]
     pub fn heaviside(&self, at_zero: impl Operand) -> Self {
         let (x, at_zero) = promote_types(self.inexact().operand(), at_zero.operand());
-        x.less(0).select(0, x.greater(0).select(1, at_zero))
+        x.less(0).select(0, x.greater(0).select(1, x.isnan().select(&x, at_zero)))
     }
 
     /// Floats rounded to those of a format with so many bits of exponent and of mantissa, in their type:

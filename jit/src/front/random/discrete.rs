@@ -77,6 +77,10 @@ impl Key {
             let why = format!("takes bounds of one type of integers, not {} and {}", low.ty(), high.ty());
             return rejected(&[low, high], Error::op("randint", why, Location::caller()));
         }
+        if dtype.size() < DType::I32.size() {
+            let [low, high] = [low, high].map(|bound| bound.convert(DType::I32));
+            return self.randint_within(shape, &low, &high).convert(dtype);
+        }
         let inputs = [self.0.clone(), low.clone(), high.clone()];
         let drawn = as_one_program(&inputs, |inputs| {
             let [low, high] = [1, 2].map(|i| inputs[i].broadcast_to(shape));

@@ -320,6 +320,11 @@ impl Key {
             let what = format!("integers ({})", DType::names(DType::is_int));
             return reject("randint", &what, shape, dtype);
         };
+        if dtype.size() < DType::I32.size() {
+            // Drawn in i32, so that the bias is that of more bits. One more than the greatest is a bound there.
+            let (low, high) = (low.into().clamp(least, greatest), high.into().clamp(least, greatest + 1));
+            return self.randint_as(shape, low, high, DType::I32).convert(dtype);
+        }
         let (low, beyond) = (low.into().clamp(least, greatest), high.into());
         let high = beyond.clamp(least, greatest);
         let unsigned = dtype.int_of_size(false);

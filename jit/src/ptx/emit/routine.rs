@@ -249,7 +249,11 @@ fn order_bits(code: &mut Code, dtype: DType, bits: Reg) -> Reg {
         Kind::Float(_) => {
             let magnitude = code.binary(BinaryOp::And, b, bits, imm(!sign));
             let negative = code.setp(Cmp::Ge, u, bits, imm(sign));
-            let flipped = code.binary(BinaryOp::Xor, b, bits, imm(u64::MAX));
+            let mut flipped = code.unary(UnaryOp::Not, b, bits);
+            if dtype.width() < 32 {
+                // The upper bits of the register are not the element's.
+                flipped = code.binary(BinaryOp::And, b, flipped, imm(u64::MAX));
+            }
             let positive = code.binary(BinaryOp::Or, b, bits, imm(sign));
             let key = code.selp(b, flipped, positive, negative);
             let is_zero = code.setp(Cmp::Eq, u, magnitude, imm(0));
