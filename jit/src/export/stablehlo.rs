@@ -10,10 +10,10 @@ use hashbrown::HashMap;
 
 use super::writer::{Value, Writer, array, list, tensor};
 use crate::graph::{
-    ArgOp, BinaryOp, CompareOp, ConvDims, CumulativeOp, DotAxes, GatherDims, Graph, Literal, Node, Op, Precision,
-    ReduceOp, ScatterOp, Triangular, UnaryOp, ValueId, results,
+    ArgOp, BinaryOp, CompareOp, ConvDims, CumulativeOp, DotAxes, GatherDims, Graph, Literal, Node, Op, Operands,
+    Precision, ReduceOp, ScatterOp, Triangular, UnaryOp, ValueId, results,
 };
-use crate::types::{DType, TensorType, join};
+use crate::types::{Axes, DType, TensorType, join};
 
 /// The module: `func.func @main` with the inputs and results of `graph`.
 pub fn stablehlo(graph: &Graph) -> String {
@@ -95,6 +95,11 @@ impl Writer {
                 one(self.op("stablehlo.concatenate", x, &format!("dimension = {axis} : i64"), ty.clone()))
             }
             Op::Rev(axes) => one(self.op("stablehlo.reverse", x, &array("dimensions", axes), ty.clone())),
+            Op::Reduce(ReduceOp::Sum | ReduceOp::Prod, _) | Op::Cumulative(..) | Op::Dot(..)
+                if ty.dtype.is_narrow_float() =>
+            {
+                self.in_f32(node, x)
+            }
             Op::Reduce(op, axes) => {
                 let identity = op.identity(ty.dtype);
                 let init = self.splat(identity.bits, &TensorType::scalar(ty.dtype));
@@ -107,6 +112,8 @@ impl Writer {
             Op::Unshear { axis, by, stride, step, .. } => one(self.unshear([*axis, *by], [*stride, *step], x[0], ty)),
             Op::ArgReduce(op, axis) => one(self.arg_reduce(*op, *axis, x[0], ty)),
             Op::Dot(axes, precision) => one(self.op("stablehlo.dot_general", x, &dot(axes, *precision), ty.clone())),
+            // A window without elements is none there.
+            Op::Conv(dims, _) if dims.terms(&x[1].ty) == 0 => one(self.splat(0, ty)),
             Op::Conv(dims, precision) => {
                 one(self.op("stablehlo.convolution", x, &convolution(dims, *precision), ty.clone()))
             }
@@ -117,6 +124,9 @@ impl Writer {
                     array("slice_sizes", sizes)
                 );
                 one(self.op("stablehlo.gather", x, &attributes, ty.clone()))
+            }
+            Op::Scatter { dims, combine } if dims.start_index_map.is_empty() => {
+                one(self.scatter_at_zero(dims, *combine, x))
             }
             Op::Scatter { dims, combine } => {
                 let region = match combine {
@@ -405,6 +415,42 @@ impl Writer {
         self.several("stablehlo.reduce", &operands, &array("dimensions", &[axis]), &region, types).swap_remove(1)
     }
 
+    /// A scatter without positions, as one at position 0 along a unit axis: XLA rewrites the other wrongly.
+    fn scatter_at_zero(&mut self, dims: &GatherDims, combine: ScatterOp, x: &[&Value]) -> Value {
+        let mut wide = x[0].ty.clone();
+        wide.shape.insert(0, 1);
+        let operand = self.op("stablehlo.reshape", &[x[0]], "", wide.clone());
+        let mut indices = x[1].ty.clone();
+        *indices.shape.last_mut().expect("index vectors have an axis") = 1;
+        let indices = self.splat(0, &indices);
+        let behind = |axes: &Axes| -> Axes { axes.iter().map(|axis| axis + 1).collect() };
+        let dims = GatherDims {
+            collapsed_slice_dims: std::iter::once(0).chain(behind(&dims.collapsed_slice_dims)).collect(),
+            start_index_map: std::iter::once(0).collect(),
+            operand_batching_dims: behind(&dims.operand_batching_dims),
+            ..dims.clone()
+        };
+        let node = Node {
+            op: Op::Scatter { dims: Box::new(dims), combine },
+            operands: Operands::new(),
+            ty: wide,
+            location: None,
+        };
+        let result = self.node(&node, &[&operand, &indices, x[2]]).swap_remove(0);
+        self.op("stablehlo.reshape", &[&result], "", x[0].ty.clone())
+    }
+
+    /// The results of an op on operands as f32, rounded once: the order and the precision of a sum of floats of 16 bits
+    /// are left to the implementation there.
+    fn in_f32(&mut self, node: &Node, x: &[&Value]) -> Vec<Value> {
+        let wide = |ty: &TensorType| ty.with_dtype(DType::F32);
+        let operands: Vec<Value> = x.iter().map(|x| self.op("stablehlo.convert", &[x], "", wide(&x.ty))).collect();
+        let node = Node { ty: wide(&node.ty), ..node.clone() };
+        let results = self.node(&node, &operands.iter().collect::<Vec<_>>());
+        let narrow = x[0].ty.dtype;
+        results.iter().map(|y| self.op("stablehlo.convert", &[y], "", y.ty.with_dtype(narrow))).collect()
+    }
+
     /// A `while` whose state is the number of the trip, all operands, and the elements so far.
     fn scan(
         &mut self,
@@ -425,13 +471,17 @@ impl Writer {
         let state_types: Vec<TensorType> = state.iter().map(|v| v.ty.clone()).collect();
         let carry = 1 + num_consts..1 + num_consts + num_carry;
         let first_y = 1 + x.len();
+        if length == 0 {
+            // Its trip would slice rows of arrays that have none.
+            return x[num_consts..num_consts + num_carry].iter().map(|&x| x.clone()).chain(ys).collect();
+        }
         let condition = self.region(state_types.clone(), |w, state| {
             let end = w.splat(length as u64, &counter);
             vec![w.compare("LT", &state[0], &end)]
         });
         let trip = self.region(state_types.clone(), |w, state| {
             let at = if reverse {
-                let last = w.splat(length.saturating_sub(1) as u64, &counter);
+                let last = w.splat(length as u64 - 1, &counter);
                 w.op("stablehlo.subtract", &[&last, &state[0]], "", counter.clone())
             } else {
                 state[0].clone()

@@ -64,6 +64,9 @@ pub struct MatrixWork {
 /// Matrices with at most so many rows and columns are small.
 const SMALL: usize = 8;
 
+/// Matrices with at most so many rows and columns are worked on together on a CPU.
+const MOST_IN_LANES: usize = 16;
+
 /// From how many small matrices on they are worked on together.
 const FEW: usize = 8;
 
@@ -157,9 +160,10 @@ impl MatrixRoutine {
         self.rows.max(self.columns) <= SMALL && self.batch >= FEW
     }
 
-    /// How many matrices a task on the CPU has.
+    /// How many matrices a task on the CPU has: as many as vectors have lanes, where these stay in a cache.
     pub fn lanes(&self) -> usize {
-        if self.is_small() { 64 / self.dtype.size() } else { 1 }
+        let is_batch = self.rows.max(self.columns) <= MOST_IN_LANES && self.batch >= FEW;
+        if is_batch { 64 / self.dtype.size() } else { 1 }
     }
 
     /// The number of tasks.

@@ -1,6 +1,7 @@
 //! Brings a graph into the form that kernels are built from. Contractions become batched matrix products
 //! (`canonicalise`), Fourier transforms passes of sums (`fourier`), long reductions several short ones (`reductions`),
-//! solutions of equations factors and substitutions (`equations`), and values without elements are constants. Sums and products of floats of 16 bits are of f32.
+//! solutions of equations factors and substitutions (`equations`), and values without elements are constants. Sums and
+//! products of floats of 16 bits are of f32.
 //!
 //! All of this depends on shapes alone. So the order of a sum does not depend on what it is fused with. What is
 //! computed from a convolution has the order of axes that it chose (`convolution`, `layout`).
@@ -54,10 +55,10 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
                 None => emit.dot(axes, *precision, operands[0], operands[1]),
             },
             Op::Conv(dims, precision) => emit.conv(dims, *precision, operands[0], operands[1]),
-            Op::Reduce(op @ (ReduceOp::Sum | ReduceOp::Prod), axes) if is_narrow(node.ty.dtype) => {
+            Op::Reduce(op @ (ReduceOp::Sum | ReduceOp::Prod), axes) if node.ty.dtype.is_narrow_float() => {
                 emit.in_f32(&operands, |emit, x| emit.reduce(*op, axes, x[0]))
             }
-            Op::Cumulative(..) if is_narrow(node.ty.dtype) => {
+            Op::Cumulative(..) if node.ty.dtype.is_narrow_float() => {
                 emit.in_f32(&operands, |emit, x| emit.push(node.op.clone(), x))
             }
             Op::Reduce(op, axes) => match emit.reduce_stored(*op, axes, operands[0]) {
@@ -74,11 +75,6 @@ pub(super) fn normalise(graph: &Graph) -> Graph {
     result.params = graph.params.iter().map(|x| map[x.index()]).collect();
     result.outputs = graph.outputs.iter().map(|x| map[x.index()]).collect();
     result
-}
-
-/// Whether it is a float that is computed in f32.
-fn is_narrow(dtype: DType) -> bool {
-    dtype.is_float() && dtype.size() < DType::F32.size()
 }
 
 /// A value with its axes in the order in which they are in memory.

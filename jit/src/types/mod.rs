@@ -121,6 +121,11 @@ impl DType {
         self.float().is_some()
     }
 
+    /// Whether it is a float of fewer bits than f32, which it is computed in.
+    pub fn is_narrow_float(self) -> bool {
+        self.is_float() && self.size() < DType::F32.size()
+    }
+
     /// The format, if it is a float.
     #[inline]
     pub fn float(self) -> Option<FloatFormat> {

@@ -4,7 +4,7 @@
 use std::ops::{Add, Div, Mul, Range, Sub};
 
 use crate::fuse::MatrixRoutine;
-use crate::lower::matrices::{Backend, run};
+use crate::lower::matrices::{Backend, Sign, run};
 
 /// An element.
 pub(super) trait Float:
@@ -35,6 +35,17 @@ macro_rules! floats {
 }
 
 floats!(f32, f64);
+
+/// Adds to each element, or subtracts from it, the product of another and `by`: not contracted.
+#[inline(always)]
+fn add<T: Float, const W: usize>(to: &mut [[T; W]], from: &[[T; W]], by: [T; W], sign: Sign) {
+    for (to, from) in to.iter_mut().zip(from) {
+        for lane in 0..W {
+            let product = by[lane] * from[lane];
+            to[lane] = if sign == Sign::Plus { to[lane] + product } else { to[lane] - product };
+        }
+    }
+}
 
 /// The most operands, or results, of a routine.
 const BUFFERS: usize = 4;
@@ -376,6 +387,61 @@ impl<T: Float, const W: usize> Backend for Lanes<T, W> {
     fn span(&mut self, [from, to]: [usize; 2], mut f: impl FnMut(&mut Self, usize)) {
         for j in from..to {
             f(self, j);
+        }
+    }
+    #[inline(always)]
+    fn add_row(
+        &mut self,
+        [first, end]: [usize; 2],
+        sign: Sign,
+        by: [T; W],
+        (to, mut place): (*mut [T; W], impl FnMut(&mut Self, usize) -> usize),
+        (from, mut other): (*mut [T; W], impl FnMut(&mut Self, usize) -> usize),
+    ) {
+        if first < end {
+            let (to, from) = (to.wrapping_add(place(self, first)), from.wrapping_add(other(self, first)));
+            // SAFETY: see above; the rows have no element in common.
+            unsafe {
+                add(
+                    std::slice::from_raw_parts_mut(to, end - first),
+                    std::slice::from_raw_parts(from, end - first),
+                    by,
+                    sign,
+                );
+            }
+        }
+    }
+    #[inline(always)]
+    fn add_rows(
+        &mut self,
+        [first, end]: [usize; 2],
+        rows: [usize; 2],
+        sign: Sign,
+        (to, mut place): (*mut [T; W], impl FnMut(&mut Self, usize) -> usize),
+        (from, mut other): (*mut [T; W], impl FnMut(&mut Self, usize, usize) -> usize),
+        mut by: impl FnMut(&mut Self, usize) -> [T; W],
+    ) {
+        // So many elements of the row stay in registers.
+        const BLOCK: usize = 32;
+        let mut column = first;
+        while W == 1 && column + BLOCK <= end {
+            // SAFETY: see above; the row and the others have no element in common.
+            let row = unsafe { &mut *to.wrapping_add(place(self, column)).cast::<[[T; W]; BLOCK]>() };
+            let mut sums = *row;
+            for k in rows[0]..rows[1] {
+                let by = by(self, k);
+                // SAFETY: as above.
+                let other = unsafe { &*from.wrapping_add(other(self, k, column)).cast::<[[T; W]; BLOCK]>() };
+                add(&mut sums, other, by, sign);
+            }
+            *row = sums;
+            column += BLOCK;
+        }
+        if column < end {
+            for k in rows[0]..rows[1] {
+                let by = by(self, k);
+                self.add_row([column, end], sign, by, (to, &mut place), (from, |b: &mut Self, j| other(b, k, j)));
+            }
         }
     }
     #[inline(always)]

@@ -154,7 +154,7 @@ fn recorded(
     let given = lhs.dtype();
     let wanted = how.preferred_element_type.unwrap_or(given);
     // Products of narrow floats are exact in f32, where they are summed, and the sum is rounded once.
-    let narrow = given.is_float() && given.size() < DType::F32.size();
+    let narrow = given.is_narrow_float();
     let within = if narrow && (!wanted.is_float() || wanted.size() < DType::F32.size()) { DType::F32 } else { wanted };
     let precision = how.precision.or(matmul_precision());
     let precision = precision.filter(|&other| other != Precision::Highest && within == DType::F32 && !narrow);

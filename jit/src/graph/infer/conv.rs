@@ -10,7 +10,7 @@ impl ConvDims {
         check(lhs.dtype == rhs.dtype && lhs.dtype != DType::Bool, || {
             format!("takes two operands of one type of numbers, not {lhs} and {rhs}")
         })?;
-        check(!lhs.dtype.is_float() || lhs.dtype.size() >= DType::F32.size(), || {
+        check(!lhs.dtype.is_narrow_float(), || {
             format!("sums of {} are of f32: it takes operands that are converted", lhs.dtype)
         })?;
         self.check_specs(lhs, rhs)?;

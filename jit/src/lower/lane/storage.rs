@@ -3,8 +3,8 @@
 //! An element type and bits or a lane come in, the same in the other form go out. A type that is narrower than its lane
 //! is widened after loads and narrowed before stores, by instructions of the lane program: emitters move
 //! [raw lanes](LaneType::raw) only. Results of ops are rounded (or wrapped) to an element, so that fusion changes no
-//! result. A new way of storing elements needs an arm in each match over [`Storage`], and one in the loads and stores of
-//! every emitter. The ops themselves are not here.
+//! result. A new way of storing elements needs an arm in each match over [`Storage`], and one in the loads and stores
+//! of every emitter. The ops themselves are not here.
 
 use super::{LaneBinary as B, LaneCompare as C, LaneConvert as V, LaneId, LaneProgram, LaneType};
 use crate::types::scalar::FloatFormat;

@@ -3,7 +3,7 @@
 //! An element of a factor is that of the matrix, minus the products in ascending order, each rounded; of L it is then
 //! divided by the pivot. Golub, Van Loan, "Matrix Computations", 4th edition, algorithm 3.4.1.
 
-use super::{Backend, subtract};
+use super::{Backend, Sign, subtract};
 
 /// The columns of a panel.
 const PANEL: usize = 16;
@@ -115,21 +115,17 @@ fn eliminate<B: Backend>(b: &mut B, [m, n]: [usize; 2], writes_pivots: bool) -> 
                 },
             );
         });
-        // The product of elements (i, k) and (k, j) is subtracted from (i, j).
-        let update = |b: &mut B, i: B::Index, k: B::Index, span: B::Span| {
-            let e = b.at(i, n, k);
-            let by = b.load(a, e);
-            b.span(span, |b, j| {
-                let (above, e) = (b.at(k, n, j), b.at(i, n, j));
-                subtract(b, a, e, by, above);
-            });
+        // The products of elements (i, k) and (k, j) are subtracted from (i, j).
+        let update = |b: &mut B, i: B::Index, end: B::Index, span: B::Span| {
+            let of = |b: &mut B, k: B::Index| {
+                let e = b.at(i, n, k);
+                b.load(a, e)
+            };
+            let (to, from) = (|b: &mut B, j| b.at(i, n, j), |b: &mut B, k, j| b.at(k, n, j));
+            b.add_rows(span, [start, end], Sign::Minus, (a, to), (a, from), of);
         };
-        b.columns(end, columns, |b, span| {
-            b.in_order(start, end, |b, i| b.in_order(start, i, |b, k| update(b, i, k, span)));
-        });
-        b.rows([end, rows], [end, columns], |b, i, span| {
-            b.in_order(start, end, |b, k| update(b, i, k, span));
-        });
+        b.columns(end, columns, |b, span| b.in_order(start, end, |b, i| update(b, i, i, span)));
+        b.rows([end, rows], [end, columns], |b, i, span| update(b, i, end, span));
     });
     Factors { a, order }
 }
@@ -151,14 +147,14 @@ pub(super) fn solve<B: Backend>(b: &mut B, [n, unknowns]: [usize; 2], is_transpo
                 b.store(x, e, value);
             });
         });
-        // Equation i minus the unknown k.
-        let minus = |b: &mut B, i: B::Index, k: B::Index| {
-            let e = if is_transposed { b.at(k, n, i) } else { b.at(i, n, k) };
-            let by = b.load(a, e);
-            b.span(span, |b, c| {
-                let (to, from) = (b.at(i, unknowns, c), b.at(k, unknowns, c));
-                subtract(b, x, to, by, from);
-            });
+        // Equation i minus some unknowns.
+        let minus = |b: &mut B, i: B::Index, known: [B::Index; 2]| {
+            let of = |b: &mut B, k: B::Index| {
+                let e = if is_transposed { b.at(k, n, i) } else { b.at(i, n, k) };
+                b.load(a, e)
+            };
+            let (to, from) = (|b: &mut B, c| b.at(i, unknowns, c), |b: &mut B, k, c| b.at(k, unknowns, c));
+            b.add_rows(span, known, Sign::Minus, (x, to), (x, from), of);
         };
         let divide = |b: &mut B, i: B::Index| {
             let e = b.at(i, n, i);
@@ -172,7 +168,7 @@ pub(super) fn solve<B: Backend>(b: &mut B, [n, unknowns]: [usize; 2], is_transpo
         };
         // Forward with L, which has ones on the diagonal, or with Uᵀ; backward with U or with Lᵀ.
         b.in_order(zero, rows, |b, i| {
-            b.in_order(zero, i, |b, k| minus(b, i, k));
+            minus(b, i, [zero, i]);
             if is_transposed {
                 divide(b, i);
             }
@@ -180,7 +176,7 @@ pub(super) fn solve<B: Backend>(b: &mut B, [n, unknowns]: [usize; 2], is_transpo
         b.in_order(zero, rows, |b, step| {
             let after = b.minus(rows, step);
             let i = b.minus(after, one);
-            b.in_order(after, rows, |b, k| minus(b, i, k));
+            minus(b, i, [after, rows]);
             if !is_transposed {
                 divide(b, i);
             }

@@ -137,6 +137,43 @@ pub trait Backend: Sized {
     );
     /// For each of these columns.
     fn span(&mut self, columns: Self::Span, f: impl FnMut(&mut Self, Self::Index));
+    /// Adds to a row of an array, or subtracts from it, another row times `by`: in these columns, `to` and `from` say
+    /// which element that is. The rows have no element in common, and one column is next to the other.
+    fn add_row(
+        &mut self,
+        columns: Self::Span,
+        sign: Sign,
+        by: Self::Real,
+        (to, mut place): (Self::Array, impl FnMut(&mut Self, Self::Index) -> Self::Index),
+        (from, mut other): (Self::Array, impl FnMut(&mut Self, Self::Index) -> Self::Index),
+    ) {
+        self.span(columns, |b, j| {
+            let (at, e) = (other(b, j), place(b, j));
+            let x = b.load(from, at);
+            let product = b.mul(by, x);
+            let rest = b.load(to, e);
+            let rest = match sign {
+                Sign::Plus => b.add(rest, product),
+                Sign::Minus => b.sub(rest, product),
+            };
+            b.store(to, e, rest);
+        });
+    }
+    /// As [`Backend::add_row`], with each of several other rows in order, and what it is multiplied by.
+    fn add_rows(
+        &mut self,
+        columns: Self::Span,
+        rows: [Self::Index; 2],
+        sign: Sign,
+        (to, mut place): (Self::Array, impl FnMut(&mut Self, Self::Index) -> Self::Index),
+        (from, mut other): (Self::Array, impl FnMut(&mut Self, Self::Index, Self::Index) -> Self::Index),
+        mut by: impl FnMut(&mut Self, Self::Index) -> Self::Real,
+    ) {
+        self.in_order(rows[0], rows[1], |b, k| {
+            let by = by(b, k);
+            b.add_row(columns, sign, by, (to, &mut place), (from, |b: &mut Self, j| other(b, k, j)));
+        });
+    }
     /// What no other thread does; without a barrier.
     fn once(&mut self, f: impl FnOnce(&mut Self));
     /// A barrier.
@@ -162,6 +199,15 @@ pub trait Backend: Sized {
         x: (Self::Real, Self::Pick),
         f: impl FnMut(&mut Self, Self::Index, (Self::Real, Self::Pick)) -> (Self::Real, Self::Pick),
     ) -> (Self::Real, Self::Pick);
+}
+
+/// Whether a product is added or subtracted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// Added.
+    Plus,
+    /// Subtracted.
+    Minus,
 }
 
 /// Computes the routine for the matrices that the back end has.

@@ -2,7 +2,7 @@
 //! takes a column to `-sign(α) ‖x‖`, where α is its first element, and is the identity where nothing is below α.
 //! Golub, Van Loan, "Matrix Computations", 4th edition, section 5.2; the conventions are those of `dgeqr2`, `dorg2r`.
 
-use super::{Backend, Limits, identity, scale};
+use super::{Backend, Limits, Sign, identity, scale};
 
 /// Q and R of the first operand.
 #[inline(always)]
@@ -134,14 +134,7 @@ fn apply<B: Backend>(
         b.in_order(next, rows, |b, i| {
             let e = b.at(i, n, k);
             let v = b.load(a, e);
-            b.span(span, |b, j| {
-                let e = b.at(i, width, j);
-                let x = b.load(to, e);
-                let product = b.mul(v, x);
-                let sum = b.load(line, j);
-                let sum = b.add(sum, product);
-                b.store(line, j, sum);
-            });
+            b.add_row(span, Sign::Plus, v, (line, |_, j| j), (to, |b: &mut B, j| b.at(i, width, j)));
         });
         b.span(span, |b, j| {
             let sum = b.load(line, j);
@@ -155,14 +148,7 @@ fn apply<B: Backend>(
         b.in_order(next, rows, |b, i| {
             let e = b.at(i, n, k);
             let v = b.load(a, e);
-            b.span(span, |b, j| {
-                let sum = b.load(line, j);
-                let product = b.mul(v, sum);
-                let e = b.at(i, width, j);
-                let x = b.load(to, e);
-                let x = b.sub(x, product);
-                b.store(to, e, x);
-            });
+            b.add_row(span, Sign::Minus, v, (to, |b: &mut B, j| b.at(i, width, j)), (line, |_, j| j));
         });
     });
 }
