@@ -74,6 +74,9 @@ const MAX_INTERCHANGED: usize = 4096;
 const MIN_EXTENT: usize = 16;
 const MIN_EXTENT_PACKED: usize = 4;
 
+/// The fewest lines that run side by side, each in order.
+const MIN_LINES: usize = 4;
+
 impl LoopNest {
     fn of(kernel: &LoopKernel, machine: &Machine) -> Self {
         let (mut inner, mut outer): (Vec<usize>, Vec<usize>) =
@@ -87,12 +90,28 @@ impl LoopNest {
             Some(Order::Interleaved) => {
                 LoopNest { vector: inner.last().copied(), outer, inner, interchanged: 0, row: None }
             }
+            None if let Some(axis) = LoopNest::line(kernel) => {
+                outer.retain(|&d| d != axis);
+                let vector = outer.last().copied().filter(|&d| may_be_lanes(kernel, d));
+                LoopNest { vector, outer, inner: vec![axis], interchanged: 0, row: None }
+            }
             None => {
                 inner.extend(outer.pop());
                 let lanes = |&d: &usize| !kernel.serial || may_be_lanes(kernel, d);
                 LoopNest { vector: inner.last().copied().filter(lanes), outer, inner, interchanged: 0, row: None }
             }
         }
+    }
+
+    /// The loop of a kernel that runs through lines in order, if the elements of a line are next to each other: it is
+    /// the innermost one, so that memory is read in its order.
+    fn line(kernel: &LoopKernel) -> Option<usize> {
+        let apart = apart(kernel);
+        let mut in_order = (0..kernel.dims.len()).filter(|d| !apart.contains(d) && kernel.dims[*d].extent > 1);
+        let (Some(axis), None, true) = (in_order.next(), in_order.next(), kernel.serial) else { return None };
+        let lanes = (0..kernel.dims.len()).rfind(|&d| d != axis).map_or(1, |d| kernel.dims[d].extent);
+        let are_lines = kernel.stores.iter().all(|store| store.by.is_empty() && store.index.strides[axis].abs() == 1);
+        (lanes >= MIN_LINES && are_lines).then_some(axis)
     }
 
     /// The order of the loops of one row.
@@ -126,7 +145,9 @@ impl LoopNest {
 
     /// The parallel loop: the first outer loop that is long, or else the loop with the most chunks.
     fn parallel(&self, kernel: &LoopKernel) -> Option<Parallel> {
-        if kernel.serial || self.row.is_some() {
+        let apart = apart(kernel);
+        let is_apart = |d: &usize| apart.contains(d) || kernel.dims[*d].extent == 1;
+        if self.row.is_some() || (kernel.serial && !self.outer.iter().all(is_apart)) {
             return None;
         }
         // Two short outer loops are collapsed into one, for instance the rows of a batch of products; the first alone
