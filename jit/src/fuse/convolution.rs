@@ -11,7 +11,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::layout::inverse;
 use super::normalise::{Emit, Stored};
-use crate::graph::{ConvDims, Literal, Node, Op, Operands, Precision, ValueId};
+use crate::graph::{ConvDims, DotAxes, Literal, Node, Op, Operands, Precision, ValueId};
 use crate::types::{Axes, Shape, TensorType, product};
 
 /// With fewer features in a group vectors are not full: then axes are as they are in the graph.
@@ -34,6 +34,9 @@ impl Emit<'_> {
         if tx.elements() == 0 || self.ty(w).elements() == 0 {
             let ty = self.node.ty.clone();
             return self.zeros(ty.dtype, &ty.shape);
+        }
+        if let Some(value) = self.pointwise(dims, precision, x, w) {
+            return value;
         }
         let mut dims = dims.clone();
         let (x, w) = (self.stored(x), self.stored(w));
@@ -74,6 +77,35 @@ impl Emit<'_> {
         let value = self.push(Op::Conv(Box::new(dims), precision), &[x, w]);
         // A gradient goes to what has the order of the graph: the parameters.
         if is_gradient { self.transpose(value, perm) } else { self.ordered(Stored { value, perm }) }
+    }
+
+    /// A convolution whose window is one element is a matrix product for each image, where features are before space:
+    /// its vectors are of space, and nothing is stored in another order.
+    fn pointwise(&mut self, dims: &ConvDims, precision: Option<Precision>, x: ValueId, w: ValueId) -> Option<ValueId> {
+        let (tx, tw) = (self.ty(x), self.ty(w));
+        let (rhs_spec, strides) = (dims.rhs_spec.clone(), dims.strides.clone());
+        let plain = ConvDims { rhs_spec, strides, ..ConvDims::plain(dims.spatial()) };
+        let [outputs, features, window @ ..] = &ConvDims::extents(&dims.rhs_spec, &tw)[..] else { return None };
+        // The elements that strides leave are stored without the others.
+        let step = |axis: usize| if axis < 2 { 1 } else { dims.strides[axis - 2] };
+        let stride: Axes = (0..tx.rank()).map(step).collect();
+        let space = product((2..tx.rank()).map(|axis| tx.shape[axis].div_ceil(stride[axis])));
+        let is_point = *dims == plain && dims.spatial() > 0 && window.iter().all(|&extent| extent == 1);
+        if !is_point || !tx.dtype.is_float() || space < FEATURES || self.layouts.contains_key(&x) {
+            return None;
+        }
+        let (batch, matrix) = (tx.shape[0], [*outputs, *features]);
+        let w = self.transpose(w, dims.rhs_spec.clone());
+        let w = self.reshape(w, &matrix);
+        let shape: Axes = smallvec![batch, matrix[0], matrix[1]];
+        let w = self.push(Op::Broadcast { shape, dims: smallvec![1, 2] }, &[w]);
+        let x = match stride.iter().all(|&step| step == 1) {
+            true => x,
+            false => self.push(Op::Slice { start: smallvec![0; tx.rank()], limit: tx.shape.clone(), stride }, &[x]),
+        };
+        let x = self.reshape(x, &[batch, matrix[1], space]);
+        let axes = DotAxes { batch: smallvec![(0, 0)], contract: smallvec![(2, 1)] };
+        Some(self.dot(&axes, precision, w, x))
     }
 
     /// The left operand with what is around it, in this order of axes if it is stored anew.
