@@ -2,8 +2,8 @@
 //!
 //! `FULGURITE_JAX` names a Python that has JAX; without it the test is skipped, and says so. `FULGURITE_FUZZ_SEED` is
 //! the first seed, `FULGURITE_JAX_PROGRAMS` says how many programs (500). Programs with decompositions of matrices,
-//! which StableHLO has no op for, are left out. Programs that XLA has a fault of its own with (it folds a remainder by a
-//! constant 0 with an instruction that traps, it cannot rewrite some scatters to scalars) are counted, and few.
+//! which StableHLO has no op for, are left out. Programs that end in a fault of XLA's (it rewrites a remainder by a
+//! constant 0 with an instruction that traps) are counted, and few.
 
 use std::fs;
 use std::path::{Path, PathBuf};

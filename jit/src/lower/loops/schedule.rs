@@ -74,7 +74,7 @@ const MAX_INTERCHANGED: usize = 4096;
 const MIN_EXTENT: usize = 16;
 const MIN_EXTENT_PACKED: usize = 4;
 
-/// The fewest lines that run side by side, each in order.
+/// The fewest lines that run together, each in order.
 const MIN_LINES: usize = 4;
 
 impl LoopNest {
