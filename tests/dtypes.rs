@@ -1,6 +1,6 @@
 //! Element types: every one through arrays, conversions, fused code and derivatives; 64-bit defaults.
 
-use fulgurite::{Array, DType, Result, Tensor, TensorType, bf16, f16, gcd, grad, jit, lcm, with_x64};
+use fulgurite::{Array, DType, Result, Tensor, TensorType, bf16, f16, gcd, grad, jit, lcm, lower, with_x64};
 use ndarray::{ArrayD, IxDyn, arr0, arr1};
 
 /// Shapes of each rank, with extents of 0 and 1 among them, and lengths on both sides of a vector.
@@ -200,5 +200,28 @@ fn functions_of_bits() -> Result<()> {
     }
     let large = Tensor::scalar(2f32.powi(-100)).ldexp(150);
     assert_eq!(large.item::<f32>()?, 2f32.powi(50));
+    Ok(())
+}
+
+/// The code for each instruction set is encoded on any machine, whether it has those vectors or not.
+#[test]
+fn every_instruction_set_moves_every_type() -> Result<()> {
+    use fulgurite::compiler::cpu::{Isa, Parallelism, Target, replay};
+    use fulgurite::compiler::lower::lower as to_module;
+    let program = |(x, wide): (Tensor, Tensor)| {
+        let twice = Tensor::concat(&[&x.slice_in_dim(-1, 7..40), &x.rev(&[1])], 1);
+        let mixed = &x.slice(&[0, 0], &[33, 40], &[1, 3]).convert(DType::F64) + &wide;
+        (twice.t(), x.slice(&[0, 0], &[33, 40], &[2, 3]), mixed.convert(x.dtype()), x.max_axes(0), x.max_axes(1))
+    };
+    for dtype in DType::ALL {
+        let inputs = (numbers(dtype, &[33, 40]), numbers(DType::F64, &[33, 14]));
+        let kernels = lower(program, &inputs)?.kernels;
+        for isa in [Isa::Avx512, Isa::Avx2, Isa::Portable] {
+            let target = Target { isa, threads: 1, parallelism: Parallelism::Auto };
+            let donated = vec![false; kernels.params.len()];
+            let code = replay(&to_module(kernels.clone(), &donated, target.into())?)?;
+            assert!(!code.is_empty(), "{dtype} {isa:?}");
+        }
+    }
     Ok(())
 }

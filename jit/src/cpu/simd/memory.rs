@@ -227,7 +227,8 @@ impl SimdEmitter<'_> {
             for lane in 0..active - per_register {
                 self.insert_bytes(high, lane, access, stride)?;
             }
-            self.assembler.vinserti128(YMM[scratch], YMM[scratch], high, 1)?;
+            // Registers from 16 on have no other encoding.
+            self.assembler.vinserti32x4(YMM[scratch], YMM[scratch], high, 1)?;
         }
         Ok(())
     }
@@ -266,7 +267,7 @@ impl SimdEmitter<'_> {
         let per_register = 16 / access.size;
         for lane in 0..active {
             if lane == per_register {
-                self.assembler.vextracti128(from, YMM[scratch], 1)?;
+                self.assembler.vextracti32x4(from, YMM[scratch], 1)?;
             }
             match is_word {
                 true => self.assembler.vpextrw(word_ptr(rdx), from, (lane % per_register) as i32)?,
